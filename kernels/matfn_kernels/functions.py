@@ -1,0 +1,266 @@
+"""The catalogue: what every function takes, allows and returns.
+
+One table serves the kernels, the HTTP routes, the OpenAPI document, the generated client methods and the command
+line, so that none of them can drift from the others. It needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "DTYPES",
+    "FUNCTIONS",
+    "MAX_COEFFICIENT_ROWS",
+    "MAX_ROOT",
+    "MAX_STEPS",
+    "OPTIONS",
+    "Function",
+    "Input",
+    "Parameter",
+    "Value",
+]
+
+Value: TypeAlias = bool | int | float | str | None | tuple[tuple[float, float, float], ...]
+Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
+
+MAX_ROOT: Final = 64
+MAX_STEPS: Final = 64
+MAX_COEFFICIENT_ROWS: Final = 64
+DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A matrix or vector argument; `shape` names its trailing dimensions, equal names are equal sizes."""
+
+    name: str
+    shape: tuple[str, ...]
+    summary: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A scalar argument with its default and its domain, both bounds inclusive."""
+
+    name: str
+    kind: Kind
+    summary: str
+    default: Value = None
+    required: bool = False
+    nullable: bool = False
+    positional: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One matrix function: its name, arguments, outputs and the sentence that defines it."""
+
+    name: str
+    summary: str
+    formula: str
+    inputs: tuple[Input, ...]
+    source: str
+    parameters: tuple[Parameter, ...] = ()
+    outputs: tuple[str, ...] = ("x",)
+    complex_ok: bool = False
+    errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
+
+
+_A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrices")
+_G = Input("g", ("m", "n"), "matrices multiplied from the left", optional=True)
+_M = Input("m", ("m", "n"), "matrices of any shape and rank")
+_T = Input("t", ("n", "n"), "triangular matrices; the other triangle is never read")
+_DIAG = Input("diag", ("n",), "the diagonal, no entry zero")
+_Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
+_K = Input("k", ("n", "d"), "right generators of the strictly lower part")
+_B = Input("b", ("n", "m"), "right-hand sides")
+
+_R = Parameter("r", "integer", "the root", required=True, positional=True, minimum=1, maximum=MAX_ROOT)
+_S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
+_STRUCTURE = Parameter(
+    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric",)
+)
+_DAMPING = Parameter(
+    "damping",
+    "damping",
+    'shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": pseudo-inverse power',
+    nullable=True,
+    minimum=0.0,
+    choices=("range",),
+)
+_LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
+_UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
+_TRANSPOSE = Parameter("transpose", "boolean", "solve with the transpose", default=False)
+
+_SYMMETRIC_ERRORS = (
+    "invalid_shape",
+    "invalid_parameter",
+    "unsupported_dtype",
+    "not_finite",
+    "not_symmetric",
+    "not_positive",
+    "singular",
+    "not_converged",
+)
+_POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+_TRIANGULAR_ERRORS = (
+    "invalid_shape",
+    "invalid_parameter",
+    "unsupported_dtype",
+    "not_finite",
+    "singular",
+    "not_converged",
+)
+
+FUNCTIONS: Final[Mapping[str, Function]] = {
+    function.name: function
+    for function in (
+        Function(
+            name="root",
+            summary="Power A^(s/r) of symmetric positive semidefinite matrices, or G A^(s/r).",
+            formula="A^{s/r} or G A^{s/r}",
+            inputs=(_A, _G),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+        ),
+        Function(
+            name="inv_root",
+            summary="Inverse power A^(-s/r) of symmetric positive definite matrices, or G A^(-s/r).",
+            formula="A^{-s/r} or G A^{-s/r}",
+            inputs=(_A, _G),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+        ),
+        Function(
+            name="sqrt_pair",
+            summary="Square root and inverse square root of the same symmetric matrices, in one pass.",
+            formula="(A^{1/2}, A^{-1/2})",
+            inputs=(_A,),
+            parameters=(_STRUCTURE, _DAMPING),
+            outputs=("x", "y"),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
+        ),
+        Function(
+            name="msign",
+            summary="Polar factor U V^T of matrices of any shape, on their numerical range.",
+            formula="U V^T where sigma > 8 eps sigma_max, 0 below",
+            inputs=(_M,),
+            parameters=(
+                Parameter(
+                    "method",
+                    "string",
+                    "force a method instead of the measured best",
+                    nullable=True,
+                    choices=("newton_schulz", "gram", "svd"),
+                ),
+                Parameter(
+                    "steps",
+                    "integer",
+                    "number of Newton-Schulz steps, obeyed without escalation",
+                    nullable=True,
+                    minimum=1,
+                    maximum=MAX_STEPS,
+                ),
+                Parameter(
+                    "coefficients",
+                    "coefficients",
+                    "rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation",
+                    nullable=True,
+                    maximum=MAX_COEFFICIENT_ROWS,
+                ),
+            ),
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
+        ),
+        Function(
+            name="mclip",
+            summary="Singular values clipped to [lo, hi]: U clip(S, lo, hi) V^T; lo acts on the numerical range only.",
+            formula="U clip(S, lo, hi) V^T",
+            inputs=(_M,),
+            parameters=(
+                Parameter("hi", "number", "upper bound; None is open", default=1.0, nullable=True, minimum=0.0),
+                Parameter("lo", "number", "lower bound, at most hi", default=0.0, minimum=0.0),
+            ),
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11006 and 11059",
+        ),
+        Function(
+            name="tri_inv",
+            summary="Inverse of triangular matrices; the other triangle is never read.",
+            formula="T^{-1}",
+            inputs=(_T,),
+            parameters=(_LOWER, _UNIT),
+            errors=_TRIANGULAR_ERRORS,
+            source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
+        ),
+        Function(
+            name="tri_solve",
+            summary="Solution X of T X = B, or of T^T X = B, for triangular T.",
+            formula="T^{-1} B",
+            inputs=(_T, _B),
+            parameters=(_LOWER, _UNIT, _TRANSPOSE),
+            errors=_TRIANGULAR_ERRORS,
+            source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
+        ),
+        Function(
+            name="dplr_inv",
+            summary="Inverse of diagonal plus strictly lower low-rank matrices, diag(l) + tril(Q K^T, -1).",
+            formula="(diag(l) + tril(Q K^T, -1))^{-1}",
+            inputs=(_DIAG, _Q, _K),
+            errors=_TRIANGULAR_ERRORS,
+            source="Su, kexue.fm/archives/11072",
+        ),
+        Function(
+            name="dplr_solve",
+            summary="Solution X of (diag(l) + tril(Q K^T, -1)) X = B in O(n d m), the inverse never formed.",
+            formula="(diag(l) + tril(Q K^T, -1))^{-1} B",
+            inputs=(_DIAG, _Q, _K, _B),
+            parameters=(_TRANSPOSE,),
+            errors=_TRIANGULAR_ERRORS,
+            source="Su, kexue.fm/archives/11072",
+        ),
+    )
+}
+
+OPTIONS: Final[tuple[Parameter, ...]] = (
+    Parameter(
+        "tol",
+        "number",
+        "relative error wanted; None: what a backward-stable method in this dtype gives",
+        nullable=True,
+        minimum=0.0,
+    ),
+    Parameter(
+        "precision",
+        "string",
+        "arithmetic never exceeded, or auto: the cheapest that meets tol",
+        default="auto",
+        choices=("auto", "bf16", "fp32", "fp64"),
+    ),
+    Parameter("deadline", "number", "seconds until the answer is worthless", nullable=True, minimum=0.0),
+    Parameter("priority", "integer", "0 to 9; higher goes first", default=0, minimum=0, maximum=9),
+    Parameter(
+        "on_failure",
+        "string",
+        'raise a typed error, or answer a failed matrix with "nan"',
+        default="raise",
+        choices=("raise", "nan"),
+    ),
+)
