@@ -1,0 +1,150 @@
+"""What this machine's products and decompositions cost, measured once in under two seconds and kept.
+
+A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
+The planner interpolates it; nothing else looks at it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+import torch
+
+from matfn_kernels.precision import Precision, working
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+__all__ = ["Operation", "Profile", "load_profile", "measure"]
+
+Operation: TypeAlias = Literal["gemm", "eigh", "svd"]
+
+_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
+    "gemm": (16, 64, 256, 512),
+    "eigh": (16, 64, 128, 256),
+    "svd": (16, 64, 128),
+}
+_VERSION: Final = 1
+_REPEATS: Final = 5
+_BATCH_ELEMENTS: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Seconds a matrix of each operation on one thread, at a few orders.
+
+    Attributes:
+        device: what was measured.
+        seconds: rows (operation, precision, order, seconds).
+    """
+
+    device: str
+    seconds: tuple[tuple[str, str, int, float], ...]
+
+    @classmethod
+    def nominal(cls) -> Profile:
+        """A made-up machine: 50 GFLOP/s in fp32, half that in fp64, twice that in bf16."""
+        rates = {Precision.BF16: 1e11, Precision.FP32: 5e10, Precision.FP64: 2.5e10}
+        weights: dict[Operation, float] = {"gemm": 2.0, "eigh": 18.0, "svd": 50.0}
+        return cls(
+            "nominal",
+            tuple(
+                (operation, str(precision), order, 5e-6 + weight * order**3 / rate)
+                for operation, weight in weights.items()
+                for precision, rate in rates.items()
+                for order in _ORDERS[operation]
+            ),
+        )
+
+    def cost(self, operation: Operation, precision: Precision, order: float) -> float:
+        """Seconds a matrix of that order, by the cubic law between and beyond the measured orders."""
+        points = sorted(
+            (at, seconds) for name, kind, at, seconds in self.seconds if name == operation and kind == precision
+        )
+        if not points:
+            return math.inf
+        order = max(float(order), 1.0)
+        below = [point for point in points if point[0] <= order] or points[:1]
+        above = [point for point in points if point[0] >= order] or points[-1:]
+        (low, first), (high, last) = below[-1], above[0]
+        if low == high:
+            return first * (order / low) ** 3 if order > low else first
+        share = math.log(order / low) / math.log(high / low)
+        return math.exp((1 - share) * math.log(first) + share * math.log(last))
+
+
+def load_profile(cache_dir: Path | None, device: str = "cpu") -> Profile:
+    """The profile of this machine, read from the cache or measured and written there; an unwritable cache is no error."""
+    key = f"{device}-{platform.machine()}-{os.cpu_count()}-torch{torch.__version__}-v{_VERSION}"
+    path = None if cache_dir is None else cache_dir / f"profile-{key}.json"
+    if path is not None:
+        try:
+            return _parse(path.read_text())
+        except (OSError, ValueError, TypeError, KeyError):
+            pass
+    profile = measure(device)
+    if path is not None:
+        _write(path, profile)
+    return profile
+
+
+def _parse(text: str) -> Profile:
+    loaded = json.loads(text)
+    rows = tuple((str(o), str(Precision(p)), int(n), float(s)) for o, p, n, s in loaded["seconds"])
+    if not rows or any(not 0 < row[3] < math.inf for row in rows):
+        raise ValueError("a profile needs positive times")
+    return Profile(str(loaded["device"]), rows)
+
+
+def _write(path: Path, profile: Profile) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps({"device": profile.device, "seconds": profile.seconds}))
+        partial.replace(path)
+    except OSError:
+        return
+
+
+def measure(device: str = "cpu") -> Profile:
+    """Times the operations on the calling thread; use a thread of the kind that will compute."""
+    rows = [
+        (operation, str(precision), order, _time(operation, precision, order, device))
+        for operation, orders in _ORDERS.items()
+        for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation == "gemm" else ()))
+        for order in orders
+    ]
+    return Profile(device, tuple(rows))
+
+
+def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
+    """Least seconds a matrix over a few repeats; the least is what the machine can do undisturbed."""
+    items = max(1, _BATCH_ELEMENTS // (order * order))
+    generator = torch.Generator().manual_seed(order)
+    base = torch.randn(items, order, order, generator=generator)
+    x = (base + base.mT).to(device, working(precision, torch.float32))
+    run = _OPERATIONS[operation]
+    least = math.inf
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        run(x)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        least = min(least, time.perf_counter() - start)
+    return least / items
+
+
+_OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
+    "gemm": lambda x: torch.bmm(x, x),
+    "eigh": torch.linalg.eigh,
+    "svd": torch.linalg.svd,
+}

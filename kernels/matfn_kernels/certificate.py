@@ -1,0 +1,59 @@
+"""What every answer carries: how it was computed and how far it may be from the exact function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Certificate", "Outcome", "Residual"]
+
+
+class Outcome(StrEnum):
+    """How an answer relates to the tolerance asked for."""
+
+    CONVERGED = "converged"
+    APPROXIMATE = "approximate"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A measured residual and the name of the equation it belongs to."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate of one matrix.
+
+    Attributes:
+        outcome: converged, approximate or failed.
+        residual: the measured residual, or None where there is no answer.
+        error_estimate: relative error in the Frobenius norm, or None where none can be given.
+        condition: estimated condition number of the data.
+        method: the method that gave the answer.
+        precision: the arithmetic it ran in.
+        steps: iterations, 0 for a direct method.
+        rank: numerical rank where it is defined.
+        damping: the shift relative to the largest eigenvalue.
+        shift: the number added to the diagonal, exactly.
+        fallback: the methods tried before, in order, or None.
+        code: the problem's code where the outcome is not converged and there is one.
+        hint: what to know or do about it.
+    """
+
+    outcome: Outcome
+    residual: Residual | None
+    error_estimate: float | None
+    condition: float | None
+    method: str
+    precision: str
+    steps: int
+    rank: int | None = None
+    damping: float = 0.0
+    shift: float = 0.0
+    fallback: str | None = None
+    code: str | None = None
+    hint: str | None = None

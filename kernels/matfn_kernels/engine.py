@@ -1,0 +1,124 @@
+"""One iteration for inverse roots, square roots, inverses, signs and polar factors.
+
+State G (batch, m, n) and P (batch, n, n), integers r and s. Each step forms W = a I + b P + c P^2 and sets
+
+    G <- G W^s,        P <- W^r P,
+
+whose limit is G P^(-s/r): the product of the W tends to P^(-1/r) as P tends to I (kexue.fm/archives/11175; the coupled
+Newton iteration of Guo and Higham, 2006, with a better multiplier). The polar factor uses the same W with P recomputed
+from G after every step, which keeps the conditioning of G instead of its square.
+
+Rules:
+* coefficients may differ from element to element; the row (1, 0, 0) leaves an element exactly as it is;
+* a schedule is run once and never prolonged: each extra step multiplies a rounding-negative eigenvalue by a^r;
+* nothing is polished from a residual: that amplifies the part that does not commute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.products import Coefficient, quadratic, symmetrise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+__all__ = ["Workspace", "coupled", "per_element", "plain", "tiles"]
+
+Row = tuple[Coefficient, Coefficient, Coefficient]
+
+_TILE_BYTES: Final = 1 << 20
+_BUFFERS: Final = 5
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Three buffers of one shape that a tile's whole iteration reuses."""
+
+    w: Tensor
+    h: Tensor
+    spare: Tensor
+
+    @classmethod
+    def like(cls, p: Tensor) -> Workspace:
+        """Buffers of the shape and dtype of p."""
+        return cls(torch.empty_like(p), torch.empty_like(p), torch.empty_like(p))
+
+
+def tiles(items: int, order: int, itemsize: int) -> Iterator[slice]:
+    """Slices of a batch small enough that a tile's iteration stays in a core's L2 cache."""
+    size = max(1, _TILE_BYTES // (_BUFFERS * max(1, order * order * itemsize)))
+    return (slice(start, min(start + size, items)) for start in range(0, items, size))
+
+
+def per_element(schedules: Sequence[Sequence[tuple[float, float, float]]], like: Tensor) -> list[Row]:
+    """One row of (batch, 1, 1) coefficients a step; elements with shorter schedules are frozen by (1, 0, 0)."""
+    longest = max(len(schedule) for schedule in schedules)
+    padded = [[*schedule, *[(1.0, 0.0, 0.0)] * (longest - len(schedule))] for schedule in schedules]
+    table = torch.tensor(padded, dtype=torch.float64).to(like.device, like.dtype)
+    return [tuple(table[:, step, k, None, None] for k in range(3)) for step in range(longest)]  # type: ignore[misc]
+
+
+def coupled(g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int) -> Tensor:
+    """G P^(-s/r) for symmetric P (batch, n, n) with eigenvalues in [0, 1].
+
+    Args:
+        g: (batch, m, n), or None for the identity.
+        p: (batch, n, n); not written to.
+        rows: the steps' coefficients.
+        r: the root.
+        s: the power.
+    """
+    space = Workspace.like(p)
+    p = p.clone()
+    for step, row in enumerate(rows):
+        quadratic(p, row, space.w)
+        power = _power(space.w, s, space)
+        g = power.clone() if g is None else torch.bmm(g, power)
+        if step + 1 < len(rows):
+            p = _contract(space, p, r)
+    assert g is not None
+    return g
+
+
+def _contract(space: Workspace, p: Tensor, r: int) -> Tensor:
+    """W^r P, symmetric by form: H P H with H = W^(r/2), or H (P W) H with H = W^((r-1)/2)."""
+    middle = p if r % 2 == 0 else torch.bmm(p, space.w)
+    if r > 1:
+        half = _power(space.w, r // 2, space)
+        middle = torch.bmm(torch.bmm(half, middle, out=space.spare), half)
+    return symmetrise(middle)
+
+
+def _power(w: Tensor, exponent: int, space: Workspace) -> Tensor:
+    """W^exponent by binary powering; the result may be W itself or a buffer of the workspace."""
+    result: Tensor | None = None
+    square = w
+    while True:
+        if exponent & 1:
+            result = square if result is None else torch.bmm(result, square)
+        exponent >>= 1
+        if not exponent:
+            break
+        square = torch.bmm(square, square, out=space.h if square is w else None)
+    assert result is not None
+    return result
+
+
+def plain(x: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Polar factor of X (batch, m, n), m >= n, singular values in [0, 1]: X <- X (a I + b G + c G^2), G = X^H X."""
+    x = x.clone()
+    spare = torch.empty_like(x)
+    gram = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
+    w = torch.empty_like(gram)
+    for row in rows:
+        torch.bmm(x.mH, x, out=gram)
+        quadratic(gram, row, w)
+        torch.bmm(x, w, out=spare)
+        x, spare = spare, x
+    return x

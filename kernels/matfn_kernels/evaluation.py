@@ -1,0 +1,380 @@
+"""From a program and a batch to values and certificates, with the ladder of methods that a missed tolerance climbs.
+
+`evaluate` runs the program on the whole batch, then repeats each matrix that missed its tolerance alone on the next
+rung. A matrix's path therefore depends on itself only, and escalating one leaves the others' batch as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import torch
+
+from matfn_kernels import low_rank, polar, roots, triangular
+from matfn_kernels.certificate import Certificate, Outcome, Residual
+from matfn_kernels.low_rank import LowRankProgram
+from matfn_kernels.polar import PolarProgram
+from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.roots import RootProgram
+from matfn_kernels.triangular import TriangularProgram
+from matfn_kernels.validation import Call, Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.findings import Findings
+
+__all__ = ["Batch", "Evaluation", "Program", "Wish", "batch_of", "concatenate", "evaluate", "join", "settle"]
+
+Program: TypeAlias = RootProgram | PolarProgram | TriangularProgram | LowRankProgram
+"""What the matrices of a batch have in common: the key under which calls share one."""
+
+_DEFAULT_TOL: Final = 1e-3
+_HALF_TOL: Final = 1e-2
+_DEFAULT_FACTOR: Final = 50.0
+_SINGLE_EPS: Final = 1.2e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one matrix asks for beside its program.
+
+    Attributes:
+        tol: the tolerance asked for, or None.
+        eps: spacing that the default tolerance is measured in.
+        rejection: the reason why the matrix has no answer, if it has none.
+    """
+
+    tol: float | None
+    eps: float
+    rejection: Rejection | None
+
+    def tolerance(self, condition: float, spacing_out: float) -> float:
+        """The relative error that counts as converged: what a backward-stable method in that precision gives."""
+        if self.tol is not None:
+            return self.tol
+        cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
+        attainable = _DEFAULT_FACTOR * self.eps * condition
+        return max(spacing_out, min(attainable, cap) if math.isfinite(condition) else cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Matrices to be computed together: inputs (batch, ...) and one wish a matrix."""
+
+    inputs: Mapping[str, Tensor]
+    wishes: tuple[Wish, ...]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return len(self.wishes)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The matrices start..stop."""
+        return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.wishes[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Values (batch, ...) and one certificate a matrix."""
+
+    outputs: tuple[Tensor, ...]
+    certificates: tuple[Certificate, ...]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return len(self.certificates)
+
+    def rows(self, start: int, stop: int) -> Evaluation:
+        """The answers start..stop."""
+        return Evaluation(tuple(output[start:stop] for output in self.outputs), self.certificates[start:stop])
+
+
+def batch_of(call: Call) -> Batch:
+    """The batch that one call makes."""
+    named = call.options.precision
+    eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
+    wishes = tuple(Wish(call.options.tol, eps, call.rejected.get(index)) for index in range(call.items))
+    return Batch(call.inputs, wishes)
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """One batch of several with the same program; `Evaluation.rows` takes it apart again."""
+    if len(batches) == 1:
+        return batches[0]
+    names = batches[0].inputs
+    inputs = {name: torch.cat([batch.inputs[name] for batch in batches]) for name in names}
+    return Batch(inputs, tuple(wish for batch in batches for wish in batch.wishes))
+
+
+def join(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of several, in order."""
+    if len(evaluations) == 1:
+        return evaluations[0]
+    outputs = tuple(torch.cat(column) for column in zip(*(e.outputs for e in evaluations), strict=True))
+    return Evaluation(outputs, tuple(c for e in evaluations for c in e.certificates))
+
+
+def evaluate(program: Program, batch: Batch) -> Evaluation:
+    """Values and certificates of a batch; content never raises, it only shows in certificates.
+
+    Raises:
+        torch.OutOfMemoryError: if the device has too little memory for the batch.
+    """
+    if any(size == 0 for tensor in batch.inputs.values() for size in tensor.shape):
+        return _empty(program, batch)
+    evaluation = _attempt(program, batch)
+    certificates = list(evaluation.certificates)
+    for index, certificate in enumerate(evaluation.certificates):
+        rejection = batch.wishes[index].rejection
+        if rejection is not None:
+            certificates[index] = _refused(program, rejection)
+        elif certificate.code == "not_converged":
+            better = _climb(program, batch.rows(index, index + 1), evaluation.rows(index, index + 1))
+            certificates[index] = better.certificates[0]
+            _replace_row(evaluation.outputs, index, better.outputs)
+    for index, certificate in enumerate(certificates):
+        if certificate.outcome is Outcome.FAILED:
+            _replace_row(evaluation.outputs, index, None)
+    return Evaluation(evaluation.outputs, tuple(certificates))
+
+
+def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...] | None) -> None:
+    for position, output in enumerate(outputs):
+        output[index] = math.nan if values is None else values[position][0]
+
+
+def _climb(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation:
+    """The best of the rungs above `program` for one matrix, stopping at the first that meets its tolerance."""
+    tried = program.method
+    for rung in _ladder(program):
+        candidate = _attempt(rung, batch)
+        certificate = replace(candidate.certificates[0], fallback=tried)
+        tried = f"{tried}, {rung.method}"
+        if _better(certificate, evaluation.certificates[0]):
+            evaluation = Evaluation(candidate.outputs, (certificate,))
+        if certificate.code != "not_converged":
+            break
+    return evaluation
+
+
+def _better(new: Certificate, old: Certificate) -> bool:
+    """Whether a rung's answer replaces the one before: a verdict does, and a smaller estimate."""
+    if new.code != "not_converged" or old.error_estimate is None:
+        return True
+    return new.error_estimate is not None and new.error_estimate <= old.error_estimate
+
+
+def _ladder(program: Program) -> tuple[Program, ...]:
+    """The methods to try, in order, when a program misses a tolerance; none exceeds the program's ceiling."""
+    match program:
+        case RootProgram(method="engine"):
+            return (replace(program, method="eigh", precision=program.ceiling),)
+        case PolarProgram(obeyed=None, method="newton_schulz" | "gram"):
+            return (replace(program, method="svd", precision=program.ceiling),)
+        case _ if spacing(program.precision) > spacing(program.ceiling) and not isinstance(program, PolarProgram):
+            return (replace(program, precision=program.ceiling),)
+        case _:
+            return ()
+
+
+def _attempt(program: Program, batch: Batch) -> Evaluation:
+    """One program on one batch, certificates and all."""
+    findings = _run(program, batch.inputs)
+    outputs = findings.outputs
+    finite = torch.stack([torch.isfinite(output).flatten(1).all(-1) for output in outputs]).all(0)
+    table = _Table.of(findings, finite)
+    certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
+    return Evaluation(outputs, certificates)
+
+
+def _run(program: Program, inputs: Mapping[str, Tensor]) -> Findings:
+    match program:
+        case RootProgram():
+            return roots.run(program, inputs)
+        case PolarProgram():
+            return polar.run(program, inputs)
+        case TriangularProgram():
+            return triangular.run(program, inputs)
+        case LowRankProgram():
+            return low_rank.run(program, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A batch's findings as plain numbers, fetched from the device in one go."""
+
+    residual: list[float]
+    error: list[float]
+    condition: list[float]
+    rank: list[float]
+    damping: list[float]
+    shift: list[float]
+    finite: list[float]
+    failures: dict[str, list[float]]
+    remarks: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, findings: Findings, finite: Tensor) -> _Table:
+        """The table of a batch's findings."""
+        none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
+        masks = {**findings.failures, **findings.remarks}
+        columns = [
+            findings.residual,
+            findings.error,
+            findings.condition,
+            none if findings.rank is None else findings.rank,
+            torch.zeros_like(none) if findings.damping is None else findings.damping,
+            torch.zeros_like(none) if findings.shift is None else findings.shift,
+            finite,
+            *masks.values(),
+        ]
+        rows = torch.stack([column.to(torch.float64) for column in columns]).tolist()
+        named = dict(zip(masks, rows[7:], strict=True))
+        failures = {code: named[code] for code in findings.failures}
+        return cls(*rows[:7], failures, {reason: named[reason] for reason in findings.remarks})
+
+
+def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
+    code, hint, outcome = _verdict(program, table, wish, i)
+    rank = table.rank[i]
+    failed = outcome is Outcome.FAILED
+    return Certificate(
+        outcome=outcome,
+        residual=None
+        if failed or math.isnan(table.residual[i])
+        else Residual(findings.residual_name, table.residual[i]),
+        error_estimate=None if failed else _number(table.error[i]),
+        condition=None if math.isnan(table.condition[i]) else table.condition[i],
+        method=program.method,
+        precision=str(program.precision),
+        steps=findings.steps,
+        rank=int(rank) if rank >= 0 else None,
+        damping=table.damping[i],
+        shift=table.shift[i],
+        code=code,
+        hint=hint,
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
+    """Code, hint and outcome of one matrix."""
+    for code, mask in table.failures.items():
+        if mask[i]:
+            return code, _FAILURE_HINTS[code], Outcome.FAILED
+    error = table.error[i]
+    if not table.finite[i]:
+        return "not_converged", "no finite answer in this dtype: send float64 or allow more precision", Outcome.FAILED
+    tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
+    if not error <= tol:
+        return "not_converged", f"estimated relative error {error:.1e} is above {tol:.1e}", Outcome.APPROXIMATE
+    for reason, mask in table.remarks.items():
+        if mask[i]:
+            return None, _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i]), Outcome.APPROXIMATE
+    return None, None, Outcome.CONVERGED
+
+
+_FAILURE_HINTS: Final = {
+    "not_positive": "the smallest eigenvalue is below -sqrt(eps) times the largest: clip it, or damp by more than that",
+    "singular": 'give damping > 0, or damping="range" for the pseudo-inverse power',
+}
+_REMARKS: Final = {
+    "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
+    "negative": "eigenvalues below -8 eps of the largest count as 0",
+    "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
+}
+
+
+def _refused(program: Program, rejection: Rejection) -> Certificate:
+    """The certificate of a matrix that was refused before it was computed."""
+    return Certificate(
+        outcome=Outcome.FAILED,
+        residual=None,
+        error_estimate=None,
+        condition=None,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+        code=rejection.code,
+        hint=rejection.detail if rejection.hint is None else f"{rejection.detail}; {rejection.hint}",
+    )
+
+
+def _empty(program: Program, batch: Batch) -> Evaluation:
+    """The answer where some dimension is zero: products over an empty dimension are zero, all else is empty."""
+    inputs = batch.inputs
+    match program:
+        case RootProgram(pair=True):
+            shapes: tuple[torch.Size, ...] = (inputs["a"].shape, inputs["a"].shape)
+        case RootProgram():
+            shapes = (inputs["g" if "g" in inputs else "a"].shape,)
+        case PolarProgram():
+            shapes = (inputs["m"].shape,)
+        case TriangularProgram():
+            shapes = (inputs["b" if "b" in inputs else "t"].shape,)
+        case LowRankProgram():
+            shapes = _low_rank_shapes(inputs)
+    if isinstance(program, LowRankProgram) and program.rank == 0 and all(math.prod(shape) for shape in shapes):
+        return _diagonal_only(program, batch)
+    outputs = tuple(torch.zeros(shape, dtype=program.dtype) for shape in shapes)
+    return Evaluation(outputs, tuple(_exact(program) for _ in batch.wishes))
+
+
+def _low_rank_shapes(inputs: Mapping[str, Tensor]) -> tuple[torch.Size, ...]:
+    diag = inputs["diag"]
+    return (inputs["b"].shape if "b" in inputs else torch.Size((*diag.shape, diag.shape[-1])),)
+
+
+def _diagonal_only(program: LowRankProgram, batch: Batch) -> Evaluation:
+    """Generators of rank zero: widened by a column of zeros, which changes nothing."""
+    diag = batch.inputs["diag"]
+    column = diag.new_zeros(*diag.shape, 1)
+    return evaluate(replace(program, rank=1), replace(batch, inputs={**batch.inputs, "q": column, "k": column}))
+
+
+def _exact(program: Program) -> Certificate:
+    return Certificate(
+        outcome=Outcome.CONVERGED,
+        residual=None,
+        error_estimate=0.0,
+        condition=1.0,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+    )
+
+
+def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
+    """The outputs with the call's leading dimensions restored.
+
+    Raises:
+        Rejection: under on_failure="raise", for the first matrix that failed or missed an explicit tolerance.
+    """
+    if call.options.on_failure == "raise":
+        for index, certificate in enumerate(evaluation.certificates):
+            missed = call.options.tol is not None and certificate.code == "not_converged"
+            if certificate.outcome is Outcome.FAILED or missed:
+                raise _as_rejection(certificate, index)
+    return tuple(output.reshape(*call.lead, *output.shape[1:]) for output in evaluation.outputs)
+
+
+def _as_rejection(certificate: Certificate, index: int) -> Rejection:
+    code = certificate.code or "not_converged"
+    return Rejection(code, f"matrix {index}: {_VERDICTS.get(code, code)}", certificate.hint, index)
+
+
+_VERDICTS: Final = {
+    "not_positive": "an eigenvalue is negative beyond rounding",
+    "singular": "the matrix is singular",
+    "not_converged": "the tolerance asked for was not met",
+}

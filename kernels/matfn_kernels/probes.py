@@ -1,0 +1,65 @@
+"""Random probes: what an operator does to a few fixed Gaussian vectors, in float64.
+
+A certificate needs norms of operators that nobody wants to form, X^r A - I among them. Four Gaussian columns give the
+Frobenius norm to within a quarter. The columns depend on the order alone, so that a certificate depends on its own
+matrix and on nothing else in the batch.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved"]
+
+COUNT: Final = 4
+_SEED: Final = 20240901
+
+
+@lru_cache(maxsize=64)
+def _columns(order: int) -> Tensor:
+    generator = torch.Generator().manual_seed(_SEED + order)
+    return torch.randn(order, COUNT, generator=generator, dtype=torch.float64)
+
+
+def gaussian(like: Tensor, order: int) -> Tensor:
+    """Fixed Gaussian columns (batch, order, COUNT) in the double precision of `like`."""
+    dtype = torch.complex128 if like.dtype.is_complex else torch.float64
+    return _columns(order).to(like.device, dtype).expand(like.shape[0], order, COUNT)
+
+
+def column_norm(x: Tensor) -> Tensor:
+    """Frobenius norm over the columns of x (batch, n, COUNT), divided by sqrt(COUNT); (batch,) real."""
+    return torch.linalg.vector_norm(x, dim=(-2, -1)) / COUNT**0.5
+
+
+def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Tensor:
+    """Norm of a positive semidefinite operator by block power iteration, (batch,); a lower bound, mostly within 20%."""
+    x = start
+    size = torch.ones(start.shape[0], dtype=torch.float64, device=start.device)
+    for _ in range(rounds):
+        x = x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        x = apply(x)
+        size = torch.linalg.vector_norm(x, dim=-2).amax(-1)
+    return size
+
+
+def interleaved(x: Tensor, a: Tensor, r: int, s: int, start: Tensor) -> Tensor:
+    """X^r A^s applied to columns, the factors spread evenly so that no partial product overflows."""
+    done_x = done_a = 0
+    z = start
+    while done_x < r or done_a < s:
+        if done_x * (s + 1) <= done_a * r + r // 2 and done_x < r:
+            z, done_x = x @ z, done_x + 1
+        elif done_a < s:
+            z, done_a = a @ z, done_a + 1
+        else:
+            z, done_x = x @ z, done_x + 1
+    return z

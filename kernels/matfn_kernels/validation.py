@@ -1,0 +1,457 @@
+"""From whatever was sent to a call that kernels may trust, or a rejection that says what to change.
+
+`parse_call` reads names, shapes, dtypes and parameters and touches no matrix. `screen` reads the matrices once. Both
+serve the server's admission and the in-process client, so that the two refuse the same things in the same words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+__all__ = ["Call", "Limits", "Options", "Rejection", "asymmetry_limit", "parse_call", "screen"]
+
+_DTYPE_NAMES: Final = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.complex64: "complex64",
+    torch.complex128: "complex128",
+}
+_MAX_DIMENSION: Final = 2**31
+_POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
+
+
+class Rejection(Exception):  # noqa: N818 - it is an answer about the input, not an error of ours
+    """Input that has no answer: the code of the problem, what was given, and what to do.
+
+    Attributes:
+        code: one of the service's problem codes.
+        detail: what was given and what is allowed.
+        hint: what to do about it.
+        index: which matrix of the batch, where it is one.
+    """
+
+    def __init__(self, code: str, detail: str, hint: str | None = None, index: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that a call may not exceed."""
+
+    max_order: int = 8192
+    max_items: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every call may ask for, whatever the function."""
+
+    tol: float | None = None
+    precision: str = "auto"
+    deadline: float | None = None
+    priority: int = 0
+    on_failure: str = "raise"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call whose names, shapes, dtypes and parameters are right.
+
+    Attributes:
+        function: a name of the catalogue.
+        inputs: tensors of shape (items, ...), leading dimensions broadcast and flattened.
+        lead: the leading dimensions, to be restored on the outputs.
+        parameters: every parameter of the function, defaults filled in.
+        options: the options of the call.
+        rejected: matrices without an answer, by their index; their content has been replaced.
+    """
+
+    function: str
+    inputs: Mapping[str, Tensor]
+    lead: tuple[int, ...]
+    parameters: Mapping[str, Value]
+    options: Options
+    rejected: Mapping[int, Rejection]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return math.prod(self.lead)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype all inputs share."""
+        return next(iter(self.inputs.values())).dtype
+
+
+def parse_call(
+    function: str,
+    inputs: Mapping[str, Tensor],
+    parameters: Mapping[str, object],
+    options: Mapping[str, object],
+    limits: Limits,
+) -> Call:
+    """Returns the call that the arguments describe, without reading a matrix.
+
+    Raises:
+        Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
+    """
+    spec = FUNCTIONS.get(function)
+    if spec is None:
+        raise Rejection("unknown_function", f"there is no function {function!r}", f"known: {', '.join(FUNCTIONS)}")
+    _check_names(spec, inputs)
+    _check_dtypes(spec, inputs)
+    _check_shapes(spec, inputs, limits)
+    values = _parse_parameters(f"{function}()", spec.parameters, parameters)
+    _check_together(function, values)
+    lead = _leading(spec, inputs, limits)
+    chosen = _options(_parse_parameters("options", OPTIONS, options), next(iter(inputs.values())).dtype)
+    flat = {
+        entry.name: _flatten(inputs[entry.name], lead, len(entry.shape))
+        for entry in spec.inputs
+        if entry.name in inputs
+    }
+    return Call(function, flat, lead, values, chosen, {})
+
+
+def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+    known = [entry.name for entry in spec.inputs]
+    for name in inputs:
+        if name not in known:
+            raise Rejection("invalid_parameter", f"{spec.name}() has no input {name!r}", f"inputs: {', '.join(known)}")
+    for entry in spec.inputs:
+        if not entry.optional and entry.name not in inputs:
+            raise Rejection(
+                "invalid_parameter", f"{spec.name}() needs the input {entry.name!r}", f"inputs: {', '.join(known)}"
+            )
+
+
+def _check_dtypes(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+    dtypes = {tensor.dtype for tensor in inputs.values()}
+    for dtype in dtypes:
+        if dtype not in _DTYPE_NAMES:
+            raise Rejection(
+                "unsupported_dtype", f"{dtype} is not supported", f"send one of {', '.join(_DTYPE_NAMES.values())}"
+            )
+        if dtype.is_complex and not spec.complex_ok:
+            raise Rejection(
+                "unsupported_dtype",
+                f"{spec.name}() is real; {_DTYPE_NAMES[dtype]} was given",
+                "send the real embedding [[Re, -Im], [Im, Re]] and read the answer from its first block column",
+            )
+    if len(dtypes) > 1:
+        names = ", ".join(f"{name}: {_DTYPE_NAMES[tensor.dtype]}" for name, tensor in inputs.items())
+        raise Rejection("unsupported_dtype", f"inputs differ in dtype ({names})", "cast them to one dtype")
+
+
+def _check_shapes(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> None:
+    sizes: dict[str, tuple[int, str]] = {}
+    for entry in spec.inputs:
+        if entry.name not in inputs:
+            continue
+        shape = tuple(inputs[entry.name].shape)
+        _check_rank(entry, shape)
+        for label, size in zip(entry.shape, shape[len(shape) - len(entry.shape) :], strict=True):
+            expected, owner = sizes.setdefault(label, (size, entry.name))
+            if size != expected:
+                raise Rejection(
+                    "invalid_shape",
+                    f"{entry.name} has shape {shape}: {label} is {size}, but {owner} makes it {expected}",
+                    f"{entry.name} must be (*, {', '.join(entry.shape)})",
+                )
+            if size > limits.max_order:
+                raise Rejection(
+                    "invalid_shape",
+                    f"{entry.name} has shape {shape}; each matrix dimension may be at most {limits.max_order}",
+                    "split the matrix, or ask the operator to raise MATFN_MAX_ORDER",
+                )
+
+
+def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
+    if len(shape) < len(entry.shape):
+        raise Rejection(
+            "invalid_shape",
+            f"{entry.name} has shape {shape}",
+            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}",
+        )
+    if max(shape, default=0) >= _MAX_DIMENSION:
+        raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
+
+
+def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tuple[int, ...]:
+    leads = [
+        tuple(inputs[entry.name].shape[: inputs[entry.name].dim() - len(entry.shape)])
+        for entry in spec.inputs
+        if entry.name in inputs
+    ]
+    try:
+        lead = tuple(torch.broadcast_shapes(*leads))
+    except RuntimeError as error:
+        raise Rejection("invalid_shape", f"leading dimensions {leads} do not broadcast") from error
+    if math.prod(size for size in lead if size) > limits.max_items:
+        raise Rejection(
+            "invalid_shape",
+            f"leading dimensions {lead} hold more than {limits.max_items} matrices",
+            "split the call, or ask the operator to raise MATFN_MAX_ITEMS",
+        )
+    return lead
+
+
+def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
+    shape = tensor.shape[tensor.dim() - trailing :]
+    return tensor.expand(*lead, *shape).reshape(math.prod(lead), *shape)
+
+
+def _parse_parameters(owner: str, specs: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Value]:
+    known = {spec.name for spec in specs}
+    for name in given:
+        if name not in known:
+            raise Rejection(
+                "invalid_parameter",
+                f"{owner} takes no {name!r}",
+                f"it takes {', '.join(spec.name for spec in specs) or 'none'}",
+            )
+    return {spec.name: _parse_parameter(owner, spec, given) for spec in specs}
+
+
+def _parse_parameter(owner: str, spec: Parameter, given: Mapping[str, object]) -> Value:
+    if spec.name not in given:
+        if spec.required:
+            raise Rejection("invalid_parameter", f"{owner} needs {spec.name!r}: {spec.summary}")
+        return spec.default
+    value = given[spec.name]
+    if value is None and spec.nullable:
+        return None
+    parsed = _PARSERS[spec.kind](spec, value)
+    if parsed is None:
+        raise Rejection(
+            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {_domain(spec)}"
+        )
+    return parsed
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line's worth
+
+
+def _parse_integer(spec: Parameter, value: object) -> Value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        return None
+    return int(value) if _inside(spec, value) else None
+
+
+def _parse_number(spec: Parameter, value: object) -> Value:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and _inside(spec, number) else None
+
+
+def _parse_boolean(_: Parameter, value: object) -> Value:
+    return value if isinstance(value, bool) else None
+
+
+def _parse_string(spec: Parameter, value: object) -> Value:
+    return value if isinstance(value, str) and value in spec.choices else None
+
+
+def _parse_damping(spec: Parameter, value: object) -> Value:
+    return _parse_string(spec, value) if isinstance(value, str) else _parse_number(spec, value)
+
+
+def _parse_coefficients(spec: Parameter, value: object) -> Value:
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= (spec.maximum or 0):
+        return None
+    rows = [_parse_row(row) for row in value]
+    return None if None in rows else tuple(row for row in rows if row is not None)
+
+
+def _parse_row(row: object) -> tuple[float, float, float] | None:
+    if not isinstance(row, list | tuple) or len(row) != 3:  # noqa: PLR2004 - (a, b, c)
+        return None
+    numbers = [entry for entry in row if isinstance(entry, int | float) and not isinstance(entry, bool)]
+    if len(numbers) != len(row) or not all(abs(number) <= 1e6 for number in numbers):  # noqa: PLR2004
+        return None
+    a, b, c = (float(number) for number in numbers)
+    return (a, b, c)
+
+
+def _inside(spec: Parameter, value: float) -> bool:
+    return (spec.minimum is None or value >= spec.minimum) and (spec.maximum is None or value <= spec.maximum)
+
+
+_PARSERS: Final = {
+    "integer": _parse_integer,
+    "number": _parse_number,
+    "boolean": _parse_boolean,
+    "string": _parse_string,
+    "damping": _parse_damping,
+    "coefficients": _parse_coefficients,
+}
+
+
+def _domain(spec: Parameter) -> str:
+    """The domain in words, for the hint."""
+    bounds = [
+        f"at least {spec.minimum:g}" if spec.minimum is not None else "",
+        f"at most {spec.maximum:g}" if spec.maximum is not None else "",
+    ]
+    words = {
+        "integer": "a whole number",
+        "number": "a finite number",
+        "boolean": "true or false",
+        "string": f"one of {', '.join(spec.choices)}",
+        "damping": f"a finite number, or {', '.join(spec.choices)}",
+        "coefficients": f"1 to {spec.maximum or 0:g} rows (a, b, c) of numbers of magnitude at most 1e6",
+    }[spec.kind]
+    ranged = " ".join([words, *filter(None, bounds)]) if spec.kind in {"integer", "number", "damping"} else words
+    return ranged + (", or None" if spec.nullable else "")
+
+
+def _check_together(function: str, values: Mapping[str, Value]) -> None:
+    """Rules that tie two parameters."""
+    lo, hi = values.get("lo"), values.get("hi")
+    if function == "mclip" and isinstance(lo, float) and isinstance(hi, float) and lo > hi:
+        raise Rejection("invalid_parameter", f"mclip(): lo={lo:g} is above hi={hi:g}", "0 <= lo <= hi")
+    forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]
+    if forced and values.get("method") not in {None, "newton_schulz"}:
+        raise Rejection(
+            "invalid_parameter",
+            f"msign(): {forced[0]} belongs to newton_schulz, but method={values['method']!r}",
+            "leave method out, or leave steps and coefficients out",
+        )
+
+
+def _options(values: Mapping[str, Value], dtype: torch.dtype) -> Options:
+    tol, deadline, priority = values["tol"], values["deadline"], values["priority"]
+    assert tol is None or isinstance(tol, float)
+    assert deadline is None or isinstance(deadline, float)
+    assert isinstance(priority, int)
+    eps = torch.finfo(dtype).eps
+    if tol is not None and tol < eps:
+        raise Rejection(
+            "invalid_parameter",
+            f"tol={tol:g} is below the spacing {eps:.2g} of {_DTYPE_NAMES[dtype]}",
+            "send float64" if eps > torch.finfo(torch.float64).eps else f"ask for at least {eps:.2g}",
+        )
+    return Options(tol, str(values["precision"]), deadline, priority, str(values["on_failure"]))
+
+
+def asymmetry_limit(dtype: torch.dtype) -> float:
+    """Largest ||A - A^H||_F / ||A||_F that is still taken as rounding."""
+    return 1e-2 if dtype in {torch.float16, torch.bfloat16} else 1e-5
+
+
+def screen(call: Call) -> Call:
+    """Returns the call with every matrix that has no answer rejected and replaced by a harmless one.
+
+    Raises:
+        Rejection: for the first such matrix, when the call's on_failure is "raise".
+    """
+    reasons = {index: _rejection(call, index, code) for code, index in _flaws(call)}
+    if not reasons:
+        return call
+    if call.options.on_failure == "raise":
+        raise reasons[min(reasons)]
+    return replace(call, inputs=_harmless(call, sorted(reasons)), rejected=reasons)
+
+
+def _flaws(call: Call) -> list[tuple[str, int]]:
+    """Code and index of each matrix without an answer; a later code overrides an earlier one."""
+    found: list[tuple[str, int]] = []
+    if call.items == 0:
+        return found
+    if call.function in {"root", "inv_root", "sqrt_pair"}:
+        found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs["a"]) > asymmetry_limit(call.dtype))]
+    diagonal = _diagonal(call)
+    if diagonal is not None:
+        found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
+    return found + [("not_finite", i) for i in _where(~_finite(call))]
+
+
+def _where(flags: Tensor) -> list[int]:
+    return [int(i) for i in flags.nonzero().flatten().tolist()] if bool(flags.any()) else []
+
+
+def _asymmetry(a: Tensor) -> Tensor:
+    """||A - A^H||_F / ||A||_F, (batch,); NaN compares as symmetric and is caught as not finite."""
+    wide = a if a.dtype.is_complex or a.dtype == torch.float64 else a.to(torch.float32)
+    peak = wide.abs().amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
+    scaled = wide / torch.where(peak > 0, peak, torch.ones_like(peak))
+    size = torch.linalg.matrix_norm(scaled)
+    return torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
+
+
+def _diagonal(call: Call) -> Tensor | None:
+    if call.function in _POSITION_OF_TRIANGULAR and not call.parameters["unit_diagonal"]:
+        return call.inputs["t"].diagonal(dim1=-2, dim2=-1)
+    return call.inputs.get("diag")
+
+
+def _finite(call: Call) -> Tensor:
+    flags = torch.ones(call.items, dtype=torch.bool)
+    for name, tensor in call.inputs.items():
+        if name == _POSITION_OF_TRIANGULAR.get(call.function):
+            lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
+            flags &= torch.isfinite(read_triangle(tensor, lower=lower, unit=unit)).flatten(1).all(-1)
+        elif not bool(torch.isfinite(tensor.sum())):
+            # One sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry.
+            flags &= torch.isfinite(tensor).flatten(1).all(-1)
+    return flags
+
+
+def read_triangle(t: Tensor, *, lower: bool, unit: bool) -> Tensor:
+    """The triangle that a function may read, zero elsewhere (ones on a unit diagonal), (batch, n, n)."""
+    offset = 1 if unit else 0
+    kept = torch.ones(t.shape[-2:], dtype=torch.bool, device=t.device)
+    kept = kept.tril(-offset) if lower else kept.triu(offset)
+    clean = torch.where(kept, t, torch.zeros((), dtype=t.dtype, device=t.device))
+    if unit:
+        clean.diagonal(dim1=-2, dim2=-1).fill_(1)
+    return clean
+
+
+def _rejection(call: Call, index: int, code: str) -> Rejection:
+    if code == "not_finite":
+        return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
+    if code == "singular":
+        return Rejection(code, f"matrix {index} has a zero on its diagonal", "a triangular matrix needs none", index)
+    size = float(_asymmetry(call.inputs["a"][index : index + 1])[0])
+    return Rejection(
+        code,
+        f"matrix {index} is not symmetric: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
+        "send (A + A^H) / 2 if that is what is meant",
+        index,
+    )
+
+
+def _harmless(call: Call, indices: list[int]) -> dict[str, Tensor]:
+    """Copies of the inputs with the named matrices replaced by the identity, or by ones."""
+    replaced = {}
+    for name, tensor in call.inputs.items():
+        copy = tensor.clone()
+        square = copy.dim() == 3 and copy.shape[-1] == copy.shape[-2]  # noqa: PLR2004 - (batch, n, n)
+        copy[indices] = torch.eye(copy.shape[-1], dtype=copy.dtype, device=copy.device) if square else 1
+        replaced[name] = copy
+    return replaced
