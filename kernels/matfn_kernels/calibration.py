@@ -83,7 +83,7 @@ class Profile:
 
 
 def load_profile(cache_dir: Path | None, device: str = "cpu") -> Profile:
-    """The profile of this machine, read from the cache or measured and written there; an unwritable cache is no error."""
+    """The profile of this machine, read from the cache or measured and kept; an unwritable cache is no error."""
     key = f"{device}-{platform.machine()}-{os.cpu_count()}-torch{torch.__version__}-v{_VERSION}"
     path = None if cache_dir is None else cache_dir / f"profile-{key}.json"
     if path is not None:

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["BOUNDS", "CUSHION", "ROOTS", "Step", "minimax_step", "safe", "schedule", "taylor_step"]
 
@@ -81,7 +83,8 @@ def _stationary_points(r: int, local: NDArray[np.float64], l: float, u: float) -
     larger = -0.5 * (linear + np.copysign(root, linear))
     zs = np.sort(np.array([larger / quadratic, constant / larger]))
     inner = np.exp(np.log1p(np.maximum(zs, -1 + 1e-300)) / r)
-    return np.clip(np.array([l, inner[0], inner[1], u]), l, u)
+    points: NDArray[np.float64] = np.clip(np.array([l, inner[0], inner[1], u]), l, u)
+    return points
 
 
 def _value(coefficients: tuple[float, float, float], r: int, x: float) -> float:

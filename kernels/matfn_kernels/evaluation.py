@@ -173,6 +173,8 @@ def _better(new: Certificate, old: Certificate) -> bool:
 
 def _ladder(program: Program) -> tuple[Program, ...]:
     """The methods to try, in order, when a program misses a tolerance; none exceeds the program's ceiling."""
+    if program.ceiling is Precision.BF16:
+        return ()
     match program:
         case RootProgram(method="engine"):
             return (replace(program, method="eigh", precision=program.ceiling),)
@@ -235,10 +237,12 @@ class _Table:
             finite,
             *masks.values(),
         ]
-        rows = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        named = dict(zip(masks, rows[7:], strict=True))
+        rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
+        residual, error, condition, rank, damping, shift, is_finite, *flags = rows
+        named = dict(zip(masks, flags, strict=True))
         failures = {code: named[code] for code in findings.failures}
-        return cls(*rows[:7], failures, {reason: named[reason] for reason in findings.remarks})
+        remarks = {reason: named[reason] for reason in findings.remarks}
+        return cls(residual, error, condition, rank, damping, shift, is_finite, failures, remarks)
 
 
 def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:

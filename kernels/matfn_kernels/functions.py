@@ -25,7 +25,7 @@ __all__ = [
     "Value",
 ]
 
-Value: TypeAlias = bool | int | float | str | None | tuple[tuple[float, float, float], ...]
+Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
 
 MAX_ROOT: Final = 64

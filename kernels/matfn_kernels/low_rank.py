@@ -105,9 +105,9 @@ class LowRank:
 def run(program: LowRankProgram, inputs: Mapping[str, Tensor]) -> Findings:
     """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
     dtype = working(program.precision, program.dtype)
-    names = ("diag", "q", "k")
-    narrow = LowRank(*(inputs[name].to(dtype) for name in names), transpose=program.transpose)
-    wide = LowRank(*(inputs[name].to(torch.float64) for name in names), transpose=program.transpose)
+    diag, q, k = inputs["diag"], inputs["q"], inputs["k"]
+    narrow = LowRank(diag.to(dtype), q.to(dtype), k.to(dtype), program.transpose)
+    wide = LowRank(diag.to(torch.float64), q.to(torch.float64), k.to(torch.float64), program.transpose)
     items = len(narrow.diag)
     right = (
         torch.eye(program.order, dtype=torch.float64).expand(items, -1, -1)

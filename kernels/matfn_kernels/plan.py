@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.evaluation import Program
 from matfn_kernels.low_rank import CHUNK, LowRankProgram
 from matfn_kernels.polar import PolarProgram, rows_of
 from matfn_kernels.precision import Precision, natural
@@ -20,6 +19,7 @@ from matfn_kernels.validation import Call, Rejection
 
 if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
+    from matfn_kernels.evaluation import Program
 
 __all__ = ["Plan", "explain", "make_plan"]
 
@@ -239,12 +239,22 @@ def _seconds(program: Program, profile: Profile) -> float:
         case PolarProgram():
             return _polar_seconds(program, profile)
         case TriangularProgram():
-            share = 1.0 if program.columns is None else program.columns / max(1, program.order)
-            return profile.cost("gemm", program.precision, program.order) * (0.5 + share)
+            return _triangular_seconds(program, profile)
         case LowRankProgram():
-            chunk = profile.cost("gemm", program.precision, CHUNK)
-            columns = program.order if program.columns is None else program.columns
-            return chunk * (1 + program.order / CHUNK) * (1 + (columns / CHUNK) * (1 + 2 * program.rank / CHUNK))
+            return _low_rank_seconds(program, profile)
+
+
+def _triangular_seconds(program: TriangularProgram, profile: Profile) -> float:
+    share = 1.0 if program.columns is None else program.columns / max(1, program.order)
+    return profile.cost("gemm", program.precision, program.order) * (0.5 + share)
+
+
+def _low_rank_seconds(program: LowRankProgram, profile: Profile) -> float:
+    """Per chunk: the block's Gram product, its solve with the columns, and two products with the state."""
+    chunk = profile.cost("gemm", program.precision, CHUNK)
+    columns = (program.order if program.columns is None else program.columns) / CHUNK
+    rank = program.rank / CHUNK
+    return chunk * (1 + program.order / CHUNK) * (rank + columns * (1 + 2 * rank))
 
 
 def _root_seconds(program: RootProgram, profile: Profile) -> float:

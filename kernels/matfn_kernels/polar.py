@@ -170,7 +170,7 @@ def _by_svd(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
     lifted = torch.where(new > sigma, multiplier(sigma), torch.ones_like(sigma))
     polar = torch.where(multiplier.keep, 1 / sigma.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     amplified = polar if program.bounds is None else lifted
-    return _direct(program, m, value, sigma, multiplier, noise * amplified.square().mean(-1).sqrt() * 2, new)
+    return _direct(program, m, value, sigma, multiplier, 4 * noise * amplified.square().mean(-1).sqrt())
 
 
 def _by_gram(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
@@ -181,7 +181,7 @@ def _by_gram(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
     value = m @ ((vectors * h[:, None, :].to(vectors.dtype)) @ vectors.mH)
     noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, -1].square()
     error = propagated(values.to(torch.float64), lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, sigma)
-    return _direct(program, m, value, sigma, multiplier, error, h * sigma)
+    return _direct(program, m, value, sigma, multiplier, error)
 
 
 def _direct(
@@ -191,20 +191,28 @@ def _direct(
     sigma: Tensor,
     multiplier: _Multiplier,
     error: Tensor,
-    new: Tensor,
 ) -> Findings:
+    new = multiplier(sigma) * sigma
     size = torch.linalg.vector_norm(new, dim=-1)
     relative = torch.where(size > 0, error / size, torch.zeros_like(size))
-    kept = torch.where(multiplier.keep, sigma, math.inf).amin(-1)
     rank = multiplier.keep.sum(-1)
     return Findings(
         outputs=(value,),
         residual_name=_residual_name(program),
         residual=_residual(program, m, value),
         error=relative + BACKWARD_ERROR * spacing(program.precision),
-        condition=torch.where(rank > 0, sigma.amax(-1) / kept, torch.ones_like(size)),
+        condition=torch.where(size > 0, _sensitivity(program, sigma, new, multiplier.keep), torch.ones_like(size)),
         rank=rank,
     )
+
+
+def _sensitivity(program: PolarProgram, sigma: Tensor, new: Tensor, keep: Tensor) -> Tensor:
+    """sigma_max / sigma_min of the range, or for a clipping ||M|| / ||C|| times the largest lift."""
+    if program.bounds is None:
+        return sigma.amax(-1) / torch.where(keep, sigma, math.inf).amin(-1)
+    lift = torch.where(keep, new / sigma.clamp_min(torch.finfo(torch.float64).tiny), 1.0).amax(-1).clamp_min(1.0)
+    shrunk: Tensor = torch.linalg.vector_norm(sigma, dim=-1) / torch.linalg.vector_norm(new, dim=-1)
+    return (lift * shrunk).clamp_min(1.0)
 
 
 def _residual_name(program: PolarProgram) -> str:
@@ -234,7 +242,7 @@ def _by_iteration(program: PolarProgram, m: Tensor, exponent: Tensor) -> Finding
     order = max(program.rows, program.columns)
     o = torch.cat([plain(narrow[t], rows) for t in tiles(len(x), order, narrow.itemsize)]).to(x.dtype)
     if program.obeyed is not None:
-        return _obeyed(program, x, o, len(rows))
+        return _obeyed(program, o, len(rows))
     h = symmetrise(o.to(torch.float64).mH @ x.to(torch.float64))
     proof = _proof(program, o, h)
     error = proof.error
@@ -273,18 +281,18 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     floor = max(2 * _threshold(program), 10 * _BOUND)
     factor, info = torch.linalg.cholesky_ex(add_diagonal(h.clone(), -floor))
     definite = info == 0
-    factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype))
+    factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
     condition = probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest
     wide = o.to(torch.float64)
     gap = probes.column_norm(wide.mH @ (wide @ z) - z) / probes.column_norm(z)
-    law = spacing(program.precision) * (20 + 0.2 * condition)
+    law = spacing(program.precision) * (20 + 0.3 * condition)
     trusted = definite & torch.isfinite(gap)
     return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)
 
 
-def _obeyed(program: PolarProgram, x: Tensor, o: Tensor, steps: int) -> Findings:
+def _obeyed(program: PolarProgram, o: Tensor, steps: int) -> Findings:
     """The caller's own iteration: its distance from orthogonality bounds the error of a full-rank matrix."""
     wide = o.to(torch.float64)
     gram = wide.mH @ wide
@@ -305,13 +313,13 @@ def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, int]:
     open_above = ~torch.isfinite(hi)
     top = torch.where(open_above, torch.linalg.matrix_norm(h)[:, None] * 2, hi)
     below, above = _shifted(h, lo), _shifted(h, top)
-    total = (lo + top)[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype)
+    total = (lo + top)[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
     total = total + below @ _sign(below, rows) - above @ _sign(above, rows)
     return symmetrise(total / 2), 2 * len(rows)
 
 
 def _shifted(h: Tensor, value: Tensor) -> Tensor:
-    return h - value[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype)
+    return h - value[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
 
 
 def _sign(h: Tensor, rows: tuple[Row, ...]) -> Tensor:

@@ -37,7 +37,8 @@ def gaussian(like: Tensor, order: int) -> Tensor:
 
 def column_norm(x: Tensor) -> Tensor:
     """Frobenius norm over the columns of x (batch, n, COUNT), divided by sqrt(COUNT); (batch,) real."""
-    return torch.linalg.vector_norm(x, dim=(-2, -1)) / COUNT**0.5
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
+    return norm / COUNT**0.5
 
 
 def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Tensor:

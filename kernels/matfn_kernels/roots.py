@@ -23,7 +23,7 @@ from matfn_kernels.coefficients import safe, schedule
 from matfn_kernels.engine import coupled, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import symmetrise
+from matfn_kernels.products import add_diagonal, symmetrise
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, propagated, real_dtype, rescale
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def run(program: RootProgram, inputs: Mapping[str, Tensor]) -> Findings:
 
 def _asymmetric(given: Tensor, a: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
-    return 2 * torch.linalg.matrix_norm(given - a) > FLOOR * torch.finfo(dtype).eps * torch.linalg.matrix_norm(given)
+    limit = FLOOR * torch.finfo(dtype).eps
+    return torch.gt(2 * torch.linalg.matrix_norm(given - a), limit * torch.linalg.matrix_norm(given))
 
 
 def _at_least_single(precision: Precision) -> Precision:
@@ -170,7 +171,7 @@ def _failures(
     if program.damping == "range":
         return failures
     if program.inverse or program.pair:
-        failures["singular"] = zero | vanishing
+        failures["singular"] = zero | vanishing if program.damping == 0 else zero
     return failures
 
 
@@ -256,18 +257,55 @@ def _ratio(difference: Tensor, reference: Tensor) -> Tensor:
 def _by_engine(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
     size = torch.linalg.matrix_norm(a)
     p = a / torch.where(size > 0, size, torch.ones_like(size))[:, None, None]
-    k, s, r = program.negative
-    rows = schedule_for(r, program.precision)
+    rows = schedule_for(program.negative[2], program.precision)
     narrow = p.to(working(program.precision, program.dtype))
-    x = torch.cat([coupled(None, narrow[t], rows, r, s) for t in tiles(len(p), program.order, narrow.itemsize)])
-    inverse = symmetrise(x.to(p.dtype))
-    report = _proof(program, p, inverse)
-    return _report(program, p, inverse, size, exponent, g, report, len(rows), k)
+    parts = [_iterate(program, narrow[tile], rows) for tile in tiles(len(p), program.order, narrow.itemsize)]
+    values = [symmetrise(torch.cat(column).to(p.dtype)) for column in zip(*parts, strict=True)]
+    proof = _proof(program, p, values)
+    left = None if g is None else normalise(g.to(p.dtype))
+    outputs, error = [], proof.error
+    for sign, power in zip(_signs(program), values, strict=True):
+        value = size.to(torch.float64).pow(sign * program.s / program.r).to(power.dtype)[:, None, None] * power
+        if left is not None:
+            value, amplified = _multiplied(left[0], value)
+            error = error * amplified
+        outputs.append(_unscale(program, value, exponent, sign, None if left is None else left[1]))
+    zeros = torch.zeros_like(error)
+    return Findings(
+        outputs=tuple(outputs),
+        residual_name="X^r - A^s" if _signs(program) == (1,) else "X^r A^s - I",
+        residual=proof.residual,
+        error=error + torch.finfo(program.dtype).eps / 2,
+        condition=proof.condition,
+        steps=len(rows),
+        rank=torch.where(proof.definite, program.order, -1),
+        damping=zeros,
+        shift=zeros,
+    )
+
+
+def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, float], ...]) -> list[Tensor]:
+    """The powers asked for of one tile: A^(s/r) starts from G = A^k, the pair from both A and I in one pass."""
+    k, s, r = program.negative
+    if program.pair:
+        identity = torch.eye(program.order, dtype=p.dtype, device=p.device).expand_as(p)
+        stacked = coupled(torch.cat([p, identity], dim=-2), p, rows, r=2, s=1)
+        return list(torch.chunk(stacked, 2, dim=-2))
+    start = None if k == 0 else torch.linalg.matrix_power(p, k)
+    return [coupled(start, p, rows, r, s) if s else torch.linalg.matrix_power(p, k)]
+
+
+def _multiplied(g: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """G X, and how much cancellation in it may amplify a relative error of X, (batch,)."""
+    product = g @ value
+    bound = torch.linalg.matrix_norm(g) * torch.linalg.matrix_norm(value)
+    size = torch.linalg.matrix_norm(product)
+    return product, torch.where(size > 0, bound / size, torch.ones_like(size)).to(torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """What was established of A / ||A||_F and of its inverse root X."""
+    """What was established of A / ||A||_F and of its computed power X."""
 
     residual: Tensor
     error: Tensor
@@ -275,75 +313,43 @@ class _Proof:
     definite: Tensor
 
 
-def _proof(program: RootProgram, p: Tensor, x: Tensor) -> _Proof:
+def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
+    wide, x = p.to(torch.float64), values[-1].to(torch.float64)
     floor = max(FLOOR * torch.finfo(program.dtype).eps, _BOUNDS[program.precision])
-    wide, wide_x = p.to(torch.float64), x.to(torch.float64)
-    shifted = wide.clone()
-    shifted.diagonal(dim1=-2, dim2=-1).sub_(floor)
-    factor, info = torch.linalg.cholesky_ex(shifted)
+    factor, info = torch.linalg.cholesky_ex(add_diagonal(wide.clone(), -floor))
     definite = info == 0
+    identity = torch.eye(program.order, dtype=torch.float64, device=p.device)
+    factor = torch.where(definite[:, None, None], factor, identity)
     z = probes.gaussian(p, program.order)
-    factor = torch.where(definite[:, None, None], factor, torch.eye(program.order, dtype=torch.float64))
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
     condition = probes.growth(lambda y: wide @ y, z, _POWER_ROUNDS) / smallest
-    _, s, r = program.negative
-    left = probes.interleaved(wide_x, wide, r, s, z) - z
-    residual = _ratio(left, z)
-    weighted = probes.column_norm(wide_x @ left) / torch.linalg.matrix_norm(wide_x)
+    residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)
-    trusted = definite & (weighted / r < _DISTRUST) & torch.isfinite(residual)
-    unconverged = torch.where(residual > 0.5 * condition * spacing(program.precision), residual, 0.0) * s / r
-    error = torch.where(trusted, torch.maximum(law, unconverged.clamp_max(1.0)), math.inf)
-    return _Proof(residual, error, condition, definite)
+    trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
+    # The residual carries rounding times the condition; only what exceeds that is a failure to converge.
+    unconverged = torch.where(residual > 0.5 * condition * spacing(program.precision), missing, 0.0)
+    error = torch.where(trusted, torch.maximum(law, unconverged), math.inf)
+    return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
+
+
+def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Relative residual of X^r = A^s or X^r A^s = I on columns, and the relative error of X that it stands for."""
+    s, r = program.s, program.r
+    if _signs(program) == (1,):
+        target = probes.interleaved(x, a, 0, s, z)
+        residual = _ratio(probes.interleaved(x, a, r, 0, z) - target, target)
+        return residual, residual / r
+    left = probes.interleaved(x, a, r, s, z) - z
+    weighted = probes.column_norm(x @ left) / torch.linalg.matrix_norm(x)
+    residual = _ratio(left, z)
+    return residual, torch.maximum(weighted, residual) / r
 
 
 def _rounding_law(program: RootProgram, condition: Tensor) -> Tensor:
     """Error of the coupled iteration in its arithmetic, a multiple of what was measured over r and conditions."""
     eps = spacing(program.precision)
-    k, s, r = program.negative
-    if program.inverse:
-        return eps * (BACKWARD_ERROR + 0.5 * condition * s / r)
-    return 2 * eps * (BACKWARD_ERROR + condition.pow(k - program.s / program.r))
-
-
-def _report(
-    program: RootProgram,
-    p: Tensor,
-    inverse: Tensor,
-    size: Tensor,
-    exponent: Tensor,
-    g: Tensor | None,
-    proof: _Proof,
-    steps: int,
-    k: int,
-) -> Findings:
-    left = None if g is None else normalise(g.to(p.dtype))
-    values = [inverse] if program.inverse else [_powers(p, k) @ inverse]
-    if program.pair:
-        values = [symmetrise(p @ inverse), inverse]
-    outputs, amplified = [], torch.ones_like(proof.error)
-    for sign, value in zip(_signs(program), values, strict=True):
-        turned = size.to(torch.float64).pow(sign * program.s / program.r).to(value.dtype)[:, None, None] * value
-        if left is not None:
-            product = left[0] @ turned
-            bound = torch.linalg.matrix_norm(left[0]) * torch.linalg.matrix_norm(turned)
-            amplified = (bound / torch.linalg.matrix_norm(product)).to(torch.float64)
-            turned = product
-        outputs.append(_unscale(program, turned, exponent, sign, None if left is None else left[1]))
-    zeros = torch.zeros_like(proof.error)
-    return Findings(
-        outputs=tuple(outputs),
-        residual_name="X^r A^s - I",
-        residual=proof.residual,
-        error=proof.error * amplified.nan_to_num(nan=1.0) + torch.finfo(program.dtype).eps / 2,
-        condition=proof.condition,
-        steps=steps,
-        rank=torch.where(proof.definite, program.order, -1),
-        damping=zeros,
-        shift=zeros,
-    )
-
-
-def _powers(p: Tensor, k: int) -> Tensor:
-    return p if k == 1 else torch.linalg.matrix_power(p, k)
+    k, _, _ = program.negative
+    inverse = 0.5 * condition * program.s / program.r if -1 in _signs(program) else torch.zeros_like(condition)
+    forward = 4 * condition.pow(max(k, 1) - program.s / program.r) if 1 in _signs(program) else inverse
+    return eps * (BACKWARD_ERROR + torch.maximum(inverse, forward))

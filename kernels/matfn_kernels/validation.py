@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 
 from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter, Value
@@ -202,8 +203,8 @@ def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tu
         if entry.name in inputs
     ]
     try:
-        lead = tuple(torch.broadcast_shapes(*leads))
-    except RuntimeError as error:
+        lead = np.broadcast_shapes(*leads)
+    except ValueError as error:
         raise Rejection("invalid_shape", f"leading dimensions {leads} do not broadcast") from error
     if math.prod(size for size in lead if size) > limits.max_items:
         raise Rejection(
@@ -400,7 +401,8 @@ def _asymmetry(a: Tensor) -> Tensor:
     peak = wide.abs().amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
     scaled = wide / torch.where(peak > 0, peak, torch.ones_like(peak))
     size = torch.linalg.matrix_norm(scaled)
-    return torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
+    ratio: Tensor = torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
+    return ratio
 
 
 def _diagonal(call: Call) -> Tensor | None:
@@ -440,7 +442,7 @@ def _rejection(call: Call, index: int, code: str) -> Rejection:
     size = float(_asymmetry(call.inputs["a"][index : index + 1])[0])
     return Rejection(
         code,
-        f"matrix {index} is not symmetric: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
+        f"matrix {index}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
         "send (A + A^H) / 2 if that is what is meant",
         index,
     )

@@ -1,0 +1,69 @@
+"""How a matrix is made larger without changing its answer: the padding is part of each function's mathematics.
+
+Zero rows and columns are invisible to every iteration here: P = 0 stays 0, W = a I there and multiplies zeros; norms,
+hence scalings, do not change; singular values 0 stay 0. Triangular and low-rank matrices are continued by a unit
+diagonal, which decouples. LAPACK routes are never padded: a zero block adds eigenvalues 0, and an inverse root of them
+is not zero. `PADDINGS` says which it is, `pad` and `crop` are inverse to each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.functions import FUNCTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+__all__ = ["PADDINGS", "Padding", "crop", "pad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What continues the main input along its diagonal; every other input continues with zeros."""
+
+    main: str
+    diagonal: float
+
+
+PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
+    {
+        "root": Padding("a", 0.0),
+        "inv_root": Padding("a", 0.0),
+        "sqrt_pair": Padding("a", 0.0),
+        "msign": Padding("m", 0.0),
+        "mclip": Padding("m", 0.0),
+        "tri_inv": Padding("t", 1.0),
+        "tri_solve": Padding("t", 1.0),
+        "dplr_inv": Padding("diag", 1.0),
+        "dplr_solve": Padding("diag", 1.0),
+    }
+)
+
+
+def pad(function: str, inputs: Mapping[str, Tensor], sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """Inputs (batch, ...) enlarged to the named sizes, such as {"n": 64}; a name not given keeps its size."""
+    shapes = {entry.name: entry.shape for entry in FUNCTIONS[function].inputs}
+    return {name: _enlarge(tensor, shapes[name], sizes, PADDINGS[function], name) for name, tensor in inputs.items()}
+
+
+def _enlarge(tensor: Tensor, labels: tuple[str, ...], sizes: Mapping[str, int], padding: Padding, name: str) -> Tensor:
+    old = tensor.shape[1:]
+    new = [sizes.get(label, size) for label, size in zip(labels, old, strict=True)]
+    grown = tensor.new_zeros(tensor.shape[0], *new)
+    grown[(slice(None), *(slice(0, size) for size in old))] = tensor
+    if name == padding.main and padding.diagonal:
+        diagonal = grown if len(labels) == 1 else torch.diagonal(grown, dim1=-2, dim2=-1)
+        diagonal[:, old[0] :] = padding.diagonal
+    return grown
+
+
+def crop(outputs: tuple[Tensor, ...], shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """The leading part of that shape of each output (batch, ...)."""
+    return tuple(output[(slice(None), *(slice(0, size) for size in shape))] for output in outputs)
