@@ -17,9 +17,9 @@ from matfn_kernels.certificate import Certificate, Outcome, Residual
 from matfn_kernels.low_rank import LowRankProgram
 from matfn_kernels.polar import PolarProgram
 from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import RootProgram
 from matfn_kernels.triangular import TriangularProgram
-from matfn_kernels.validation import Call, Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.findings import Findings
+    from matfn_kernels.validation import Call
 
 __all__ = ["Batch", "Evaluation", "Program", "Wish", "batch_of", "concatenate", "evaluate", "join", "settle"]
 

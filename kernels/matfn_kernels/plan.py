@@ -7,19 +7,21 @@ keep in its batch: the same call gets the same plan for as long as the profile s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.low_rank import CHUNK, LowRankProgram
 from matfn_kernels.polar import PolarProgram, rows_of
 from matfn_kernels.precision import Precision, natural
+from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import RootProgram, schedule_for
 from matfn_kernels.triangular import TriangularProgram
-from matfn_kernels.validation import Call, Rejection
 
 if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
     from matfn_kernels.evaluation import Program
+    from matfn_kernels.validation import Call
 
 __all__ = ["Plan", "explain", "make_plan"]
 
@@ -281,11 +283,11 @@ def _polar_seconds(program: PolarProgram, profile: Profile) -> float:
     wide = profile.cost("gemm", Precision.FP64, small)
     match program.method:
         case "svd":
-            return profile.cost("svd", program.precision, small) * aspect**0.5 + 2 * aspect * wide
+            return profile.cost("svd", program.precision, small) * math.sqrt(aspect) + 2 * aspect * wide
         case "gram":
             return profile.cost("eigh", Precision.FP64, small) + (1 + 2 * aspect) * wide
         case "newton_schulz":
             steps = _POLAR_STEPS if program.obeyed is None else len(program.obeyed)
             step = (1 + 2 * aspect) * profile.cost("gemm", program.precision, small)
-            signs = 0.0 if program.bounds is None else 2 * _POLAR_STEPS * 3 * wide
+            signs = 0.0 if program.bounds is None else 2.0 * _POLAR_STEPS * 3 * wide
             return steps * step + signs + (_PROOF_PRODUCTS["polar"] + aspect) * wide

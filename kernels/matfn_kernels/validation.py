@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter, Value
+from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Value
+from matfn_kernels.parameters import parse_parameters
+from matfn_kernels.rejection import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,30 +36,19 @@ _MAX_DIMENSION: Final = 2**31
 _POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
 
 
-class Rejection(Exception):  # noqa: N818 - it is an answer about the input, not an error of ours
-    """Input that has no answer: the code of the problem, what was given, and what to do.
-
-    Attributes:
-        code: one of the service's problem codes.
-        detail: what was given and what is allowed.
-        hint: what to do about it.
-        index: which matrix of the batch, where it is one.
-    """
-
-    def __init__(self, code: str, detail: str, hint: str | None = None, index: int | None = None) -> None:
-        super().__init__(detail)
-        self.code = code
-        self.detail = detail
-        self.hint = hint
-        self.index = index
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Sizes that a call may not exceed."""
+    """Sizes that a call may not exceed.
+
+    Attributes:
+        max_order: each dimension of a matrix.
+        max_items: product of the leading dimensions.
+        max_elements: numbers in all inputs after broadcasting, and in all outputs.
+    """
 
     max_order: int = 8192
     max_items: int = 65536
+    max_elements: int = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +111,11 @@ def parse_call(
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
     _check_shapes(spec, inputs, limits)
-    values = _parse_parameters(f"{function}()", spec.parameters, parameters)
+    values = parse_parameters(f"{function}()", spec.parameters, parameters)
     _check_together(function, values)
     lead = _leading(spec, inputs, limits)
-    chosen = _options(_parse_parameters("options", OPTIONS, options), next(iter(inputs.values())).dtype)
+    _check_elements(spec, inputs, math.prod(lead), limits)
+    chosen = _options(parse_parameters("options", OPTIONS, options), next(iter(inputs.values())).dtype)
     flat = {
         entry.name: _flatten(inputs[entry.name], lead, len(entry.shape))
         for entry in spec.inputs
@@ -215,119 +207,29 @@ def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tu
     return lead
 
 
+def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, limits: Limits) -> None:
+    """Broadcasting, and outputs larger than their inputs, must not turn a small request into a large allocation."""
+    sizes = {
+        label: size
+        for entry in spec.inputs
+        if entry.name in inputs
+        for label, size in zip(entry.shape, inputs[entry.name].shape[-len(entry.shape) :], strict=True)
+    }
+    taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
+    order = sizes.get("n", 0)
+    given = len(spec.outputs) * max(order * order if spec.name == "dplr_inv" else 0, taken)
+    if items * max(taken, given) > limits.max_elements:
+        raise Rejection(
+            "invalid_shape",
+            f"{spec.name}() of {items} matrices would hold {items * max(taken, given)} numbers, "
+            f"allowed {limits.max_elements}",
+            "split the call",
+        )
+
+
 def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
     shape = tensor.shape[tensor.dim() - trailing :]
     return tensor.expand(*lead, *shape).reshape(math.prod(lead), *shape)
-
-
-def _parse_parameters(owner: str, specs: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Value]:
-    known = {spec.name for spec in specs}
-    for name in given:
-        if name not in known:
-            raise Rejection(
-                "invalid_parameter",
-                f"{owner} takes no {name!r}",
-                f"it takes {', '.join(spec.name for spec in specs) or 'none'}",
-            )
-    return {spec.name: _parse_parameter(owner, spec, given) for spec in specs}
-
-
-def _parse_parameter(owner: str, spec: Parameter, given: Mapping[str, object]) -> Value:
-    if spec.name not in given:
-        if spec.required:
-            raise Rejection("invalid_parameter", f"{owner} needs {spec.name!r}: {spec.summary}")
-        return spec.default
-    value = given[spec.name]
-    if value is None and spec.nullable:
-        return None
-    parsed = _PARSERS[spec.kind](spec, value)
-    if parsed is None:
-        raise Rejection(
-            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {_domain(spec)}"
-        )
-    return parsed
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - a line's worth
-
-
-def _parse_integer(spec: Parameter, value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-        return None
-    return int(value) if _inside(spec, value) else None
-
-
-def _parse_number(spec: Parameter, value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) and _inside(spec, number) else None
-
-
-def _parse_boolean(_: Parameter, value: object) -> Value:
-    return value if isinstance(value, bool) else None
-
-
-def _parse_string(spec: Parameter, value: object) -> Value:
-    return value if isinstance(value, str) and value in spec.choices else None
-
-
-def _parse_damping(spec: Parameter, value: object) -> Value:
-    return _parse_string(spec, value) if isinstance(value, str) else _parse_number(spec, value)
-
-
-def _parse_coefficients(spec: Parameter, value: object) -> Value:
-    if not isinstance(value, list | tuple) or not 1 <= len(value) <= (spec.maximum or 0):
-        return None
-    rows = [_parse_row(row) for row in value]
-    return None if None in rows else tuple(row for row in rows if row is not None)
-
-
-def _parse_row(row: object) -> tuple[float, float, float] | None:
-    if not isinstance(row, list | tuple) or len(row) != 3:  # noqa: PLR2004 - (a, b, c)
-        return None
-    numbers = [entry for entry in row if isinstance(entry, int | float) and not isinstance(entry, bool)]
-    if len(numbers) != len(row) or not all(abs(number) <= 1e6 for number in numbers):  # noqa: PLR2004
-        return None
-    a, b, c = (float(number) for number in numbers)
-    return (a, b, c)
-
-
-def _inside(spec: Parameter, value: float) -> bool:
-    return (spec.minimum is None or value >= spec.minimum) and (spec.maximum is None or value <= spec.maximum)
-
-
-_PARSERS: Final = {
-    "integer": _parse_integer,
-    "number": _parse_number,
-    "boolean": _parse_boolean,
-    "string": _parse_string,
-    "damping": _parse_damping,
-    "coefficients": _parse_coefficients,
-}
-
-
-def _domain(spec: Parameter) -> str:
-    """The domain in words, for the hint."""
-    bounds = [
-        f"at least {spec.minimum:g}" if spec.minimum is not None else "",
-        f"at most {spec.maximum:g}" if spec.maximum is not None else "",
-    ]
-    words = {
-        "integer": "a whole number",
-        "number": "a finite number",
-        "boolean": "true or false",
-        "string": f"one of {', '.join(spec.choices)}",
-        "damping": f"a finite number, or {', '.join(spec.choices)}",
-        "coefficients": f"1 to {spec.maximum or 0:g} rows (a, b, c) of numbers of magnitude at most 1e6",
-    }[spec.kind]
-    ranged = " ".join([words, *filter(None, bounds)]) if spec.kind in {"integer", "number", "damping"} else words
-    return ranged + (", or None" if spec.nullable else "")
 
 
 def _check_together(function: str, values: Mapping[str, Value]) -> None:
