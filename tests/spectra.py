@@ -33,7 +33,8 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int, *, is_complex:
     x = rng.standard_normal((rows, columns))
     if is_complex:
         x = x + 1j * rng.standard_normal((rows, columns))
-    return np.linalg.qr(x)[0]
+    q: Array = np.linalg.qr(x)[0]
+    return q
 
 
 def positive(
@@ -61,8 +62,5 @@ def rectangular(
     small = min(shape)
     values = spectrum(small, kind, condition)
     return np.stack(
-        [
-            (orthogonal(rng, shape[0], small) * values) @ orthogonal(rng, shape[1], small).T
-            for _ in range(items)
-        ]
+        [(orthogonal(rng, shape[0], small) * values) @ orthogonal(rng, shape[1], small).T for _ in range(items)]
     )

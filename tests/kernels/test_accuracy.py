@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+
 from evaluating import EPS, answer, candidates, run, truth
-from matfn_kernels.evaluation import Program
 from matfn_kernels.reference import relative_error
-from matfn_kernels.validation import Call
 from spectra import SHAPES, positive, rectangular
+
+if TYPE_CHECKING:
+    from matfn_kernels.evaluation import Program
+    from matfn_kernels.validation import Call
 
 ROOTS: list[tuple[str, dict[str, Any]]] = [
     ("inv_root", {"r": 4}),
@@ -120,11 +123,13 @@ def test_triangular_solution_is_accurate(dtype: str, *, lower: bool, transpose: 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(("order", "rank"), [(1, 1), (63, 8), (64, 64), (65, 3), (200, 16)])
-@pytest.mark.parametrize(("function", "keywords"), [("dplr_inv", {}), ("dplr_solve", {}), ("dplr_solve", {"transpose": True})])
+@pytest.mark.parametrize(
+    ("function", "keywords"), [("dplr_inv", {}), ("dplr_solve", {}), ("dplr_solve", {"transpose": True})]
+)
 def test_low_rank_solution_is_accurate(
     function: str, keywords: dict[str, Any], order: int, rank: int, dtype: str
 ) -> None:
-    """diag + tril(Q K^T, -1) is solved without being formed, at chunk borders too."""
+    """The matrix diag + tril(Q K^T, -1) is solved without being formed, at chunk borders too."""
     rng = np.random.default_rng(order)
     keys = rng.standard_normal((2, order, rank))
     keys /= np.linalg.norm(keys, axis=-1, keepdims=True)

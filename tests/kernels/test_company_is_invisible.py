@@ -1,0 +1,125 @@
+"""What shares a batch with a matrix changes nothing about its answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evaluating import Array, answer
+from matfn_kernels.calibration import Profile
+from matfn_kernels.evaluation import batch_of, concatenate, evaluate
+from matfn_kernels.plan import make_plan
+from matfn_kernels.reference import relative_error
+from matfn_kernels.validation import Limits, parse_call, screen
+from spectra import positive, rectangular
+
+RNG = np.random.default_rng(11)
+
+
+def _triangles(items: int, order: int) -> Array:
+    return np.random.default_rng(5).standard_normal((items, order, order)) / order + 2 * np.eye(order)
+
+
+def _low_rank(items: int, order: int) -> dict[str, Array]:
+    rng = np.random.default_rng(6)
+    keys = rng.standard_normal((items, order, 8)) / 8
+    return {"diag": 1 + rng.random((items, order)), "q": keys, "k": keys, "b": rng.standard_normal((items, order, 3))}
+
+
+CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
+    ("inv_root", {"a": positive(24, condition=1e3, items=6)}, {"r": 4}),
+    ("inv_root", {"a": positive(80, condition=1e7, items=6)}, {"r": 2}),
+    ("root", {"a": positive(24, condition=1e3, items=6), "g": RNG.standard_normal((6, 5, 24))}, {"r": 3}),
+    ("sqrt_pair", {"a": positive(24, condition=1e3, items=6)}, {}),
+    ("msign", {"m": rectangular((40, 24), condition=1e3, items=6)}, {}),
+    ("msign", {"m": rectangular((24, 24), condition=1e2, items=6)}, {"steps": 6}),
+    ("mclip", {"m": rectangular((24, 40), condition=1e3, items=6)}, {"hi": 0.5}),
+    ("tri_inv", {"t": _triangles(6, 70)}, {}),
+    ("tri_solve", {"t": _triangles(6, 40), "b": RNG.standard_normal((6, 40, 3))}, {"transpose": True}),
+    ("dplr_solve", _low_rank(6, 100), {}),
+    ("dplr_inv", {k: v for k, v in _low_rank(6, 100).items() if k != "b"}, {}),
+]
+IDS = [f"{function}-{'-'.join(map(str, keywords.values()))}" for function, _, keywords in CASES]
+
+
+def _cast(inputs: dict[str, Array], dtype: str) -> dict[str, Array]:
+    return {name: array.astype(dtype) for name, array in inputs.items()}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("function", "inputs", "keywords"), CASES, ids=IDS)
+def test_batch_equals_one_by_one(function: str, inputs: dict[str, Array], keywords: dict[str, Any], dtype: str) -> None:
+    """A batch's answers are those of its matrices alone, to within rounding."""
+    inputs = _cast(inputs, dtype)
+    together = answer(function, inputs, **keywords)
+
+    for i in range(6):
+        alone = answer(function, {name: array[i : i + 1] for name, array in inputs.items()}, **keywords)
+        for output, single in zip(together.outputs, alone.outputs, strict=True):
+            estimate = together.certificates[i].error_estimate or 0
+            assert relative_error(output[i], single[0].astype("float64")) <= 2 * estimate
+        assert together.certificates[i].method == alone.certificates[0].method
+        assert together.certificates[i].outcome == alone.certificates[0].outcome
+
+
+def _spoilt(function: str, inputs: dict[str, Array], kind: str) -> dict[str, Array]:
+    """The inputs with matrix 3 replaced by one without an answer, or by a hard one."""
+    changed = {name: array.copy() for name, array in inputs.items()}
+    main = next(iter(changed))
+    if kind == "not_finite":
+        changed[main][3] = np.nan
+    elif kind == "hard":
+        changed[main][3] = 1e-3 * changed[main][3] + (np.ones_like(changed[main][3]) if function != "tri_inv" else 0)
+    elif kind == "other":
+        changed[main][3] = changed[main][2] * 3
+    return changed
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["not_finite", "hard", "other"])
+@pytest.mark.parametrize(("function", "inputs", "keywords"), CASES, ids=IDS)
+def test_content_of_a_neighbour_changes_no_bit(
+    function: str, inputs: dict[str, Array], keywords: dict[str, Any], kind: str, dtype: str
+) -> None:
+    """NaN, a nearly singular matrix or just another one beside it: every other answer keeps all its bits."""
+    inputs = _cast(inputs, dtype)
+    before = answer(function, inputs, on_failure="nan", **keywords)
+    after = answer(function, _spoilt(function, inputs, kind), on_failure="nan", **keywords)
+
+    others = [0, 1, 2, 4, 5]
+    for first, second in zip(before.outputs, after.outputs, strict=True):
+        np.testing.assert_array_equal(first[others], second[others])
+    assert [before.certificates[i] for i in others] == [after.certificates[i] for i in others]
+    if kind == "not_finite":
+        assert after.certificates[3].code == "not_finite"
+        assert all(np.isnan(output[3]).all() for output in after.outputs)
+
+
+def test_same_batch_gives_same_bits() -> None:
+    """The same batch twice is the same to the bit."""
+    inputs = {"a": positive(48, condition=1e4, items=9).astype("float32")}
+
+    first, second = answer("inv_root", inputs, r=4), answer("inv_root", inputs, r=4)
+
+    np.testing.assert_array_equal(first.outputs[0], second.outputs[0])
+
+
+def test_batches_come_apart_as_they_were_put_together() -> None:
+    """Concatenating calls and taking rows are inverse to each other."""
+    calls = [
+        screen(parse_call("inv_root", {"a": torch.as_tensor(positive(12, items=n, seed=n))}, {"r": 2}, {}, Limits()))
+        for n in (1, 3, 2)
+    ]
+    program = make_plan(calls[0], Profile.nominal()).program
+    batches = [batch_of(call) for call in calls]
+
+    whole = concatenate(batches)
+    evaluation = evaluate(program, whole)
+
+    assert whole.items == evaluation.items == 6
+    torch.testing.assert_close(whole.rows(1, 4).inputs["a"], batches[1].inputs["a"], rtol=0, atol=0)
+    single = evaluate(program, batches[2])
+    torch.testing.assert_close(evaluation.rows(4, 6).outputs[0], single.outputs[0])

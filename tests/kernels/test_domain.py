@@ -1,0 +1,316 @@
+"""What lies outside a function's domain is refused in words, and what lies at its edge has a defined answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from evaluating import EPS, Array, answer, parsed
+from matfn_kernels.calibration import Profile
+from matfn_kernels.evaluation import batch_of, evaluate, settle
+from matfn_kernels.plan import make_plan
+from matfn_kernels.reference import power, relative_error
+from matfn_kernels.rejection import Rejection
+from spectra import orthogonal, positive, rectangular
+
+EYE = np.eye(3)
+LOWER = np.tril(np.ones((3, 3)))
+
+
+def _rejected(function: str, inputs: dict[str, Any], **keywords: object) -> Rejection:
+    with pytest.raises(Rejection) as caught:
+        answer(function, inputs, **keywords)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "keywords", "code"),
+    [
+        ("inv_root", {"a": np.zeros((3, 4))}, {"r": 2}, "invalid_shape"),
+        ("inv_root", {"a": np.zeros(3)}, {"r": 2}, "invalid_shape"),
+        ("root", {"a": EYE, "g": np.ones((2, 4))}, {"r": 2}, "invalid_shape"),
+        ("tri_solve", {"t": LOWER, "b": np.ones((4, 1))}, {}, "invalid_shape"),
+        ("root", {"a": np.ones((2, 3, 3)), "g": np.ones((5, 1, 3))}, {"r": 2}, "invalid_shape"),
+        ("msign", {"m": np.ones((9000, 1))}, {}, "invalid_shape"),
+        ("msign", {"m": np.ones((70000, 1, 1))}, {}, "invalid_shape"),
+        ("msign", {"m": np.ones((70000, 0, 0))}, {}, "invalid_shape"),
+        (
+            "dplr_inv",
+            {"diag": np.ones((100, 8000)), "q": np.ones((8000, 1)), "k": np.ones((8000, 1))},
+            {},
+            "invalid_shape",
+        ),
+        ("inv_root", {"a": EYE}, {}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 0}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 65}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2.5}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": True}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "q": 1}, "invalid_parameter"),
+        ("inv_root", {"a": EYE, "z": EYE}, {"r": 2}, "invalid_parameter"),
+        ("inv_root", {}, {"r": 2}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "structure": "general"}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "damping": -1e-3}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "damping": float("nan")}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "damping": "some"}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "tol": 1e-17}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "precision": "fp16"}, "invalid_parameter"),
+        ("mclip", {"m": EYE}, {"lo": 2.0, "hi": 1.0}, "invalid_parameter"),
+        ("mclip", {"m": EYE}, {"lo": -1.0}, "invalid_parameter"),
+        ("mclip", {"m": EYE}, {"hi": float("inf")}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"method": "magic"}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"method": "svd", "steps": 3}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"coefficients": []}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"coefficients": [(1, 2)]}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"coefficients": [(1, 2, float("inf"))]}, "invalid_parameter"),
+        ("tri_inv", {"t": LOWER}, {"precision": "bf16"}, "invalid_parameter"),
+        ("tri_inv", {"t": LOWER.astype(complex)}, {}, "unsupported_dtype"),
+        ("inv_root", {"a": EYE.astype(np.int64)}, {"r": 2}, "unsupported_dtype"),
+        ("root", {"a": EYE, "g": EYE.astype(np.float32)}, {"r": 2}, "unsupported_dtype"),
+        ("inv_root", {"a": np.full((3, 3), np.nan)}, {"r": 2}, "not_finite"),
+        ("mclip", {"m": np.full((3, 3), np.inf)}, {}, "not_finite"),
+        ("inv_root", {"a": LOWER}, {"r": 2}, "not_symmetric"),
+        ("root", {"a": np.diag([1.0, -1.0])}, {"r": 2}, "not_positive"),
+        ("root", {"a": -EYE}, {"r": 2}, "not_positive"),
+        ("inv_root", {"a": np.zeros((3, 3))}, {"r": 2}, "singular"),
+        ("sqrt_pair", {"a": np.zeros((3, 3))}, {}, "singular"),
+        ("inv_root", {"a": np.diag([1.0, 0.0])}, {"r": 2, "damping": 0.0}, "singular"),
+        ("tri_inv", {"t": np.diag([1.0, 0.0])}, {}, "singular"),
+        ("dplr_solve", {"diag": np.zeros(2), "q": EYE[:2], "k": EYE[:2], "b": EYE[:2]}, {}, "singular"),
+        ("inv_root", {"a": positive(40, condition=1e15)[0]}, {"r": 1, "tol": 1e-12}, "not_converged"),
+        ("no_such", {"a": EYE}, {}, "unknown_function"),
+    ],
+)
+def test_refusals_name_their_code(function: str, inputs: dict[str, Array], keywords: dict[str, Any], code: str) -> None:
+    """Each kind of bad input has its own code and says what was given."""
+    rejection = _rejected(function, inputs, **keywords)
+
+    assert rejection.code == code
+    assert len(rejection.detail) > 10
+
+
+def test_refusal_names_the_matrix() -> None:
+    """The index of the first offender comes with the refusal."""
+    a = np.stack([EYE, EYE, -EYE, -EYE])
+
+    assert _rejected("root", {"a": a}, r=2).index == 2
+
+
+def test_failed_matrix_becomes_nan_on_request() -> None:
+    """With on_failure="nan" the others are answered and the failed ones carry their code."""
+    a = np.stack([EYE, -EYE, np.full((3, 3), np.nan), LOWER, np.zeros((3, 3))])
+
+    found = answer("inv_root", {"a": a}, r=2, on_failure="nan")
+
+    assert [c.code for c in found.certificates] == [None, "not_positive", "not_finite", "not_symmetric", "singular"]
+    np.testing.assert_allclose(found.outputs[0][0], EYE, rtol=1e-14)
+    assert np.isnan(found.outputs[0][1:]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_default_damping_lifts_the_smallest_eigenvalue(dtype: str) -> None:
+    """A matrix with a rounding-negative eigenvalue is shifted so that the smallest becomes 8 eps of the largest."""
+    eps = EPS[dtype]
+    q = orthogonal(np.random.default_rng(0), 20, 20)
+    values = np.linspace(0.5, 2.0, 20)
+    values[0] = -3e-8 * 2 if dtype == "float32" else 0.0
+    a = ((q * values) @ q.T).astype(dtype)
+    a = (a + a.T) / 2
+    exact = np.linalg.eigvalsh(a.astype(np.float64))
+
+    found = answer("inv_root", {"a": a}, r=4)
+
+    certificate = found.certificates[0]
+    assert certificate.shift == pytest.approx(8 * eps * exact[-1] - exact[0], rel=0.01 if dtype == "float32" else 1.0)
+    assert certificate.damping == pytest.approx(certificate.shift / exact[-1], rel=1e-6)
+    assert certificate.outcome == "approximate"
+    if dtype == "float32":
+        assert relative_error(found.outputs[0], power(a, -0.25, certificate.shift)) < 1e-6
+
+
+@pytest.mark.parametrize("condition", [1e2, 1e6])
+def test_positive_definite_matrices_are_not_damped(condition: float) -> None:
+    """Nothing is added to a matrix that is positive definite in its dtype."""
+    found = answer("inv_root", {"a": positive(64, condition=condition).astype("float32")}, r=2)
+
+    assert found.certificates[0].shift == 0.0
+    assert found.certificates[0].outcome == "converged"
+
+
+def test_explicit_damping_is_added() -> None:
+    """damping=d answers for A + d lambda_max I and says so."""
+    a = positive(20, condition=1e8)
+
+    found = answer("inv_root", {"a": a}, r=2, damping=1e-3)
+
+    assert found.certificates[0].shift == pytest.approx(1e-3, rel=0.01)
+    assert relative_error(found.outputs[0], power(a, -0.5, found.certificates[0].shift)).max() < 1e-12
+    assert found.certificates[0].outcome == "converged"
+
+
+def test_range_damping_is_the_pseudo_inverse_power() -> None:
+    """damping="range" answers 0 on the null space and the power elsewhere."""
+    q = orthogonal(np.random.default_rng(0), 20, 12)
+    values = np.linspace(1, 3, 12)
+    a = (q * values) @ q.T
+
+    found = answer("inv_root", {"a": a}, r=2, damping="range")
+
+    assert relative_error(found.outputs[0], (q * values**-0.5) @ q.T) < 1e-13
+    assert found.certificates[0].rank == 12
+    assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"), [(1e35, "float32"), (1e-35, "float32"), (1e300, "float64"), (1e-300, "float64")]
+)
+@pytest.mark.parametrize("function", ["root", "inv_root", "msign", "mclip"])
+def test_scale_costs_no_accuracy(function: str, scale: float, dtype: str) -> None:
+    """Matrices near the dtype's limits have the same relative error as those near 1."""
+    a = positive(20, condition=1e2).astype(dtype)
+    big = (a * np.asarray(scale, dtype)).astype(dtype)
+    keywords: dict[str, Any] = {"r": 4} if "root" in function else {}
+    if function == "mclip":
+        keywords = {"hi": 0.5 * scale}
+    name = "a" if "root" in function else "m"
+
+    found = answer(function, {name: big}, **keywords)
+
+    w, v = np.linalg.eigh(big[0].astype(np.float64) / scale)
+    factor = {"root": scale**0.25, "inv_root": scale**-0.25, "msign": 1.0, "mclip": scale}[function]
+    image = {"root": w**0.25, "inv_root": w**-0.25, "msign": np.ones_like(w), "mclip": np.minimum(w, 0.5)}[function]
+    expected = (v * image) @ v.T
+    assert relative_error(found.outputs[0][0].astype(np.float64) / factor, expected) < 200 * EPS[dtype]
+
+
+@pytest.mark.parametrize("rank", [1, 5, 16])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_polar_factor_is_zero_off_the_range(rank: int, dtype: str) -> None:
+    """A matrix of low rank has the partial isometry on its range as polar factor, and its rank is reported."""
+    rng = np.random.default_rng(rank)
+    m = (rng.standard_normal((40, rank)) @ rng.standard_normal((rank, 30))).astype(dtype)
+
+    found = answer("msign", {"m": m})
+
+    assert found.certificates[0].rank == rank
+    assert np.linalg.matrix_rank(found.outputs[0], tol=0.5) == rank
+    assert np.linalg.norm(found.outputs[0]) == pytest.approx(np.sqrt(rank), rel=1e-5)
+
+
+def test_lower_clip_acts_on_the_range_only() -> None:
+    """A lower bound lifts small singular values and leaves the null space alone."""
+    u, v = orthogonal(np.random.default_rng(0), 12, 3), orthogonal(np.random.default_rng(1), 8, 3)
+    m = (u * [2.0, 0.5, 0.01]) @ v.T
+
+    found = answer("mclip", {"m": m}, lo=0.1, hi=1.0)
+
+    assert relative_error(found.outputs[0], (u * [1.0, 0.5, 0.1]) @ v.T) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "keywords", "shapes"),
+    [
+        ("inv_root", {"a": np.zeros((0, 3, 3))}, {"r": 2}, [(0, 3, 3)]),
+        ("inv_root", {"a": np.zeros((2, 0, 0))}, {"r": 2}, [(2, 0, 0)]),
+        ("sqrt_pair", {"a": np.zeros((2, 0, 0))}, {}, [(2, 0, 0), (2, 0, 0)]),
+        ("msign", {"m": np.zeros((2, 0, 3))}, {}, [(2, 0, 3)]),
+        ("tri_solve", {"t": LOWER, "b": np.zeros((3, 0))}, {}, [(3, 0)]),
+        ("dplr_inv", {"diag": np.zeros((4, 0)), "q": np.zeros((4, 0, 2)), "k": np.zeros((4, 0, 2))}, {}, [(4, 0, 0)]),
+        ("root", {"a": np.zeros((0, 0)), "g": np.zeros((5, 0))}, {"r": 3}, [(5, 0)]),
+    ],
+)
+def test_empty_matrices_have_empty_answers(
+    function: str, inputs: dict[str, Array], keywords: dict[str, Any], shapes: list[tuple[int, ...]]
+) -> None:
+    """A dimension of zero is no error."""
+    found = answer(function, inputs, **keywords)
+
+    assert [output.shape for output in found.outputs] == shapes
+
+
+def test_zero_rank_generators_leave_the_diagonal() -> None:
+    """With d = 0 the matrix is its diagonal."""
+    found = answer("dplr_inv", {"diag": np.array([2.0, 4.0]), "q": np.zeros((2, 0)), "k": np.zeros((2, 0))})
+
+    np.testing.assert_allclose(found.outputs[0], np.diag([0.5, 0.25]))
+
+
+def test_one_by_one_matrices_are_scalars() -> None:
+    """Order 1 follows the scalar function."""
+    assert answer("inv_root", {"a": np.array([[16.0]])}, r=4).outputs[0] == pytest.approx(0.5)
+    assert answer("msign", {"m": np.array([[-3.0]])}).outputs[0] == pytest.approx(-1)
+    assert answer("mclip", {"m": np.array([[-3.0]])}).outputs[0] == pytest.approx(-1)
+    assert answer("tri_inv", {"t": np.array([[4.0]])}).outputs[0] == pytest.approx(0.25)
+
+
+def test_zero_matrices_have_zero_answers() -> None:
+    """The root, the polar factor and the clipping of zero are zero."""
+    zero = np.zeros((3, 3))
+
+    for found in (answer("root", {"a": zero}, r=2), answer("msign", {"m": zero}), answer("mclip", {"m": zero}, lo=0.5)):
+        assert not found.outputs[0].any()
+        assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize("function", ["tri_inv", "tri_solve"])
+@pytest.mark.parametrize("lower", [True, False])
+def test_other_triangle_is_never_read(function: str, *, lower: bool) -> None:
+    """NaN in the other triangle, and on a unit diagonal, changes nothing."""
+    t = np.tril(np.ones((40, 40))) if lower else np.triu(np.ones((40, 40)))
+    np.fill_diagonal(t, np.nan)
+    spoilt = t + np.where(t == 0, np.nan, 0)
+    inputs = {"b": np.eye(40)[:, :2]} if function == "tri_solve" else {}
+
+    clean = answer(function, {"t": t, **inputs}, lower=lower, unit_diagonal=True)
+    dirty = answer(function, {"t": spoilt, **inputs}, lower=lower, unit_diagonal=True)
+
+    np.testing.assert_array_equal(clean.outputs[0], dirty.outputs[0])
+    assert np.isfinite(clean.outputs[0]).all()
+
+
+def test_identical_keys_keep_their_digits() -> None:
+    """Identical keys with beta = 1 ruin products of powers; block recursion is exact on them."""
+    t = np.tril(np.ones((128, 128), np.float32))
+    exact = np.eye(128) - np.eye(128, k=-1)
+
+    assert relative_error(answer("tri_inv", {"t": t}).outputs[0], exact) < 1e-6
+
+
+def test_inputs_are_never_written() -> None:
+    """No function changes what it was given."""
+    inputs: dict[str, dict[str, torch.Tensor]] = {
+        "inv_root": {"a": torch.as_tensor(positive(12)[0])},
+        "msign": {"m": torch.as_tensor(rectangular((12, 8))[0])},
+        "mclip": {"m": torch.as_tensor(rectangular((12, 8))[0])},
+        "tri_inv": {"t": torch.as_tensor(LOWER)},
+        "dplr_inv": {"diag": torch.ones(3), "q": torch.ones(3, 1), "k": torch.ones(3, 1)},
+    }
+    for function, tensors in inputs.items():
+        before = {name: tensor.clone() for name, tensor in tensors.items()}
+
+        answer(function, tensors, **({"r": 2} if "root" in function else {}))
+
+        assert all(torch.equal(before[name], tensor) for name, tensor in tensors.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("function", ["inv_root", "msign", "mclip", "tri_inv"])
+def test_half_precision_keeps_its_dtype(function: str, dtype: torch.dtype) -> None:
+    """Half-precision inputs give half-precision outputs as good as their dtype."""
+    a = torch.as_tensor(positive(16, condition=4.0)[0]).to(dtype)
+    name = {"inv_root": "a", "tri_inv": "t"}.get(function, "m")
+    call: dict[str, Any] = {"r": 2} if function == "inv_root" else {}
+
+    found = _torch_answer(function, {name: a}, call)
+
+    assert found.dtype == dtype
+    exact = _torch_answer(function, {name: a.to(torch.float64)}, call)
+    error = torch.linalg.matrix_norm(found.to(torch.float64) - exact) / torch.linalg.matrix_norm(exact)
+    assert error < 2 * torch.finfo(dtype).eps
+
+
+def _torch_answer(function: str, inputs: dict[str, torch.Tensor], keywords: dict[str, Any]) -> torch.Tensor:
+    call = parsed(function, inputs, keywords)
+    return settle(call, evaluate(make_plan(call, Profile.nominal()).program, batch_of(call)))[0]

@@ -1,0 +1,138 @@
+"""The planner: pure, printable, and led by tolerance and measured cost."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from evaluating import parsed
+from matfn_kernels.calibration import Profile, load_profile
+from matfn_kernels.plan import Plan, explain, make_plan
+from matfn_kernels.precision import Precision
+from spectra import positive
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _plan(function: str, name: str, shape: tuple[int, ...], dtype: torch.dtype, **keywords: object) -> Plan:
+    call = parsed(function, {name: torch.eye(shape[-2], shape[-1], dtype=dtype).expand(shape)}, keywords)
+    return make_plan(call, Profile.nominal())
+
+
+def test_content_decides_nothing() -> None:
+    """Two matrices of one shape get equal plans, however different they are."""
+    easy = parsed("inv_root", {"a": np.eye(40)}, {"r": 4})
+    hard = parsed("inv_root", {"a": positive(40, condition=1e14)[0]}, {"r": 4})
+
+    assert make_plan(easy, Profile.nominal()) == make_plan(hard, Profile.nominal())
+
+
+def test_batch_size_decides_nothing() -> None:
+    """A matrix alone and a thousand of them run the same program."""
+    one = _plan("inv_root", "a", (1, 64, 64), torch.float32, r=4)
+    many = _plan("inv_root", "a", (1000, 64, 64), torch.float32, r=4)
+
+    assert one == many
+
+
+def test_cheapest_method_wins() -> None:
+    """Where products are cheap the iteration is chosen, where eigh is cheap eigh is."""
+    call = parsed("inv_root", {"a": np.eye(64, dtype=np.float32)}, {"r": 4})
+    slow_eigh = Profile(
+        "", tuple((o, p, n, s * (100 if o == "eigh" else 1)) for o, p, n, s in Profile.nominal().seconds)
+    )
+    slow_gemm = Profile(
+        "", tuple((o, p, n, s * (100 if o == "gemm" else 1)) for o, p, n, s in Profile.nominal().seconds)
+    )
+
+    assert make_plan(call, slow_eigh).program.method == "engine"
+    assert make_plan(call, slow_gemm).program.method == "eigh"
+
+
+def test_tight_tolerance_rules_out_single_precision() -> None:
+    """A tolerance that the fp32 iteration can't meet leaves it out of the candidates."""
+    loose = _plan("inv_root", "a", (16, 16), torch.float32, r=4)
+    tight = _plan("inv_root", "a", (16, 16), torch.float32, r=4, tol=1e-6)
+
+    assert "engine" in {loose.program.method, *(program.method for program, _ in loose.considered)}
+    assert tight.program.precision is Precision.FP64
+    assert not tight.considered
+
+
+@pytest.mark.parametrize("function", ["inv_root", "msign"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp64"])
+def test_named_precision_is_not_exceeded(function: str, precision: str) -> None:
+    """Every candidate and every fallback stays within the precision that was named."""
+    keywords: dict[str, object] = {"r": 2} if function == "inv_root" else {}
+    name = "a" if function == "inv_root" else "m"
+
+    plan = _plan(function, name, (32, 32), torch.float32, precision=precision, **keywords)
+
+    for program in (plan.program, *(program for program, _ in plan.considered)):
+        assert program.precision == precision
+        assert program.ceiling == precision
+
+
+def test_calls_that_differ_do_not_share_a_key() -> None:
+    """Another root, order, dtype or damping is another program."""
+    base = _plan("inv_root", "a", (32, 32), torch.float32, r=4)
+    others = [
+        _plan("inv_root", "a", (32, 32), torch.float32, r=2),
+        _plan("inv_root", "a", (33, 33), torch.float32, r=4),
+        _plan("inv_root", "a", (32, 32), torch.float64, r=4),
+        _plan("inv_root", "a", (32, 32), torch.float32, r=4, damping=1e-3),
+        _plan("root", "a", (32, 32), torch.float32, r=4),
+    ]
+
+    assert len({base.program, *(plan.program for plan in others)}) == 6
+
+
+def test_plan_explains_itself() -> None:
+    """A plan says what it chose, at what price, and over what."""
+    text = explain(_plan("msign", "m", (64, 64), torch.float32))
+
+    assert "ms a matrix; instead of" in text
+    assert "newton_schulz" in text
+
+
+def test_cost_grows_with_order() -> None:
+    """Predicted seconds rise with the order, within and beyond the measured range."""
+    profile = Profile.nominal()
+    costs = [profile.cost("eigh", Precision.FP64, order) for order in (1, 8, 16, 40, 64, 200, 256, 1000, 4000)]
+
+    assert costs == sorted(costs)
+    assert costs[-1] / costs[-2] == pytest.approx(64, rel=0.01)
+
+
+def test_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second start reads the profile instead of measuring again."""
+    first = load_profile(tmp_path)
+    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: pytest.fail("measured again"))
+
+    assert load_profile(tmp_path) == first
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"device": "cpu", "seconds": [["gemm", "fp99", 1, 1]]}'])
+def test_broken_profile_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    """A truncated or foreign file is replaced, not trusted."""
+    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: Profile.nominal())
+    load_profile(tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text(content)
+
+    assert load_profile(tmp_path) == Profile.nominal()
+    assert json.loads(path.read_text())["device"] == "nominal"
+
+
+def test_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the cache can't be written the profile is measured and used all the same."""
+    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: Profile.nominal())
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+
+    assert load_profile(blocked / "cache") == Profile.nominal()
