@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from matfn_kernels import reference
 
-__all__ = ["Case", "cases"]
+__all__ = ["Array", "Case", "cases"]
 
 Array: TypeAlias = NDArray[Any]
 Truth: TypeAlias = Callable[[Array], tuple[Array, ...]]
