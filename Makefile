@@ -27,6 +27,7 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_methods.py --check
+	$(BIN)/python scripts/list_settings.py --check
 
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
@@ -35,6 +36,7 @@ format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/generate_methods.py
+	$(BIN)/python scripts/list_settings.py
 
 wheel: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel

@@ -1,0 +1,76 @@
+"""JSON trees: binary leaves are base64, non-finite numbers null."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from typing import TYPE_CHECKING
+
+from matfn._msgpack import Repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matfn._msgpack import Buffer
+
+__all__ = ["dump", "load"]
+
+
+def dump(tree: object) -> bytes:
+    """The tree as UTF-8 JSON; memoryview leaves become base64 text."""
+    try:
+        text = json.dumps(tree, default=_base64, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_nulled(tree), default=_base64, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _base64(leaf: object) -> str:
+    if isinstance(leaf, memoryview):
+        return b64encode(leaf).decode("ascii")
+    raise TypeError(f"{type(leaf).__name__} has no JSON form")
+
+
+def _nulled(tree: object) -> object:
+    match tree:
+        case float() if not math.isfinite(tree):
+            return None
+        case dict():
+            return {key: _nulled(value) for key, value in tree.items()}
+        case list() | tuple():
+            return [_nulled(value) for value in tree]
+        case _:
+            return tree
+
+
+def load(body: Buffer) -> object:
+    """The tree of one JSON text.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, nested too deep for the parser, or with NaN or Infinity written out.
+    """
+    try:
+        return json.loads(str(body, "utf-8"), object_pairs_hook=_map, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("the body nests too deep") from None
+
+
+def _map(pairs: list[tuple[str, object]]) -> dict[str, object] | Repeated:
+    content = dict(pairs)
+    if len(content) == len(pairs):
+        return content
+    return Repeated(_first_repeated(key for key, _ in pairs))
+
+
+def _first_repeated(keys: Iterable[str]) -> str:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise LookupError
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON; send null for a number that is not finite")

@@ -1,0 +1,147 @@
+"""What travels: calls, tensors, answers and their certificates, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from matfn._codes import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matfn._msgpack import Buffer
+
+__all__ = [
+    "ITEM_BYTES",
+    "Answer",
+    "Call",
+    "Certificate",
+    "DecodeError",
+    "Media",
+    "Outcome",
+    "Residual",
+    "Tensor",
+    "Timing",
+    "Value",
+]
+
+Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | None"
+
+ITEM_BYTES: Final[Mapping[str, int]] = {
+    "float16": 2,
+    "bfloat16": 2,
+    "float32": 4,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+}
+
+
+class Media(StrEnum):
+    """The two media types of a body."""
+
+    MSGPACK = "application/msgpack"
+    JSON = "application/json"
+
+    @property
+    def problem(self) -> str:
+        """The media type of a problem document in the same format."""
+        return self.value.replace("/", "/problem+")
+
+
+class Outcome(StrEnum):
+    """How an answer came out; members equal their plain strings."""
+
+    CONVERGED = "converged"
+    APPROXIMATE = "approximate"
+    FAILED = "failed"
+
+
+class DecodeError(Exception):
+    """A body, or one call of it, cannot be read; `code` is malformed, unsupported_dtype or unknown_function."""
+
+    def __init__(self, detail: str, code: str = "malformed", hint: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.hint = hint or TABLE[code].hint
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Numbers in C order and little-endian, with their dtype's name and shape; the byte count is right."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+    def __post_init__(self) -> None:
+        expected = prod(self.shape) * ITEM_BYTES[self.dtype]
+        if self.nbytes != expected:
+            raise ValueError(f"shape {list(self.shape)} of {self.dtype} is {expected} bytes, data has {self.nbytes}")
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the data in bytes."""
+        return self.data.nbytes if isinstance(self.data, memoryview) else len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One function applied to its inputs; names and values are not checked here, but by the kernels' validation."""
+
+    function: str
+    inputs: dict[str, Tensor]
+    params: dict[str, Value]
+    options: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time went: waiting, computing, and in a batch of how many calls, filled to what part."""
+
+    queue_ms: float
+    device_ms: float
+    batch_size: int
+    fill: float
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A measured defect of the answer, and the name of what was measured."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What is known of one matrix's answer; errors are relative, in the Frobenius norm, for the damped matrix."""
+
+    outcome: Outcome
+    residual: Residual | None
+    error_estimate: float | None
+    condition: float | None
+    method: str
+    precision: str
+    steps: int
+    rank: int | None
+    damping: float
+    shift: float
+    fallback: str | None
+    code: str | None
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outputs of one call with one certificate a matrix."""
+
+    outputs: dict[str, Tensor]
+    certificates: tuple[Certificate, ...]
+    timing: Timing
+    device: str
+    request_id: str

@@ -1,0 +1,1 @@
+"""The generated method surface of the clients."""

@@ -1,0 +1,216 @@
+"""msgpack trees: binary leaves leave as the caller's own memory and arrive as views of the body.
+
+The msgpack package copies every binary leaf, and believes a header's element count before the elements have come.
+For bodies that are one matrix and a few dozen small objects, a copy costs more than reading them here. Writing uses
+the package for everything but the binary leaves.
+
+A tuple is a subtree without binary leaves and is packed by the package in one go: certificates come as tuples.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_DEPTH", "Buffer", "Repeated", "pack", "unpack"]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+MAX_DEPTH: Final = 16
+
+_INLINE_BYTES: Final = 4096  # below this a copy is cheaper than one more buffer for the socket
+_BIN_LIMIT: Final = 1 << 32
+_CONTAINERS: Final = 64
+_BYTES_PER_CONTAINER: Final = 4  # the densest honest body: rows of three small integers
+
+
+class Repeated:
+    """Stands for a map that had the same key twice: only the part that holds it is bad, not its neighbours."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def pack(tree: object) -> list[Buffer]:
+    """Buffers that, joined, are the tree; memoryview leaves of some size are among them, not copied."""
+    buffers: list[Buffer] = []
+    small = bytearray()
+    for piece in _pieces(tree, msgpack.Packer(buf_size=_INLINE_BYTES)):
+        if isinstance(piece, memoryview) and piece.nbytes >= _INLINE_BYTES:
+            buffers += [bytes(small), piece]
+            small.clear()
+        else:
+            small += piece
+    if small:
+        buffers.append(bytes(small))
+    return buffers
+
+
+def _pieces(tree: object, packer: msgpack.Packer) -> Iterator[Buffer]:
+    if isinstance(tree, dict):
+        yield packer.pack_map_header(len(tree))
+        for key, value in tree.items():
+            yield packer.pack(key)
+            yield from _pieces(value, packer)
+    elif isinstance(tree, list):
+        yield packer.pack_array_header(len(tree))
+        for value in tree:
+            yield from _pieces(value, packer)
+    elif isinstance(tree, memoryview):
+        yield _bin_header(tree.nbytes)
+        yield tree
+    else:
+        yield packer.pack(tree)
+
+
+def _bin_header(size: int) -> bytes:
+    if size >= _BIN_LIMIT:
+        raise ValueError(f"a tensor of {size} bytes does not fit a msgpack message, which ends at 4 GiB")
+    return struct.pack(">BI", 0xC6, size)
+
+
+def unpack(body: Buffer) -> object:
+    """The tree of exactly one msgpack value; binary leaves are views of the body.
+
+    Raises:
+        ValueError: not msgpack, cut short, followed by more, nested deeper than 16, or with an extension type.
+    """
+    reader = _Reader(memoryview(body).cast("B"))
+    try:
+        tree = reader.value(MAX_DEPTH)
+    except (IndexError, struct.error):
+        raise ValueError("the body ends in the middle of a msgpack value") from None
+    if reader.at != len(reader.view):
+        raise ValueError(f"{len(reader.view) - reader.at} bytes follow the msgpack value")
+    return tree
+
+
+class _Reader:
+    """A cursor over one body.
+
+    Containers grow as their elements arrive, so a header's claim allocates nothing; and they may only be as many as
+    bodies of calls and answers have, because an empty one is a byte here and sixty in memory.
+    """
+
+    __slots__ = ("at", "containers", "view")
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.at = 0
+        self.containers = _CONTAINERS + len(view) // _BYTES_PER_CONTAINER
+
+    def value(self, room: int) -> object:
+        head = self.view[self.at]
+        self.at += 1
+        if head < 0x80:  # noqa: PLR2004 - msgpack's own table of first bytes, here and below
+            return head
+        if head >= 0xE0:  # noqa: PLR2004
+            return head - 0x100
+        if head < 0xC0:  # noqa: PLR2004
+            return self.short(head, room)
+        return self.long(head, room)
+
+    def short(self, head: int, room: int) -> object:
+        """Values whose length is part of their first byte."""
+        if head < 0x90:  # noqa: PLR2004
+            return self.map(head & 0x0F, room)
+        if head < 0xA0:  # noqa: PLR2004
+            return self.array(head & 0x0F, room)
+        return self.string(head & 0x1F)
+
+    def long(self, head: int, room: int) -> object:
+        """Values whose number or length follows the first byte."""
+        if head in _CONSTANTS:
+            return _CONSTANTS[head]
+        if head in _NUMBERS:
+            return self.number(_NUMBERS[head])
+        if head not in _LENGTHS:
+            raise ValueError(f"msgpack type 0x{head:02x} is not used by matfn")
+        kind, code = _LENGTHS[head]
+        size = self.number(code)
+        assert isinstance(size, int)
+        if kind == "bin":
+            return self.take(size)
+        if kind == "str":
+            return self.string(size)
+        return self.array(size, room) if kind == "array" else self.map(size, room)
+
+    def number(self, code: struct.Struct) -> int | float:
+        (number,) = code.unpack_from(self.view, self.at)
+        self.at += code.size
+        assert isinstance(number, int | float)
+        return number
+
+    def take(self, size: int) -> memoryview:
+        piece = self.view[self.at : self.at + size]
+        if len(piece) != size:
+            raise IndexError
+        self.at += size
+        return piece
+
+    def string(self, size: int) -> str:
+        return str(self.take(size), "utf-8")
+
+    def enter(self, room: int) -> None:
+        if not room:
+            raise ValueError(f"the body nests deeper than {MAX_DEPTH} levels")
+        self.containers -= 1
+        if self.containers < 0:
+            raise ValueError("the body is all lists and maps")
+
+    def array(self, count: int, room: int) -> list[object]:
+        self.enter(room)
+        return [self.value(room - 1) for _ in range(count)]
+
+    def map(self, count: int, room: int) -> dict[str, object] | Repeated:
+        self.enter(room)
+        content: dict[str, object] = {}
+        repeated: Repeated | None = None
+        for _ in range(count):
+            key = self.value(0)
+            if not isinstance(key, str):
+                raise ValueError("a msgpack map has a key that is no string")  # noqa: TRY004 - unpack's one error
+            if key in content:
+                repeated = Repeated(key)
+            content[key] = self.value(room - 1)
+        return repeated or content
+
+
+_CONSTANTS: Final = {0xC0: None, 0xC2: False, 0xC3: True}
+_NUMBERS: Final = {
+    head: struct.Struct(code)
+    for head, code in {
+        0xCA: ">f",
+        0xCB: ">d",
+        0xCC: ">B",
+        0xCD: ">H",
+        0xCE: ">I",
+        0xCF: ">Q",
+        0xD0: ">b",
+        0xD1: ">h",
+        0xD2: ">i",
+        0xD3: ">q",
+    }.items()
+}
+_LENGTHS: Final = {
+    head: (kind, struct.Struct(code))
+    for head, (kind, code) in {
+        0xC4: ("bin", ">B"),
+        0xC5: ("bin", ">H"),
+        0xC6: ("bin", ">I"),
+        0xD9: ("str", ">B"),
+        0xDA: ("str", ">H"),
+        0xDB: ("str", ">I"),
+        0xDC: ("array", ">H"),
+        0xDD: ("array", ">I"),
+        0xDE: ("map", ">H"),
+        0xDF: ("map", ">I"),
+    }.items()
+}

@@ -1,0 +1,164 @@
+"""The caller's arrays to tensors and back: numpy, torch, JAX, the array API, DLPack and `__array__`.
+
+Rules of this file:
+- The caller's array is never written to, whatever its strides; a contiguous little-endian one is not even copied.
+- What comes back owns its memory, is writable where its kind can be, and is of the kind, and on the device, of the
+  array that was sent.
+- torch and JAX are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+
+from matfn.errors import Problem, problem_error
+from matfn.wire import ITEM_BYTES, Tensor
+
+__all__ = ["Kind", "from_torch", "kind_of", "to_torch"]
+
+_NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+class Kind(Protocol):
+    """Where an array came from, and so what its answer must be."""
+
+    def tensor(self, array: Any) -> Tensor:
+        """The array's numbers, little-endian in C order; a view of them where they lie so already."""
+
+    def array(self, tensor: Tensor) -> Any:
+        """A new array of this kind with the tensor's numbers."""
+
+
+def kind_of(array: Any) -> Kind:
+    """The kind of an array; anything without an array library of its own is numpy's."""
+    library = type(array).__module__.partition(".")[0]
+    if _is_a(array, "torch", "Tensor"):
+        return _Torch(array)
+    if _is_a(array, "jax", "Array"):
+        return _Jax(array)
+    if hasattr(array, "__array_namespace__") and library != "numpy":
+        return _ArrayApi(array)
+    return _Numpy(array)
+
+
+def _is_a(array: Any, library: str, name: str) -> bool:
+    """An instance of a class of a library that the caller has imported."""
+    kind = getattr(sys.modules.get(library), name, None)
+    return isinstance(kind, type) and isinstance(array, kind)
+
+
+def _unsupported(dtype: object) -> Exception:
+    detail = f"the input is {dtype}; matfn takes {', '.join(ITEM_BYTES)}"
+    return problem_error(Problem.of("unsupported_dtype", detail))
+
+
+def _numpy_of(array: Any) -> _NdArray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("a masked array has entries without a value; fill them first")
+    if hasattr(array, "__array__") or not hasattr(array, "__dlpack__"):
+        return np.asarray(array)
+    return np.from_dlpack(array)
+
+
+def _tensor_of(array: _NdArray) -> Tensor:
+    name = array.dtype.name
+    if name not in ITEM_BYTES:
+        raise _unsupported(array.dtype)
+    ordered = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+    # numpy exports no buffer of ml_dtypes' bfloat16, and of any dtype as bytes
+    return Tensor(name, array.shape, ordered.reshape(-1).view(np.uint8).data)
+
+
+def _owned(tensor: Tensor, dtype: np.dtype[Any]) -> _NdArray:
+    """A new, writable, aligned array; `copyto` because the body is one buffer for all outputs and unaligned."""
+    array = np.empty(tensor.shape, dtype)
+    np.copyto(array.reshape(-1).view(np.uint8), np.frombuffer(tensor.data, np.uint8))
+    return array
+
+
+class _Numpy:
+    """numpy arrays, lists and numbers, and whatever turns itself into numpy."""
+
+    def __init__(self, array: Any) -> None:
+        # numpy has no bfloat16 of its own: the answer takes the caller's
+        dtype = getattr(array, "dtype", None)
+        self._bfloat16 = dtype if getattr(dtype, "name", "") == "bfloat16" else None
+
+    def tensor(self, array: Any) -> Tensor:
+        return _tensor_of(_numpy_of(array))
+
+    def array(self, tensor: Tensor) -> Any:
+        if tensor.dtype != "bfloat16":
+            return _owned(tensor, np.dtype(tensor.dtype))
+        if self._bfloat16 is None:
+            raise _unsupported("bfloat16, which numpy has only through ml_dtypes")
+        return _owned(tensor, self._bfloat16)
+
+
+class _ArrayApi:
+    """Any library of the array API standard, through its own `asarray`."""
+
+    def __init__(self, array: Any) -> None:
+        self._namespace = array.__array_namespace__()
+        self._numpy = _Numpy(array)
+
+    def tensor(self, array: Any) -> Tensor:
+        return self._numpy.tensor(array)
+
+    def array(self, tensor: Tensor) -> Any:
+        return self._namespace.asarray(self._numpy.array(tensor))
+
+
+class _Jax:
+    """JAX arrays, back on the device or sharding that they came from."""
+
+    def __init__(self, array: Any) -> None:
+        self._place = array.sharding
+        self._numpy = _Numpy(array)
+
+    def tensor(self, array: Any) -> Tensor:
+        return self._numpy.tensor(array)
+
+    def array(self, tensor: Tensor) -> Any:
+        jax: Any = sys.modules["jax"]
+        devices = sorted(self._place.device_set, key=lambda device: device.id)
+        return jax.device_put(self._numpy.array(tensor), devices[0])
+
+
+class _Torch:
+    """torch tensors of any device; gradients stop here, `matfn.torch` carries them."""
+
+    def __init__(self, array: Any) -> None:
+        self.device = array.device
+
+    def tensor(self, array: Any) -> Tensor:
+        torch: Any = sys.modules["torch"]
+        name = str(array.dtype).removeprefix("torch.")
+        if name not in ITEM_BYTES:
+            raise _unsupported(array.dtype)
+        flat = array.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        return Tensor(name, tuple(array.shape), flat.view(torch.uint8).numpy().data)
+
+    def array(self, tensor: Tensor) -> Any:
+        torch: Any = sys.modules["torch"]
+        numbers = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
+        np.copyto(numbers.reshape(-1).view(torch.uint8).numpy(), np.frombuffer(tensor.data, np.uint8))
+        return numbers.to(self.device)
+
+
+def to_torch(array: Any, like: Any) -> Any:
+    """The array as a torch tensor on the device of the tensor `like`; only a caller that has torch may ask."""
+    kind = kind_of(array)
+    if isinstance(kind, _Torch):
+        return array.detach().to(like.device)
+    return _Torch(like).array(kind.tensor(array))
+
+
+def from_torch(output: Any, kind: Kind) -> Any:
+    """A torch tensor as an array of the kind; torch to torch stays on its device or moves directly."""
+    if isinstance(kind, _Torch):
+        return output.to(kind.device)
+    return kind.array(_Torch(output).tensor(output))

@@ -1,0 +1,197 @@
+"""The client for asyncio: the twin of `matfn.client`, with the same thoughts and `await` before the same I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from matfn._methods.async_values import AsyncValueMethods
+from matfn.answers import warn_if_approximate
+from matfn.async_transport import StreamTransport
+from matfn.errors import ClosedError, MatfnError
+from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange, prepare
+from matfn.limits import UNLIMITED, Limits
+from matfn.mapping import MapRun
+from matfn.progress import counted
+from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
+from matfn.with_info import AsyncWithInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from matfn.answers import Answer
+    from matfn.async_transport import AsyncTransport
+    from matfn.invocation import Invocation
+
+__all__ = ["ASYNC_SYSTEM_CLOCK", "AsyncClient", "AsyncClock"]
+
+AnswerT = TypeVar("AnswerT")
+ValueT = TypeVar("ValueT")
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncClock:
+    """Time and chance as arguments, so that tests need neither."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
+
+
+ASYNC_SYSTEM_CLOCK = AsyncClock()
+
+
+class AsyncClient(AsyncValueMethods):
+    """A connection to a matfn server, safe to share between tasks of one event loop.
+
+    Args:
+        base_url: http://host:port, https://host or unix:///path; None takes MATFN_URL, then http://127.0.0.1:8000.
+        api_key: sent as a bearer token; None takes MATFN_API_KEY.
+        timeout: seconds that one attempt of a call may take, None for as long as it takes.
+        max_retries: attempts after the first, where the failure may pass.
+        transport: what carries requests instead of sockets.
+        clock: time and chance.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_S,
+        max_retries: int = DEFAULT_RETRIES,
+        transport: AsyncTransport | None = None,
+        clock: AsyncClock = ASYNC_SYSTEM_CLOCK,
+    ) -> None:
+        self._session = Session.of(base_url, api_key, timeout, max_retries)
+        self._transport = transport or StreamTransport(self._session.endpoint)
+        self._clock = clock
+        self._limits: Limits | None = None
+        self._limits_lock = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def with_info(self) -> AsyncWithInfo:
+        """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
+        return AsyncWithInfo(self)
+
+    async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
+        """The answer to a call that `matfn.call` built."""
+        return await self._run(CallExchange(prepare(invocation), await self._known_limits()))
+
+    @overload
+    async def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["raise"] = "raise"
+    ) -> list[ValueT]: ...
+
+    @overload
+    async def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["return"]
+    ) -> list[ValueT | MatfnError]: ...
+
+    async def map(
+        self,
+        calls: Iterable[Invocation[Any]],
+        *,
+        progress: bool = False,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Values of many calls, in their order, sent together in as few requests as the server's limits allow.
+
+        Args:
+            calls: what `matfn.call` built; functions, shapes and dtypes may differ.
+            progress: show a bar on stderr.
+            on_error: raise the first error, or return errors in the places of their values.
+
+        Raises:
+            MatfnError: the first error, unless errors are returned.
+        """
+        calls = list(calls)
+        run = MapRun(calls, await self._known_limits(), self._session.policy, on_error)
+        started = self._clock.now()
+        with counted(len(calls), shown=progress) as show:
+            while run.unfinished:
+                await self._clock.sleep(run.pause(self._clock.now() - started, self._clock.random()))
+                await self._send_batch(run, self._clock.now() - started)
+                show(run.finished)
+        return run.values(stacklevel=2)
+
+    async def functions(self) -> dict[str, Any]:
+        """What the server offers: functions with inputs and parameters, options, and limits."""
+        return await self._run(DocumentExchange("/v1/functions"))
+
+    async def status(self) -> dict[str, Any]:
+        """The server's device, queues and version."""
+        return await self._run(DocumentExchange("/v1/status"))
+
+    async def close(self) -> None:
+        """Closes the connections; every later call raises ClosedError."""
+        self._closed = True
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        self._require_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _value(self, invocation: Invocation[ValueT]) -> ValueT:
+        answer = await self.ask(invocation)
+        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        return answer.value
+
+    async def _run(self, exchange: Exchange[AnswerT]) -> AnswerT:
+        started = self._clock.now()
+        policy = self._session.policy.within(exchange.deadline)
+        attempt = 0
+        while True:
+            try:
+                return await self._attempt(exchange, self._clock.now() - started)
+            except MatfnError as error:
+                wait = policy.delay(attempt, error, self._clock.now() - started, self._clock.random())
+                if wait is None:
+                    raise
+            await self._clock.sleep(wait)
+            attempt += 1
+
+    async def _attempt(self, exchange: Exchange[AnswerT], elapsed: float) -> AnswerT:
+        self._require_open()
+        request = self._session.addressed(exchange.request(elapsed))
+        return exchange.read(await self._transport.send(request, self._session.patience(exchange.deadline, elapsed)))
+
+    async def _send_batch(self, run: MapRun, elapsed: float) -> None:
+        batch = run.next_batch()
+        if not batch:
+            return
+        try:
+            answers = await self._run(ManyExchange(tuple(batch.values()), elapsed))
+        except ClosedError:
+            raise
+        except MatfnError as error:
+            run.fail(batch, error)
+        else:
+            run.record(batch, answers)
+
+    async def _known_limits(self) -> Limits:
+        """The server's limits, asked for once; a server that does not say will refuse by itself."""
+        async with self._limits_lock:
+            if self._limits is None:
+                try:
+                    self._limits = Limits.of(await self._attempt(LIMITS_EXCHANGE, 0.0))
+                except ClosedError:
+                    raise
+                except MatfnError:
+                    self._limits = UNLIMITED
+            return self._limits
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this client is closed")

@@ -1,0 +1,221 @@
+"""The transport for asyncio: the same parser and the same rules of the pool as `matfn.transport`.
+
+A cancelled request closes its connection, which tells the server that nobody waits any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
+from matfn.http1 import ResponseParser, coalesced, head_of
+from matfn.transport import MAX_AGE_S, MAX_KEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matfn.endpoint import Endpoint
+    from matfn.http1 import Request, Response
+    from matfn.wire import Buffer
+
+__all__ = ["AsyncTransport", "StreamTransport"]
+
+_WRITE_BYTES: Final = 1 << 20  # the event loop copies what the socket does not take at once
+
+
+class AsyncTransport(Protocol):
+    """The seam between the asynchronous client and the network."""
+
+    async def send(self, request: Request, timeout: float | None) -> Response:  # noqa: ASYNC109 - bounds one attempt
+        """Sends a request and awaits its response; raises TransportError if none comes."""
+
+    async def close(self) -> None:
+        """Closes all connections."""
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection, receiving straight into the parser's buffer."""
+
+    def __init__(self, born: float) -> None:
+        self.born = born
+        self.loop = asyncio.get_running_loop()
+        self.parser = ResponseParser()
+        self.lost: asyncio.Future[None] = self.loop.create_future()
+        self._answered: asyncio.Future[None] = self.loop.create_future()
+        self._answered.set_result(None)
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Open, and nothing came unasked."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def exchange(self, buffers: list[Buffer], parser: ResponseParser) -> None:
+        self.parser = parser
+        self._answered = self.loop.create_future()
+        if not self.quiet:
+            parser.closed()
+        await self._write(buffers)
+        await self._answered
+
+    async def _write(self, buffers: list[Buffer]) -> None:
+        """Sends until done, or until the server answers early or goes away."""
+        for buffer in buffers:
+            view = memoryview(buffer)
+            for start in range(0, len(view), _WRITE_BYTES):
+                await self._writable.wait()
+                if self._answered.done() or self._transport is None:
+                    return
+                self._transport.write(view[start : start + _WRITE_BYTES])
+
+    def abort(self) -> None:
+        """Closes at once; a loop that has ended has closed its connections."""
+        if self._transport is not None:
+            with suppress(RuntimeError):
+                self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self.parser.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._answered.done():
+            self.abort()
+            return
+        try:
+            self.parser.received(nbytes)
+        except MatfnError as error:
+            self._settle(error)
+        if self.parser.done:
+            self._settle(None)
+
+    def eof_received(self) -> None:
+        self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc)
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _end(self, reason: Exception | None) -> None:
+        try:
+            self.parser.closed()
+        except MatfnError as error:
+            self._settle(TransportError(str(reason)) if reason else error)
+        else:
+            self._settle(None)
+
+    def _settle(self, error: MatfnError | None) -> None:
+        self._writable.set()
+        if self._answered.done():
+            return
+        if error is None:
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(error)
+            self._answered.exception()  # nobody may be waiting on an idle connection
+
+
+class StreamTransport:
+    """Requests to one endpoint over kept connections of the running event loop."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._endpoint = endpoint
+        self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
+        self._clock = clock
+        self._kept: list[_Connection] = []
+
+    async def send(self, request: Request, timeout: float | None) -> Response:  # noqa: ASYNC109 - bounds one attempt
+        """Sends a request and awaits its response.
+
+        Raises:
+            TransportTimeout: no complete response within `timeout` seconds.
+            TransportError: the server was not reached, or the connection ended before the response did.
+        """
+        buffers = coalesced([head_of(request, self._endpoint), *request.body])
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._send(buffers)
+        except TimeoutError as error:
+            raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
+
+    async def close(self) -> None:
+        """Closes the kept connections; those in use close as their answers come."""
+        connections, self._kept = self._kept, []
+        for connection in connections:
+            connection.abort()
+        running = asyncio.get_running_loop()
+        await asyncio.gather(*(connection.lost for connection in connections if connection.loop is running))
+
+    async def _send(self, buffers: list[Buffer]) -> Response:
+        kept = self._take()
+        if kept is not None:
+            parser = ResponseParser()
+            try:
+                return await self._exchange(kept, buffers, parser)
+            except TransportError:
+                if parser.started:
+                    raise
+            await self.close()
+        return await self._exchange(await self._connect(), buffers, ResponseParser())
+
+    async def _exchange(self, connection: _Connection, buffers: list[Buffer], parser: ResponseParser) -> Response:
+        try:
+            await connection.exchange(buffers, parser)
+        except TransportError as error:
+            raise type(error)(f"{self._endpoint}: {error}") from error
+        finally:
+            if parser.done and parser.reusable and connection.quiet and len(self._kept) < MAX_KEPT:
+                self._kept.append(connection)
+            else:
+                connection.abort()
+        return parser.response
+
+    def _take(self) -> _Connection | None:
+        loop = asyncio.get_running_loop()
+        while self._kept:
+            connection = self._kept.pop()
+            if connection.loop is loop and connection.quiet and self._clock() - connection.born < MAX_AGE_S:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> _Connection:
+        try:
+            return await self._open()
+        except ssl.SSLCertVerificationError as error:
+            raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
+        except OSError as error:
+            raise TransportError(f"cannot connect to {self._endpoint}: {error}") from error
+
+    async def _open(self) -> _Connection:
+        loop, endpoint = asyncio.get_running_loop(), self._endpoint
+
+        def connection() -> _Connection:
+            return _Connection(self._clock())
+
+        if endpoint.socket_path is not None:
+            return (await loop.create_unix_connection(connection, endpoint.socket_path))[1]
+        return (await loop.create_connection(connection, endpoint.host, endpoint.port, ssl=self._tls))[1]

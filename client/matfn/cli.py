@@ -1,0 +1,129 @@
+"""The command line: serve, functions, run, check, explain."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from matfn import tables
+from matfn.check import cases, verdict_of
+from matfn.client import Client
+from matfn.errors import TABLE, MatfnError, ProblemError
+from matfn.local import LocalClient
+from matfn.run_command import Job, add_functions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+run_app = typer.Typer(help="Apply one function to .npy files.", no_args_is_help=True)
+app.add_typer(run_app, name="run")
+
+# a pipe has no width of its own, and what is cut off cannot be searched for
+_out = Console() if sys.stdout.isatty() else Console(width=160)
+_err = Console(stderr=True)
+
+Url = Annotated[str | None, typer.Option(help="The server; MATFN_URL, then http://127.0.0.1:8000, by default.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to compute: auto, cpu or cuda.")] = None,
+    uds: Annotated[str | None, typer.Option(help="Path of a unix socket to listen on instead.")] = None,
+) -> None:
+    """Start the service in the foreground; settings are environment variables MATFN_*."""
+    try:
+        from matfn_service.serve import main as serve_main
+    except ImportError as error:
+        _fail("the service is not installed", f"{error.name} is missing", 'pip install "matfn[service]"')
+    raise typer.Exit(serve_main(host=host, port=port, device=device, uds=uds))
+
+
+@app.command()
+def functions(url: Url = None) -> None:
+    """List the functions of a server with their inputs and parameters."""
+    with _explained(), _client(url) as client:
+        _out.print(tables.functions_table(client.functions()))
+
+
+@app.command()
+def check(url: Url = None) -> None:
+    """Test a live server against float64 truth; exit code 1 if any answer is wrong."""
+    with _explained(), _client(url) as client:
+        client.status()
+        verdicts = [verdict_of(client, case) for case in cases()]
+    _out.print(tables.verdicts_table(verdicts))
+    wrong = sum(not verdict.right for verdict in verdicts)
+    _out.print(f"{len(verdicts) - wrong} of {len(verdicts)} answers are right")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="A problem's code, such as not_positive.")]) -> None:
+    """Say what an error code means and what to try."""
+    row = TABLE.get(code)
+    if row is None:
+        _fail("unknown code", f"there is no code {code}", f"known codes: {', '.join(TABLE)}")
+    _out.print(tables.code_table(row))
+
+
+def _run(job: Job, outputs: list[Path], url: str | None, local: bool) -> None:
+    """Answers one call, saves its values and prints its certificates."""
+    with _explained(), _client(url, local=local) as client:
+        answer = client.ask(job)
+    values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
+    if len(outputs) > len(values):
+        raise typer.BadParameter(f"{job.function} has {len(values)} outputs, {len(outputs)} files were named")
+    for path, value in zip(outputs, values, strict=False):
+        with path.open("wb") as file:
+            np.save(file, value)
+    _out.print(tables.certificates_table(job.function, answer))
+
+
+add_functions(run_app, _run)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns errors that a user can act on into words and exit code 1."""
+    try:
+        yield
+    except ProblemError as error:
+        _fail(error.code, error.detail, error.hint)
+    except MatfnError as error:
+        _fail("no answer", str(error), "is the server running? `matfn serve` starts one; --url or MATFN_URL names it")
+
+
+def _client(url: str | None, *, local: bool = False) -> Client | LocalClient:
+    try:
+        return LocalClient() if local else Client(url)
+    except (ImportError, ValueError) as error:
+        _fail("cannot start", str(error), None)
+
+
+def _fail(code: str, detail: str, hint: str | None) -> NoReturn:
+    _err.print(f"[bold red]{code}[/]: ", end="")
+    _err.print(detail, markup=False, highlight=False)
+    if hint:
+        _err.print(f"hint: {hint}", markup=False, highlight=False)
+    raise typer.Exit(1)

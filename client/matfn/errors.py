@@ -1,0 +1,250 @@
+"""Every error of matfn, its code, its HTTP status and what to try next, in one table.
+
+MatfnError                      anything this package raises on purpose
+├── ClosedError                 the client was closed before the call
+├── TransportError              never got an answer: name not resolved, refused, reset
+│   ├── TransportTimeout        the answer did not come within the client's timeout
+│   └── ProtocolError           something came back, but no answer of matfn
+└── ProblemError                got an answer, and it says no
+    ├── Malformed               400   ├── InvalidShape        422   ├── Singular          422
+    ├── Unauthorized            401   ├── InvalidParameter    422   ├── SignUndefined     422
+    ├── UnknownFunction         404   ├── UnsupportedDtype    422   ├── NotStabilisable   422
+    ├── NotFound                404   ├── NotFinite           422   ├── NotConverged      422
+    ├── MethodNotAllowed        405   ├── NotSymmetric        422   ├── Busy              429
+    ├── TooLarge                413   ├── NotPositive         422   ├── Draining          503
+    ├── UnsupportedMediaType    415   ├── InternalError       500   ├── OutOfMemory       503
+    └── DeadlineExceeded        504
+
+ApproximateWarning              an answer came, but its certificate says `approximate`
+"""
+
+# ruff: noqa: N818 - the names say what happened, as the contract spells them
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from matfn._codes import TABLE, ErrorCode, Problem, is_retryable, status_of
+
+__all__ = [
+    "TABLE",
+    "ApproximateWarning",
+    "Busy",
+    "ClosedError",
+    "DeadlineExceeded",
+    "Draining",
+    "ErrorCode",
+    "InternalError",
+    "InvalidParameter",
+    "InvalidShape",
+    "Malformed",
+    "MatfnError",
+    "MethodNotAllowed",
+    "NotConverged",
+    "NotFinite",
+    "NotFound",
+    "NotPositive",
+    "NotStabilisable",
+    "NotSymmetric",
+    "OutOfMemory",
+    "Problem",
+    "ProblemError",
+    "ProtocolError",
+    "SignUndefined",
+    "Singular",
+    "TooLarge",
+    "TransportError",
+    "TransportTimeout",
+    "Unauthorized",
+    "UnknownFunction",
+    "UnsupportedDtype",
+    "UnsupportedMediaType",
+    "is_retryable",
+    "problem_error",
+    "status_of",
+]
+
+
+class MatfnError(Exception):
+    """Base of all errors of this package.
+
+    try:
+        x = client.inv_root(a, r=4)
+    except matfn.NotPositive as error:      # the server's answer is no, and why
+        print(error.index, error.hint)
+    except matfn.TransportError:            # the server could not be reached
+        ...
+    """
+
+
+class ClosedError(MatfnError):
+    """The client was closed before this call."""
+
+
+class TransportError(MatfnError):
+    """No answer was received: the name did not resolve, the connection was refused, reset or cut."""
+
+
+class TransportTimeout(TransportError):
+    """No answer came within the client's timeout; the call is not sent again, because the server may be at work."""
+
+
+class ProtocolError(TransportError):
+    """What came back is not an answer of matfn: another server's page, or a version apart."""
+
+
+_CLASSES: Final[dict[str, type[ProblemError]]] = {}
+
+
+class ProblemError(MatfnError):
+    """The server, or this process for a LocalClient, answered with a problem."""
+
+    def __init_subclass__(cls, code: str = "", **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if code:
+            _CLASSES[code] = cls
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    @property
+    def code(self) -> str:
+        """The stable name of the error, such as `not_positive`."""
+        return self.problem.code
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that belongs to the code."""
+        return self.problem.status
+
+    @property
+    def title(self) -> str:
+        """The code in a few words."""
+        return self.problem.title
+
+    @property
+    def detail(self) -> str:
+        """What is wrong with this very call."""
+        return self.problem.detail
+
+    @property
+    def hint(self) -> str | None:
+        """What to try."""
+        return self.problem.hint
+
+    @property
+    def index(self) -> int | None:
+        """Which matrix of the batch is meant, counted over the flattened leading dimensions."""
+        return self.problem.index
+
+    @property
+    def request_id(self) -> str:
+        """The name of the request in the server's log; empty if none was sent."""
+        return self.problem.request_id
+
+    @property
+    def retry_after_ms(self) -> float | None:
+        """How long the server asks to wait before the next attempt."""
+        return self.problem.retry_after_ms
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.code}: {self.detail}{hint}"
+
+
+class Malformed(ProblemError, code="malformed"):
+    """The request could not be read."""
+
+
+class Unauthorized(ProblemError, code="unauthorized"):
+    """No API key, or one that the server does not know."""
+
+
+class UnknownFunction(ProblemError, code="unknown_function"):
+    """The server has no function of this name."""
+
+
+class NotFound(ProblemError, code="not_found"):
+    """The server has no such route."""
+
+
+class MethodNotAllowed(ProblemError, code="method_not_allowed"):
+    """The route exists, but not for this HTTP method."""
+
+
+class TooLarge(ProblemError, code="too_large"):
+    """The call exceeds a limit of the server; raised without sending where the limits are known."""
+
+
+class UnsupportedMediaType(ProblemError, code="unsupported_media_type"):
+    """The body is neither msgpack nor JSON, or is compressed."""
+
+
+class InvalidShape(ProblemError, code="invalid_shape"):
+    """The inputs' shapes do not fit the function or one another."""
+
+
+class InvalidParameter(ProblemError, code="invalid_parameter"):
+    """A parameter or an option is unknown, missing or outside its domain."""
+
+
+class UnsupportedDtype(ProblemError, code="unsupported_dtype"):
+    """The function is not defined on this dtype."""
+
+
+class NotFinite(ProblemError, code="not_finite"):
+    """An input holds NaN or infinity."""
+
+
+class NotSymmetric(ProblemError, code="not_symmetric"):
+    """An input declared symmetric is not."""
+
+
+class NotPositive(ProblemError, code="not_positive"):
+    """A matrix has an eigenvalue where the function needs none."""
+
+
+class Singular(ProblemError, code="singular"):
+    """The answer does not exist because a matrix, or the equation's operator, is singular."""
+
+
+class SignUndefined(ProblemError, code="sign_undefined"):
+    """An eigenvalue lies on the imaginary axis, where the matrix sign is undefined."""
+
+
+class NotStabilisable(ProblemError, code="not_stabilisable"):
+    """The Riccati equation has no stabilising solution."""
+
+
+class NotConverged(ProblemError, code="not_converged"):
+    """The tolerance asked for was missed."""
+
+
+class Busy(ProblemError, code="busy"):
+    """The queue is full; `retry_after_ms` says when there will be room."""
+
+
+class Draining(ProblemError, code="draining"):
+    """The server is shutting down and takes no new calls."""
+
+
+class OutOfMemory(ProblemError, code="out_of_memory"):
+    """The device had no memory left for this call."""
+
+
+class DeadlineExceeded(ProblemError, code="deadline_exceeded"):
+    """The call's deadline passed, or cannot be met with the present backlog."""
+
+
+class InternalError(ProblemError, code="internal"):
+    """A defect of the server; the request id finds it in the log."""
+
+
+class ApproximateWarning(UserWarning):
+    """An answer is usable but less accurate than asked for; its certificate says by how much."""
+
+
+def problem_error(problem: Problem) -> ProblemError:
+    """The exception of a problem: the class of its code, or plain ProblemError for a code of a later version."""
+    return _CLASSES.get(problem.code, ProblemError)(problem)

@@ -1,0 +1,240 @@
+"""What a client says and hears, without I/O: an invocation to a request, a response to an answer or an error.
+
+    Invocation --prepare--> Prepared --CallExchange.request--> Request ~~~> Response --CallExchange.read--> Answer
+
+An exchange may be sent again: `request` takes the seconds since the call began, and a deadline shrinks by them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+from matfn import wire
+from matfn.answers import Answer
+from matfn.arrays import kind_of
+from matfn.catalogue import FUNCTIONS
+from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
+from matfn.http1 import Request
+from matfn.limits import UNLIMITED, Limits
+from matfn.wire import Media
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matfn.arrays import Kind
+    from matfn.http1 import Response
+    from matfn.invocation import Invocation
+
+__all__ = ["LIMITS_EXCHANGE", "CallExchange", "DocumentExchange", "Exchange", "ManyExchange", "Prepared", "prepare"]
+
+AnswerT_co = TypeVar("AnswerT_co", covariant=True)
+ValueT_co = TypeVar("ValueT_co", covariant=True)
+
+_MEDIA: Final = Media.MSGPACK
+# answers of servers and proxies that know nothing of matfn
+_CODE_OF_STATUS: Final = {
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "busy",
+}
+
+
+class Exchange(Protocol[AnswerT_co]):
+    """One question to the server, that may be asked again."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds after the call began when its answer is worthless."""
+
+    def request(self, elapsed: float) -> Request:
+        """What to send, `elapsed` seconds after the call began."""
+
+    def read(self, response: Response) -> AnswerT_co:
+        """The answer, or the error that the response stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[ValueT_co]):
+    """An invocation whose arrays have become tensors, and the kind of array its answer will be."""
+
+    call: wire.Call
+    kind: Kind
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds after the call began when its answer is worthless."""
+        deadline = self.call.options.get("deadline")
+        return float(deadline) if isinstance(deadline, int | float) and not isinstance(deadline, bool) else None
+
+    def at(self, elapsed: float) -> wire.Call:
+        """The call with what is left of its deadline."""
+        if self.deadline is None:
+            return self.call
+        return replace(self.call, options={**self.call.options, "deadline": max(self.deadline - elapsed, 0.0)})
+
+    def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
+        """The answer with arrays of the caller's kind."""
+        names = FUNCTIONS[self.call.function].outputs
+        if not set(names) <= set(answer.outputs):
+            raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
+        arrays = tuple(self.kind.array(answer.outputs[name]) for name in names)
+        value: Any = arrays[0] if len(arrays) == 1 else arrays
+        return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
+
+
+def prepare(invocation: Invocation[ValueT_co]) -> Prepared[ValueT_co]:
+    """Turns arrays into tensors; raises UnsupportedDtype for those that have none."""
+    inputs = {name: kind_of(array).tensor(array) for name, array in invocation.arrays.items()}
+    params, options = invocation.plain_params(), invocation.plain_options()
+    return Prepared(wire.Call(invocation.function, inputs, params, options), kind_of(invocation.first))
+
+
+@dataclass(frozen=True, slots=True)
+class CallExchange(Generic[ValueT_co]):
+    """POST /v1/{function}."""
+
+    prepared: Prepared[ValueT_co]
+    limits: Limits = UNLIMITED
+
+    @property
+    def deadline(self) -> float | None:
+        """The call's own."""
+        return self.prepared.deadline
+
+    def request(self, elapsed: float) -> Request:
+        """The call; raises TooLarge instead of what the server would refuse."""
+        call = self.prepared.at(elapsed)
+        self.limits.check(call)
+        body = tuple(wire.encode_call(call, _MEDIA))
+        self.limits.check_body(sum(map(len, body)))
+        return _post(f"/v1/{call.function}", body)
+
+    def read(self, response: Response) -> Answer[ValueT_co]:
+        """The answer in the caller's kind of array."""
+        return self.prepared.answer(_decoded(response, wire.decode_answer))
+
+
+@dataclass(frozen=True, slots=True)
+class ManyExchange:
+    """POST /v1/calls, `offset` seconds after the calls began; each is answered or refused by itself."""
+
+    prepared: Sequence[Prepared[Any]]
+    offset: float = 0.0
+    deadline: float | None = None
+
+    def request(self, elapsed: float) -> Request:
+        """The calls in order."""
+        calls = [prepared.at(self.offset + elapsed) for prepared in self.prepared]
+        return _post("/v1/calls", tuple(wire.encode_calls(calls, _MEDIA)))
+
+    def read(self, response: Response) -> list[Answer[Any] | MatfnError]:
+        """One answer or error a call, in order."""
+        answers = _decoded(response, wire.decode_answers)
+        if len(answers) != len(self.prepared):
+            raise ProtocolError(f"the server answered {len(answers)} of {len(self.prepared)} calls")
+        return [
+            problem_error(answer) if isinstance(answer, Problem) else prepared.answer(answer)
+            for prepared, answer in zip(self.prepared, answers, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentExchange:
+    """GET of a JSON object, such as /v1/functions."""
+
+    target: str
+    deadline: float | None = None
+
+    def request(self, elapsed: float) -> Request:
+        """The question."""
+        del elapsed
+        return Request("GET", self.target, (("Accept", Media.JSON),))
+
+    def read(self, response: Response) -> dict[str, Any]:
+        """The document."""
+        if not _is_success(response):
+            raise _refusal(response)
+        try:
+            document = json.loads(bytes(response.body))
+        except (ValueError, RecursionError) as error:
+            raise ProtocolError(f"the server's answer to {self.target} is no JSON: {error}") from None
+        if not isinstance(document, dict):
+            raise ProtocolError(f"the server's answer to {self.target} is no JSON object")
+        return document
+
+
+LIMITS_EXCHANGE: Final = DocumentExchange("/v1/functions", deadline=10.0)
+
+
+def _post(target: str, body: tuple[wire.Buffer, ...]) -> Request:
+    return Request("POST", target, (("Content-Type", _MEDIA), ("Accept", _MEDIA)), body)
+
+
+class _Decoder(Protocol[AnswerT_co]):
+    def __call__(self, body: wire.Buffer, media: Media) -> AnswerT_co: ...
+
+
+def _decoded(response: Response, decode: _Decoder[AnswerT_co]) -> AnswerT_co:
+    if not _is_success(response):
+        raise _refusal(response)
+    kind = _content_type(response).partition(";")[0].strip().lower()
+    if kind not in set(Media):
+        raise ProtocolError(f"the server answered with {kind or 'no media type'}, not with {_MEDIA}")
+    try:
+        return decode(response.body, Media(kind))
+    except wire.DecodeError as error:
+        raise ProtocolError(f"the server's answer cannot be read: {error.detail}") from None
+
+
+def _is_success(response: Response) -> bool:
+    return 200 <= response.status < 300  # noqa: PLR2004 - HTTP's own classes
+
+
+def _content_type(response: Response) -> str:
+    return response.headers.get("content-type", "")
+
+
+def _refusal(response: Response) -> MatfnError:
+    try:
+        problem = wire.decode_problem(response.body, _content_type(response))
+    except wire.DecodeError:
+        return _foreign_refusal(response)
+    return problem_error(_completed(problem, response))
+
+
+def _foreign_refusal(response: Response) -> MatfnError:
+    """A refusal that matfn did not write: a proxy's, or another server's."""
+    detail = f"HTTP {response.status} without a problem document; is this a matfn server?"
+    code = _CODE_OF_STATUS.get(response.status)
+    if code is not None:
+        return problem_error(_completed(Problem.of(code, detail), response))
+    gateway = response.status >= 500 or response.status == 408  # noqa: PLR2004 - a proxy's words for "no answer"
+    return TransportError(detail) if gateway else ProtocolError(detail)
+
+
+def _completed(problem: Problem, response: Response) -> Problem:
+    """Headers say what the document leaves out."""
+    wait = problem.retry_after_ms
+    return replace(
+        problem,
+        request_id=problem.request_id or response.headers.get("x-request-id", ""),
+        retry_after_ms=_retry_after_ms(response.headers) if wait is None else wait,
+    )
+
+
+def _retry_after_ms(headers: Mapping[str, str]) -> float | None:
+    """Retry-After as milliseconds: seconds, or a date to be counted from the server's own."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value) * 1000
+    try:
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(wait.total_seconds(), 0.0) * 1000

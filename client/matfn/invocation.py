@@ -1,0 +1,75 @@
+"""A function applied to the caller's arrays, not yet encoded: what `matfn.call` builds and every client takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from matfn.catalogue import FUNCTIONS, OPTIONS
+from matfn.errors import Problem, problem_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matfn.catalogue import Parameter
+    from matfn.wire import Value
+
+__all__ = ["Invocation"]
+
+ValueT_co = TypeVar("ValueT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation(Generic[ValueT_co]):
+    """One call with its arrays as given; `ValueT_co` is what its answer holds."""
+
+    function: str
+    inputs: Mapping[str, Any]
+    params: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """The inputs that were given."""
+        return {name: array for name, array in self.inputs.items() if array is not None}
+
+    @property
+    def first(self) -> Any:
+        """The input whose kind of array the answer takes."""
+        name = FUNCTIONS[self.function].inputs[0].name
+        if self.inputs.get(name) is None:
+            detail = f"{self.function} needs the input {name}; None was given"
+            raise problem_error(Problem.of("invalid_parameter", detail))
+        return self.inputs[name]
+
+    def plain_params(self) -> dict[str, Value]:
+        """The parameters that differ from their defaults, as plain Python values."""
+        return _given(self.params, FUNCTIONS[self.function].parameters)
+
+    def plain_options(self) -> dict[str, Value]:
+        """The options that differ from their defaults, as plain Python values."""
+        return _given(self.options, OPTIONS)
+
+
+def _given(values: Mapping[str, Any], declared: tuple[Parameter, ...]) -> dict[str, Value]:
+    plain = {name: _plain(name, value) for name, value in values.items()}
+    defaults = {parameter.name: parameter.default for parameter in declared if not parameter.required}
+    return {name: value for name, value in plain.items() if name not in defaults or not _same(value, defaults[name])}
+
+
+def _same(value: Value, default: Value) -> bool:
+    """Equality that tells True from 1: a boolean in a number's place is the server's to refuse."""
+    return type(value) is type(default) and value == default
+
+
+def _plain(name: str, value: Any) -> Value:
+    """Python's own scalars from numpy's and torch's, tuples from any rows of numbers."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    rows = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(rows, list | tuple):
+        return tuple(_plain(name, row) for row in rows)
+    if rows is not value:
+        return _plain(name, rows)
+    detail = f"{name} is {type(value).__name__}, neither a number, a string, a boolean, None nor rows of numbers"
+    raise problem_error(Problem.of("invalid_parameter", detail))

@@ -1,0 +1,211 @@
+"""The same functions in this process, without a server: the client's door to the kernels.
+
+Everything that needs torch is imported on use, so that `import matfn` stays light; without the extra `service` the
+constructor says what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from matfn._methods.values import ValueMethods
+from matfn.answers import Answer, warn_if_approximate
+from matfn.arrays import from_torch, kind_of, to_torch
+from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
+from matfn.errors import ClosedError, MatfnError, Problem, problem_error
+from matfn.mapping import values_of
+from matfn.progress import counted
+from matfn.session import package_version
+from matfn.wire import Certificate, Outcome, Residual, Timing
+from matfn.with_info import WithInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+    import torch
+
+    from matfn.catalogue import Function
+    from matfn.invocation import Invocation
+    from matfn_kernels import calibration, certificate
+
+__all__ = ["LocalClient"]
+
+ValueT = TypeVar("ValueT")
+
+
+class LocalClient(ValueMethods):
+    """The functions computed in this process, with the methods of `Client`; needs the extra `service`.
+
+    Args:
+        device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
+        cache_dir: where this machine's measured speeds are kept; None takes MATFN_CACHE_DIR, else keeps nothing.
+    """
+
+    def __init__(self, *, device: str | None = None, cache_dir: str | Path | None = None) -> None:
+        try:
+            import torch
+
+            from matfn_kernels.validation import Limits
+        except ImportError as error:
+            raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._like = torch.empty(0, device=chosen)
+        self._cache_dir = cache_dir or os.environ.get("MATFN_CACHE_DIR") or None
+        self._limits = Limits()
+        self._closed = False
+
+    @property
+    def with_info(self) -> WithInfo:
+        """The same functions, each returning an Answer: value, certificates, timing and device."""
+        return WithInfo(self)
+
+    def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
+        """The answer to a call that `matfn.call` built."""
+        if self._closed:
+            raise ClosedError("this client is closed")
+        import torch
+
+        from matfn_kernels.validation import Rejection
+
+        started = time.perf_counter()
+        kind = kind_of(invocation.first)
+        try:
+            outputs, certificates = self._evaluate(invocation)
+        except Rejection as error:
+            raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
+        except torch.OutOfMemoryError as error:
+            raise problem_error(Problem.of("out_of_memory", str(error))) from error
+        milliseconds = (time.perf_counter() - started) * 1000
+        _meet_deadline(invocation, milliseconds)
+        arrays = tuple(from_torch(output, kind) for output in outputs)
+        value: Any = arrays[0] if len(arrays) == 1 else arrays
+        return Answer(value, certificates, Timing(0.0, milliseconds, 1, 1.0), "", str(self._like.device))
+
+    @overload
+    def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["raise"] = "raise"
+    ) -> list[ValueT]: ...
+
+    @overload
+    def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["return"]
+    ) -> list[ValueT | MatfnError]: ...
+
+    def map(
+        self,
+        calls: Iterable[Invocation[Any]],
+        *,
+        progress: bool = False,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Values of many calls, in their order, one after another.
+
+        Args:
+            calls: what `matfn.call` built.
+            progress: show a bar on stderr.
+            on_error: raise the first error, or return errors in the places of their values.
+
+        Raises:
+            MatfnError: the first error, unless errors are returned.
+        """
+        calls = list(calls)
+        results: list[Answer[Any] | MatfnError] = []
+        with counted(len(calls), shown=progress) as show:
+            for call in calls:
+                results.append(self.ask(call) if on_error == "raise" else self._ask_or_error(call))
+                show(len(results))
+        return values_of(calls, results, stacklevel=2)
+
+    def functions(self) -> dict[str, Any]:
+        """What can be computed: functions with inputs and parameters, options, and limits."""
+        return {
+            "functions": [_described(function) for function in FUNCTIONS.values()],
+            "options": [asdict(option) for option in OPTIONS],
+            "limits": asdict(self._limits),
+        }
+
+    def status(self) -> dict[str, Any]:
+        """The device, the state and the version."""
+        state = "closed" if self._closed else "ready"
+        return {"version": package_version(), "device": str(self._like.device), "state": state}
+
+    def close(self) -> None:
+        """Ends the client; every later call raises ClosedError."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _value(self, invocation: Invocation[ValueT]) -> ValueT:
+        answer = self.ask(invocation)
+        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        return answer.value
+
+    def _ask_or_error(self, call: Invocation[Any]) -> Answer[Any] | MatfnError:
+        try:
+            return self.ask(call)
+        except ClosedError:
+            raise
+        except MatfnError as error:
+            return error
+
+    def _evaluate(self, invocation: Invocation[Any]) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
+        from matfn_kernels import evaluation, plan, validation
+
+        inputs = {name: to_torch(array, self._like) for name, array in invocation.arrays.items()}
+        params, options = invocation.plain_params(), invocation.plain_options()
+        call = validation.parse_call(invocation.function, inputs, params, options, self._limits)
+        call = validation.screen(call)
+        program = plan.make_plan(call, _profile(self._cache_dir, self._like.device.type)).program
+        result = evaluation.evaluate(program, evaluation.batch_of(call))
+        return evaluation.settle(call, result), tuple(map(_translated, result.certificates))
+
+
+_profile_lock = threading.Lock()
+
+
+def _profile(cache_dir: str | Path | None, device: str) -> calibration.Profile:
+    with _profile_lock:  # measured once, and never by two threads that would slow each other down
+        return _measured(cache_dir, device)
+
+
+@cache
+def _measured(cache_dir: str | Path | None, device: str) -> calibration.Profile:
+    from matfn_kernels.calibration import load_profile
+
+    return load_profile(Path(cache_dir) if cache_dir else None, device)
+
+
+def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:
+    deadline = invocation.plain_options().get("deadline")
+    if isinstance(deadline, int | float) and milliseconds > deadline * 1000:
+        detail = f"the answer took {milliseconds / 1000:.3g} s, the deadline was {deadline:.3g} s"
+        raise problem_error(Problem.of("deadline_exceeded", detail))
+
+
+def _translated(given: certificate.Certificate) -> Certificate:
+    """The kernels' certificate as the client's."""
+    residual = None if given.residual is None else Residual(given.residual.name, given.residual.value)
+    values = {name: getattr(given, name) for name in Certificate.__slots__}
+    return Certificate(**values | {"outcome": Outcome(given.outcome), "residual": residual})
+
+
+def _described(function: Function) -> dict[str, Any]:
+    """A function as GET /v1/functions gives it."""
+    described = asdict(function)
+    dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
+    del described["complex_ok"]
+    return described | {"dtypes": dtypes}

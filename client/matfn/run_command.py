@@ -1,0 +1,129 @@
+"""`matfn run`: one subcommand per function, its arguments and options made from the catalogue.
+
+matfn run inv_root A.npy --r 4 -o X.npy
+matfn run tri_solve T.npy B.npy          the inputs in order, or by name: --b B.npy
+"""
+
+from __future__ import annotations
+
+import json
+from inspect import Parameter as Argument
+from inspect import Signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from matfn.catalogue import FUNCTIONS, OPTIONS, Function, Parameter
+from matfn.invocation import Invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["Job", "add_functions"]
+
+Job = Invocation[Any]
+
+_FILES: Final = "files"
+_OUTPUT: Final = "output"
+_URL: Final = "url"
+_LOCAL: Final = "local"
+
+
+def add_functions(app: typer.Typer, run: Callable[[Job, list[Path], str | None, bool], None]) -> None:
+    """Adds one command per function; each hands its call, output files, URL and --local to `run`."""
+    for function in FUNCTIONS.values():
+        app.command(function.name, help=_help(function))(_command(function, run))
+
+
+def _help(function: Function) -> str:
+    inputs = ", ".join(f"{item.name} ({', '.join(('*', *item.shape))})" for item in function.inputs)
+    return f"{function.summary}\n\nInputs, as .npy files: {inputs}."
+
+
+def _command(function: Function, run: Callable[[Job, list[Path], str | None, bool], None]) -> Callable[..., None]:
+    """A command whose signature typer reads; the catalogue is that signature's only source."""
+
+    def command(**given: Any) -> None:
+        run(_job(function, given), given[_OUTPUT] or [], given[_URL], given[_LOCAL])
+
+    arguments = [
+        _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
+        *(_argument(item.name, Path | None, _option(item.name, item.summary), None) for item in function.inputs),
+        *(_parameter(parameter) for parameter in (*function.parameters, *OPTIONS)),
+        _argument(
+            _OUTPUT, list[Path] | None, typer.Option("-o", "--output", help="where to save; twice for a pair"), None
+        ),
+        _argument(_URL, str | None, typer.Option("--url", help="the server; MATFN_URL by default"), None),
+        _argument(_LOCAL, bool, typer.Option("--local", help="compute in this process"), default=False),
+    ]
+    command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+    command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
+    return command
+
+
+def _argument(name: str, kind: Any, declaration: Any, default: Any = Argument.empty) -> Argument:
+    return Argument(name, Argument.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declaration])
+
+
+def _option(name: str, summary: str) -> Any:
+    return typer.Option(f"--{name.replace('_', '-')}", help=summary, show_default=False)
+
+
+def _parameter(parameter: Parameter) -> Argument:
+    """Booleans and integers are typer's; what may be None, or a word, is read from text here."""
+    flag = f"--{parameter.name.replace('_', '-')}"
+    default = Argument.empty if parameter.required else parameter.default
+    if parameter.kind == "boolean":
+        return _argument(parameter.name, bool, typer.Option(f"{flag}/--no-{flag[2:]}", help=parameter.summary), default)
+    if parameter.kind == "integer" and not parameter.nullable:
+        return _argument(parameter.name, int, typer.Option(flag, help=parameter.summary), default)
+    words = "|".join((*parameter.choices, *(("none",) if parameter.nullable else ())))
+    option = typer.Option(flag, help=parameter.summary, metavar=words.upper() if parameter.choices else "NUMBER")
+    return _argument(parameter.name, str, option, _text(default))
+
+
+def _text(default: Any) -> str:
+    return "none" if default is None else str(default)
+
+
+def _job(function: Function, given: Mapping[str, Any]) -> Job:
+    params = {parameter.name: _value(parameter, given[parameter.name]) for parameter in function.parameters}
+    options = {option.name: _value(option, given[option.name]) for option in OPTIONS}
+    return Invocation(function.name, _inputs(function, given), params, options)
+
+
+def _inputs(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Named files first; the others fill the remaining inputs in order."""
+    paths = {item.name: given[item.name] for item in function.inputs if given[item.name] is not None}
+    open_names = [item.name for item in function.inputs if item.name not in paths]
+    files = given[_FILES] or []
+    if len(files) > len(open_names):
+        names = ", ".join(item.name for item in function.inputs)
+        raise typer.BadParameter(f"{function.name} takes {len(function.inputs)} inputs ({names})")
+    paths |= zip(open_names, files, strict=False)
+    missing = [item.name for item in function.inputs if not item.optional and item.name not in paths]
+    if missing:
+        raise typer.BadParameter(f"{function.name} also needs the input {missing[0]}")
+    return {name: _array(path) for name, path in paths.items()}
+
+
+def _array(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise typer.BadParameter(f"{path} is no .npy file of numbers: {error}") from None
+
+
+def _value(parameter: Parameter, given: Any) -> Any:
+    """The value that a text stands for; what its domain excludes is left to the service to refuse."""
+    if not isinstance(given, str) or given in parameter.choices:
+        return given
+    if given == "none":
+        return None
+    try:
+        return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
+    except ValueError:
+        words = ", ".join((*parameter.choices, "none")) if parameter.choices else "a number"
+        raise typer.BadParameter(f"--{parameter.name} {given} is not {words}") from None

@@ -1,0 +1,70 @@
+"""What a client was told once and uses in every request: address, key, patience."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+from matfn.endpoint import Endpoint
+from matfn.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from matfn.http1 import Request
+
+__all__ = ["DEFAULT_RETRIES", "DEFAULT_TIMEOUT_S", "DEFAULT_URL", "Session", "package_version"]
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT_S: Final = 300.0
+DEFAULT_RETRIES: Final = 5
+
+_GRACE_S: Final = 1.0  # the server says itself that a deadline passed; its word may take this long to arrive
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A client's settings.
+
+    Attributes:
+        endpoint: where the server is.
+        policy: when to try again.
+        timeout: seconds that one attempt may take, None for as long as it takes.
+        api_key: sent as a bearer token.
+    """
+
+    endpoint: Endpoint
+    policy: RetryPolicy
+    timeout: float | None
+    api_key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, base_url: str | None, api_key: str | None, timeout: float | None, max_retries: int) -> Session:
+        """The settings from a client's arguments, with MATFN_URL and MATFN_API_KEY for what was not given."""
+        if max_retries < 0:
+            raise ValueError(f"max_retries={max_retries} is negative; 0 means a single attempt")
+        url = base_url or os.environ.get("MATFN_URL") or DEFAULT_URL
+        key = api_key or os.environ.get("MATFN_API_KEY") or None
+        return cls(Endpoint.parse(url), RetryPolicy(max_retries), timeout, key)
+
+    def addressed(self, request: Request) -> Request:
+        """The request with the headers that all requests have."""
+        headers = [("User-Agent", f"matfn/{package_version()}"), ("Accept-Encoding", "identity")]
+        if self.api_key:
+            headers.append(("Authorization", f"Bearer {self.api_key}"))
+        return replace(request, headers=(*headers, *request.headers))
+
+    def patience(self, deadline: float | None, elapsed: float) -> float | None:
+        """Seconds that the next attempt may take: the timeout, or less where the deadline comes first."""
+        if deadline is None:
+            return self.timeout
+        left = max(deadline - elapsed, 0.0) + _GRACE_S
+        return left if self.timeout is None else min(left, self.timeout)
+
+
+def package_version() -> str:
+    """The version of the installed distribution."""
+    try:
+        return version("matfn")
+    except PackageNotFoundError:
+        return "unknown"

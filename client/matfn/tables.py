@@ -1,0 +1,126 @@
+"""What the command line prints, as rich tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from matfn.wire import Certificate, Residual
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from matfn.answers import Answer
+    from matfn.check import Verdict
+    from matfn.errors import ErrorCode
+
+__all__ = ["certificates_table", "code_table", "functions_table", "verdicts_table"]
+
+_SHOWN: Final = 20
+_COMPACT: Final = ("outcome", "error_estimate", "condition", "method", "precision", "steps", "rank", "hint")
+
+
+def certificates_table(function: str, answer: Answer[Any]) -> Table:
+    """One matrix's certificate field by field, or one row per matrix, up to a screenful."""
+    shapes = [value.shape for value in (answer.value if isinstance(answer.value, tuple) else (answer.value,))]
+    timing = answer.timing
+    table = Table(
+        title=f"{function}: {', '.join(map(_shape, shapes))} on {answer.device}",
+        caption=f"{timing.device_ms:.3g} ms computed, {timing.queue_ms:.3g} ms queued, batch of {timing.batch_size}",
+        box=SIMPLE_HEAD,
+    )
+    if len(answer.certificates) == 1:
+        _add_fields(table, answer.certificates[0])
+    else:
+        _add_rows(table, answer.certificates)
+    return table
+
+
+def _add_fields(table: Table, certificate: Certificate) -> None:
+    table.add_column("certificate", no_wrap=True)
+    table.add_column("")
+    for name in Certificate.__slots__:
+        value = getattr(certificate, name)
+        if value is not None:
+            table.add_row(name.replace("_", " "), _cell(value))
+
+
+def _add_rows(table: Table, certificates: Sequence[Certificate]) -> None:
+    names = [name for name in _COMPACT if any(getattr(one, name) not in {None, 0} for one in certificates)]
+    table.add_column("")
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for index, certificate in enumerate(certificates[:_SHOWN]):
+        table.add_row(str(index), *(_cell(getattr(certificate, name)) for name in names))
+    if len(certificates) > _SHOWN:
+        table.add_row("...", f"and {len(certificates) - _SHOWN} more")
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case Residual():
+            return f"{_number(value.value)} ({value.name})"
+        case float():
+            return _number(value)
+        case _:
+            return str(value)
+
+
+def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
+    """One row per case of the self-test."""
+    columns = ("function", "dtype", "shape", "method", "outcome", "error", "bound", "ms", "")
+    table = Table(*columns, title="matfn check", box=SIMPLE_HEAD)
+    for verdict in verdicts:
+        case, certificate = verdict.case, verdict.certificate
+        table.add_row(
+            case.invocation.function,
+            case.dtype,
+            _shape(case.invocation.first.shape),
+            certificate.method if certificate else verdict.problem,
+            str(certificate.outcome) if certificate else "",
+            _number(verdict.error),
+            _number(case.bound),
+            f"{verdict.milliseconds:.2f}",
+            "[green]right[/]" if verdict.right else "[bold red]WRONG[/]",
+        )
+    return table
+
+
+def functions_table(document: Mapping[str, Any]) -> Table:
+    """One row per function of GET /v1/functions."""
+    table = Table("function", "inputs", "parameters", "summary", title="functions", show_lines=True)
+    for function in document["functions"]:
+        inputs = (f"{item['name']} ({', '.join(['*', *item['shape']])})" for item in function["inputs"])
+        table.add_row(
+            function["name"],
+            "\n".join(inputs),
+            "\n".join(_declared(parameter) for parameter in function["parameters"]),
+            function["summary"],
+        )
+    return table
+
+
+def _declared(parameter: Mapping[str, Any]) -> str:
+    return parameter["name"] if parameter["required"] else f"{parameter['name']}={parameter['default']}"
+
+
+def code_table(row: ErrorCode) -> Table:
+    """One error code, explained."""
+    table = Table(title=row.code, show_header=False)
+    table.add_row("HTTP status", str(row.status))
+    table.add_row("meaning", row.title)
+    table.add_row("try", row.hint)
+    table.add_row("sent again by the client", "yes" if row.retryable else "no")
+    return table
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2e}" if value else "0"

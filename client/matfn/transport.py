@@ -1,0 +1,225 @@
+"""Requests over sockets: HTTP, HTTPS and unix sockets, with kept connections, safe to share between threads.
+
+Rules of this file:
+- A connection belongs to one request at a time: taken from the pool, and put back only when its answer is complete
+  and the server keeps it open. Any error, and any interruption, closes it.
+- A server may close a kept connection just as it is used; a request that fails so, before any byte of an answer, is
+  sent once more at once, on a new connection.
+- `timeout` bounds the whole attempt, not each read.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from matfn.errors import ProtocolError, TransportError, TransportTimeout
+from matfn.http1 import ResponseParser, coalesced, head_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matfn.endpoint import Endpoint
+    from matfn.http1 import Request, Response
+    from matfn.wire import Buffer
+
+__all__ = ["MAX_AGE_S", "MAX_KEPT", "SocketTransport", "Transport"]
+
+MAX_KEPT: Final = 32
+MAX_AGE_S: Final = 300.0  # so that clients find new replicas behind a name
+
+
+class Transport(Protocol):
+    """The seam between the client and the network."""
+
+    def send(self, request: Request, timeout: float | None) -> Response:
+        """Sends a request and waits for its response; raises TransportError if none comes."""
+
+    def close(self) -> None:
+        """Closes all connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    socket: socket.socket
+    born: float
+
+
+@dataclass(slots=True)
+class _Pool:
+    """Kept connections, the freshest used first."""
+
+    clock: Callable[[], float]
+    kept: list[_Connection] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    process: int = field(default_factory=os.getpid)
+
+    def take(self) -> _Connection | None:
+        """A connection that is young and quiet; what came unasked on a kept one can only be its end."""
+        with self.lock:
+            self._forget_after_fork()
+            while self.kept:
+                connection = self.kept.pop()
+                young = self.clock() - connection.born < MAX_AGE_S
+                if young and not _readable(connection.socket):
+                    return connection
+                connection.socket.close()
+        return None
+
+    def put(self, connection: _Connection) -> None:
+        with self.lock:
+            self._forget_after_fork()
+            if len(self.kept) < MAX_KEPT:
+                self.kept.append(connection)
+                return
+        connection.socket.close()
+
+    def close(self) -> None:
+        with self.lock:
+            for connection in self.kept:
+                connection.socket.close()
+            self.kept.clear()
+
+    def _forget_after_fork(self) -> None:
+        """Parent and child must not read each other's answers from one socket."""
+        if self.process != os.getpid():
+            self.process = os.getpid()
+            for connection in self.kept:
+                connection.socket.close()
+            self.kept.clear()
+
+
+class SocketTransport:
+    """Requests to one endpoint over kept connections."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._endpoint = endpoint
+        self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
+        self._clock = clock
+        self._pool = _Pool(clock)
+
+    def send(self, request: Request, timeout: float | None) -> Response:
+        """Sends a request and waits for its response.
+
+        Raises:
+            TransportTimeout: no complete response within `timeout` seconds of being connected.
+            TransportError: the server was not reached, or the connection ended before the response did.
+        """
+        until = None if timeout is None else self._clock() + timeout
+        buffers = coalesced([head_of(request, self._endpoint), *request.body])
+        kept = self._pool.take()
+        if kept is not None:
+            parser = ResponseParser()
+            try:
+                return self._exchange(kept, buffers, parser, until)
+            except TransportError as error:
+                if parser.started or isinstance(error, TransportTimeout):
+                    raise
+            self._pool.close()
+        return self._exchange(self._connect(until), buffers, ResponseParser(), until)
+
+    def close(self) -> None:
+        """Closes the kept connections; those in use close as their answers come."""
+        self._pool.close()
+
+    def _connect(self, until: float | None) -> _Connection:
+        try:
+            return _Connection(self._open(self._left(until)), self._clock())
+        except ssl.SSLCertVerificationError as error:
+            raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
+        except OSError as error:
+            raise TransportError(f"cannot connect to {self._endpoint}: {error}") from error
+
+    def _open(self, timeout: float | None) -> socket.socket:
+        endpoint = self._endpoint
+        if endpoint.socket_path is not None:
+            return _open_unix(endpoint.socket_path, timeout)
+        plain = socket.create_connection((endpoint.host, endpoint.port), timeout)
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return self._tls.wrap_socket(plain, server_hostname=endpoint.host) if self._tls else plain
+        except BaseException:
+            plain.close()
+            raise
+
+    def _exchange(
+        self, connection: _Connection, buffers: list[Buffer], parser: ResponseParser, until: float | None
+    ) -> Response:
+        try:
+            self._converse(connection.socket, buffers, parser, until)
+        except TransportError as error:
+            raise type(error)(f"{self._endpoint}: {error}") from error
+        except TimeoutError as error:
+            raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
+        except OSError as error:
+            raise TransportError(f"{self._endpoint}: {error}") from error
+        finally:
+            if parser.done and parser.reusable:
+                self._pool.put(connection)
+            else:
+                connection.socket.close()
+        return parser.response
+
+    def _converse(
+        self, sock: socket.socket, buffers: list[Buffer], parser: ResponseParser, until: float | None
+    ) -> None:
+        # a server may refuse a body before its end, close, and have its reason on the way: read before complaining
+        unsent = self._write(sock, buffers, until)
+        try:
+            while not parser.done:
+                sock.settimeout(self._left(until))
+                count = sock.recv_into(parser.buffer())
+                if count:
+                    parser.received(count)
+                else:
+                    parser.closed()
+        except (ConnectionError, TransportError) as error:
+            if unsent is not None and not parser.started:
+                raise unsent from error
+            raise
+
+    def _write(self, sock: socket.socket, buffers: list[Buffer], until: float | None) -> ConnectionError | None:
+        try:
+            for buffer in buffers:
+                sock.settimeout(self._left(until))
+                sock.sendall(buffer)
+        except ConnectionError as error:
+            return error
+        return None
+
+    def _left(self, until: float | None) -> float | None:
+        if until is None:
+            return None
+        left = until - self._clock()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left
+
+
+def _open_unix(path: str, timeout: float | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _readable(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))

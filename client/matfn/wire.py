@@ -1,0 +1,347 @@
+"""The wire format: calls, answers and problems to bytes and back, as msgpack or JSON.
+
+    Call --encode_call--> buffers ~~~> body --decode_call--> Call
+    Answer | Problem <--decode_answers-- body <~~~ buffers <--encode_answers--
+
+Rules of this file:
+- Encoding copies no tensor in msgpack: the buffers are the caller's memory, to be sent in order.
+- Decoding raises DecodeError and nothing else, whatever the bytes, and allocates a small multiple of them.
+- Tensors decoded from msgpack are views of the body, which must outlive them.
+- A request is read strictly (an unknown key is a misspelt one); an answer leniently, for servers newer than we are.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from matfn import _json, _msgpack
+from matfn._fields import (
+    integer,
+    items,
+    mapping,
+    number,
+    only,
+    optional_integer,
+    optional_number,
+    optional_text,
+    shown,
+    text,
+)
+from matfn._messages import (
+    ITEM_BYTES,
+    Answer,
+    Call,
+    Certificate,
+    DecodeError,
+    Media,
+    Outcome,
+    Residual,
+    Tensor,
+    Timing,
+    Value,
+)
+from matfn._msgpack import MAX_DEPTH, Buffer
+from matfn.catalogue import FUNCTIONS
+from matfn.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "ITEM_BYTES",
+    "Answer",
+    "Buffer",
+    "Call",
+    "Certificate",
+    "DecodeError",
+    "Media",
+    "Outcome",
+    "Residual",
+    "Tensor",
+    "Timing",
+    "Value",
+    "decode_answer",
+    "decode_answers",
+    "decode_call",
+    "decode_calls",
+    "decode_problem",
+    "encode_answer",
+    "encode_answers",
+    "encode_call",
+    "encode_calls",
+    "encode_problem",
+]
+
+_UNSUPPORTED: Final = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
+_DIMENSION_LIMIT: Final = 1 << 31
+
+# Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
+
+
+def encode_call(call: Call, media: Media) -> list[Buffer]:
+    """Buffers of the body of POST /v1/{function}; the function's name is in the route, not here."""
+    return _dump(_call_tree(call), media)
+
+
+def encode_calls(calls: Sequence[Call], media: Media) -> list[Buffer]:
+    """Buffers of the body of POST /v1/calls."""
+    return _dump({"calls": [{"function": call.function, **_call_tree(call)} for call in calls]}, media)
+
+
+def encode_answer(answer: Answer, media: Media) -> list[Buffer]:
+    """Buffers of the body that answers one call."""
+    return _dump(_answer_tree(answer), media)
+
+
+def encode_answers(answers: Sequence[Answer | Problem], media: Media) -> list[Buffer]:
+    """Buffers of the body that answers POST /v1/calls, answers and problems in the calls' order."""
+    trees = [_answer_tree(item) if isinstance(item, Answer) else _problem_tree(item) for item in answers]
+    return _dump({"answers": trees}, media)
+
+
+def encode_problem(problem: Problem, media: Media) -> bytes:
+    """The RFC 9457 document; its media type is `media.problem`."""
+    return b"".join(_dump(_problem_tree(problem), media))
+
+
+def _dump(tree: object, media: Media) -> list[Buffer]:
+    return _msgpack.pack(tree) if media is Media.MSGPACK else [_json.dump(tree)]
+
+
+def _call_tree(call: Call) -> dict[str, object]:
+    return {"inputs": _tensor_trees(call.inputs), "params": call.params, "options": call.options}
+
+
+def _tensor_trees(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+    return {
+        name: {"dtype": tensor.dtype, "shape": tensor.shape, "data": _octets(tensor.data)}
+        for name, tensor in tensors.items()
+    }
+
+
+def _octets(data: Buffer) -> memoryview:
+    view = memoryview(data)
+    # a view with a zero in its shape cannot be cast
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def _answer_tree(answer: Answer) -> dict[str, object]:
+    timing = answer.timing
+    return {
+        "outputs": _tensor_trees(answer.outputs),
+        "certificates": tuple(_certificate_tree(certificate) for certificate in answer.certificates),
+        "timing": {name: getattr(timing, name) for name in Timing.__slots__},
+        "device": answer.device,
+        "request_id": answer.request_id,
+    }
+
+
+def _certificate_tree(certificate: Certificate) -> dict[str, object]:
+    tree = {name: getattr(certificate, name) for name in Certificate.__slots__}
+    tree["outcome"] = str(certificate.outcome)
+    if certificate.residual:
+        tree["residual"] = {"name": certificate.residual.name, "value": certificate.residual.value}
+    return tree
+
+
+def _problem_tree(problem: Problem) -> dict[str, object]:
+    tree: dict[str, object] = {"type": f"urn:matfn:problem:{problem.code}"}
+    tree |= {name: getattr(problem, name) for name in ("title", "status", "detail", "code", "hint", "request_id")}
+    extras = {"index": problem.index, "retry_after_ms": problem.retry_after_ms}
+    return tree | {name: value for name, value in extras.items() if value is not None}
+
+
+# Decoding requests: body -> tree -> checked dataclass.
+
+
+def decode_call(body: Buffer, media: Media, function: str) -> Call:
+    """The call of a body sent to POST /v1/{function}."""
+    return _call(_load(body, media), function, MAX_DEPTH)
+
+
+def decode_calls(body: Buffer, media: Media) -> list[Call | DecodeError]:
+    """The calls of POST /v1/calls in order, each read or refused by itself; only a bad envelope raises."""
+    envelope = mapping(_load(body, media), "the body")
+    only(envelope, {"calls"}, "the body")
+    return [_call_or_error(tree) for tree in items(envelope.get("calls"), "calls")]
+
+
+def _load(body: Buffer, media: Media) -> object:
+    try:
+        return _msgpack.unpack(body) if media is Media.MSGPACK else _json.load(body)
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
+
+
+def _call_or_error(tree: object) -> Call | DecodeError:
+    try:
+        call = dict(mapping(tree, "the call"))
+        return _call(call, text(call.pop("function", None), "function"), MAX_DEPTH - 2)
+    except DecodeError as error:
+        return error
+
+
+def _call(tree: object, function: str, room: int) -> Call:
+    call = mapping(tree, "the call")
+    if function not in FUNCTIONS:
+        raise DecodeError(f"there is no function {shown(function)}", "unknown_function")
+    only(call, {"inputs", "params", "options"}, "the call")
+    inputs = mapping(call.get("inputs"), "inputs")
+    return Call(
+        function,
+        {name: _tensor(value, name, room - 2) for name, value in inputs.items()},
+        _values(call.get("params", {}), "params"),
+        _values(call.get("options", {}), "options"),
+    )
+
+
+def _tensor(tree: object, name: str, room: int) -> Tensor:
+    if isinstance(tree, list):
+        return _nested(tree, name, room)
+    fields = mapping(tree, f"input {shown(name)}")
+    only(fields, {"dtype", "shape", "data"}, f"input {shown(name)}")
+    return _flat(fields, name)
+
+
+def _flat(fields: Mapping[str, object], name: str) -> Tensor:
+    dtype = text(fields.get("dtype"), f"the dtype of {shown(name)}")
+    if dtype in _UNSUPPORTED:
+        raise DecodeError(f"{shown(name)} is {dtype}", "unsupported_dtype")
+    if dtype not in ITEM_BYTES:
+        raise DecodeError(f"{shown(name)} has the unknown dtype {shown(dtype)}; known are {', '.join(ITEM_BYTES)}")
+    shape = tuple(_dimension(size, name) for size in items(fields.get("shape"), f"the shape of {shown(name)}"))
+    try:
+        return Tensor(dtype, shape, _data(fields.get("data"), name))
+    except ValueError as error:
+        raise DecodeError(f"{shown(name)}: {error}") from None
+
+
+def _dimension(size: object, name: str) -> int:
+    if type(size) is not int or not 0 <= size < _DIMENSION_LIMIT:
+        raise DecodeError(f"the shape of {shown(name)} has {shown(size)}, no size between 0 and 2^31")
+    return size
+
+
+def _data(data: object, name: str) -> Buffer:
+    if isinstance(data, memoryview):
+        return data
+    return b64decode(text(data, f"the data of {shown(name)}"), validate=True)
+
+
+def _nested(rows: list[object], name: str, room: int) -> Tensor:
+    """Nested lists of numbers, null for NaN, as float64; level by level, so that a ragged one shows where."""
+    shape = [len(rows)]
+    while rows and any(isinstance(row, list) for row in rows):
+        if len(shape) >= room:
+            raise DecodeError(f"{shown(name)} nests the body deeper than {MAX_DEPTH} levels")
+        level = [row for row in rows if isinstance(row, list)]
+        if len(level) != len(rows) or len({len(row) for row in level}) > 1:
+            raise DecodeError(f"{shown(name)} is ragged at level {len(shape)} of its lists")
+        shape.append(len(level[0]))
+        rows = list(chain.from_iterable(level))
+    if not {type(entry) for entry in rows} <= {int, float, type(None)}:
+        raise DecodeError(f"{shown(name)} has an entry that is neither a number nor null")
+    try:
+        flat = np.array(rows, dtype="<f8")
+    except OverflowError:
+        raise DecodeError(f"{shown(name)} has an integer beyond float64") from None
+    return Tensor("float64", tuple(shape), flat.tobytes())
+
+
+def _values(tree: object, what: str) -> dict[str, Value]:
+    return {name: _value(value, name, room=2) for name, value in mapping(tree, what).items()}
+
+
+def _value(tree: object, name: str, room: int) -> Value:
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    if isinstance(tree, list) and room:
+        return tuple(_value(entry, name, room - 1) for entry in tree)
+    raise DecodeError(f"{shown(name)} is neither a number, a string, a boolean, null nor rows of them")
+
+
+# Decoding answers.
+
+
+def decode_answer(body: Buffer, media: Media) -> Answer:
+    """The answer to one call."""
+    return _answer(mapping(_load(body, media), "the answer"))
+
+
+def decode_answers(body: Buffer, media: Media) -> list[Answer | Problem]:
+    """The answers to POST /v1/calls in order; a failed call's is its problem."""
+    envelope = mapping(_load(body, media), "the body")
+    trees = [mapping(tree, "the answer") for tree in items(envelope.get("answers"), "answers")]
+    return [_problem(tree) if "code" in tree else _answer(tree) for tree in trees]
+
+
+def decode_problem(body: Buffer, content_type: str) -> Problem:
+    """The problem document of a non-2xx answer, in the format that its content type names."""
+    kind = content_type.partition(";")[0].strip().lower()
+    media = next((media for media in Media if media.problem == kind), None)
+    if media is None:
+        raise DecodeError(f"{shown(content_type)} is no problem document")
+    return _problem(mapping(_load(body, media), "the problem"))
+
+
+def _answer(tree: Mapping[str, object]) -> Answer:
+    outputs = mapping(tree.get("outputs"), "outputs")
+    timing = mapping(tree.get("timing"), "timing")
+    return Answer(
+        outputs={name: _flat(mapping(value, name), name) for name, value in outputs.items()},
+        certificates=tuple(_certificate(entry) for entry in items(tree.get("certificates"), "certificates")),
+        timing=Timing(
+            number(timing.get("queue_ms"), "queue_ms"),
+            number(timing.get("device_ms"), "device_ms"),
+            integer(timing.get("batch_size"), "batch_size"),
+            number(timing.get("fill"), "fill"),
+        ),
+        device=text(tree.get("device"), "device"),
+        request_id=text(tree.get("request_id"), "request_id"),
+    )
+
+
+def _certificate(entry: object) -> Certificate:
+    tree = mapping(entry, "a certificate")
+    outcome = text(tree.get("outcome"), "outcome")
+    if outcome not in set(Outcome):
+        raise DecodeError(f"{shown(outcome)} is no outcome of a certificate")
+    return Certificate(
+        outcome=Outcome(outcome),
+        residual=_residual(tree.get("residual")),
+        error_estimate=optional_number(tree.get("error_estimate"), "error_estimate"),
+        condition=optional_number(tree.get("condition"), "condition"),
+        method=text(tree.get("method"), "method"),
+        precision=text(tree.get("precision"), "precision"),
+        steps=integer(tree.get("steps"), "steps"),
+        rank=optional_integer(tree.get("rank"), "rank"),
+        damping=number(tree.get("damping"), "damping"),
+        shift=number(tree.get("shift"), "shift"),
+        fallback=optional_text(tree.get("fallback"), "fallback"),
+        code=optional_text(tree.get("code"), "code"),
+        hint=optional_text(tree.get("hint"), "hint"),
+    )
+
+
+def _residual(tree: object) -> Residual | None:
+    if tree is None:
+        return None
+    residual = mapping(tree, "residual")
+    return Residual(text(residual.get("name"), "residual name"), number(residual.get("value"), "residual value"))
+
+
+def _problem(tree: Mapping[str, object]) -> Problem:
+    return Problem(
+        code=text(tree.get("code"), "code"),
+        detail=text(tree.get("detail"), "detail"),
+        status=integer(tree.get("status"), "status"),
+        title=text(tree.get("title"), "title"),
+        hint=optional_text(tree.get("hint"), "hint"),
+        index=optional_integer(tree.get("index"), "index"),
+        request_id=text(tree.get("request_id", ""), "request_id"),
+        retry_after_ms=optional_number(tree.get("retry_after_ms"), "retry_after_ms"),
+    )

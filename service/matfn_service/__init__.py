@@ -1,0 +1,7 @@
+"""The matfn server: requests become few batched kernel calls, and every answer carries its certificate.
+
+The way of the data, one type per arrow:
+
+    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --queue--> list of jobs of one program
+          --assembly--> shares --executor--> Evaluation --assembly--> Served --answers--> bytes
+"""

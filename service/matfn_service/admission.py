@@ -1,0 +1,126 @@
+"""From a body to calls that are right, planned and weighed: all that happens before the queue.
+
+The same words for the same mistakes come from `matfn_kernels.validation`; admission adds nothing to them. Bodies that
+take long to read are read in a worker thread, so that the event loop only ever looks at headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from matfn import wire
+from matfn_kernels.evaluation import Batch, batch_of
+from matfn_kernels.plan import Plan, make_plan
+from matfn_kernels.rejection import Rejection
+from matfn_kernels.validation import Call, Limits, parse_call, screen
+from matfn_service.jobs import Job
+from matfn_service.problems import Refusal, as_refusal
+from matfn_service.tensors import from_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from matfn_kernels.calibration import Profile
+
+__all__ = ["INLINE_BYTES", "Admission", "Prepared"]
+
+T = TypeVar("T")
+
+INLINE_BYTES: Final = 256 * 2**10  # reading so much takes less than handing it to a thread and back costs the loop
+_INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
+
+_LONGEST: Final = 86400.0  # a profile may lack a rate, which makes its prediction infinite; sums must stay finite
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A call that may be computed, the plan for it, and its matrices."""
+
+    call: Call
+    plan: Plan
+    batch: Batch
+
+    def job(self, arrived: float, now: float) -> Job:
+        """What the queue takes in now; the call's deadline counts from the arrival of its request."""
+        options = self.call.options
+        items = self.batch.items
+        return Job(
+            program=self.plan.program,
+            batch=self.batch,
+            function=self.call.function,
+            seconds=min(self.plan.seconds * items, _LONGEST),
+            bytes=self.plan.bytes * items,
+            priority=options.priority,
+            arrived=now,
+            deadline=math.inf if options.deadline is None else arrived + options.deadline,
+        )
+
+
+class Admission:
+    """Reads bodies, on the loop where they are small and in `workers` where they are not."""
+
+    def __init__(self, limits: Limits, profile: Profile, workers: ThreadPoolExecutor) -> None:
+        self._limits = limits
+        self._profile = profile
+        self._workers = workers
+
+    async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
+        """The call in the body of POST /v1/{function}.
+
+        Raises:
+            Refusal: if the body cannot be read or the call has no answer.
+        """
+        if body.nbytes <= _INLINE[media]:
+            return self._one(body, media, function)
+        return await self.in_worker(lambda: self._one(body, media, function))
+
+    async def many(self, body: memoryview, media: wire.Media) -> list[Prepared | Refusal]:
+        """The calls in the body of POST /v1/calls, each with its own fate.
+
+        Raises:
+            Refusal: if the envelope cannot be read.
+        """
+        return await self.in_worker(lambda: self._many(body, media))
+
+    async def in_worker(self, work: Callable[[], T]) -> T:
+        """What `work` returns, computed off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+
+    def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
+        try:
+            return self._prepare(wire.decode_call(body, media, function))
+        except wire.DecodeError as error:
+            raise as_refusal(error) from None
+
+    def _many(self, body: memoryview, media: wire.Media) -> list[Prepared | Refusal]:
+        try:
+            calls = wire.decode_calls(body, media)
+        except wire.DecodeError as error:
+            raise as_refusal(error) from None
+        if len(calls) > self._limits.max_items:
+            raise Refusal(
+                "too_large", f"{len(calls)} calls; a request may hold {self._limits.max_items} (MATFN_MAX_ITEMS)"
+            )
+        return [self._prepare_or_refuse(call) for call in calls]
+
+    def _prepare_or_refuse(self, call: wire.Call | wire.DecodeError) -> Prepared | Refusal:
+        if isinstance(call, wire.DecodeError):
+            return as_refusal(call)
+        try:
+            return self._prepare(call)
+        except Refusal as refusal:
+            return refusal
+
+    def _prepare(self, sent: wire.Call) -> Prepared:
+        inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
+        try:
+            call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
+            plan = make_plan(call, self._profile)
+            call = screen(call)
+        except Rejection as rejection:
+            raise as_refusal(rejection) from None
+        return Prepared(call, plan, batch_of(call))

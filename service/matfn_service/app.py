@@ -1,0 +1,105 @@
+"""The application: small routes in FastAPI, the computing ones bare beside them, one edge around all."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from matfn_service.endpoints import Computation
+from matfn_service.openapi import openapi_document
+from matfn_service.problems import Refusal
+from matfn_service.protocol import Edge
+from matfn_service.reports import catalogue_report, status_report
+from matfn_service.service import Service, State
+from matfn_service.settings import Settings
+from matfn_service.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from typing import NoReturn
+
+    from starlette.requests import Request
+
+    from matfn_service.executor import Executor
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    settings: Settings | None = None, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
+) -> FastAPI:
+    """The ASGI application; device and clock are arguments, so that tests may bring their own.
+
+    Args:
+        settings: all settings; None reads them from the environment.
+        executor: the device; None takes the one that the settings name, when the application starts.
+        clock: seconds that never go back.
+    """
+    settings = settings or Settings()
+    service = Service(settings, executor, clock)
+    app = FastAPI(title="matfn", version=VERSION, lifespan=_lifespan(service), redirect_slashes=False)
+    app.state.service = service
+    for error in (HTTPException, RequestValidationError):
+        app.add_exception_handler(error, _to_the_edge)
+    _add_reports(app, service)
+    app.router.routes.append(Route("/v1/{function}", Computation(service), include_in_schema=False))
+    app.add_middleware(
+        Edge, settings=settings, statistics=service.statistics, clock=clock, rest_seconds=service.rest_seconds
+    )
+    document = openapi_document(app)
+    app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to publish another document
+    return app
+
+
+def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        async with service.running():
+            yield
+
+    return lifespan
+
+
+async def _to_the_edge(request: Request, error: Exception) -> NoReturn:
+    """FastAPI's own errors leave as problem documents too, like all others."""
+    del request
+    raise error
+
+
+def _add_reports(app: FastAPI, service: Service) -> None:
+    catalogue = JSONResponse(catalogue_report(service.settings)).body
+
+    @app.get("/v1/functions", tags=["reports"], summary="Every function, its arguments and limits")
+    async def functions() -> Response:
+        return Response(catalogue, media_type="application/json")
+
+    @app.get("/v1/status", tags=["reports"], summary="Device, queue, batches and counters")
+    async def status() -> JSONResponse:
+        return JSONResponse(status_report(service))
+
+    @app.get("/healthz", tags=["health"], summary="Whether the process answers")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"state": service.state})
+
+    @app.get("/readyz", tags=["health"], summary="Whether calls are taken now")
+    async def readyz() -> JSONResponse:
+        if service.state is not State.READY:
+            raise _not_ready(service.state)
+        return JSONResponse({"state": service.state})
+
+
+def _not_ready(state: State) -> Refusal:
+    if state is State.DRAINING:
+        return Refusal("draining", "the server is shutting down")
+    if state is State.FAILED:
+        return Refusal("internal", "the service could not warm up; its log has the reason", status=503)
+    return Refusal("busy", "the server is warming up", status=503, retry_after=1.0)

@@ -1,0 +1,262 @@
+"""The batcher: one task owns the queue and the lanes, and gives every free lane what is due first.
+
+Rules of this file:
+
+- All state is touched on the event loop only, so there are no locks; `submit` and `abandon` are plain calls.
+- Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy.
+- A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
+- What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
+- A batch that is too large for the device's memory is cut in two as well, and its program's batches stay smaller for a
+  while: the cap is halved, and grows back by a step with each batch that fits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from matfn_service.assembly import Part, deal, gather, halves, split
+from matfn_service.executor import DeviceMemoryError
+from matfn_service.jobs import Job, Served, Ticket
+from matfn_service.problems import Refusal
+from matfn_service.queue import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from matfn_kernels.evaluation import Evaluation, Program
+    from matfn_service.executor import Executor
+    from matfn_service.queue import KeyedQueue
+    from matfn_service.statistics import Statistics
+
+__all__ = ["Batcher"]
+
+_SHARE_SECONDS: Final = 0.001  # a second lane pays from about ten times the cost of handing over to it
+_RECOVERY: Final = 1 / 16
+_SHORTEST_WAIT: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class _LaneRun:
+    """What one lane gave: an evaluation or an exception for each part, and the time it took."""
+
+    answered: list[tuple[Part, Evaluation | Exception]]
+    seconds: float
+
+
+class Batcher:
+    """Takes jobs, forms batches, keeps the lanes busy and tells each caller."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        queue: KeyedQueue[Job],
+        limit: Limit,
+        statistics: Statistics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.queue = queue
+        self._executor = executor
+        self._limit = limit
+        self._statistics = statistics
+        self._clock = clock
+        self._free = executor.lanes
+        self._tickets: dict[Job, Ticket] = {}
+        self._caps: dict[Hashable, float] = {}
+        self._wake = asyncio.Event()
+        self._running: dict[asyncio.Task[None], Limit] = {}
+
+    def submit(self, job: Job) -> Ticket:
+        """Queues a job and returns its caller's ticket.
+
+        Raises:
+            Refusal: `deadline_exceeded` if it cannot be done in time, `too_large` if the queue could never hold it,
+                `busy` if it cannot hold it now.
+        """
+        now = self._clock()
+        self._refuse_hopeless(job, now)
+        jobs = job.divided(self._pieces(job))
+        if self._held_bytes() + job.bytes > self.queue.bound.bytes or not self.queue.push(*jobs):
+            raise self._full(job)
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(jobs, loop.create_future())
+        self._tickets |= dict.fromkeys(jobs, ticket)
+        if ticket.deadline < math.inf:
+            ticket.timer = loop.call_later(ticket.deadline - now, self._expire, ticket)
+        self._wake.set()
+        return ticket
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Forgets a ticket whose caller has hung up; what still waits of it never reaches the device."""
+        ticket.abandon()
+        self._statistics.dropped_disconnected += self._drop(ticket)
+
+    def fail_all(self, error: Refusal) -> None:
+        """Ends every wait with this error."""
+        for ticket in set(self._tickets.values()):
+            self._drop(ticket)
+            ticket.fail(error)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a lane is computing."""
+        return bool(self._running)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Predicted time until everything that runs or waits now is done."""
+        return self._seconds_ahead(0)
+
+    async def run(self) -> None:
+        """Owns queue and lanes until it is cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._free and len(self.queue):
+                self._launch_next()
+
+    def _seconds_ahead(self, priority: int) -> float:
+        running = math.fsum(load.seconds for load in self._running.values())
+        return (running + self.queue.seconds_ahead(priority)) / self._executor.lanes
+
+    def _held_bytes(self) -> int:
+        """What waits and what is on the device: both are in memory."""
+        return self.queue.bytes + sum(load.bytes for load in self._running.values())
+
+    def _refuse_hopeless(self, job: Job, now: float) -> None:
+        left, wait = job.deadline - now, self._seconds_ahead(job.priority)
+        if left > wait or left == math.inf:
+            return
+        self._statistics.dropped_deadline += 1
+        if left <= 0:
+            raise Refusal("deadline_exceeded", "the deadline had passed before the call could be queued")
+        raise Refusal(
+            "deadline_exceeded",
+            f"about {wait:.3g} s of work are ahead of this call; its deadline is in {left:.3g} s",
+            "allow more time, or raise the call's priority",
+        )
+
+    def _full(self, job: Job) -> Refusal:
+        if job.bytes > self.queue.bound.bytes:
+            return Refusal(
+                "too_large",
+                f"inputs and outputs of the call take {job.bytes} bytes; the server holds {self.queue.bound.bytes}"
+                " (MATFN_QUEUE_BYTES)",
+                "send fewer matrices per call",
+            )
+        wait = max(self.backlog_seconds, _SHORTEST_WAIT)
+        detail = f"{len(self.queue)} jobs wait; {self._held_bytes()} bytes and about {wait:.3g} s are ahead"
+        return Refusal("busy", detail, retry_after=wait)
+
+    def _pieces(self, job: Job) -> int:
+        limit = self._limit
+        return max(1, -(-job.bytes // limit.bytes), int(job.seconds / limit.seconds))
+
+    def _expire(self, ticket: Ticket) -> None:
+        if ticket.fail(Refusal("deadline_exceeded", "the deadline came before the answer")):
+            self._statistics.dropped_deadline += 1
+            self._drop(ticket)
+
+    def _drop(self, ticket: Ticket) -> bool:
+        """Takes a ticket's jobs out of the queue; returns whether the device has seen none of them."""
+        dropped = [self.queue.discard(job) for job in ticket.jobs]
+        for job, waited in zip(ticket.jobs, dropped, strict=True):
+            if waited:
+                del self._tickets[job]
+        return all(dropped)
+
+    def _launch_next(self) -> None:
+        now = self._clock()
+        for job in self.queue.expire(now):
+            self._expire(self._tickets.pop(job))
+        program = self.queue.next_program()
+        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(program, 1.0)))
+        if not jobs:
+            return
+        seconds = sum(job.seconds for job in jobs)
+        shares = deal([job.batch for job in jobs], min(self._free, 1 + int(seconds / _SHARE_SECONDS)))
+        self._free -= len(shares)
+        self._count(jobs)
+        task = asyncio.get_running_loop().create_task(self._serve(jobs, shares, now))
+        self._running[task] = Limit(seconds, sum(job.bytes for job in jobs))
+        task.add_done_callback(lambda task: self._finish(task, jobs))
+
+    def _count(self, jobs: Sequence[Job]) -> None:
+        matrices: Counter[str] = Counter()
+        for job in jobs:
+            matrices[job.function] += job.batch.items
+        self._statistics.count_batch(matrices)
+
+    async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
+        """Computes the shares side by side and delivers each job its answer."""
+        runs = await asyncio.gather(*(self._on_lane(jobs[0].program, share) for share in shares))
+        pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
+        device_seconds = max(run.seconds for run in runs)
+        batch_size = sum(job.batch.items for job in jobs)
+        for job, answered in zip(jobs, pieces, strict=True):
+            error = next((piece for piece in answered if isinstance(piece, Exception)), None)
+            if error is not None:
+                self._fail(job, error)
+                continue
+            evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
+            self._deliver(job, Served(evaluations, launched - job.arrived, device_seconds, batch_size))
+
+    async def _on_lane(self, program: Program, share: Sequence[Part]) -> _LaneRun:
+        """Computes one share and frees its lane."""
+        try:
+            return await self._isolate(program, share, depth=0)
+        finally:
+            self._free += 1
+            self._wake.set()
+
+    async def _isolate(self, program: Program, parts: Sequence[Part], depth: int) -> _LaneRun:
+        """An evaluation or an exception for each part; what fails is cut in two until it stands alone."""
+        try:
+            run = await self._executor.run(program, parts)
+            pieces = split(run.evaluation, [part.items for part in parts])
+        except DeviceMemoryError:
+            self._statistics.halvings += 1
+            self._caps[program] = min(self._caps.get(program, 1.0), 0.5 ** (depth + 1))
+            both = halves(parts)
+            failure: Exception = Refusal(
+                "out_of_memory", "the device has too little memory for one matrix of this call"
+            )
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises must not reach its batch-mates
+            both = halves(parts) if len(parts) > 1 else None
+            self._statistics.bisections += both is not None
+            failure = error
+        else:
+            if not depth:
+                self._relax(program)
+            return _LaneRun(list(zip(parts, pieces, strict=True)), run.seconds)
+        if both is None:
+            return _LaneRun([(parts[0], failure)], 0.0)
+        first, second = [await self._isolate(program, half, depth + 1) for half in both]
+        return _LaneRun(first.answered + second.answered, first.seconds + second.seconds)
+
+    def _relax(self, program: Hashable) -> None:
+        """Lets a program's batches grow back after one that fitted."""
+        cap = self._caps.pop(program, 1.0) + _RECOVERY
+        if cap < 1.0:
+            self._caps[program] = cap
+
+    def _deliver(self, job: Job, served: Served) -> None:
+        ticket = self._tickets.pop(job, None)
+        if ticket is not None:
+            ticket.deliver(job, served)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        ticket = self._tickets.pop(job, None)
+        if ticket is not None:
+            self._drop(ticket)
+            ticket.fail(error)
+
+    def _finish(self, task: asyncio.Task[None], jobs: Sequence[Job]) -> None:
+        """Nobody waits for ever, even if this file is wrong."""
+        del self._running[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            for job in jobs:
+                self._fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))

@@ -1,0 +1,100 @@
+"""A request's body: read once into memory of its size, or thrown away within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from matfn_service.problems import CallerLeft, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.types import Receive
+
+__all__ = ["REST_BYTES", "REST_SECONDS", "check_length", "discard", "read"]
+
+REST_BYTES: Final = 64 * 2**20
+REST_SECONDS: Final = 2.0
+
+
+def check_length(length: int | None, limit: int) -> None:
+    """Refuses a body by its declared length alone.
+
+    Raises:
+        Refusal: `too_large`.
+    """
+    if length is not None and length > limit:
+        raise _too_large(f"the body has {length} bytes", limit)
+
+
+async def read(receive: Receive, length: int | None, limit: int) -> memoryview:
+    """The whole body as writable memory; one buffer is filled in place where its length was declared.
+
+    Raises:
+        Refusal: `too_large` as soon as more than `limit` bytes are declared or have come; nothing of them is kept.
+        CallerLeft: the connection closed in the middle.
+    """
+    check_length(length, limit)
+    if length is None:
+        return await _read_chunked(receive, limit)
+    return await _read_declared(receive, length)
+
+
+async def _read_declared(receive: Receive, length: int) -> memoryview:
+    # numpy leaves the pages untouched, so a length that was only claimed costs no memory
+    buffer = np.empty(length, np.uint8).data
+    filled = 0
+    async for chunk in _chunks(receive):
+        if filled + len(chunk) > length:
+            raise Refusal("malformed", f"the body is longer than its Content-Length of {length} bytes")
+        buffer[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    if filled != length:
+        raise Refusal("malformed", f"the body ended after {filled} of {length} bytes")
+    return buffer
+
+
+async def _read_chunked(receive: Receive, limit: int) -> memoryview:
+    buffer = bytearray()
+    async for chunk in _chunks(receive):
+        if len(buffer) + len(chunk) > limit:
+            raise _too_large(f"more than {limit} bytes have come", limit)
+        buffer += chunk
+    return memoryview(buffer)
+
+
+async def discard(receive: Receive, seconds: float = REST_SECONDS) -> None:
+    """Reads and throws away what is left of a body, up to 64 MiB or `seconds`.
+
+    A sender in the middle of its body sees a reset instead of an early answer if nobody reads on.
+    """
+    left = REST_BYTES
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in _chunks(receive):
+                left -= len(chunk)
+                if left <= 0:
+                    return
+    except TimeoutError:
+        return
+
+
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+def _too_large(found: str, limit: int) -> Refusal:
+    return Refusal(
+        "too_large",
+        f"{found}; the server takes up to {limit} (MATFN_MAX_REQUEST_BYTES)",
+        "send fewer matrices per request; what is too large at once may come in several",
+    )

@@ -1,0 +1,167 @@
+"""The routes that compute, as one bare ASGI application: POST /v1/{function} and POST /v1/calls.
+
+Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge has dealt with 401 before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import structlog
+
+from matfn import wire
+from matfn_kernels.functions import FUNCTIONS
+from matfn_service import body
+from matfn_service.admission import INLINE_BYTES, Prepared
+from matfn_service.answers import answer_of, weight
+from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
+from matfn_service.protocol import Exchange, media_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.types import Receive, Scope, Send
+
+    from matfn.errors import Problem
+    from matfn_service.admission import Admission
+    from matfn_service.jobs import Ticket
+    from matfn_service.service import Service
+
+__all__ = ["CALLS", "Computation"]
+
+CALLS: Final = "calls"
+_READ_ONLY: Final = frozenset({"functions", "status"})
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A call in the queue and its ticket."""
+
+    prepared: Prepared
+    ticket: Ticket
+
+
+class Computation:
+    """Takes what is POSTed to /v1/{function}, waits for its answer and sends it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request below /v1 that no other route took."""
+        del receive, send  # the exchange has both
+        exchange: Exchange = scope["matfn.exchange"]
+        name: str = scope["path_params"]["function"]
+        _check_route(name, exchange.head.method)
+        self._service.refuse_while_draining()
+        with self._service.serving():
+            await (self._many(exchange) if name == CALLS else self._one(exchange, name))
+
+    async def _one(self, exchange: Exchange, function: str) -> None:
+        """One call, one answer."""
+        media = media_of(exchange.head)
+        admission, content = await self._read(exchange)
+        prepared = await admission.one(content, media, function)
+        ticket = self._service.submit(prepared, exchange.head.arrived)
+        await self._attend(exchange, [ticket])
+        buffers = await self._made(
+            admission, weight(prepared, exchange.head.answer), lambda: self._encoded(exchange, prepared, ticket)
+        )
+        self._service.statistics.answered += 1
+        await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+
+    async def _many(self, exchange: Exchange) -> None:
+        """Many calls, each with its own answer or problem."""
+        media = media_of(exchange.head)
+        admission, content = await self._read(exchange)
+        claims = [self._claim(call, exchange.head.arrived) for call in await admission.many(content, media)]
+        await self._attend(exchange, [claim.ticket for claim in claims if isinstance(claim, _Claim)])
+        heaviness = sum(weight(claim.prepared, exchange.head.answer) for claim in claims if isinstance(claim, _Claim))
+        answers = await self._made(
+            admission, heaviness, lambda: [self._answer_or_problem(exchange, claim) for claim in claims]
+        )
+        self._count(exchange, answers)
+        buffers = await self._made(admission, heaviness, lambda: wire.encode_answers(answers, exchange.head.answer))
+        await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+
+    async def _read(self, exchange: Exchange) -> tuple[Admission, memoryview]:
+        """The body, and what understands it; while the service warms up, the body waits in the sender's hands."""
+        limit = self._service.settings.max_request_bytes
+        body.check_length(exchange.head.length, limit)
+        admission = await self._service.admission()
+        async with self._service.reading():
+            return admission, await body.read(exchange.receive, exchange.head.length, limit)
+
+    def _claim(self, call: Prepared | Refusal, arrived: float) -> _Claim | Refusal:
+        if isinstance(call, Refusal):
+            return call
+        try:
+            return _Claim(call, self._service.submit(call, arrived))
+        except Refusal as refusal:
+            return refusal
+
+    async def _attend(self, exchange: Exchange, tickets: Sequence[Ticket]) -> None:
+        """Waits until every ticket has ended, or drops them all when the caller hangs up.
+
+        Raises:
+            CallerLeft: if it did.
+        """
+        hang_up = asyncio.get_running_loop().create_task(exchange.hang_up())
+        hang_up.add_done_callback(lambda _: self._abandon(tickets))
+        try:
+            await asyncio.gather(*(ticket.future for ticket in tickets), return_exceptions=True)
+        finally:
+            hang_up.cancel()
+        if any(ticket.future.cancelled() for ticket in tickets):
+            raise CallerLeft
+
+    def _abandon(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._service.batcher.abandon(ticket)
+
+    async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
+        """What `make` returns, made off the loop where that takes long."""
+        return make() if heaviness <= INLINE_BYTES else await admission.in_worker(make)
+
+    def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
+        return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
+
+    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.Answer:
+        served = ticket.future.result()
+        return answer_of(prepared, served, self._service.executor.device, exchange.head.request_id)
+
+    def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.Answer | Problem:
+        try:
+            if isinstance(claim, _Claim):
+                return self._answer(exchange, claim.prepared, claim.ticket)
+            refusal = claim
+        except Exception as error:  # noqa: BLE001 - a failed call must not take its neighbours along
+            refusal = as_refusal(error)
+            if refusal is not error:
+                _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
+        return problem_of(refusal, exchange.head.request_id)
+
+    def _count(self, exchange: Exchange, answers: Sequence[wire.Answer | Problem]) -> None:
+        codes = Counter(answer.code for answer in answers if not isinstance(answer, wire.Answer))
+        self._service.statistics.failed += codes
+        self._service.statistics.answered += len(answers) - codes.total()
+        if codes:
+            _log.warning("calls failed", codes=dict(codes), of=len(answers), request_id=exchange.head.request_id)
+
+
+def _check_route(name: str, method: str) -> None:
+    """Raises the refusal of a name that is no function, or of a method that is not POST."""
+    if name in _READ_ONLY:
+        raise Refusal("method_not_allowed", f"/v1/{name} is read with GET", allow="GET, HEAD, OPTIONS")
+    if name != CALLS and name not in FUNCTIONS:
+        raise Refusal("unknown_function", f"there is no function {name!r}", f"known: {', '.join(FUNCTIONS)}")
+    if method != "POST":
+        raise Refusal("method_not_allowed", f"/v1/{name} takes POST, not {method}", allow="POST, OPTIONS")

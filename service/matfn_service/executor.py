@@ -1,0 +1,161 @@
+"""The device: lanes that compute one share of a batch at a time, each in a thread of its own.
+
+Every computing thread calls `torch.set_num_threads(1)` as its first act, and nothing calls it with another value: one
+single-threaded lane a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
+other thread once the number was ever raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+import torch
+
+from matfn_kernels.calibration import Profile, load_profile
+from matfn_kernels.evaluation import Batch, Evaluation, evaluate
+from matfn_service.assembly import assemble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from matfn_kernels.evaluation import Program
+    from matfn_service.assembly import Part
+    from matfn_service.settings import Settings
+
+__all__ = ["CpuExecutor", "CudaExecutor", "DeviceMemoryError", "Executor", "Run", "computing_threads", "make_executor"]
+
+T = TypeVar("T")
+
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
+
+
+class DeviceMemoryError(Exception):
+    """The device has too little memory for this share; half of it may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An evaluation and the seconds it took on the device."""
+
+    evaluation: Evaluation
+    seconds: float
+
+
+class Executor(Protocol):
+    """A device with `lanes` that run side by side."""
+
+    @property
+    def lanes(self) -> int:
+        """How many shares run at the same time."""
+
+    @property
+    def device(self) -> str:
+        """The name that answers carry."""
+
+    async def load_profile(self, cache_dir: Path | None) -> Profile:
+        """The device's measured profile, which plans are made by."""
+
+    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+        """Computes one share on a free lane.
+
+        Raises:
+            DeviceMemoryError: if the share is too large for the device.
+        """
+
+    def close(self) -> None:
+        """Lets the lanes go; what they compute is not waited for."""
+
+
+def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
+    """A pool whose threads compute single-threaded each."""
+    return ThreadPoolExecutor(number, name, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def make_executor(settings: Settings) -> Executor:
+    """The executor that the settings ask for; `auto` is a GPU if there is one."""
+    if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()):
+        return CudaExecutor()
+    return CpuExecutor(settings.lanes or len(os.sched_getaffinity(0)))
+
+
+class CpuExecutor:
+    """One single-threaded lane a core."""
+
+    device = "cpu"
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        self._threads = computing_threads(lanes, "matfn-lane")
+
+    async def load_profile(self, cache_dir: Path | None) -> Profile:
+        """The CPU's profile, measured in a lane."""
+        return await _in(self._threads, lambda: load_profile(cache_dir, self.device))
+
+    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+        """Computes one share on the first free core."""
+        return await _in(self._threads, lambda: _compute(program, parts))
+
+    def close(self) -> None:
+        """Lets the threads end when they have done what they do."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class CudaExecutor:
+    """One lane and one stream: inputs are packed on the host, go over in one copy each, and answers come back."""
+
+    lanes = 1
+
+    def __init__(self) -> None:
+        self.device = f"cuda:{torch.cuda.current_device()}"
+        self._threads = computing_threads(1, "matfn-cuda")
+        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+
+    async def load_profile(self, cache_dir: Path | None) -> Profile:
+        """The GPU's profile, measured on the executor's own stream."""
+        return await _in(self._threads, lambda: self._on_stream(lambda: load_profile(cache_dir, self.device)))
+
+    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+        """Computes one share on the GPU."""
+        return await _in(self._threads, lambda: self._on_stream(lambda: _compute(program, parts, self.device)))
+
+    def close(self) -> None:
+        """Lets the thread end when it has done what it does."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _on_stream(self, work: Callable[[], T]) -> T:
+        try:
+            with torch.cuda.stream(self._stream):
+                return work()
+        except DeviceMemoryError:
+            torch.cuda.empty_cache()
+            raise
+
+
+async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+def _compute(program: Program, parts: Sequence[Part], device: str | None = None) -> Run:
+    started = time.perf_counter()
+    try:
+        batch = assemble(parts)
+        evaluation = evaluate(program, batch) if device is None else _elsewhere(program, batch, device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise DeviceMemoryError(str(error)) from error
+    except RuntimeError as error:
+        if _CPU_ALLOCATOR in str(error):
+            raise DeviceMemoryError(str(error)) from error
+        raise
+    return Run(evaluation, time.perf_counter() - started)
+
+
+def _elsewhere(program: Program, batch: Batch, device: str) -> Evaluation:
+    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
+    evaluation = evaluate(program, replace(batch, inputs=inputs))
+    return replace(evaluation, outputs=tuple(output.cpu() for output in evaluation.outputs))

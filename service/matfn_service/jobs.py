@@ -1,0 +1,131 @@
+"""What is computed (Job) and who waits for it (Ticket): they part company when a batch is formed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from matfn_kernels.evaluation import Batch, Evaluation, Program
+
+__all__ = ["Job", "Served", "Ticket"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """Matrices of one call that may share a batch with others of the same program.
+
+    Attributes:
+        program: method, schedule and precision, fixed from the call alone: the key of the batch.
+        batch: the matrices.
+        function: the call's function, for statistics.
+        seconds: predicted device time of all matrices.
+        bytes: size of all inputs and outputs.
+        priority: 0 to 9, higher goes first.
+        arrived: when it came to the queue, on the service's clock.
+        deadline: when the answer is worthless, on the same clock.
+    """
+
+    program: Program
+    batch: Batch
+    function: str
+    seconds: float
+    bytes: int
+    priority: int
+    arrived: float
+    deadline: float = math.inf
+
+    def divided(self, pieces: int) -> tuple[Job, ...]:
+        """The same job in up to `pieces` jobs of nearly equal numbers of matrices, in order."""
+        total = self.batch.items
+        bounds = [total * piece // pieces for piece in range(pieces + 1)]
+        spans = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
+        return tuple(self._rows(start, stop) for start, stop in spans) if len(spans) > 1 else (self,)
+
+    def _rows(self, start: int, stop: int) -> Job:
+        share = (stop - start) / self.batch.items
+        return Job(
+            program=self.program,
+            batch=self.batch.rows(start, stop),
+            function=self.function,
+            seconds=self.seconds * share,
+            bytes=math.ceil(self.bytes * share),
+            priority=self.priority,
+            arrived=self.arrived,
+            deadline=self.deadline,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the device gave for one job or ticket.
+
+    Attributes:
+        evaluations: the answers, in order of the matrices, in as many pieces as they were computed in.
+        queue_seconds: from arrival to launch.
+        device_seconds: time on the device.
+        batch_size: matrices in the batch, its mates' included.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    queue_seconds: float
+    device_seconds: float
+    batch_size: int
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A caller's claim to the answers of its jobs; `future` gets one Served or one exception, once."""
+
+    jobs: tuple[Job, ...]
+    future: asyncio.Future[Served]
+    timer: asyncio.TimerHandle | None = None
+    _served: dict[Job, Served] = field(default_factory=dict)
+
+    @property
+    def deadline(self) -> float:
+        """When the answer is worthless."""
+        return self.jobs[0].deadline
+
+    def deliver(self, job: Job, served: Served) -> bool:
+        """Takes the answer to one job; returns whether it was the last one missing."""
+        self._served[job] = served
+        if len(self._served) < len(self.jobs) or self.future.done():
+            return False
+        self._close()
+        self.future.set_result(_combined([self._served[job] for job in self.jobs]))
+        return True
+
+    def fail(self, error: Exception) -> bool:
+        """Ends the wait with an error; returns False if it had ended before."""
+        if self.future.done():
+            return False
+        self._close()
+        self.future.set_exception(error)
+        self.future.exception()  # seen: if the caller leaves now, asyncio need not complain
+        return True
+
+    def abandon(self) -> None:
+        """Ends the wait without an answer: nobody is there to take it."""
+        self._close()
+        self.future.cancel()
+
+    def _close(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+def _combined(pieces: Sequence[Served]) -> Served:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Served(
+        evaluations=tuple(evaluation for piece in pieces for evaluation in piece.evaluations),
+        queue_seconds=min(piece.queue_seconds for piece in pieces),
+        device_seconds=sum(piece.device_seconds for piece in pieces),
+        batch_size=max(piece.batch_size for piece in pieces),
+    )

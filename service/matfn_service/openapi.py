@@ -1,0 +1,276 @@
+"""The OpenAPI document: FastAPI's own routes, and the bare ones as the catalogue describes them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from fastapi.openapi.utils import get_openapi
+
+from matfn import wire
+from matfn.errors import TABLE
+from matfn_kernels.functions import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from fastapi import FastAPI
+
+__all__ = ["openapi_document"]
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+_ANY_CALL: Final = (
+    "unauthorized",
+    "too_large",
+    "unsupported_media_type",
+    "malformed",
+    "busy",
+    "draining",
+    "out_of_memory",
+    "deadline_exceeded",
+    "internal",
+)
+_ANY_REPORT: Final = ("unauthorized", "internal")
+_NOT_READY: Final = ("draining",)
+_NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
+
+
+def openapi_document(app: FastAPI) -> dict[str, Json]:
+    """The document of all routes of the application; made once, when it is created."""
+    document: dict[str, Json] = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Matrix functions as a service: batched, with a certificate for every answer.",
+        routes=app.routes,
+    )
+    paths = document["paths"]
+    assert isinstance(paths, dict)
+    for path, item in paths.items():
+        _add_problems(item, _NOT_READY if path == "/readyz" else _ANY_REPORT)
+    paths |= {f"/v1/{function.name}": _function_path(function) for function in FUNCTIONS.values()}
+    paths["/v1/calls"] = _calls_path()
+    document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
+    document["security"] = [{}, {"key": []}]
+    return document
+
+
+def _add_problems(item: Json, codes: Iterable[str]) -> None:
+    assert isinstance(item, dict)
+    for operation in item.values():
+        assert isinstance(operation, dict)
+        responses = operation["responses"]
+        assert isinstance(responses, dict)
+        responses |= _problem_responses(codes)
+
+
+def _function_path(function: Function) -> Json:
+    operation: dict[str, Json] = {
+        "operationId": function.name,
+        "tags": ["functions"],
+        "summary": function.summary,
+        "description": f"{function.formula}. Source: {function.source}.",
+        "requestBody": _content(_call_schema(function), required=True),
+        "responses": {
+            "200": {"description": "The answer", **_content(_reference("Answer"))},
+            **_problem_responses([*_ANY_CALL, *function.errors]),
+        },
+    }
+    return {"post": operation}
+
+
+def _calls_path() -> Json:
+    calls: Json = {
+        "type": "object",
+        "properties": {"calls": {"type": "array", "items": _reference("Call")}},
+        "required": ["calls"],
+        "additionalProperties": False,
+    }
+    either: Json = {"anyOf": [_reference("Answer"), _reference("Problem")]}
+    answers: Json = {
+        "type": "object",
+        "properties": {"answers": {"type": "array", "items": either}},
+        "required": ["answers"],
+    }
+    operation: dict[str, Json] = {
+        "operationId": "calls",
+        "tags": ["functions"],
+        "summary": "Many calls of any functions and shapes; answers and problems come in the calls' order.",
+        "requestBody": _content(calls, required=True),
+        "responses": {
+            "200": {"description": "One answer or problem a call", **_content(answers)},
+            **_problem_responses(_ANY_CALL),
+        },
+    }
+    return {"post": operation}
+
+
+def _problem_responses(codes: Iterable[str]) -> dict[str, Json]:
+    by_status: dict[int, list[str]] = defaultdict(list)
+    for code in codes:
+        by_status[TABLE[code].status].append(code)
+    content: Json = {media.problem: {"schema": _reference("Problem")} for media in wire.Media}
+    return {str(s): {"description": ", ".join(by_status[s]), "content": content} for s in sorted(by_status)}
+
+
+def _content(schema: Json, *, required: bool | None = None) -> dict[str, Json]:
+    content: dict[str, Json] = {"content": {media.value: {"schema": schema} for media in wire.Media}}
+    return content if required is None else content | {"required": required}
+
+
+def _reference(name: str) -> dict[str, Json]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _call_schema(function: Function) -> Json:
+    return {
+        "type": "object",
+        "properties": {
+            "inputs": _closed(
+                {entry.name: _input(entry) for entry in function.inputs}, _needed_inputs(function.inputs)
+            ),
+            "params": _parameters(function.parameters),
+            "options": _parameters(OPTIONS),
+        },
+        "required": ["inputs", "params"] if any(entry.required for entry in function.parameters) else ["inputs"],
+        "additionalProperties": False,
+    }
+
+
+def _needed_inputs(inputs: Iterable[Input]) -> list[Json]:
+    return [entry.name for entry in inputs if not entry.optional]
+
+
+def _input(entry: Input) -> Json:
+    return {"description": f"(*, {', '.join(entry.shape)}): {entry.summary}", **_reference("Tensor")}
+
+
+def _parameters(parameters: Iterable[Parameter]) -> Json:
+    parameters = tuple(parameters)
+    return _closed({entry.name: _parameter(entry) for entry in parameters}, [e.name for e in parameters if e.required])
+
+
+def _closed(properties: Mapping[str, Json], required: list[Json]) -> Json:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }
+
+
+def _parameter(entry: Parameter) -> Json:
+    schemas = [*_kinds(entry), *_NULL] if entry.nullable else _kinds(entry)
+    schema: dict[str, Json] = {**schemas[0]} if len(schemas) == 1 else {"anyOf": [*schemas]}
+    schema["description"] = entry.summary
+    if not entry.required and not isinstance(entry.default, tuple):
+        schema["default"] = entry.default
+    return schema
+
+
+def _kinds(entry: Parameter) -> list[dict[str, Json]]:
+    bounds: dict[str, Json] = {"minimum": entry.minimum, "maximum": entry.maximum}
+    bounds = {name: bound for name, bound in bounds.items() if bound is not None}
+    words: dict[str, Json] = {"type": "string", "enum": list(entry.choices)}
+    row: dict[str, Json] = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+    match entry.kind:
+        case "coefficients":
+            return [{"type": "array", "items": row, "minItems": 1, "maxItems": int(entry.maximum or 1)}]
+        case "damping":
+            return [{"type": "number", **bounds}, words]
+        case "string":
+            return [words]
+        case kind:
+            return [{"type": kind, **bounds}]
+
+
+def _schemas() -> Json:
+    number: Json = {"type": ["number", "null"]}
+    text: Json = {"type": ["string", "null"]}
+    return {
+        "Tensor": {"anyOf": [_tensor(), {"type": "array", "items": {}, "description": "nested lists, float64"}]},
+        "Array": _tensor(),
+        "Call": {
+            "type": "object",
+            "properties": {
+                "function": {"type": "string", "enum": list(FUNCTIONS)},
+                "inputs": {"type": "object", "additionalProperties": _reference("Tensor")},
+                "params": {"type": "object"},
+                "options": _parameters(OPTIONS),
+            },
+            "required": ["function", "inputs"],
+            "additionalProperties": False,
+        },
+        "Certificate": {
+            "type": "object",
+            "properties": {
+                "outcome": {"type": "string", "enum": [outcome.value for outcome in wire.Outcome]},
+                "residual": {
+                    "type": ["object", "null"],
+                    "properties": {"name": {"type": "string"}, "value": number},
+                },
+                "error_estimate": number,
+                "condition": number,
+                "method": {"type": "string"},
+                "precision": {"type": "string"},
+                "steps": {"type": "integer"},
+                "rank": {"type": ["integer", "null"]},
+                "damping": number,
+                "shift": number,
+                "fallback": text,
+                "code": text,
+                "hint": text,
+            },
+        },
+        "Answer": _answer(number),
+        "Problem": _problem(text),
+    }
+
+
+def _tensor() -> Json:
+    return {
+        "type": "object",
+        "properties": {
+            "dtype": {"type": "string", "enum": list(DTYPES)},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}},
+            "data": {"type": "string", "description": "little-endian C order: bin in msgpack, base64 in JSON"},
+        },
+        "required": ["dtype", "shape", "data"],
+        "additionalProperties": False,
+    }
+
+
+def _answer(number: Json) -> Json:
+    timing: Json = {
+        "type": "object",
+        "properties": {"queue_ms": number, "device_ms": number, "batch_size": {"type": "integer"}, "fill": number},
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "outputs": {"type": "object", "additionalProperties": _reference("Array")},
+            "certificates": {"type": "array", "items": _reference("Certificate")},
+            "timing": timing,
+            "device": {"type": "string"},
+            "request_id": {"type": "string"},
+        },
+        "required": ["outputs", "certificates", "timing", "device", "request_id"],
+    }
+
+
+def _problem(text: Json) -> Json:
+    return {
+        "type": "object",
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string", "enum": list(TABLE)},
+            "hint": text,
+            "index": {"type": "integer"},
+            "request_id": {"type": "string"},
+            "retry_after_ms": {"type": "number"},
+        },
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+    }

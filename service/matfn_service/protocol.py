@@ -1,0 +1,273 @@
+"""HTTP before any route: what headers mean, who may pass, and how an answer leaves.
+
+    server --> Edge --(Exchange)--> routes of FastAPI, and the bare POST endpoints among them
+
+Rules of this file:
+
+- A request's head is parsed once, into a Head; nothing else reads headers.
+- Every answer leaves through Exchange.send, which names the request and, where the body has not been read to its end,
+  reads and throws away the rest first and closes the connection after. No route has to remember that.
+- Every exception ends here as one problem document and one line in the log.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hmac import compare_digest
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import structlog
+
+from matfn import wire
+from matfn_service import body
+from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from matfn_service.settings import Settings
+    from matfn_service.statistics import Statistics
+
+__all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head"]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_LENGTH_DIGITS: Final = 18
+_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_MEDIA: Final = {
+    "application/msgpack": wire.Media.MSGPACK,
+    "application/x-msgpack": wire.Media.MSGPACK,
+    "application/vnd.msgpack": wire.Media.MSGPACK,
+    wire.Media.MSGPACK.problem: wire.Media.MSGPACK,
+    "application/json": wire.Media.JSON,
+    wire.Media.JSON.problem: wire.Media.JSON,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says before its body.
+
+    Attributes:
+        method: the HTTP method.
+        path: the path, decoded.
+        request_id: the caller's X-Request-Id if it is a good one, else a new one.
+        arrived: when the head had come, on the service's clock.
+        key: the bearer token, if any.
+        content_type: without parameters, in lower case; empty if there is none.
+        encoding: the Content-Encoding in lower case.
+        length: the declared length of the body; None if it is chunked or absent.
+        has_body: whether a body follows.
+        expects_continue: whether the sender waits for a sign before it sends the body.
+        answer: the format of the answer, problem or not.
+    """
+
+    method: str
+    path: str
+    request_id: str
+    arrived: float
+    key: bytes
+    content_type: str
+    encoding: str
+    length: int | None
+    has_body: bool
+    expects_continue: bool
+    answer: wire.Media
+
+
+def parse_head(scope: Scope, now: float) -> Head:
+    """The head of an HTTP request; anything odd in it is taken as absent."""
+    headers = dict(scope["headers"])
+    content_type = _token(headers.get(b"content-type", b""))
+    declared = headers.get(b"content-length", b"")
+    length = int(declared) if declared.isdigit() and len(declared) <= _LENGTH_DIGITS else None
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    named = headers.get(b"x-request-id", b"").decode("latin-1")
+    accept = headers.get(b"accept", b"").decode("latin-1")
+    return Head(
+        method=scope["method"],
+        path=scope["path"],
+        request_id=named if _REQUEST_ID.fullmatch(named) else uuid4().hex,
+        arrived=now,
+        key=key.strip() if scheme.lower() == b"bearer" else b"",
+        content_type=content_type,
+        encoding=_token(headers.get(b"content-encoding", b"")),
+        length=length,
+        has_body=bool(length) or b"transfer-encoding" in headers,
+        expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
+        answer=accepted_media(accept, _MEDIA.get(content_type, wire.Media.JSON)),
+    )
+
+
+def _token(value: bytes) -> str:
+    return value.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def accepted_media(accept: str, otherwise: wire.Media) -> wire.Media:
+    """The format that an Accept header prefers; `otherwise` if it has no preference or knows neither."""
+    best, chosen = 0.0, otherwise
+    for entry in accept.split(","):
+        name, _, parameters = entry.partition(";")
+        media = otherwise if "*" in name else _MEDIA.get(name.strip().lower())
+        quality = _quality(parameters)
+        if media is not None and (quality > best or (quality == best and media is otherwise)):
+            best, chosen = quality, media
+    return chosen
+
+
+def _quality(parameters: str) -> float:
+    found = re.search(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", parameters)
+    return float(found[1]) if found else 1.0
+
+
+def media_of(head: Head) -> wire.Media:
+    """The format of the request's body.
+
+    Raises:
+        Refusal: `unsupported_media_type` if it is neither msgpack nor JSON, or is compressed.
+    """
+    if head.encoding not in {"", "identity"}:
+        raise Refusal(
+            "unsupported_media_type",
+            f"the body has Content-Encoding {head.encoding}",
+            "send it as it is: matrices of floats hardly compress",
+        )
+    media = _MEDIA.get(head.content_type)
+    if media is None:
+        raise Refusal("unsupported_media_type", f"the body has Content-Type {head.content_type or 'nothing'}")
+    return media
+
+
+class Exchange:
+    """One request and its answer: the two channels of ASGI, and what has gone over them."""
+
+    def __init__(self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float]) -> None:
+        self.head = head
+        self.status: int | None = None
+        self._receive = receive
+        self._send = send
+        self._rest_seconds = rest_seconds
+        self._body_ended = not head.has_body
+
+    async def receive(self) -> Message:
+        """The next message from the caller."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self._body_ended = True
+        return message
+
+    async def hang_up(self) -> None:
+        """Returns when the caller has closed the connection, or its side of it."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def send(self, message: Message) -> None:
+        """Sends a message, after what a body not yet read needs; every answer carries its request's id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", []), (b"x-request-id", self.head.request_id.encode())]
+            if not self._body_ended:
+                await self._throw_rest_away()
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def _throw_rest_away(self) -> None:
+        # who waits for "100 Continue" has not begun to send; reading would invite the body
+        if not self.head.expects_continue:
+            await body.discard(self.receive, self._rest_seconds())
+
+    async def answer(
+        self,
+        status: int,
+        content_type: str,
+        buffers: Sequence[wire.Buffer],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> None:
+        """Sends a whole answer, its buffers as they lie in memory."""
+        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
+        await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+        last = len(buffers) - 1
+        for number, buffer in enumerate(buffers):
+            await self.send({"type": "http.response.body", "body": buffer, "more_body": number < last})
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Sends the problem document of a refusal."""
+        problem = problem_of(refusal, self.head.request_id)
+        document = wire.encode_problem(problem, self.head.answer)
+        await self.answer(problem.status, self.head.answer.problem, [document], problem_headers(refusal))
+
+
+class Edge:
+    """The outermost layer: names requests, checks keys, and turns every exception into a problem document."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        statistics: Statistics,
+        clock: Callable[[], float],
+        rest_seconds: Callable[[], float],
+    ) -> None:
+        self._app = app
+        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._statistics = statistics
+        self._clock = clock
+        self._rest_seconds = rest_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request, or passes what is not HTTP on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds)
+        try:
+            self._authorize(exchange.head)
+            await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
+        except CallerLeft:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever happened, the caller gets a problem document
+            await self._refuse(exchange, error)
+
+    def _authorize(self, head: Head) -> None:
+        if not self._keys or head.path in _OPEN_PATHS:
+            return
+        # every key is compared, each in constant time: how long it takes tells nothing
+        known = [compare_digest(head.key, key) for key in self._keys]
+        if not any(known):
+            raise Refusal("unauthorized", "the request has no API key" if not head.key else "the API key is not known")
+
+    async def _refuse(self, exchange: Exchange, error: Exception) -> None:
+        refusal, head = as_refusal(error), exchange.head
+        if head.method == "OPTIONS" and refusal.allow is not None:
+            await exchange.answer(HTTPStatus.OK, "text/plain", [b""], problem_headers(refusal))
+            return
+        self._statistics.failed[refusal.code] += 1
+        self._log_failure(head, refusal, error)
+        if exchange.status is not None:
+            raise error  # the answer has begun: nothing is left but to cut the connection
+        try:
+            await exchange.refuse(refusal)
+        except CallerLeft:
+            return
+
+    def _log_failure(self, head: Head, refusal: Refusal, error: Exception) -> None:
+        fields = {"method": head.method, "path": head.path, "code": refusal.code, "request_id": head.request_id}
+        spent = round((self._clock() - head.arrived) * 1e3, 3)
+        if refusal is not error and refusal.code == "internal":
+            _log.error("request failed", **fields, ms=spent, exc_info=error)
+        else:
+            _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
+
+
+def _routed(scope: Scope, exchange: Exchange) -> Scope:
+    """The scope for the routes: HEAD is GET there, and servers drop the body of its answer."""
+    method = "GET" if exchange.head.method == "HEAD" else exchange.head.method
+    return {**scope, "method": method, "matfn.exchange": exchange}

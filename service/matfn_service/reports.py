@@ -1,0 +1,78 @@
+"""What the read-only routes say: the catalogue with its limits, and the state of the service."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.functions import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
+from matfn_service.version import VERSION
+
+if TYPE_CHECKING:
+    from matfn_service.service import Service
+    from matfn_service.settings import Settings
+
+__all__ = ["catalogue_report", "status_report"]
+
+_MAX_DIMENSION: Final = 2**31 - 1
+_MAX_NESTING: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsReport:
+    """Sizes beyond which a call is refused."""
+
+    max_order: int
+    max_items: int
+    max_elements: int
+    max_request_bytes: int
+    max_dimension: int = _MAX_DIMENSION
+    max_json_nesting: int = _MAX_NESTING
+    max_root: int = MAX_ROOT
+    max_steps: int = MAX_STEPS
+    max_coefficient_rows: int = MAX_COEFFICIENT_ROWS
+
+
+def catalogue_report(settings: Settings) -> dict[str, object]:
+    """Every function with its inputs, parameters and errors, the options of all, and the limits."""
+    limits = LimitsReport(settings.max_order, settings.max_items, settings.max_elements, settings.max_request_bytes)
+    functions = [
+        asdict(function) | {"dtypes": _dtypes(complex_ok=function.complex_ok)} for function in FUNCTIONS.values()
+    ]
+    return {"functions": functions, "options": [asdict(option) for option in OPTIONS], "limits": asdict(limits)}
+
+
+def _dtypes(*, complex_ok: bool) -> list[str]:
+    return [name for name in DTYPES if complex_ok or not name.startswith("complex")]
+
+
+def status_report(service: Service) -> dict[str, object]:
+    """Device, queue, batches and counters at this moment."""
+    queue, counted, profile = service.queue, service.statistics, service.profile
+    return {
+        "state": service.state,
+        "version": VERSION,
+        "uptime": service.clock() - service.started,
+        "device": service.executor.device,
+        "lanes": service.executor.lanes,
+        "calibration": None if profile is None else asdict(profile),
+        "queue": {
+            "jobs": len(queue),
+            "bytes": queue.bytes,
+            "seconds": queue.seconds,
+            "bound": {"bytes": queue.bound.bytes, "seconds": queue.bound.seconds},
+        },
+        "batches": {
+            "count": counted.batch_sizes.total(),
+            "histogram": {str(size): number for size, number in sorted(counted.batch_sizes.items())},
+            "by_function": {name: asdict(entry) for name, entry in sorted(counted.functions.items())},
+        },
+        "counters": {
+            "answered": counted.answered,
+            "failed": dict(sorted(counted.failed.items())),
+            "dropped_disconnected": counted.dropped_disconnected,
+            "dropped_deadline": counted.dropped_deadline,
+            "bisections": counted.bisections,
+            "halvings": counted.halvings,
+        },
+    }

@@ -1,0 +1,48 @@
+"""The command that serves: a process whose malloc keeps its pages, then the server in it.
+
+Nothing heavy is imported before the process has been started again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import Final
+
+__all__ = ["main"]
+
+_GIB: Final = 2**30
+_MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(_GIB),
+    "MALLOC_TRIM_THRESHOLD_": str(8 * _GIB),
+    "MALLOC_TOP_PAD_": str(_GIB // 8),
+}
+_STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
+_NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog")
+
+for _name in _NEEDED:  # as if this module imported them, at no cost
+    if find_spec(_name) is None:
+        raise ModuleNotFoundError(f"No module named {_name!r}", name=_name)
+
+
+def main(host: str | None = None, port: int | None = None, device: str | None = None, uds: str | None = None) -> int:
+    """Serves in the foreground until SIGTERM or SIGINT; returns the exit code, 0 after a drain.
+
+    What is given wins over the environment.
+    """
+    _keep_pages()
+    from matfn_service.server import serve
+    from matfn_service.settings import Settings
+
+    given = {"host": host, "port": port, "device": device, "uds": uds}
+    return serve(Settings.model_validate({name: value for name, value in given.items() if value is not None}))
+
+
+def _keep_pages() -> None:
+    """Starts the process again with a malloc that keeps its pages: fresh ones cost more than copies made in them."""
+    missing = {name: value for name, value in _MALLOC.items() if name not in os.environ}
+    if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
+        return
+    environment = {**os.environ, **missing, _STARTED_AGAIN: "1"}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)  # noqa: S606 - our own command line

@@ -1,0 +1,205 @@
+"""The service behind the routes: its state, from warming over ready to draining, and all that lives as long as it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import torch
+
+from matfn_kernels.validation import Limits
+from matfn_service.admission import Admission, Prepared
+from matfn_service.batcher import Batcher
+from matfn_service.body import REST_SECONDS
+from matfn_service.executor import computing_threads, make_executor
+from matfn_service.problems import Refusal
+from matfn_service.queue import KeyedQueue, Limit
+from matfn_service.statistics import Statistics
+from matfn_service.warm_up import warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from concurrent.futures import ThreadPoolExecutor
+
+    from matfn_kernels.calibration import Profile
+    from matfn_service.executor import Executor
+    from matfn_service.jobs import Job, Ticket
+    from matfn_service.settings import Settings
+
+__all__ = ["Service", "State"]
+
+_READERS: Final = 2  # threads that read large bodies and write large answers
+_BODIES_SHARE, _ANSWERS_SHARE = 0.5, 0.8  # of the drain time: when bodies, and when queued work, are given up
+
+_log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """What the service is doing with new calls: letting them wait, taking them, refusing them."""
+
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Service:
+    """Owns executor, queue, batcher and the threads that read bodies; `running` is its life."""
+
+    def __init__(self, settings: Settings, executor: Executor | None, clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.started = clock()
+        self.state = State.WARMING
+        self.statistics = Statistics()
+        self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
+        self.queue: KeyedQueue[Job] = KeyedQueue(
+            Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds
+        )
+        self.profile: Profile | None = None
+        self._executor = executor
+        self._batcher: Batcher | None = None
+        self._admission: Admission | None = None
+        self._warm = asyncio.Event()
+        self._drain_ends: float | None = None
+        self._serving: set[asyncio.Task[object]] = set()
+        self._reading: set[asyncio.Timeout] = set()
+
+    @property
+    def executor(self) -> Executor:
+        """The device; there is one while the service is running."""
+        assert self._executor is not None
+        return self._executor
+
+    @property
+    def batcher(self) -> Batcher:
+        """The batcher; there is one while the service is running."""
+        assert self._batcher is not None
+        return self._batcher
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Starts everything and warms up in the background; on leaving, lets everything go."""
+        torch.set_num_threads(1)  # this thread screens small calls itself
+        self._executor = self._executor or make_executor(self.settings)
+        limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
+        self._batcher = Batcher(self._executor, self.queue, limit, self.statistics, self.clock)
+        readers = computing_threads(_READERS, "matfn-reader")
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._batcher.run()), loop.create_task(self._warm_up(readers))]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._executor.close()
+            readers.shutdown(wait=False, cancel_futures=True)
+
+    async def _warm_up(self, readers: ThreadPoolExecutor) -> None:
+        try:
+            self.profile = await self.executor.load_profile(self.settings.cache_dir)
+            self._admission = Admission(self.limits, self.profile, readers)
+            await warm_up(self.executor, self.profile)
+        except Exception:  # noqa: BLE001 - a server that cannot compute still answers, and says why
+            _log.exception("warm-up failed")
+            self.state = State.FAILED
+        else:
+            if self.state is State.WARMING:
+                self.state = State.READY
+            _log.info("ready", device=self.executor.device, lanes=self.executor.lanes)
+        finally:
+            self._warm.set()
+
+    async def admission(self) -> Admission:
+        """What reads bodies, once the service is warm.
+
+        Raises:
+            Refusal: if it will not be, or is draining.
+        """
+        self.refuse_while_draining()
+        await self._warm.wait()
+        self.refuse_while_draining()
+        if self.state is State.FAILED or self._admission is None:
+            raise Refusal("internal", "the service could not warm up; its log has the reason")
+        return self._admission
+
+    def refuse_while_draining(self) -> None:
+        """Turns new calls away while the service is shutting down.
+
+        Raises:
+            Refusal: `draining`.
+        """
+        if self.state is State.DRAINING:
+            raise Refusal("draining", "the server is shutting down", retry_after=1.0)
+
+    def submit(self, prepared: Prepared, arrived: float) -> Ticket:
+        """Queues a call.
+
+        Raises:
+            Refusal: if there is no room or no time for it.
+        """
+        return self.batcher.submit(prepared.job(arrived, self.clock()))
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Marks the current task as one that a drain waits for."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            yield
+        finally:
+            self._serving.discard(task)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Bounds the time in which a body must have come, drains included.
+
+        Raises:
+            Refusal: when that time is over.
+        """
+        try:
+            async with asyncio.timeout(self.settings.body_seconds) as timeout:
+                self._reading.add(timeout)
+                self._hurry(timeout)
+                try:
+                    yield
+                finally:
+                    self._reading.discard(timeout)
+        except TimeoutError:
+            self.refuse_while_draining()
+            raise Refusal(
+                "malformed", f"the body had not come after {self.settings.body_seconds:g} s (MATFN_BODY_SECONDS)"
+            ) from None
+
+    def rest_seconds(self) -> float:
+        """How long the rest of a refused body may take to be thrown away."""
+        if self._drain_ends is None:
+            return REST_SECONDS
+        left = self._drain_ends - asyncio.get_running_loop().time()
+        return max(0.0, min(REST_SECONDS, left * (1 - _ANSWERS_SHARE)))
+
+    async def drain(self) -> None:
+        """Refuses new calls, lets half-sent bodies and queued work finish, and gives them up as time runs out."""
+        self.state = State.DRAINING
+        self._warm.set()
+        seconds = self.settings.drain_seconds
+        self._drain_ends = asyncio.get_running_loop().time() + seconds
+        _log.info("draining", calls=len(self._serving), jobs=len(self.queue), seconds=seconds)
+        for timeout in self._reading:
+            self._hurry(timeout)
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=seconds * _ANSWERS_SHARE)
+        self.batcher.fail_all(Refusal("draining", "the server shut down before this call's turn came"))
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=seconds * (1 - _ANSWERS_SHARE) / 2)
+
+    def _hurry(self, timeout: asyncio.Timeout) -> None:
+        if self._drain_ends is None:
+            return
+        ends = self._drain_ends - self.settings.drain_seconds * (1 - _BODIES_SHARE)
+        timeout.reschedule(min(ends, timeout.when() or ends))

@@ -1,0 +1,83 @@
+"""Every setting of the server, read from environment variables named `MATFN_` and the field's name in capitals."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotation at run time
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = ["Settings"]
+
+_MIB: Final = 2**20
+_GIB: Final = 2**30
+
+
+class Settings(BaseSettings):
+    """The server's settings; each field's description is its line in the operations manual."""
+
+    model_config = SettingsConfigDict(env_prefix="MATFN_", frozen=True, extra="ignore")
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on; one other machines can reach wants MATFN_API_KEYS."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
+    uds: Path | None = Field(default=None, description="Unix socket to listen on instead of host and port.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where kernels run; auto takes a GPU if there is one."
+    )
+    lanes: int | None = Field(default=None, ge=1, le=1024, description="Computing threads on a CPU; unset: one a core.")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys callers must send as `Authorization: Bearer KEY`, with commas between; empty: open.",
+    )
+    max_order: int = Field(default=8192, ge=1, description="Largest number of rows or columns of a matrix.")
+    max_items: int = Field(default=65536, ge=1, description="Largest number of matrices in one call.")
+    max_elements: int = Field(
+        default=2**28, ge=1, description="Largest number of entries in all inputs of one call after broadcasting."
+    )
+    max_request_bytes: int = Field(default=576 * _MIB, ge=1024, description="Largest request body, in bytes.")
+    queue_bytes: int = Field(
+        default=4 * _GIB,
+        ge=1024,
+        description="Inputs and outputs of all calls that wait or run, in bytes; beyond: 429.",
+    )
+    queue_seconds: float = Field(
+        default=120.0, gt=0, description="Predicted device seconds that may wait; beyond: 429."
+    )
+    batch_bytes: int = Field(default=256 * _MIB, ge=1, description="Inputs and outputs of one batch, in bytes.")
+    batch_seconds: float = Field(default=0.1, gt=0, description="Predicted device seconds of one batch.")
+    aging_seconds: float = Field(
+        default=10.0, gt=0, description="Seconds of waiting that weigh as much as one level of priority."
+    )
+    drain_seconds: float = Field(
+        default=20.0, gt=0, description="Time from SIGTERM to the exit, in which queued work is answered."
+    )
+    body_seconds: float = Field(default=300.0, gt=0, description="Time in which a request's body must have arrived.")
+    keep_alive_seconds: int = Field(default=75, ge=1, description="How long an idle connection stays open.")
+    cache_dir: Path | None = Field(
+        default=None, description="Where the measured device profile is kept; unset: measured anew."
+    )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Log lines for people or for machines."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key.strip() for key in value.split(",") if key.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.queue_bytes < self.max_request_bytes:
+            raise ValueError(
+                f"MATFN_QUEUE_BYTES={self.queue_bytes} is below MATFN_MAX_REQUEST_BYTES={self.max_request_bytes}:"
+                " raise the first or lower the second"
+            )
+        return self

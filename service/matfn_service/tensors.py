@@ -1,0 +1,56 @@
+"""Tensors to and from the wire without copying them."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn import wire
+from matfn_service.problems import Refusal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["from_wire", "to_wire"]
+
+_DTYPES: Final = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "complex64": torch.complex64,
+    "complex128": torch.complex128,
+}
+_MAX_RANK: Final = 64
+_MAX_EXTENT: Final = 2**58  # strides in bytes must fit 63 bits, even where another dimension is zero
+_NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def from_wire(tensor: wire.Tensor) -> Tensor:
+    """A torch tensor over the message's own memory; copied only where that memory is read-only or not aligned.
+
+    Raises:
+        Refusal: `invalid_shape` for an empty tensor whose shape no library can hold.
+    """
+    if len(tensor.shape) > _MAX_RANK or prod(size for size in tensor.shape if size) > _MAX_EXTENT:
+        raise Refusal("invalid_shape", f"no tensor can have the shape {list(tensor.shape[:_MAX_RANK])}")
+    dtype = _DTYPES[tensor.dtype]
+    view = memoryview(tensor.data)
+    if not view.nbytes:  # torch.frombuffer takes no empty buffer
+        return torch.empty(tensor.shape, dtype=dtype)
+    if view.readonly:
+        view = memoryview(bytearray(view))
+    octets = torch.frombuffer(view, dtype=torch.uint8)
+    if octets.data_ptr() % dtype.itemsize:  # copied as bytes: torch's own loops crash on numbers off their alignment
+        octets = octets.clone()
+    return octets.view(dtype).reshape(tensor.shape)
+
+
+def to_wire(tensor: Tensor) -> wire.Tensor:
+    """A tensor of the wire over the memory of a torch tensor on the CPU."""
+    dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    # as bytes: numpy has no bfloat16, and memoryview cannot cast a complex format
+    octets = dense.reshape(-1).view(torch.uint8).numpy()
+    return wire.Tensor(_NAMES[dense.dtype], tuple(dense.shape), octets.data)

@@ -1,0 +1,42 @@
+"""One small call of every function on every lane, so that no caller pays for what is loaded on first use."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.evaluation import batch_of
+from matfn_kernels.functions import FUNCTIONS, Function
+from matfn_kernels.plan import make_plan
+from matfn_kernels.validation import Call, Limits, parse_call
+from matfn_service.assembly import Part
+
+if TYPE_CHECKING:
+    from matfn_kernels.calibration import Profile
+    from matfn_service.executor import Executor
+
+__all__ = ["warm_up"]
+
+_ORDER: Final = 4
+
+
+async def warm_up(executor: Executor, profile: Profile) -> None:
+    """Computes a call of every function once on each lane; the answers are thrown away."""
+    for function in FUNCTIONS.values():
+        call = _smallest(function)
+        program = make_plan(call, profile).program
+        part = Part(0, batch_of(call))
+        await asyncio.gather(*(executor.run(program, [part]) for _ in range(executor.lanes)))
+
+
+def _smallest(function: Function) -> Call:
+    """A call with identities, which every function has an answer for."""
+    inputs = {entry.name: _identity(len(entry.shape)) for entry in function.inputs if not entry.optional}
+    parameters = {entry.name: entry.minimum for entry in function.parameters if entry.required}
+    return parse_call(function.name, inputs, parameters, {}, Limits())
+
+
+def _identity(rank: int) -> torch.Tensor:
+    return torch.ones(1, _ORDER) if rank == 1 else torch.eye(_ORDER)[None]

@@ -1,0 +1,189 @@
+"""The command line, in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from matfn import local, wire
+from matfn.catalogue import FUNCTIONS
+from matfn.cli import app
+from matfn.client import Client
+from matfn.errors import TABLE
+from matfn_kernels.calibration import Profile
+from scripted_socket import Conversation, ScriptedServer, answered, http_response
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from typer.testing import Result
+
+
+def invoked(*arguments: object) -> Result:
+    """The command's result, its tables wide enough to be searched."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with matrices, and a nominal machine for --local."""
+    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
+    np.save(tmp_path / "A.npy", np.diag([1.0, 16.0]))
+    np.save(tmp_path / "N.npy", -np.eye(2))
+    np.save(tmp_path / "G.npy", np.ones((3, 2)))
+    return tmp_path
+
+
+def serving(server: ScriptedServer, conversation: Conversation) -> None:
+    """Documents for GET, the first input for calls."""
+    while request := server.read(conversation):
+        head, _, body = request.partition(b"\r\n\r\n")
+        method, target = head.decode().split()[:2]
+        if method == "GET":
+            document = {"functions": [asdict(function) for function in FUNCTIONS.values()], "limits": {}}
+            conversation.say(http_response(json.dumps(document).encode(), content_type="application/json"))
+            continue
+        call = wire.decode_call(body, wire.Media.MSGPACK, target.removeprefix("/v1/"))
+        conversation.say(http_response(b"".join(wire.encode_answer(answered(call), wire.Media.MSGPACK))))
+
+
+def test_run_saves_the_value_and_prints_the_certificate(folder: Path) -> None:
+    """`matfn run inv_root A.npy --r 4 -o X.npy --local`."""
+    result = invoked("run", "inv_root", folder / "A.npy", "--r", 4, "-o", folder / "X.npy", "--local")
+
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(np.load(folder / "X.npy"), np.diag([1.0, 0.5]), atol=1e-12)
+    assert "converged" in result.stdout
+    assert "error estimate" in result.stdout
+
+
+def test_run_saves_pairs_and_takes_inputs_by_name_or_place(folder: Path) -> None:
+    """Two files for a pair; further inputs by name, or in order."""
+    x, y = folder / "X.npy", folder / "Y.npy"
+
+    assert invoked("run", "sqrt_pair", folder / "A.npy", "-o", x, "-o", y, "--local").exit_code == 0
+    np.testing.assert_allclose(np.load(x) @ np.load(y), np.eye(2), atol=1e-12)
+
+    assert (
+        invoked("run", "root", folder / "A.npy", "--g", folder / "G.npy", "--r", 2, "-o", x, "--local").exit_code == 0
+    )
+    assert invoked("run", "root", folder / "A.npy", folder / "G.npy", "--r", 2, "-o", y, "--local").exit_code == 0
+    np.testing.assert_array_equal(np.load(x), np.load(y))
+
+
+def test_run_asks_a_server(folder: Path) -> None:
+    """--url names the server; parameters arrive as values of their kind."""
+    steps = ["--steps", "3", "--coefficients", "[[1.5, -0.5, 0]]", "--tol", "1e-3"]
+
+    with ScriptedServer(serving) as server:
+        result = invoked("run", "msign", folder / "A.npy", *steps, "--url", server.url)
+        body = server.requests[-1].partition(b"\r\n\r\n")[2]
+
+    call = wire.decode_call(body, wire.Media.MSGPACK, "msign")
+    assert result.exit_code == 0, result.output
+    assert call.params == {"steps": 3, "coefficients": ((1.5, -0.5, 0),)}
+    assert call.options == {"tol": 1e-3}
+
+
+def test_run_explains_a_refusal(folder: Path) -> None:
+    """A typed error is code, detail and hint on stderr, exit code 1, no traceback."""
+    result = invoked("run", "inv_root", folder / "N.npy", "--r", 2, "--local")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("not_positive: matrix 0")
+    assert "hint: " in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "inv_root", "A.npy"],
+        ["run", "inv_root", "--r", "2"],
+        ["run", "tri_inv", "A.npy", "A.npy"],
+        ["run", "tri_inv", "missing.npy"],
+        ["run", "tri_inv", "A.npy", "-o", "X.npy", "-o", "Y.npy", "--local"],
+        ["run", "inv_root", "A.npy", "--r", "2", "--damping", "much"],
+        ["run", "no_such_function", "A.npy"],
+        ["explain"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """What the command line itself can see is wrong is a usage error."""
+    monkeypatch.chdir(folder)
+
+    assert invoked(*arguments).exit_code == 2
+
+
+def test_functions_lists_them() -> None:
+    """Every function of the server with its parameters."""
+    with ScriptedServer(serving) as server:
+        result = invoked("functions", "--url", server.url)
+
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in FUNCTIONS)
+    assert "structure=symmetric" in result.stdout
+
+
+def test_check_fails_on_a_wrong_answer() -> None:
+    """A server that hands back its input is wrong, and the exit code says so."""
+    with ScriptedServer(serving) as server:
+        result = invoked("check", "--url", server.url)
+
+    assert result.exit_code == 1
+    assert "WRONG" in result.stdout
+    assert "0 of 20 answers are right" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["check", "functions"])
+def test_unreachable_server_is_explained(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server: exit code 1, and how to start one."""
+    monkeypatch.setattr("matfn.cli.Client", lambda url: Client(url, max_retries=0))
+
+    result = invoked(command, "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("no answer: cannot connect to http://127.0.0.1:1")
+    assert "matfn serve" in result.stderr
+
+
+def test_bad_url_is_explained() -> None:
+    """A URL of no known kind is a matter of one line."""
+    result = invoked("functions", "--url", "ftp://nowhere")
+
+    assert result.exit_code == 1
+    assert "neither http://" in result.stderr
+
+
+@pytest.mark.parametrize("code", sorted(TABLE))
+def test_explain_knows_every_code(code: str) -> None:
+    """Status, meaning and remedy of each code."""
+    result = invoked("explain", code)
+
+    assert result.exit_code == 0
+    assert str(TABLE[code].status) in result.stdout
+    assert TABLE[code].title in result.stdout
+
+
+def test_explain_names_the_codes_it_knows() -> None:
+    """An unknown code is answered with the known ones."""
+    result = invoked("explain", "nope")
+
+    assert result.exit_code == 1
+    assert "not_positive" in result.stderr
+
+
+def test_serve_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the service installed, `matfn serve` exits 1 and says what to install."""
+    monkeypatch.setitem(sys.modules, "matfn_service.serve", None)
+
+    result = invoked("serve")
+
+    assert result.exit_code == 1
+    assert 'pip install "matfn[service]"' in result.stderr

@@ -1,0 +1,181 @@
+"""Requests and responses without I/O."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import matfn
+from matfn import wire
+from matfn.errors import TABLE, MatfnError, Problem, ProblemError
+from matfn.exchange import CallExchange, DocumentExchange, prepare
+from matfn.http1 import Response
+from matfn.limits import Limits
+from scripted_socket import answered
+
+A = np.eye(3)
+EXCHANGE = CallExchange(prepare(matfn.call.inv_root(A, 4)))
+
+
+def sent(exchange: CallExchange[object], elapsed: float = 0.0) -> wire.Call:
+    """The call that a server would decode."""
+    request = exchange.request(elapsed)
+    return wire.decode_call(b"".join(request.body), wire.Media.MSGPACK, request.target.removeprefix("/v1/"))
+
+
+def refusal(response: Response) -> MatfnError:
+    """The error that a response stands for."""
+    with pytest.raises(MatfnError) as caught:
+        EXCHANGE.read(response)
+    return caught.value
+
+
+def test_only_what_differs_from_its_default_is_sent() -> None:
+    """Defaults are the server's business; numpy scalars and rows become plain values."""
+    msign = matfn.call.msign(A, steps=np.int64(3), coefficients=np.ones((2, 3)), tol=np.float32(0.5))  # type: ignore[arg-type]
+
+    call = sent(CallExchange(prepare(msign)))
+
+    assert call.params == {"steps": 3, "coefficients": ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0))}
+    assert call.options == {"tol": 0.5}
+    assert sent(EXCHANGE).params == {"r": 4}
+
+
+def test_true_is_not_one() -> None:
+    """A boolean in an integer's place reaches the server, which refuses it."""
+    assert sent(CallExchange(prepare(matfn.call.inv_root(A, 4, True)))).params == {"r": 4, "s": True}  # noqa: FBT003
+
+
+def test_parameter_of_no_plain_kind_is_refused_here() -> None:
+    """An object that no wire could carry is an invalid parameter."""
+    with pytest.raises(matfn.InvalidParameter, match="tol is object"):
+        prepare(matfn.call.msign(A, tol=object()))  # type: ignore[arg-type]
+
+
+def test_deadline_shrinks_by_what_has_passed() -> None:
+    """A retry tells the server how much of the deadline is left, never less than nothing."""
+    exchange = CallExchange(prepare(matfn.call.msign(A, deadline=2.0)))
+
+    assert sent(exchange, 0.5).options == {"deadline": 1.5}
+    assert sent(exchange, 5.0).options == {"deadline": 0.0}
+
+
+@pytest.mark.parametrize("code", sorted(TABLE))
+@pytest.mark.parametrize("media", list(wire.Media))
+def test_every_code_has_its_exception(code: str, media: wire.Media) -> None:
+    """A problem document of either medium becomes the class of its code with all its fields."""
+    problem = Problem.of(code, "so", index=3)
+    document = wire.encode_problem(problem, media)
+
+    error = refusal(Response(problem.status, {"content-type": media.problem, "x-request-id": "r9"}, document))
+
+    assert isinstance(error, ProblemError)
+    assert type(error).__name__ == {"internal": "InternalError"}.get(code, code.title().replace("_", ""))
+    assert (error.code, error.status, error.title) == (code, TABLE[code].status, TABLE[code].title)
+    assert (error.detail, error.hint, error.index, error.request_id) == ("so", TABLE[code].hint, 3, "r9")
+
+
+def test_code_of_a_later_version_is_a_problem_error() -> None:
+    """An unknown code is no reason to lose the answer."""
+    document = wire.encode_problem(Problem("too_cold", "brr", 418, "Cold"), wire.Media.JSON)
+
+    error = refusal(Response(418, {"content-type": wire.Media.JSON.problem}, document))
+
+    assert type(error) is ProblemError
+    assert error.code == "too_cold"
+
+
+@pytest.mark.parametrize(
+    ("headers", "milliseconds"),
+    [
+        ({"retry-after": "2"}, 2000.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:05 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 5000.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT", "date": "Wed, 21 Oct 2015 07:28:05 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2015 07:28:05 GMT"}, None),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_header_is_read(headers: dict[str, str], milliseconds: float | None) -> None:
+    """Seconds, or a date counted from the server's own clock."""
+    error = refusal(Response(429, headers, b"slow down"))
+
+    assert isinstance(error, matfn.Busy)
+    assert error.retry_after_ms == milliseconds
+
+
+def test_exact_wait_wins_over_the_header() -> None:
+    """The header is rounded up to seconds, the document is not."""
+    document = wire.encode_problem(Problem("busy", "", 429, "", retry_after_ms=12.5), wire.Media.MSGPACK)
+
+    error = refusal(Response(429, {"content-type": wire.Media.MSGPACK.problem, "retry-after": "1"}, document))
+
+    assert isinstance(error, matfn.Busy)
+    assert error.retry_after_ms == 12.5
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, matfn.Unauthorized),
+        (404, matfn.NotFound),
+        (413, matfn.TooLarge),
+        (429, matfn.Busy),
+        (502, matfn.TransportError),
+        (503, matfn.TransportError),
+        (504, matfn.TransportError),
+        (302, matfn.ProtocolError),
+        (418, matfn.ProtocolError),
+    ],
+)
+def test_foreign_refusal_is_understood(status: int, error: type[MatfnError]) -> None:
+    """A proxy's page is typed by its status: its own refusal, or no answer of matfn at all."""
+    assert type(refusal(Response(status, {"content-type": "text/html"}, b"<html>"))) is error
+
+
+@pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {"content-type": wire.Media.MSGPACK}, {}])
+def test_success_that_is_no_answer_is_a_protocol_error(headers: dict[str, str]) -> None:
+    """A 200 with something else in it came from another server."""
+    assert type(refusal(Response(200, headers, b"<html>"))) is matfn.ProtocolError
+
+
+def test_missing_output_is_a_protocol_error() -> None:
+    """A pair of which one is missing is no answer."""
+    exchange = CallExchange(prepare(matfn.call.sqrt_pair(A)))
+    answer = answered(sent(EXCHANGE))
+
+    with pytest.raises(matfn.ProtocolError, match="lacks"):
+        exchange.read(
+            Response(
+                200, {"content-type": "application/msgpack"}, b"".join(wire.encode_answer(answer, wire.Media.MSGPACK))
+            )
+        )
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 5000])
+def test_document_must_be_a_json_object(body: bytes) -> None:
+    """Anything else at /v1/status is not a matfn server's."""
+    with pytest.raises(matfn.ProtocolError):
+        DocumentExchange("/v1/status").read(Response(200, {}, body))
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (Limits(max_order=2), "MATFN_MAX_ORDER"),
+        (Limits(max_items=4), "MATFN_MAX_ITEMS"),
+        (Limits(max_request_bytes=100), "MATFN_MAX_REQUEST_BYTES"),
+    ],
+)
+def test_limit_is_named_with_its_setting(limits: Limits, setting: str) -> None:
+    """A call beyond a limit says what was given, what is taken, and what to raise."""
+    exchange = CallExchange(prepare(matfn.call.msign(np.ones((5, 3, 3)))), limits)
+
+    with pytest.raises(matfn.TooLarge, match=setting):
+        exchange.request(0.0)
+
+
+@pytest.mark.parametrize("document", [None, {}, {"limits": 3}, {"limits": {"max_order": "8", "max_items": -1}}])
+def test_unreadable_limits_limit_nothing(document: object) -> None:
+    """A server that does not say its limits will refuse by itself."""
+    assert Limits.of(document) == Limits()

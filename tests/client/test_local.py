@@ -1,0 +1,154 @@
+"""The client without a server."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import matfn
+from matfn import local
+from matfn.check import cases, verdict_of, verdicts
+from matfn_kernels.calibration import Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matfn.check import Case
+
+torch = pytest.importorskip("torch")
+
+A = np.diag([1.0, 4.0, 9.0])
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[matfn.LocalClient]:
+    """A client on the CPU that takes the machine for a nominal one instead of measuring it."""
+    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
+    with matfn.LocalClient(device="cpu") as client:
+        yield client
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.invocation.function}-{case.dtype}")
+def test_self_test_is_right(client: matfn.LocalClient, case: Case) -> None:
+    """Every case of `matfn check` is within its bound of the truth known by construction."""
+    verdict = verdict_of(client, case)
+
+    assert verdict.right, verdict
+
+
+def test_self_test_notices_a_wrong_answer(client: matfn.LocalClient) -> None:
+    """An answer that is off by a thousandth is wrong in every case."""
+
+    class Wrong:
+        def ask(self, invocation: Any) -> Any:
+            answer = client.ask(invocation)
+            value = answer.value
+            scaled = tuple(v * 1.001 for v in value) if isinstance(value, tuple) else value * 1.001
+            return matfn.Answer(scaled, answer.certificates, answer.timing, "", "cpu")
+
+    assert not any(verdict.right for verdict in verdicts(Wrong(), cases()))
+
+
+def test_self_test_counts_an_error_as_wrong() -> None:
+    """A service that refuses a good matrix is wrong too."""
+
+    class Refusing:
+        def ask(self, invocation: Any) -> Any:
+            raise matfn.TransportError(invocation.function)
+
+    assert not any(verdict.right for verdict in verdicts(Refusing(), cases()))
+
+
+def test_kind_and_leading_dimensions_return(client: matfn.LocalClient) -> None:
+    """Kinds of arrays return: numpy for numpy, torch for torch; leading dimensions as they were."""
+    stacked = np.broadcast_to(A, (2, 3, 3, 3))
+
+    assert isinstance(client.root(A, 2), np.ndarray)
+    assert isinstance(client.root(torch.tensor(A), 2), torch.Tensor)
+    assert client.root(stacked, 2).shape == (2, 3, 3, 3)
+
+
+def test_errors_are_typed(client: matfn.LocalClient) -> None:
+    """A refusal of the kernels is the exception that the server's answer would be."""
+    with pytest.raises(matfn.NotPositive) as caught:
+        client.inv_root(np.stack([A, -A]), 2)
+    assert (caught.value.index, caught.value.status) == (1, 422)
+
+    with pytest.raises(matfn.InvalidParameter):
+        client.inv_root(A, 0)
+    with pytest.raises(matfn.NotFinite):
+        client.inv_root(A * np.nan, 2)
+    with pytest.raises(matfn.UnsupportedDtype):
+        client.inv_root(np.eye(2, dtype=int), 2)
+    with pytest.raises(matfn.DeadlineExceeded):
+        client.inv_root(A, 2, deadline=1e-9)
+
+
+def test_failed_matrix_may_be_nan(client: matfn.LocalClient) -> None:
+    """on_failure="nan" marks the bad matrix and answers the good one."""
+    answer = client.with_info.inv_root(np.stack([A, -A]), 2, on_failure="nan")
+
+    np.testing.assert_allclose(answer.value[0], np.diag([1, 1 / 2, 1 / 3]))
+    assert np.isnan(answer.value[1]).all()
+    assert [certificate.code for certificate in answer.certificates] == [None, "not_positive"]
+
+
+def test_map_answers_in_order(client: matfn.LocalClient) -> None:
+    """Values and errors stand in their calls' places."""
+    calls = [matfn.call.root(A, 2), matfn.call.root(-A, 2), matfn.call.sqrt_pair(A)]
+
+    values = client.map(calls, on_error="return", progress=False)
+
+    assert [type(value).__name__ for value in values] == ["ndarray", "NotPositive", "tuple"]
+    with pytest.raises(matfn.NotPositive):
+        client.map(calls)
+
+
+def test_approximate_answer_warns(client: matfn.LocalClient) -> None:
+    """Too few steps leave an approximate answer, and the plain call says so."""
+    with pytest.warns(matfn.ApproximateWarning, match="msign") as caught:
+        client.msign(A, steps=1)
+
+    assert caught[0].filename == __file__
+
+
+def test_inputs_are_left_alone(client: matfn.LocalClient) -> None:
+    """Neither numpy's nor torch's memory is written to, and no result lies in it."""
+    array, tensor = np.tril(np.ones((4, 4))), torch.tril(torch.ones(4, 4))
+    before = array.copy(), tensor.clone()
+
+    client.tri_inv(array)[:] = 7
+    client.tri_inv(tensor)[:] = 7
+
+    np.testing.assert_array_equal(array, before[0])
+    assert torch.equal(tensor, before[1])
+
+
+def test_documents_describe_the_process(client: matfn.LocalClient) -> None:
+    """functions() has the server's form, status() names device and state."""
+    document = client.functions()
+
+    assert {function["name"] for function in document["functions"]} >= {"inv_root", "msign"}
+    assert document["limits"]["max_order"] == 8192
+    assert client.status()["device"] == "cpu"
+
+
+def test_closed_client_raises(client: matfn.LocalClient) -> None:
+    """After close nothing is computed any more."""
+    client.close()
+
+    with pytest.raises(matfn.ClosedError):
+        client.root(A, 2)
+    with pytest.raises(matfn.ClosedError):
+        client.map([matfn.call.root(A, 2)], on_error="return")
+
+
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without torch the constructor says what to install."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+
+    with pytest.raises(ImportError, match=r'pip install "matfn\[service\]"'):
+        matfn.LocalClient()

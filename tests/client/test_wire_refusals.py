@@ -1,0 +1,187 @@
+"""What a decoder refuses, under which code, and that it refuses no more than that."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from base64 import b64encode
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from matfn import wire
+from matfn.wire import Media
+
+ONE = {"dtype": "float64", "shape": [1, 1], "data": b"\0" * 8}
+
+
+def refused(call: object) -> wire.DecodeError:
+    """The error of a msgpack call."""
+    with pytest.raises(wire.DecodeError) as caught:
+        wire.decode_call(msgpack.packb(call), Media.MSGPACK, "msign")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("tensor", "code"),
+    [
+        ({**ONE, "dtype": "int32", "data": b"\0" * 4}, "unsupported_dtype"),
+        ({**ONE, "dtype": "uint8", "data": b"\0"}, "unsupported_dtype"),
+        ({**ONE, "dtype": "bool", "data": b"\0"}, "unsupported_dtype"),
+        ({**ONE, "dtype": "float8"}, "malformed"),
+        ({**ONE, "dtype": 3}, "malformed"),
+        ({**ONE, "shape": [2, 1]}, "malformed"),
+        ({**ONE, "shape": [-1, -1]}, "malformed"),
+        ({**ONE, "shape": [2**31, 0], "data": b""}, "malformed"),
+        ({**ONE, "shape": [2**30] * 9}, "malformed"),
+        ({**ONE, "shape": [True, True]}, "malformed"),
+        ({**ONE, "shape": 1}, "malformed"),
+        ({**ONE, "data": 1}, "malformed"),
+        ({**ONE, "data": "no base64!"}, "malformed"),
+        ({**ONE, "strides": []}, "malformed"),
+        ({"dtype": "float64", "shape": []}, "malformed"),
+        ([[1.0, 2.0], [3.0]], "malformed"),
+        ([[1.0], 2.0], "malformed"),
+        ([["1"]], "malformed"),
+        ([[True]], "malformed"),
+        (None, "malformed"),
+    ],
+)
+def test_bad_tensor_has_its_code(tensor: object, code: str) -> None:
+    """Integer and boolean dtypes are unsupported; everything else that is wrong is malformed."""
+    error = refused({"inputs": {"m": tensor}})
+
+    assert error.code == code
+    assert "m" in error.detail
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        [],
+        {},
+        {"inputs": []},
+        {"inputs": {}, "function": "msign"},
+        {"inputs": {}, "params": 1},
+        {"inputs": {}, "options": {"tol": b"x"}},
+        {"inputs": {}, "params": {"steps": {}}},
+        {"inputs": {}, "params": {"coefficients": [[[1.0]]]}},
+        {"inputs": {1: ONE}},
+    ],
+)
+def test_bad_call_is_malformed(call: object) -> None:
+    """A call is a map of inputs, params and options, and nothing else."""
+    assert refused(call).code == "malformed"
+
+
+def test_repeated_key_is_malformed() -> None:
+    """A map with the same key twice is refused in both media, since either value might be meant."""
+    with pytest.raises(wire.DecodeError, match="'inputs' twice"):
+        wire.decode_call(b'{"inputs": {}, "inputs": {}}', Media.JSON, "msign")
+    with pytest.raises(wire.DecodeError, match="'inputs' twice"):
+        wire.decode_call(b"\x82\xa6inputs\x80\xa6inputs\x80", Media.MSGPACK, "msign")
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_json_constants_are_malformed(constant: str) -> None:
+    """NaN and Infinity written out are no JSON."""
+    with pytest.raises(wire.DecodeError, match="null"):
+        wire.decode_call(f'{{"inputs": {{"m": [[{constant}]]}}}}'.encode(), Media.JSON, "msign")
+
+
+def test_nested_lists_are_float64() -> None:
+    """Nested lists are a float64 tensor, null standing for NaN."""
+    call = wire.decode_call(b'{"inputs": {"m": [[1, 2.5], [null, -4]]}}', Media.JSON, "msign")
+
+    tensor = call.inputs["m"]
+
+    assert (tensor.dtype, tensor.shape) == ("float64", (2, 2))
+    np.testing.assert_array_equal(np.frombuffer(tensor.data), [1, 2.5, np.nan, -4])
+
+
+@pytest.mark.parametrize(("levels", "refused"), [(14, False), (15, True), (5000, True)])
+def test_json_nests_at_most_sixteen_deep(levels: int, refused: bool) -> None:
+    """The whole body's nesting counts: two maps and fourteen lists are the limit."""
+    body = b'{"inputs": {"m": ' + b"[" * levels + b"1.0" + b"]" * levels + b"}}"
+
+    if refused:
+        with pytest.raises(wire.DecodeError):
+            wire.decode_call(body, Media.JSON, "msign")
+    else:
+        assert wire.decode_call(body, Media.JSON, "msign").inputs["m"].shape == (1,) * levels
+
+
+def test_bad_call_leaves_its_neighbours() -> None:
+    """An error inside one call is that call's alone."""
+    good = {"function": "msign", "inputs": {"m": {**ONE, "data": b64encode(ONE["data"]).decode()}}}  # type: ignore[arg-type]
+    bad: list[Any] = [{**good, "x": 1}, {**good, "function": "nope"}, {"inputs": {}}, {**good, "function": 1}, None]
+    text = json.dumps({"calls": [good, *bad, good]})[:-2] + ', {"inputs": {}, "inputs": {}}]}'
+
+    calls = wire.decode_calls(text.encode(), Media.JSON)
+
+    codes = [call.code if isinstance(call, wire.DecodeError) else "" for call in calls]
+    assert codes == ["", "malformed", "unknown_function", "malformed", "malformed", "malformed", "", "malformed"]
+
+
+@pytest.mark.parametrize("envelope", [{}, [], {"calls": {}}, {"calls": [], "x": 1}, {"call": []}])
+def test_bad_envelope_raises(envelope: object) -> None:
+    """Without a list of calls there is nothing to answer in order."""
+    with pytest.raises(wire.DecodeError):
+        wire.decode_calls(msgpack.packb(envelope), Media.MSGPACK)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x91" * 5000,
+        b"\xdd\x7f\xff\xff\xff" * 9,
+    ],
+)
+def test_claimed_sizes_allocate_nothing(body: bytes) -> None:
+    """A header that promises four billion elements costs nothing until they come."""
+    tracemalloc.start()
+    with pytest.raises(wire.DecodeError):
+        wire.decode_call(body, Media.MSGPACK, "msign")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("element", [b"\x90", b"\x80", b"\x01", b"\x91\x90"])
+def test_memory_is_a_small_multiple_of_the_body(element: bytes) -> None:
+    """A body of the smallest elements there are does not blow up in memory."""
+    body = b"\xdd" + (100_000).to_bytes(4, "big") + element * 100_000
+
+    tracemalloc.start()
+    with pytest.raises(wire.DecodeError):
+        wire.decode_call(body, Media.MSGPACK, "msign")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 32 * len(body)
+
+
+def test_answers_may_say_more_than_we_know() -> None:
+    """A newer server's extra keys are read over."""
+    answer = {
+        "outputs": {"x": ONE},
+        "certificates": [],
+        "timing": {"queue_ms": 1, "device_ms": 2, "batch_size": 3, "fill": 0.5, "copy_ms": 4},
+        "device": "cpu",
+        "request_id": "r",
+        "energy": 1,
+    }
+
+    assert wire.decode_answer(msgpack.packb(answer), Media.MSGPACK).timing == wire.Timing(1, 2, 3, 0.5)
+
+
+def test_tensor_counts_its_bytes() -> None:
+    """A tensor whose data does not fill its shape cannot be made."""
+    with pytest.raises(ValueError, match="32 bytes, data has 8"):
+        wire.Tensor("float64", (2, 2), b"\0" * 8)

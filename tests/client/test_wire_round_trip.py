@@ -1,0 +1,192 @@
+"""decode(encode(x)) == x, in both media."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from matfn import wire
+from matfn.catalogue import FUNCTIONS
+from matfn.errors import TABLE, Problem
+from matfn.wire import Media
+
+MEDIA = pytest.mark.parametrize("media", list(Media))
+
+words = st.text(max_size=20)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+sizes = st.floats(min_value=0, max_value=1e300)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> wire.Tensor:
+    """Tensors of every dtype and small shapes, zero sizes included."""
+    dtype = draw(st.sampled_from(sorted(wire.ITEM_BYTES)))
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+    count = int(np.prod(shape, dtype=int)) * wire.ITEM_BYTES[dtype]
+    return wire.Tensor(dtype, shape, draw(st.binary(min_size=count, max_size=count)))
+
+
+values = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | numbers | words
+rows = st.lists(st.tuples(numbers, numbers, numbers), max_size=3).map(tuple)
+calls = st.builds(
+    wire.Call,
+    function=st.sampled_from(sorted(FUNCTIONS)),
+    inputs=st.dictionaries(words, tensors(), max_size=3),
+    params=st.dictionaries(words, values | rows, max_size=3),
+    options=st.dictionaries(words, values, max_size=3),
+)
+certificates = st.builds(
+    wire.Certificate,
+    outcome=st.sampled_from(wire.Outcome),
+    residual=st.none() | st.builds(wire.Residual, words, sizes),
+    error_estimate=st.none() | sizes,
+    condition=st.none() | sizes,
+    method=words,
+    precision=words,
+    steps=st.integers(0, 100),
+    rank=st.none() | st.integers(0, 100),
+    damping=sizes,
+    shift=sizes,
+    fallback=st.none() | words,
+    code=st.none() | words,
+    hint=st.none() | words,
+)
+answers = st.builds(
+    wire.Answer,
+    outputs=st.dictionaries(words, tensors(), max_size=2),
+    certificates=st.lists(certificates, max_size=3).map(tuple),
+    timing=st.builds(wire.Timing, sizes, sizes, st.integers(0, 99), sizes),
+    device=words,
+    request_id=words,
+)
+problems = st.builds(
+    Problem,
+    code=st.sampled_from(sorted(TABLE)),
+    detail=words,
+    status=st.integers(400, 599),
+    title=words,
+    hint=st.none() | words,
+    index=st.none() | st.integers(0, 100),
+    request_id=words,
+    retry_after_ms=st.none() | sizes,
+)
+
+
+def body(buffers: list[wire.Buffer]) -> bytes:
+    """What arrives when the buffers are sent in order."""
+    return b"".join(buffers)
+
+
+@MEDIA
+@given(call=calls)
+def test_call_survives(call: wire.Call, media: Media) -> None:
+    """A decoded call equals the encoded one."""
+    assert wire.decode_call(body(wire.encode_call(call, media)), media, call.function) == call
+
+
+@MEDIA
+@given(sent=st.lists(calls, max_size=3))
+def test_calls_survive(sent: list[wire.Call], media: Media) -> None:
+    """Decoded calls equal the encoded ones, in order."""
+    assert wire.decode_calls(body(wire.encode_calls(sent, media)), media) == sent
+
+
+@MEDIA
+@given(answer=answers)
+def test_answer_survives(answer: wire.Answer, media: Media) -> None:
+    """A decoded answer equals the encoded one."""
+    assert wire.decode_answer(body(wire.encode_answer(answer, media)), media) == answer
+
+
+@MEDIA
+@given(sent=st.lists(answers | problems, max_size=3))
+def test_answers_survive(sent: list[wire.Answer | Problem], media: Media) -> None:
+    """Answers and problems keep their order and their kind."""
+    assert wire.decode_answers(body(wire.encode_answers(sent, media)), media) == sent
+
+
+@MEDIA
+@given(problem=problems)
+def test_problem_survives(problem: Problem, media: Media) -> None:
+    """A problem document says all that the problem said."""
+    assert wire.decode_problem(wire.encode_problem(problem, media), f"{media.problem}; charset=utf-8") == problem
+
+
+@given(data=st.binary(max_size=200))
+@settings(max_examples=300)
+def test_noise_is_only_a_decode_error(data: bytes) -> None:
+    """Random bytes raise DecodeError or decode, in every decoder and medium."""
+    for media in Media:
+        for decode in (wire.decode_calls, wire.decode_answer, wire.decode_answers):
+            _decode_or_refuse(lambda decode=decode, media=media: decode(data, media))
+        _decode_or_refuse(lambda media=media: wire.decode_call(data, media, "msign"))
+        _decode_or_refuse(lambda media=media: wire.decode_problem(data, media.problem))
+
+
+@MEDIA
+@given(call=calls, data=st.data())
+@settings(max_examples=200)
+def test_damaged_call_is_only_a_decode_error(call: wire.Call, data: st.DataObject, media: Media) -> None:
+    """A call with any bytes overwritten or cut off raises DecodeError or decodes."""
+    damaged = bytearray(body(wire.encode_call(call, media)))
+    place = data.draw(st.integers(0, len(damaged)))
+    damaged[place : place + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+
+    _decode_or_refuse(lambda: wire.decode_call(damaged, media, call.function))
+
+
+def _decode_or_refuse(decode: object) -> None:
+    assert callable(decode)
+    with suppress(wire.DecodeError):
+        decode()
+
+
+def test_msgpack_sends_the_callers_memory() -> None:
+    """A large tensor's data is among the buffers itself, not a copy of it."""
+    array = np.ones((64, 64))
+    call = wire.Call("msign", {"m": wire.Tensor("float64", array.shape, array.data)}, {}, {})
+
+    buffers = wire.encode_call(call, Media.MSGPACK)
+
+    assert any(np.shares_memory(np.frombuffer(buffer, np.uint8), array) for buffer in buffers if len(buffer))
+
+
+def test_msgpack_arrives_as_views_of_the_body() -> None:
+    """A decoded tensor lies in the body that was received."""
+    array = np.ones((64, 64))
+    call = wire.Call("msign", {"m": wire.Tensor("float64", array.shape, array.data)}, {}, {})
+    received = bytearray(body(wire.encode_call(call, Media.MSGPACK)))
+
+    data = wire.decode_call(received, Media.MSGPACK, "msign").inputs["m"].data
+
+    assert np.shares_memory(np.frombuffer(data, np.uint8), np.frombuffer(received, np.uint8))
+
+
+def test_not_finite_certificate_is_json_null() -> None:
+    """A residual that is NaN leaves as null and comes back as NaN."""
+    certificate = wire.Certificate(
+        wire.Outcome.FAILED,
+        wire.Residual("r", float("nan")),
+        None,
+        None,
+        "eigh",
+        "fp64",
+        0,
+        None,
+        0.0,
+        0.0,
+        None,
+        "singular",
+        None,
+    )
+    sent = body(wire.encode_answer(wire.Answer({}, (certificate,), wire.Timing(0, 0, 1, 1), "cpu", "r"), Media.JSON))
+
+    residual = wire.decode_answer(sent, Media.JSON).certificates[0].residual
+
+    assert b"NaN" not in sent
+    assert residual is not None
+    assert np.isnan(residual.value)

@@ -1,0 +1,124 @@
+"""SIGTERM ends the process with exit code 0 within its drain time, whatever callers are doing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from matfn import wire
+from processes import ServerProcess, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRAIN_SECONDS = 3.0
+
+
+@pytest.fixture
+def leaving() -> Iterator[ServerProcess]:
+    """A server with a short drain time."""
+    with running_server(drain_seconds=str(DRAIN_SECONDS)) as server:
+        yield server
+
+
+def ended_cleanly(server: ServerProcess, seconds: float = DRAIN_SECONDS + 2.0) -> bool:
+    """Whether the process ends with exit code 0 in time and without a traceback."""
+    started = time.monotonic()
+    code = server.exit_code()
+    spent = time.monotonic() - started
+    tracebacks = [line for line in server.lines if "exception" in line or line["event"] == "unstructured"]
+    return (code, spent < seconds, tracebacks) == (0, True, [])
+
+
+def body_of(items: int, order: int) -> bytes:
+    """A call that takes a while."""
+    m = np.random.default_rng(0).standard_normal((items, order, order))
+    call = wire.Call("msign", {"m": wire.Tensor("float64", m.shape, m.tobytes())}, {}, {})
+    return b"".join(wire.encode_call(call, wire.Media.MSGPACK))
+
+
+def test_idle_server_ends(leaving: ServerProcess) -> None:
+    """A server with nothing to do but an idle keep-alive connection ends at once."""
+    connection = HTTPConnection(*leaving.address)
+    connection.request("GET", "/healthz")
+    assert json.loads(connection.getresponse().read()) == {"state": "ready"}
+    leaving.terminate()
+
+    assert ended_cleanly(leaving)
+    connection.close()
+
+
+def test_half_sent_body_does_not_hold_the_server(leaving: ServerProcess) -> None:
+    """A caller in the middle of a body is told that the server drains, in time."""
+    with leaving.connect() as connection:
+        connection.sendall(
+            b"POST /v1/msign HTTP/1.1\r\nHost: matfn\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the server is reading the body now
+        connection.sendall(b"{")
+        leaving.terminate()
+        answer = connection.recv(10_000)
+
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b'"draining"' in answer
+    assert ended_cleanly(leaving)
+
+
+def test_half_sent_head_does_not_hold_the_server(leaving: ServerProcess) -> None:
+    """A connection that has not finished its first line is closed."""
+    with leaving.connect() as connection:
+        connection.sendall(b"POST /v1/ms")
+        leaving.get("/healthz")
+        leaving.terminate()
+
+        assert ended_cleanly(leaving)
+
+
+def test_queued_work_is_answered(leaving: ServerProcess) -> None:
+    """What was queued when the signal came is computed and answered."""
+
+    def send(_: int) -> int:
+        connection = HTTPConnection(*leaving.address, timeout=30)
+        connection.request("POST", "/v1/msign", body_of(20, 64), {"Content-Type": "application/msgpack"})
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = [threads.submit(send, number) for number in range(8)]
+        answers[0].result()
+        leaving.terminate()
+        statuses = [answer.result() for answer in answers]
+
+    assert set(statuses) <= {200, 503}
+    assert ended_cleanly(leaving)
+
+
+def test_endless_work_does_not_hold_the_server(leaving: ServerProcess) -> None:
+    """Work that cannot end in time is given up: its caller is told, and the process ends without it."""
+    body = body_of(1, 4000)
+    connection = HTTPConnection(*leaving.address, timeout=30)
+    connection.request("POST", "/v1/msign", body, {"Content-Type": "application/msgpack"})
+    while leaving.get("/v1/status")[1]["batches"]["count"] == 0:
+        continue
+    leaving.terminate()
+    response = connection.getresponse()
+
+    assert wire.decode_problem(response.read(), response.headers["content-type"]).code == "draining"
+    assert ended_cleanly(leaving)
+    connection.close()
+
+
+def test_interrupt_ends_the_server(leaving: ServerProcess) -> None:
+    """Ctrl-C ends it like SIGTERM does."""
+    leaving.process.send_signal(signal.SIGINT)
+
+    assert ended_cleanly(leaving)

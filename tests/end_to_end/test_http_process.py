@@ -1,0 +1,80 @@
+"""The real process: callers who leave it, sockets it listens on, what it says of itself."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import matfn
+from matfn import wire
+from processes import ServerProcess, running_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def request_of(items: int, order: int) -> bytes:
+    """A whole HTTP request for a call that takes a while."""
+    m = np.random.default_rng(0).standard_normal((items, order, order))
+    call = wire.Call("msign", {"m": wire.Tensor("float64", m.shape, m.tobytes())}, {}, {"precision": "fp64"})
+    body = b"".join(wire.encode_call(call, wire.Media.MSGPACK))
+    lines = [
+        "POST /v1/msign HTTP/1.1",
+        "Host: m",
+        f"Content-Type: {wire.Media.MSGPACK}",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_caller_who_left_is_dropped_and_logged_nowhere(server: ServerProcess, half: bool) -> None:
+    """A close, or a half-close, in the middle of the work costs the device nothing more and shows no traceback."""
+    with matfn.Client(server.url) as client:
+        before = client.status()["counters"]["dropped_disconnected"]
+        with server.connect() as busy, server.connect() as leaver:
+            busy.sendall(request_of(400, 64))
+            while client.status()["batches"]["count"] == 0:
+                continue
+            leaver.sendall(request_of(1, 64))
+            while not client.status()["queue"]["jobs"]:
+                continue
+            leaver.shutdown(socket.SHUT_WR) if half else leaver.close()
+            while client.status()["counters"]["dropped_disconnected"] == before:
+                continue
+            assert busy.recv(12) == b"HTTP/1.1 200"
+
+    assert not [line for line in server.lines if "exception" in line or line["event"] == "unstructured"]
+
+
+def test_unix_socket(tmp_path: Path) -> None:
+    """A server on a unix socket answers there and takes the socket away when it ends."""
+    path = tmp_path / "matfn.sock"
+    with running_server(uds=str(path)) as server:
+        with matfn.Client(f"unix://{path}") as client:
+            np.testing.assert_allclose(client.msign(2 * np.eye(3)), np.eye(3))
+        server.terminate()
+
+        assert server.exit_code() == 0
+        assert not path.exists()
+
+
+def test_open_server_warns() -> None:
+    """Listening beyond this machine without keys is logged as a warning; a taken port ends the process with 1."""
+    with running_server(host="0.0.0.0") as server:  # noqa: S104 - the point of the test
+        assert server.wait_for("open to the network without keys")["level"] == "warning"
+        second = ServerProcess(port=str(server.address[1]))
+
+        assert second.exit_code() == 1
+        assert second.lines[-1]["event"] == "cannot listen"
+
+
+def test_process_keeps_its_pages(server: ServerProcess) -> None:
+    """The server runs with a malloc that keeps its pages."""
+    with open(f"/proc/{server.process.pid}/environ", "rb") as environment:  # noqa: PTH123 - a file of the kernel
+        names = {entry.partition(b"=")[0] for entry in environment.read().split(b"\0")}
+
+    assert {b"MALLOC_MMAP_THRESHOLD_", b"MALLOC_TRIM_THRESHOLD_", b"MALLOC_TOP_PAD_"} <= names

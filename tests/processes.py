@@ -1,0 +1,126 @@
+"""Real server processes: started, waited for and stopped within bounds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ServerProcess", "running_server"]
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+
+
+class ServerProcess:
+    """A server in a process of its own, as `matfn serve` starts it."""
+
+    def __init__(self, **settings: str) -> None:
+        own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_LANES": "1"}
+        own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
+        command = [sys.executable, "-c", "from matfn.cli import main; main()", "serve"]
+        self.process = subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+        self.lines: list[dict[str, Any]] = []
+        self._grown = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._ended = False
+        self._reader.start()
+
+    def started(self) -> ServerProcess:
+        """This server, once it listens and is ready."""
+        self.url = str(self.wait_for("listening")["url"])
+        self.wait_for("ready")
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            for line in stream:
+                with self._grown:
+                    self.lines.append(_parsed(line))
+                    self._grown.notify_all()
+        with self._grown:
+            self._ended = True
+            self._grown.notify_all()
+
+    def wait_for(self, event: str, **fields: object) -> dict[str, Any]:
+        """The first log line of this event with these fields, as soon as there is one."""
+        wanted = {"event": event, **fields}.items()
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found.extend(line for line in self.lines if all(line.get(name) == value for name, value in wanted))
+            return bool(found) or self._ended
+
+        with self._grown:
+            self._grown.wait_for(look, _START_SECONDS)
+        assert found, f"no {event} in the server's log: {self.lines}"
+        return found[0]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        return parts.hostname, parts.port
+
+    def connect(self) -> socket.socket:
+        """A new connection."""
+        return socket.create_connection(self.address, timeout=_STOP_SECONDS)
+
+    def get(self, path: str) -> tuple[int, dict[str, Any]]:
+        """Status and JSON body of a GET."""
+        connection = HTTPConnection(*self.address, timeout=_STOP_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def exit_code(self, seconds: float = _STOP_SECONDS) -> int:
+        """The exit code, once the process has ended."""
+        code = self.process.wait(seconds)
+        self._reader.join(_STOP_SECONDS)
+        return code
+
+    def stop(self) -> None:
+        """Ends the process, whatever its state."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(_STOP_SECONDS)
+        self._reader.join(_STOP_SECONDS)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {"event": "unstructured", "line": line}
+    return entry
+
+
+@contextmanager
+def running_server(**settings: str) -> Iterator[ServerProcess]:
+    """A server with these settings, gone afterwards."""
+    server = ServerProcess(**settings)
+    try:
+        yield server.started()
+    finally:
+        server.stop()

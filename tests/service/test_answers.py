@@ -1,0 +1,114 @@
+"""What an answer holds, in either format and every dtype."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from matfn import wire
+from scripted import MSGPACK, matrices
+
+if TYPE_CHECKING:
+    import httpx
+
+pytestmark = pytest.mark.anyio
+
+NUMPY = {"bfloat16": np.dtype(ml_dtypes.bfloat16)} | {
+    name: np.dtype(name) for name in ("float16", "float32", "float64", "complex64", "complex128")
+}
+
+
+def body_of(function: str, name: str, tensor: wire.Tensor, media: wire.Media, **params: wire.Value) -> bytes:
+    """A call with one input."""
+    return b"".join(wire.encode_call(wire.Call(function, {name: tensor}, dict(params), {}), media))
+
+
+def array_of(tensor: wire.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """The numbers of a tensor."""
+    return np.frombuffer(tensor.data, NUMPY[tensor.dtype]).reshape(tensor.shape)
+
+
+@pytest.mark.parametrize("media", list(wire.Media))
+@pytest.mark.parametrize("dtype", list(NUMPY))
+async def test_every_dtype_comes_back_as_it_went(client: httpx.AsyncClient, dtype: str, media: wire.Media) -> None:
+    """The answer has the dtype and shape of the input, in the format of the request."""
+    m = wire.Tensor(dtype, (2, 3, 3), np.broadcast_to(2 * np.eye(3), (2, 3, 3)).astype(NUMPY[dtype]).tobytes())
+    body = body_of("msign", "m", m, media)
+    response = await client.post("/v1/msign", content=body, headers={"content-type": media})
+    answer = wire.decode_answer(response.content, media)
+
+    assert response.headers["content-type"] == media
+    assert answer.outputs["x"].dtype == dtype
+    np.testing.assert_allclose(array_of(answer.outputs["x"]).astype(complex), np.eye(3)[None].repeat(2, 0), atol=1e-2)
+    assert len(answer.certificates) == 2
+
+
+async def test_pairs_are_named(client: httpx.AsyncClient) -> None:
+    """A function with two outputs names them x and y."""
+    a = matrices(3, 3)
+    response = await client.post(
+        "/v1/sqrt_pair", content=body_of("sqrt_pair", "a", a, wire.Media.MSGPACK), headers=MSGPACK
+    )
+    outputs = wire.decode_answer(response.content, wire.Media.MSGPACK).outputs
+    x, y = (array_of(outputs[name]).astype(float) for name in ("x", "y"))
+
+    np.testing.assert_allclose(x @ x, array_of(a).astype(float), rtol=1e-10)
+    np.testing.assert_allclose(x @ y, np.eye(3), atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 0), (0, 0), (3, 0), (2, 0, 3, 3)])
+async def test_nothing_has_an_answer(client: httpx.AsyncClient, shape: tuple[int, ...]) -> None:
+    """Zero matrices, and matrices without entries, are answered with as many."""
+    body = body_of("msign", "m", wire.Tensor("float32", shape, b""), wire.Media.MSGPACK)
+    response = await client.post("/v1/msign", content=body, headers=MSGPACK)
+
+    assert response.status_code == 200
+    assert wire.decode_answer(response.content, wire.Media.MSGPACK).outputs["x"].shape == shape
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/msgpack", "application/msgpack"),
+        ("application/json;q=0.1, application/msgpack", "application/msgpack"),
+        ("*/*", "application/json"),
+        ("text/html", "application/json"),
+    ],
+)
+async def test_accept_chooses_the_format(client: httpx.AsyncClient, accept: str, expected: str) -> None:
+    """The answer comes as Accept says, and otherwise as the request came."""
+    answer = await client.post("/v1/msign", json={"inputs": {"m": [[1.0]]}}, headers={"accept": accept})
+
+    assert answer.headers["content-type"] == expected
+
+
+async def test_large_call_is_answered(client: httpx.AsyncClient) -> None:
+    """A call that is read and answered off the loop comes back whole, in JSON too."""
+    m = matrices(40, 40, 40)
+    response = await client.post(
+        "/v1/msign",
+        content=body_of("msign", "m", m, wire.Media.JSON),
+        headers={"content-type": "application/json"},
+    )
+
+    assert wire.decode_answer(response.content, wire.Media.JSON).outputs["x"].shape == (40, 40, 40)
+
+
+@pytest.mark.parametrize("name", ["good.Name_1-2", "x" * 128])
+async def test_request_id_is_kept(client: httpx.AsyncClient, name: str) -> None:
+    """A good X-Request-Id comes back in the header and in the answer."""
+    answer = await client.post("/v1/msign", json={"inputs": {"m": [[1.0]]}}, headers={"x-request-id": name})
+
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129, "two words", "ä", "a/b"])
+async def test_bad_request_id_is_replaced(client: httpx.AsyncClient, name: str) -> None:
+    """Any other is replaced by a new one."""
+    answer = await client.get("/healthz", headers=[(b"x-request-id", name.encode())])
+
+    assert answer.headers["x-request-id"].isalnum()
+    assert len(answer.headers["x-request-id"]) == 32

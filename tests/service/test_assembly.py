@@ -1,0 +1,80 @@
+"""Batches are put together and taken apart without a trace."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matfn_kernels.certificate import Certificate, Outcome
+from matfn_kernels.evaluation import Batch, Evaluation, Wish, join
+from matfn_service.assembly import Part, assemble, deal, gather, halves, split
+
+sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
+
+
+def batches_of(numbers: list[int]) -> list[Batch]:
+    """Batches of these many 1 x 1 matrices, all different."""
+    entries = iter(range(sum(numbers)))
+    return [batch_with([next(entries) for _ in range(number)]) for number in numbers]
+
+
+def batch_with(entries: list[int]) -> Batch:
+    """A batch of 1 x 1 matrices with these entries."""
+    tensor = torch.tensor(entries, dtype=torch.float64).reshape(-1, 1, 1)
+    return Batch({"m": tensor}, tuple(Wish(None, 0.0, None) for _ in entries))
+
+
+def identity(batch: Batch) -> Evaluation:
+    """The evaluation that gives every matrix back."""
+    certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, "identity", "fp64", 0)
+    return Evaluation((batch.inputs["m"],), (certificate,) * batch.items)
+
+
+def entries(part: Batch | Evaluation) -> list[float]:
+    """The entries of all matrices."""
+    tensor = part.inputs["m"] if isinstance(part, Batch) else part.outputs[0]
+    found: list[float] = tensor.flatten().tolist()
+    return found
+
+
+@given(sizes)
+def test_split_undoes_assemble(numbers: list[int]) -> None:
+    """Each part gets back what it put in."""
+    batches = batches_of(numbers)
+    whole = assemble([Part(owner, batch) for owner, batch in enumerate(batches)])
+
+    assert [entries(piece) for piece in split(identity(whole), numbers)] == [entries(batch) for batch in batches]
+
+
+@given(sizes, st.integers(1, 5))
+def test_gather_undoes_deal(numbers: list[int], lanes: int) -> None:
+    """Whatever is dealt to the lanes comes back to its owner in order."""
+    batches = batches_of(numbers)
+    shares = deal(batches, lanes)
+    pieces = gather(len(batches), [(part, identity(part.batch)) for share in shares for part in share])
+
+    assert [entries(join(piece)) for piece in pieces] == [entries(batch) for batch in batches]
+
+
+@given(sizes, st.integers(1, 5))
+def test_shares_are_even(numbers: list[int], lanes: int) -> None:
+    """No lane gets more than one matrix more than another, and none gets nothing."""
+    loads = [sum(part.items for part in share) for share in deal(batches_of(numbers), lanes)]
+
+    assert max(loads) - min(loads) <= 1
+    assert len(loads) <= max(1, sum(numbers))
+
+
+@given(sizes)
+def test_halving_keeps_order_and_ends(numbers: list[int]) -> None:
+    """Halves, halved on and on, are the single matrices in order."""
+    parts = [Part(owner, batch) for owner, batch in enumerate(batches_of(numbers))]
+
+    assert [entry for part in leaves(parts) for entry in entries(part.batch)] == list(range(sum(numbers)))
+
+
+def leaves(parts: list[Part]) -> list[Part]:
+    """What is left when nothing can be halved any more."""
+    both = halves(parts)
+    return parts if both is None else leaves(both[0]) + leaves(both[1])

@@ -1,0 +1,82 @@
+"""What the read-only routes and the OpenAPI document say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from matfn.errors import TABLE
+from matfn_kernels.functions import FUNCTIONS, OPTIONS
+from scripted import MSGPACK, call_body, post
+
+if TYPE_CHECKING:
+    import httpx
+
+    from scripted import Opened
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_functions_are_the_catalogue(client: httpx.AsyncClient) -> None:
+    """GET /v1/functions tells inputs and parameters of every function, and the limits."""
+    document = (await client.get("/v1/functions")).json()
+
+    assert [entry["name"] for entry in document["functions"]] == list(FUNCTIONS)
+    assert [entry["name"] for entry in document["options"]] == [option.name for option in OPTIONS]
+    assert {"max_order", "max_items", "max_request_bytes", "max_json_nesting"} <= document["limits"].keys()
+
+
+async def test_limits_are_the_settings(opened: Opened) -> None:
+    """The limits shown are the ones in force."""
+    async with opened(max_order=17, max_items=5) as client:
+        limits = (await client.get("/v1/functions")).json()["limits"]
+
+    assert (limits["max_order"], limits["max_items"]) == (17, 5)
+
+
+async def test_status_counts(client: httpx.AsyncClient) -> None:
+    """GET /v1/status counts answers, failures and batches by size and function."""
+    await post(client)
+    await post(client, "msign", 3, 4, 4)
+    await post(client, "inv_root")
+    await client.post("/v1/msign", content=call_body()[:-1], headers=MSGPACK)
+    status = (await client.get("/v1/status")).json()
+
+    assert status["counters"]["answered"] == 3
+    assert status["counters"]["failed"] == {"malformed": 1}
+    assert status["batches"]["histogram"] == {"1": 2, "3": 1}
+    assert status["batches"]["by_function"]["msign"] == {"batches": 2, "matrices": 4}
+    assert (status["queue"]["jobs"], status["queue"]["bytes"], status["queue"]["seconds"]) == (0, 0, 0)
+    assert (status["state"], status["device"]) == ("ready", "scripted")
+
+
+async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
+    """The document has a path for every function, with its parameters and the statuses of its errors."""
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/v1/inv_root"]["post"]
+    params = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["params"]
+
+    assert {f"/v1/{name}" for name in [*FUNCTIONS, "calls", "functions", "status"]} <= document["paths"].keys()
+    assert params["required"] == ["r"]
+    assert params["properties"]["s"]["default"] == 1
+    assert {"200", "400", "401", "413", "415", "422", "429", "503", "504"} <= operation["responses"].keys()
+
+
+async def test_openapi_references_resolve(client: httpx.AsyncClient) -> None:
+    """Every schema that is referred to is there."""
+    document = (await client.get("/openapi.json")).json()
+
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == list(TABLE)
+
+
+def references(tree: Any) -> list[str]:
+    """All $ref of a document."""
+    if isinstance(tree, list):
+        return [found for entry in tree for found in references(entry)]
+    if not isinstance(tree, dict):
+        return []
+    own = [tree["$ref"]] if "$ref" in tree else []
+    return own + [found for entry in tree.values() for found in references(entry)]

@@ -1,0 +1,40 @@
+"""Settings come from the environment, and every one is documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from matfn_service.server import _is_loopback
+from matfn_service.settings import Settings
+
+
+def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable named MATFN_ and the setting sets it."""
+    monkeypatch.setenv("MATFN_MAX_ORDER", "100")
+    monkeypatch.setenv("MATFN_API_KEYS", "one, two,")
+    settings = Settings()
+
+    assert settings.max_order == 100
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert "two" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_is_described(name: str) -> None:
+    """The description is the setting's line in the manual."""
+    assert (Settings.model_fields[name].description or "").endswith(".")
+
+
+def test_queue_holds_the_largest_request() -> None:
+    """Settings under which the largest request could never be queued are refused."""
+    with pytest.raises(ValueError, match="MATFN_QUEUE_BYTES"):
+        Settings(queue_bytes=2048, max_request_bytes=4096)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False)],  # noqa: S104
+)
+def test_loopback_is_recognised(host: str, loopback: bool) -> None:
+    """Only addresses that no other machine reaches count as such."""
+    assert _is_loopback(host) is loopback

@@ -1,0 +1,54 @@
+"""Tensors cross the wire without copies, whatever their memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matfn import wire
+from matfn_service.problems import Refusal
+from matfn_service.tensors import from_wire, to_wire
+
+dtypes = st.sampled_from(list(wire.ITEM_BYTES))
+shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+
+
+@given(dtypes, shapes, st.integers(0, 9), st.sampled_from([bytes, bytearray, memoryview]))
+def test_there_and_back(dtype: str, shape: tuple[int, ...], offset: int, kind: type) -> None:
+    """A tensor comes back bit for bit from any memory, aligned or not, writable or not."""
+    size = int(np.prod(shape)) * wire.ITEM_BYTES[dtype]
+    octets = np.random.default_rng(0).integers(0, 255, offset + size, np.uint8).tobytes()
+    sent = wire.Tensor(dtype, shape, memoryview(kind(octets))[offset:])
+    back = to_wire(from_wire(sent))
+
+    assert (back.dtype, back.shape, bytes(back.data)) == (dtype, shape, octets[offset:])
+
+
+def test_writable_memory_is_not_copied() -> None:
+    """The torch tensor lies where the message lies, and the answer where the torch tensor lies."""
+    memory = bytearray(64)
+    tensor = from_wire(wire.Tensor("float32", (4, 4), memory))
+    memory[:4] = np.float32(7).tobytes()
+    answer = to_wire(tensor)
+    tensor[0, 1] = 8.0
+
+    assert tensor[0, 0] == 7.0
+    assert np.frombuffer(answer.data, np.float32)[1] == 8.0
+
+
+def test_conjugates_and_transposes_are_resolved() -> None:
+    """Lazy views are written out as what they mean."""
+    z = torch.tensor([[1 + 2j, 3 + 4j], [5 + 6j, 7 + 8j]])
+
+    assert np.frombuffer(to_wire(z.mH).data, np.complex64).tolist() == [1 - 2j, 5 - 6j, 3 - 4j, 7 - 8j]
+
+
+@pytest.mark.parametrize("shape", [(1,) * 65, (2**31 - 1, 2**31 - 1, 2**31 - 1, 0)])
+def test_impossible_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    """A shape that no tensor can have is the caller's mistake, even if it holds nothing."""
+    data = bytes(4) if 0 not in shape else b""
+    with pytest.raises(Refusal, match="no tensor can have the shape"):
+        from_wire(wire.Tensor("float32", shape, data))

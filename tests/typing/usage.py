@@ -1,0 +1,58 @@
+"""The interface as users write it; it only has to type-check."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import matfn
+
+Matrix = npt.NDArray[np.float32]
+
+
+def synchronous(a: Matrix, m: torch.Tensor) -> None:
+    """The kind of array that goes in comes out."""
+    with matfn.Client("http://127.0.0.1:8000", api_key="k", timeout=None, max_retries=0) as client:
+        assert_type(client.inv_root(a, 4), Matrix)
+        assert_type(client.inv_root(a, r=4, s=3, g=a, damping="range", tol=1e-3, priority=9), Matrix)
+        assert_type(client.msign(m, coefficients=[(3.4, -4.8, 2.0)], method="gram"), torch.Tensor)
+        assert_type(client.sqrt_pair(a, on_failure="nan"), tuple[Matrix, Matrix])
+        assert_type(client.with_info.mclip(m, hi=None), matfn.Answer[torch.Tensor])
+        assert_type(client.with_info.tri_inv(a).certificates[0].outcome, matfn.Outcome)
+        assert_type(client.map([matfn.call.inv_root(a, r=4), matfn.call.msign(a)]), list[Matrix])
+        assert_type(
+            client.map([matfn.call.msign(m)], progress=True, on_error="return"), list[torch.Tensor | matfn.MatfnError]
+        )
+        assert_type(client.ask(matfn.call.sqrt_pair(m)), matfn.Answer[tuple[torch.Tensor, torch.Tensor]])
+
+
+async def asynchronous(a: Matrix) -> None:
+    """The same with await."""
+    async with matfn.AsyncClient() as client:
+        assert_type(await client.inv_root(a, 4), Matrix)
+        assert_type(await client.with_info.sqrt_pair(a), matfn.Answer[tuple[Matrix, Matrix]])
+        assert_type(await client.map([matfn.call.msign(a)]), list[Matrix])
+
+
+def local(a: Matrix) -> None:
+    """The same without a server."""
+    client = matfn.LocalClient(device="cpu")
+    assert_type(client.dplr_solve(a, a, a, a, transpose=True), Matrix)
+    assert_type(client.map([matfn.call.msign(a)], on_error="return"), list[Matrix | matfn.MatfnError])
+
+
+def errors(client: matfn.Client, a: Matrix) -> str:
+    """Every error is typed with what it knows."""
+    try:
+        client.inv_root(a, 2)
+    except matfn.NotPositive as error:
+        assert_type(error.index, int | None)
+        return f"{error.code} {error.status} {error.hint} {error.request_id}"
+    except matfn.Busy as error:
+        assert_type(error.retry_after_ms, float | None)
+    except matfn.TransportError:
+        pass
+    return ""
