@@ -61,7 +61,7 @@ def _shampoo(data: dict[str, Array]) -> list[Case]:
             Case(f"{key} tol=1e-5", "inv_root", (a,), _power(a, -1 / 4), TIGHT, {"r": 4, "tol": TIGHT}),
             Case(key, "inv_root", (a,), _power(a, -1 / 4), DEFAULT, {"r": 4}),
             Case(key, "root", (a,), _power(a, 1 / 2), DEFAULT, {"r": 2}),
-            Case(key, "sqrt_pair", (a,), lambda shift, a=a: _pair(a, shift), DEFAULT),
+            Case(key, "sqrt_pair", (a,), _pair(a), DEFAULT),
         ]
     blocks = np.stack([data["shampoo_l_step20"][i : i + 64, i : i + 64] for i in range(0, 256, 64)])
     found.append(
@@ -77,8 +77,12 @@ def _shampoo(data: dict[str, Array]) -> list[Case]:
     return found
 
 
-def _pair(a: Array, shift: Array) -> tuple[Array, Array]:
-    return reference.power(a, 0.5, shift[0]), reference.power(a, -0.5, shift[0])
+def _pair(a: Array) -> Truth:
+    return lambda shift: (reference.power(a, 0.5, shift[0]), reference.power(a, -0.5, shift[0]))
+
+
+def _known(x: Array) -> Truth:
+    return lambda _: (x,)
 
 
 def _covariances(data: dict[str, Array]) -> list[Case]:
@@ -107,12 +111,12 @@ def _momenta(data: dict[str, Array]) -> list[Case]:
         factor = reference.msign(m, threshold)
         clipped = reference.mclip(m, middle, middle / 100, threshold)
         found += [
-            Case(f"{key} tol=1e-5", "msign", (m,), lambda _, x=factor: (x,), TIGHT, {"tol": TIGHT}),
-            Case(key, "mclip", (m,), lambda _, x=clipped: (x,), DEFAULT, {"hi": middle, "lo": middle / 100}),
+            Case(f"{key} tol=1e-5", "msign", (m,), _known(factor), TIGHT, {"tol": TIGHT}),
+            Case(key, "mclip", (m,), _known(clipped), DEFAULT, {"hi": middle, "lo": middle / 100}),
         ]
     half = data["momentum_up_step300"]
     exact = reference.msign(half, 8 * float(np.finfo(np.float16).eps))
-    found.append(Case("momentum_up_step300", "msign", (half,), lambda _: (exact,), HALF))
+    found.append(Case("momentum_up_step300", "msign", (half,), _known(exact), HALF))
     return found
 
 
@@ -124,14 +128,14 @@ def _deltanet(data: dict[str, Array]) -> list[Case]:
     dense = t.astype(np.float32)
     inverse = np.linalg.inv(t)
     return [
-        Case("deltanet chunks", "dplr_solve", (diag, q, keys, b), lambda _: (inverse @ b,), TIGHT, {"tol": TIGHT}),
-        Case("deltanet chunks", "dplr_inv", (diag, q, keys), lambda _: (inverse,), TIGHT),
-        Case("deltanet chunks", "tri_inv", (dense,), lambda _: (np.linalg.inv(dense.astype(np.float64)),), TIGHT),
+        Case("deltanet chunks", "dplr_solve", (diag, q, keys, b), _known(inverse @ b), TIGHT, {"tol": TIGHT}),
+        Case("deltanet chunks", "dplr_inv", (diag, q, keys), _known(inverse), TIGHT),
+        Case("deltanet chunks", "tri_inv", (dense,), _known(np.linalg.inv(dense.astype(np.float64))), TIGHT),
         Case(
             "deltanet chunks",
             "tri_solve",
             (dense, b),
-            lambda _: (np.linalg.solve(dense.astype(np.float64).swapaxes(1, 2), b.astype(np.float64)),),
+            _known(np.linalg.solve(dense.astype(np.float64).swapaxes(1, 2), b.astype(np.float64))),
             TIGHT,
             {"transpose": True},
         ),

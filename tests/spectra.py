@@ -51,7 +51,8 @@ def positive(
     values = spectrum(order, shape, condition)
     bases = [orthogonal(rng, order, order, is_complex=is_complex) for _ in range(items)]
     a = np.stack([(q * values) @ q.conj().T for q in bases])
-    return (a + a.conj().swapaxes(-1, -2)) / 2
+    symmetric: Array = (a + a.conj().swapaxes(-1, -2)) / 2
+    return symmetric
 
 
 def rectangular(

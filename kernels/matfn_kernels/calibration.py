@@ -35,6 +35,8 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
 }
 _VERSION: Final = 1
 _REPEATS: Final = 5
+_PATIENCE: Final = 0.05
+"""Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
 _BATCH_ELEMENTS: Final = 1 << 16
 
 
@@ -133,14 +135,14 @@ def _time(operation: Operation, precision: Precision, order: int, device: str) -
     base = torch.randn(items, order, order, generator=generator)
     x = (base + base.mT).to(device, working(precision, torch.float32))
     run = _OPERATIONS[operation]
-    least = math.inf
-    for _ in range(_REPEATS):
+    times: list[float] = []
+    while len(times) < _REPEATS and sum(times) < _PATIENCE:
         start = time.perf_counter()
         run(x)
         if device != "cpu":
             torch.cuda.synchronize()
-        least = min(least, time.perf_counter() - start)
-    return least / items
+        times.append(time.perf_counter() - start)
+    return min(times) / items
 
 
 _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -51,25 +52,21 @@ def test_caller_who_left_is_dropped_and_logged_nowhere(server: ServerProcess, ha
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """A server on a unix socket answers there and takes the socket away when it ends."""
+    """A server on a unix socket answers there; Ctrl-C ends it like SIGTERM does, and the socket is gone."""
     path = tmp_path / "matfn.sock"
     with running_server(uds=str(path)) as server:
         with matfn.Client(f"unix://{path}") as client:
             np.testing.assert_allclose(client.msign(2 * np.eye(3)), np.eye(3))
-        server.terminate()
+        server.process.send_signal(signal.SIGINT)
 
         assert server.exit_code() == 0
         assert not path.exists()
 
 
 def test_open_server_warns() -> None:
-    """Listening beyond this machine without keys is logged as a warning; a taken port ends the process with 1."""
+    """Listening beyond this machine without keys is logged as a warning."""
     with running_server(host="0.0.0.0") as server:  # noqa: S104 - the point of the test
         assert server.wait_for("open to the network without keys")["level"] == "warning"
-        second = ServerProcess(port=str(server.address[1]))
-
-        assert second.exit_code() == 1
-        assert second.lines[-1]["event"] == "cannot listen"
 
 
 def test_process_keeps_its_pages(server: ServerProcess) -> None:

@@ -98,6 +98,7 @@ def test_one_bad_call_costs_its_neighbours_nothing(server: ServerProcess) -> Non
             results = client.map(calls, on_error="return")
 
             for value in results[:8]:
+                assert isinstance(value, np.ndarray)
                 assert relative_error(value, expected) < 1e-13
             for error, (_, _, kind) in zip(results[8:], bad, strict=True):
                 assert isinstance(error, kind)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from matfn_service import server
 from matfn_service.server import _is_loopback
 from matfn_service.settings import Settings
 
@@ -38,3 +41,10 @@ def test_queue_holds_the_largest_request() -> None:
 def test_loopback_is_recognised(host: str, loopback: bool) -> None:
     """Only addresses that no other machine reaches count as such."""
     assert _is_loopback(host) is loopback
+
+
+def test_taken_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that cannot listen ends with exit code 1."""
+    monkeypatch.setattr(server, "configure_logs", lambda settings: settings)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert server.serve(Settings(port=taken.getsockname()[1])) == 1
