@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def request_of(items: int, order: int) -> bytes:
-    """A whole HTTP request for a call that takes a while."""
-    m = np.random.default_rng(0).standard_normal((items, order, order))
+def request_of(order: int) -> bytes:
+    """A whole HTTP request with a call that takes longer the larger its order."""
+    m = np.random.default_rng(0).standard_normal((order, order))
     call = wire.Call("msign", {"m": wire.Tensor("float64", m.shape, m.tobytes())}, {}, {"precision": "fp64"})
     body = b"".join(wire.encode_call(call, wire.Media.MSGPACK))
     lines = [
@@ -34,19 +34,21 @@ def request_of(items: int, order: int) -> bytes:
 @pytest.mark.parametrize("half", [False, True])
 def test_caller_who_left_is_dropped_and_logged_nowhere(server: ServerProcess, half: bool) -> None:
     """A close, or a half-close, in the middle of the work costs the device nothing more and shows no traceback."""
-    with matfn.Client(server.url) as client:
-        before = client.status()["counters"]["dropped_disconnected"]
-        with server.connect() as busy, server.connect() as leaver:
-            busy.sendall(request_of(400, 64))
-            while client.status()["batches"]["count"] == 0:
-                continue
-            leaver.sendall(request_of(1, 64))
-            while not client.status()["queue"]["jobs"]:
-                continue
-            leaver.shutdown(socket.SHUT_WR) if half else leaver.close()
-            while client.status()["counters"]["dropped_disconnected"] == before:
-                continue
-            assert busy.recv(12) == b"HTTP/1.1 200"
+    with matfn.Client(server.url) as client, server.connect() as busy, server.connect() as leaver:
+        before = client.status()
+        busy.sendall(request_of(order=800))
+        while client.status()["batches"]["count"] == before["batches"]["count"]:
+            continue
+        leaver.sendall(request_of(order=64))
+        while not client.status()["queue"]["jobs"]:
+            continue
+        leaver.shutdown(socket.SHUT_WR) if half else leaver.close()
+        while client.status()["queue"]["jobs"]:
+            continue
+        dropped = client.status()["counters"]["dropped_disconnected"]
+
+        assert dropped == before["counters"]["dropped_disconnected"] + 1
+        assert busy.recv(12) == b"HTTP/1.1 200"
 
     assert not [line for line in server.lines if "exception" in line or line["event"] == "unstructured"]
 

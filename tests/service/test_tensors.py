@@ -22,8 +22,10 @@ def test_there_and_back(dtype: str, shape: tuple[int, ...], offset: int, kind: t
     size = int(np.prod(shape)) * wire.ITEM_BYTES[dtype]
     octets = np.random.default_rng(0).integers(0, 255, offset + size, np.uint8).tobytes()
     sent = wire.Tensor(dtype, shape, memoryview(kind(octets))[offset:])
-    back = to_wire(from_wire(sent))
+    tensor = from_wire(sent)
+    back = to_wire(tensor)
 
+    assert tensor.data_ptr() % tensor.dtype.itemsize == 0
     assert (back.dtype, back.shape, bytes(back.data)) == (dtype, shape, octets[offset:])
 
 
