@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.low_rank import CHUNK, LowRankProgram
@@ -19,11 +20,14 @@ from matfn_kernels.roots import RootProgram, schedule_for
 from matfn_kernels.triangular import TriangularProgram
 
 if TYPE_CHECKING:
+    import torch
+
     from matfn_kernels.calibration import Profile
     from matfn_kernels.evaluation import Program
+    from matfn_kernels.functions import Value
     from matfn_kernels.validation import Call
 
-__all__ = ["Plan", "explain", "make_plan"]
+__all__ = ["Plan", "Signature", "explain", "make_plan"]
 
 _POLAR_STEPS: Final = 14
 _PROOF_PRODUCTS: Final = {"root": 3.0, "polar": 4.0}
@@ -48,12 +52,57 @@ class Plan:
     considered: tuple[tuple[Program, float], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """All that a plan may depend on: no tensor, and no number of matrices.
+
+    Attributes:
+        function: a name of the catalogue.
+        shapes: trailing shape of each input that is given.
+        dtype: of the inputs.
+        parameters: the function's parameters.
+        tol: the tolerance asked for, or None.
+        precision: the precision asked for.
+    """
+
+    function: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    dtype: torch.dtype
+    parameters: tuple[tuple[str, Value], ...]
+    tol: float | None
+    precision: str
+
+    @classmethod
+    def of(cls, call: Call) -> Signature:
+        """The signature of a call."""
+        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in call.inputs.items())
+        options = call.options
+        return cls(call.function, shapes, call.dtype, tuple(call.parameters.items()), options.tol, options.precision)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Trailing shape of an input, None if it is not given."""
+        return dict(self.shapes).get(name)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Trailing shape of an input that is given."""
+        return dict(self.shapes)[name]
+
+    def parameter(self, name: str) -> Value:
+        """A parameter's value, None if the function has none of that name."""
+        return dict(self.parameters).get(name)
+
+
 def make_plan(call: Call, profile: Profile) -> Plan:
     """The cheapest program for a call.
 
     Raises:
         Rejection: if the named precision has no method for the function.
     """
+    return _plan(Signature.of(call), profile)
+
+
+@lru_cache(maxsize=4096)
+def _plan(call: Signature, profile: Profile) -> Plan:
     candidates = _CANDIDATES[call.function](call)
     priced = sorted(((program, _seconds(program, profile)) for program in candidates), key=lambda pair: pair[1])
     program, seconds = priced[0]
@@ -67,17 +116,17 @@ def explain(plan: Plan) -> str:
     return f"{chosen}; instead of {', '.join(others)}" if others else f"{chosen}; the only method"
 
 
-def _bytes(call: Call) -> int:
-    itemsize = call.dtype.itemsize
-    elements = sum(tensor[0].numel() if call.items else 0 for tensor in call.inputs.values())
-    widest = max((tensor[0].numel() for tensor in call.inputs.values()), default=0) if call.items else 0
-    return itemsize * (elements + 2 * widest)
+def _bytes(call: Signature) -> int:
+    """Of inputs and outputs: at most two outputs, each as large as the largest input or n x n."""
+    elements = [math.prod(shape) for _, shape in call.shapes]
+    square = math.prod(call.sizes("diag")) ** 2 if call.function == "dplr_inv" else 0
+    return call.dtype.itemsize * (sum(elements) + 2 * max(square, *elements))
 
 
-def _precisions(call: Call) -> tuple[Precision, Precision]:
+def _precisions(call: Signature) -> tuple[Precision, Precision]:
     """(cheapest, ceiling): equal where the caller named one."""
-    if call.options.precision != "auto":
-        named = Precision(call.options.precision)
+    if call.precision != "auto":
+        named = Precision(call.precision)
         if named is Precision.BF16 and call.dtype.is_complex:
             raise Rejection(
                 "invalid_parameter", "there is no complex bf16 arithmetic", 'use precision="fp32" or "auto"'
@@ -89,17 +138,18 @@ def _precisions(call: Call) -> tuple[Precision, Precision]:
 # --- candidates ----------------------------------------------------------------------------------------------------
 
 
-def _roots(call: Call) -> list[Program]:
-    a, g = call.inputs["a"], call.inputs.get("g")
+def _roots(call: Signature) -> list[Program]:
+    g = call.shape("g")
     low, ceiling = _precisions(call)
     pair = call.function == "sqrt_pair"
-    r, s, damping = call.parameters.get("r", 2), call.parameters.get("s", 1), call.parameters["damping"]
+    r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
+    damping = call.parameter("damping")
     assert isinstance(r, int)
     assert isinstance(s, int)
     assert damping is None or isinstance(damping, float | str)
     eigh = RootProgram(
-        order=a.shape[-1],
-        rows=None if g is None else g.shape[-2],
+        order=call.sizes("a")[-1],
+        rows=None if g is None else g[-2],
         r=r,
         s=s,
         inverse=call.function == "inv_root",
@@ -117,16 +167,16 @@ def _roots(call: Call) -> list[Program]:
     return [eigh, engine] if undamped and not call.dtype.is_complex and _reachable(call, low) else [eigh]
 
 
-def _reachable(call: Call, precision: Precision) -> bool:
-    return call.options.tol is None or precision is Precision.FP64 or call.options.tol >= _ENGINE_REACH
+def _reachable(call: Signature, precision: Precision) -> bool:
+    return call.tol is None or precision is Precision.FP64 or call.tol >= _ENGINE_REACH
 
 
-def _polar(call: Call) -> list[Program]:
-    m = call.inputs["m"]
+def _polar(call: Signature) -> list[Program]:
+    rows, columns = call.sizes("m")
     low, ceiling = _precisions(call)
     svd = PolarProgram(
-        rows=m.shape[-2],
-        columns=m.shape[-1],
+        rows=rows,
+        columns=columns,
         bounds=_bounds(call),
         dtype=call.dtype,
         method="svd",
@@ -145,8 +195,8 @@ def _polar(call: Call) -> list[Program]:
     return _forced(call, candidates)
 
 
-def _forced(call: Call, candidates: list[Program]) -> list[Program]:
-    method = call.parameters.get("method")
+def _forced(call: Signature, candidates: list[Program]) -> list[Program]:
+    method = call.parameter("method")
     chosen = [program for program in candidates if method in {None, program.method}]
     if not chosen:
         known = ", ".join(program.method for program in candidates)
@@ -158,32 +208,32 @@ def _forced(call: Call, candidates: list[Program]) -> list[Program]:
     return chosen
 
 
-def _bounds(call: Call) -> tuple[float, float] | None:
+def _bounds(call: Signature) -> tuple[float, float] | None:
     if call.function == "msign":
         return None
-    lo, hi = call.parameters["lo"], call.parameters["hi"]
+    lo, hi = call.parameter("lo"), call.parameter("hi")
     assert isinstance(lo, float)
     assert hi is None or isinstance(hi, float)
     return lo, float("inf") if hi is None else hi
 
 
-def _obeyed(call: Call) -> tuple[tuple[float, float, float], ...] | None:
-    steps, coefficients = call.parameters.get("steps"), call.parameters.get("coefficients")
+def _obeyed(call: Signature) -> tuple[tuple[float, float, float], ...] | None:
+    steps, coefficients = call.parameter("steps"), call.parameter("coefficients")
     assert steps is None or isinstance(steps, int)
     assert coefficients is None or isinstance(coefficients, tuple)
     return rows_of(steps, coefficients)
 
 
-def _triangular(call: Call) -> list[Program]:
-    t, b = call.inputs["t"], call.inputs.get("b")
+def _triangular(call: Signature) -> list[Program]:
+    b = call.shape("b")
     low, ceiling = _triangular_precisions(call)
     return [
         TriangularProgram(
-            order=t.shape[-1],
-            columns=None if b is None else b.shape[-1],
-            lower=bool(call.parameters["lower"]),
-            unit=bool(call.parameters["unit_diagonal"]),
-            transpose=bool(call.parameters.get("transpose", False)),
+            order=call.sizes("t")[-1],
+            columns=None if b is None else b[-1],
+            lower=bool(call.parameter("lower")),
+            unit=bool(call.parameter("unit_diagonal")),
+            transpose=bool(call.parameter("transpose")),
             dtype=call.dtype,
             precision=low,
             ceiling=ceiling,
@@ -191,15 +241,15 @@ def _triangular(call: Call) -> list[Program]:
     ]
 
 
-def _low_rank(call: Call) -> list[Program]:
-    q, b = call.inputs["q"], call.inputs.get("b")
+def _low_rank(call: Signature) -> list[Program]:
+    (order, rank), b = call.sizes("q"), call.shape("b")
     low, ceiling = _triangular_precisions(call)
     return [
         LowRankProgram(
-            order=q.shape[-2],
-            rank=q.shape[-1],
-            columns=None if b is None else b.shape[-1],
-            transpose=bool(call.parameters.get("transpose", False)),
+            order=order,
+            rank=rank,
+            columns=None if b is None else b[-1],
+            transpose=bool(call.parameter("transpose")),
             dtype=call.dtype,
             precision=low,
             ceiling=ceiling,
@@ -207,7 +257,7 @@ def _low_rank(call: Call) -> list[Program]:
     ]
 
 
-def _triangular_precisions(call: Call) -> tuple[Precision, Precision]:
+def _triangular_precisions(call: Signature) -> tuple[Precision, Precision]:
     low, ceiling = _precisions(call)
     if ceiling is Precision.BF16:
         raise Rejection(
