@@ -10,7 +10,7 @@ import torch
 
 from matfn_kernels import reference
 from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import Program, batch_of, evaluate, settle
+from matfn_kernels.evaluation import batch_of, evaluate, settle
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Call, Limits, parse_call, screen
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from matfn_kernels.certificate import Certificate
+    from matfn_kernels.program import Program
 
 __all__ = ["EPS", "Answer", "answer", "candidates", "run", "truth"]
 

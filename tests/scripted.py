@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from matfn_kernels.evaluation import Batch, Program
+    from matfn_kernels.evaluation import Batch
+    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
     from matfn_service.service import Service
 

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import low_rank, polar, roots, triangular
 from matfn_kernels.certificate import Certificate, Outcome, Residual
-from matfn_kernels.low_rank import LowRankProgram
-from matfn_kernels.polar import PolarProgram
 from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.rejection import Rejection
-from matfn_kernels.roots import RootProgram
-from matfn_kernels.triangular import TriangularProgram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
     from matfn_kernels.validation import Call
 
-__all__ = ["Batch", "Evaluation", "Program", "Wish", "batch_of", "concatenate", "evaluate", "join", "settle"]
-
-Program: TypeAlias = RootProgram | PolarProgram | TriangularProgram | LowRankProgram
-"""What the matrices of a batch have in common: the key under which calls share one."""
+__all__ = ["Batch", "Evaluation", "Wish", "batch_of", "concatenate", "evaluate", "join", "settle"]
 
 _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
@@ -129,7 +122,7 @@ def evaluate(program: Program, batch: Batch) -> Evaluation:
         torch.OutOfMemoryError: if the device has too little memory for the batch.
     """
     if any(size == 0 for tensor in batch.inputs.values() for size in tensor.shape):
-        return _empty(program, batch)
+        return Evaluation(program.empty(batch.inputs), tuple(_exact(program) for _ in batch.wishes))
     evaluation = _attempt(program, batch)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
@@ -154,7 +147,7 @@ def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, 
 def _climb(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation:
     """The best of the rungs above `program` for one matrix, stopping at the first that meets its tolerance."""
     tried = program.method
-    for rung in _ladder(program):
+    for rung in program.fallbacks():
         candidate = _attempt(rung, batch)
         certificate = replace(candidate.certificates[0], fallback=tried)
         tried = f"{tried}, {rung.method}"
@@ -172,41 +165,14 @@ def _better(new: Certificate, old: Certificate) -> bool:
     return new.error_estimate is not None and new.error_estimate <= old.error_estimate
 
 
-def _ladder(program: Program) -> tuple[Program, ...]:
-    """The methods to try, in order, when a program misses a tolerance; none exceeds the program's ceiling."""
-    if program.ceiling is Precision.BF16:
-        return ()
-    match program:
-        case RootProgram(method="engine"):
-            return (replace(program, method="eigh", precision=program.ceiling),)
-        case PolarProgram(obeyed=None, method="newton_schulz" | "gram"):
-            return (replace(program, method="svd", precision=program.ceiling),)
-        case _ if spacing(program.precision) > spacing(program.ceiling) and not isinstance(program, PolarProgram):
-            return (replace(program, precision=program.ceiling),)
-        case _:
-            return ()
-
-
 def _attempt(program: Program, batch: Batch) -> Evaluation:
     """One program on one batch, certificates and all."""
-    findings = _run(program, batch.inputs)
+    findings = program.run(batch.inputs)
     outputs = findings.outputs
     finite = torch.stack([torch.isfinite(output).flatten(1).all(-1) for output in outputs]).all(0)
     table = _Table.of(findings, finite)
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
     return Evaluation(outputs, certificates)
-
-
-def _run(program: Program, inputs: Mapping[str, Tensor]) -> Findings:
-    match program:
-        case RootProgram():
-            return roots.run(program, inputs)
-        case PolarProgram():
-            return polar.run(program, inputs)
-        case TriangularProgram():
-            return triangular.run(program, inputs)
-        case LowRankProgram():
-            return low_rank.run(program, inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,38 +279,6 @@ def _refused(program: Program, rejection: Rejection) -> Certificate:
         code=rejection.code,
         hint=rejection.detail if rejection.hint is None else f"{rejection.detail}; {rejection.hint}",
     )
-
-
-def _empty(program: Program, batch: Batch) -> Evaluation:
-    """The answer where some dimension is zero: products over an empty dimension are zero, all else is empty."""
-    inputs = batch.inputs
-    match program:
-        case RootProgram(pair=True):
-            shapes: tuple[torch.Size, ...] = (inputs["a"].shape, inputs["a"].shape)
-        case RootProgram():
-            shapes = (inputs["g" if "g" in inputs else "a"].shape,)
-        case PolarProgram():
-            shapes = (inputs["m"].shape,)
-        case TriangularProgram():
-            shapes = (inputs["b" if "b" in inputs else "t"].shape,)
-        case LowRankProgram():
-            shapes = _low_rank_shapes(inputs)
-    if isinstance(program, LowRankProgram) and program.rank == 0 and all(math.prod(shape) for shape in shapes):
-        return _diagonal_only(program, batch)
-    outputs = tuple(torch.zeros(shape, dtype=program.dtype) for shape in shapes)
-    return Evaluation(outputs, tuple(_exact(program) for _ in batch.wishes))
-
-
-def _low_rank_shapes(inputs: Mapping[str, Tensor]) -> tuple[torch.Size, ...]:
-    diag = inputs["diag"]
-    return (inputs["b"].shape if "b" in inputs else torch.Size((*diag.shape, diag.shape[-1])),)
-
-
-def _diagonal_only(program: LowRankProgram, batch: Batch) -> Evaluation:
-    """Generators of rank zero: widened by a column of zeros, which changes nothing."""
-    diag = batch.inputs["diag"]
-    column = diag.new_zeros(*diag.shape, 1)
-    return evaluate(replace(program, rank=1), replace(batch, inputs={**batch.inputs, "q": column, "k": column}))
 
 
 def _exact(program: Program) -> Certificate:

@@ -9,7 +9,7 @@ Reference: kexue.fm/archives/11072.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["LowRank", "LowRankProgram", "run"]
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.signature import Signature
+
+__all__ = ["LowRank", "LowRankProgram", "candidates"]
 
 CHUNK: Final = 64
 _NORM_ROUNDS: Final = 2
@@ -56,6 +59,49 @@ class LowRankProgram:
     def method(self) -> str:
         """The method's name in certificates."""
         return "chunked"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
+        dtype = working(self.precision, self.dtype)
+        diag, q, k = inputs["diag"], inputs["q"], inputs["k"]
+        narrow = LowRank(diag.to(dtype), q.to(dtype), k.to(dtype), self.transpose)
+        wide = LowRank(diag.to(torch.float64), q.to(torch.float64), k.to(torch.float64), self.transpose)
+        items = len(narrow.diag)
+        right = (
+            torch.eye(self.order, dtype=torch.float64).expand(items, -1, -1)
+            if self.columns is None
+            else inputs["b"].to(torch.float64)
+        )
+        value = narrow.solve(right.to(dtype))
+        residual, error = corrected(value, right, wide.multiply, wide.solve)
+        return Findings(
+            outputs=(value.to(self.dtype),),
+            residual_name="T X - I" if self.columns is None else "T X - B",
+            residual=residual,
+            error=error + spacing(self.precision) + torch.finfo(self.dtype).eps / 2,
+            condition=_condition(wide),
+        )
+
+    def fallbacks(self) -> tuple[LowRankProgram, ...]:
+        """The same in the precision that the call allows."""
+        return (replace(self, precision=self.ceiling),) if self.precision is not self.ceiling else ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix; with d = 0 the matrix is its diagonal."""
+        diag = inputs["diag"]
+        if diag.numel() == 0 or ("b" in inputs and inputs["b"].numel() == 0):
+            shape = inputs["b"].shape if "b" in inputs else (*diag.shape, diag.shape[-1])
+            return (torch.zeros(shape, dtype=self.dtype),)
+        inverse = 1 / diag.to(torch.float64)
+        value = inverse[..., None] * inputs["b"].to(torch.float64) if "b" in inputs else torch.diag_embed(inverse)
+        return (value.to(self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: a chunk's Gram product, its solve, and two products with the state."""
+        chunk = profile.cost("gemm", self.precision, CHUNK)
+        columns = (self.order if self.columns is None else self.columns) / CHUNK
+        rank = self.rank / CHUNK
+        return chunk * (1 + self.order / CHUNK) * (rank + columns * (1 + 2 * rank))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +148,21 @@ class LowRank:
         return block.mT if self.transpose else block
 
 
-def run(program: LowRankProgram, inputs: Mapping[str, Tensor]) -> Findings:
-    """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
-    dtype = working(program.precision, program.dtype)
-    diag, q, k = inputs["diag"], inputs["q"], inputs["k"]
-    narrow = LowRank(diag.to(dtype), q.to(dtype), k.to(dtype), program.transpose)
-    wide = LowRank(diag.to(torch.float64), q.to(torch.float64), k.to(torch.float64), program.transpose)
-    items = len(narrow.diag)
-    right = (
-        torch.eye(program.order, dtype=torch.float64).expand(items, -1, -1)
-        if program.columns is None
-        else inputs["b"].to(torch.float64)
-    )
-    value = narrow.solve(right.to(dtype))
-    residual, error = corrected(value, right, wide.multiply, wide.solve)
-    return Findings(
-        outputs=(value.to(program.dtype),),
-        residual_name="T X - I" if program.columns is None else "T X - B",
-        residual=residual,
-        error=error + spacing(program.precision) + torch.finfo(program.dtype).eps / 2,
-        condition=_condition(wide),
-    )
+def candidates(call: Signature) -> list[LowRankProgram]:
+    """The one program that serves a call."""
+    (order, rank), b = call.sizes("q"), call.shape("b")
+    low, ceiling = call.direct_precisions()
+    return [
+        LowRankProgram(
+            order=order,
+            rank=rank,
+            columns=None if b is None else b[-1],
+            transpose=bool(call.parameter("transpose")),
+            dtype=call.dtype,
+            precision=low,
+            ceiling=ceiling,
+        )
+    ]
 
 
 def _condition(t: LowRank) -> Tensor:

@@ -19,17 +19,18 @@ References: kexue.fm/archives/10922, 10996, 11006, 11059; Amsel et al., arXiv 25
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
 from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
-from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
+from matfn_kernels.polar_by_iteration import BOUND, by_iteration
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import add_diagonal, symmetrise
+from matfn_kernels.rejection import Rejection
+from matfn_kernels.roots import ENGINE_REACH
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, propagated, rescale, svd
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["PolarProgram", "rows_of", "run"]
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.signature import Signature
+
+__all__ = ["PolarProgram", "candidates", "rows_of"]
 
 _THRESHOLD: Final = 8.0
-_BOUND: Final = 1e-7
-_SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
-_POWER_ROUNDS: Final = 5
+_STEPS: Final = 14
+_PROOF_PRODUCTS: Final = 4.0
 _FIRST_BOUND: Final = 0.3
 
 Row = tuple[float, float, float]
@@ -77,6 +80,66 @@ class PolarProgram:
         """The smaller dimension."""
         return min(self.rows, self.columns)
 
+    @property
+    def threshold(self) -> float:
+        """Relative size at and below which a singular value is noise."""
+        return _THRESHOLD * torch.finfo(self.dtype).eps
+
+    def scaled_bounds(self, exponent: Tensor) -> tuple[Tensor, Tensor]:
+        """(lo, hi) of a clipping in units of matrices scaled by 2^-exponent, (batch, 1) each."""
+        assert self.bounds is not None
+        scale = torch.exp2(-exponent.to(torch.float64))[:, None]
+        return self.bounds[0] * scale, self.bounds[1] * scale
+
+    @property
+    def residual_name(self) -> str:
+        """The equation that the polar factor, or any odd function of the singular values, satisfies."""
+        return "M - O sym(O^H M)" if self.bounds is None else "skew(X^H M)"
+
+    def residual(self, m: Tensor, value: Tensor) -> Tensor:
+        """Relative distance from that equation on random columns, (batch,)."""
+        z = probes.gaussian(m, m.shape[-1]).to(m.dtype)
+        mz = m @ z
+        forward, backward = value.mH @ mz, m.mH @ (value @ z)
+        if self.bounds is None:
+            return probes.ratio(mz - value @ (forward + backward) / 2, mz)
+        return probes.ratio((forward - backward) / 2, forward)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        wide = self.rows < self.columns
+        m = inputs["m"].to(working(_at_least_single(self.precision), self.dtype))
+        scaled, exponent = normalise(m.mH if wide else m)
+        method = {"svd": _by_svd, "gram": _by_gram, "newton_schulz": by_iteration}[self.method]
+        findings = method(self, scaled.contiguous(), exponent)
+        value = findings.outputs[0] if self.bounds is None else rescale(findings.outputs[0], exponent)
+        return _with_output(findings, (value.mH if wide else value).to(self.dtype).contiguous())
+
+    def fallbacks(self) -> tuple[PolarProgram, ...]:
+        """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
+        if self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:
+            return ()
+        return (replace(self, method="svd", precision=self.ceiling),)
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix."""
+        return (torch.zeros(inputs["m"].shape, dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: products and decompositions counted, priced by the profile."""
+        small, aspect = self.small, max(self.rows, self.columns) / max(1, self.small)
+        wide = profile.cost("gemm", Precision.FP64, small)
+        match self.method:
+            case "svd":
+                return profile.cost("svd", self.precision, small) * math.sqrt(aspect) + 2 * aspect * wide
+            case "gram":
+                return profile.cost("eigh", Precision.FP64, small) + (1 + 2 * aspect) * wide
+            case "newton_schulz":
+                steps = _STEPS if self.obeyed is None else len(self.obeyed)
+                step = (1 + 2 * aspect) * profile.cost("gemm", self.precision, small)
+                signs = 0.0 if self.bounds is None else 2.0 * _STEPS * 3 * wide
+                return steps * step + signs + (_PROOF_PRODUCTS + aspect) * wide
+
 
 def rows_of(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Row, ...] | None:
     """The coefficients that explicit `steps` and `coefficients` of a call mean, None where neither is given.
@@ -90,24 +153,64 @@ def rows_of(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Ro
     if steps is None:
         return None
     bound = _FIRST_BOUND
-    while bound > _BOUND and len(schedule(2, bound / 2, target=1e-2)) <= steps:
+    while bound > BOUND and len(schedule(2, bound / 2, target=1e-2)) <= steps:
         bound /= 2
     found = safe(schedule(2, bound, target=1e-2), 2, 1.001)[:steps]
     return (*found, *[taylor_step(2)] * (steps - len(found)))
 
 
-def run(program: PolarProgram, inputs: Mapping[str, Tensor]) -> Findings:
-    """Computes a batch: input m (batch, m, n)."""
-    wide = program.rows < program.columns
-    m = inputs["m"].to(working(_at_least_single(program.precision), program.dtype))
-    scaled, exponent = normalise(m.mH if wide else m)
-    findings = {"svd": _by_svd, "gram": _by_gram, "newton_schulz": _by_iteration}[program.method](
-        program, scaled.contiguous(), exponent
+def candidates(call: Signature) -> list[PolarProgram]:
+    """The programs that may serve a call, or the one that it forces."""
+    rows, columns = call.sizes("m")
+    low, ceiling = call.precisions()
+    svd = PolarProgram(
+        rows=rows,
+        columns=columns,
+        bounds=_bounds_of(call),
+        dtype=call.dtype,
+        method="svd",
+        precision=ceiling,
+        ceiling=ceiling,
+        obeyed=_obeyed_of(call),
     )
-    value = findings.outputs[0]
-    if program.bounds is not None:
-        value = rescale(value, exponent)
-    return _with_output(findings, (value.mH if wide else value).to(program.dtype).contiguous())
+    iteration = replace(svd, method="newton_schulz", precision=low)
+    if svd.obeyed is not None or ceiling is Precision.BF16:
+        return [iteration]
+    candidates: list[PolarProgram] = [svd]
+    if low is not Precision.FP64 and ceiling is Precision.FP64:
+        candidates.append(replace(svd, method="gram"))
+    if not call.dtype.is_complex and (low is Precision.FP64 or call.tolerates(ENGINE_REACH)):
+        candidates.append(iteration)
+    return _forced(call, candidates)
+
+
+def _forced(call: Signature, candidates: list[PolarProgram]) -> list[PolarProgram]:
+    method = call.parameter("method")
+    chosen = [program for program in candidates if method in {None, program.method}]
+    if not chosen:
+        known = ", ".join(program.method for program in candidates)
+        raise Rejection(
+            "invalid_parameter",
+            f"method={method!r} does not serve {call.dtype} at this tolerance and precision",
+            f"here: {known}",
+        )
+    return chosen
+
+
+def _bounds_of(call: Signature) -> tuple[float, float] | None:
+    if call.function == "msign":
+        return None
+    lo, hi = call.parameter("lo"), call.parameter("hi")
+    assert isinstance(lo, float)
+    assert hi is None or isinstance(hi, float)
+    return lo, float("inf") if hi is None else hi
+
+
+def _obeyed_of(call: Signature) -> tuple[tuple[float, float, float], ...] | None:
+    steps, coefficients = call.parameter("steps"), call.parameter("coefficients")
+    assert steps is None or isinstance(steps, int)
+    assert coefficients is None or isinstance(coefficients, tuple)
+    return rows_of(steps, coefficients)
 
 
 def _with_output(findings: Findings, value: Tensor) -> Findings:
@@ -128,17 +231,6 @@ def _at_least_single(precision: Precision) -> Precision:
     return Precision.FP32 if precision is Precision.BF16 else precision
 
 
-def _threshold(program: PolarProgram) -> float:
-    return _THRESHOLD * torch.finfo(program.dtype).eps
-
-
-def _bounds(program: PolarProgram, exponent: Tensor) -> tuple[Tensor, Tensor]:
-    """(lo, hi) in units of the scaled matrices, (batch, 1) each."""
-    assert program.bounds is not None
-    scale = torch.exp2(-exponent.to(torch.float64))[:, None]
-    return program.bounds[0] * scale, program.bounds[1] * scale
-
-
 @dataclass(frozen=True, slots=True)
 class _Multiplier:
     """f(sigma) / sigma for the polar factor (f = 1) or a clipping, the numerical range held fixed."""
@@ -156,8 +248,8 @@ class _Multiplier:
 
 
 def _multiplier(program: PolarProgram, sigma: Tensor, exponent: Tensor) -> _Multiplier:
-    keep = sigma > _threshold(program) * sigma.amax(-1, keepdim=True)
-    return _Multiplier(keep, None if program.bounds is None else _bounds(program, exponent))
+    keep = sigma > program.threshold * sigma.amax(-1, keepdim=True)
+    return _Multiplier(keep, None if program.bounds is None else program.scaled_bounds(exponent))
 
 
 def _by_svd(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
@@ -198,8 +290,8 @@ def _direct(
     rank = multiplier.keep.sum(-1)
     return Findings(
         outputs=(value,),
-        residual_name=_residual_name(program),
-        residual=_residual(program, m, value),
+        residual_name=program.residual_name,
+        residual=program.residual(m, value),
         error=relative + BACKWARD_ERROR * spacing(program.precision),
         condition=torch.where(size > 0, _sensitivity(program, sigma, new, multiplier.keep), torch.ones_like(size)),
         rank=rank,
@@ -213,122 +305,3 @@ def _sensitivity(program: PolarProgram, sigma: Tensor, new: Tensor, keep: Tensor
     lift = torch.where(keep, new / sigma.clamp_min(torch.finfo(torch.float64).tiny), 1.0).amax(-1).clamp_min(1.0)
     shrunk: Tensor = torch.linalg.vector_norm(sigma, dim=-1) / torch.linalg.vector_norm(new, dim=-1)
     return (lift * shrunk).clamp_min(1.0)
-
-
-def _residual_name(program: PolarProgram) -> str:
-    return "M - O sym(O^H M)" if program.bounds is None else "skew(X^H M)"
-
-
-def _residual(program: PolarProgram, m: Tensor, value: Tensor) -> Tensor:
-    """Distance from the equation that the polar factor (or any odd function of the singular values) satisfies."""
-    z = probes.gaussian(m, m.shape[-1]).to(m.dtype)
-    mz = m @ z
-    forward = value.mH @ mz
-    backward = m.mH @ (value @ z)
-    difference = mz - value @ (forward + backward) / 2 if program.bounds is None else (forward - backward) / 2
-    reference = mz if program.bounds is None else forward
-    size = probes.column_norm(reference)
-    return torch.where(size > 0, probes.column_norm(difference) / size, torch.zeros_like(size)).to(torch.float64)
-
-
-# --- Newton-Schulz ---------------------------------------------------------------------------------------------------
-
-
-def _by_iteration(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
-    size = torch.linalg.matrix_norm(m)
-    x = m / torch.where(size > 0, size, torch.ones_like(size))[:, None, None]
-    rows = program.obeyed or _universal(program.precision)
-    narrow = x.to(working(program.precision, program.dtype))
-    order = max(program.rows, program.columns)
-    o = torch.cat([plain(narrow[t], rows) for t in tiles(len(x), order, narrow.itemsize)]).to(x.dtype)
-    if program.obeyed is not None:
-        return _obeyed(program, o, len(rows))
-    h = symmetrise(o.to(torch.float64).mH @ x.to(torch.float64))
-    proof = _proof(program, o, h)
-    error = proof.error
-    value, steps = o, len(rows)
-    if program.bounds is not None:
-        lo, hi = (bound.to(torch.float64) / size[:, None] for bound in _bounds(program, exponent))
-        clipped, signs = _clip(h, lo, hi)
-        value = (o.to(torch.float64) @ clipped) * size.to(torch.float64)[:, None, None]
-        steps += signs
-        error = error + _clip_error(program, clipped, h)
-    return Findings(
-        outputs=(value,),
-        residual_name=_residual_name(program),
-        residual=_residual(program, m, value.to(m.dtype)),
-        error=error,
-        condition=proof.condition,
-        steps=steps,
-        rank=torch.where(proof.definite, program.small, -1),
-    )
-
-
-def _universal(precision: Precision) -> tuple[Row, ...]:
-    return safe(schedule(2, _BOUND, target=spacing(precision) / 4), 2, _SAFETY[precision])
-
-
-@dataclass(frozen=True, slots=True)
-class _Proof:
-    error: Tensor
-    condition: Tensor
-    definite: Tensor
-
-
-def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
-    """Full numerical rank by Cholesky of H - floor I, the condition by power iteration, orthogonality on columns."""
-    order = h.shape[-1]
-    floor = max(2 * _threshold(program), 10 * _BOUND)
-    factor, info = torch.linalg.cholesky_ex(add_diagonal(h.clone(), -floor))
-    definite = info == 0
-    factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
-    z = probes.gaussian(h, order)
-    smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest
-    wide = o.to(torch.float64)
-    gap = probes.column_norm(wide.mH @ (wide @ z) - z) / probes.column_norm(z)
-    law = spacing(program.precision) * (20 + 0.3 * condition)
-    trusted = definite & torch.isfinite(gap)
-    return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)
-
-
-def _obeyed(program: PolarProgram, o: Tensor, steps: int) -> Findings:
-    """The caller's own iteration: its distance from orthogonality bounds the error of a full-rank matrix."""
-    wide = o.to(torch.float64)
-    gram = wide.mH @ wide
-    gap = torch.linalg.matrix_norm(add_diagonal(gram, -1.0)) / program.small**0.5
-    return Findings(
-        outputs=(o,),
-        residual_name="O^H O - I",
-        residual=gap,
-        error=torch.where(torch.isfinite(gap), gap + 20 * spacing(program.precision), math.inf),
-        condition=torch.full_like(gap, math.nan),
-        steps=steps,
-    )
-
-
-def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, int]:
-    """Eigenvalues of H (batch, n, n) >= 0 clipped to [lo, hi], and the steps it took."""
-    rows = _universal(Precision.FP64)
-    open_above = ~torch.isfinite(hi)
-    top = torch.where(open_above, torch.linalg.matrix_norm(h)[:, None] * 2, hi)
-    below, above = _shifted(h, lo), _shifted(h, top)
-    total = (lo + top)[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
-    total = total + below @ _sign(below, rows) - above @ _sign(above, rows)
-    return symmetrise(total / 2), 2 * len(rows)
-
-
-def _shifted(h: Tensor, value: Tensor) -> Tensor:
-    return h - value[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
-
-
-def _sign(h: Tensor, rows: tuple[Row, ...]) -> Tensor:
-    size = torch.linalg.matrix_norm(h).clamp_min(torch.finfo(h.dtype).tiny)
-    return symmetrise(plain(h / size[:, None, None], rows))
-
-
-def _clip_error(program: PolarProgram, clipped: Tensor, h: Tensor) -> Tensor:
-    """What singular values too near a bound to be resolved leave behind, and the products' rounding."""
-    size = torch.linalg.matrix_norm(clipped)
-    scale = torch.linalg.matrix_norm(h) * (_BOUND + BACKWARD_ERROR * spacing(program.precision))
-    return torch.where(size > 0, scale / size, torch.zeros_like(size))

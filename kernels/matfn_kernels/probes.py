@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved"]
+__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio"]
 
 COUNT: Final = 4
 _SEED: Final = 20240901
@@ -39,6 +39,13 @@ def column_norm(x: Tensor) -> Tensor:
     """Frobenius norm over the columns of x (batch, n, COUNT), divided by sqrt(COUNT); (batch,) real."""
     norm: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
     return norm / COUNT**0.5
+
+
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Norm of some columns over that of others, (batch,) float64; 0 where the others vanish."""
+    size = column_norm(whole).to(torch.float64)
+    value = column_norm(part).to(torch.float64) / size
+    return torch.where(size > 0, value, torch.zeros_like(value))
 
 
 def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Tensor:

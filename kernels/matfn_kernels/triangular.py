@@ -11,7 +11,7 @@ References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["TriangularProgram", "corrected", "invert_lower", "run"]
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.signature import Signature
+
+__all__ = ["TriangularProgram", "candidates", "corrected", "invert_lower"]
 
 LEAF: Final = 32
 _NORM_ROUNDS: Final = 3
@@ -63,30 +66,60 @@ class TriangularProgram:
         """The method's name in certificates."""
         return "blocked" if self.columns is None else "substitution"
 
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs t (batch, n, n) and, if the program has columns, b (batch, n, m)."""
+        t = read_triangle(inputs["t"], lower=self.lower, unit=self.unit).to(working(self.precision, self.dtype))
+        if self.transpose:
+            t = t.mT
+        lower = self.lower != self.transpose
+        wide = t.to(torch.float64)
+        if self.columns is None:
+            value = invert_lower(t) if lower else invert_lower(t.mT).mT
+            right = torch.eye(self.order, dtype=torch.float64).expand(len(t), -1, -1)
+        else:
+            right = inputs["b"].to(torch.float64)
+            value = torch.linalg.solve_triangular(t, inputs["b"].to(t.dtype), upper=not lower)
+        residual, error = corrected(
+            value, right, lambda x: wide @ x, lambda y: torch.linalg.solve_triangular(wide, y, upper=not lower)
+        )
+        return Findings(
+            outputs=(value.to(self.dtype).contiguous(),),
+            residual_name="T X - I" if self.columns is None else "T X - B",
+            residual=residual,
+            error=error + spacing(self.precision) + torch.finfo(self.dtype).eps / 2,
+            condition=_condition(wide, lower=lower),
+        )
 
-def run(program: TriangularProgram, inputs: Mapping[str, Tensor]) -> Findings:
-    """Computes a batch: inputs t (batch, n, n) and, if the program has columns, b (batch, n, m)."""
-    t = read_triangle(inputs["t"], lower=program.lower, unit=program.unit).to(working(program.precision, program.dtype))
-    if program.transpose:
-        t = t.mT
-    lower = program.lower != program.transpose
-    wide = t.to(torch.float64)
-    if program.columns is None:
-        value = invert_lower(t) if lower else invert_lower(t.mT).mT
-        right = torch.eye(program.order, dtype=torch.float64).expand(len(t), -1, -1)
-    else:
-        right = inputs["b"].to(torch.float64)
-        value = torch.linalg.solve_triangular(t, inputs["b"].to(t.dtype), upper=not lower)
-    residual, error = corrected(
-        value, right, lambda x: wide @ x, lambda y: torch.linalg.solve_triangular(wide, y, upper=not lower)
-    )
-    return Findings(
-        outputs=(value.to(program.dtype).contiguous(),),
-        residual_name="T X - I" if program.columns is None else "T X - B",
-        residual=residual,
-        error=error + spacing(program.precision) + torch.finfo(program.dtype).eps / 2,
-        condition=_condition(wide, lower=lower),
-    )
+    def fallbacks(self) -> tuple[TriangularProgram, ...]:
+        """The same in the precision that the call allows."""
+        return (replace(self, precision=self.ceiling),) if self.precision is not self.ceiling else ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix."""
+        return (torch.zeros(inputs["b" if "b" in inputs else "t"].shape, dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        share = 1.0 if self.columns is None else self.columns / max(1, self.order)
+        return profile.cost("gemm", self.precision, self.order) * (0.5 + share)
+
+
+def candidates(call: Signature) -> list[TriangularProgram]:
+    """The one program that serves a call."""
+    b = call.shape("b")
+    low, ceiling = call.direct_precisions()
+    return [
+        TriangularProgram(
+            order=call.sizes("t")[-1],
+            columns=None if b is None else b[-1],
+            lower=bool(call.parameter("lower")),
+            unit=bool(call.parameter("unit_diagonal")),
+            transpose=bool(call.parameter("transpose")),
+            dtype=call.dtype,
+            precision=low,
+            ceiling=ceiling,
+        )
+    ]
 
 
 def invert_lower(t: Tensor) -> Tensor:
@@ -121,13 +154,7 @@ def corrected(
     target = right @ z
     missing = target - apply(x)
     correction = solve(missing)
-    return _ratio(missing, target), _PROBE_MARGIN * _ratio(correction, x)
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    size = probes.column_norm(whole)
-    ratio = probes.column_norm(part) / size
-    return torch.where(size > 0, ratio, torch.zeros_like(ratio))
+    return probes.ratio(missing, target), _PROBE_MARGIN * probes.ratio(correction, x)
 
 
 def _condition(t: Tensor, *, lower: bool) -> Tensor:

@@ -27,7 +27,8 @@ from matfn_service.queue import Limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from matfn_kernels.evaluation import Evaluation, Program
+    from matfn_kernels.evaluation import Evaluation
+    from matfn_kernels.program import Program
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
     from matfn_service.statistics import Statistics

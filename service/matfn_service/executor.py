@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from matfn_kernels.evaluation import Program
+    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
     from matfn_service.settings import Settings
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Sequence
 
-    from matfn_kernels.evaluation import Batch, Evaluation, Program
+    from matfn_kernels.evaluation import Batch, Evaluation
+    from matfn_kernels.program import Program
 
 __all__ = ["Job", "Served", "Ticket"]
 

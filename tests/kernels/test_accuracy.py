@@ -12,7 +12,7 @@ from matfn_kernels.reference import relative_error
 from spectra import SHAPES, positive, rectangular
 
 if TYPE_CHECKING:
-    from matfn_kernels.evaluation import Program
+    from matfn_kernels.program import Program
     from matfn_kernels.validation import Call
 
 ROOTS: list[tuple[str, dict[str, Any]]] = [

@@ -22,7 +22,7 @@ from matfn_service.warm_up import warm_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from matfn_kernels.evaluation import Program
+    from matfn_kernels.program import Program
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,91 @@
+"""What a plan may depend on: the call without its matrices and without their number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matfn_kernels.precision import Precision, natural
+from matfn_kernels.rejection import Rejection
+
+if TYPE_CHECKING:
+    import torch
+
+    from matfn_kernels.functions import Value
+    from matfn_kernels.validation import Call
+
+__all__ = ["Signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A call as the planner sees it.
+
+    Attributes:
+        function: a name of the catalogue.
+        shapes: trailing shape of each input that is given.
+        dtype: of the inputs.
+        parameters: the function's parameters.
+        tol: the tolerance asked for, or None.
+        precision: the precision asked for.
+    """
+
+    function: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    dtype: torch.dtype
+    parameters: tuple[tuple[str, Value], ...]
+    tol: float | None
+    precision: str
+
+    @classmethod
+    def of(cls, call: Call) -> Signature:
+        """The signature of a call."""
+        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in call.inputs.items())
+        options = call.options
+        return cls(call.function, shapes, call.dtype, tuple(call.parameters.items()), options.tol, options.precision)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Trailing shape of an input, None if it is not given."""
+        return dict(self.shapes).get(name)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Trailing shape of an input that is given."""
+        return dict(self.shapes)[name]
+
+    def parameter(self, name: str) -> Value:
+        """A parameter's value, None if the function has none of that name."""
+        return dict(self.parameters).get(name)
+
+    def precisions(self) -> tuple[Precision, Precision]:
+        """(cheapest, ceiling): equal where the caller named one.
+
+        Raises:
+            Rejection: if there is no such arithmetic for the dtype.
+        """
+        if self.precision == "auto":
+            return natural(self.dtype), Precision.FP64
+        named = Precision(self.precision)
+        if named is Precision.BF16 and self.dtype.is_complex:
+            raise Rejection(
+                "invalid_parameter", "there is no complex bf16 arithmetic", 'use precision="fp32" or "auto"'
+            )
+        return named, named
+
+    def direct_precisions(self) -> tuple[Precision, Precision]:
+        """`precisions` of a function computed by substitution, which bf16 would ruin.
+
+        Raises:
+            Rejection: if bf16 was named.
+        """
+        low, ceiling = self.precisions()
+        if ceiling is Precision.BF16:
+            raise Rejection(
+                "invalid_parameter",
+                f"{self.function}() has no bf16 arithmetic: substitution would lose every digit",
+                'use precision="fp32" or "auto"; bf16 inputs are fine',
+            )
+        return low, ceiling
+
+    def tolerates(self, error: float) -> bool:
+        """Whether a method with that relative error may be tried."""
+        return self.tol is None or self.tol >= error
