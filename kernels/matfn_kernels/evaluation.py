@@ -15,6 +15,7 @@ import torch
 from matfn_kernels.certificate import Certificate, Outcome, Residual
 from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.rejection import Rejection
+from matfn_kernels.scaling import release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,7 +169,10 @@ def _better(new: Certificate, old: Certificate) -> bool:
 def _attempt(program: Program, batch: Batch) -> Evaluation:
     """One program on one batch, certificates and all."""
     findings = program.run(batch.inputs)
-    outputs = findings.outputs
+    exponents = findings.exponents or (None,) * len(findings.outputs)
+    released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
+    outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
+    findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
     finite = torch.stack([torch.isfinite(output).flatten(1).all(-1) for output in outputs]).all(0)
     table = _Table.of(findings, finite)
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
@@ -247,12 +251,15 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
     if not table.finite[i]:
         return "not_converged", "no finite answer in this dtype: send float64 or allow more precision", Outcome.FAILED
     tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
+    said = [
+        _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+        for reason, mask in table.remarks.items()
+        if mask[i]
+    ]
     if not error <= tol:
-        return "not_converged", f"estimated relative error {error:.1e} is above {tol:.1e}", Outcome.APPROXIMATE
-    for reason, mask in table.remarks.items():
-        if mask[i]:
-            return None, _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i]), Outcome.APPROXIMATE
-    return None, None, Outcome.CONVERGED
+        known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+        return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+    return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
 _FAILURE_HINTS: Final = {

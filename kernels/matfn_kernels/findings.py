@@ -18,7 +18,8 @@ class Findings:
     """Values of one method on a batch and what was measured beside them, each (batch,) and float64.
 
     Attributes:
-        outputs: the values, each (batch, ...), in the input's dtype.
+        outputs: the values, each (batch, ...), in the arithmetic's dtype and, with `exponents`, scaled.
+        exponents: per output the powers of two still to be multiplied, integer (batch,), or None; () for none at all.
         residual_name: the equation whose residual was measured.
         residual: relative residual.
         error: estimated relative error; infinite where the method's assumptions do not hold.
@@ -37,6 +38,7 @@ class Findings:
     error: Tensor
     condition: Tensor
     steps: int = 0
+    exponents: tuple[Tensor | None, ...] = ()
     rank: Tensor | None = None
     damping: Tensor | None = None
     shift: Tensor | None = None

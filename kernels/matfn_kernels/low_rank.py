@@ -17,7 +17,8 @@ import torch
 from matfn_kernels import probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.triangular import corrected
+from matfn_kernels.scaling import normalise, rescale
+from matfn_kernels.triangular import Problem, corrected, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,25 +63,34 @@ class LowRankProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
+        wide, exponent = self._scaled(inputs)
         dtype = working(self.precision, self.dtype)
-        diag, q, k = inputs["diag"], inputs["q"], inputs["k"]
-        narrow = LowRank(diag.to(dtype), q.to(dtype), k.to(dtype), self.transpose)
-        wide = LowRank(diag.to(torch.float64), q.to(torch.float64), k.to(torch.float64), self.transpose)
-        items = len(narrow.diag)
-        right = (
-            torch.eye(self.order, dtype=torch.float64).expand(items, -1, -1)
-            if self.columns is None
-            else inputs["b"].to(torch.float64)
-        )
+        narrow = LowRank(wide.diag.to(dtype), wide.q.to(dtype), wide.k.to(dtype), self.transpose)
+        if self.columns is None:
+            eye = torch.eye(self.order, dtype=torch.float64, device=wide.diag.device)
+            right, right_exponent = eye.expand(len(wide.diag), -1, -1), None
+        else:
+            b = inputs["b"].to(torch.float64)
+            right, right_exponent = (b, None) if exponent is None else normalise(b)
         value = narrow.solve(right.to(dtype))
-        residual, error = corrected(value, right, wide.multiply, wide.solve)
+        magnitude = LowRank(wide.diag.abs(), wide.q.abs(), wide.k.abs(), self.transpose)
+        residual, error = corrected(
+            value, right, Problem(wide.multiply, wide.solve, magnitude.multiply), self.precision
+        )
         return Findings(
-            outputs=(value.to(self.dtype),),
+            outputs=(value,),
+            exponents=(lacking(exponent, right_exponent),),
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
-            error=error + spacing(self.precision) + torch.finfo(self.dtype).eps / 2,
-            condition=_condition(wide),
+            error=error + spacing(self.precision),
+            condition=_condition(wide.scaled()[0]),
         )
+
+    def _scaled(self, inputs: Mapping[str, Tensor]) -> tuple[LowRank, Tensor | None]:
+        """T in float64, and brought near 1 where the arithmetic has a smaller range than the dtype."""
+        diag, q, k = (inputs[name].to(torch.float64) for name in ("diag", "q", "k"))
+        t = LowRank(diag, q, k, self.transpose)
+        return t.scaled() if self.dtype == torch.float64 and self.precision is Precision.FP32 else (t, None)
 
     def fallbacks(self) -> tuple[LowRankProgram, ...]:
         """The same in the precision that the call allows."""
@@ -138,6 +148,13 @@ class LowRank:
     def transposed(self) -> LowRank:
         """The transposes."""
         return LowRank(self.diag, self.q, self.k, transpose=not self.transpose)
+
+    def scaled(self) -> tuple[LowRank, Tensor]:
+        """T 2^-e with the largest diagonal entry in [1/2, 1), its generators balanced, and e (batch,)."""
+        diag, exponent = normalise(self.diag)
+        q, left = normalise(self.q)
+        k, right = normalise(self.k)
+        return LowRank(diag, rescale(q, left + right - exponent), k, self.transpose), exponent
 
     def _chunks(self) -> list[slice]:
         chunks = [slice(i, min(i + CHUNK, self.diag.shape[-1])) for i in range(0, self.diag.shape[-1], CHUNK)]

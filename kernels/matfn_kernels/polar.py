@@ -28,10 +28,11 @@ from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.findings import Findings
 from matfn_kernels.polar_by_iteration import BOUND, by_iteration
-from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import ENGINE_REACH
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, propagated, rescale, svd
+from matfn_kernels.scaling import narrowed, norm, rescale
+from matfn_kernels.spectral import BACKWARD_ERROR, eigh, propagated, svd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,6 +48,7 @@ _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 4.0
 _FIRST_BOUND: Final = 0.3
+_RESOLVED: Final = 16.0
 
 Row = tuple[float, float, float]
 
@@ -88,8 +90,9 @@ class PolarProgram:
     def scaled_bounds(self, exponent: Tensor) -> tuple[Tensor, Tensor]:
         """(lo, hi) of a clipping in units of matrices scaled by 2^-exponent, (batch, 1) each."""
         assert self.bounds is not None
-        scale = torch.exp2(-exponent.to(torch.float64))[:, None]
-        return self.bounds[0] * scale, self.bounds[1] * scale
+        one = torch.ones(len(exponent), 1, dtype=torch.float64, device=exponent.device)
+        lo, hi = (rescale(bound * one, -exponent) if 0 < bound < math.inf else bound * one for bound in self.bounds)
+        return lo, hi
 
     @property
     def residual_name(self) -> str:
@@ -108,12 +111,12 @@ class PolarProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
         wide = self.rows < self.columns
-        m = inputs["m"].to(working(_at_least_single(self.precision), self.dtype))
-        scaled, exponent = normalise(m.mH if wide else m)
+        m = inputs["m"].mH if wide else inputs["m"]
+        scaled, exponent = narrowed(m, working(at_least_single(self.precision), self.dtype))
         method = {"svd": _by_svd, "gram": _by_gram, "newton_schulz": by_iteration}[self.method]
-        findings = method(self, scaled.contiguous(), exponent)
-        value = findings.outputs[0] if self.bounds is None else rescale(findings.outputs[0], exponent)
-        return _with_output(findings, (value.mH if wide else value).to(self.dtype).contiguous())
+        findings = method(self, scaled.resolve_conj().contiguous(), exponent)
+        value = findings.outputs[0].mH if wide else findings.outputs[0]
+        return replace(findings, outputs=(value,), exponents=(None if self.bounds is None else exponent,))
 
     def fallbacks(self) -> tuple[PolarProgram, ...]:
         """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
@@ -213,24 +216,6 @@ def _obeyed_of(call: Signature) -> tuple[tuple[float, float, float], ...] | None
     return rows_of(steps, coefficients)
 
 
-def _with_output(findings: Findings, value: Tensor) -> Findings:
-    eps = torch.finfo(value.dtype).eps
-    return Findings(
-        outputs=(value,),
-        residual_name=findings.residual_name,
-        residual=findings.residual,
-        error=findings.error + eps / 2,
-        condition=findings.condition,
-        steps=findings.steps,
-        rank=findings.rank,
-    )
-
-
-def _at_least_single(precision: Precision) -> Precision:
-    """Scaling and certificates of a bf16 iteration are kept in fp32."""
-    return Precision.FP32 if precision is Precision.BF16 else precision
-
-
 @dataclass(frozen=True, slots=True)
 class _Multiplier:
     """f(sigma) / sigma for the polar factor (f = 1) or a clipping, the numerical range held fixed."""
@@ -256,52 +241,50 @@ def _by_svd(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
     u, values, vh = svd(m)
     sigma = values.to(torch.float64)
     multiplier = _multiplier(program, sigma, exponent)
-    new = multiplier(sigma) * sigma
-    value = (u * new[:, None, :].to(u.dtype)) @ vh
+    value = (u * (multiplier(sigma) * sigma)[:, None, :].to(u.dtype)) @ vh
     noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, 0]
-    lifted = torch.where(new > sigma, multiplier(sigma), torch.ones_like(sigma))
-    polar = torch.where(multiplier.keep, 1 / sigma.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
-    amplified = polar if program.bounds is None else lifted
-    return _direct(program, m, value, sigma, multiplier, 4 * noise * amplified.square().mean(-1).sqrt())
+    return _direct(program, (m, value), sigma, multiplier, 4 * noise * norm(multiplier(sigma)) / program.small**0.5)
 
 
 def _by_gram(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
     values, vectors = eigh(m.mH @ m)
-    sigma = values.to(torch.float64).clamp_min(0).sqrt()
+    squares = values.to(torch.float64)
+    sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, exponent)
     h = multiplier(sigma)
     value = m @ ((vectors * h[:, None, :].to(vectors.dtype)) @ vectors.mH)
-    noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, -1].square()
-    error = propagated(values.to(torch.float64), lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, sigma)
-    return _direct(program, m, value, sigma, multiplier, error)
+    noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
+    limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), squares / 16
+    error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
+    return _direct(program, (m, value), sigma, multiplier, torch.where(_unresolved(multiplier, noise), math.inf, error))
+
+
+def _unresolved(multiplier: _Multiplier, noise: Tensor) -> Tensor:
+    """Whether an upper bound lies among singular values that the Gram matrix cannot tell from zero, (batch,)."""
+    if multiplier.bounds is None:
+        return torch.zeros_like(noise, dtype=torch.bool)
+    return multiplier.bounds[1][:, 0] < _RESOLVED * noise.sqrt()
 
 
 def _direct(
-    program: PolarProgram,
-    m: Tensor,
-    value: Tensor,
-    sigma: Tensor,
-    multiplier: _Multiplier,
-    error: Tensor,
+    program: PolarProgram, pair: tuple[Tensor, Tensor], sigma: Tensor, multiplier: _Multiplier, error: Tensor
 ) -> Findings:
+    """The findings of M and its computed image, given the absolute error that the decomposition leaves."""
     new = multiplier(sigma) * sigma
-    size = torch.linalg.vector_norm(new, dim=-1)
+    size = norm(new)
     relative = torch.where(size > 0, error / size, torch.zeros_like(size))
-    rank = multiplier.keep.sum(-1)
     return Findings(
-        outputs=(value,),
+        outputs=(pair[1],),
         residual_name=program.residual_name,
-        residual=program.residual(m, value),
+        residual=program.residual(*pair),
         error=relative + BACKWARD_ERROR * spacing(program.precision),
-        condition=torch.where(size > 0, _sensitivity(program, sigma, new, multiplier.keep), torch.ones_like(size)),
-        rank=rank,
+        condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
+        rank=multiplier.keep.sum(-1),
     )
 
 
-def _sensitivity(program: PolarProgram, sigma: Tensor, new: Tensor, keep: Tensor) -> Tensor:
-    """sigma_max / sigma_min of the range, or for a clipping ||M|| / ||C|| times the largest lift."""
-    if program.bounds is None:
-        return sigma.amax(-1) / torch.where(keep, sigma, math.inf).amin(-1)
-    lift = torch.where(keep, new / sigma.clamp_min(torch.finfo(torch.float64).tiny), 1.0).amax(-1).clamp_min(1.0)
-    shrunk: Tensor = torch.linalg.vector_norm(sigma, dim=-1) / torch.linalg.vector_norm(new, dim=-1)
-    return (lift * shrunk).clamp_min(1.0)
+def _sensitivity(multiplier: _Multiplier, sigma: Tensor, size: Tensor) -> Tensor:
+    """sigma_max / sigma_min of the range, or for a clipping ||M|| / ||C|| times the largest stretch."""
+    if multiplier.bounds is None:
+        return sigma.amax(-1) / torch.where(multiplier.keep, sigma, math.inf).amin(-1)
+    return (multiplier(sigma).amax(-1) * norm(sigma) / size).clamp_min(1.0)

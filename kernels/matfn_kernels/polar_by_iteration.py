@@ -14,6 +14,7 @@ from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import add_diagonal, symmetrise
+from matfn_kernels.scaling import norm
 from matfn_kernels.spectral import BACKWARD_ERROR
 
 if TYPE_CHECKING:
@@ -40,18 +41,15 @@ def by_iteration(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings
     narrow = x.to(working(program.precision, program.dtype))
     order = max(program.rows, program.columns)
     o = torch.cat([plain(narrow[t], rows) for t in tiles(len(x), order, narrow.itemsize)]).to(x.dtype)
-    if program.obeyed is not None:
-        return _obeyed(program, o, len(rows))
-    h = symmetrise(o.to(torch.float64).mH @ x.to(torch.float64))
+    wide = torch.complex128 if x.dtype.is_complex else torch.float64
+    h = symmetrise(o.to(wide).mH @ x.to(wide))
     proof = _proof(program, o, h)
-    error = proof.error
-    value, steps = o, len(rows)
+    value, steps, error = o, len(rows), proof.error
     if program.bounds is not None:
-        lo, hi = (bound.to(torch.float64) / size[:, None] for bound in program.scaled_bounds(exponent))
-        clipped, signs = _clip(h, lo, hi)
-        value = (o.to(torch.float64) @ clipped) * size.to(torch.float64)[:, None, None]
-        steps += signs
-        error = error + _clip_error(program, clipped, h)
+        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in program.scaled_bounds(exponent))
+        clipped, missing = _clip(h, lo, hi)
+        value = (o.to(wide) @ clipped) * size.to(wide)[:, None, None]
+        steps, error = steps + 2 * len(_universal(Precision.FP64)), error + missing
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,
@@ -84,37 +82,35 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     z = probes.gaussian(h, order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
     condition = probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest
-    wide = o.to(torch.float64)
-    gap = probes.column_norm(wide.mH @ (wide @ z) - z) / probes.column_norm(z)
+    wide = o.to(h.dtype)
+    gap = probes.ratio(wide.mH @ (wide @ z) - z, z) if program.obeyed is None else _distance(wide)
     law = spacing(program.precision) * (20 + 0.3 * condition)
     trusted = definite & torch.isfinite(gap)
     return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)
 
 
-def _obeyed(program: PolarProgram, o: Tensor, steps: int) -> Findings:
-    """The caller's own iteration: its distance from orthogonality bounds the error of a full-rank matrix."""
-    wide = o.to(torch.float64)
-    gram = wide.mH @ wide
-    gap = torch.linalg.matrix_norm(add_diagonal(gram, -1.0)) / program.small**0.5
-    return Findings(
-        outputs=(o,),
-        residual_name="O^H O - I",
-        residual=gap,
-        error=torch.where(torch.isfinite(gap), gap + 20 * spacing(program.precision), math.inf),
-        condition=torch.full_like(gap, math.nan),
-        steps=steps,
-    )
+def _distance(o: Tensor) -> Tensor:
+    """||O^H O - I||_F / sqrt(n), which bounds the distance of the caller's own iterate from its polar factor."""
+    gap: Tensor = torch.linalg.matrix_norm(add_diagonal(o.mH @ o, -1.0))
+    return gap / math.sqrt(o.shape[-1])
 
 
-def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, int]:
-    """Eigenvalues of H (batch, n, n) >= 0 clipped to [lo, hi], and the steps it took."""
+def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+    """H (batch, n, n) >= 0 with its eigenvalues clipped to [lo, hi], and the relative error of that, (batch,).
+
+    A bound above the norm is open: the sum below would cancel against it. Eigenvalues too near a bound for their sign
+    to be resolved are off by half of their distance at most.
+    """
     rows = _universal(Precision.FP64)
-    open_above = ~torch.isfinite(hi)
-    top = torch.where(open_above, torch.linalg.matrix_norm(h)[:, None] * 2, hi)
+    size = torch.linalg.matrix_norm(h)[:, None].clamp_min(torch.finfo(torch.float64).tiny)
+    top = torch.where(hi >= size, torch.maximum(2 * size, lo), hi)
     below, above = _shifted(h, lo), _shifted(h, top)
     total = (lo + top)[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
-    total = total + below @ _sign(below, rows) - above @ _sign(above, rows)
-    return symmetrise(total / 2), 2 * len(rows)
+    clipped = symmetrise((total + below @ _sign(below, rows) - above @ _sign(above, rows)) / 2)
+    rounding = BACKWARD_ERROR * spacing(Precision.FP64) * (size + lo + top) * h.shape[-1] ** 0.5
+    whole = norm(clipped)
+    missing = (size * BOUND + rounding)[:, 0] / whole
+    return clipped, torch.where(whole > 0, missing, torch.full_like(whole, math.inf))
 
 
 def _shifted(h: Tensor, value: Tensor) -> Tensor:
@@ -124,10 +120,3 @@ def _shifted(h: Tensor, value: Tensor) -> Tensor:
 def _sign(h: Tensor, rows: tuple[Row, ...]) -> Tensor:
     size = torch.linalg.matrix_norm(h).clamp_min(torch.finfo(h.dtype).tiny)
     return symmetrise(plain(h / size[:, None, None], rows))
-
-
-def _clip_error(program: PolarProgram, clipped: Tensor, h: Tensor) -> Tensor:
-    """What singular values too near a bound to be resolved leave behind, and the products' rounding."""
-    size = torch.linalg.matrix_norm(clipped)
-    scale = torch.linalg.matrix_norm(h) * (BOUND + BACKWARD_ERROR * spacing(program.precision))
-    return torch.where(size > 0, scale / size, torch.zeros_like(size))

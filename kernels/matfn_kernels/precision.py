@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import torch
 
-__all__ = ["Precision", "natural", "spacing", "working"]
+__all__ = ["Precision", "at_least_single", "natural", "spacing", "working"]
 
 
 class Precision(StrEnum):
@@ -24,6 +24,11 @@ _COMPLEX = {Precision.FP32: torch.complex64, Precision.FP64: torch.complex128}
 def working(precision: Precision, dtype: torch.dtype) -> torch.dtype:
     """The dtype in which an input of `dtype` is computed on at `precision`."""
     return _COMPLEX[precision] if dtype.is_complex else _REAL[precision]
+
+
+def at_least_single(precision: Precision) -> Precision:
+    """Scaling and certificates of a bf16 iteration are kept in fp32."""
+    return Precision.FP32 if precision is Precision.BF16 else precision
 
 
 def natural(dtype: torch.dtype) -> Precision:

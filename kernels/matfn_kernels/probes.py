@@ -7,10 +7,13 @@ matrix and on nothing else in the batch.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import torch
+
+from matfn_kernels.scaling import norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,10 +45,10 @@ def column_norm(x: Tensor) -> Tensor:
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Norm of some columns over that of others, (batch,) float64; 0 where the others vanish."""
-    size = column_norm(whole).to(torch.float64)
-    value = column_norm(part).to(torch.float64) / size
-    return torch.where(size > 0, value, torch.zeros_like(value))
+    """Norm of some columns over that of others, (batch,) float64; where the others vanish 0, or infinite if alone."""
+    size, value = norm(whole), norm(part)
+    alone = torch.where(value > 0, torch.full_like(value, math.inf), torch.zeros_like(value))
+    return torch.where(size > 0, value / size, alone)
 
 
 def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Tensor:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from matfn_kernels.precision import Precision, working
+from matfn_kernels.damping import FLOOR
+from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
-from matfn_kernels.roots_by_eigh import FLOOR, by_eigh
+from matfn_kernels.rejection import Rejection
+from matfn_kernels.roots_by_eigh import by_eigh
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
-from matfn_kernels.spectral import normalise, real_dtype, rescale
+from matfn_kernels.scaling import narrowed, real_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,21 +88,27 @@ class RootProgram:
             return (1, -1)
         return (-1,) if self.inverse else (1,)
 
-    def unscale(self, value: Tensor, exponent: Tensor, sign: int, left: Tensor | None) -> Tensor:
-        """Undoes the scaling of A by 2^-exponent, and of G by 2^-left, on a power of A, in the output's dtype."""
-        turned = sign * exponent.to(torch.float64) * self.s / self.r
-        whole = turned.floor()
-        fraction = torch.exp2(turned - whole).to(real_dtype(value.dtype))
-        whole = whole.to(torch.int64) + (0 if left is None else left)
-        return rescale(value * fraction[:, None, None], whole).to(self.dtype)
+    @property
+    def eps(self) -> float:
+        """The coarser spacing of the dtype and of the arithmetic in which eigenvalues are known."""
+        return max(torch.finfo(self.dtype).eps, spacing(at_least_single(self.precision)))
+
+    def turned(self, value: Tensor, exponent: Tensor, sign: int, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """A power of A 2^-exponent, G scaled by 2^-left, as a value and the integer power of two it lacks."""
+        numerator = sign * exponent * self.s
+        whole = torch.div(numerator, self.r, rounding_mode="floor")
+        fraction = torch.exp2((numerator - whole * self.r).to(torch.float64) / self.r)
+        return value * fraction.to(real_dtype(value.dtype))[:, None, None], whole if left is None else whole + left
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
-        given, exponent = normalise(inputs["a"].to(working(_at_least_single(self.precision), self.dtype)))
+        given, exponent = narrowed(inputs["a"], working(at_least_single(self.precision), self.dtype))
         a = symmetrise(given)
         method = by_iteration if self.method == "engine" else by_eigh
         findings = method(self, a, exponent, inputs.get("g"))
-        return replace(findings, remarks={**findings.remarks, "asymmetric": _asymmetric(given, a, self.dtype)})
+        limit = FLOOR * self.eps * torch.linalg.matrix_norm(given)
+        asymmetric = 2 * torch.linalg.matrix_norm(given - a) > limit
+        return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric})
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
@@ -124,17 +132,6 @@ class RootProgram:
         per_step = 1 + _power_products(s) + (1 if s else 0) + _contraction_products(r)
         steps = len(schedule_for(r, self.precision))
         return per_step * steps * gemm + _PROOF_PRODUCTS * wide + products * gemm
-
-
-def _asymmetric(given: Tensor, a: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
-    limit = FLOOR * torch.finfo(dtype).eps
-    return torch.gt(2 * torch.linalg.matrix_norm(given - a), limit * torch.linalg.matrix_norm(given))
-
-
-def _at_least_single(precision: Precision) -> Precision:
-    """Scaling and certificates of a bf16 iteration are kept in fp32."""
-    return Precision.FP32 if precision is Precision.BF16 else precision
 
 
 def candidates(call: Signature) -> list[RootProgram]:
@@ -162,6 +159,10 @@ def candidates(call: Signature) -> list[RootProgram]:
     )
     engine = replace(eigh, method="engine", precision=low)
     if ceiling is Precision.BF16:
+        if damping == "range":
+            raise Rejection(
+                "invalid_parameter", 'damping="range" needs eigenvectors, which bf16 has not', "ask for fp32"
+            )
         return [engine]
     undamped = damping is None or damping == 0
     reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)

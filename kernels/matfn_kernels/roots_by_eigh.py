@@ -4,84 +4,55 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
 from matfn_kernels import probes
+from matfn_kernels.damping import regularise
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import spacing
 from matfn_kernels.products import symmetrise
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, propagated
+from matfn_kernels.scaling import narrowed
+from matfn_kernels.spectral import BACKWARD_ERROR, eigh, propagated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.roots import RootProgram
 
-__all__ = ["FLOOR", "by_eigh"]
-
-FLOOR: Final = 8.0
-"""Default damping lifts the smallest eigenvalue to this many eps of the input's dtype, relative to the largest."""
+__all__ = ["by_eigh"]
 
 
 def by_eigh(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
     """The powers of A (batch, n, n), symmetric and scaled by 2^-exponent, multiplied by G if there is one."""
-    values, vectors = eigh(a)
-    values = values.to(torch.float64)
-    top, bottom = values[:, -1], values[:, 0]
-    size = torch.where(top > 0, top, torch.ones_like(top))
+    found, vectors = eigh(a)
+    values = found.to(torch.float64)
     noise = BACKWARD_ERROR * spacing(program.precision) * values.abs().amax(-1)
-    relative = bottom / size
-    damping = _damping(program, relative)
-    spectrum = (values + (damping * size)[:, None]).clamp_min(0)
-    keep = spectrum > FLOOR * torch.finfo(program.dtype).eps * size[:, None]
-    powers = [_Power(program, sign, keep) for sign in program.signs]
-    left = None if g is None else normalise(g.to(a.dtype))
-    outputs, errors = [], []
-    for power in powers:
-        value, error = _assemble(power, vectors, spectrum, noise, None if left is None else left[0])
-        outputs.append(program.unscale(value, exponent, power.sign, None if left is None else left[1]))
-        errors.append(error)
-    shift = torch.ldexp(damping * size, exponent)
-    zero = (top <= 0) & (bottom >= 0)
+    rules = regularise(program, values, noise)
+    left, left_exponent = (None, None) if g is None else narrowed(g, a.dtype)
+    parts = [
+        _assemble(_Power(program, sign, rules.keep), vectors, rules.spectrum, noise, left) for sign in program.signs
+    ]
+    turned = [program.turned(part.value, exponent + part.exponent, part.sign, left_exponent) for part in parts]
     return Findings(
-        outputs=tuple(outputs),
+        outputs=tuple(value for value, _ in turned),
+        exponents=tuple(whole for _, whole in turned),
         residual_name=_residual_name(program),
-        residual=_residual(program, vectors, spectrum, a, damping * size, powers[-1]),
-        error=torch.stack(errors).amax(0) + torch.finfo(program.dtype).eps / 2,
-        condition=size / (bottom + damping * size).clamp_min(0),
-        rank=(values > FLOOR * torch.finfo(program.dtype).eps * size[:, None]).sum(-1),
-        damping=damping,
-        shift=shift,
-        failures=_failures(program, relative + damping, spectrum[:, 0] <= noise, top < 0, zero),
-        remarks={"negative": relative < -FLOOR * torch.finfo(program.dtype).eps, **_damped(program, damping)},
+        residual=_residual(program, vectors, rules.spectrum, a, rules.shift, parts[-1]),
+        error=torch.where(rules.ambiguous, math.inf, torch.stack([part.error for part in parts]).amax(0)),
+        condition=rules.condition,
+        rank=rules.keep.sum(-1) if program.damping == "range" else _rank(program, values),
+        damping=rules.damping,
+        shift=torch.ldexp(rules.shift, exponent),
+        failures=rules.failures,
+        remarks=rules.remarks,
     )
 
 
-def _damped(program: RootProgram, damping: Tensor) -> dict[str, Tensor]:
-    return {"damped": damping > 0} if program.damping is None else {}
-
-
-def _damping(program: RootProgram, relative: Tensor) -> Tensor:
-    """Relative shift of each matrix, (batch,)."""
-    if isinstance(program.damping, float):
-        return torch.full_like(relative, program.damping)
-    if program.damping is None and (program.inverse or program.pair):
-        return (FLOOR * torch.finfo(program.dtype).eps - relative).clamp_min(0)
-    return torch.zeros_like(relative)
-
-
-def _failures(
-    program: RootProgram, relative: Tensor, vanishing: Tensor, negative: Tensor, zero: Tensor
-) -> dict[str, Tensor]:
-    not_positive = (relative < -math.sqrt(torch.finfo(program.dtype).eps)) | negative
-    failures = {"not_positive": not_positive & ~zero}
-    if program.damping == "range":
-        return failures
-    if program.inverse or program.pair:
-        failures["singular"] = zero | vanishing if program.damping == 0 else zero
-    return failures
+def _rank(program: RootProgram, values: Tensor) -> Tensor:
+    """Eigenvalues of A itself above 8 eps of the largest."""
+    return (values > 8 * program.eps * values[:, -1:].clamp_min(0)).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,46 +70,72 @@ class _Power:
         powers = values.clamp_min(torch.finfo(torch.float64).tiny).pow(exponent)
         return torch.where(self.keep, powers, 0.0) if self.program.damping == "range" else powers
 
+    def least(self, values: Tensor) -> Tensor:
+        """What an eigenvalue within its noise of zero is taken for: zero, or for an inverse a sixteenth of itself."""
+        return torch.zeros_like(values) if self.sign > 0 else values / 16
 
-def _assemble(
-    power: _Power, vectors: Tensor, spectrum: Tensor, noise: Tensor, g: Tensor | None
-) -> tuple[Tensor, Tensor]:
+    def unit(self, spectrum: Tensor) -> Tensor:
+        """Exponent of the eigenvalue whose power is largest, (batch,): in its units no power overflows."""
+        if self.sign > 0:
+            leading = spectrum[:, -1]
+        else:
+            used = self.keep if self.program.damping == "range" else spectrum > 0
+            leading = torch.where(used, spectrum, math.inf).amin(-1)
+        usable = torch.isfinite(leading) & (leading > 0)
+        return torch.frexp(torch.where(usable, leading, torch.ones_like(leading))).exponent.to(torch.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One power in units of 2^exponent: its value, its relative error, and f on the spectrum."""
+
+    value: Tensor
+    error: Tensor
+    exponent: Tensor
+    sign: int
+    f: Tensor
+
+
+def _assemble(power: _Power, vectors: Tensor, spectrum: Tensor, noise: Tensor, g: Tensor | None) -> _Part:
     """V f(w) V^H, or G V f(w) V^H, and the relative error that a backward error of eigh leaves in it."""
+    unit = power.unit(spectrum)
+    spectrum, noise = torch.ldexp(spectrum, -unit[:, None]), torch.ldexp(noise, -unit)
     f = power(spectrum)
-    if g is None:
-        weights = torch.ones_like(spectrum)
-        value = symmetrise((vectors * f[:, None, :].to(vectors.dtype)) @ vectors.mH)
-    else:
-        coordinates = g @ vectors
-        weights = torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
-        value = (coordinates * f[:, None, :].to(vectors.dtype)) @ vectors.mH
+    coordinates = vectors if g is None else g @ vectors
+    product = (coordinates * f[:, None, :].to(vectors.dtype)) @ vectors.mH
+    weights = torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
     size = (weights * f).square().sum(-1).sqrt()
+    error = propagated(spectrum, power, noise, (weights, power.least(spectrum))) / size
     rounding = spacing(power.program.precision) * BACKWARD_ERROR
-    error = propagated(spectrum, power, noise, weights) / size
-    return value, torch.where(size > 0, error, torch.zeros_like(error)) + rounding
+    return _Part(
+        symmetrise(product) if g is None else product,
+        torch.where(size > 0, error, torch.zeros_like(error)) + rounding,
+        unit,
+        power.sign,
+        f,
+    )
 
 
 def _residual_name(program: RootProgram) -> str:
-    if not (program.inverse or program.pair):
+    if program.signs == (1,):
         return "X^r - A^s"
     return "A X^r A^s - A" if program.damping == "range" else "X^r A^s - I"
 
 
-def _residual(
-    program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor, shift: Tensor, power: _Power
-) -> Tensor:
+def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor, shift: Tensor, part: _Part) -> Tensor:
     """Relative residual of the defining equation on random columns, A applied as it was given."""
     z = probes.gaussian(a, program.order).to(vectors.dtype)
-    f = power(spectrum)
+    spectrum = torch.ldexp(spectrum, -part.exponent[:, None])
+    unit = torch.exp2(-part.exponent.to(torch.float64))[:, None, None].to(a.dtype)
 
     def applied(columns: Tensor, diagonal: Tensor) -> Tensor:
         return vectors @ (diagonal[:, :, None].to(vectors.dtype) * (vectors.mH @ columns))
 
     def operator(columns: Tensor) -> Tensor:
-        return a @ columns + shift[:, None, None].to(a.dtype) * columns
+        return unit * (a @ columns + shift[:, None, None].to(a.dtype) * columns)
 
-    times_s, times_r = spectrum.pow(program.s - 1), f.pow(program.r)
-    if power.sign > 0:
+    times_s, times_r = spectrum.pow(program.s - 1), part.f.pow(program.r)
+    if part.sign > 0:
         target = applied(operator(z), times_s)
         return probes.ratio(applied(z, times_r) - target, target)
     found = applied(operator(z), times_s * times_r)

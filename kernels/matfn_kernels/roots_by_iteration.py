@@ -10,12 +10,13 @@ import torch
 
 from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule
+from matfn_kernels.damping import FLOOR, Regularised, regularise
 from matfn_kernels.engine import coupled, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import add_diagonal, symmetrise
-from matfn_kernels.roots_by_eigh import FLOOR
-from matfn_kernels.spectral import BACKWARD_ERROR, normalise
+from matfn_kernels.scaling import narrowed, norm, rescale
+from matfn_kernels.spectral import BACKWARD_ERROR, eigh
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,41 +37,66 @@ def schedule_for(r: int, precision: Precision) -> tuple[tuple[float, float, floa
     return safe(steps, r, _SAFETY[precision])
 
 
-def _asymmetric(given: Tensor, a: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
-    limit = FLOOR * torch.finfo(dtype).eps
-    return torch.gt(2 * torch.linalg.matrix_norm(given - a), limit * torch.linalg.matrix_norm(given))
-
-
 def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
     """The powers of A (batch, n, n), symmetric and scaled by 2^-exponent, multiplied by G if there is one."""
-    size = torch.linalg.matrix_norm(a)
-    p = a / torch.where(size > 0, size, torch.ones_like(size))[:, None, None]
+    rules = _rules(program, a)
+    if rules is not None:
+        a = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
+    size, unit = torch.frexp(torch.linalg.matrix_norm(a))
+    size, unit = torch.where(size > 0, size, torch.ones_like(size)), unit.to(torch.int64)
+    p = rescale(a, -unit) / size[:, None, None]
     rows = schedule_for(program.negative[2], program.precision)
     narrow = p.to(working(program.precision, program.dtype))
     parts = [_iterate(program, narrow[tile], rows) for tile in tiles(len(p), program.order, narrow.itemsize)]
     values = [symmetrise(torch.cat(column).to(p.dtype)) for column in zip(*parts, strict=True)]
     proof = _proof(program, p, values)
-    left = None if g is None else normalise(g.to(p.dtype))
-    outputs, error = [], proof.error
-    for sign, power in zip(program.signs, values, strict=True):
-        value = size.to(torch.float64).pow(sign * program.s / program.r).to(power.dtype)[:, None, None] * power
-        if left is not None:
-            value, amplified = _multiplied(left[0], value)
-            error = error * amplified
-        outputs.append(program.unscale(value, exponent, sign, None if left is None else left[1]))
-    zeros = torch.zeros_like(error)
+    products = [_finished(program, values[k], size, sign, g) for k, sign in enumerate(program.signs)]
+    turned = [
+        program.turned(product.value, exponent + unit, sign, product.exponent)
+        for product, sign in zip(products, program.signs, strict=True)
+    ]
     return Findings(
-        outputs=tuple(outputs),
+        outputs=tuple(value for value, _ in turned),
+        exponents=tuple(whole for _, whole in turned),
         residual_name="X^r - A^s" if program.signs == (1,) else "X^r A^s - I",
         residual=proof.residual,
-        error=error + torch.finfo(program.dtype).eps / 2,
+        error=proof.error * torch.stack([product.amplified for product in products]).amax(0),
         condition=proof.condition,
         steps=len(rows),
         rank=torch.where(proof.definite, program.order, -1),
-        damping=zeros,
-        shift=zeros,
+        damping=None if rules is None else rules.damping,
+        shift=None if rules is None else torch.ldexp(rules.shift, exponent),
+        failures={} if rules is None else rules.failures,
+        remarks={} if rules is None else rules.remarks,
     )
+
+
+def _rules(program: RootProgram, a: Tensor) -> Regularised | None:
+    """The damping of a bf16 iteration, which nothing stands behind; others leave it to eigh."""
+    if program.precision is not Precision.BF16:
+        return None
+    values = eigh(a.to(torch.float64))[0]
+    return regularise(program, values, BACKWARD_ERROR * spacing(Precision.FP64) * values.abs().amax(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A power, or G times it, with the power of two that G lacks and what cancellation does to a relative error."""
+
+    value: Tensor
+    exponent: Tensor | None
+    amplified: Tensor
+
+
+def _finished(program: RootProgram, power: Tensor, size: Tensor, sign: int, g: Tensor | None) -> _Product:
+    value = size.to(torch.float64).pow(sign * program.s / program.r).to(power.dtype)[:, None, None] * power
+    if g is None:
+        return _Product(value, None, torch.ones(len(value), dtype=torch.float64, device=value.device))
+    left, exponent = narrowed(g, value.dtype)
+    product = left @ value
+    whole = norm(product)
+    amplified = norm(left) * norm(value) / torch.where(whole > 0, whole, torch.ones_like(whole))
+    return _Product(product, exponent, amplified.clamp_min(1.0))
 
 
 def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, float], ...]) -> list[Tensor]:
@@ -82,14 +108,6 @@ def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, fl
         return list(torch.chunk(stacked, 2, dim=-2))
     start = None if k == 0 else torch.linalg.matrix_power(p, k)
     return [coupled(start, p, rows, r, s) if s else torch.linalg.matrix_power(p, k)]
-
-
-def _multiplied(g: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """G X, and how much cancellation in it may amplify a relative error of X, (batch,)."""
-    product = g @ value
-    bound = torch.linalg.matrix_norm(g) * torch.linalg.matrix_norm(value)
-    size = torch.linalg.matrix_norm(product)
-    return product, torch.where(size > 0, bound / size, torch.ones_like(size)).to(torch.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +123,7 @@ class _Proof:
 def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
     wide, x = p.to(torch.float64), values[-1].to(torch.float64)
-    floor = max(FLOOR * torch.finfo(program.dtype).eps, _BOUNDS[program.precision])
+    floor = max(FLOOR * program.eps, _BOUNDS[program.precision])
     factor, info = torch.linalg.cholesky_ex(add_diagonal(wide.clone(), -floor))
     definite = info == 0
     identity = torch.eye(program.order, dtype=torch.float64, device=p.device)
@@ -117,7 +135,7 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     law = _rounding_law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
     # The residual carries rounding times the condition; only what exceeds that is a failure to converge.
-    unconverged = torch.where(residual > 0.5 * condition * spacing(program.precision), missing, 0.0)
+    unconverged = torch.where(residual > 0.5 * condition * spacing(program.precision), 2 * missing, 0.0)
     error = torch.where(trusted, torch.maximum(law, unconverged), math.inf)
     return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
 
@@ -138,7 +156,10 @@ def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Te
 def _rounding_law(program: RootProgram, condition: Tensor) -> Tensor:
     """Error of the coupled iteration in its arithmetic, a multiple of what was measured over r and conditions."""
     eps = spacing(program.precision)
-    k, _, _ = program.negative
-    inverse = 0.5 * condition * program.s / program.r if -1 in program.signs else torch.zeros_like(condition)
-    forward = 4 * condition.pow(max(k, 1) - program.s / program.r) if 1 in program.signs else inverse
-    return eps * (BACKWARD_ERROR + torch.maximum(inverse, forward))
+    k, _, r = program.negative
+    law = torch.full_like(condition, BACKWARD_ERROR + 2 * r)
+    if -1 in program.signs:
+        law = law + 0.5 * condition * program.s / program.r
+    if 1 in program.signs:
+        law = law + 8 * r * r + 4 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
+    return eps * law

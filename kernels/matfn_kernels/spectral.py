@@ -1,7 +1,7 @@
 """Routes through LAPACK's eigh and svd, and what a backward error of theirs does to a function.
 
 torch raises for the whole batch when one matrix fails, so a failed batch is repeated matrix by matrix and the failures
-are marked. Each route takes scaled matrices: `normalise` brings the largest entry near 1 by a power of two, exactly.
+are marked. Each route takes matrices scaled by `scaling.normalise`.
 """
 
 from __future__ import annotations
@@ -16,33 +16,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["eigh", "normalise", "propagated", "real_dtype", "rescale", "svd"]
+__all__ = ["BACKWARD_ERROR", "eigh", "propagated", "svd"]
 
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048."""
-
-_HALF_RANGE: Final = 512
-
-
-def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The real dtype of the same precision."""
-    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
-
-
-def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
-    """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
-    peak = a.abs().amax((-2, -1)) if a.numel() else a.abs().sum((-2, -1))
-    exponent = torch.frexp(peak.to(torch.float64)).exponent
-    return rescale(a, -exponent), exponent
-
-
-def rescale(a: Tensor, exponent: Tensor) -> Tensor:
-    """A 2^exponent with an integer exponent per matrix, in halves so that no factor overflows."""
-    half = exponent.div(2, rounding_mode="floor")
-    real = real_dtype(a.dtype)
-    for part in (half, exponent - half):
-        a = a * torch.exp2(part.to(torch.float64)).to(real)[:, None, None]
-    return a
 
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,7 +44,9 @@ def _isolated(decompose: Callable[[Tensor], tuple[Tensor, ...]], a: Tensor) -> t
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
-def propagated(values: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, weights: Tensor) -> Tensor:
+def propagated(
+    values: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, limits: tuple[Tensor, Tensor]
+) -> Tensor:
     """Frobenius norm of weights * L_f(E) for a backward error E whose columns have norm `noise`, (batch,).
 
     In the eigenbasis L_f(E)_ij = f[i, j] E_ij with the divided differences of f; close pairs take the difference over
@@ -77,12 +56,13 @@ def propagated(values: Tensor, function: Callable[[Tensor], Tensor], noise: Tens
         values: eigenvalues (batch, n).
         function: f, elementwise.
         noise: (batch,) backward error.
-        weights: (batch, n) norms of the columns that multiply f from the left, ones for none.
+        limits: (batch, n) norms of the columns that multiply f from the left, and the least that each value may be
+            taken for.
     """
     noise = noise[:, None]
     f = function(values)
-    # An eigenvalue within its own noise of zero has lost all digits; a sixteenth of it says so without overflowing.
-    below = torch.maximum(values - noise, values / 16)
+    weights, least = limits
+    below = torch.maximum(values - noise, least)
     reach = torch.maximum((function(values + noise) - f).abs(), (function(below) - f).abs())
     gap = (values[:, :, None] - values[:, None, :]).abs()
     difference = (f[:, :, None] - f[:, None, :]).abs() * (

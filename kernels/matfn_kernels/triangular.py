@@ -11,6 +11,7 @@ References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapt
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,7 @@ import torch
 from matfn_kernels import probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.scaling import norm, normalise
 from matfn_kernels.validation import read_triangle
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
     from matfn_kernels.signature import Signature
 
-__all__ = ["TriangularProgram", "candidates", "corrected", "invert_lower"]
+__all__ = ["Problem", "TriangularProgram", "candidates", "corrected", "invert_lower", "lacking"]
 
 LEAF: Final = 32
 _NORM_ROUNDS: Final = 3
@@ -68,27 +70,35 @@ class TriangularProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs t (batch, n, n) and, if the program has columns, b (batch, n, m)."""
-        t = read_triangle(inputs["t"], lower=self.lower, unit=self.unit).to(working(self.precision, self.dtype))
-        if self.transpose:
-            t = t.mT
+        t, exponent = self._scaled(read_triangle(inputs["t"], lower=self.lower, unit=self.unit))
+        t = t.mT if self.transpose else t
         lower = self.lower != self.transpose
-        wide = t.to(torch.float64)
+        narrow = t.to(working(self.precision, self.dtype))
         if self.columns is None:
-            value = invert_lower(t) if lower else invert_lower(t.mT).mT
-            right = torch.eye(self.order, dtype=torch.float64).expand(len(t), -1, -1)
+            value = invert_lower(narrow) if lower else invert_lower(narrow.mT).mT
+            right, right_exponent = torch.eye(self.order, dtype=t.dtype, device=t.device).expand(len(t), -1, -1), None
         else:
-            right = inputs["b"].to(torch.float64)
-            value = torch.linalg.solve_triangular(t, inputs["b"].to(t.dtype), upper=not lower)
-        residual, error = corrected(
-            value, right, lambda x: wide @ x, lambda y: torch.linalg.solve_triangular(wide, y, upper=not lower)
+            right, right_exponent = self._scaled(inputs["b"])
+            value = torch.linalg.solve_triangular(narrow, right.to(narrow.dtype), upper=not lower)
+        problem = Problem(
+            lambda x: t @ x,
+            lambda y: torch.linalg.solve_triangular(t, y, upper=not lower),
+            lambda x: t.abs() @ x,
         )
+        residual, error = corrected(value, right, problem, self.precision)
         return Findings(
-            outputs=(value.to(self.dtype).contiguous(),),
+            outputs=(value,),
+            exponents=(lacking(exponent, right_exponent),),
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
-            error=error + spacing(self.precision) + torch.finfo(self.dtype).eps / 2,
-            condition=_condition(wide, lower=lower),
+            error=error + spacing(self.precision),
+            condition=_condition(normalise(t)[0], lower=lower),
         )
+
+    def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """In float64, and brought near 1 where the arithmetic has a smaller range than the dtype."""
+        wide = x.to(torch.float64)
+        return normalise(wide) if self.dtype == torch.float64 and self.precision is Precision.FP32 else (wide, None)
 
     def fallbacks(self) -> tuple[TriangularProgram, ...]:
         """The same in the precision that the call allows."""
@@ -138,23 +148,37 @@ def invert_lower(t: Tensor) -> Tensor:
     return inverse
 
 
-def corrected(
-    value: Tensor, right: Tensor, apply: Callable[[Tensor], Tensor], solve: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def lacking(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    """The power of two that T^-1 B lacks where T was scaled by 2^-left and B by 2^-right."""
+    if left is None:
+        return right
+    return -left if right is None else right - left
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """T as operators on columns, in float64: T x, T^-1 y, and |T| x entrywise."""
+
+    apply: Callable[[Tensor], Tensor]
+    solve: Callable[[Tensor], Tensor]
+    magnify: Callable[[Tensor], Tensor]
+
+
+def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:
     """Relative residual and first-order relative error of X = T^-1 B, on random combinations of columns, (batch,) each.
 
-    Args:
-        value: X (batch, n, m).
-        right: B (batch, n, m), float64.
-        apply: T times columns, in float64.
-        solve: T^-1 times columns, in float64.
+    In float64 the residual's own rounding, eps |T| |X|, is as large as what it measures and is carried along.
     """
     z = probes.gaussian(right, right.shape[-1])
     x = value.to(torch.float64) @ z
     target = right @ z
-    missing = target - apply(x)
-    correction = solve(missing)
-    return probes.ratio(missing, target), _PROBE_MARGIN * probes.ratio(correction, x)
+    missing = target - problem.apply(x)
+    error = _PROBE_MARGIN * probes.ratio(problem.solve(missing), x)
+    if precision is Precision.FP64:
+        rounding = spacing(precision) * problem.magnify(x.abs()) * probes.gaussian(x, x.shape[-2]).sign()
+        error = error + _PROBE_MARGIN * probes.ratio(problem.solve(rounding), x)
+    vanished = (norm(x) == 0) & (norm(target) > 0)
+    return probes.ratio(missing, target), torch.where(vanished, math.inf, error)
 
 
 def _condition(t: Tensor, *, lower: bool) -> Tensor:

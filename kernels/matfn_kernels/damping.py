@@ -1,0 +1,92 @@
+"""Which symmetric matrices have roots, and what is added to them: one table of rules for every method.
+
+With w = lambda_min / lambda_max and eps the coarser of the input's dtype and the arithmetic:
+
+* w < -sqrt(eps), any explicit damping added, or lambda_max < 0: not positive. Negative eigenvalues above count as 0.
+* damping = None: inverse roots use max(0, 8 eps - w), continuous in A; roots never damp.
+* damping = d: A + d lambda_max I. damping = 0: never; a singular matrix is then refused by inverse roots.
+* damping = "range": 0 on eigenvalues below 8 eps lambda_max.
+* the inverse root of the zero matrix is singular, whatever the damping.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from matfn_kernels.roots import RootProgram
+
+__all__ = ["FLOOR", "Regularised", "regularise"]
+
+FLOOR: Final = 8.0
+"""The threshold of numerical rank and of default damping, in eps of the largest eigenvalue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regularised:
+    """A spectrum with its damping, all (batch,) but `spectrum` and `keep` (batch, n).
+
+    Attributes:
+        spectrum: eigenvalues of A + shift I, negative ones counted as 0.
+        keep: eigenvalues above the threshold of numerical rank.
+        damping: shift relative to the largest eigenvalue.
+        shift: what is added to the diagonal, in the units of the eigenvalues.
+        condition: largest over smallest eigenvalue of A + shift I.
+        failures: matrices without an answer, by code.
+        remarks: matrices whose answer is approximate for its damping or sign.
+        ambiguous: matrices of which "range" cannot say what to keep.
+    """
+
+    spectrum: Tensor
+    keep: Tensor
+    damping: Tensor
+    shift: Tensor
+    condition: Tensor
+    failures: dict[str, Tensor]
+    remarks: dict[str, Tensor]
+    ambiguous: Tensor
+
+
+def regularise(program: RootProgram, values: Tensor, noise: Tensor) -> Regularised:
+    """Applies the rules to eigenvalues (batch, n) ascending, known to within `noise` (batch,)."""
+    bottom, top = values[:, 0], values[:, -1]
+    largest = top.clamp_min(0)
+    relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
+    damping = torch.where(top > 0, _damping(program, relative), torch.zeros_like(relative))
+    shift = damping * largest
+    spectrum = (values + shift[:, None]).clamp_min(0)
+    cut = FLOOR * program.eps * largest
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 2
+    negative = (relative < -FLOOR * program.eps) & (damping == 0)
+    return Regularised(
+        spectrum=spectrum,
+        keep=spectrum > cut[:, None],
+        damping=damping,
+        shift=shift,
+        condition=spectrum[:, -1] / spectrum[:, 0],
+        failures=_failures(program, relative, top, spectrum[:, 0] <= noise),
+        remarks={"negative": negative, "damped": damping > 0} if program.damping is None else {"negative": negative},
+        ambiguous=near.any(-1) if program.damping == "range" else torch.zeros_like(top, dtype=torch.bool),
+    )
+
+
+def _damping(program: RootProgram, relative: Tensor) -> Tensor:
+    if isinstance(program.damping, float):
+        return torch.full_like(relative, program.damping)
+    if program.damping is None and -1 in program.signs:
+        return (FLOOR * program.eps - relative).clamp_min(0)
+    return torch.zeros_like(relative)
+
+
+def _failures(program: RootProgram, relative: Tensor, top: Tensor, vanishing: Tensor) -> dict[str, Tensor]:
+    added = program.damping if isinstance(program.damping, float) else 0.0
+    failures = {"not_positive": relative + added < -math.sqrt(program.eps)}
+    if -1 in program.signs:
+        failures["singular"] = (top <= 0) | (vanishing if program.damping == 0 else torch.zeros_like(vanishing))
+    return failures

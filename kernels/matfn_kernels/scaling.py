@@ -1,0 +1,64 @@
+"""Powers of two: matrices brought near 1 exactly before anything is computed, and back at the very end.
+
+Whatever a method computes on is scaled, so that 1e300 and 1e-300 cost no digit and no square overflows. The way back
+is taken in one place, `release`, which also measures what it costs: an answer that is subnormal or zero in the output's
+dtype is as wrong as it is, and its certificate says so.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["narrowed", "norm", "normalise", "real_dtype", "release", "rescale"]
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The real dtype of the same precision."""
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
+
+
+def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
+    """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
+    peak = a.abs().flatten(1).amax(-1)
+    exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
+    return rescale(a, -exponent), exponent
+
+
+def narrowed(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`normalise`, then the cast to a dtype that may have a smaller range."""
+    scaled, exponent = normalise(a.to(torch.promote_types(a.dtype, dtype)))
+    return scaled.to(dtype), exponent
+
+
+def rescale(a: Tensor, exponent: Tensor) -> Tensor:
+    """A 2^exponent with an integer exponent per matrix, in steps of which no factor overflows."""
+    shape = (-1, *[1] * (a.dim() - 1))
+    limit = 100 if real_dtype(a.dtype) != torch.float64 else 1000
+    left = exponent
+    for _ in range(3):
+        part = left.clamp(-limit, limit)
+        a = a * torch.exp2(part.to(torch.float64)).to(real_dtype(a.dtype)).reshape(shape)
+        left = left - part
+    return a
+
+
+def norm(x: Tensor) -> Tensor:
+    """Frobenius norm over all but the first dimension, (batch,) float64; no square under- or overflows."""
+    flat = x.flatten(1).abs().to(torch.float64)
+    peak = flat.amax(-1)
+    safe = torch.where((peak > 0) & torch.isfinite(peak), peak, torch.ones_like(peak))
+    length: Tensor = torch.linalg.vector_norm(flat / safe[:, None], dim=-1)
+    return safe * length
+
+
+def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Value 2^exponent in the output's dtype, and the relative error of putting it there, (batch,)."""
+    wide = value.to(torch.promote_types(value.dtype, dtype))
+    out = (wide if exponent is None else rescale(wide, exponent)).to(dtype)
+    if exponent is None and out.dtype == value.dtype:
+        return out, torch.zeros(len(value), dtype=torch.float64, device=value.device)
+    back = out.to(wide.dtype) if exponent is None else rescale(out.to(wide.dtype), -exponent)
+    size = norm(wide)
+    error = norm(back - wide) / size
+    return out, torch.where(size > 0, error, torch.zeros_like(error))
