@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from matfn_service.endpoints import Computation
+from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
 from matfn_service.protocol import Edge
@@ -45,11 +46,19 @@ def create_app(
     """
     settings = settings or Settings()
     service = Service(settings, executor, clock)
-    app = FastAPI(title="matfn", version=VERSION, lifespan=_lifespan(service), redirect_slashes=False)
+    app = FastAPI(
+        title="matfn",
+        version=VERSION,
+        lifespan=_lifespan(service),
+        redirect_slashes=False,
+        docs_url=None,  # FastAPI's own pages load their scripts from elsewhere
+        redoc_url=None,
+    )
     app.state.service = service
     for error in (HTTPException, RequestValidationError):
         app.add_exception_handler(error, _to_the_edge)
     _add_reports(app, service)
+    _add_manual(app, service)
     app.router.routes.append(Route("/v1/{function}", Computation(service), include_in_schema=False))
     app.add_middleware(
         Edge, settings=settings, statistics=service.statistics, clock=clock, rest_seconds=service.rest_seconds
@@ -95,6 +104,14 @@ def _add_reports(app: FastAPI, service: Service) -> None:
         if service.state is not State.READY:
             raise _not_ready(service.state)
         return JSONResponse({"state": service.state})
+
+
+def _add_manual(app: FastAPI, service: Service) -> None:
+    page = HTMLResponse(manual(service.settings), headers={"content-security-policy": MANUAL_POLICY})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return page
 
 
 def _not_ready(state: State) -> Refusal:

@@ -5,6 +5,8 @@ Rules of this file:
 - All state is touched on the event loop only, so there are no locks; `submit` and `abandon` are plain calls.
 - Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
+- Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
+  lanes but one. Then it waits for the end of one computation, however many long ones came before.
 - What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
 - A batch that is too large for the device's memory is cut in two as well, and its program's batches stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
@@ -38,6 +40,7 @@ __all__ = ["Batcher"]
 _SHARE_SECONDS: Final = 0.001  # a second lane pays from about ten times the cost of handing over to it
 _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
+_LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Batcher:
         self._statistics = statistics
         self._clock = clock
         self._free = executor.lanes
+        self._taken_by_long = 0
+        self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
         self._caps: dict[Hashable, float] = {}
         self._wake = asyncio.Event()
@@ -173,17 +178,34 @@ class Batcher:
         now = self._clock()
         for job in self.queue.expire(now):
             self._expire(self._tickets.pop(job))
-        program = self.queue.next_program()
-        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(program, 1.0)))
-        if not jobs:
+        choice = self._choice()
+        if choice is None:
             return
+        job, lanes = choice
+        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(job.program, 1.0)), job.program)
         seconds = sum(job.seconds for job in jobs)
-        shares = deal([job.batch for job in jobs], min(self._free, 1 + int(seconds / _SHARE_SECONDS)))
+        shares = deal([job.batch for job in jobs], min(lanes, 1 + int(seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
+        self._taken_by_long += len(shares) * self._is_long(job)
         self._count(jobs)
         task = asyncio.get_running_loop().create_task(self._serve(jobs, shares, now))
         self._running[task] = Limit(seconds, sum(job.bytes for job in jobs))
         task.add_done_callback(lambda task: self._finish(task, jobs))
+
+    def _choice(self) -> tuple[Job, int] | None:
+        """The job whose program goes next, and the number of lanes it may take."""
+        first = self.queue.first()
+        if first is None:
+            return None
+        only_lane = self._executor.lanes == 1  # there, waiting for short jobs to pass could last for ever
+        short = self.queue.first_short(self._long, first.priority) if self._is_long(first) and not only_lane else None
+        if short is None:
+            return first, self._free
+        room = min(self._free, self._executor.lanes - 1 - self._taken_by_long)
+        return (first, room) if room > 0 else (short, self._free)
+
+    def _is_long(self, job: Job) -> bool:
+        return job.seconds >= self._long
 
     def _count(self, jobs: Sequence[Job]) -> None:
         matrices: Counter[str] = Counter()
@@ -193,7 +215,7 @@ class Batcher:
 
     async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
         """Computes the shares side by side and delivers each job its answer."""
-        runs = await asyncio.gather(*(self._on_lane(jobs[0].program, share) for share in shares))
+        runs = await asyncio.gather(*(self._on_lane(jobs[0], share) for share in shares))
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         device_seconds = max(run.seconds for run in runs)
         batch_size = sum(job.batch.items for job in jobs)
@@ -205,12 +227,13 @@ class Batcher:
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             self._deliver(job, Served(evaluations, launched - job.arrived, device_seconds, batch_size))
 
-    async def _on_lane(self, program: Program, share: Sequence[Part]) -> _LaneRun:
-        """Computes one share and frees its lane."""
+    async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:
+        """Computes one share of the batch that begins with `first`, and frees its lane."""
         try:
-            return await self._isolate(program, share, depth=0)
+            return await self._isolate(first.program, share, depth=0)
         finally:
             self._free += 1
+            self._taken_by_long -= self._is_long(first)
             self._wake.set()
 
     async def _isolate(self, program: Program, parts: Sequence[Part], depth: int) -> _LaneRun:

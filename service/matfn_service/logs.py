@@ -32,7 +32,7 @@ def configure_logs(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))  # our own lines say more
+    logging.getLogger("uvicorn").setLevel(max(level, logging.ERROR))  # our own lines say more
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

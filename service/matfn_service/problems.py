@@ -89,7 +89,12 @@ def _of_framework(error: HTTPException) -> Refusal:
     if code is None:
         code = "malformed" if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
     allow = (error.headers or {}).get("Allow")
-    return Refusal(code, error.detail, status=error.status_code, allow=allow and f"{allow}, HEAD, OPTIONS")
+    return Refusal(code, error.detail, status=error.status_code, allow=allow and _allow(allow))
+
+
+def _allow(methods: str) -> str:
+    """The methods of a route and those that every route has, each once."""
+    return ", ".join(sorted({*methods.split(", "), "HEAD", "OPTIONS"}))
 
 
 def problem_of(refusal: Refusal, request_id: str) -> Problem:

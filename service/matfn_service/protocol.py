@@ -26,14 +26,14 @@ from matfn_service import body
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from matfn_service.settings import Settings
     from matfn_service.statistics import Statistics
 
-__all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head"]
+__all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head", "request_id_of"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
@@ -88,12 +88,11 @@ def parse_head(scope: Scope, now: float) -> Head:
     declared = headers.get(b"content-length", b"")
     length = int(declared) if declared.isdigit() and len(declared) <= _LENGTH_DIGITS else None
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    named = headers.get(b"x-request-id", b"").decode("latin-1")
     accept = headers.get(b"accept", b"").decode("latin-1")
     return Head(
         method=scope["method"],
         path=scope["path"],
-        request_id=named if _REQUEST_ID.fullmatch(named) else uuid4().hex,
+        request_id=_request_id(headers),
         arrived=now,
         key=key.strip() if scheme.lower() == b"bearer" else b"",
         content_type=content_type,
@@ -103,6 +102,16 @@ def parse_head(scope: Scope, now: float) -> Head:
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         answer=accepted_media(accept, _MEDIA.get(content_type, wire.Media.JSON)),
     )
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's X-Request-Id if it is a good one, else a new one."""
+    return _request_id(dict(headers))
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    named = headers.get(b"x-request-id", b"").decode("latin-1")
+    return named if _REQUEST_ID.fullmatch(named) else uuid4().hex
 
 
 def _token(value: bytes) -> str:

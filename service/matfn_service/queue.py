@@ -154,18 +154,29 @@ class KeyedQueue(Generic[J]):
                 self.discard(job)
         return expired
 
-    def next_program(self) -> Hashable | None:
-        """The program of the job that is due first; None if nothing waits."""
-        head = _head(self._all)
-        return None if head is None else head.program
+    def first(self) -> J | None:
+        """The job that is due first; None if nothing waits."""
+        return _head(self._all)
 
-    def next_batch(self, now: float, limit: Limit) -> list[J]:
-        """Takes the first jobs of the next program that together stay within the limit; a larger one goes alone.
+    def first_short(self, seconds: float, priority: int) -> J | None:
+        """Of the programs whose first job is below these seconds and not below this priority, the job due first."""
+        heads = [entries[0] for entries in self._programs.values() if _head(entries) is not None]
+        short = [
+            entry for entry in heads if entry.job and entry.job.seconds < seconds and entry.job.priority >= priority
+        ]
+        return min(short).job if short else None
+
+    def next_batch(self, now: float, limit: Limit, program: Hashable = None) -> list[J]:
+        """Takes a program's first jobs that together stay within the limit; a larger one goes alone.
+
+        Without a program it is that of the job which is due first.
 
         Jobs whose deadline has come are left for `expire`, which callers use first.
         """
         assert not (self._deadlines and self._deadlines[0][0] <= now and self._deadlines[0][2].job)
-        program = self.next_program()
+        if program is None:
+            first = self.first()
+            program = None if first is None else first.program
         entries = self._programs.get(program, [])
         taken: list[J] = []
         seconds, size = 0.0, 0

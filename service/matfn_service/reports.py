@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["catalogue_report", "status_report"]
+__all__ = ["LimitsReport", "catalogue_report", "limits_report", "status_report"]
 
 _MAX_DIMENSION: Final = 2**31 - 1
 _MAX_NESTING: Final = 16
@@ -35,11 +35,16 @@ class LimitsReport:
 
 def catalogue_report(settings: Settings) -> dict[str, object]:
     """Every function with its inputs, parameters and errors, the options of all, and the limits."""
-    limits = LimitsReport(settings.max_order, settings.max_items, settings.max_elements, settings.max_request_bytes)
+    limits = limits_report(settings)
     functions = [
         asdict(function) | {"dtypes": _dtypes(complex_ok=function.complex_ok)} for function in FUNCTIONS.values()
     ]
     return {"functions": functions, "options": [asdict(option) for option in OPTIONS], "limits": asdict(limits)}
+
+
+def limits_report(settings: Settings) -> LimitsReport:
+    """The limits in force."""
+    return LimitsReport(settings.max_order, settings.max_items, settings.max_elements, settings.max_request_bytes)
 
 
 def _dtypes(*, complex_ok: bool) -> list[str]:

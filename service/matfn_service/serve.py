@@ -29,14 +29,19 @@ for _name in _NEEDED:  # as if this module imported them, at no cost
 def main(host: str | None = None, port: int | None = None, device: str | None = None, uds: str | None = None) -> int:
     """Serves in the foreground until SIGTERM or SIGINT; returns the exit code, 0 after a drain.
 
-    What is given wins over the environment.
+    What is given wins over the environment. Settings that cannot be are told in one line each, with exit code 1.
     """
     _keep_pages()
+    from matfn_service.configuration import Misconfigured, configured
     from matfn_service.server import serve
-    from matfn_service.settings import Settings
 
     given = {"host": host, "port": port, "device": device, "uds": uds}
-    return serve(Settings.model_validate({name: value for name, value in given.items() if value is not None}))
+    try:
+        settings = configured({name: value for name, value in given.items() if value is not None})
+    except Misconfigured as error:
+        sys.stderr.writelines(f"matfn serve: {fault}\n" for fault in error.faults)
+        return 1
+    return serve(settings)
 
 
 def _keep_pages() -> None:

@@ -10,22 +10,22 @@ import asyncio
 import ipaddress
 import os
 import signal
-import socket
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from matfn import wire
 from matfn_service.app import create_app
+from matfn_service.framing import Protocol
+from matfn_service.listening import BACKLOG, Listener, listen
 from matfn_service.logs import configure_logs
-from matfn_service.problems import Refusal, problem_of
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
+    from pathlib import Path
     from types import FrameType
     from typing import NoReturn
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_BACKLOG: Final = 2048
 _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow readers
 
 _log = structlog.get_logger(__name__)
@@ -47,16 +46,19 @@ def serve(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code, 0 after a drain and 1 if it cannot listen."""
     configure_logs(settings)
     _warn_if_open(settings)
+    _warn_if_forgetful(settings.cache_dir)
     try:
-        listener = None if settings.uds else _bound(settings.host, settings.port)
+        listener = listen(settings)
     except OSError as error:
-        _log.error("cannot listen", host=settings.host, port=settings.port, reason=str(error))
+        place = {"host": settings.host, "port": settings.port} if settings.uds is None else {"uds": str(settings.uds)}
+        _log.error("cannot listen", **place, reason=error.strerror or str(error))
         return 1
     app = create_app(settings)
-    server = _Server(_config(app, settings), app.state.service)
-    server.run(None if listener is None else [listener])
-    if settings.uds:
-        settings.uds.unlink(missing_ok=True)
+    server = _Server(_config(app, settings), app.state.service, listener)
+    try:
+        server.run([listener.socket])
+    finally:
+        listener.close()
     if server.has_busy_lanes:
         _leave()
     return 0
@@ -74,23 +76,31 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+def _warn_if_forgetful(cache_dir: Path | None) -> None:
+    """Warns of a cache that will keep nothing; the server works without one."""
+    if cache_dir is None:
+        return
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror
+    else:
+        reason = None if os.access(cache_dir, os.W_OK | os.X_OK) else "it is not writable"
+    if reason is not None:
+        _log.warning("the device profile will not be kept", MATFN_CACHE_DIR=str(cache_dir), reason=reason)
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        uds=None if settings.uds is None else str(settings.uds),
-        http=_Protocol,
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=settings.keep_alive_seconds,
     )
 
@@ -102,23 +112,13 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a problem document for what is no HTTP at all."""
-
-    def send_400_response(self, msg: str) -> None:
-        """Answers a request that could not be parsed, and closes."""
-        document = wire.encode_problem(problem_of(Refusal("malformed", msg), ""), wire.Media.JSON)
-        head = f"HTTP/1.1 400 Bad Request\r\ncontent-type: {wire.Media.JSON.problem}\r\ncontent-length: {len(document)}"
-        self.transport.write(f"{head}\r\nconnection: close\r\n\r\n".encode() + document)
-        self.transport.close()
-
-
 class _Server(uvicorn.Server):
     """uvicorn's server with a drain before its shutdown, and without the signal after it."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, listener: Listener) -> None:
         super().__init__(config)
         self._service = service
+        self._listener = listener
         self._draining: asyncio.Task[None] | None = None
         self.has_busy_lanes = False
 
@@ -142,13 +142,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application and says where it listens."""
         await super().startup(sockets)
-        _log.info("listening", url=self._url(sockets))
-
-    def _url(self, sockets: list[socket.socket] | None) -> str:
-        if not sockets:
-            return f"unix://{self.config.uds}"
-        host, port = sockets[0].getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        _log.info("listening", url=self._listener.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""

@@ -15,6 +15,7 @@ from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
 from matfn_service.executor import computing_threads, make_executor
+from matfn_service.memory import trim_when_idle
 from matfn_service.problems import Refusal
 from matfn_service.queue import KeyedQueue, Limit
 from matfn_service.statistics import Statistics
@@ -89,7 +90,8 @@ class Service:
         self._batcher = Batcher(self._executor, self.queue, limit, self.statistics, self.clock)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._batcher.run()), loop.create_task(self._warm_up(readers))]
+        lives = (self._batcher.run(), self._warm_up(readers), trim_when_idle(self._work_done))
+        tasks = [loop.create_task(life) for life in lives]
         try:
             yield
         finally:
@@ -113,6 +115,11 @@ class Service:
             _log.info("ready", device=self.executor.device, lanes=self.executor.lanes)
         finally:
             self._warm.set()
+
+    def _work_done(self) -> int | None:
+        """Batches so far; None while there is work, or a body on its way."""
+        is_busy = self._serving or self.batcher.is_busy or self.state is State.WARMING
+        return None if is_busy else self.statistics.batch_sizes.total()
 
     async def admission(self) -> Admission:
         """What reads bodies, once the service is warm.

@@ -17,7 +17,9 @@ _GIB: Final = 2**30
 class Settings(BaseSettings):
     """The server's settings; each field's description is its line in the operations manual."""
 
-    model_config = SettingsConfigDict(env_prefix="MATFN_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MATFN_", env_ignore_empty=True, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     host: str = Field(
         default="127.0.0.1", description="Address to listen on; one other machines can reach wants MATFN_API_KEYS."

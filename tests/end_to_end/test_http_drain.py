@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,10 +66,10 @@ def test_half_sent_body_does_not_hold_the_server(leaving: ServerProcess) -> None
         assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the server is reading the body now
         connection.sendall(b"{")
         leaving.terminate()
-        answer = connection.recv(10_000)
+        answer = HTTPResponse(connection)
+        answer.begin()
 
-    assert answer.startswith(b"HTTP/1.1 503")
-    assert b'"draining"' in answer
+        assert (answer.status, json.loads(answer.read())["code"]) == (503, "draining")
     assert ended_cleanly(leaving)
 
 

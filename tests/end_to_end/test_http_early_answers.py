@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
+    from matfn.errors import Problem
+
 LIMIT = 1 << 20
 
 
@@ -29,11 +31,16 @@ def head(path: str, *headers: str) -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: matfn", *headers, "", ""]).encode()
 
 
-def answer(connection: socket.socket) -> tuple[int, str, str | None]:
-    """Status, code and Connection header of the answer."""
+def refusal(connection: socket.socket) -> tuple[HTTPResponse, Problem]:
+    """The answer, and the problem in it."""
     response = HTTPResponse(connection)
     response.begin()
-    problem = wire.decode_problem(response.read(), response.headers["content-type"])
+    return response, wire.decode_problem(response.read(), response.headers["content-type"])
+
+
+def answer(connection: socket.socket) -> tuple[int, str, str | None]:
+    """Status, code and Connection header of the answer."""
+    response, problem = refusal(connection)
     return response.status, problem.code, response.headers["connection"]
 
 
@@ -93,12 +100,63 @@ def test_sender_who_asks_first_need_not_send(strict: ServerProcess) -> None:
         assert answer(connection) == (413, "too_large", "close")
 
 
-def test_what_is_no_http_is_malformed(strict: ServerProcess) -> None:
-    """Bytes that are no request get a problem document too."""
-    with strict.connect() as connection:
-        connection.sendall(b"\x00\x01 nonsense\r\n\r\n")
+CHUNKED = "Transfer-Encoding: chunked"
 
-        assert answer(connection) == (400, "malformed", "close")
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        (b"\x00\x01 nonsense\r\n\r\n", None),
+        (head("/v1/msign", "X-Request-Id: mine", "Content-Length: many"), "mine"),
+        (head("/v1/msign", KEY, JSON, "X-Request-Id: mine", CHUNKED) + b"zz\r\n" + bytes(4 << 20), "mine"),
+        (head("/v1/msign", "X-Request-Id: not good", "Content-Length: -1"), None),
+    ],
+    ids=["request line", "length", "chunk", "id"],
+)
+def test_what_is_no_http_is_malformed(strict: ServerProcess, sent: bytes, named: str | None) -> None:
+    """Bytes that are no request get a problem document with an id, which the log has too."""
+    with strict.connect() as connection:
+        connection.sendall(sent)
+        response, problem = refusal(connection)
+
+    assert (response.status, problem.code, response.headers["connection"]) == (400, "malformed", "close")
+    assert problem.request_id == response.headers["x-request-id"]
+    assert problem.request_id == named or (named is None and len(problem.request_id) == 32)
+    strict.wait_for("request refused", request_id=problem.request_id)
+
+
+LARGE = 128 << 10
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /" + b"a" * LARGE + b" HTTP/1.1\r\n\r\n",
+        head("/v1/msign", f"X-Large: {'a' * LARGE}"),
+        head("/v1/msign", *(f"X-{number}: {'a' * 1000}" for number in range(128))),
+        head("/v1/msign", f"X-Endless: {'a' * 16 * LARGE}")[:-4],
+        head("/v1/msign", KEY, JSON, CHUNKED) + b"0\r\nX-Trailer: " + b"a" * LARGE + b"\r\n\r\n",
+        head("/v1/msign", KEY, JSON, CHUNKED) + b"1;" + b"a" * 16 * LARGE,
+    ],
+    ids=["path", "header", "headers", "endless header", "trailer", "chunk extension"],
+)
+def test_head_is_bounded(strict: ServerProcess, sent: bytes) -> None:
+    """More than 64 KiB before or around a body are refused, whether they end or not, and the sender reads why."""
+    with strict.connect() as connection:
+        connection.sendall(sent)
+        response, problem = refusal(connection)
+
+        assert (response.status, problem.code, response.headers["connection"]) == (431, "malformed", "close")
+        assert connection.recv(1) == b""
+
+
+def test_large_head_within_the_bound_is_read(strict: ServerProcess) -> None:
+    """60 KiB of headers are no fault, on every request of a connection."""
+    with strict.connect() as connection:
+        for _ in range(3):
+            connection.sendall(head("/v1/msign", KEY, "Content-Length: 0", f"X-Large: {'a' * (60 << 10)}"))
+
+            assert answer(connection) == (415, "unsupported_media_type", None)
 
 
 def test_failures_are_one_line_each(strict: ServerProcess) -> None:

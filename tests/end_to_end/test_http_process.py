@@ -65,6 +65,28 @@ def test_unix_socket(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_second_server_leaves_the_first_alone(tmp_path: Path) -> None:
+    """A server on the socket of a live one ends with exit code 1 and one line, and the first goes on."""
+    path = tmp_path / "matfn.sock"
+    with running_server(uds=str(path)):
+        second = ServerProcess(uds=str(path))
+
+        assert second.exit_code() == 1
+        assert [(line["event"], line["uds"]) for line in second.lines] == [("cannot listen", str(path))]
+        with matfn.Client(f"unix://{path}") as client:
+            assert client.status()["state"] == "ready"
+
+
+def test_bad_settings_end_the_process() -> None:
+    """Settings that cannot be end with exit code 1 and one line, and no traceback."""
+    server = ServerProcess(port="abc")
+
+    assert server.exit_code() == 1
+    assert [line["line"] for line in server.lines] == [
+        "matfn serve: MATFN_PORT=abc: must be a whole number of at least 0 and at most 65535\n"
+    ]
+
+
 def test_open_server_warns() -> None:
     """Listening beyond this machine without keys is logged as a warning."""
     with running_server(host="0.0.0.0") as server:  # noqa: S104 - the point of the test

@@ -9,7 +9,7 @@ import pytest
 
 from matfn import wire
 from matfn_service.executor import DeviceMemoryError
-from scripted import Opened, ScriptedExecutor, matrices, post, until
+from scripted import Opened, ScriptedExecutor, matrices, post, service_behind, until
 
 if TYPE_CHECKING:
     import httpx
@@ -158,3 +158,75 @@ async def test_higher_priority_goes_first(
     await asyncio.gather(*tasks)
 
     assert [batch.inputs["m"].shape[-1] for batch in executor.seen] == [4, 6, 7, 5]
+
+
+LONG, SHORT = 64, 4
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+async def test_short_job_overtakes_long_ones(opened: Opened, executor: ScriptedExecutor) -> None:
+    """However many long jobs wait, a short one waits for no more than one of those that run."""
+    async with opened(batch_seconds=1e-4) as client:
+        executor.gate.clear()
+        tasks = [asyncio.create_task(post(client, "msign", LONG, LONG)) for _ in range(8)]
+        await until(lambda: len(executor.seen) == 2 and len(service_behind(client).queue) == 6)
+        tasks.append(asyncio.create_task(post(client, "msign", SHORT, SHORT)))
+        await until(lambda: len(service_behind(client).queue) == 7)
+        executor.gate.set()
+        answers = [await task for task in tasks]
+
+    assert SHORT in orders_of(executor)[2:4]
+    assert [answer.status_code for answer in answers] == [200] * 9
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+async def test_pieces_of_a_huge_job_leave_a_lane(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A call that is computed in many pieces does not make a short one wait for all of them."""
+    async with opened(batch_seconds=1e-3) as client:
+        executor.gate.clear()
+        huge = asyncio.create_task(post(client, "msign", 60, LONG, LONG))
+        await until(lambda: len(executor.seen) == 2 and len(service_behind(client).queue))
+        short = asyncio.create_task(post(client, "msign", SHORT, SHORT))
+        waiting = len(service_behind(client).queue)
+        await until(lambda: len(service_behind(client).queue) == waiting + 1)
+        executor.gate.set()
+        await asyncio.gather(huge, short)
+
+    assert SHORT in orders_of(executor)[2:4]
+    assert len(orders_of(executor)) > 20
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+async def test_long_jobs_take_every_lane_if_nothing_short_waits(opened: Opened, executor: ScriptedExecutor) -> None:
+    """No lane stays free for a short job that has not come."""
+    async with opened(batch_seconds=1e-4) as client:
+        executor.gate.clear()
+        tasks = [asyncio.create_task(post(client, "msign", order, order)) for order in (LONG, LONG + 1, LONG + 2)]
+        await until(lambda: len(executor.seen) == 2)
+        executor.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert orders_of(executor) == [LONG, LONG + 1, LONG + 2]
+
+
+@pytest.mark.parametrize(
+    "executor", [ScriptedExecutor(lanes=1), ScriptedExecutor(lanes=2)], ids=["one lane", "two lanes"]
+)
+async def test_more_urgent_long_job_is_not_overtaken(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A short job overtakes no long one of a higher priority, and on the only lane none at all."""
+    urgency = 9 if executor.lanes > 1 else 0
+    async with opened(batch_seconds=1e-4) as client:
+        executor.gate.clear()
+        tasks = [asyncio.create_task(post(client, "msign", LONG, LONG, priority=urgency)) for _ in range(4)]
+        await until(lambda: len(service_behind(client).queue) == 4 - executor.lanes)
+        tasks.append(asyncio.create_task(post(client, "msign", SHORT, SHORT)))
+        await until(lambda: len(service_behind(client).queue) == 5 - executor.lanes)
+        executor.gate.set()
+        await asyncio.gather(*tasks)
+
+    assert orders_of(executor) == [LONG] * 4 + [SHORT]
+
+
+def orders_of(executor: ScriptedExecutor) -> list[int]:
+    """The orders of the matrices that the device has seen, share by share."""
+    return [batch.inputs["m"].shape[-1] for batch in executor.seen]

@@ -106,6 +106,15 @@ def test_first_due_program_goes_first() -> None:
     assert queue.next_batch(0.0, WIDE) == [patient]
 
 
+def test_first_short_job_is_found() -> None:
+    """Of what is short and urgent enough, the program of the job due first is named; nothing leaves the queue."""
+    queue = queue_of(Job("a", 5.0), Job("b", 0.1), Job("c", 0.1, priority=3), Job("c", 0.1))
+    found = [queue.first_short(seconds, priority) for seconds, priority in [(1.0, 0), (1.0, 4), (0.1, 0), (9.0, 1)]]
+
+    assert [job and job.program for job in found] == ["c", None, None, "c"]
+    assert len(queue) == 4
+
+
 def test_lone_job_beyond_the_limit_goes_alone() -> None:
     """A job larger than any batch is not refused, it runs by itself."""
     large, small = Job(bytes=500), Job(bytes=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +71,22 @@ async def test_openapi_references_resolve(client: httpx.AsyncClient) -> None:
     for reference in references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
     assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == list(TABLE)
+
+
+async def test_manual_needs_no_other_host(opened: Opened) -> None:
+    """GET /docs is one page with every function, parameter, code and limit, and loads nothing from anywhere."""
+    async with opened(max_order=1717) as client:
+        answer = await client.get("/docs")
+    names = [*FUNCTIONS, *TABLE, *(option.name for option in OPTIONS), "1717", "/openapi.json", "structure"]
+
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert [name for name in names if name not in answer.text] == []
+    assert re.findall(r"(?:src|href)=\"(.*?)\"|@import|<script", answer.text) == ["/openapi.json"]
+
+
+async def test_manual_is_the_only_one(client: httpx.AsyncClient) -> None:
+    """The framework's own pages, which load scripts from elsewhere, are not served."""
+    assert (await client.get("/redoc")).status_code == 404
 
 
 def references(tree: Any) -> list[str]:

@@ -148,6 +148,14 @@ async def test_options_tells_the_methods(client: httpx.AsyncClient, path: str) -
     assert ("POST" in answer.headers["allow"]) == (path in {"/v1/msign", "/v1/calls"})
 
 
+@pytest.mark.parametrize("path", ["/v1/functions", "/healthz", "/docs", "/openapi.json"])
+async def test_allowed_methods_are_told_once(client: httpx.AsyncClient, path: str) -> None:
+    """Allow names each method of a readable route once."""
+    answer = await client.delete(path)
+
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD", "OPTIONS"]
+
+
 @pytest.mark.parametrize("path", ["/v1/functions", "/v1/status", "/healthz", "/readyz"])
 async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str) -> None:
     """HEAD is answered like GET."""
@@ -236,7 +244,11 @@ async def test_keys(opened: Opened, authorization: str | None, status: int) -> N
 async def test_health_needs_no_key(opened: Opened) -> None:
     """Probes need no key."""
     async with opened(api_keys="secret") as client:
-        assert [(await client.get(path)).status_code for path in ("/healthz", "/readyz", "/docs")] == [200, 200, 401]
+        found = {
+            path: (await client.get(path)).status_code for path in ("/healthz", "/readyz", "/docs", "/openapi.json")
+        }
+
+    assert found == {"/healthz": 200, "/readyz": 200, "/docs": 401, "/openapi.json": 401}
 
 
 async def test_full_queue_is_busy(opened: Opened, executor: ScriptedExecutor) -> None:

@@ -1,0 +1,93 @@
+"""Settings as the user wrote them, on the command line or in the environment: usable, or one line for each fault."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
+
+import torch
+from pydantic import ValidationError
+
+from matfn_service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+__all__ = ["Misconfigured", "configured"]
+
+_KINDS: Final[dict[object, str]] = {int: "a whole number", float: "a number"}
+
+
+class Misconfigured(Exception):  # noqa: N818 - the user's fault, told to the user
+    """Settings under which the server cannot start.
+
+    Attributes:
+        faults: one line each: what was written, and what is allowed there.
+    """
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def configured(options: Mapping[str, object]) -> Settings:
+    """The settings of the environment, overridden by these options of the command line.
+
+    Raises:
+        Misconfigured: if one of them is not what it may be, or asks for what this machine has not.
+    """
+    try:
+        settings = Settings.model_validate(dict(options))
+    except ValidationError as error:
+        raise Misconfigured([_fault(entry, options) for entry in error.errors()]) from None
+    faults = [f"{_written(name, value, options)}: {reason}" for name, value, reason in _missing(settings)]
+    if faults:
+        raise Misconfigured(faults)
+    return settings
+
+
+def _written(name: str, value: object, options: Mapping[str, object]) -> str:
+    return f"--{name} {value}" if name in options else f"MATFN_{name.upper()}={value}"
+
+
+def _fault(entry: ErrorDetails, options: Mapping[str, object]) -> str:
+    if not entry["loc"]:  # of several settings together; the words are our own
+        return entry["msg"].removeprefix("Value error, ")
+    name = str(entry["loc"][0])
+    return f"{_written(name, entry['input'], options)}: must be {_allowed(Settings.model_fields[name])}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What a field may be, in words."""
+    kind = next((entry for entry in get_args(field.annotation) if entry in _KINDS), field.annotation)
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    bounds = {
+        name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le") if hasattr(rule, name)
+    }
+    words = {"ge": "of at least", "gt": "above", "le": "and at most"}
+    return " ".join([_KINDS.get(kind, "a value"), *(f"{words[name]} {bound}" for name, bound in bounds.items())])
+
+
+def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:
+    """Names and values of the settings that ask for what is not there, and why they cannot be met."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        yield "device", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"
+    reason = None if settings.uds is None else _unfit(settings.uds)
+    if reason is not None:
+        yield "uds", settings.uds, reason
+
+
+def _unfit(path: Path) -> str | None:
+    """Why there can be no socket at this path; None if there can."""
+    try:
+        if not path.parent.is_dir():
+            return f"there is no folder {path.parent}"
+        if path.exists() and not path.is_socket():
+            return "there is something else than a socket at this path; it must be free, or a socket no server uses"
+    except OSError as error:
+        return str(error.strerror)
+    return None

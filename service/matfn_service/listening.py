@@ -1,0 +1,91 @@
+"""The socket that the server listens on; a unix socket never takes a live server's path, and leaves none behind."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matfn_service.settings import Settings
+
+__all__ = ["BACKLOG", "Listener", "listen"]
+
+BACKLOG: Final = 2048
+_PROBE_SECONDS: Final = 1.0
+_ANYONE: Final = 0o666  # who may connect is decided by the folder's permissions and by the keys
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening socket and, where it is a unix one, its path and what marks it as ours."""
+
+    socket: socket.socket
+    path: Path | None = None
+    mark: tuple[int, int, int] | None = None
+
+    @property
+    def url(self) -> str:
+        """What a client connects to."""
+        if self.path is not None:
+            return f"unix://{self.path}"
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def close(self) -> None:
+        """Closes the socket and removes its path, unless another server has made it its own since."""
+        self.socket.close()
+        if self.path is not None and _mark(self.path) == self.mark:
+            self.path.unlink(missing_ok=True)
+
+
+def listen(settings: Settings) -> Listener:
+    """A socket on the path, or on the host and port, of the settings.
+
+    Raises:
+        OSError: if the address is taken or cannot be.
+    """
+    if settings.uds is not None:
+        return _on_path(settings.uds)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return Listener(socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG))
+
+
+def _on_path(path: Path) -> Listener:
+    if path.is_socket():
+        _remove_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(str(path))
+        path.chmod(_ANYONE)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return Listener(listener, path, _mark(path))
+
+
+def _remove_stale(path: Path) -> None:
+    """Removes a socket that its server has left behind; one that accepts connections is in use."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except (TimeoutError, BlockingIOError):
+            pass  # its server is there and has no time
+    raise OSError(errno.EADDRINUSE, "another server listens on this socket")
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from all others at this path, before and after; numbers of inodes alone are used again."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns

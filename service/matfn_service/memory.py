@@ -1,0 +1,38 @@
+"""Gives freed pages back to the system when the server has had nothing to do for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["IDLE_SECONDS", "trim_when_idle"]
+
+IDLE_SECONDS: Final = 30.0
+_WORTH: Final = 256 * 2**20  # less is sooner used again than given back
+_STATM: Final = Path("/proc/self/statm")
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
+
+
+async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = IDLE_SECONDS) -> None:
+    """Trims the heap once after each time of work, when `work_done` has said the same number twice; None is busy."""
+    if _trim is None or not _STATM.exists():
+        return
+    floor, before = _resident(), None
+    while True:
+        await asyncio.sleep(seconds)
+        done = work_done()
+        if done is not None and done == before and _resident() - floor > _WORTH:
+            await asyncio.to_thread(_trim, 0)
+            floor = _resident()
+        before = done
+
+
+def _resident() -> int:
+    """Bytes of memory that this process occupies."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

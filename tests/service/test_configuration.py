@@ -1,0 +1,108 @@
+"""Settings that cannot be are told in one line each, as the user wrote them."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from matfn_service import serve, server
+from matfn_service.configuration import Misconfigured, configured
+from matfn_service.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a GPU, and a process that has been started again already."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
+
+
+def fault(**options: object) -> str:
+    """The one line that these options and the environment cost."""
+    with pytest.raises(Misconfigured) as caught:
+        configured(options)
+    (line,) = caught.value.faults
+    return line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("MATFN_PORT", "abc", "must be a whole number of at least 0 and at most 65535"),
+        ("MATFN_PORT", "65536", "must be a whole number of at least 0 and at most 65535"),
+        ("MATFN_LANES", "0", "must be a whole number of at least 1 and at most 1024"),
+        ("MATFN_DEVICE", "foo", "must be one of auto, cpu, cuda"),
+        ("MATFN_DEVICE", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"),
+        ("MATFN_LOG_FORMAT", "xml", "must be one of console, json"),
+        ("MATFN_QUEUE_BYTES", "-1", "must be a whole number of at least 1024"),
+        ("MATFN_DRAIN_SECONDS", "0", "must be a number above 0"),
+        ("MATFN_DRAIN_SECONDS", "inf", "must be a number above 0"),
+        ("MATFN_UDS", "/nowhere/matfn.sock", "there is no folder /nowhere"),
+    ],
+)
+def test_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str) -> None:
+    """A line names the variable, what it was given and what it may be."""
+    monkeypatch.setenv(variable, value)
+
+    assert fault() == f"{variable}={value}: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 99999), ("device", "foo"), ("device", "cuda"), ("uds", "/nowhere/matfn.sock")]
+)
+def test_option_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    """An option wins over the variable, and the line names the option."""
+    monkeypatch.setenv(f"MATFN_{name.upper()}", "ignored")
+
+    assert fault(**{name: value}).startswith(f"--{name} {value}: ")
+
+
+def test_file_is_no_socket(tmp_path: Path) -> None:
+    """A path with something else on it is not taken, and what is there stays."""
+    path = tmp_path / "notes"
+    path.write_text("keep me")
+
+    assert fault(uds=str(path)).startswith(f"--uds {path}: there is something else than a socket")
+    assert path.read_text() == "keep me"
+
+
+def test_settings_that_disagree_are_told() -> None:
+    """A fault of several settings together has a line of its own."""
+    assert fault(queue_bytes=2048, max_request_bytes=4096).startswith("MATFN_QUEUE_BYTES=2048 is below")
+
+
+def test_every_fault_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends with exit code 1 and tells all faults at once, without a traceback."""
+    monkeypatch.setenv("MATFN_MAX_ITEMS", "many")
+
+    assert serve.main(port=99999) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "matfn serve: --port 99999: must be a whole number of at least 0 and at most 65535",
+        "matfn serve: MATFN_MAX_ITEMS=many: must be a whole number of at least 1",
+    ]
+
+
+def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing counts as not set."""
+    monkeypatch.setenv("MATFN_PORT", "")
+    monkeypatch.setenv("MATFN_UDS", "")
+
+    assert (configured({}).port, configured({}).uds) == (8000, None)
+
+
+def test_cache_that_cannot_be_made_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that cannot be created costs a warning, not the start."""
+    monkeypatch.setattr(server, "configure_logs", lambda settings: settings)
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server.serve(Settings(port=taken.getsockname()[1], cache_dir=tmp_path / "file" / "cache"))
+
+    assert "the device profile will not be kept" in capsys.readouterr().out
