@@ -42,6 +42,7 @@ from matfn.errors import (
 )
 from matfn.invocation import Invocation
 from matfn.local import LocalClient
+from matfn.session import package_version as _package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
 
 __all__ = [
@@ -86,3 +87,5 @@ __all__ = [
     "UnsupportedMediaType",
     "call",
 ]
+
+__version__ = _package_version()

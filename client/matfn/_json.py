@@ -44,16 +44,30 @@ def _nulled(tree: object) -> object:
             return tree
 
 
+class _ConstantError(ValueError):
+    """NaN or Infinity written out."""
+
+
 def load(body: Buffer) -> object:
     """The tree of one JSON text.
 
     Raises:
-        ValueError: not UTF-8, not JSON, nested too deep for the parser, or with NaN or Infinity written out.
+        ValueError: not UTF-8, not JSON, nested too deep for the parser, with NaN or Infinity written out, or with an
+            integer longer than Python converts.
     """
     try:
         return json.loads(str(body, "utf-8"), object_pairs_hook=_map, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("the body nests too deep") from None
+        reason = "the body nests too deep"
+    except UnicodeDecodeError:
+        reason = "the body is not UTF-8"
+    except json.JSONDecodeError as error:
+        reason = f"the body is not JSON: {error}"
+    except _ConstantError as error:
+        reason = str(error)
+    except ValueError:  # Python's own bound on the digits that it converts
+        reason = "the body has an integer of thousands of digits, far beyond float64"
+    raise ValueError(reason)
 
 
 def _map(pairs: list[tuple[str, object]]) -> dict[str, object] | Repeated:
@@ -73,4 +87,4 @@ def _first_repeated(keys: Iterable[str]) -> str:
 
 
 def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is not JSON; send null for a number that is not finite")
+    raise _ConstantError(f"{constant} is not JSON; send null for a number that is not finite")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ITEM_BYTES",
+    "OTHER_ITEM_BYTES",
     "Answer",
     "Call",
     "Certificate",
@@ -26,6 +27,7 @@ __all__ = [
     "Tensor",
     "Timing",
     "Value",
+    "require_bytes",
 ]
 
 Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | None"
@@ -38,6 +40,20 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "complex64": 8,
     "complex128": 16,
 }
+
+
+OTHER_ITEM_BYTES: Final[Mapping[str, int]] = {
+    "bool": 1,
+    **{f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""numpy's other dtypes, which are known by name but never computed with."""
+
+
+def require_bytes(dtype: str, shape: tuple[int, ...], given: int) -> None:
+    """Raises ValueError unless a shape of a dtype takes the given number of bytes."""
+    expected = prod(shape) * (ITEM_BYTES.get(dtype) or OTHER_ITEM_BYTES[dtype])
+    if given != expected:
+        raise ValueError(f"shape {list(shape)} of {dtype} is {expected} bytes, data has {given}")
 
 
 class Media(StrEnum):
@@ -79,9 +95,7 @@ class Tensor:
     data: Buffer
 
     def __post_init__(self) -> None:
-        expected = prod(self.shape) * ITEM_BYTES[self.dtype]
-        if self.nbytes != expected:
-            raise ValueError(f"shape {list(self.shape)} of {self.dtype} is {expected} bytes, data has {self.nbytes}")
+        require_bytes(self.dtype, self.shape, self.nbytes)
 
     @property
     def nbytes(self) -> int:

@@ -156,7 +156,11 @@ class _Reader:
         return piece
 
     def string(self, size: int) -> str:
-        return str(self.take(size), "utf-8")
+        octets = self.take(size)
+        try:
+            return str(octets, "utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("a msgpack string is not UTF-8") from None
 
     def enter(self, room: int) -> None:
         if not room:
@@ -164,6 +168,14 @@ class _Reader:
         self.containers -= 1
         if self.containers < 0:
             raise ValueError("the body is all lists and maps")
+
+    def key(self) -> str:
+        """A map's key, refused by its first byte if it is no string."""
+        head = self.view[self.at]
+        key = self.value(0) if 0xA0 <= head < 0xC0 or head in _STRINGS else None  # noqa: PLR2004 - msgpack's table
+        if not isinstance(key, str):
+            raise ValueError("a msgpack map has a key that is no string")  # noqa: TRY004 - unpack's one error
+        return key
 
     def array(self, count: int, room: int) -> list[object]:
         self.enter(room)
@@ -174,9 +186,7 @@ class _Reader:
         content: dict[str, object] = {}
         repeated: Repeated | None = None
         for _ in range(count):
-            key = self.value(0)
-            if not isinstance(key, str):
-                raise ValueError("a msgpack map has a key that is no string")  # noqa: TRY004 - unpack's one error
+            key = self.key()
             if key in content:
                 repeated = Repeated(key)
             content[key] = self.value(room - 1)
@@ -199,6 +209,7 @@ _NUMBERS: Final = {
         0xD3: ">q",
     }.items()
 }
+_STRINGS: Final = frozenset({0xD9, 0xDA, 0xDB})
 _LENGTHS: Final = {
     head: (kind, struct.Struct(code))
     for head, (kind, code) in {

@@ -4,12 +4,14 @@ Rules of this file:
 - The caller's array is never written to, whatever its strides; a contiguous little-endian one is not even copied.
 - What comes back owns its memory, is writable where its kind can be, and is of the kind, and on the device, of the
   array that was sent.
-- torch and JAX are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
+- torch, JAX and numpy.ma are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
 """
 
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
+from math import prod
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -17,9 +19,22 @@ import numpy as np
 from matfn.errors import Problem, problem_error
 from matfn.wire import ITEM_BYTES, Tensor
 
-__all__ = ["Kind", "from_torch", "kind_of", "to_torch"]
+__all__ = ["Kind", "Layout", "from_torch", "kind_of", "layout_of", "plain", "to_torch"]
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is known of an array before any number of it is copied; the dtype is one of the wire's."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size on the wire in bytes, whatever the strides."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 class Kind(Protocol):
@@ -44,6 +59,32 @@ def kind_of(array: Any) -> Kind:
     return _Numpy(array)
 
 
+def plain(array: Any) -> Any:
+    """The array with its dtype and shape in sight: numpy's for anything that does not show them; only lists are copied.
+
+    Raises:
+        TypeError, ValueError: it is no dense array with numbers in it.
+    """
+    if _is_a(array, "torch", "Tensor"):
+        return _dense(array)
+    shown = isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "shape")
+    return array if shown and not _is_a(array, "numpy.ma", "MaskedArray") else _numpy_of(array)
+
+
+def layout_of(array: Any) -> Layout:
+    """Dtype and shape of a plain array; raises UnsupportedDtype where the wire has no such dtype."""
+    name = _dtype_name(array)
+    if name not in ITEM_BYTES:
+        raise _unsupported(array.dtype)
+    return Layout(name, tuple(map(int, array.shape)))
+
+
+def _dtype_name(array: Any) -> str:
+    if _is_a(array, "torch", "Tensor"):
+        return str(array.dtype).removeprefix("torch.")
+    return str(array.dtype.name)
+
+
 def _is_a(array: Any, library: str, name: str) -> bool:
     """An instance of a class of a library that the caller has imported."""
     kind = getattr(sys.modules.get(library), name, None)
@@ -56,20 +97,37 @@ def _unsupported(dtype: object) -> Exception:
 
 
 def _numpy_of(array: Any) -> _NdArray:
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError("a masked array has entries without a value; fill them first")
-    if hasattr(array, "__array__") or not hasattr(array, "__dlpack__"):
-        return np.asarray(array)
-    return np.from_dlpack(array)
+    if _is_a(array, "numpy.ma", "MaskedArray"):
+        raise TypeError("a masked array has entries without a value; fill them first, with .filled(...)")
+    try:
+        if hasattr(array, "__array__") or not hasattr(array, "__dlpack__"):
+            return np.asarray(array)
+        return np.from_dlpack(array)
+    except ValueError as error:
+        raise ValueError(f"{_named(array)} is no array: its rows differ in length, or {error}") from error
+    except (TypeError, BufferError, RuntimeError) as error:
+        raise TypeError(f"{_named(array)} cannot be read as an array in this process's memory: {error}") from error
+
+
+def _named(array: Any) -> str:
+    return f"a {type(array).__module__}.{type(array).__qualname__}".replace("a builtins.", "a ")
 
 
 def _tensor_of(array: _NdArray) -> Tensor:
-    name = array.dtype.name
-    if name not in ITEM_BYTES:
-        raise _unsupported(array.dtype)
+    layout = layout_of(array)
     ordered = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
     # numpy exports no buffer of ml_dtypes' bfloat16, and of any dtype as bytes
-    return Tensor(name, array.shape, ordered.reshape(-1).view(np.uint8).data)
+    return Tensor(layout.dtype, array.shape, ordered.reshape(-1).view(np.uint8).data)
+
+
+def _dense(tensor: Any) -> Any:
+    """The torch tensor itself; TypeError for one that has no numbers, or not all of them, to be sent."""
+    if tensor.device.type == "meta":
+        raise TypeError("a meta tensor has a shape but no numbers; matfn takes tensors of a real device")
+    if tensor.is_nested or str(tensor.layout) != "torch.strided":
+        layout = "nested" if tensor.is_nested else str(tensor.layout)
+        raise TypeError(f"the tensor is {layout}; matfn takes dense tensors: pass .to_dense(), or padded rows")
+    return tensor
 
 
 def _owned(tensor: Tensor, dtype: np.dtype[Any]) -> _NdArray:
@@ -136,11 +194,9 @@ class _Torch:
 
     def tensor(self, array: Any) -> Tensor:
         torch: Any = sys.modules["torch"]
-        name = str(array.dtype).removeprefix("torch.")
-        if name not in ITEM_BYTES:
-            raise _unsupported(array.dtype)
+        layout = layout_of(_dense(array))
         flat = array.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        return Tensor(name, tuple(array.shape), flat.view(torch.uint8).numpy().data)
+        return Tensor(layout.dtype, layout.shape, flat.view(torch.uint8).numpy().data)
 
     def array(self, tensor: Tensor) -> Any:
         torch: Any = sys.modules["torch"]
@@ -153,7 +209,7 @@ def to_torch(array: Any, like: Any) -> Any:
     """The array as a torch tensor on the device of the tensor `like`; only a caller that has torch may ask."""
     kind = kind_of(array)
     if isinstance(kind, _Torch):
-        return array.detach().to(like.device)
+        return _dense(array).detach().to(like.device)
     return _Torch(like).array(kind.tensor(array))
 
 

@@ -9,6 +9,7 @@ import asyncio
 import ssl
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
@@ -143,9 +144,16 @@ class StreamTransport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = endpoint
+        self._own_tls = tls is not None
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
         self._kept: list[_Connection] = []
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies share the address, never a connection."""
+        if self._own_tls:
+            raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
+        return partial(type(self), clock=self._clock), (self._endpoint,)
 
     async def send(self, request: Request, timeout: float | None) -> Response:  # noqa: ASYNC109 - bounds one attempt
         """Sends a request and awaits its response.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from matfn import tables
 from matfn.check import cases, verdict_of
 from matfn.client import Client
-from matfn.errors import TABLE, MatfnError, ProblemError
+from matfn.complaints import explained, fail
+from matfn.errors import TABLE
 from matfn.local import LocalClient
+from matfn.npy_files import write_array
 from matfn.run_command import Job, add_functions
+from matfn.session import package_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["app", "main"]
@@ -34,7 +36,6 @@ app.add_typer(run_app, name="run")
 
 # a pipe has no width of its own, and what is cut off cannot be searched for
 _out = Console() if sys.stdout.isatty() else Console(width=160)
-_err = Console(stderr=True)
 
 Url = Annotated[str | None, typer.Option(help="The server; MATFN_URL, then http://127.0.0.1:8000, by default.")]
 
@@ -42,6 +43,22 @@ Url = Annotated[str | None, typer.Option(help="The server; MATFN_URL, then http:
 def main() -> None:
     """The console script."""
     app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _out.print(Text(f"matfn {package_version()}"))
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses."""
+    del version  # its callback has printed it
 
 
 @app.command()
@@ -55,21 +72,21 @@ def serve(
     try:
         from matfn_service.serve import main as serve_main
     except ImportError as error:
-        _fail("the service is not installed", f"{error.name} is missing", 'pip install "matfn[service]"')
+        fail("the service is not installed", f"{error.name} is missing", 'pip install "matfn[service]"')
     raise typer.Exit(serve_main(host=host, port=port, device=device, uds=uds))
 
 
 @app.command()
 def functions(url: Url = None) -> None:
     """List the functions of a server with their inputs and parameters."""
-    with _explained(), _client(url) as client:
+    with explained(), _client(url) as client:
         _out.print(tables.functions_table(client.functions()))
 
 
 @app.command()
 def check(url: Url = None) -> None:
     """Test a live server against float64 truth; exit code 1 if any answer is wrong."""
-    with _explained(), _client(url) as client:
+    with explained(), _client(url) as client:
         client.status()
         verdicts = [verdict_of(client, case) for case in cases()]
     _out.print(tables.verdicts_table(verdicts))
@@ -83,47 +100,26 @@ def explain(code: Annotated[str, typer.Argument(help="A problem's code, such as 
     """Say what an error code means and what to try."""
     row = TABLE.get(code)
     if row is None:
-        _fail("unknown code", f"there is no code {code}", f"known codes: {', '.join(TABLE)}")
+        fail("unknown code", f"there is no code {code}", f"known codes: {', '.join(TABLE)}")
     _out.print(tables.code_table(row))
 
 
-def _run(job: Job, outputs: list[Path], url: str | None, local: bool) -> None:
+def _run(job: Job, targets: Mapping[str, Path], url: str | None, local: bool) -> None:
     """Answers one call, saves its values and prints its certificates."""
-    with _explained(), _client(url, local=local) as client:
+    with explained(), _client(url, local=local) as client:
         answer = client.ask(job)
     values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
-    if len(outputs) > len(values):
-        raise typer.BadParameter(f"{job.function} has {len(values)} outputs, {len(outputs)} files were named")
-    for path, value in zip(outputs, values, strict=False):
-        with path.open("wb") as file:
-            np.save(file, value)
     _out.print(tables.certificates_table(job.function, answer))
+    for (name, path), value in zip(targets.items(), values, strict=False):
+        write_array(path, value)
+        _out.print(Text(f"wrote {name} to {path}"), soft_wrap=True)
 
 
 add_functions(run_app, _run)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turns errors that a user can act on into words and exit code 1."""
-    try:
-        yield
-    except ProblemError as error:
-        _fail(error.code, error.detail, error.hint)
-    except MatfnError as error:
-        _fail("no answer", str(error), "is the server running? `matfn serve` starts one; --url or MATFN_URL names it")
 
 
 def _client(url: str | None, *, local: bool = False) -> Client | LocalClient:
     try:
         return LocalClient() if local else Client(url)
     except (ImportError, ValueError) as error:
-        _fail("cannot start", str(error), None)
-
-
-def _fail(code: str, detail: str, hint: str | None) -> NoReturn:
-    _err.print(f"[bold red]{code}[/]: ", end="")
-    _err.print(detail, markup=False, highlight=False)
-    if hint:
-        _err.print(f"hint: {hint}", markup=False, highlight=False)
-    raise typer.Exit(1)
+        fail("cannot start", str(error))

@@ -12,8 +12,9 @@ from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError
 from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange, prepare
+from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.mapping import MapRun
+from matfn.mapping import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.transport import SocketTransport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from matfn.answers import Answer
     from matfn.invocation import Invocation
+    from matfn.mapping import OnError
     from matfn.transport import Transport
 
 __all__ = ["SYSTEM_CLOCK", "Client", "Clock"]
@@ -34,13 +36,18 @@ AnswerT = TypeVar("AnswerT")
 ValueT = TypeVar("ValueT")
 
 
+def _dice() -> float:
+    # a name of a module is pickled as that name; random.random would take its state along, so that copies waited alike
+    return random.random()  # noqa: S311 - spreads retries, hides nothing
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Time and chance as arguments, so that tests need neither."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    random: Callable[[], float] = random.random
+    random: Callable[[], float] = _dice
 
 
 SYSTEM_CLOCK = Clock()
@@ -48,6 +55,9 @@ SYSTEM_CLOCK = Clock()
 
 class Client(ValueMethods):
     """A connection to a matfn server, safe to share between threads.
+
+    A deep copy, or a client unpickled in another process, keeps the settings, API key included, and opens connections
+    of its own.
 
     Args:
         base_url: http://host:port, https://host or unix:///path; None takes MATFN_URL, then http://127.0.0.1:8000.
@@ -78,11 +88,12 @@ class Client(ValueMethods):
     @property
     def with_info(self) -> WithInfo:
         """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
-        return WithInfo(self)
+        return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
-        return self._run(CallExchange(prepare(invocation), self._known_limits()))
+        call, limits = require_call(invocation), self._known_limits()
+        return self._run(CallExchange(prepare(call, limits), limits))
 
     @overload
     def map(
@@ -111,15 +122,8 @@ class Client(ValueMethods):
         Raises:
             MatfnError: the first error, unless errors are returned.
         """
-        calls = list(calls)
-        run = MapRun(calls, self._known_limits(), self._session.policy, on_error)
-        started = self._clock.now()
-        with counted(len(calls), shown=progress) as show:
-            while run.unfinished:
-                self._clock.sleep(run.pause(self._clock.now() - started, self._clock.random()))
-                self._send_batch(run, self._clock.now() - started)
-                show(run.finished)
-        return run.values(stacklevel=2)
+        asked = listed(calls)
+        return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
         """What the server offers: functions with inputs and parameters, options, and limits."""
@@ -167,6 +171,19 @@ class Client(ValueMethods):
         request = self._session.addressed(exchange.request(elapsed))
         return exchange.read(self._transport.send(request, self._session.patience(exchange.deadline, elapsed)))
 
+    def _answers(
+        self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
+    ) -> list[Answer[Any] | MatfnError]:
+        calls = listed(calls)
+        run = MapRun(calls, self._known_limits(), self._session.policy, on_error)
+        started = self._clock.now()
+        with counted(len(calls), shown=progress) as show:
+            while run.unfinished:
+                self._clock.sleep(run.pause(self._clock.now() - started, self._clock.random()))
+                self._send_batch(run, self._clock.now() - started)
+                show(run.finished)
+        return run.results()
+
     def _send_batch(self, run: MapRun, elapsed: float) -> None:
         batch = run.next_batch()
         if not batch:
@@ -191,6 +208,12 @@ class Client(ValueMethods):
                 except MatfnError:
                     self._limits = UNLIMITED
             return self._limits
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_limits_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _limits_lock=threading.Lock())
 
     def _require_open(self) -> None:
         if self._closed:

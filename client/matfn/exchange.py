@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from matfn import wire
 from matfn.answers import Answer
-from matfn.arrays import kind_of
+from matfn.arrays import kind_of, layout_of, plain
 from matfn.catalogue import FUNCTIONS
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
@@ -88,11 +88,21 @@ class Prepared(Generic[ValueT_co]):
         return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
 
 
-def prepare(invocation: Invocation[ValueT_co]) -> Prepared[ValueT_co]:
-    """Turns arrays into tensors; raises UnsupportedDtype for those that have none."""
-    inputs = {name: kind_of(array).tensor(array) for name, array in invocation.arrays.items()}
+def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Prepared[ValueT_co]:
+    """Turns arrays into tensors, once dtypes and shapes are known to be acceptable.
+
+    Raises:
+        TooLarge: instead of what the server would refuse; nothing has been copied then.
+        UnsupportedDtype: for arrays that no tensor can hold.
+    """
+    kind = kind_of(invocation.first)
+    arrays = {name: plain(array) for name, array in invocation.arrays.items()}
+    layouts = {name: layout_of(array) for name, array in arrays.items()}
+    limits.check(invocation.function, layouts)
+    limits.check_bytes(layouts)
+    inputs = {name: kind_of(array).tensor(array) for name, array in arrays.items()}
     params, options = invocation.plain_params(), invocation.plain_options()
-    return Prepared(wire.Call(invocation.function, inputs, params, options), kind_of(invocation.first))
+    return Prepared(wire.Call(invocation.function, inputs, params, options), kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +118,8 @@ class CallExchange(Generic[ValueT_co]):
         return self.prepared.deadline
 
     def request(self, elapsed: float) -> Request:
-        """The call; raises TooLarge instead of what the server would refuse."""
+        """The call; raises TooLarge if the body with its envelope exceeds what its tensors alone did not."""
         call = self.prepared.at(elapsed)
-        self.limits.check(call)
         body = tuple(wire.encode_call(call, _MEDIA))
         self.limits.check_body(sum(map(len, body)))
         return _post(f"/v1/{call.function}", body)

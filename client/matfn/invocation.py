@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from matfn.catalogue import FUNCTIONS, OPTIONS
 from matfn.errors import Problem, problem_error
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from matfn.catalogue import Parameter
     from matfn.wire import Value
 
-__all__ = ["Invocation"]
+__all__ = ["Invocation", "require_call"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
+
+_INTEGERS: Final = (-(1 << 63), (1 << 64) - 1)  # what msgpack can say
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,11 @@ class Invocation(Generic[ValueT_co]):
     inputs: Mapping[str, Any]
     params: Mapping[str, Any]
     options: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.function not in FUNCTIONS:
+            detail = f"there is no function {self.function!r}; there are {', '.join(FUNCTIONS)}"
+            raise problem_error(Problem.of("unknown_function", detail))
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -51,6 +58,13 @@ class Invocation(Generic[ValueT_co]):
         return _given(self.options, OPTIONS)
 
 
+def require_call(given: object, name: str = "the call") -> Invocation[Any]:
+    """The argument itself; TypeError if it is not what `matfn.call` builds."""
+    if not isinstance(given, Invocation):
+        raise TypeError(f"{name} is {type(given).__qualname__}; calls are built like matfn.call.msign(m)")
+    return given
+
+
 def _given(values: Mapping[str, Any], declared: tuple[Parameter, ...]) -> dict[str, Value]:
     plain = {name: _plain(name, value) for name, value in values.items()}
     defaults = {parameter.name: parameter.default for parameter in declared if not parameter.required}
@@ -64,6 +78,8 @@ def _same(value: Value, default: Value) -> bool:
 
 def _plain(name: str, value: Any) -> Value:
     """Python's own scalars from numpy's and torch's, tuples from any rows of numbers."""
+    if isinstance(value, int) and not _INTEGERS[0] <= value <= _INTEGERS[1]:
+        raise problem_error(Problem.of("invalid_parameter", f"{name} is an integer of more than 64 bits"))
     if value is None or isinstance(value, bool | int | float | str):
         return value
     rows = value.tolist() if hasattr(value, "tolist") else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
-from matfn.arrays import from_torch, kind_of, to_torch
+from matfn.arrays import from_torch, kind_of, layout_of, plain, to_torch
 from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, MatfnError, Problem, problem_error
-from matfn.mapping import values_of
+from matfn.invocation import require_call
+from matfn.limits import Limits
+from matfn.mapping import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from matfn.catalogue import Function
     from matfn.invocation import Invocation
+    from matfn.mapping import OnError
     from matfn_kernels import calibration, certificate
 
 __all__ = ["LocalClient"]
@@ -46,26 +50,27 @@ class LocalClient(ValueMethods):
 
     Args:
         device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
-        cache_dir: where this machine's measured speeds are kept; None takes MATFN_CACHE_DIR, else keeps nothing.
+        cache_dir: where this machine's measured speeds are kept; None takes MATFN_CACHE_DIR, else the user's cache
+            folder (XDG_CACHE_HOME or ~/.cache).
     """
 
     def __init__(self, *, device: str | None = None, cache_dir: str | Path | None = None) -> None:
         try:
             import torch
 
-            from matfn_kernels.validation import Limits
+            from matfn_kernels import validation
         except ImportError as error:
             raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
         chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._like = torch.empty(0, device=chosen)
-        self._cache_dir = cache_dir or os.environ.get("MATFN_CACHE_DIR") or None
-        self._limits = Limits()
+        self._cache_dir = Path(cache_dir) if cache_dir else _user_cache()
+        self._limits = validation.Limits()
         self._closed = False
 
     @property
     def with_info(self) -> WithInfo:
         """The same functions, each returning an Answer: value, certificates, timing and device."""
-        return WithInfo(self)
+        return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
@@ -75,10 +80,11 @@ class LocalClient(ValueMethods):
 
         from matfn_kernels.validation import Rejection
 
+        kind = kind_of(require_call(invocation).first)
+        profile = _profile(self._cache_dir, self._like.device.type)  # start-up, which is no part of the call's time
         started = time.perf_counter()
-        kind = kind_of(invocation.first)
         try:
-            outputs, certificates = self._evaluate(invocation)
+            outputs, certificates = self._evaluate(invocation, profile)
         except Rejection as error:
             raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
         except torch.OutOfMemoryError as error:
@@ -87,7 +93,8 @@ class LocalClient(ValueMethods):
         _meet_deadline(invocation, milliseconds)
         arrays = tuple(from_torch(output, kind) for output in outputs)
         value: Any = arrays[0] if len(arrays) == 1 else arrays
-        return Answer(value, certificates, Timing(0.0, milliseconds, 1, 1.0), "", str(self._like.device))
+        timing = Timing(0.0, milliseconds, len(certificates), 1.0)
+        return Answer(value, certificates, timing, "", str(self._like.device))
 
     @overload
     def map(
@@ -116,13 +123,8 @@ class LocalClient(ValueMethods):
         Raises:
             MatfnError: the first error, unless errors are returned.
         """
-        calls = list(calls)
-        results: list[Answer[Any] | MatfnError] = []
-        with counted(len(calls), shown=progress) as show:
-            for call in calls:
-                results.append(self.ask(call) if on_error == "raise" else self._ask_or_error(call))
-                show(len(results))
-        return values_of(calls, results, stacklevel=2)
+        asked = listed(calls)
+        return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
         """What can be computed: functions with inputs and parameters, options, and limits."""
@@ -154,6 +156,17 @@ class LocalClient(ValueMethods):
         warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
         return answer.value
 
+    def _answers(
+        self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
+    ) -> list[Answer[Any] | MatfnError]:
+        calls, ask = listed(calls), self.ask if is_raising(on_error) else self._ask_or_error
+        results: list[Answer[Any] | MatfnError] = []
+        with counted(len(calls), shown=progress) as show:
+            for call in calls:
+                results.append(ask(call))
+                show(len(results))
+        return results
+
     def _ask_or_error(self, call: Invocation[Any]) -> Answer[Any] | MatfnError:
         try:
             return self.ask(call)
@@ -162,14 +175,21 @@ class LocalClient(ValueMethods):
         except MatfnError as error:
             return error
 
-    def _evaluate(self, invocation: Invocation[Any]) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
+    def _evaluate(
+        self, invocation: Invocation[Any], profile: calibration.Profile
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
         from matfn_kernels import evaluation, plan, validation
 
-        inputs = {name: to_torch(array, self._like) for name, array in invocation.arrays.items()}
+        arrays = {name: plain(array) for name, array in invocation.arrays.items()}
+        sizes = {name: layout_of(array) for name, array in arrays.items()}
+        Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements).check(
+            invocation.function, sizes
+        )
+        inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
         params, options = invocation.plain_params(), invocation.plain_options()
         call = validation.parse_call(invocation.function, inputs, params, options, self._limits)
         call = validation.screen(call)
-        program = plan.make_plan(call, _profile(self._cache_dir, self._like.device.type)).program
+        program = plan.make_plan(call, profile).program
         result = evaluation.evaluate(program, evaluation.batch_of(call))
         return evaluation.settle(call, result), tuple(map(_translated, result.certificates))
 
@@ -177,16 +197,39 @@ class LocalClient(ValueMethods):
 _profile_lock = threading.Lock()
 
 
-def _profile(cache_dir: str | Path | None, device: str) -> calibration.Profile:
+def _profile(cache_dir: Path | None, device: str) -> calibration.Profile:
     with _profile_lock:  # measured once, and never by two threads that would slow each other down
         return _measured(cache_dir, device)
 
 
 @cache
-def _measured(cache_dir: str | Path | None, device: str) -> calibration.Profile:
+def _measured(cache_dir: Path | None, device: str) -> calibration.Profile:
+    """The profile, read or measured in a thread of its own that computes alone, as the profile's unit is one thread."""
+    import torch
+
+    from matfn_kernels import evaluation, plan  # noqa: F401 - what the call needs is imported before its time runs
     from matfn_kernels.calibration import load_profile
 
-    return load_profile(Path(cache_dir) if cache_dir else None, device)
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, "matfn-measure", initializer=torch.set_num_threads, initargs=(1,)) as alone:
+        try:
+            return alone.submit(load_profile, cache_dir, device).result()
+        finally:
+            # the caller keeps its own count, but threads that torch meets later would take over the last one set
+            alone.submit(torch.set_num_threads, threads).result()
+
+
+def _user_cache() -> Path | None:
+    """MATFN_CACHE_DIR, else matfn's folder in the user's cache; None for a user without a home."""
+    given, shared = os.environ.get("MATFN_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
+    if given:
+        return Path(given)
+    if Path(shared).is_absolute():
+        return Path(shared) / "matfn"
+    try:
+        return Path.home() / ".cache" / "matfn"
+    except RuntimeError:
+        return None
 
 
 def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:

@@ -15,22 +15,23 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from matfn import wire
 from matfn.answers import Answer, warn_if_approximate
 from matfn.errors import MatfnError
 from matfn.exchange import Prepared, prepare
+from matfn.invocation import Invocation, require_call
 from matfn.retry import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matfn.invocation import Invocation
     from matfn.limits import Limits
     from matfn.retry import RetryPolicy
 
-__all__ = ["MapRun", "OnError", "values_of"]
+__all__ = ["MapRun", "OnError", "is_raising", "listed", "values_of"]
 
 OnError: TypeAlias = Literal["raise", "return"]
 
@@ -39,17 +40,29 @@ _DEFAULT_BYTES: Final = 64 << 20
 _BATCH_CALLS: Final = 4096
 
 
+def listed(calls: object) -> list[Invocation[Any]]:
+    """The calls given to a `map`; TypeError names what is none."""
+    if isinstance(calls, Invocation) or not isinstance(calls, Iterable):
+        given = "a single call" if isinstance(calls, Invocation) else type(calls).__qualname__
+        raise TypeError(f"map takes an iterable of calls such as [matfn.call.msign(m)]; {given} was given")
+    return [require_call(call, f"item {index} of the calls") for index, call in enumerate(calls)]
+
+
+def is_raising(on_error: str) -> bool:
+    """Whether the first error is to be raised; ValueError for a mode that there is not."""
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'return'")
+    return on_error == "raise"
+
+
 class MapRun:
     """The state of one `Client.map`."""
 
     def __init__(
         self, calls: Sequence[Invocation[Any]], limits: Limits, policy: RetryPolicy, on_error: OnError
     ) -> None:
-        if on_error not in get_args(OnError):
-            raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'return'")
-        self._calls = calls
         self._policy = policy
-        self._raises = on_error == "raise"
+        self._raises = is_raising(on_error)
         self._failed = False
         self._attempt = 0
         self._room = min(limits.max_request_bytes or _DEFAULT_BYTES, _DEFAULT_BYTES) - _ENVELOPE_BYTES
@@ -63,9 +76,8 @@ class MapRun:
 
     def _prepare(self, index: int, call: Invocation[Any], limits: Limits) -> None:
         try:
-            prepared = prepare(call)
+            prepared = prepare(call, limits)
             size = sum(map(len, wire.encode_call(prepared.call, wire.Media.MSGPACK))) + _ENVELOPE_BYTES
-            limits.check(prepared.call)
             limits.check_body(size + _ENVELOPE_BYTES)
         except MatfnError as error:
             self._finish(index, error)
@@ -128,14 +140,14 @@ class MapRun:
         self._results[index] = result
         self._failed |= isinstance(result, MatfnError)
 
-    def values(self, stacklevel: int) -> list[Any]:
-        """Every call's value or error, in order; raises the first error if that was asked for."""
+    def results(self) -> list[Answer[Any] | MatfnError]:
+        """Every call's answer or error, in order; raises the first error if that was asked for."""
         results = [result for result in self._results if result is not None]
         if self._raises:
             for result in results:
                 if isinstance(result, MatfnError):
                     raise result
-        return values_of(self._calls, results, stacklevel + 1)
+        return results
 
 
 def values_of(

@@ -10,51 +10,63 @@ import json
 from inspect import Parameter as Argument
 from inspect import Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
-import numpy as np
 import typer
+from rich.markup import escape
 
 from matfn.catalogue import FUNCTIONS, OPTIONS, Function, Parameter
 from matfn.invocation import Invocation
+from matfn.npy_files import read_array, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Job", "add_functions"]
+__all__ = ["Job", "Run", "add_functions"]
 
 Job = Invocation[Any]
 
+Run: TypeAlias = "Callable[[Job, Mapping[str, Path], str | None, bool], None]"
+
+_NOTHING: Final = frozenset({"none", "null"})
 _FILES: Final = "files"
 _OUTPUT: Final = "output"
 _URL: Final = "url"
 _LOCAL: Final = "local"
 
 
-def add_functions(app: typer.Typer, run: Callable[[Job, list[Path], str | None, bool], None]) -> None:
-    """Adds one command per function; each hands its call, output files, URL and --local to `run`."""
+def add_functions(app: typer.Typer, run: Run) -> None:
+    """Adds one command per function; each hands its call, a file for each output, URL and --local to `run`."""
     for function in FUNCTIONS.values():
         app.command(function.name, help=_help(function))(_command(function, run))
 
 
 def _help(function: Function) -> str:
     inputs = ", ".join(f"{item.name} ({', '.join(('*', *item.shape))})" for item in function.inputs)
-    return f"{function.summary}\n\nInputs, as .npy files: {inputs}."
+    return escape(f"{function.summary}\n\nInputs, as .npy files: {inputs}.")
 
 
-def _command(function: Function, run: Callable[[Job, list[Path], str | None, bool], None]) -> Callable[..., None]:
+def _where(function: Function) -> str:
+    if len(function.outputs) == 1:
+        return "the .npy file for the value"
+    further = ", ".join(f"P.{name}.npy" for name in function.outputs[1:])
+    return f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; or one -o for each"
+
+
+def _command(function: Function, run: Run) -> Callable[..., None]:
     """A command whose signature typer reads; the catalogue is that signature's only source."""
 
     def command(**given: Any) -> None:
-        run(_job(function, given), given[_OUTPUT] or [], given[_URL], given[_LOCAL])
+        if given[_LOCAL] and given[_URL] is not None:
+            raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
+        targets = targets_of(function.outputs, given[_OUTPUT] or [])
+        run(_job(function, given), targets, given[_URL], given[_LOCAL])
 
     arguments = [
         _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
         *(_argument(item.name, Path | None, _option(item.name, item.summary), None) for item in function.inputs),
         *(_parameter(parameter) for parameter in (*function.parameters, *OPTIONS)),
-        _argument(
-            _OUTPUT, list[Path] | None, typer.Option("-o", "--output", help="where to save; twice for a pair"), None
-        ),
+        _argument(_OUTPUT, list[Path] | None, typer.Option("-o", "--output", help=_where(function)), None),
         _argument(_URL, str | None, typer.Option("--url", help="the server; MATFN_URL by default"), None),
         _argument(_LOCAL, bool, typer.Option("--local", help="compute in this process"), default=False),
     ]
@@ -68,19 +80,20 @@ def _argument(name: str, kind: Any, declaration: Any, default: Any = Argument.em
 
 
 def _option(name: str, summary: str) -> Any:
-    return typer.Option(f"--{name.replace('_', '-')}", help=summary, show_default=False)
+    return typer.Option(f"--{name.replace('_', '-')}", help=escape(summary), show_default=False)
 
 
 def _parameter(parameter: Parameter) -> Argument:
     """Booleans and integers are typer's; what may be None, or a word, is read from text here."""
     flag = f"--{parameter.name.replace('_', '-')}"
     default = Argument.empty if parameter.required else parameter.default
+    summary = escape(parameter.summary)
     if parameter.kind == "boolean":
-        return _argument(parameter.name, bool, typer.Option(f"{flag}/--no-{flag[2:]}", help=parameter.summary), default)
+        return _argument(parameter.name, bool, typer.Option(f"{flag}/--no-{flag[2:]}", help=summary), default)
     if parameter.kind == "integer" and not parameter.nullable:
-        return _argument(parameter.name, int, typer.Option(flag, help=parameter.summary), default)
+        return _argument(parameter.name, int, typer.Option(flag, help=summary), default)
     words = "|".join((*parameter.choices, *(("none",) if parameter.nullable else ())))
-    option = typer.Option(flag, help=parameter.summary, metavar=words.upper() if parameter.choices else "NUMBER")
+    option = typer.Option(flag, help=summary, metavar=words.upper() if parameter.choices else "NUMBER")
     return _argument(parameter.name, str, option, _text(default))
 
 
@@ -106,24 +119,23 @@ def _inputs(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
     missing = [item.name for item in function.inputs if not item.optional and item.name not in paths]
     if missing:
         raise typer.BadParameter(f"{function.name} also needs the input {missing[0]}")
-    return {name: _array(path) for name, path in paths.items()}
-
-
-def _array(path: Path) -> Any:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise typer.BadParameter(f"{path} is no .npy file of numbers: {error}") from None
+    return {name: read_array(path) for name, path in paths.items()}
 
 
 def _value(parameter: Parameter, given: Any) -> Any:
     """The value that a text stands for; what its domain excludes is left to the service to refuse."""
     if not isinstance(given, str) or given in parameter.choices:
         return given
-    if given == "none":
+    if given.lower() in _NOTHING:
         return None
     try:
         return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
     except ValueError:
-        words = ", ".join((*parameter.choices, "none")) if parameter.choices else "a number"
-        raise typer.BadParameter(f"--{parameter.name} {given} is not {words}") from None
+        flag = f"--{parameter.name.replace('_', '-')}"
+        raise typer.BadParameter(f"{flag} {given} is neither {' nor '.join(_words(parameter))}") from None
+
+
+def _words(parameter: Parameter) -> list[str]:
+    """What a parameter takes that is read from text."""
+    forms = {"coefficients": ["rows like [[a, b, c], ...]"], "integer": ["an integer"], "string": []}
+    return [*forms.get(parameter.kind, ["a number"]), *parameter.choices, *(["none"] if parameter.nullable else [])]

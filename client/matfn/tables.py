@@ -1,4 +1,7 @@
-"""What the command line prints, as rich tables."""
+"""What the command line prints, as rich tables.
+
+Every cell is a Text: rich would take brackets in a plain string, such as an interval's, for markup.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from matfn.wire import Certificate, Residual
 
@@ -27,8 +31,10 @@ def certificates_table(function: str, answer: Answer[Any]) -> Table:
     shapes = [value.shape for value in (answer.value if isinstance(answer.value, tuple) else (answer.value,))]
     timing = answer.timing
     table = Table(
-        title=f"{function}: {', '.join(map(_shape, shapes))} on {answer.device}",
-        caption=f"{timing.device_ms:.3g} ms computed, {timing.queue_ms:.3g} ms queued, batch of {timing.batch_size}",
+        title=Text(f"{function}: {', '.join(map(_shape, shapes))} on {answer.device}"),
+        caption=Text(
+            f"{timing.device_ms:.3g} ms computed, {timing.queue_ms:.3g} ms queued, batch of {timing.batch_size}"
+        ),
         box=SIMPLE_HEAD,
     )
     if len(answer.certificates) == 1:
@@ -44,7 +50,7 @@ def _add_fields(table: Table, certificate: Certificate) -> None:
     for name in Certificate.__slots__:
         value = getattr(certificate, name)
         if value is not None:
-            table.add_row(name.replace("_", " "), _cell(value))
+            _add_row(table, name.replace("_", " "), _cell(value))
 
 
 def _add_rows(table: Table, certificates: Sequence[Certificate]) -> None:
@@ -53,9 +59,9 @@ def _add_rows(table: Table, certificates: Sequence[Certificate]) -> None:
     for name in names:
         table.add_column(name.replace("_", " "), overflow="fold")
     for index, certificate in enumerate(certificates[:_SHOWN]):
-        table.add_row(str(index), *(_cell(getattr(certificate, name)) for name in names))
+        _add_row(table, str(index), *(_cell(getattr(certificate, name)) for name in names))
     if len(certificates) > _SHOWN:
-        table.add_row("...", f"and {len(certificates) - _SHOWN} more")
+        _add_row(table, "...", f"and {len(certificates) - _SHOWN} more")
 
 
 def _cell(value: object) -> str:
@@ -76,7 +82,8 @@ def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     table = Table(*columns, title="matfn check", box=SIMPLE_HEAD)
     for verdict in verdicts:
         case, certificate = verdict.case, verdict.certificate
-        table.add_row(
+        _add_row(
+            table,
             case.invocation.function,
             case.dtype,
             _shape(case.invocation.first.shape),
@@ -85,7 +92,7 @@ def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
             _number(verdict.error),
             _number(case.bound),
             f"{verdict.milliseconds:.2f}",
-            "[green]right[/]" if verdict.right else "[bold red]WRONG[/]",
+            Text("right", "green") if verdict.right else Text("WRONG", "bold red"),
         )
     return table
 
@@ -95,7 +102,8 @@ def functions_table(document: Mapping[str, Any]) -> Table:
     table = Table("function", "inputs", "parameters", "summary", title="functions", show_lines=True)
     for function in document["functions"]:
         inputs = (f"{item['name']} ({', '.join(['*', *item['shape']])})" for item in function["inputs"])
-        table.add_row(
+        _add_row(
+            table,
             function["name"],
             "\n".join(inputs),
             "\n".join(_declared(parameter) for parameter in function["parameters"]),
@@ -110,12 +118,16 @@ def _declared(parameter: Mapping[str, Any]) -> str:
 
 def code_table(row: ErrorCode) -> Table:
     """One error code, explained."""
-    table = Table(title=row.code, show_header=False)
-    table.add_row("HTTP status", str(row.status))
-    table.add_row("meaning", row.title)
-    table.add_row("try", row.hint)
-    table.add_row("sent again by the client", "yes" if row.retryable else "no")
+    table = Table(title=Text(row.code), show_header=False)
+    _add_row(table, "HTTP status", str(row.status))
+    _add_row(table, "meaning", row.title)
+    _add_row(table, "try", row.hint)
+    _add_row(table, "sent again by the client", "yes" if row.retryable else "no")
     return table
+
+
+def _add_row(table: Table, *cells: str | Text) -> None:
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import ProtocolError, TransportError, TransportTimeout
@@ -106,9 +107,16 @@ class SocketTransport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = endpoint
+        self._own_tls = tls is not None
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
         self._pool = _Pool(clock)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies share the address, never a connection."""
+        if self._own_tls:
+            raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
+        return partial(type(self), clock=self._clock), (self._endpoint,)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Sends a request and waits for its response.

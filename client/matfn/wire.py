@@ -33,6 +33,7 @@ from matfn._fields import (
 )
 from matfn._messages import (
     ITEM_BYTES,
+    OTHER_ITEM_BYTES,
     Answer,
     Call,
     Certificate,
@@ -43,6 +44,7 @@ from matfn._messages import (
     Tensor,
     Timing,
     Value,
+    require_bytes,
 )
 from matfn._msgpack import MAX_DEPTH, Buffer
 from matfn.catalogue import FUNCTIONS
@@ -76,7 +78,6 @@ __all__ = [
     "encode_problem",
 ]
 
-_UNSUPPORTED: Final = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
 _DIMENSION_LIMIT: Final = 1 << 31
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
@@ -191,15 +192,19 @@ def _call(tree: object, function: str, room: int) -> Call:
         raise DecodeError(f"there is no function {shown(function)}", "unknown_function")
     only(call, {"inputs", "params", "options"}, "the call")
     inputs = mapping(call.get("inputs"), "inputs")
-    return Call(
-        function,
-        {name: _tensor(value, name, room - 2) for name, value in inputs.items()},
-        _values(call.get("params", {}), "params"),
-        _values(call.get("options", {}), "options"),
-    )
+    read = {name: _tensor(value, name, room - 2) for name, value in inputs.items()}
+    params, options = _values(call.get("params", {}), "params"), _values(call.get("options", {}), "options")
+    return Call(function, {name: _supported(tensor) for name, tensor in read.items()}, params, options)
 
 
-def _tensor(tree: object, name: str, room: int) -> Tensor:
+def _supported(tensor: Tensor | DecodeError) -> Tensor:
+    """The tensor; its dtype is refused only here, after the whole call has proved well-formed."""
+    if isinstance(tensor, DecodeError):
+        raise tensor
+    return tensor
+
+
+def _tensor(tree: object, name: str, room: int) -> Tensor | DecodeError:
     if isinstance(tree, list):
         return _nested(tree, name, room)
     fields = mapping(tree, f"input {shown(name)}")
@@ -207,17 +212,19 @@ def _tensor(tree: object, name: str, room: int) -> Tensor:
     return _flat(fields, name)
 
 
-def _flat(fields: Mapping[str, object], name: str) -> Tensor:
+def _flat(fields: Mapping[str, object], name: str) -> Tensor | DecodeError:
     dtype = text(fields.get("dtype"), f"the dtype of {shown(name)}")
-    if dtype in _UNSUPPORTED:
-        raise DecodeError(f"{shown(name)} is {dtype}", "unsupported_dtype")
-    if dtype not in ITEM_BYTES:
+    if dtype not in ITEM_BYTES and dtype not in OTHER_ITEM_BYTES:
         raise DecodeError(f"{shown(name)} has the unknown dtype {shown(dtype)}; known are {', '.join(ITEM_BYTES)}")
     shape = tuple(_dimension(size, name) for size in items(fields.get("shape"), f"the shape of {shown(name)}"))
     try:
-        return Tensor(dtype, shape, _data(fields.get("data"), name))
+        data = _data(fields.get("data"), name)
+        require_bytes(dtype, shape, len(data))
     except ValueError as error:
         raise DecodeError(f"{shown(name)}: {error}") from None
+    if dtype in OTHER_ITEM_BYTES:
+        return DecodeError(f"{shown(name)} is {dtype}", "unsupported_dtype")
+    return Tensor(dtype, shape, data)
 
 
 def _dimension(size: object, name: str) -> int:
@@ -292,7 +299,7 @@ def _answer(tree: Mapping[str, object]) -> Answer:
     outputs = mapping(tree.get("outputs"), "outputs")
     timing = mapping(tree.get("timing"), "timing")
     return Answer(
-        outputs={name: _flat(mapping(value, name), name) for name, value in outputs.items()},
+        outputs={name: _supported(_flat(mapping(value, name), name)) for name, value in outputs.items()},
         certificates=tuple(_certificate(entry) for entry in items(tree.get("certificates"), "certificates")),
         timing=Timing(
             number(timing.get("queue_ms"), "queue_ms"),

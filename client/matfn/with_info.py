@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from matfn._methods.answers import AnswerMethods
 from matfn._methods.async_answers import AsyncAnswerMethods
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
     from matfn.answers import Answer
+    from matfn.errors import MatfnError
     from matfn.invocation import Invocation
+    from matfn.mapping import OnError
 
 __all__ = ["Asker", "AsyncAsker", "AsyncWithInfo", "WithInfo"]
 
@@ -24,10 +28,45 @@ class Asker(Protocol):
 
 
 class WithInfo(AnswerMethods):
-    """The functions of a client, each answering with certificates and timing."""
+    """The functions of a client, each answering with certificates and timing.
 
-    def __init__(self, client: Asker) -> None:
+    Args:
+        client: answers one call.
+        answers: answers many; takes the calls, whether to show progress, and what to do on an error.
+    """
+
+    def __init__(self, client: Asker, answers: Callable[[Iterable[Invocation[Any]], bool, OnError], list[Any]]) -> None:
         self._client = client
+        self._answers = answers
+
+    @overload
+    def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["raise"] = "raise"
+    ) -> list[Answer[ValueT]]: ...
+
+    @overload
+    def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["return"]
+    ) -> list[Answer[ValueT] | MatfnError]: ...
+
+    def map(
+        self,
+        calls: Iterable[Invocation[Any]],
+        *,
+        progress: bool = False,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Answers to many calls, in their order; as `map` of the client, with certificates and without warnings.
+
+        Args:
+            calls: what `matfn.call` built; functions, shapes and dtypes may differ.
+            progress: show a bar on stderr.
+            on_error: raise the first error, or return errors in the places of their answers.
+
+        Raises:
+            MatfnError: the first error, unless errors are returned.
+        """
+        return self._answers(calls, progress, on_error)
 
     def _answer(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         return self._client.ask(invocation)
@@ -41,10 +80,49 @@ class AsyncAsker(Protocol):
 
 
 class AsyncWithInfo(AsyncAnswerMethods):
-    """The functions of an asynchronous client, each answering with certificates and timing."""
+    """The functions of an asynchronous client, each answering with certificates and timing.
 
-    def __init__(self, client: AsyncAsker) -> None:
+    Args:
+        client: answers one call.
+        answers: answers many; takes the calls, whether to show progress, and what to do on an error.
+    """
+
+    def __init__(
+        self,
+        client: AsyncAsker,
+        answers: Callable[[Iterable[Invocation[Any]], bool, OnError], Awaitable[list[Any]]],
+    ) -> None:
         self._client = client
+        self._answers = answers
+
+    @overload
+    async def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["raise"] = "raise"
+    ) -> list[Answer[ValueT]]: ...
+
+    @overload
+    async def map(
+        self, calls: Iterable[Invocation[ValueT]], *, progress: bool = False, on_error: Literal["return"]
+    ) -> list[Answer[ValueT] | MatfnError]: ...
+
+    async def map(
+        self,
+        calls: Iterable[Invocation[Any]],
+        *,
+        progress: bool = False,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Answers to many calls, in their order; as `map` of the client, with certificates and without warnings.
+
+        Args:
+            calls: what `matfn.call` built; functions, shapes and dtypes may differ.
+            progress: show a bar on stderr.
+            on_error: raise the first error, or return errors in the places of their answers.
+
+        Raises:
+            MatfnError: the first error, unless errors are returned.
+        """
+        return await self._answers(calls, progress, on_error)
 
     async def _answer(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         return await self._client.ask(invocation)

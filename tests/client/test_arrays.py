@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from matfn.arrays import kind_of
+from matfn.arrays import kind_of, layout_of, plain
 from matfn.errors import UnsupportedDtype
 
 torch = pytest.importorskip("torch")
@@ -180,3 +181,56 @@ def test_masked_array_is_refused() -> None:
     """Masked entries have no value to send."""
     with pytest.raises(TypeError, match="masked"):
         returned(np.ma.masked_array([1.0], [True]))
+    with pytest.raises(TypeError, match="masked"):
+        plain(np.ma.masked_array([1.0], [True]))
+
+
+def test_torch_tensor_without_all_its_numbers_is_refused() -> None:
+    """Sparse, meta and nested tensors are named, with what to pass instead; quantised ones are a matter of dtype."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = torch.eye(2).to_sparse_csr()
+        nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])
+        quantised = torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)
+
+    for use in (plain, returned):
+        for tensor, words in [(torch.eye(2).to_sparse(), "sparse_coo"), (rows, "sparse_csr"), (nested, "nested")]:
+            with pytest.raises(TypeError, match=rf"{words}.*dense tensors"):
+                use(tensor)
+        with pytest.raises(TypeError, match="meta tensor"):
+            use(torch.eye(2, device="meta"))
+    with pytest.raises(UnsupportedDtype, match="qint8"):
+        layout_of(quantised)
+
+
+class _Unreadable:
+    """An array in another device's memory."""
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError("implicit conversion is not allowed")
+
+
+@pytest.mark.parametrize(
+    ("thing", "error", "words"),
+    [
+        ([[1.0], [1.0, 2.0]], ValueError, "a list is no array: its rows differ in length"),
+        (_Unreadable(), TypeError, r"a \S*_Unreadable cannot be read as an array"),
+        ({}, UnsupportedDtype, "the input is object"),
+        ("words", UnsupportedDtype, "the input is <U5"),
+        (np.array([[{}]]), UnsupportedDtype, "the input is object"),
+    ],
+)
+def test_what_is_no_array_is_named(thing: Any, error: type[Exception], words: str) -> None:
+    """The message says what was given."""
+    with pytest.raises(error, match=words):
+        layout_of(plain(thing))
+
+
+@pytest.mark.parametrize("array", [np.ones((2, 3), ">f4"), torch.ones(2, 3), [[1.0] * 3] * 2, _Converter()])
+def test_layout_is_known_without_the_numbers(array: Any) -> None:
+    """Dtype, shape and bytes are those of the tensor that would be sent."""
+    tensor = kind_of(array).tensor(array)
+
+    layout = layout_of(plain(array))
+
+    assert (layout.dtype, layout.shape, layout.nbytes) == (tensor.dtype, tensor.shape, tensor.nbytes)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from errno import ENOSPC
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from matfn import local, wire
+from matfn import local, tables, wire
+from matfn.answers import Answer
 from matfn.catalogue import FUNCTIONS
 from matfn.cli import app
 from matfn.client import Client
 from matfn.errors import TABLE
+from matfn.session import package_version
 from matfn_kernels.calibration import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
@@ -77,6 +82,133 @@ def test_run_saves_pairs_and_takes_inputs_by_name_or_place(folder: Path) -> None
     np.testing.assert_array_equal(np.load(x), np.load(y))
 
 
+def test_one_name_saves_every_output(folder: Path) -> None:
+    """One -o for a pair puts the second output beside the first, and all that was written is said."""
+    result = invoked("run", "sqrt_pair", folder / "A.npy", "-o", folder / "P.npy", "--local")
+
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(np.load(folder / "P.npy"), np.diag([1.0, 4.0]), atol=1e-12)
+    np.testing.assert_allclose(np.load(folder / "P.y.npy"), np.diag([1.0, 0.25]), atol=1e-12)
+    assert f"wrote x to {folder / 'P.npy'}\nwrote y to {folder / 'P.y.npy'}\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere/X.npy", "there is no folder"),
+        ("folder.npy", "it is a folder"),
+        ("locked/X.npy", "no permission"),
+        (f"{'x' * 300}.npy", "file name too long"),
+    ],
+)
+def test_unwritable_output_is_known_before_computing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    """Nothing is computed whose answer could not be saved."""
+    monkeypatch.setattr("matfn.npy_files.os.access", lambda path, _: "locked" not in str(path))
+    monkeypatch.setattr("matfn.cli.LocalClient", None)
+    (folder / "folder.npy").mkdir()
+    (folder / "locked").mkdir()
+
+    result = invoked("run", "msign", folder / "A.npy", "-o", folder / name, "--local")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"unusable output: {folder / name} cannot be written: {reason}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that cannot be written after all is a matter of one line too."""
+
+    def full(*_: object) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+
+    result = invoked("run", "msign", folder / "A.npy", "-o", folder / "X.npy", "--local")
+
+    assert result.exit_code == 1
+    assert result.stderr == f"unusable output: {folder / 'X.npy'} cannot be written: no space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.npy", "cannot be read: no such file"),
+        ("", "cannot be read: is a directory"),
+        ("archive.npz", "is an .npz archive"),
+        ("words.npy", "holds text (<U1), not numbers"),
+        ("objects.npy", "holds Python objects (object), not numbers"),
+        ("junk.npy", "is no .npy file"),
+        ("short.npy", "is damaged"),
+        ("header.npy", "is damaged"),
+        ("huge.npy", "is damaged"),
+    ],
+)
+def test_unusable_file_is_one_line(folder: Path, name: str, words: str) -> None:
+    """Each kind of file that holds no array of numbers is told apart, and nobody is advised to unpickle it."""
+    whole = (folder / "A.npy").read_bytes()
+    np.savez(folder / "archive.npz", a=np.eye(2))
+    np.save(folder / "words.npy", np.array([["a"]]))
+    np.save(folder / "objects.npy", np.array([[{}]]), allow_pickle=True)
+    (folder / "junk.npy").write_bytes(b"junk")
+    (folder / "short.npy").write_bytes(whole[:-8])
+    (folder / "header.npy").write_bytes(whole.replace(b"'descr'", b"'other'"))
+    (folder / "huge.npy").write_bytes(whole.replace(b"(2, 2), }       ", b"(999999, 99999)}"))
+
+    result = invoked("run", "msign", folder / name, "--local")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"unusable input: {folder / name} {words}")
+    assert result.stderr.count("\n") == 1
+    assert "pickle" not in result.stderr
+
+
+@pytest.mark.parametrize("word", ["None", "none", "null"])
+def test_none_has_three_spellings(folder: Path, word: str) -> None:
+    """Python's, the table's and JSON's word for nothing."""
+    with ScriptedServer(serving) as server:
+        result = invoked("run", "mclip", folder / "A.npy", "--hi", word, "--tol", word, "--url", server.url)
+        body = server.requests[-1].partition(b"\r\n\r\n")[2]
+
+    assert result.exit_code == 0, result.output
+    assert wire.decode_call(body, wire.Media.MSGPACK, "mclip").params == {"hi": None}
+
+
+def test_version_is_printed() -> None:
+    """The distribution's version, in one line."""
+    result = invoked("--version")
+
+    assert (result.exit_code, result.stdout) == (0, f"matfn {package_version()}\n")
+
+
+def test_brackets_are_no_markup(folder: Path) -> None:
+    """An interval in a summary, a hint or a file's name is printed as it is."""
+    with ScriptedServer(serving) as server:
+        functions = invoked("functions", "--url", server.url)
+    (folder / "A.npy").rename(folder / "[bold].npy")
+    saved = invoked("run", "msign", folder / "[bold].npy", "-o", folder / "[red].npy", "--local")
+
+    assert "clipped to [lo, hi]" in " ".join(functions.stdout.split())
+    assert "[lo, hi]" in " ".join(invoked("run", "mclip", "--help").stdout.split())
+    assert "[red].npy" in saved.stdout
+    assert "[x]: none" in invoked("explain", "[x]").stderr.replace("there is no code [x]", "[x]: none")
+
+
+def test_answers_words_are_no_markup() -> None:
+    """What a server says of an answer is printed as it is."""
+    certificate = wire.Certificate(
+        wire.Outcome.APPROXIMATE, None, 0.1, 1.0, "[m]", "fp64", 1, None, 0.0, 0.0, None, None, "w in [lo, hi]"
+    )
+    for certificates in ((certificate,), (certificate, certificate)):
+        answer = Answer(np.eye(2), certificates, wire.Timing(0, 0, 1, 1), "", "[gpu]")
+        console = Console(width=200, file=StringIO())
+        console.print(tables.certificates_table("msign", answer))
+
+        printed = console.file.getvalue()  # type: ignore[attr-defined]
+        assert all(words in printed for words in ("[m]", "w in [lo, hi]", "[gpu]"))
+
+
 def test_run_asks_a_server(folder: Path) -> None:
     """--url names the server; parameters arrive as values of their kind."""
     steps = ["--steps", "3", "--coefficients", "[[1.5, -0.5, 0]]", "--tol", "1e-3"]
@@ -107,8 +239,11 @@ def test_run_explains_a_refusal(folder: Path) -> None:
         ["run", "inv_root", "A.npy"],
         ["run", "inv_root", "--r", "2"],
         ["run", "tri_inv", "A.npy", "A.npy"],
-        ["run", "tri_inv", "missing.npy"],
         ["run", "tri_inv", "A.npy", "-o", "X.npy", "-o", "Y.npy", "--local"],
+        ["run", "sqrt_pair", "A.npy", "-o", "X.npy", "-o", "X.npy", "--local"],
+        ["run", "sqrt_pair", "A.npy", "-o", "X.npz", "--local"],
+        ["run", "msign", "A.npy", "--local", "--url", "http://127.0.0.1:1"],
+        ["run", "msign", "A.npy", "--coefficients", "many"],
         ["run", "inv_root", "A.npy", "--r", "2", "--damping", "much"],
         ["run", "no_such_function", "A.npy"],
         ["explain"],

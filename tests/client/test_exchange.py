@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,8 @@ def test_parameter_of_no_plain_kind_is_refused_here() -> None:
     """An object that no wire could carry is an invalid parameter."""
     with pytest.raises(matfn.InvalidParameter, match="tol is object"):
         prepare(matfn.call.msign(A, tol=object()))  # type: ignore[arg-type]
+    with pytest.raises(matfn.InvalidParameter, match="steps is an integer of more than 64 bits"):
+        prepare(matfn.call.msign(A, steps=1 << 64))
 
 
 def test_deadline_shrinks_by_what_has_passed() -> None:
@@ -164,15 +168,43 @@ def test_document_must_be_a_json_object(body: bytes) -> None:
     [
         (Limits(max_order=2), "MATFN_MAX_ORDER"),
         (Limits(max_items=4), "MATFN_MAX_ITEMS"),
+        (Limits(max_elements=44), "MATFN_MAX_ELEMENTS"),
         (Limits(max_request_bytes=100), "MATFN_MAX_REQUEST_BYTES"),
+        (Limits(max_request_bytes=370), "MATFN_MAX_REQUEST_BYTES"),
     ],
 )
 def test_limit_is_named_with_its_setting(limits: Limits, setting: str) -> None:
     """A call beyond a limit says what was given, what is taken, and what to raise."""
-    exchange = CallExchange(prepare(matfn.call.msign(np.ones((5, 3, 3)))), limits)
+    call = matfn.call.msign(np.ones((5, 3, 3)))
 
     with pytest.raises(matfn.TooLarge, match=setting):
-        exchange.request(0.0)
+        CallExchange(prepare(call, limits), limits).request(0.0)
+
+
+def test_small_inputs_that_broadcast_large_are_refused() -> None:
+    """The limit of entries is counted over the leading dimensions that the inputs have together."""
+    call = matfn.call.tri_solve(np.ones((5, 1, 2, 2)), np.ones((1, 7, 2, 1)))
+
+    with pytest.raises(matfn.TooLarge, match="210 entries"):
+        prepare(call, Limits(max_elements=209))
+    assert prepare(call, Limits(max_elements=210)).call.function == "tri_solve"
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(max_request_bytes=1 << 26), Limits(max_order=4096)])
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_too_large_is_known_before_anything_is_copied(library: str, limits: Limits) -> None:
+    """Gigabytes that are one number in memory stay one number; without limits msgpack's own is the bound."""
+    shape = (100, 8192, 2048)
+    one = np.broadcast_to(np.float64(0), shape)
+    array = one if library == "numpy" else pytest.importorskip("torch").zeros(()).expand(shape)
+
+    tracemalloc.start()
+    with pytest.raises(matfn.TooLarge, match=r"\(100, 8192, 2048\)|bytes"):
+        prepare(matfn.call.msign(array, steps=1), limits)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("document", [None, {}, {"limits": 3}, {"limits": {"max_order": "8", "max_items": -1}}])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +17,7 @@ import pytest
 import matfn
 from matfn import local
 from matfn.check import cases, verdict_of, verdicts
+from matfn_kernels import calibration
 from matfn_kernels.calibration import Profile
 
 if TYPE_CHECKING:
@@ -105,6 +112,115 @@ def test_map_answers_in_order(client: matfn.LocalClient) -> None:
     assert [type(value).__name__ for value in values] == ["ndarray", "NotPositive", "tuple"]
     with pytest.raises(matfn.NotPositive):
         client.map(calls)
+
+
+def test_map_with_info_answers_in_order(client: matfn.LocalClient) -> None:
+    """with_info.map gives certificates too, and errors in their places if they are wanted."""
+    calls = [matfn.call.root(A, 2), matfn.call.root(-A, 2)]
+
+    answers = client.with_info.map(calls, on_error="return")
+
+    assert isinstance(answers[0], matfn.Answer)
+    assert isinstance(answers[1], matfn.NotPositive)
+    with pytest.raises(matfn.NotPositive):
+        client.with_info.map(calls)
+
+
+def test_answer_counts_the_calls_matrices(client: matfn.LocalClient) -> None:
+    """The batch is the call itself; there is no request to have an id."""
+    answer = client.with_info.root(np.broadcast_to(A, (2, 3, 3, 3)), 2)
+
+    assert (answer.timing.batch_size, answer.request_id) == (6, "")
+
+
+def test_start_up_is_no_part_of_the_time(client: matfn.LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring the machine on the first call counts neither as computing nor against the deadline."""
+    clock = [0.0]
+
+    def measured(*_: object) -> Profile:
+        clock[0] += 1000.0
+        return Profile.nominal()
+
+    monkeypatch.setattr(local, "_measured", measured)
+    monkeypatch.setattr(local, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    assert client.with_info.root(A, 2, deadline=1.0).timing.device_ms == 0.0
+
+
+def test_machine_is_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profile is measured in a fresh thread that computes alone, whatever the caller's own count of threads."""
+    seen: list[tuple[bool, int, Path, str]] = []
+
+    def load(cache_dir: Path, device: str) -> Profile:
+        seen.append((threading.current_thread() is here, torch.get_num_threads(), cache_dir, device))
+        return Profile.nominal()
+
+    here, before = threading.current_thread(), torch.get_num_threads()
+    monkeypatch.setattr(calibration, "load_profile", load)
+
+    local._measured(tmp_path, "cpu")
+
+    assert seen == [(False, 1, tmp_path, "cpu")]
+    with ThreadPoolExecutor(1) as later:
+        assert [torch.get_num_threads(), later.submit(torch.get_num_threads).result()] == [before, before]
+
+
+def test_profile_is_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument, MATFN_CACHE_DIR, XDG_CACHE_HOME and ~/.cache are asked in this order."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("MATFN_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert matfn.LocalClient()._cache_dir == Path("/home/someone/.cache/matfn")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert matfn.LocalClient()._cache_dir == Path("/caches/matfn")
+
+    monkeypatch.setenv("MATFN_CACHE_DIR", "/own")
+    assert matfn.LocalClient()._cache_dir == Path("/own")
+    assert matfn.LocalClient(cache_dir="/argument")._cache_dir == Path("/argument")
+
+
+def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home folder keeps nothing."""
+
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("MATFN_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+
+    assert matfn.LocalClient()._cache_dir is None
+
+
+def test_too_large_is_known_before_anything_is_copied(client: matfn.LocalClient) -> None:
+    """Gigabytes that are one number in memory stay one number."""
+    tracemalloc.start()
+    with pytest.raises(matfn.TooLarge, match="MAX_ELEMENTS"):
+        client.msign(np.broadcast_to(np.float64(0), (100, 8192, 1024)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
+
+
+def test_unusable_arguments_are_named(client: matfn.LocalClient) -> None:
+    """What is no call, no array or no mode is a TypeError or ValueError that says so."""
+    with pytest.raises(TypeError, match="item 0 of the calls is int"):
+        client.map([3])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the call is int"):
+        client.ask(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="dense tensors"):
+        client.msign(torch.eye(2).to_sparse())
+    with pytest.raises(ValueError, match="on_error='ignore'"):
+        client.map([], on_error="ignore")  # type: ignore[call-overload]
+
+
+def test_local_client_can_be_copied(client: matfn.LocalClient) -> None:
+    """A pickled client computes in the other process as this one does here."""
+    copy = pickle.loads(pickle.dumps(client))  # noqa: S301 - our own bytes
+
+    np.testing.assert_array_equal(copy.root(A, 2), client.root(A, 2))
 
 
 def test_approximate_answer_warns(client: matfn.LocalClient) -> None:

@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_clients_share_the_rest(name: str) -> None:
     signatures = [parameters(one.fget if isinstance(one, property) else one) for one in rest]
 
     assert signatures[0] == signatures[1] == signatures[2]
+
+
+@pytest.mark.parametrize("info", [matfn.with_info.WithInfo, matfn.with_info.AsyncWithInfo])
+def test_information_comes_for_many_too(info: type) -> None:
+    """with_info.map takes what map takes."""
+    assert parameters(info.map) == parameters(matfn.Client.map)  # type: ignore[attr-defined]
+
+
+def test_version_is_the_distributions() -> None:
+    """The package names the version that is installed."""
+    assert matfn.__version__ == version("matfn")
 
 
 def test_catalogue_is_the_kernels() -> None:

@@ -30,6 +30,10 @@ def refused(call: object) -> wire.DecodeError:
         ({**ONE, "dtype": "int32", "data": b"\0" * 4}, "unsupported_dtype"),
         ({**ONE, "dtype": "uint8", "data": b"\0"}, "unsupported_dtype"),
         ({**ONE, "dtype": "bool", "data": b"\0"}, "unsupported_dtype"),
+        ({**ONE, "dtype": "int64", "shape": []}, "unsupported_dtype"),
+        ({**ONE, "dtype": "int64", "data": b"\0" * 7}, "malformed"),
+        ({**ONE, "dtype": "bool"}, "malformed"),
+        ({**ONE, "dtype": "uint16", "data": "no base64!"}, "malformed"),
         ({**ONE, "dtype": "float8"}, "malformed"),
         ({**ONE, "dtype": 3}, "malformed"),
         ({**ONE, "shape": [2, 1]}, "malformed"),
@@ -74,6 +78,47 @@ def test_bad_tensor_has_its_code(tensor: object, code: str) -> None:
 def test_bad_call_is_malformed(call: object) -> None:
     """A call is a map of inputs, params and options, and nothing else."""
     assert refused(call).code == "malformed"
+
+
+def test_malformed_comes_before_unsupported() -> None:
+    """What cannot be read anywhere in the call outranks a dtype that is only not computed with."""
+    integer = {**ONE, "dtype": "int64"}
+
+    assert refused({"inputs": {"m": integer, "g": {**ONE, "shape": [3]}}}).code == "malformed"
+    assert refused({"inputs": {"m": integer}, "options": {"tol": b"x"}}).code == "malformed"
+    assert refused({"inputs": {"m": integer, "g": ONE}}).code == "unsupported_dtype"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\x81\x90\x01", "a key that is no string"),
+        (b"\x81\x01\x01", "a key that is no string"),
+        (b"\x81\xdc\x00\x00\x01", "a key that is no string"),
+        (b"\x81\xa1\xff\x01", "string is not UTF-8"),
+        (b"\x81", "ends in the middle"),
+    ],
+)
+def test_msgpack_defect_is_named(body: bytes, words: str) -> None:
+    """The words are of what is wrong, not of what the reader stumbled over next."""
+    with pytest.raises(wire.DecodeError, match=words):
+        wire.decode_call(body, Media.MSGPACK, "msign")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"inputs": {"m": [[' + b"9" * 5000 + b"]]}}", "an integer of thousands of digits"),
+        (b'{"inputs": {"m": [[' + b"9" * 400 + b"]]}}", "beyond float64"),
+        (b"\xff", "not UTF-8"),
+        (b"{", "not JSON"),
+    ],
+)
+def test_json_defect_is_named(body: bytes, words: str) -> None:
+    """Nobody is told how to configure the server's interpreter."""
+    with pytest.raises(wire.DecodeError, match=words) as caught:
+        wire.decode_call(body, Media.JSON, "msign")
+    assert "sys." not in str(caught.value)
 
 
 def test_repeated_key_is_malformed() -> None:

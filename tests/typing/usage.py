@@ -26,6 +26,11 @@ def synchronous(a: Matrix, m: torch.Tensor) -> None:
         assert_type(
             client.map([matfn.call.msign(m)], progress=True, on_error="return"), list[torch.Tensor | matfn.MatfnError]
         )
+        assert_type(client.with_info.map([matfn.call.msign(m)]), list[matfn.Answer[torch.Tensor]])
+        assert_type(
+            client.with_info.map([matfn.call.msign(m)], on_error="return"),
+            list[matfn.Answer[torch.Tensor] | matfn.MatfnError],
+        )
         assert_type(client.ask(matfn.call.sqrt_pair(m)), matfn.Answer[tuple[torch.Tensor, torch.Tensor]])
 
 
@@ -35,6 +40,7 @@ async def asynchronous(a: Matrix) -> None:
         assert_type(await client.inv_root(a, 4), Matrix)
         assert_type(await client.with_info.sqrt_pair(a), matfn.Answer[tuple[Matrix, Matrix]])
         assert_type(await client.map([matfn.call.msign(a)]), list[Matrix])
+        assert_type(await client.with_info.map([matfn.call.msign(a)]), list[matfn.Answer[Matrix]])
 
 
 def local(a: Matrix) -> None:
@@ -42,6 +48,7 @@ def local(a: Matrix) -> None:
     client = matfn.LocalClient(device="cpu")
     assert_type(client.dplr_solve(a, a, a, a, transpose=True), Matrix)
     assert_type(client.map([matfn.call.msign(a)], on_error="return"), list[Matrix | matfn.MatfnError])
+    assert_type(client.with_info.map([matfn.call.msign(a)]), list[matfn.Answer[Matrix]])
 
 
 def errors(client: matfn.Client, a: Matrix) -> str:
