@@ -19,7 +19,17 @@ from typing import Final
 import numpy as np
 from scipy.linalg import lapack, svdvals
 
-from matfn_kernels.sylvester_operator import EPS, EXTENDED, Array, SylvesterOperator, growth, narrow, norm, wide
+from matfn_kernels.sylvester_operator import (
+    EPS,
+    EXTENDED,
+    Array,
+    SylvesterOperator,
+    gaussian,
+    growth,
+    narrow,
+    norm,
+    wide,
+)
 
 __all__ = ["Sign", "certified_sign", "newton"]
 
@@ -92,7 +102,7 @@ def certified_sign(m: Array) -> Sign | None:
     operator = SylvesterOperator.twice((s @ m + m @ s) / 2)
     s, correction = _refined(s, m, operator)
     condition = max(1.0, _operator_norm(s, operator) * norm(m) / norm(s))
-    rounding = (_ROUNDING * EPS + _ROUNDING * EXTENDED * norm(s)) * condition
+    rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, condition) / norm(s))
     error = _MARGIN * correction + _MARGIN * norm(_defect(s) @ s) / norm(s) + rounding
     trusted = condition * EPS <= _HOPELESS and not _may_cross(m, operator)
     return Sign(s, steps, _residual(s, m), error if trusted else math.nan, condition)
@@ -128,6 +138,14 @@ def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, fl
 def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
     """L(D), which is anticommuting with S, as is its right side: what rounding adds to either is taken out."""
     return _anticommuting(s, operator.solve(_anticommuting(s, _mismatch(s, m))))
+
+
+def _noise(s: Array, m: Array, operator: SylvesterOperator, condition: float) -> float:
+    """What rounding of S M S, by norm or entry by entry, leaves in the correction."""
+    bound = EXTENDED * norm(s) ** 2 * condition
+    sizes = np.abs(s) @ np.abs(m) @ np.abs(s)
+    error = EXTENDED * sizes * gaussian((len(s), len(s)))
+    return min(bound, norm(_anticommuting(s, operator.solve(_anticommuting(s, error)))))
 
 
 def _anticommuting(s: Array, x: Array) -> Array:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EPS", "EXTENDED", "Array", "SylvesterOperator", "growth", "narrow", "norm", "wide"]
+__all__ = ["EPS", "EXTENDED", "Array", "SylvesterOperator", "gaussian", "growth", "narrow", "norm", "wide"]
 
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
@@ -47,7 +47,7 @@ def norm(x: Array) -> float:
 
 def growth(apply: Callable[[Array], Array], adjoint: Callable[[Array], Array], shape: tuple[int, int]) -> float:
     """Norm of a linear operator on matrices by power steps: a lower bound, mostly within a factor 1.5."""
-    x = _start(shape)
+    x = gaussian(shape)
     size = 0.0
     for _ in range(_ROUNDS):
         y = apply(x / norm(x))
@@ -61,7 +61,7 @@ def growth(apply: Callable[[Array], Array], adjoint: Callable[[Array], Array], s
 
 
 @lru_cache(maxsize=64)
-def _start(shape: tuple[int, int]) -> Array:
+def gaussian(shape: tuple[int, int]) -> Array:
     """A Gaussian matrix that depends on the shape alone."""
     return np.random.default_rng(_SEED).standard_normal(shape)
 
