@@ -163,8 +163,9 @@ def _unreachable(equation: Riccati) -> bool:
     values, vectors = eig(equation.a, left=True, right=False)
     rounding = len(values) * EPS
     unstable = values.real >= -rounding * norm(equation.a)
-    hold = np.linalg.norm(vectors.conj().T @ equation.b, axis=1)
-    return bool((unstable & (hold <= rounding * norm(equation.b))).any())
+    hold = np.abs(vectors.conj().T @ equation.b)
+    parts = np.abs(vectors).T @ np.abs(equation.b)
+    return bool((unstable & (hold <= rounding * parts).all(axis=1)).any())
 
 
 def _certified(equation: Riccati, found: Solution, spread: float) -> tuple[float, float]:

@@ -113,6 +113,7 @@ EQUATIONS: dict[str, Equation] = {
     "no weight": (np.array([[1.0, 2], [0, -1]]), np.ones((2, 1)), np.zeros((2, 2)), I(1)),
     "nothing to do": (np.array([[-1.0, 2], [0, -1]]), np.ones((2, 1)), np.zeros((2, 2)), I(1)),
     "no hold": (np.array([[-1.0, 2], [0, -1]]), np.zeros((2, 1)), I(2), I(1)),
+    "uneven hold": (np.diag([1.0, -1]), np.array([[1e-6], [1]]), I(2), I(1)),
     "indefinite weight": (np.array([[-1.0, 0.2], [0, -1]]), I(2), 0.1 * I(2), np.diag([1.0, -4])),
     "one": (np.array([[2.0]]), np.array([[3.0]]), np.array([[1.0]]), np.array([[0.5]])),
 }
