@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from scipy.linalg import eig
 
+from matfn_kernels.extended_product import EXTENDED
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.riccati_start import Riccati, Solution, stabilising
 from matfn_kernels.sylvester import bounded_error
-from matfn_kernels.sylvester_operator import EPS, EXTENDED, Array, norm
+from matfn_kernels.sylvester_operator import EPS, Array, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.linalg import schur, solve_continuous_are
 
+from matfn_kernels.extended_product import narrow, product, wide
 from matfn_kernels.sign_iteration import newton
-from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, narrow, norm, wide
+from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, norm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +47,14 @@ class Riccati:
 
     def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
-        product = wide(self.a).T @ wide(x)
-        held = wide(self.b).T @ wide(x)
+        linear = product(self.a.T, x)
+        held = product(self.b.T, x)
         gain = self.gain(x)
         for _ in range(_GAIN_REFINEMENTS):
-            gain = gain + np.linalg.solve(self.r, narrow(held - wide(self.r) @ gain))
-        quadratic = held.T @ gain
-        return product, product.T, -(quadratic + quadratic.T) / 2, wide(self.q)
+            gain = gain + np.linalg.solve(self.r, narrow(held - product(gain.T, self.r).T))
+        lead = narrow(gain)
+        quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
+        return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
 
     def missing(self, x: Array) -> Array:
         """The residual."""

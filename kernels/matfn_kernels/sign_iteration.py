@@ -19,17 +19,8 @@ from typing import Final
 import numpy as np
 from scipy.linalg import lapack, svdvals
 
-from matfn_kernels.sylvester_operator import (
-    EPS,
-    EXTENDED,
-    Array,
-    SylvesterOperator,
-    gaussian,
-    growth,
-    narrow,
-    norm,
-    wide,
-)
+from matfn_kernels.extended_product import EXTENDED, narrow, product
+from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, gaussian, growth, norm
 
 __all__ = ["Sign", "certified_sign", "newton"]
 
@@ -110,12 +101,12 @@ def certified_sign(m: Array) -> Sign | None:
 
 def _defect(s: Array) -> Array:
     """S^2 - I, summed in extended precision: entries of S^2 may be far above 1."""
-    return narrow(wide(s) @ wide(s) - np.eye(len(s)))
+    return narrow(product(s, s) - np.eye(len(s)))
 
 
 def _mismatch(s: Array, m: Array) -> Array:
     """S M S - M, summed in extended precision: rounding in it is amplified by ||L||."""
-    return narrow(wide(s) @ wide(m) @ wide(s) - m)
+    return narrow(product(product(s, m), s) - m)
 
 
 def _involutory(s: Array) -> Array:

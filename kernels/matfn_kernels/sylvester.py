@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 
+from matfn_kernels.extended_product import EXTENDED, narrow, product
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.shared_eigenvalue import share_eigenvalue
 from matfn_kernels.spectral import normalise, rescale
-from matfn_kernels.sylvester_operator import EPS, EXTENDED, Array, SylvesterOperator, narrow, norm, wide
+from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +140,7 @@ def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple
 
 def _missing(a: Array, b: Array, q: Array, x: Array) -> Array:
     """Q - A X - X B, summed in extended precision."""
-    return narrow(q - wide(a) @ wide(x) - wide(x) @ wide(b))
+    return narrow(q - product(a, x) - product(x, b))
 
 
 def bounded_error(gain: float, missing: Array, sizes: float, size: float) -> tuple[float, float]:

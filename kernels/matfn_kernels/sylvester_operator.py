@@ -19,25 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EPS", "EXTENDED", "Array", "SylvesterOperator", "gaussian", "growth", "narrow", "norm", "wide"]
+__all__ = ["EPS", "Array", "SylvesterOperator", "gaussian", "growth", "norm"]
 
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
-EXTENDED: Final = float(np.finfo(np.longdouble).eps)
-"""Spacing in which residuals are summed; that of float64 where the machine has nothing wider."""
 
 _ROUNDS: Final = 4
 _SEED: Final = 20240901
-
-
-def wide(x: Array) -> Array:
-    """A copy in extended precision."""
-    return x.astype(np.longdouble)
-
-
-def narrow(x: Array) -> Array:
-    """A copy in float64."""
-    return x.astype(np.float64)
 
 
 def norm(x: Array) -> float:

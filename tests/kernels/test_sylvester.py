@@ -8,6 +8,7 @@ import pytest
 import scipy.linalg
 
 from evaluating import EPS, Array, answer
+from matfn_kernels.extended_product import EXTENDED, product
 from matfn_kernels.shared_eigenvalue import share_eigenvalue
 from spectra import orthogonal
 
@@ -171,3 +172,20 @@ def test_empty_equations_have_empty_solutions(rows: int, columns: int) -> None:
     inputs = {"a": np.eye(rows)[None], "b": np.eye(columns)[None], "q": np.zeros((1, rows, columns))}
 
     assert answer("solve_sylvester", inputs).outputs[0].shape == (1, rows, columns)
+
+
+def test_extended_products_have_no_rounding_of_float64() -> None:
+    """Sums that cancel in float64 keep the digits behind it, for either precision of the left factor."""
+    x, y = _gauss(9, 40), _gauss(40, 7)
+    with mpmath.workdps(50):
+        truth = mpmath.matrix(x.tolist()) * mpmath.matrix(y.tolist())
+
+    found = product(x, y)
+    twice = product(found, np.eye(7))
+
+    for i, j in np.ndindex(9, 7):
+        with mpmath.workdps(50):
+            lead = float(found[i, j])
+            value = mpmath.mpf(lead) + mpmath.mpf(float(found[i, j] - np.longdouble(lead)))
+            assert abs(value - truth[i, j]) < 20 * EXTENDED
+    np.testing.assert_array_equal(found, twice)
