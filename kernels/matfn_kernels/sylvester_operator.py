@@ -24,6 +24,7 @@ __all__ = ["EPS", "Array", "SylvesterOperator", "gaussian", "growth", "norm"]
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
 
+_LEAF: Final = 48
 _ROUNDS: Final = 4
 _SEED: Final = 20240901
 
@@ -95,20 +96,46 @@ class SylvesterOperator:
 
     def solve(self, q: Array) -> Array:
         """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does."""
-        return self._substitute(q, b"N", b"T" if self.turned else b"N")
+        return self._through(q, turn_a=False, turn_b=self.turned)
 
     def solve_adjoint(self, q: Array) -> Array:
         """X with A^T X + X B^T = Q."""
-        return self._substitute(q, b"T", b"N" if self.turned else b"T")
+        return self._through(q, turn_a=True, turn_b=not self.turned)
 
-    def _substitute(self, q: Array, turn_a: bytes, turn_b: bytes) -> Array:
-        y, scale, _ = lapack.dtrsyl(self.t, self.r, self.u.T @ q @ self.v, trana=turn_a, tranb=turn_b)
-        x: Array = self.u @ (y / scale) @ self.v.T
+    def _through(self, q: Array, *, turn_a: bool, turn_b: bool) -> Array:
+        y = _substitute((self.t, self.r), self.u.T @ q @ self.v, turn_a=turn_a, turn_b=turn_b)
+        x: Array = self.u @ y @ self.v.T
         return x
 
     def inverse_norm(self) -> float:
         """1 / sep(A, -B), from below, mostly within a factor 1.5."""
         return growth(self.solve, self.solve_adjoint, (len(self.t), len(self.r)))
+
+
+def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: bool) -> Array:
+    """Y with T Y + Y R = F, T or R transposed if turned, by halves down to blocks that LAPACK solves."""
+    t, r = forms
+    if max(f.shape) <= _LEAF:
+        y, scale, _ = lapack.dtrsyl(t, r, f, trana=b"T" if turn_a else b"N", tranb=b"T" if turn_b else b"N")
+        return np.asarray(y / scale)
+    if len(t) < len(r):
+        # The transposed equation is of the same kind: R^T Y^T + Y^T T^T = F^T.
+        return _substitute((r, t), f.T, turn_a=not turn_b, turn_b=not turn_a).T
+    half = _cut(t)
+    upper, corner, lower = t[:half, :half], t[:half, half:], t[half:, half:]
+    if turn_a:
+        first = _substitute((upper, r), f[:half], turn_a=turn_a, turn_b=turn_b)
+        last = _substitute((lower, r), f[half:] - corner.T @ first, turn_a=turn_a, turn_b=turn_b)
+    else:
+        last = _substitute((lower, r), f[half:], turn_a=turn_a, turn_b=turn_b)
+        first = _substitute((upper, r), f[:half] - corner @ last, turn_a=turn_a, turn_b=turn_b)
+    return np.concatenate([first, last])
+
+
+def _cut(t: Array) -> int:
+    """An index near the middle that splits no 2 x 2 block."""
+    half = len(t) // 2
+    return half + 1 if t[half, half - 1] else half
 
 
 def _eigenvalues(t: Array) -> Array:
