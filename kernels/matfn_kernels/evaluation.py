@@ -229,7 +229,7 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
         condition=None if math.isnan(table.condition[i]) else table.condition[i],
         method=program.method,
         precision=str(program.precision),
-        steps=findings.steps,
+        steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
         rank=int(rank) if rank >= 0 else None,
         damping=table.damping[i],
         shift=table.shift[i],
@@ -244,9 +244,9 @@ def _number(value: float) -> float | None:
 
 def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
     """Code, hint and outcome of one matrix."""
-    for code, mask in table.failures.items():
+    for reason, mask in table.failures.items():
         if mask[i]:
-            return code, _FAILURE_HINTS[code], Outcome.FAILED
+            return _CODES.get(reason, reason), _FAILURE_HINTS[reason], Outcome.FAILED
     error = table.error[i]
     if not table.finite[i]:
         return "not_converged", "no finite answer in this dtype: send float64 or allow more precision", Outcome.FAILED
@@ -265,10 +265,20 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
 _FAILURE_HINTS: Final = {
     "not_positive": "the smallest eigenvalue is below -sqrt(eps) times the largest: clip it, or damp by more than that",
     "singular": 'give damping > 0, or damping="range" for the pseudo-inverse power',
+    "sign_undefined": "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
+    "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
+    "singular_weight": "R has no inverse: a cost of zero on some input has no finite feedback",
+    "not_stabilisable": "no X with a stable A - B R^-1 B^T X was found: check that B reaches the unstable modes",
 }
+_CODES: Final = {"shared_eigenvalue": "singular", "singular_weight": "singular"}
+"""Reasons for which a code has more than one hint."""
+
 _REMARKS: Final = {
     "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
     "negative": "eigenvalues below -8 eps of the largest count as 0",
+    "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
+    "ill_conditioned": "the equation is singular to rounding: no error estimate can be given; see the condition",
+    "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
 }
 
@@ -322,5 +332,7 @@ def _as_rejection(certificate: Certificate, index: int) -> Rejection:
 _VERDICTS: Final = {
     "not_positive": "an eigenvalue is negative beyond rounding",
     "singular": "the matrix is singular",
+    "sign_undefined": "the sign is undefined",
+    "not_stabilisable": "there is no stabilising solution",
     "not_converged": "the tolerance asked for was not met",
 }

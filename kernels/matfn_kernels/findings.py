@@ -22,9 +22,9 @@ class Findings:
         exponents: per output the powers of two still to be multiplied, integer (batch,), or None; () for none at all.
         residual_name: the equation whose residual was measured.
         residual: relative residual.
-        error: estimated relative error; infinite where the method's assumptions do not hold.
+        error: estimated relative error; infinite where the method's assumptions do not hold, NaN if unknown.
         condition: estimated condition number.
-        steps: iterations, 0 for a direct method.
+        steps: iterations, of the batch or of each matrix, 0 for a direct method.
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
@@ -37,7 +37,7 @@ class Findings:
     residual: Tensor
     error: Tensor
     condition: Tensor
-    steps: int = 0
+    steps: int | Tensor = 0
     exponents: tuple[Tensor | None, ...] = ()
     rank: Tensor | None = None
     damping: Tensor | None = None

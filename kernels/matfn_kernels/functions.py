@@ -79,6 +79,7 @@ _A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrice
 _G = Input("g", ("m", "n"), "matrices multiplied from the left", optional=True)
 _M = Input("m", ("m", "n"), "matrices of any shape and rank")
 _T = Input("t", ("n", "n"), "triangular matrices; the other triangle is never read")
+_SQUARE = Input("a", ("n", "n"), "square matrices")
 _DIAG = Input("diag", ("n",), "the diagonal, no entry zero")
 _Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
 _K = Input("k", ("n", "d"), "right generators of the strictly lower part")
@@ -120,6 +121,7 @@ _TRIANGULAR_ERRORS = (
     "singular",
     "not_converged",
 )
+_SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
 
 FUNCTIONS: Final[Mapping[str, Function]] = {
     function.name: function
@@ -200,6 +202,56 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
+        ),
+        Function(
+            name="mcsgn",
+            summary="Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.",
+            formula="A (A^2)^{-1/2}",
+            inputs=(_SQUARE,),
+            errors=_SIGN_ERRORS,
+            source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
+        ),
+        Function(
+            name="solve_sylvester",
+            summary="Solution X of A X + X B = Q; no eigenvalue of A is minus one of B.",
+            formula="A X + X B = Q",
+            inputs=(
+                Input("a", ("m", "m"), "square matrices"),
+                Input("b", ("n", "n"), "square matrices"),
+                Input("q", ("m", "n"), "right-hand sides"),
+            ),
+            errors=_TRIANGULAR_ERRORS,
+            source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+        ),
+        Function(
+            name="solve_lyapunov",
+            summary="Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.",
+            formula="A X + X A^T = Q",
+            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
+            errors=_TRIANGULAR_ERRORS,
+            source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+        ),
+        Function(
+            name="solve_care",
+            summary="Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.",
+            formula="A^T X + X A - X B R^{-1} B^T X + Q = 0",
+            inputs=(
+                _SQUARE,
+                Input("b", ("n", "m"), "input matrices"),
+                Input("q", ("n", "n"), "symmetric weights of the state"),
+                Input("r", ("m", "m"), "symmetric nonsingular weights of the input"),
+            ),
+            errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
+            source="Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+        ),
+        Function(
+            name="spectral_projector",
+            summary="Projector on the invariant subspace of the eigenvalues in one half plane, along the others'.",
+            formula="(I + S) / 2 or (I - S) / 2 with S the matrix sign",
+            inputs=(_SQUARE,),
+            parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
+            errors=_SIGN_ERRORS,
+            source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
         ),
         Function(
             name="tri_inv",

@@ -26,10 +26,11 @@ __all__ = ["PADDINGS", "Padding", "crop", "pad"]
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """What continues the main input along its diagonal; every other input continues with zeros."""
+    """What continues the main input, and others named, along its diagonal; the rest continues with zeros."""
 
     main: str
     diagonal: float
+    also: tuple[str, ...] = ()
 
 
 PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
@@ -39,6 +40,11 @@ PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
         "sqrt_pair": Padding("a", 0.0),
         "msign": Padding("m", 0.0),
         "mclip": Padding("m", 0.0),
+        "mcsgn": Padding("a", 1.0),
+        "solve_sylvester": Padding("a", 1.0, also=("b",)),
+        "solve_lyapunov": Padding("a", 1.0),
+        "solve_care": Padding("a", -1.0),
+        "spectral_projector": Padding("a", -1.0),
         "tri_inv": Padding("t", 1.0),
         "tri_solve": Padding("t", 1.0),
         "dplr_inv": Padding("diag", 1.0),
@@ -58,7 +64,7 @@ def _enlarge(tensor: Tensor, labels: tuple[str, ...], sizes: Mapping[str, int], 
     new = [sizes.get(label, size) for label, size in zip(labels, old, strict=True)]
     grown = tensor.new_zeros(tensor.shape[0], *new)
     grown[(slice(None), *(slice(0, size) for size in old))] = tensor
-    if name == padding.main and padding.diagonal:
+    if name in {padding.main, *padding.also} and padding.diagonal:
         diagonal = grown if len(labels) == 1 else torch.diagonal(grown, dim1=-2, dim2=-1)
         diagonal[:, old[0] :] = padding.diagonal
     return grown

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels import low_rank, polar, roots, triangular
+from matfn_kernels import low_rank, polar, riccati, roots, sign, sylvester, triangular
 from matfn_kernels.signature import Signature
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ _CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "sqrt_pair": roots.candidates,
     "msign": polar.candidates,
     "mclip": polar.candidates,
+    "mcsgn": sign.candidates,
+    "solve_sylvester": sylvester.candidates,
+    "solve_lyapunov": sylvester.candidates,
+    "solve_care": riccati.candidates,
+    "spectral_projector": sign.candidates,
     "tri_inv": triangular.candidates,
     "tri_solve": triangular.candidates,
     "dplr_inv": low_rank.candidates,

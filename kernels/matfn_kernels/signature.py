@@ -86,6 +86,19 @@ class Signature:
             )
         return low, ceiling
 
+    def require_double(self) -> None:
+        """Insists on float64 arithmetic, where a function has no other.
+
+        Raises:
+            Rejection: if a lower precision was named.
+        """
+        if self.precisions()[1] is not Precision.FP64:
+            raise Rejection(
+                "invalid_parameter",
+                f"{self.function}() is computed in fp64 only: it may lose more digits than {self.precision} has",
+                'use precision="fp64" or "auto"; inputs of any dtype are fine',
+            )
+
     def tolerates(self, error: float) -> bool:
         """Whether a method with that relative error may be tried."""
         return self.tol is None or self.tol >= error

@@ -33,6 +33,7 @@ _DTYPE_NAMES: Final = {
     torch.complex128: "complex128",
 }
 _MAX_DIMENSION: Final = 2**31
+_WEIGHTS: Final = {"solve_care": ("q", "r")}
 _POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
 
 
@@ -287,6 +288,7 @@ def _flaws(call: Call) -> list[tuple[str, int]]:
         return found
     if call.function in {"root", "inv_root", "sqrt_pair"}:
         found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs["a"]) > asymmetry_limit(call.dtype))]
+    found += [("not_symmetric", i) for i in _where(_asymmetric_weights(call))]
     diagonal = _diagonal(call)
     if diagonal is not None:
         found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
@@ -305,6 +307,14 @@ def _asymmetry(a: Tensor) -> Tensor:
     size = torch.linalg.matrix_norm(scaled)
     ratio: Tensor = torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
     return ratio
+
+
+def _asymmetric_weights(call: Call) -> Tensor:
+    """Which Riccati equations have a Q or an R that is not symmetric, (batch,)."""
+    flags = torch.zeros(call.items, dtype=torch.bool)
+    for name in _WEIGHTS.get(call.function, ()):
+        flags |= _asymmetry(call.inputs[name]) > asymmetry_limit(call.dtype)
+    return flags
 
 
 def _diagonal(call: Call) -> Tensor | None:
@@ -341,7 +351,8 @@ def _rejection(call: Call, index: int, code: str) -> Rejection:
         return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
     if code == "singular":
         return Rejection(code, f"matrix {index} has a zero on its diagonal", "a triangular matrix needs none", index)
-    size = float(_asymmetry(call.inputs["a"][index : index + 1])[0])
+    names = _WEIGHTS.get(call.function, ("a",))
+    size = max(float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in names)
     return Rejection(
         code,
         f"matrix {index}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",

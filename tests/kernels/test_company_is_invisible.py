@@ -29,6 +29,19 @@ def _low_rank(items: int, order: int) -> dict[str, Array]:
     return {"diag": 1 + rng.random((items, order)), "q": keys, "k": keys, "b": rng.standard_normal((items, order, 3))}
 
 
+def _equation(items: int, rows: int, columns: int) -> dict[str, Array]:
+    rng = np.random.default_rng(7)
+    shapes = {"a": (rows, rows), "b": (columns, columns), "q": (rows, columns)}
+    return {name: rng.standard_normal((items, *shape)) for name, shape in shapes.items()}
+
+
+def _riccati(items: int, order: int) -> dict[str, Array]:
+    rng = np.random.default_rng(8)
+    a, b = rng.standard_normal((items, order, order)), rng.standard_normal((items, order, 3))
+    weights = {"q": order, "r": 3}
+    return {"a": a, "b": b} | {name: np.tile(np.eye(size), (items, 1, 1)) for name, size in weights.items()}
+
+
 CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("inv_root", {"a": positive(24, condition=1e3, items=6)}, {"r": 4}),
     ("inv_root", {"a": positive(80, condition=1e7, items=6)}, {"r": 2}),
@@ -37,6 +50,11 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("msign", {"m": rectangular((40, 24), condition=1e3, items=6)}, {}),
     ("msign", {"m": rectangular((24, 24), condition=1e2, items=6)}, {"steps": 6}),
     ("mclip", {"m": rectangular((24, 40), condition=1e3, items=6)}, {"hi": 0.5}),
+    ("mcsgn", {"a": RNG.standard_normal((6, 12, 12))}, {}),
+    ("spectral_projector", {"a": RNG.standard_normal((6, 12, 12))}, {"half": "left"}),
+    ("solve_sylvester", _equation(6, 9, 12), {}),
+    ("solve_lyapunov", {"a": RNG.standard_normal((6, 10, 10)), "q": RNG.standard_normal((6, 10, 10))}, {}),
+    ("solve_care", _riccati(6, 8), {}),
     ("tri_inv", {"t": _triangles(6, 70)}, {}),
     ("tri_solve", {"t": _triangles(6, 40), "b": RNG.standard_normal((6, 40, 3))}, {"transpose": True}),
     ("dplr_solve", _low_rank(6, 100), {}),

@@ -315,6 +315,225 @@ class ValueMethods(ABC):
             )
         )
 
+    def mcsgn(
+        self,
+        a: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.
+
+        The value is A (A^2)^{-1/2}, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            SignUndefined: An eigenvalue lies on the imaginary axis.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
+        """
+        return self._value(
+            call.mcsgn(a, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure)
+        )
+
+    def solve_sylvester(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Solution X of A X + X B = Q; no eigenvalue of A is minus one of B.
+
+        The value is A X + X B = Q, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, m, m) array, square matrices.
+            b: (*, n, n) array, square matrices.
+            q: (*, m, n) array, right-hand sides.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return self._value(
+            call.solve_sylvester(
+                a, b, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+            )
+        )
+
+    def solve_lyapunov(
+        self,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.
+
+        The value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            q: (*, n, n) array, right-hand sides.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return self._value(
+            call.solve_lyapunov(
+                a, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+            )
+        )
+
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
+
+        The value is A^T X + X A - X B R^{-1} B^T X + Q = 0, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            b: (*, n, m) array, input matrices.
+            q: (*, n, n) array, symmetric weights of the state.
+            r: (*, m, m) array, symmetric nonsingular weights of the input.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotStabilisable: The equation has no stabilising solution.
+            NotSymmetric: A matrix declared symmetric is not.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968).
+        """
+        return self._value(
+            call.solve_care(
+                a, b, q, r, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+            )
+        )
+
+    def spectral_projector(
+        self,
+        a: ArrayT,
+        *,
+        half: Literal["right", "left"] = "right",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Projector on the invariant subspace of the eigenvalues in one half plane, along the others'.
+
+        The value is (I + S) / 2 or (I - S) / 2 with S the matrix sign, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            half: Which half plane.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            SignUndefined: An eigenvalue lies on the imaginary axis.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5.
+        """
+        return self._value(
+            call.spectral_projector(
+                a, half=half, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+            )
+        )
+
     def tri_inv(
         self,
         t: ArrayT,

@@ -1,0 +1,52 @@
+"""Matrix products in extended precision, at the price of three ordinary ones.
+
+X = X1 + X2 and Y = Y1 + Y2, where X1 keeps so few leading bits of each row and Y1 of each column that X1 Y1 has no
+rounding at all in float64; the rest is smaller by 2^-20 and may be rounded. The sum is kept in longdouble, and
+`EXTENDED` is its spacing.
+Reference: Ozaki, Ogita, Oishi and Rump, Numerical Algorithms 59 (2012).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["EXTENDED", "narrow", "product", "wide"]
+
+Array: TypeAlias = "NDArray[Any]"
+EXTENDED: Final = float(np.finfo(np.longdouble).eps)
+"""Spacing of the sums; that of float64 where the machine has nothing wider."""
+
+_DIGITS: Final = 53
+
+
+def wide(x: Array) -> Array:
+    """A copy in extended precision."""
+    return x.astype(np.longdouble)
+
+
+def narrow(x: Array) -> Array:
+    """A copy in float64."""
+    return x.astype(np.float64)
+
+
+def product(x: Array, y: Array) -> Array:
+    """X Y in extended precision, for X in either precision and Y in float64."""
+    lead = narrow(x)
+    terms = x.shape[-1]
+    first, second = _leading(lead, terms, axis=1), _leading(y, terms, axis=0)
+    rest = first @ (y - second) + (lead - first) @ y
+    if x.dtype == np.longdouble:
+        rest = rest + narrow(x - lead) @ y
+    return np.asarray(wide(first @ second) + rest)
+
+
+def _leading(x: Array, terms: int, axis: int) -> Array:
+    """X with so few bits, counted from the largest entry along `axis`, that sums of `terms` products are exact."""
+    bits = (_DIGITS - terms.bit_length()) // 2
+    exponent = np.frexp(np.abs(x).max(axis=axis, keepdims=True))[1]
+    return np.asarray(np.ldexp(np.rint(np.ldexp(x, bits - exponent)), exponent - bits))

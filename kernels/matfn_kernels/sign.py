@@ -1,0 +1,121 @@
+"""The matrix sign A (A^2)^(-1/2), and the projectors (I + S) / 2 and (I - S) / 2 that it gives.
+
+Domain: real square matrices without an eigenvalue on the imaginary axis. Always float64, whatever the input's dtype:
+the sign of a nonsymmetric matrix may be far worse conditioned than the matrix. `sign_iteration` has the method and the
+error's derivation. An answer is without an estimate where rounding of A alone could carry an eigenvalue across the
+axis. Padding: ones on the diagonal of A.
+References: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import torch
+
+from matfn_kernels.per_matrix import Found, each, failed
+from matfn_kernels.precision import Precision
+from matfn_kernels.scaling import normalise
+from matfn_kernels.sign_iteration import Sign, certified_sign
+from matfn_kernels.sylvester_operator import EPS, Array, norm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.findings import Findings
+    from matfn_kernels.signature import Signature
+
+__all__ = ["SignProgram", "candidates"]
+
+_PRODUCTS: Final = 30.0
+_SCHUR: Final = 3.0
+"""A real Schur form in units of eigh."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignProgram:
+    """What a batch of signs must have in common to be computed together.
+
+    Attributes:
+        order: n.
+        half: None for the sign, else the half plane that is projected on.
+        dtype: of the inputs and outputs.
+        method: newton.
+        precision: fp64.
+        ceiling: fp64.
+    """
+
+    order: int
+    half: Literal["right", "left"] | None
+    dtype: torch.dtype
+    method: Literal["newton"] = "newton"
+    precision: Precision = Precision.FP64
+    ceiling: Precision = Precision.FP64
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input a (batch, n, n)."""
+        a, _ = normalise(inputs["a"].to(torch.float64))
+        method = _sign if self.half is None else partial(_projector, 1.0 if self.half == "right" else -1.0)
+        findings = each(method, {"a": a}, (self.order, self.order), "S^2 - I, S A - A S")
+        return replace(findings, rank=None if self.half is None else findings.rank)
+
+    def fallbacks(self) -> tuple[SignProgram, ...]:
+        """None: this is the last resort already."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix."""
+        return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        gemm = profile.cost("gemm", Precision.FP64, self.order)
+        return _PRODUCTS * gemm + _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
+
+
+def candidates(call: Signature) -> list[SignProgram]:
+    """The one program that serves a call."""
+    call.require_double()
+    half = call.parameter("half")
+    return [
+        SignProgram(
+            order=call.sizes("a")[-1],
+            half=None if half is None else "right" if half == "right" else "left",
+            dtype=call.dtype,
+        )
+    ]
+
+
+def _sign(a: Array) -> Found:
+    """S of one scaled matrix."""
+    sign = certified_sign(a)
+    if sign is None:
+        return failed(a.shape, "sign_undefined")
+    return Found(sign.value, sign.residual, sign.error, sign.condition, sign.steps, remarks=_remarks(sign))
+
+
+def _projector(side: float, a: Array) -> Found:
+    """(I + side S) / 2; an involution whose trace is n or -n is I or -I, to the last bit."""
+    sign = certified_sign(a)
+    if sign is None:
+        return failed(a.shape, "sign_undefined")
+    order = len(a)
+    rank = round((order + side * float(np.trace(sign.value))) / 2)
+    if rank in {0, order}:
+        value, larger = np.eye(order) * (rank > 0), 1.0
+    else:
+        value = (np.eye(order) + side * sign.value) / 2
+        larger = norm(sign.value) / (2 * norm(value))
+    error, condition = sign.error * larger + EPS, max(1.0, sign.condition * larger)
+    return Found(value, sign.residual, error, condition, sign.steps, rank, remarks=_remarks(sign))
+
+
+def _remarks(sign: Sign) -> tuple[str, ...]:
+    return ("near_axis",) if math.isnan(sign.error) else ()
