@@ -122,8 +122,9 @@ def evaluate(program: Program, batch: Batch) -> Evaluation:
         torch.OutOfMemoryError: if the device has too little memory for the batch.
     """
     if any(size == 0 for tensor in batch.inputs.values() for size in tensor.shape):
-        return Evaluation(program.empty(batch.inputs), tuple(_exact(program) for _ in batch.wishes))
-    evaluation = _attempt(program, batch)
+        evaluation = Evaluation(program.empty(batch.inputs), tuple(_exact(program) for _ in batch.wishes))
+    else:
+        evaluation = _attempt(program, batch)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
         rejection = batch.wishes[index].rejection
@@ -169,7 +170,7 @@ def _attempt(program: Program, batch: Batch) -> Evaluation:
     """One program on one batch, certificates and all."""
     findings = program.run(batch.inputs)
     outputs = findings.outputs
-    finite = torch.stack([torch.isfinite(output).flatten(1).all(-1) for output in outputs]).all(0)
+    finite = torch.stack([torch.isfinite(output).reshape(len(output), -1).all(-1) for output in outputs]).all(0)
     table = _Table.of(findings, finite)
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
     return Evaluation(outputs, certificates)
@@ -304,7 +305,7 @@ def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
             missed = call.options.tol is not None and certificate.code == "not_converged"
             if certificate.outcome is Outcome.FAILED or missed:
                 raise _as_rejection(certificate, index)
-    return tuple(output.reshape(*call.lead, *output.shape[1:]) for output in evaluation.outputs)
+    return tuple(output.reshape((*call.lead, *output.shape[1:])) for output in evaluation.outputs)
 
 
 def _as_rejection(certificate: Certificate, index: int) -> Rejection:

@@ -3,7 +3,9 @@
 Zero rows and columns are invisible to every iteration here: P = 0 stays 0, W = a I there and multiplies zeros; norms,
 hence scalings, do not change; singular values 0 stay 0. Triangular and low-rank matrices are continued by a unit
 diagonal, which decouples. LAPACK routes are never padded: a zero block adds eigenvalues 0, and an inverse root of them
-is not zero. `PADDINGS` says which it is, `pad` and `crop` are inverse to each other.
+is not zero. A clipped zero block is clip(0) and is cropped away; a zero covariance adds nothing to a distance.
+Zero queries and keys have the logit 0 (t and s must grow by the same number, h and hk in proportion); a zero key is
+never written to the state of a delta rule. `PADDINGS` says which it is, `pad` and `crop` are inverse to each other.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ __all__ = ["PADDINGS", "Padding", "crop", "pad"]
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """What continues the main input along its diagonal; every other input continues with zeros."""
+    """What continues the main input, and those named in `also`, along the diagonal; all others continue with zeros."""
 
     main: str
     diagonal: float
+    also: tuple[str, ...] = ()
 
 
 PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
@@ -43,6 +46,12 @@ PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
         "tri_solve": Padding("t", 1.0),
         "dplr_inv": Padding("diag", 1.0),
         "dplr_solve": Padding("diag", 1.0),
+        "frechet_distance": Padding("s1", 0.0),
+        "eig_clip": Padding("a", 0.0),
+        "geometric_mean": Padding("a", 1.0, also=("b",)),
+        "max_logit": Padding("q", 0.0),
+        "qk_clip": Padding("w_q", 0.0),
+        "delta_rule": Padding("q", 0.0),
     }
 )
 
@@ -58,7 +67,7 @@ def _enlarge(tensor: Tensor, labels: tuple[str, ...], sizes: Mapping[str, int], 
     new = [sizes.get(label, size) for label, size in zip(labels, old, strict=True)]
     grown = tensor.new_zeros(tensor.shape[0], *new)
     grown[(slice(None), *(slice(0, size) for size in old))] = tensor
-    if name == padding.main and padding.diagonal:
+    if name in {padding.main, *padding.also} and padding.diagonal:
         diagonal = grown if len(labels) == 1 else torch.diagonal(grown, dim1=-2, dim2=-1)
         diagonal[:, old[0] :] = padding.diagonal
     return grown

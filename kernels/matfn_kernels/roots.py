@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matfn_kernels.findings import Findings
     from matfn_kernels.signature import Signature
 
-__all__ = ["ENGINE_REACH", "RootProgram", "candidates"]
+__all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
 
 ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
@@ -100,7 +100,7 @@ class RootProgram:
         a = symmetrise(given)
         method = by_iteration if self.method == "engine" else by_eigh
         findings = method(self, a, exponent, inputs.get("g"))
-        return replace(findings, remarks={**findings.remarks, "asymmetric": _asymmetric(given, a, self.dtype)})
+        return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric(given, a, self.dtype)})
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
@@ -126,7 +126,7 @@ class RootProgram:
         return per_step * steps * gemm + _PROOF_PRODUCTS * wide + products * gemm
 
 
-def _asymmetric(given: Tensor, a: Tensor, dtype: torch.dtype) -> Tensor:
+def asymmetric(given: Tensor, a: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
     limit = FLOOR * torch.finfo(dtype).eps
     return torch.gt(2 * torch.linalg.matrix_norm(given - a), limit * torch.linalg.matrix_norm(given))

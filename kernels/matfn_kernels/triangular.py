@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
     from matfn_kernels.signature import Signature
 
-__all__ = ["TriangularProgram", "candidates", "corrected", "invert_lower"]
+__all__ = ["TriangularProgram", "candidates", "condition_number", "corrected", "invert_lower"]
 
 LEAF: Final = 32
 _NORM_ROUNDS: Final = 3
@@ -87,7 +87,7 @@ class TriangularProgram:
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
             error=error + spacing(self.precision) + torch.finfo(self.dtype).eps / 2,
-            condition=_condition(wide, lower=lower),
+            condition=condition_number(wide, lower=lower),
         )
 
     def fallbacks(self) -> tuple[TriangularProgram, ...]:
@@ -157,7 +157,7 @@ def corrected(
     return probes.ratio(missing, target), _PROBE_MARGIN * probes.ratio(correction, x)
 
 
-def _condition(t: Tensor, *, lower: bool) -> Tensor:
+def condition_number(t: Tensor, *, lower: bool) -> Tensor:
     """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse."""
     z = probes.gaussian(t, t.shape[-1])
 
