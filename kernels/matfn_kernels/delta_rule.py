@@ -86,7 +86,10 @@ class DeltaRuleProgram:
         residual = torch.stack(residuals).amax(0)
         loss = torch.where(reach > 0, reach.sqrt() / torch.linalg.matrix_norm(expected_o), 1.0).clamp_min(1)
         rounding = _ROUNDINGS * spacing(self.precision) * torch.where(inputs["q"].flatten(1).any(-1), loss, 1.0)
-        outputs = (rescale(o.to(torch.float64), sum(exponents)), rescale(state.to(torch.float64), exponents[1]))
+        outputs = (
+            rescale(o.to(torch.float64), exponents[0] + exponents[1]),
+            rescale(state.to(torch.float64), exponents[1]),
+        )
         return Findings(
             outputs=tuple(output.to(self.dtype) for output in outputs),
             residual_name="O z - O(V z)",

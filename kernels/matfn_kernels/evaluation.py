@@ -257,7 +257,7 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
 
 
 _FAILURE_HINTS: Final = {
-    "not_positive": "the smallest eigenvalue is below -sqrt(eps) times the largest: clip it, or damp by more than that",
+    "not_positive": "an eigenvalue is negative beyond rounding, or 0 where that is too little: clip it, or damp more",
     "singular": 'give damping > 0, or damping="range" for the pseudo-inverse power',
 }
 _REMARKS: Final = {

@@ -89,7 +89,7 @@ _B = Input("b", ("n", "m"), "right-hand sides")
 _R = Parameter("r", "integer", "the root", required=True, positional=True, minimum=1, maximum=MAX_ROOT)
 _S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
 _STRUCTURE = Parameter(
-    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric",)
+    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric", "general")
 )
 _DAMPING = Parameter(
     "damping",

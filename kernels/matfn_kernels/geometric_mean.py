@@ -116,11 +116,10 @@ class _Factored:
 def _cholesky(a: Tensor, noise: Tensor) -> Tensor:
     """L of each matrix; where rounding has made one indefinite, L of the matrix lifted by `noise`."""
     factor, failed = torch.linalg.cholesky_ex(a)
-    if not bool(failed.any()):
-        return factor
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     lifted = torch.linalg.cholesky_ex(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
-    return torch.where((failed > 0)[:, None, None], lifted, factor)
+    found: Tensor = torch.where((failed > 0)[:, None, None], lifted, factor)
+    return found
 
 
 def _unscale(mean: Tensor, exponent: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ class MaxLogitProgram:
         batch, group = inputs["q"].shape[0], group_size(self.heads, self.key_heads)
         q, up_q = normalise(inputs["q"].to(dtype).flatten(0, 1))
         k, up_k = normalise(inputs["k"].to(dtype).flatten(0, 1))
-        q = q.unflatten(0, (batch * self.key_heads, group))
+        q = q.reshape(batch * self.key_heads, group, *q.shape[1:])
         peak = self._peak(q, k).flatten().to(torch.float64)
         bound = self._bound(q, k).flatten()
         exponent = up_q + up_k.repeat_interleave(group)
@@ -96,14 +96,15 @@ class MaxLogitProgram:
         """Norm over the heads of values scaled by 2^-exponent, in units that all heads of an item share."""
         exponent = exponent.reshape(batch, self.heads)
         shifted = torch.ldexp(x.reshape(batch, self.heads), exponent - exponent.amax(-1, keepdim=True))
-        return torch.linalg.vector_norm(shifted, dim=-1)
+        norm: Tensor = torch.linalg.vector_norm(shifted, dim=-1)
+        return norm
 
     def _peak(self, q: Tensor, k: Tensor) -> Tensor:
         """Max |q_i . k_j| for q (groups, heads a group, t, d) and k (groups, s, d), (groups, heads a group)."""
         peak = q.new_zeros(q.shape[:2])
         for rows, columns in self._blocks(q.shape[0] * q.shape[1]):
             part = q[:, :, rows]
-            logits = (part.flatten(1, 2) @ k[:, columns].mT).unflatten(1, part.shape[1:3]).abs_()
+            logits = (part.flatten(1, 2) @ k[:, columns].mT).abs_().reshape(*part.shape[:3], -1)
             hidden = self._hidden(rows, columns, q)
             if hidden is not None:
                 logits.masked_fill_(hidden, 0)
@@ -133,7 +134,8 @@ class MaxLogitProgram:
         first = max(0, self.queries - self.keys) if self.causal else 0
         rows = torch.linalg.vector_norm(q[:, :, first:], dim=-1, dtype=torch.float64)
         columns = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float64)
-        return rows.amax(-1) * columns.amax(-1)[:, None] * (1.0 if self.scale else 0.0)
+        bound: Tensor = rows.amax(-1) * columns.amax(-1)[:, None] * (1.0 if self.scale else 0.0)
+        return bound
 
     def fallbacks(self) -> tuple[MaxLogitProgram, ...]:
         """The same in the precision that the call allows."""

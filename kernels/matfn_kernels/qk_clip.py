@@ -85,7 +85,7 @@ class QkClipProgram:
     def _grouped(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk)."""
         group = group_size(self.heads, self.key_heads)
-        largest = gamma.unflatten(1, (self.key_heads, group)).amax(-1)
+        largest = gamma.reshape(-1, self.key_heads, group).amax(-1)
         root = largest.sqrt()
         spread = root.repeat_interleave(group, dim=1)
         return torch.where(spread > 0, gamma / spread, spread)[..., None], root

@@ -18,19 +18,21 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
+from matfn_kernels import roots_general
 from matfn_kernels.precision import Precision, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots_by_eigh import FLOOR, by_eigh
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
-from matfn_kernels.spectral import normalise, real_dtype, rescale
+from matfn_kernels.spectral import normalise, rescale_power
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
     from matfn_kernels.signature import Signature
 
 __all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
@@ -88,11 +90,7 @@ class RootProgram:
 
     def unscale(self, value: Tensor, exponent: Tensor, sign: int, left: Tensor | None) -> Tensor:
         """Undoes the scaling of A by 2^-exponent, and of G by 2^-left, on a power of A, in the output's dtype."""
-        turned = sign * exponent.to(torch.float64) * self.s / self.r
-        whole = turned.floor()
-        fraction = torch.exp2(turned - whole).to(real_dtype(value.dtype))
-        whole = whole.to(torch.int64) + (0 if left is None else left)
-        return rescale(value * fraction[:, None, None], whole).to(self.dtype)
+        return rescale_power(value, exponent, sign * self.s / self.r, 0 if left is None else left).to(self.dtype)
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
@@ -137,8 +135,13 @@ def _at_least_single(precision: Precision) -> Precision:
     return Precision.FP32 if precision is Precision.BF16 else precision
 
 
-def candidates(call: Signature) -> list[RootProgram]:
-    """The programs that may serve a call: eigh always, the engine where nothing but its rounding is in the way."""
+def candidates(call: Signature) -> Sequence[Program]:
+    """The programs that may serve a call: those of the structure that was declared."""
+    return roots_general.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
+
+
+def _symmetric(call: Signature) -> list[RootProgram]:
+    """Always eigh, and the engine where nothing but its rounding is in the way."""
     g = call.shape("g")
     low, ceiling = call.precisions()
     pair = call.function == "sqrt_pair"

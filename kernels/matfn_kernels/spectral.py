@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["eigh", "normalise", "propagated", "real_dtype", "rescale", "svd"]
+__all__ = ["eigh", "normalise", "propagated", "real_dtype", "rescale", "rescale_power", "svd"]
 
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048."""
@@ -43,6 +43,14 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
     for part in (half, exponent - half):
         a = a * torch.exp2(part.to(torch.float64)).to(real)[:, None, None]
     return a
+
+
+def rescale_power(x: Tensor, exponent: Tensor, power: float, left: Tensor | int = 0) -> Tensor:
+    """X 2^(power exponent + left): undoes a scaling of A by 2^-exponent in a power of A, of a factor by 2^-left."""
+    turned = power * exponent.to(torch.float64)
+    whole = turned.floor()
+    fraction = torch.exp2(turned - whole).to(real_dtype(x.dtype))
+    return rescale(x * fraction[:, None, None], whole.to(torch.int64) + left)
 
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,7 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("inv_root", {"a": positive(24, condition=1e3, items=6)}, {"r": 4}),
     ("inv_root", {"a": positive(80, condition=1e7, items=6)}, {"r": 2}),
     ("root", {"a": positive(24, condition=1e3, items=6), "g": RNG.standard_normal((6, 5, 24))}, {"r": 3}),
+    ("inv_root", {"a": _triangles(6, 20)}, {"r": 3, "structure": "general"}),
     ("sqrt_pair", {"a": positive(24, condition=1e3, items=6)}, {}),
     ("msign", {"m": rectangular((40, 24), condition=1e3, items=6)}, {}),
     ("msign", {"m": rectangular((24, 24), condition=1e2, items=6)}, {"steps": 6}),
