@@ -79,6 +79,9 @@ class MaxLogitProgram:
         q = q.reshape(batch * self.key_heads, group, *q.shape[1:])
         peak = self._peak(q, k).flatten().to(torch.float64)
         bound = self._bound(q, k).flatten()
+        if bool((peak == 0).any()):
+            # No product that is not 0: the 0 is exact.
+            bound = torch.where((peak > 0) | (self._peak(q.abs(), k.abs()).flatten() > 0), bound, 0.0)
         exponent = up_q + up_k.repeat_interleave(group)
         value = rescale((peak * self.scale)[:, None, None], exponent).reshape(batch, self.heads)
         size, limit = (self._norm(x, exponent, batch) for x in (peak, bound))

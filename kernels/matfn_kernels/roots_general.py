@@ -6,7 +6,8 @@ real Schur form first, so that a simple real eigenvalue is exactly real.
 Domain: no eigenvalue on the closed negative axis. One there to within its own uncertainty, 8 eps ||A|| times its
 condition number, is `not_positive`; a matrix singular to rounding, sigma_min <= sqrt(n) eps sigma_max once its rows
 and columns are scaled, is `singular` for an inverse and `not_positive` for a root. Where a backward error could turn an
-eigenvalue far away from the axis the matrix is answered, with an estimate.
+eigenvalue far away from the axis the matrix is answered, with an estimate. Whole powers take no root: they exist for
+every matrix, with negative exponents for every nonsingular one.
 Error: the condition number of the function at T times the backward errors of the Schur form and of the recurrence.
 References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
 """
@@ -41,7 +42,7 @@ __all__ = ["GeneralRootProgram", "candidates"]
 
 Array: TypeAlias = "NDArray[Any]"
 
-_MARGIN: Final = 2.0
+_MARGIN: Final = 3.0
 """The power method's norm of a derivative is a lower bound."""
 _TURN: Final = 0.3
 _NEAR_AXIS: Final = 1e-2
@@ -155,9 +156,10 @@ class _Solved:
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
             unit = spacing(program.precision)
-            if _is_singular(a + shift * identity, unit):
-                return cls(nothing, shift, code="singular" if program.signs[-1] < 0 else "not_positive")
-            if _meets_axis(t, BACKWARD_ERROR * unit * norm(t)):
+            inverse, proper = program.signs[-1] < 0, program.s % program.r != 0
+            if (inverse or proper) and _is_singular(a + shift * identity, unit):
+                return cls(nothing, shift, code="singular" if inverse else "not_positive")
+            if proper and _meets_axis(t, BACKWARD_ERROR * unit * norm(t)):
                 return cls(nothing, shift, code="not_positive")
             with np.errstate(all="ignore"):
                 return cls._powers(t, q, program, shift)
@@ -177,7 +179,7 @@ class _Solved:
             # What a real function leaves in the imaginary part is error, seen directly.
             seen = 0.0 if program.dtype.is_complex else norm(value.imag) / norm(value)
             values.append(value)
-            errors.append(max(seen, _MARGIN * condition * (unit + missing) + rounding))
+            errors.append(max(seen, condition * (_MARGIN * unit + missing) + rounding))
             conditions.append(condition)
         return cls(tuple(values), shift, max(errors), max(conditions))
 

@@ -86,7 +86,7 @@ class TriangularPower:
         for _ in range(self.s):
             again = again @ self.u if sign > 0 else solve_triangular(self.u, again.T, trans="T", check_finite=False).T
         step = float(np.finfo(self.u.dtype).eps)
-        return missing, _MARGIN * (self.s * step + norm(again - value) / norm(value))
+        return missing, self.s * step + _MARGIN * norm(again - value) / norm(value)
 
 
 def _inverse(u: Array) -> Array:

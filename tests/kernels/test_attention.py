@@ -183,7 +183,10 @@ def test_max_logit_knows_no_scale(scale: float) -> None:
 
 
 def test_max_logit_of_nothing_is_zero() -> None:
-    """No keys, no width or zero rows: the largest logit is 0."""
+    """No keys, no width, zero rows or rows without a common coordinate: the largest logit is 0, exactly."""
+    apart = answer("max_logit", {"q": np.array([[[1.0, 0.0]]]), "k": np.array([[[0.0, 1.0]]])})
+    assert apart.outputs[0] == 0
+    assert apart.certificates[0].outcome == "converged"
     for q, k in [((2, 3, 4), (2, 0, 4)), ((2, 3, 0), (1, 5, 0)), ((2, 3, 4), (2, 5, 4))]:
         found = answer("max_logit", {"q": np.zeros(q), "k": np.zeros(k)})
         np.testing.assert_array_equal(found.outputs[0], np.zeros(2))

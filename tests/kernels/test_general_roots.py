@@ -172,3 +172,11 @@ def test_pseudo_inverse_of_a_general_matrix_is_refused() -> None:
         answer("inv_root", {"a": _grcar(3)}, r=2, structure="general", damping="range")
 
     assert caught.value.code == "invalid_parameter"
+
+
+def test_whole_powers_exist_for_every_spectrum() -> None:
+    """No root is taken of A^-1 and A^2: negative eigenvalues are no obstacle."""
+    a = np.diag([2.0, -4.0]) + np.eye(2, k=1)
+
+    np.testing.assert_allclose(answer("inv_root", {"a": a}, r=1, structure="general").outputs[0], np.linalg.inv(a))
+    np.testing.assert_allclose(answer("root", {"a": a}, r=3, s=6, structure="general").outputs[0], a @ a)

@@ -240,3 +240,26 @@ def test_nearly_singular_mean_says_so() -> None:
     assert np.isfinite(found.outputs[0]).all()
     assert found.certificates[0].outcome == "approximate"
     assert (found.certificates[0].condition or 0) > 1e14
+
+
+def test_half_precision_is_computed_wide() -> None:
+    """float16 in, float16 out, one rounding between."""
+    a = np.diag([1.0, 2.0, 3.0]).astype("float16")
+
+    for function, inputs in (("eig_clip", {"a": a}), ("geometric_mean", {"a": a, "b": a})):
+        found = answer(function, inputs)
+        np.testing.assert_array_equal(found.outputs[0], a)
+        assert found.outputs[0].dtype == "float16"
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0)])
+def test_empty_matrices_have_answers(shape: tuple[int, int]) -> None:
+    """No matrices, and matrices without rows: empty answers, and distances of 0."""
+    a = np.zeros((*shape, shape[-1]))
+
+    assert answer("eig_clip", {"a": a}).outputs[0].shape == a.shape
+    assert answer("geometric_mean", {"a": a, "b": a}).outputs[0].shape == a.shape
+    means = np.zeros(shape)
+    np.testing.assert_array_equal(
+        answer("frechet_distance", {"mu1": means, "s1": a, "mu2": means, "s2": a}).outputs[0], np.zeros(shape[0])
+    )
