@@ -22,7 +22,7 @@ from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, rescale
+from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, relative_to_truth, rescale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,12 +73,12 @@ class EigClipProgram:
         value = torch.where(inside[:, None, None], rescale(a, exponent), rescale(value, scale))
         size = torch.linalg.vector_norm(f, dim=-1)
         error = torch.where(inside, 0.0, self._error(w, noise, f, scale))
-        rounding = torch.where(inside, 0.0, BACKWARD_ERROR * spacing(self.precision))
+        rounding = torch.where(inside, 0.0, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value.to(self.dtype),),
             residual_name="X - A",
             residual=torch.where(inside, 0.0, _residual(a, vectors, values)),
-            error=error + rounding + torch.finfo(self.dtype).eps / 2,
+            error=relative_to_truth(error + rounding) + torch.finfo(self.dtype).eps / 2,
             condition=torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0),
             remarks={"asymmetric": asymmetric(given, a, self.dtype)},
         )

@@ -24,7 +24,7 @@ from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, real_dtype, rescale, svd
+from matfn_kernels.spectral import BACKWARD_ERROR, eigh, normalise, real_dtype, relative_to_truth, rescale, svd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,11 +66,13 @@ class GeometricMeanProgram:
         u, _, vh = svd(torch.linalg.solve_triangular(left, right, upper=False))
         mean = symmetrise(left @ (u @ vh) @ right.mH)
         condition = torch.maximum(a.condition, b.condition)
+        error = relative_to_truth(BACKWARD_ERROR * spacing(self.precision) * condition)
         return Findings(
             outputs=(_unscale(mean, a.exponent + b.exponent).to(self.dtype),),
             residual_name="X A^{-1} X - B",
             residual=_residual(mean, left, right),
-            error=BACKWARD_ERROR * spacing(self.precision) * condition + torch.finfo(self.dtype).eps / 2,
+            error=relative_to_truth(BACKWARD_ERROR * spacing(self.precision) * condition)
+            + torch.finfo(self.dtype).eps / 2,
             condition=condition,
             failures={"not_positive": a.not_positive | b.not_positive},
             remarks={"asymmetric": a.asymmetric | b.asymmetric},

@@ -26,7 +26,7 @@ from matfn_kernels import probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.rejection import Rejection
-from matfn_kernels.spectral import BACKWARD_ERROR, normalise, rescale_power
+from matfn_kernels.spectral import BACKWARD_ERROR, normalise, relative_to_truth, rescale_power
 from matfn_kernels.triangular_power import TriangularPower, eigenvalue_condition, norm
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class GeneralRootProgram:
             outputs=tuple(output.to(self.dtype) for output in scaled),
             residual_name="X^r - A^s" if self.signs[-1] > 0 else "X^r A^s - I",
             residual=self._residual(shifted, powers[-1]),
-            error=error * loss + torch.finfo(self.dtype).eps / 2,
+            error=relative_to_truth(error * loss) + torch.finfo(self.dtype).eps / 2,
             condition=condition * loss,
             damping=torch.full_like(error, self.damping),
             shift=torch.ldexp(shift, exponent),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["eigh", "normalise", "propagated", "real_dtype", "rescale", "rescale_power", "svd"]
+__all__ = ["eigh", "normalise", "propagated", "real_dtype", "relative_to_truth", "rescale", "rescale_power", "svd"]
 
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048."""
@@ -51,6 +51,11 @@ def rescale_power(x: Tensor, exponent: Tensor, power: float, left: Tensor | int 
     whole = turned.floor()
     fraction = torch.exp2(turned - whole).to(real_dtype(x.dtype))
     return rescale(x * fraction[:, None, None], whole.to(torch.int64) + left)
+
+
+def relative_to_truth(error: Tensor) -> Tensor:
+    """A bound relative to the computed value as one relative to the true value, which may be smaller by the error."""
+    return torch.where(error < 1, error / (1 - error), torch.full_like(error, torch.inf))
 
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
