@@ -123,8 +123,9 @@ def evaluate(program: Program, batch: Batch) -> Evaluation:
         torch.OutOfMemoryError: if the device has too little memory for the batch.
     """
     if any(size == 0 for tensor in batch.inputs.values() for size in tensor.shape):
-        return Evaluation(program.empty(batch.inputs), tuple(_exact(program) for _ in batch.wishes))
-    evaluation = _attempt(program, batch)
+        evaluation = Evaluation(program.empty(batch.inputs), tuple(_exact(program) for _ in batch.wishes))
+    else:
+        evaluation = _attempt(program, batch)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
         rejection = batch.wishes[index].rejection
@@ -173,7 +174,7 @@ def _attempt(program: Program, batch: Batch) -> Evaluation:
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
-    finite = torch.stack([torch.isfinite(output).flatten(1).all(-1) for output in outputs]).all(0)
+    finite = torch.stack([torch.isfinite(output).reshape(len(output), -1).all(-1) for output in outputs]).all(0)
     table = _Table.of(findings, finite)
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
     return Evaluation(outputs, certificates)
@@ -263,7 +264,7 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
 
 
 _FAILURE_HINTS: Final = {
-    "not_positive": "the smallest eigenvalue is below -sqrt(eps) times the largest: clip it, or damp by more than that",
+    "not_positive": "an eigenvalue is negative beyond rounding, or 0 where that is too little: clip it, or damp more",
     "singular": 'give damping > 0, or damping="range" for the pseudo-inverse power',
     "sign_undefined": "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
@@ -321,7 +322,7 @@ def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
             missed = call.options.tol is not None and certificate.code == "not_converged"
             if certificate.outcome is Outcome.FAILED or missed:
                 raise _as_rejection(certificate, index)
-    return tuple(output.reshape(*call.lead, *output.shape[1:]) for output in evaluation.outputs)
+    return tuple(output.reshape((*call.lead, *output.shape[1:])) for output in evaluation.outputs)
 
 
 def _as_rejection(certificate: Certificate, index: int) -> Rejection:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DTYPES",
     "FUNCTIONS",
+    "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
     "MAX_ROOT",
     "MAX_STEPS",
@@ -31,6 +32,7 @@ Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficient
 MAX_ROOT: Final = 64
 MAX_STEPS: Final = 64
 MAX_COEFFICIENT_ROWS: Final = 64
+MAX_CHUNK: Final = 1024
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
@@ -88,7 +90,7 @@ _B = Input("b", ("n", "m"), "right-hand sides")
 _R = Parameter("r", "integer", "the root", required=True, positional=True, minimum=1, maximum=MAX_ROOT)
 _S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
 _STRUCTURE = Parameter(
-    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric",)
+    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric", "general")
 )
 _DAMPING = Parameter(
     "damping",
@@ -112,6 +114,7 @@ _SYMMETRIC_ERRORS = (
     "singular",
     "not_converged",
 )
+_POSITIVE_ERRORS = tuple(code for code in _SYMMETRIC_ERRORS if code != "singular")
 _POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
 _TRIANGULAR_ERRORS = (
     "invalid_shape",
@@ -287,6 +290,93 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_TRANSPOSE,),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+        ),
+        Function(
+            name="frechet_distance",
+            summary="Squared Fréchet distance of Gaussians, |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.",
+            formula="|mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*",
+            inputs=(
+                Input("mu1", ("n",), "means"),
+                Input("s1", ("n", "n"), "symmetric positive semidefinite covariances"),
+                Input("mu2", ("n",), "means"),
+                Input("s2", ("n", "n"), "symmetric positive semidefinite covariances"),
+            ),
+            errors=_POSITIVE_ERRORS,
+            source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
+        ),
+        Function(
+            name="eig_clip",
+            summary="Symmetric matrices with eigenvalues clipped to [lo, hi]; lo=0 gives the nearest PSD matrices.",
+            formula="V clip(w, lo, hi) V^T",
+            inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices"),),
+            parameters=(
+                Parameter("lo", "number", "lower bound; None is open", nullable=True),
+                Parameter("hi", "number", "upper bound, at least lo; None is open", nullable=True),
+            ),
+            complex_ok=True,
+            errors=(*_POLAR_ERRORS, "not_symmetric"),
+            source="Higham, Linear Algebra Appl. 103 (1988)",
+        ),
+        Function(
+            name="geometric_mean",
+            summary="Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.",
+            formula="A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}",
+            inputs=(
+                Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
+                Input("b", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
+            ),
+            complex_ok=True,
+            errors=_POSITIVE_ERRORS,
+            source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
+        ),
+        Function(
+            name="max_logit",
+            summary="Largest |q.k| scale of each attention head, block by block, over the pairs that a query may see.",
+            formula="max_{i,j} |q_i . k_j| scale",
+            inputs=(
+                Input("q", ("h", "t", "d"), "queries"),
+                Input("k", ("hk", "s", "d"), "keys, each head shared by h/hk heads of q"),
+            ),
+            parameters=(
+                Parameter("scale", "number", "factor of the logits; None: d^(-1/2)", nullable=True, minimum=0.0),
+                Parameter("causal", "boolean", "key j is visible to query i iff j <= i + s - t", default=True),
+            ),
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11126",
+        ),
+        Function(
+            name="qk_clip",
+            summary="Query and key weights scaled so that no head's largest logit exceeds tau, and the factors gamma.",
+            formula="(W_q, W_k, gamma), gamma_h = min(1, tau / max_logit_h)",
+            inputs=(
+                Input("w_q", ("h", "dq", "m"), "query weights of each head"),
+                Input("w_k", ("hk", "dk", "m'"), "key weights of each head; mla: their nope part"),
+                Input("max_logit", ("h",), "largest |logit| of each head"),
+            ),
+            parameters=(
+                Parameter("tau", "number", "largest logit allowed", default=100.0, minimum=0.0),
+                Parameter("variant", "string", "how heads share keys", default="mha", choices=("mha", "gqa", "mla")),
+            ),
+            outputs=("x", "y", "z"),
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
+        ),
+        Function(
+            name="delta_rule",
+            summary="Gated delta rule over a sequence, chunk by chunk: the outputs and the final state.",
+            formula="(o, S_t), S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t",
+            inputs=(
+                Input("q", ("t", "dk"), "queries; no scale is applied"),
+                Input("k", ("t", "dk"), "keys; not normalised"),
+                Input("v", ("t", "dv"), "values"),
+                Input("beta", ("t",), "writing strengths, 1 if not given", optional=True),
+                Input("log_gate", ("t",), "logarithms of the gates, at most 0; 0 if not given", optional=True),
+                Input("initial_state", ("dk", "dv"), "the state before, transposed; 0 if not given", optional=True),
+            ),
+            parameters=(Parameter("chunk", "integer", "rows a chunk", default=64, minimum=1, maximum=MAX_CHUNK),),
+            outputs=("x", "y"),
+            errors=_POLAR_ERRORS,
+            source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
         ),
     )
 }

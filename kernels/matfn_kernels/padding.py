@@ -3,7 +3,9 @@
 Zero rows and columns are invisible to every iteration here: P = 0 stays 0, W = a I there and multiplies zeros; norms,
 hence scalings, do not change; singular values 0 stay 0. Triangular and low-rank matrices are continued by a unit
 diagonal, which decouples. LAPACK routes are never padded: a zero block adds eigenvalues 0, and an inverse root of them
-is not zero. `PADDINGS` says which it is, `pad` and `crop` are inverse to each other.
+is not zero. A clipped zero block is clip(0) and is cropped away; a zero covariance adds nothing to a distance.
+Zero queries and keys have the logit 0 (t and s must grow by the same number, h and hk in proportion); a zero key is
+never written to the state of a delta rule. `PADDINGS` says which it is, `pad` and `crop` are inverse to each other.
 """
 
 from __future__ import annotations
@@ -49,6 +51,12 @@ PADDINGS: Final[Mapping[str, Padding]] = MappingProxyType(
         "tri_solve": Padding("t", 1.0),
         "dplr_inv": Padding("diag", 1.0),
         "dplr_solve": Padding("diag", 1.0),
+        "frechet_distance": Padding("s1", 0.0),
+        "eig_clip": Padding("a", 0.0),
+        "geometric_mean": Padding("a", 1.0, also=("b",)),
+        "max_logit": Padding("q", 0.0),
+        "qk_clip": Padding("w_q", 0.0),
+        "delta_rule": Padding("q", 0.0),
     }
 )
 

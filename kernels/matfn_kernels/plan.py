@@ -12,7 +12,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels import low_rank, polar, riccati, roots, sign, sylvester, triangular
+from matfn_kernels import (
+    delta_rule,
+    eig_clip,
+    frechet,
+    geometric_mean,
+    logits,
+    low_rank,
+    polar,
+    qk_clip,
+    riccati,
+    roots,
+    sign,
+    sylvester,
+    triangular,
+)
 from matfn_kernels.signature import Signature
 
 if TYPE_CHECKING:
@@ -39,6 +53,12 @@ _CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "tri_solve": triangular.candidates,
     "dplr_inv": low_rank.candidates,
     "dplr_solve": low_rank.candidates,
+    "frechet_distance": frechet.candidates,
+    "eig_clip": eig_clip.candidates,
+    "geometric_mean": geometric_mean.candidates,
+    "max_logit": logits.candidates,
+    "qk_clip": qk_clip.candidates,
+    "delta_rule": delta_rule.candidates,
 }
 
 

@@ -18,24 +18,26 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
+from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import by_eigh
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
-from matfn_kernels.scaling import narrowed, real_dtype
+from matfn_kernels.scaling import narrowed, power_of_two
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
     from matfn_kernels.signature import Signature
 
-__all__ = ["ENGINE_REACH", "RootProgram", "candidates"]
+__all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
 
 ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
@@ -95,10 +97,8 @@ class RootProgram:
 
     def turned(self, value: Tensor, exponent: Tensor, sign: int, left: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """A power of A 2^-exponent, G scaled by 2^-left, as a value and the integer power of two it lacks."""
-        numerator = sign * exponent * self.s
-        whole = torch.div(numerator, self.r, rounding_mode="floor")
-        fraction = torch.exp2((numerator - whole * self.r).to(torch.float64) / self.r)
-        return value * fraction.to(real_dtype(value.dtype))[:, None, None], whole if left is None else whole + left
+        scaled, whole = power_of_two(value, exponent, sign * self.s, self.r)
+        return scaled, whole if left is None else whole + left
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
@@ -106,9 +106,7 @@ class RootProgram:
         a = symmetrise(given)
         method = by_iteration if self.method == "engine" else by_eigh
         findings = method(self, a, exponent, inputs.get("g"))
-        limit = FLOOR * self.eps * torch.linalg.matrix_norm(given)
-        asymmetric = 2 * torch.linalg.matrix_norm(given - a) > limit
-        return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric})
+        return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric(given, a, self.eps)})
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
@@ -134,8 +132,18 @@ class RootProgram:
         return per_step * steps * gemm + _PROOF_PRODUCTS * wide + products * gemm
 
 
-def candidates(call: Signature) -> list[RootProgram]:
-    """The programs that may serve a call: eigh always, the engine where nothing but its rounding is in the way."""
+def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:
+    """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
+    return torch.gt(2 * torch.linalg.matrix_norm(given - a), FLOOR * eps * torch.linalg.matrix_norm(given))
+
+
+def candidates(call: Signature) -> Sequence[Program]:
+    """The programs that may serve a call: those of the structure that was declared."""
+    return roots_general.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
+
+
+def _symmetric(call: Signature) -> list[RootProgram]:
+    """Always eigh, and the engine where nothing but its rounding is in the way."""
     g = call.shape("g")
     low, ceiling = call.precisions()
     pair = call.function == "sqrt_pair"

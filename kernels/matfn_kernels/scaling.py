@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["narrowed", "norm", "normalise", "real_dtype", "release", "rescale"]
+__all__ = ["narrowed", "norm", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -41,6 +41,14 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
         a = a * torch.exp2(part.to(torch.float64)).to(real_dtype(a.dtype)).reshape(shape)
         left = left - part
     return a
+
+
+def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: int) -> tuple[Tensor, Tensor]:
+    """Value 2^(exponent numerator / denominator) as a value and the whole power of two it lacks, exactly split."""
+    product = exponent * numerator
+    whole = torch.div(product, denominator, rounding_mode="floor")
+    fraction = torch.exp2((product - whole * denominator).to(torch.float64) / denominator)
+    return value * fraction.to(real_dtype(value.dtype)).reshape(-1, *[1] * (value.dim() - 1)), whole
 
 
 def norm(x: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ class Signature:
         if ceiling is Precision.BF16:
             raise Rejection(
                 "invalid_parameter",
-                f"{self.function}() has no bf16 arithmetic: substitution would lose every digit",
+                f"{self.function}() has no bf16 arithmetic: it would lose every digit",
                 'use precision="fp32" or "auto"; bf16 inputs are fine',
             )
         return low, ceiling

@@ -16,10 +16,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["BACKWARD_ERROR", "eigh", "propagated", "svd"]
+__all__ = ["BACKWARD_ERROR", "eigh", "propagated", "relative_to_truth", "svd"]
 
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048."""
+
+
+def relative_to_truth(error: Tensor) -> Tensor:
+    """A bound relative to the computed value as one relative to the true value, which may be smaller by the error."""
+    return torch.where(error < 1, error / (1 - error), torch.full_like(error, torch.inf))
 
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
     from matfn_kernels.signature import Signature
 
-__all__ = ["Problem", "TriangularProgram", "candidates", "corrected", "invert_lower", "lacking"]
+__all__ = ["Problem", "TriangularProgram", "candidates", "condition_number", "corrected", "invert_lower", "lacking"]
 
 LEAF: Final = 32
 _NORM_ROUNDS: Final = 3
@@ -92,7 +92,7 @@ class TriangularProgram:
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
             error=error + spacing(self.precision),
-            condition=_condition(normalise(t)[0], lower=lower),
+            condition=condition_number(normalise(t)[0], lower=lower),
         )
 
     def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -181,7 +181,7 @@ def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precisi
     return probes.ratio(missing, target), torch.where(vanished, math.inf, error)
 
 
-def _condition(t: Tensor, *, lower: bool) -> Tensor:
+def condition_number(t: Tensor, *, lower: bool) -> Tensor:
     """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse."""
     z = probes.gaussian(t, t.shape[-1])
 

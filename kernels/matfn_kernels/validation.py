@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 
 from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Value
+from matfn_kernels.heads import check_heads
 from matfn_kernels.parameters import parse_parameters
 from matfn_kernels.rejection import Rejection
 
@@ -33,8 +35,17 @@ _DTYPE_NAMES: Final = {
     torch.complex128: "complex128",
 }
 _MAX_DIMENSION: Final = 2**31
-_WEIGHTS: Final = {"solve_care": ("q", "r")}
 _POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
+
+_SYMMETRIC: Final = {
+    "root": ("a",),
+    "inv_root": ("a",),
+    "sqrt_pair": ("a",),
+    "eig_clip": ("a",),
+    "geometric_mean": ("a", "b"),
+    "frechet_distance": ("s1", "s2"),
+    "solve_care": ("q", "r"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +125,7 @@ def parse_call(
     _check_shapes(spec, inputs, limits)
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
     _check_together(function, values)
+    check_heads(function, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, math.prod(lead), limits)
     chosen = _options(parse_parameters("options", OPTIONS, options), next(iter(inputs.values())).dtype)
@@ -236,8 +248,8 @@ def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
 def _check_together(function: str, values: Mapping[str, Value]) -> None:
     """Rules that tie two parameters."""
     lo, hi = values.get("lo"), values.get("hi")
-    if function == "mclip" and isinstance(lo, float) and isinstance(hi, float) and lo > hi:
-        raise Rejection("invalid_parameter", f"mclip(): lo={lo:g} is above hi={hi:g}", "0 <= lo <= hi")
+    if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
+        raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
     forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]
     if forced and values.get("method") not in {None, "newton_schulz"}:
         raise Rejection(
@@ -286,13 +298,22 @@ def _flaws(call: Call) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     if call.items == 0:
         return found
-    if call.function in {"root", "inv_root", "sqrt_pair"}:
-        found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs["a"]) > asymmetry_limit(call.dtype))]
-    found += [("not_symmetric", i) for i in _where(_asymmetric_weights(call))]
+    limit = asymmetry_limit(call.dtype)
+    for name in _symmetric_inputs(call):
+        found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs[name]) > limit)]
+    if "log_gate" in call.inputs:
+        found += [("invalid_parameter", i) for i in _where((call.inputs["log_gate"] > 0).any(-1))]
     diagonal = _diagonal(call)
     if diagonal is not None:
         found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
     return found + [("not_finite", i) for i in _where(~_finite(call))]
+
+
+def _symmetric_inputs(call: Call) -> tuple[str, ...]:
+    """The inputs that are declared symmetric (Hermitian)."""
+    if call.parameters.get("structure") == "general":
+        return ()
+    return _SYMMETRIC.get(call.function, ())
 
 
 def _where(flags: Tensor) -> list[int]:
@@ -307,14 +328,6 @@ def _asymmetry(a: Tensor) -> Tensor:
     size = torch.linalg.matrix_norm(scaled)
     ratio: Tensor = torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
     return ratio
-
-
-def _asymmetric_weights(call: Call) -> Tensor:
-    """Which Riccati equations have a Q or an R that is not symmetric, (batch,)."""
-    flags = torch.zeros(call.items, dtype=torch.bool)
-    for name in _WEIGHTS.get(call.function, ()):
-        flags |= _asymmetry(call.inputs[name]) > asymmetry_limit(call.dtype)
-    return flags
 
 
 def _diagonal(call: Call) -> Tensor | None:
@@ -351,11 +364,13 @@ def _rejection(call: Call, index: int, code: str) -> Rejection:
         return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
     if code == "singular":
         return Rejection(code, f"matrix {index} has a zero on its diagonal", "a triangular matrix needs none", index)
-    names = _WEIGHTS.get(call.function, ("a",))
-    size = max(float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in names)
+    if code == "invalid_parameter":
+        return Rejection(code, f"log_gate of item {index} is above 0", "gates are e^log_gate <= 1", index)
+    measured = {name: float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in _symmetric_inputs(call)}
+    name, size = max(measured.items(), key=itemgetter(1))
     return Rejection(
         code,
-        f"matrix {index}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
+        f"matrix {index} of {name}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
         "send (A + A^H) / 2 if that is what is meant",
         index,
     )

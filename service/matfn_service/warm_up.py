@@ -39,4 +39,4 @@ def _smallest(function: Function) -> Call:
 
 
 def _identity(rank: int) -> torch.Tensor:
-    return torch.ones(1, _ORDER) if rank == 1 else torch.eye(_ORDER)[None]
+    return torch.ones(1, _ORDER) if rank == 1 else torch.eye(_ORDER).expand([1, *[_ORDER] * rank])

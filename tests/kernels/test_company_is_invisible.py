@@ -42,10 +42,30 @@ def _riccati(items: int, order: int) -> dict[str, Array]:
     return {"a": a, "b": b} | {name: np.tile(np.eye(size), (items, 1, 1)) for name, size in weights.items()}
 
 
+def _gaussians(items: int, order: int) -> dict[str, Array]:
+    means = np.random.default_rng(7).standard_normal((2, items, order))
+    first, second = positive(order, condition=1e3, items=items), positive(order, items=items, seed=1)
+    return {"s1": first, "mu1": means[0], "mu2": means[1], "s2": second}
+
+
+def _weights(items: int) -> dict[str, Array]:
+    rng = np.random.default_rng(8)
+    weights = {"w_q": rng.standard_normal((items, 4, 8, 5)), "w_k": rng.standard_normal((items, 2, 8, 5))}
+    return weights | {"max_logit": 200 * rng.random((items, 4))}
+
+
+def _sequence(items: int, length: int) -> dict[str, Array]:
+    rng = np.random.default_rng(9)
+    keys = rng.standard_normal((items, length, 8)) / 8**0.5
+    gates = {"beta": rng.random((items, length)), "log_gate": -rng.random((items, length))}
+    return {"k": keys, "q": rng.standard_normal(keys.shape), "v": rng.standard_normal((items, length, 5)), **gates}
+
+
 CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("inv_root", {"a": positive(24, condition=1e3, items=6)}, {"r": 4}),
     ("inv_root", {"a": positive(80, condition=1e7, items=6)}, {"r": 2}),
     ("root", {"a": positive(24, condition=1e3, items=6), "g": RNG.standard_normal((6, 5, 24))}, {"r": 3}),
+    ("inv_root", {"a": _triangles(6, 20)}, {"r": 3, "structure": "general"}),
     ("sqrt_pair", {"a": positive(24, condition=1e3, items=6)}, {}),
     ("msign", {"m": rectangular((40, 24), condition=1e3, items=6)}, {}),
     ("msign", {"m": rectangular((24, 24), condition=1e2, items=6)}, {"steps": 6}),
@@ -59,6 +79,12 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("tri_solve", {"t": _triangles(6, 40), "b": RNG.standard_normal((6, 40, 3))}, {"transpose": True}),
     ("dplr_solve", _low_rank(6, 100), {}),
     ("dplr_inv", {k: v for k, v in _low_rank(6, 100).items() if k != "b"}, {}),
+    ("frechet_distance", _gaussians(6, 24), {}),
+    ("eig_clip", {"a": positive(24, condition=1e3, items=6)}, {"lo": 0.01, "hi": 0.5}),
+    ("geometric_mean", {"a": positive(24, items=6), "b": positive(24, condition=1e4, items=6, seed=1)}, {}),
+    ("max_logit", {"q": RNG.standard_normal((6, 4, 50, 8)), "k": RNG.standard_normal((6, 2, 70, 8))}, {}),
+    ("qk_clip", _weights(6), {"variant": "gqa"}),
+    ("delta_rule", _sequence(6, 70), {"chunk": 32}),
 ]
 IDS = [f"{function}-{'-'.join(map(str, keywords.values()))}" for function, _, keywords in CASES]
 
@@ -78,7 +104,7 @@ def test_batch_equals_one_by_one(function: str, inputs: dict[str, Array], keywor
         alone = answer(function, {name: array[i : i + 1] for name, array in inputs.items()}, **keywords)
         for output, single in zip(together.outputs, alone.outputs, strict=True):
             estimate = together.certificates[i].error_estimate or 0
-            assert relative_error(output[i], single[0].astype("float64")) <= 2 * estimate
+            assert relative_error(output[i].reshape(1, -1), single[0].reshape(1, -1).astype("float64")) <= 2 * estimate
         assert together.certificates[i].method == alone.certificates[0].method
         assert together.certificates[i].outcome == alone.certificates[0].outcome
 

@@ -51,7 +51,7 @@ def _rejected(function: str, inputs: dict[str, Any], **keywords: object) -> Reje
         ("inv_root", {"a": EYE}, {"r": 2, "q": 1}, "invalid_parameter"),
         ("inv_root", {"a": EYE, "z": EYE}, {"r": 2}, "invalid_parameter"),
         ("inv_root", {}, {"r": 2}, "invalid_parameter"),
-        ("inv_root", {"a": EYE}, {"r": 2, "structure": "general"}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "structure": "banded"}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": 2, "damping": -1e-3}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": 2, "damping": float("nan")}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": 2, "damping": "some"}, "invalid_parameter"),

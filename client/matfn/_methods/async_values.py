@@ -33,7 +33,7 @@ class AsyncValueMethods(ABC):
         s: int = 1,
         *,
         g: ArrayT | None = None,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -97,7 +97,7 @@ class AsyncValueMethods(ABC):
         s: int = 1,
         *,
         g: ArrayT | None = None,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -158,7 +158,7 @@ class AsyncValueMethods(ABC):
         self,
         a: ArrayT,
         *,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -739,6 +739,335 @@ class AsyncValueMethods(ABC):
                 k,
                 b,
                 transpose=transpose,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def frechet_distance(
+        self,
+        mu1: ArrayT,
+        s1: ArrayT,
+        mu2: ArrayT,
+        s2: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Squared Fréchet distance of Gaussians, |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.
+
+        The value is |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*, matrix by matrix over the leading
+        dimensions.
+
+        Args:
+            mu1: (*, n) array, means.
+            s1: (*, n, n) array, symmetric positive semidefinite covariances.
+            mu2: (*, n) array, means.
+            s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `mu1`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
+        """
+        return await self._value(
+            call.frechet_distance(
+                mu1,
+                s1,
+                mu2,
+                s2,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def eig_clip(
+        self,
+        a: ArrayT,
+        *,
+        lo: float | None = None,
+        hi: float | None = None,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Symmetric matrices with eigenvalues clipped to [lo, hi]; lo=0 gives the nearest PSD matrices.
+
+        The value is V clip(w, lo, hi) V^T, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            lo: Lower bound; None is open.
+            hi: Upper bound, at least lo; None is open.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Linear Algebra Appl. 103 (1988).
+        """
+        return await self._value(
+            call.eig_clip(
+                a,
+                lo=lo,
+                hi=hi,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def geometric_mean(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        *,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.
+
+        The value is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
+        """
+        return await self._value(
+            call.geometric_mean(
+                a, b, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+            )
+        )
+
+    async def max_logit(
+        self,
+        q: ArrayT,
+        k: ArrayT,
+        *,
+        scale: float | None = None,
+        causal: bool = True,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Largest |q.k| scale of each attention head, block by block, over the pairs that a query may see.
+
+        The value is max_{i,j} |q_i . k_j| scale, matrix by matrix over the leading dimensions.
+
+        Args:
+            q: (*, h, t, d) array, queries.
+            k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
+            scale: Factor of the logits; None: d^(-1/2).
+            causal: Key j is visible to query i iff j <= i + s - t.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `q`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Su, kexue.fm/archives/11126.
+        """
+        return await self._value(
+            call.max_logit(
+                q,
+                k,
+                scale=scale,
+                causal=causal,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def qk_clip(
+        self,
+        w_q: ArrayT,
+        w_k: ArrayT,
+        max_logit: ArrayT,
+        *,
+        tau: float = 100.0,
+        variant: Literal["mha", "gqa", "mla"] = "mha",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT, ArrayT]:
+        """Query and key weights scaled so that no head's largest logit exceeds tau, and the factors gamma.
+
+        The value is (W_q, W_k, gamma), gamma_h = min(1, tau / max_logit_h), matrix by matrix over the leading
+        dimensions.
+
+        Args:
+            w_q: (*, h, dq, m) array, query weights of each head.
+            w_k: (*, hk, dk, m') array, key weights of each head; mla: their nope part.
+            max_logit: (*, h) array, largest |logit| of each head.
+            tau: Largest logit allowed.
+            variant: How heads share keys.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Arrays x, y, z of the kind and dtype of `w_q`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534.
+        """
+        return await self._value(
+            call.qk_clip(
+                w_q,
+                w_k,
+                max_logit,
+                tau=tau,
+                variant=variant,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def delta_rule(
+        self,
+        q: ArrayT,
+        k: ArrayT,
+        v: ArrayT,
+        *,
+        beta: ArrayT | None = None,
+        log_gate: ArrayT | None = None,
+        initial_state: ArrayT | None = None,
+        chunk: int = 64,
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT]:
+        """Gated delta rule over a sequence, chunk by chunk: the outputs and the final state.
+
+        The value is (o, S_t), S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, matrix by
+        matrix over the leading dimensions.
+
+        Args:
+            q: (*, t, dk) array, queries; no scale is applied.
+            k: (*, t, dk) array, keys; not normalised.
+            v: (*, t, dv) array, values.
+            beta: (*, t) array, writing strengths, 1 if not given.
+            log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
+            initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
+            chunk: Rows a chunk, 1 to 1024.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Arrays x, y of the kind and dtype of `q`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033.
+        """
+        return await self._value(
+            call.delta_rule(
+                q,
+                k,
+                v,
+                beta=beta,
+                log_gate=log_gate,
+                initial_state=initial_state,
+                chunk=chunk,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,

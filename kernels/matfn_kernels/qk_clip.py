@@ -1,0 +1,121 @@
+"""QK-Clip: query and key weights scaled by head so that no logit exceeds tau, gamma_h = min(1, tau / max_logit_h).
+
+mha, gqa: with Gamma the largest gamma of a group of heads that share keys, w_k *= Gamma^(1/2) and
+w_q *= gamma_h Gamma^(-1/2): every head's logits shrink by exactly its gamma (mha: groups of one). mla: the last dq - dk
+rows of w_q, which meet the shared rotary keys, shrink by gamma, all others and w_k by gamma^(1/2).
+
+Factors in float64, one rounding at the end, whose size is measured. A factor of 1 leaves its head bit for bit.
+References: kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.findings import Findings
+from matfn_kernels.heads import group_size
+from matfn_kernels.precision import Precision, spacing, working
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.signature import Signature
+
+__all__ = ["QkClipProgram", "candidates"]
+
+_ROUNDINGS: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class QkClipProgram:
+    """What a batch of layers must have in common to be computed together.
+
+    Attributes:
+        heads: of queries.
+        key_heads: of keys.
+        rows: dq.
+        key_rows: dk.
+        tau: the largest logit allowed.
+        variant: mha, gqa or mla.
+        dtype: of the inputs and outputs.
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+    """
+
+    heads: int
+    key_heads: int
+    rows: int
+    key_rows: int
+    tau: float
+    variant: str
+    dtype: torch.dtype
+    precision: Precision
+    ceiling: Precision
+
+    @property
+    def method(self) -> str:
+        """The method's name in certificates."""
+        return "scaling"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs w_q (batch, h, dq, m), w_k (batch, hk, dk, m') and max_logit (batch, h)."""
+        dtype = working(self.precision, self.dtype)
+        logit = inputs["max_logit"].to(dtype)
+        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit))
+        of_q, of_k = self._paired(gamma) if self.variant == "mla" else self._grouped(gamma)
+        outputs = (inputs["w_q"].to(dtype) * of_q[..., None], inputs["w_k"].to(dtype) * of_k[:, :, None, None], gamma)
+        ones = torch.ones(len(gamma), dtype=torch.float64, device=gamma.device)
+        return Findings(
+            outputs=outputs,
+            residual_name="",
+            residual=torch.full_like(ones, math.nan),
+            error=_ROUNDINGS * spacing(self.precision) * ones,
+            condition=ones,
+        )
+
+    def _grouped(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk)."""
+        group = group_size(self.heads, self.key_heads)
+        largest = gamma.reshape(-1, self.key_heads, group).amax(-1)
+        root = largest.sqrt()
+        spread = root.repeat_interleave(group, dim=1)
+        return torch.where(spread > 0, gamma / spread, spread)[..., None], root
+
+    def _paired(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for latent attention, where rows of w_q (batch, h, dq) differ."""
+        rope = torch.arange(self.rows, device=gamma.device) >= self.key_rows
+        root = gamma.sqrt()
+        return torch.where(rope, gamma[..., None], root[..., None]), root
+
+    def fallbacks(self) -> tuple[QkClipProgram, ...]:
+        """None: it runs in the highest precision that the call allows."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Empty weights, with the factors of whatever heads there are."""
+        logit = inputs["max_logit"].to(torch.float64)
+        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit)).to(self.dtype)
+        return inputs["w_q"].to(self.dtype, copy=True), inputs["w_k"].to(self.dtype, copy=True), gamma
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a layer: a pass over the weights."""
+        side = max(1, math.isqrt(self.heads * self.rows))
+        return profile.cost("gemm", self.precision, side) / 4
+
+
+def candidates(call: Signature) -> list[QkClipProgram]:
+    """The one program that serves a call."""
+    _, ceiling = call.direct_precisions()
+    heads, rows, _ = call.sizes("w_q")
+    key_heads, key_rows, _ = call.sizes("w_k")
+    tau = call.parameter("tau")
+    assert isinstance(tau, int | float)
+    variant = str(call.parameter("variant"))
+    return [QkClipProgram(heads, key_heads, rows, key_rows, float(tau), variant, call.dtype, ceiling, ceiling)]

@@ -1,0 +1,255 @@
+"""Principal powers A^(s/r) and A^(-s/r) of matrices without symmetry, alone or multiplied from the left by G.
+
+By the complex Schur form A = Q T Q^H and `triangular_power` on T, matrix by matrix. A real matrix is brought to its
+real Schur form first, so that a simple real eigenvalue is exactly real.
+
+Domain: no eigenvalue on the closed negative axis. One there to within its own uncertainty, 8 eps ||A|| times its
+condition number, is `not_positive`; a matrix singular to rounding, sigma_min <= sqrt(n) eps sigma_max once its rows
+and columns are scaled, is `singular` for an inverse and `not_positive` for a root. Where a backward error could turn an
+eigenvalue far away from the axis the matrix is answered, with an estimate. Whole powers take no root: they exist for
+every matrix, with negative exponents for every nonsingular one.
+Error: the condition number of the function at T times the backward errors of the Schur form and of the recurrence.
+References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, rsf2csf, schur
+
+from matfn_kernels import probes
+from matfn_kernels.findings import Findings
+from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.rejection import Rejection
+from matfn_kernels.scaling import normalise, power_of_two
+from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
+from matfn_kernels.triangular_power import TriangularPower, eigenvalue_condition, norm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from matfn_kernels.calibration import Profile
+    from matfn_kernels.signature import Signature
+
+__all__ = ["GeneralRootProgram", "candidates"]
+
+Array: TypeAlias = "NDArray[Any]"
+
+_MARGIN: Final = 3.0
+"""The power method's norm of a derivative is a lower bound."""
+_TURN: Final = 0.3
+_NEAR_AXIS: Final = 1e-2
+"""Eigenvalues at a larger angle to the negative axis are not looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralRootProgram:
+    """What a batch of roots of general matrices must have in common to be computed together.
+
+    Attributes:
+        order: n.
+        rows: rows of G, or None without G.
+        r: the root.
+        s: the power.
+        signs: +1 for A^(s/r), -1 for A^(-s/r), one an output.
+        damping: the shift relative to the spectral radius.
+        dtype: of the inputs and outputs.
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+    """
+
+    order: int
+    rows: int | None
+    r: int
+    s: int
+    signs: tuple[int, ...]
+    damping: float
+    dtype: torch.dtype
+    precision: Precision
+    ceiling: Precision
+
+    @property
+    def method(self) -> str:
+        """The method's name in certificates."""
+        return "schur"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
+        dtype = working(self.precision, self.dtype)
+        a, exponent = normalise(inputs["a"].to(dtype))
+        solved = [_Solved.of(matrix, self) for matrix in a.cpu().numpy()]
+        powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
+        shift, error, condition = (
+            torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
+            for name in ("shift", "error", "condition")
+        )
+        left, up, loss = _left(inputs.get("g"), powers[0])
+        shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
+        outputs = (power if left is None else left @ power for power in powers)
+        turned = [power_of_two(x, exponent, sign * self.s, self.r) for x, sign in zip(outputs, self.signs, strict=True)]
+        return Findings(
+            outputs=tuple(value for value, _ in turned),
+            exponents=tuple(whole + up for _, whole in turned),
+            residual_name="X^r - A^s" if self.signs[-1] > 0 else "X^r A^s - I",
+            residual=self._residual(shifted, powers[-1]),
+            error=relative_to_truth(error * loss),
+            condition=condition * loss,
+            damping=torch.full_like(error, self.damping),
+            shift=torch.ldexp(shift, exponent),
+            failures={
+                code: torch.tensor([one.code == code for one in solved]) for code in ("not_positive", "singular")
+            },
+        )
+
+    def _tensor(self, values: list[Array], like: Tensor) -> Tensor:
+        stacked = np.stack(values)
+        return torch.as_tensor(stacked if like.dtype.is_complex else stacked.real.copy()).to(like.device, like.dtype)
+
+    def _residual(self, a: Tensor, x: Tensor) -> Tensor:
+        """Relative residual of the defining equation on random columns."""
+        z = probes.gaussian(a, self.order).to(a.dtype)
+        if self.signs[-1] < 0:
+            return probes.ratio(probes.interleaved(x, a, self.r, self.s, z) - z, z)
+        target = probes.interleaved(x, a, 0, self.s, z)
+        return probes.ratio(probes.interleaved(x, a, self.r, 0, z) - target, target)
+
+    def fallbacks(self) -> tuple[GeneralRootProgram, ...]:
+        """None: it runs in the highest precision that the call allows."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """A product over an empty dimension is zero, all else is empty."""
+        shape = inputs["g" if "g" in inputs else "a"].shape
+        return tuple(torch.zeros(shape, dtype=self.dtype) for _ in self.signs)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: a Schur form, and the recurrence of the root and of four derivatives."""
+        gemm = profile.cost("gemm", self.precision, self.order)
+        return 8 * profile.cost("eigh", self.precision, self.order) + 60 * self.r * gemm
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """The powers of one matrix with their worst error and condition, or why it has none."""
+
+    values: tuple[Array, ...]
+    shift: float
+    error: float = math.nan
+    condition: float = math.nan
+    code: str = ""
+
+    @classmethod
+    def of(cls, a: Array, program: GeneralRootProgram) -> _Solved:
+        """The powers of A (n, n), scaled to entries near 1."""
+        nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
+        try:
+            t, q = _schur_form(a)
+            shift = program.damping * float(np.abs(t.diagonal()).max())
+            identity = np.eye(len(t), dtype=t.dtype)
+            t += shift * identity
+            unit = spacing(program.precision)
+            inverse, proper = program.signs[-1] < 0, program.s % program.r != 0
+            if (inverse or proper) and _is_singular(a + shift * identity, unit):
+                return cls(nothing, shift, code="singular" if inverse else "not_positive")
+            if proper and _meets_axis(t, BACKWARD_ERROR * unit * norm(t)):
+                return cls(nothing, shift, code="not_positive")
+            with np.errstate(all="ignore"):
+                return cls._powers(t, q, program, shift)
+        except (LinAlgError, np.linalg.LinAlgError):
+            return cls(nothing, 0.0)
+
+    @classmethod
+    def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
+        root = TriangularPower.of(t, program.r, program.s)
+        values, errors, conditions = [], [], []
+        unit = BACKWARD_ERROR * spacing(program.precision)
+        for sign in program.signs:
+            power = root.value(sign)
+            condition = max(1.0, root.condition(sign, power))
+            missing, rounding = root.rounding(sign, power)
+            value = q @ power @ q.conj().T
+            # What a real function leaves in the imaginary part is error, seen directly.
+            seen = 0.0 if program.dtype.is_complex else norm(value.imag) / norm(value)
+            values.append(value)
+            errors.append(max(seen, condition * (_MARGIN * unit + missing) + rounding))
+            conditions.append(condition)
+        return cls(tuple(values), shift, max(errors), max(conditions))
+
+
+def _schur_form(a: Array) -> tuple[Array, Array]:
+    """T and Q of A = Q T Q^H, complex upper triangular T."""
+    if np.iscomplexobj(a):
+        t, q = schur(a, output="complex", check_finite=False)
+        return t, q
+    t, q = rsf2csf(*schur(a, output="real", check_finite=False), check_finite=False)
+    return t, q
+
+
+def _is_singular(a: Array, unit: float) -> bool:
+    """Whether A is singular to rounding when its rows and columns are scaled to a largest entry of 1."""
+    for axis in (1, 0):
+        peak = np.abs(a).max(axis=axis, keepdims=True)
+        a = a / np.where(peak > 0, peak, 1)
+    sigma = np.linalg.svd(a, compute_uv=False)
+    return bool(sigma[-1] <= math.sqrt(len(a)) * unit * sigma[0])
+
+
+def _meets_axis(t: Array, noise: float) -> bool:
+    """Whether an eigenvalue of T lies on the negative axis to within what a backward error of size `noise` moves it."""
+    values = t.diagonal()
+    near = (values.real < 0) & (np.abs(values.imag) <= _NEAR_AXIS * np.abs(values))
+    return any(
+        abs(values[i].imag) <= noise * eigenvalue_condition(t, int(i)) and not _may_be_elsewhere(t, values[i], noise)
+        for i in np.nonzero(near)[0]
+    )
+
+
+def _may_be_elsewhere(t: Array, value: complex, noise: float) -> bool:
+    """Whether the backward error could have turned the eigenvalue by `_TURN`: nothing is known of it then."""
+    turned = (value * np.exp(1j * angle) for angle in (_TURN, -_TURN))
+    identity = np.eye(len(t), dtype=t.dtype)
+    return any(np.linalg.svd(t - z * identity, compute_uv=False)[-1] <= noise for z in turned)
+
+
+def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor]:
+    """G scaled, its exponent, and by how much G X may be less accurate than X."""
+    ones = torch.ones(len(power), dtype=torch.float64, device=power.device)
+    if g is None:
+        return None, 0, ones
+    left, up = normalise(g.to(power.dtype))
+    whole = torch.linalg.matrix_norm(left @ power).to(torch.float64)
+    parts = torch.linalg.matrix_norm(left).to(torch.float64) * torch.linalg.matrix_norm(power).to(torch.float64)
+    return left, up, torch.where(parts > 0, parts / whole, ones)
+
+
+def candidates(call: Signature) -> list[GeneralRootProgram]:
+    """The one program that serves a call.
+
+    Raises:
+        Rejection: for the pseudo-inverse power, which needs orthogonal eigenvectors.
+    """
+    _, ceiling = call.direct_precisions()
+    pair = call.function == "sqrt_pair"
+    r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
+    damping = call.parameter("damping")
+    if isinstance(damping, str):
+        raise Rejection(
+            "invalid_parameter",
+            f'{call.function}(): damping="{damping}" with structure="general"',
+            "give a number; the pseudo-inverse power is defined for symmetric matrices",
+        )
+    assert isinstance(r, int)
+    assert isinstance(s, int)
+    g = call.shape("g")
+    signs = (1, -1) if pair else (-1,) if call.function == "inv_root" else (1,)
+    shift = float(damping) if isinstance(damping, int | float) else 0.0
+    rows = None if g is None else g[-2]
+    return [GeneralRootProgram(call.sizes("a")[-1], rows, r, s, signs, shift, call.dtype, ceiling, ceiling)]

@@ -1,0 +1,182 @@
+"""Roots of matrices without symmetry against 60 digits, and the matrices that have none."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import mpmath as mp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evaluating import EPS, answer
+from matfn_kernels.reference import relative_error
+from matfn_kernels.rejection import Rejection
+from spectra import orthogonal
+
+Array: TypeAlias = NDArray[Any]
+
+
+def _frank(n: int) -> Array:
+    i = np.arange(n)
+    return np.triu(n - np.maximum.outer(i, i), -1).astype(np.float64)
+
+
+def _grcar(n: int) -> Array:
+    return np.triu(np.tril(np.ones((n, n)), 3)) - np.eye(n, k=-1)
+
+
+def _kahan(n: int) -> Array:
+    s, c = np.sin(1.2), np.cos(1.2)
+    return np.asarray(s ** np.arange(n)[:, None] * (np.eye(n) - c * np.triu(np.ones((n, n)), 1)))
+
+
+def _companion(n: int) -> Array:
+    found = np.eye(n, k=-1)
+    found[0] = -np.poly(np.arange(1, n + 1))[1:]
+    return found
+
+
+def _near_axis(n: int) -> Array:
+    """Eigenvalues e^(i t) up to 2 degrees from the negative axis, in an oblique basis."""
+    basis = np.random.default_rng(n).standard_normal((n, n))
+    return np.asarray((basis * np.exp(1j * np.linspace(-3.1, 3.1, n))) @ np.linalg.inv(basis))
+
+
+GALLERY = {
+    "frank": _frank(8),
+    "grcar": _grcar(9),
+    "kahan": _kahan(7),
+    "companion": _companion(6),
+    "near axis": _near_axis(6),
+    "graded": np.diag([1.0, 1e-6, 1e6]) + np.triu(np.ones((3, 3)), 1),
+    "rotation": np.array([[0.0, 1.0], [-1.0, 0.0]]),
+    "single": np.array([[2.0]]),
+}
+POWERS = [("root", 2, 1), ("root", 3, 1), ("root", 6, 5), ("inv_root", 1, 1), ("inv_root", 4, 1), ("inv_root", 3, 5)]
+
+
+def _precise(a: Array, exponent: Any) -> Array:
+    """A^exponent by its eigenvectors with 60 digits."""
+    with mp.workdps(60):
+        values, vectors = mp.eig(mp.matrix(a.tolist()))
+        power = vectors * mp.diag([mp.power(value, exponent) for value in values]) * vectors**-1
+        return np.array([[complex(power[i, j]) for j in range(power.cols)] for i in range(power.rows)])
+
+
+@pytest.mark.parametrize("dtype", ["single", "double"])
+@pytest.mark.parametrize(("function", "r", "s"), POWERS)
+@pytest.mark.parametrize("name", sorted(GALLERY))
+def test_general_roots_meet_their_estimates(name: str, function: str, r: int, s: int, dtype: str) -> None:
+    """Principal roots of textbook matrices are within 50 eps kappa and within what they certify."""
+    kinds = {"single": ("float32", "complex64"), "double": ("float64", "complex128")}[dtype]
+    a = GALLERY[name].astype(kinds[np.iscomplexobj(GALLERY[name])])
+
+    found = answer(function, {"a": a}, r=r, s=s, structure="general")
+
+    with mp.workdps(60):
+        exponent = mp.mpf(s) / r * (-1 if function == "inv_root" else 1)
+    error, certificate = relative_error(found.outputs[0], _precise(a, exponent)), found.certificates[0]
+    assert found.outputs[0].dtype == a.dtype
+    assert error <= (certificate.error_estimate or np.inf)
+    assert error <= 50 * EPS[str(a.dtype)] * (certificate.condition or 0)
+    assert certificate.outcome == ("approximate" if name == "graded" and function == "inv_root" else "converged")
+
+
+@pytest.mark.parametrize("exponent", [0.5, -0.5])
+def test_jordan_block_has_a_root(exponent: float) -> None:
+    """A defective matrix, against the binomial series, which ends."""
+    nilpotent, truth = np.eye(6, k=1), np.zeros((6, 6))
+    for k in range(6):
+        truth += float(mp.binomial(exponent, k)) * 0.5 ** (exponent - k) * np.linalg.matrix_power(nilpotent, k)
+    basis = orthogonal(np.random.default_rng(0), 6, 6)
+
+    found = answer(
+        "root" if exponent > 0 else "inv_root",
+        {"a": basis @ (0.5 * np.eye(6) + nilpotent) @ basis.T},
+        r=2,
+        structure="general",
+    )
+
+    error = relative_error(found.outputs[0], basis @ truth @ basis.T)
+    assert error <= (found.certificates[0].error_estimate or 0) < 1e-11
+
+
+BAD = {
+    "simple": np.diag([1.0, -1.0]),
+    "minus identity": -np.eye(3),
+    "defective": np.array([[-1.0, 1.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]]),
+    "chain of four": np.diag([-1.0] * 4 + [1.0]) + np.diag([1.0] * 3 + [0.0], 1),
+}
+SINGULAR = {"zero": np.zeros((2, 2)), "ones": np.ones((3, 3)), "nilpotent": np.eye(4, k=1)}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+@pytest.mark.parametrize("name", sorted(BAD | SINGULAR))
+def test_closed_negative_axis_is_refused(name: str, function: str, *, turned: bool) -> None:
+    """A negative eigenvalue, simple, double or defective, and 0, as it stands and in another basis."""
+    a = (BAD | SINGULAR)[name]
+    if turned:
+        basis = orthogonal(np.random.default_rng(1), len(a), len(a))
+        a = basis @ a @ basis.T
+
+    with pytest.raises(Rejection) as caught:
+        answer(function, {"a": a}, r=2, structure="general")
+
+    assert caught.value.code == ("singular" if name in SINGULAR and function == "inv_root" else "not_positive")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_general_root_scales(scale: float, dtype: str) -> None:
+    """Entries at either end of the range of float32 cost no digit, with G too."""
+    a, g = _grcar(8).astype(dtype), np.random.default_rng(0).standard_normal((3, 8)).astype(dtype)
+
+    found = answer("inv_root", {"a": (a * scale).astype(dtype), "g": g}, r=4, structure="general").outputs[0]
+
+    plain = answer("inv_root", {"a": a, "g": g}, r=4, structure="general").outputs[0]
+    assert relative_error(found * np.float64(scale) ** 0.25, plain.astype(np.float64)) < 20 * EPS[dtype]
+
+
+def test_damped_root_is_that_of_the_shifted_matrix() -> None:
+    """The shift is damping times the spectral radius, and the certificate says how much was added."""
+    a = np.diag([4.0, -1.0]) + np.eye(2, k=1)
+
+    found = answer("root", {"a": a}, r=2, structure="general", damping=0.5)
+
+    assert found.certificates[0].shift == pytest.approx(2)
+    np.testing.assert_allclose(found.outputs[0] @ found.outputs[0], a + 2 * np.eye(2), atol=1e-14)
+
+
+def test_pair_is_a_root_and_its_inverse() -> None:
+    """Both halves come from one Schur form."""
+    x, y = answer("sqrt_pair", {"a": _grcar(10)}, structure="general").outputs
+
+    np.testing.assert_allclose(x @ x, _grcar(10), atol=1e-13)
+    np.testing.assert_allclose(x @ y, np.eye(10), atol=1e-13)
+
+
+def test_symmetric_structure_gives_the_same_root() -> None:
+    """On a symmetric matrix the declared structure changes the way, not the answer."""
+    a = _grcar(9) @ _grcar(9).T
+
+    general = answer("inv_root", {"a": a}, r=3, structure="general").outputs[0]
+
+    assert relative_error(general, answer("inv_root", {"a": a}, r=3).outputs[0]) < 1e-13
+
+
+def test_pseudo_inverse_of_a_general_matrix_is_refused() -> None:
+    """damping="range" belongs to symmetric matrices."""
+    with pytest.raises(Rejection) as caught:
+        answer("inv_root", {"a": _grcar(3)}, r=2, structure="general", damping="range")
+
+    assert caught.value.code == "invalid_parameter"
+
+
+def test_whole_powers_exist_for_every_spectrum() -> None:
+    """No root is taken of A^-1 and A^2: negative eigenvalues are no obstacle."""
+    a = np.diag([2.0, -4.0]) + np.eye(2, k=1)
+
+    np.testing.assert_allclose(answer("inv_root", {"a": a}, r=1, structure="general").outputs[0], np.linalg.inv(a))
+    np.testing.assert_allclose(answer("root", {"a": a}, r=3, s=6, structure="general").outputs[0], a @ a)
