@@ -71,8 +71,7 @@ class GeometricMeanProgram:
             outputs=(_unscale(mean, a.exponent + b.exponent).to(self.dtype),),
             residual_name="X A^{-1} X - B",
             residual=_residual(mean, left, right),
-            error=relative_to_truth(BACKWARD_ERROR * spacing(self.precision) * condition)
-            + torch.finfo(self.dtype).eps / 2,
+            error=error + torch.finfo(self.dtype).eps / 2,
             condition=condition,
             failures={"not_positive": a.not_positive | b.not_positive},
             remarks={"asymmetric": a.asymmetric | b.asymmetric},
