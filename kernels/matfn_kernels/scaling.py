@@ -20,7 +20,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
     """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
-    peak = a.abs().flatten(1).amax(-1)
+    peak = a.abs().reshape(len(a), -1).amax(-1)
     exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
     return rescale(a, -exponent), exponent
 
@@ -53,7 +53,7 @@ def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: i
 
 def norm(x: Tensor) -> Tensor:
     """Frobenius norm over all but the first dimension, (batch,) float64; no square under- or overflows."""
-    flat = x.flatten(1).abs().to(torch.float64)
+    flat = x.reshape(len(x), -1).abs().to(torch.float64)
     peak = flat.amax(-1)
     safe = torch.where((peak > 0) & torch.isfinite(peak), peak, torch.ones_like(peak))
     length: Tensor = torch.linalg.vector_norm(flat / safe[:, None], dim=-1)
