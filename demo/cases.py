@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from matfn_kernels import reference
 
-__all__ = ["Array", "Case", "cases"]
+__all__ = ["DEFAULT", "TIGHT", "Array", "Case", "cases", "known", "matrices"]
 
 Array: TypeAlias = NDArray[Any]
 Truth: TypeAlias = Callable[[Array], tuple[Array, ...]]
@@ -43,9 +43,14 @@ class Case:
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
+def matrices() -> dict[str, Array]:
+    """The matrices that ship with the project, by name."""
+    return dict(np.load(Path(__file__).parent / "matrices.npz", allow_pickle=False))
+
+
 def cases() -> list[Case]:
-    """Every function on every kind of matrix that ships with the project."""
-    data = dict(np.load(Path(__file__).parent / "matrices.npz", allow_pickle=False))
+    """Roots, polar factors and triangular problems on every kind of matrix that ships with the project."""
+    data = matrices()
     return [*_shampoo(data), *_covariances(data), *_momenta(data), *_deltanet(data)]
 
 
@@ -81,8 +86,9 @@ def _pair(a: Array) -> Truth:
     return lambda shift: (reference.power(a, 0.5, shift[0]), reference.power(a, -0.5, shift[0]))
 
 
-def _known(x: Array) -> Truth:
-    return lambda _: (x,)
+def known(*exact: Array) -> Truth:
+    """A truth that no shift changes."""
+    return lambda _: exact
 
 
 def _covariances(data: dict[str, Array]) -> list[Case]:
@@ -111,12 +117,12 @@ def _momenta(data: dict[str, Array]) -> list[Case]:
         factor = reference.msign(m, threshold)
         clipped = reference.mclip(m, middle, middle / 100, threshold)
         found += [
-            Case(f"{key} tol=1e-5", "msign", (m,), _known(factor), TIGHT, {"tol": TIGHT}),
-            Case(key, "mclip", (m,), _known(clipped), DEFAULT, {"hi": middle, "lo": middle / 100}),
+            Case(f"{key} tol=1e-5", "msign", (m,), known(factor), TIGHT, {"tol": TIGHT}),
+            Case(key, "mclip", (m,), known(clipped), DEFAULT, {"hi": middle, "lo": middle / 100}),
         ]
     half = data["momentum_up_step300"]
     exact = reference.msign(half, 8 * float(np.finfo(np.float16).eps))
-    found.append(Case("momentum_up_step300", "msign", (half,), _known(exact), HALF))
+    found.append(Case("momentum_up_step300", "msign", (half,), known(exact), HALF))
     return found
 
 
@@ -128,14 +134,14 @@ def _deltanet(data: dict[str, Array]) -> list[Case]:
     dense = t.astype(np.float32)
     inverse = np.linalg.inv(t)
     return [
-        Case("deltanet chunks", "dplr_solve", (diag, q, keys, b), _known(inverse @ b), TIGHT, {"tol": TIGHT}),
-        Case("deltanet chunks", "dplr_inv", (diag, q, keys), _known(inverse), TIGHT),
-        Case("deltanet chunks", "tri_inv", (dense,), _known(np.linalg.inv(dense.astype(np.float64))), TIGHT),
+        Case("deltanet chunks", "dplr_solve", (diag, q, keys, b), known(inverse @ b), TIGHT, {"tol": TIGHT}),
+        Case("deltanet chunks", "dplr_inv", (diag, q, keys), known(inverse), TIGHT),
+        Case("deltanet chunks", "tri_inv", (dense,), known(np.linalg.inv(dense.astype(np.float64))), TIGHT),
         Case(
             "deltanet chunks",
             "tri_solve",
             (dense, b),
-            _known(np.linalg.solve(dense.astype(np.float64).swapaxes(1, 2), b.astype(np.float64))),
+            known(np.linalg.solve(dense.astype(np.float64).swapaxes(1, 2), b.astype(np.float64))),
             TIGHT,
             {"transpose": True},
         ),

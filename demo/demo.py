@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 import matfn
-from cases import Array, Case, cases
+from cases import Array, Case, cases, matrices
+from equations import equations
 from matfn_kernels.reference import relative_error
 
 if TYPE_CHECKING:
@@ -115,10 +116,17 @@ def compared(received: list[Received]) -> list[Outcome]:
             exact[key] = one.case.truth(np.array(shifts))
         value = one.answer.value
         values = value if isinstance(value, tuple) else (value,)
-        error = max(float(relative_error(x, y).max()) for x, y in zip(values, exact[key], strict=True))
+        error = max(distance(x, y) for x, y in zip(values, exact[key], strict=True))
         worst = max(one.answer.certificates, key=lambda certificate: certificate.error_estimate or 0)
         outcomes.append(Outcome(one.case, error, worst, one.answer.timing.batch_size, one.milliseconds))
     return outcomes
+
+
+def distance(x: Array, exact: Array) -> float:
+    """Largest relative error over a stack of matrices, or of a vector or number as a whole."""
+    if exact.ndim < _MATRIX:
+        return float(np.linalg.norm(np.asarray(x, np.float64) - exact) / np.linalg.norm(exact))
+    return float(relative_error(x, exact).max())
 
 
 def table(outcomes: list[Outcome], work: list[Case]) -> Table:
@@ -174,7 +182,7 @@ def _matrices(case: Case) -> int:
 def main() -> int:
     """Runs the demo and says how it went."""
     console = Console(width=None if sys.stdout.isatty() else 170)
-    work = cases()
+    work = [*cases(), *equations(matrices())]
     with service() as (url, process), matfn.Client(url) as client:
         console.print(f"service ready on {url} after {wait_until_ready(client, process):.1f} s")
         start = time.perf_counter()

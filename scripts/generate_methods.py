@@ -3,7 +3,7 @@
 python scripts/generate_methods.py            write the files
 python scripts/generate_methods.py --check    exit 1 if any is stale
 
-matfn_kernels.functions ──> catalogue.py    the same table, for a client without kernels
+matfn_kernels.functions ──> catalogue.py, schema.py    the same table, for a client without kernels
                         ├─> call.py         one builder a function: the only place that names its arguments
                         └─> _methods/*.py   methods that hand a builder's call to their client
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels import functions
+from matfn_kernels import functions, schema
 from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def generated() -> Iterator[tuple[Path, str]]:
 
 def sources() -> Iterator[tuple[str, str]]:
     """Each generated file, relative to the package, before formatting."""
-    yield "catalogue.py", f"{NOTICE}\n{inspect.getsource(functions)}"
+    yield "schema.py", f"{NOTICE}\n{inspect.getsource(schema)}"
+    yield "catalogue.py", f"{NOTICE}\n{inspect.getsource(functions).replace('matfn_kernels.', 'matfn.')}"
     yield "call.py", builders_source()
     for surface in SURFACES:
         yield surface.path, surface_source(surface)

@@ -7,8 +7,9 @@ line, so that none of them can drift from the others. It needs nothing but the s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
+
+from matfn.schema import Function, Input, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,55 +28,11 @@ __all__ = [
     "Value",
 ]
 
-Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
-Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
-
 MAX_ROOT: Final = 64
 MAX_STEPS: Final = 64
 MAX_COEFFICIENT_ROWS: Final = 64
 MAX_CHUNK: Final = 1024
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """A matrix or vector argument; `shape` names its trailing dimensions, equal names are equal sizes."""
-
-    name: str
-    shape: tuple[str, ...]
-    summary: str
-    optional: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A scalar argument with its default and its domain, both bounds inclusive."""
-
-    name: str
-    kind: Kind
-    summary: str
-    default: Value = None
-    required: bool = False
-    nullable: bool = False
-    positional: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """One matrix function: its name, arguments, outputs and the sentence that defines it."""
-
-    name: str
-    summary: str
-    formula: str
-    inputs: tuple[Input, ...]
-    source: str
-    parameters: tuple[Parameter, ...] = ()
-    outputs: tuple[str, ...] = ("x",)
-    complex_ok: bool = False
-    errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
 
 
 _A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrices")

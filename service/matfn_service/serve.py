@@ -13,10 +13,11 @@ from typing import Final
 __all__ = ["main"]
 
 _GIB: Final = 2**30
-_MALLOC: Final = {
+_ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(_GIB),
     "MALLOC_TRIM_THRESHOLD_": str(8 * _GIB),
     "MALLOC_TOP_PAD_": str(_GIB // 8),
+    "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the lanes
 }
 _STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
 _NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog")
@@ -46,7 +47,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 def _keep_pages() -> None:
     """Starts the process again with a malloc that keeps its pages: fresh ones cost more than copies made in them."""
-    missing = {name: value for name, value in _MALLOC.items() if name not in os.environ}
+    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return
     environment = {**os.environ, **missing, _STARTED_AGAIN: "1"}
