@@ -32,7 +32,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
     What is given wins over the environment. Settings that cannot be are told in one line each, with exit code 1.
     """
-    _keep_pages()
+    _settle_environment()
     from matfn_service.configuration import Misconfigured, configured
     from matfn_service.server import serve
 
@@ -45,8 +45,8 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
     return serve(settings)
 
 
-def _keep_pages() -> None:
-    """Starts the process again with a malloc that keeps its pages: fresh ones cost more than copies made in them."""
+def _settle_environment() -> None:
+    """Starts the process again with kept pages, since fresh ones cost more than copies made in them, and one BLAS thread."""
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return
