@@ -1,14 +1,15 @@
 """The self-test of a client's answers against float64 truth that is known by construction.
 
-Every matrix is built from its spectrum and seeded orthogonal factors, so that its function is the same factors around
-the function of the spectrum; nothing is computed that could be wrong in the same way. Only the triangular truths are
-computed, by `numpy.linalg.solve` in float64.
+Every matrix is built from its spectrum and seeded factors whose inverses are known, so that its function is the same
+factors around the function of the spectrum; an equation is built around its solution. Nothing is computed that could be
+wrong in the same way. Only the triangular truths are computed, by `numpy.linalg.solve` in float64, and those of
+attention, by the plain formulas.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["DTYPES", "Case", "Verdict", "cases", "verdict_of", "verdicts"]
 
 Array: TypeAlias = "NDArray[np.float64]"
+Complexes: TypeAlias = "NDArray[np.complex128]"
 
 DTYPES: Final = ("float32", "float64")
 
 _BATCH: Final = 3
 _ORDER: Final = 24
 _CONDITION: Final = 100.0
+_MILD: Final = 10.0  # the condition where nothing is inverted
 _SLACK: Final = 50.0  # what a backward-stable method may lose beside the condition number, and the data's own rounding
 
 
@@ -83,25 +86,34 @@ def _distance(value: Any, truth: Array) -> float:
     """The largest relative error of the batch, in the Frobenius norm."""
     if np.shape(value) != truth.shape:
         return float("nan")
-    difference = np.linalg.norm(np.asarray(value, np.float64) - truth, axis=(-2, -1))
-    return float(np.max(difference / np.linalg.norm(truth, axis=(-2, -1))))
+    difference = np.asarray(value, np.float64) - truth
+    return float(np.max(_norms(difference) / _norms(truth)))
+
+
+def _norms(batch: Array) -> Array:
+    """The Frobenius norm of every item, whatever its number of dimensions."""
+    return np.asarray(np.linalg.norm(batch.reshape(len(batch), -1), axis=-1))
 
 
 def cases(seed: int = 0) -> list[Case]:
-    """One case per function and dtype; the same matrices for the same seed."""
+    """One case or more per function and dtype; the same matrices for the same seed."""
     rng = np.random.default_rng(seed)
-    rows = [row for family in (_roots, _polar, _triangular, _low_rank) for row in family(rng)]
-    return [_case(dtype, *row) for dtype in DTYPES for row in rows]
+    rows = [row for family in _FAMILIES for row in family(rng)]
+    return [_case(dtype, row) for dtype in DTYPES for row in rows]
 
 
-def _case(
-    dtype: str, builder: Callable[..., Invocation[Any]], inputs: tuple[Array, ...], truth: tuple[Array, ...]
-) -> Case:
-    sent = [array.astype(dtype) for array in inputs]
-    return Case(dtype, builder(*sent), truth, _SLACK * float(np.finfo(dtype).eps) * _CONDITION)
+class _Row(NamedTuple):
+    """A case before its inputs are rounded to a dtype."""
+
+    builder: Callable[..., Invocation[Any]]
+    inputs: tuple[Array, ...]
+    truth: tuple[Array, ...]
+    condition: float = _CONDITION
 
 
-_Row: TypeAlias = "tuple[Callable[..., Invocation[Any]], tuple[Array, ...], tuple[Array, ...]]"
+def _case(dtype: str, row: _Row) -> Case:
+    sent = [array.astype(dtype) for array in row.inputs]
+    return Case(dtype, row.builder(*sent), row.truth, _SLACK * float(np.finfo(dtype).eps) * row.condition)
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
@@ -109,9 +121,32 @@ def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
     return np.asarray(q)
 
 
+def _basis(rng: np.random.Generator, order: int = _ORDER) -> tuple[Array, Array]:
+    """A well-conditioned matrix that is not orthogonal, and its inverse."""
+    u, v = _orthogonal(rng, order, order), _orthogonal(rng, order, order)
+    s = np.geomspace(1, 2, order)
+    return _around(u, s, v), _around(v, 1 / s, u)
+
+
+def _blocks(z: Complexes) -> Array:
+    """The real matrix of order 2 len(z) with the eigenvalues z and their conjugates, in blocks of two."""
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    return np.asarray(np.kron(np.diag(z.real), np.eye(2)) + np.kron(np.diag(z.imag), turn))
+
+
+def _spectrum(least: float, most: float, widest: float, order: int = _ORDER) -> Complexes:
+    """Half of a real matrix's eigenvalues: of modulus least to most, turned from the positive axis by 0 to widest."""
+    half = order // 2
+    return np.asarray(np.geomspace(least, most, half) * np.exp(1j * np.linspace(0, widest, half)))
+
+
+def _transposed(a: Array) -> Array:
+    return np.swapaxes(a, -1, -2)
+
+
 def _around(u: Array, spectrum: Array, v: Array) -> Array:
     """U diag(spectrum) V^T."""
-    return np.asarray((u * spectrum) @ np.swapaxes(v, -1, -2))
+    return np.asarray((u * spectrum) @ _transposed(v))
 
 
 def _solved(matrix: Array, right: Array) -> Array:
@@ -125,10 +160,10 @@ def _roots(rng: np.random.Generator) -> list[_Row]:
     a, g = _around(v, w, v), rng.standard_normal((_BATCH, 7, _ORDER))
     halves = (_around(v, w**0.5, v), _around(v, w**-0.5, v))
     return [
-        (lambda a: call.root(a, 3), (a,), (_around(v, w ** (1 / 3), v),)),
-        (lambda a: call.inv_root(a, 4), (a,), (_around(v, w**-0.25, v),)),
-        (lambda a, g: call.inv_root(a, 2, g=g), (a, g), (g @ halves[1],)),
-        (call.sqrt_pair, (a,), halves),
+        _Row(lambda a: call.root(a, 3), (a,), (_around(v, w ** (1 / 3), v),)),
+        _Row(lambda a: call.inv_root(a, 4), (a,), (_around(v, w**-0.25, v),)),
+        _Row(lambda a, g: call.inv_root(a, 2, g=g), (a, g), (g @ halves[1],)),
+        _Row(call.sqrt_pair, (a,), halves),
     ]
 
 
@@ -138,8 +173,8 @@ def _polar(rng: np.random.Generator) -> list[_Row]:
     s = np.geomspace(1 / _CONDITION, 1, _ORDER)
     m = _around(u, s, v)
     return [
-        (call.msign, (m,), (_around(u, np.ones_like(s), v),)),
-        (lambda m: call.mclip(m, hi=0.5, lo=0.1), (m,), (_around(u, np.clip(s, 0.1, 0.5), v),)),
+        _Row(call.msign, (m,), (_around(u, np.ones_like(s), v),)),
+        _Row(lambda m: call.mclip(m, hi=0.5, lo=0.1), (m,), (_around(u, np.clip(s, 0.1, 0.5), v),)),
     ]
 
 
@@ -150,8 +185,8 @@ def _triangular(rng: np.random.Generator) -> list[_Row]:
     b = rng.standard_normal((_BATCH, _ORDER, 5))
     stored = t + np.triu(noise, 1)
     return [
-        (call.tri_inv, (stored,), (_solved(t, np.broadcast_to(np.eye(_ORDER), t.shape)),)),
-        (call.tri_solve, (stored, b), (_solved(t, b),)),
+        _Row(call.tri_inv, (stored,), (_solved(t, np.broadcast_to(np.eye(_ORDER), t.shape)),)),
+        _Row(call.tri_solve, (stored, b), (_solved(t, b),)),
     ]
 
 
@@ -160,9 +195,153 @@ def _low_rank(rng: np.random.Generator) -> list[_Row]:
     diag = rng.uniform(1, 2, (_BATCH, _ORDER))
     q, k = rng.standard_normal((2, _BATCH, _ORDER, 4)) / _ORDER
     b = rng.standard_normal((_BATCH, _ORDER, 5))
-    matrix = np.tril(q @ np.swapaxes(k, -1, -2), -1) + diag[..., None] * np.eye(_ORDER)
+    matrix = np.tril(q @ _transposed(k), -1) + diag[..., None] * np.eye(_ORDER)
     inverse = _solved(matrix, np.broadcast_to(np.eye(_ORDER), matrix.shape))
     return [
-        (call.dplr_inv, (diag, q, k), (inverse,)),
-        (call.dplr_solve, (diag, q, k, b), (_solved(matrix, b),)),
+        _Row(call.dplr_inv, (diag, q, k), (inverse,)),
+        _Row(call.dplr_solve, (diag, q, k, b), (_solved(matrix, b),)),
     ]
+
+
+def _general(rng: np.random.Generator) -> list[_Row]:
+    """Functions of matrices that are not symmetric, with complex eigenvalues."""
+    s, inverse = _basis(rng)
+    z = _spectrum(0.1, 1, 2.5)
+    across = _spectrum(0.3, 1, 1.2) * np.resize([1, -1], _ORDER // 2)
+    sides = np.sign(across.real) + 0j
+    a, b = s @ _blocks(z) @ inverse, s @ _blocks(across) @ inverse
+    right, left = (s @ _blocks((1 + side * sides) / 2) @ inverse for side in (1, -1))
+    return [
+        _Row(lambda a: call.root(a, 3, structure="general"), (a,), (s @ _blocks(z ** (1 / 3)) @ inverse,)),
+        _Row(call.mcsgn, (b,), (s @ _blocks(sides) @ inverse,)),
+        _Row(call.spectral_projector, (b,), (right,)),
+        _Row(lambda a: call.spectral_projector(a, half="left"), (b,), (left,)),
+    ]
+
+
+def _equations(rng: np.random.Generator) -> list[_Row]:
+    """Linear matrix equations around a chosen solution; the spectra of the first need not lie in a half plane."""
+    s, s_inverse = _basis(rng)
+    t, t_inverse = _basis(rng, _ORDER // 2)
+    a = s @ _blocks(_spectrum(1, 2, 1.2) * np.resize([1, -1], _ORDER // 2)) @ s_inverse
+    b = t @ _blocks(_spectrum(0.1, 0.5, 3, _ORDER // 2)) @ t_inverse
+    x = rng.standard_normal((_BATCH, _ORDER, _ORDER // 2))
+    stable = s @ _blocks(-_spectrum(0.3, 1, 1.2)) @ s_inverse
+    y = rng.standard_normal((_BATCH, _ORDER, _ORDER))
+    return [
+        _Row(call.solve_sylvester, (a, b, a @ x + x @ b), (x,)),
+        _Row(call.solve_lyapunov, (stable, stable @ y + y @ _transposed(stable)), (y,)),
+        _riccati(rng),
+    ]
+
+
+def _riccati(rng: np.random.Generator) -> _Row:
+    """The Riccati equation that X solves, by A = X^-1 (K + (X G X - Q) / 2) with G = B R^-1 B^T and any skew K.
+
+    The closed loop is A - G X = X^-1 (K - (X G X + Q) / 2), stable by Lyapunov's theorem for X and Q positive definite.
+    """
+    v, w, p = (_orthogonal(rng, order, order) for order in (_ORDER, _ORDER, 5))
+    spectrum, weights = np.geomspace(0.5, 2, _ORDER), np.geomspace(0.5, 2, 5)
+    x, q, r = _around(v, spectrum, v), _around(w, spectrum, w), _around(p, weights, p)
+    b = rng.standard_normal((_BATCH, _ORDER, 5)) / 5
+    noise = rng.standard_normal((_BATCH, _ORDER, _ORDER)) / _ORDER
+    pressed = x @ b
+    quadratic = pressed @ _around(p, 1 / weights, p) @ _transposed(pressed)
+    a = _around(v, 1 / spectrum, v) @ (noise - _transposed(noise) + (quadratic - q) / 2)
+    return _Row(call.solve_care, (a, b, q, r), (x,))
+
+
+def _symmetric(rng: np.random.Generator) -> list[_Row]:
+    """Clipped eigenvalues, and pairs of positive definite matrices that do not commute."""
+    v = _orthogonal(rng, _ORDER, _ORDER)
+    w = np.linspace(-1, 1, _ORDER)
+    c, _ = _basis(rng)
+    first, second = np.geomspace(0.1, 1, _ORDER), rng.uniform(0.1, 1, (_BATCH, 1, _ORDER))
+    pair = tuple((c * d) @ _transposed(c) for d in (first, second))
+    mean = (c * np.sqrt(first * second)) @ _transposed(c)
+    return [
+        _Row(lambda a: call.eig_clip(a, lo=0.0, hi=0.5), (_around(v, w, v),), (_around(v, np.clip(w, 0, 0.5), v),)),
+        _Row(call.geometric_mean, pair, (mean,)),
+        _frechet(rng),
+    ]
+
+
+def _frechet(rng: np.random.Generator) -> _Row:
+    """Two Gaussians, S2 = T S1 T by the optimal transport T > 0; the distance is |mu1-mu2|^2 + tr (T-I) S1 (T-I)."""
+    u, v = _orthogonal(rng, _ORDER, _ORDER), _orthogonal(rng, _ORDER, _ORDER)
+    means = rng.standard_normal((2, _BATCH, _ORDER)) / 2
+    s1, t = _around(u, np.geomspace(1 / _CONDITION, 1, _ORDER), u), _around(v, np.geomspace(0.5, 4, _ORDER), v)
+    moved = t - np.eye(_ORDER)
+    truth = np.sum((means[0] - means[1]) ** 2, axis=-1) + np.trace(moved @ s1 @ moved, axis1=-2, axis2=-1)
+    return _Row(call.frechet_distance, (means[0], s1, means[1], t @ s1 @ t), (truth,))
+
+
+def _attention(rng: np.random.Generator) -> list[_Row]:
+    """Logits and clipped weights of four heads, and the delta rule, by the plain formulas."""
+    q, k = rng.standard_normal((_BATCH, 4, 16, 8)), rng.standard_normal((_BATCH, 2, _ORDER, 8))
+    logits = np.abs(q @ _transposed(np.repeat(k, 2, axis=1)))
+    seen = np.tri(16, _ORDER, _ORDER - 16)
+    return [
+        _Row(call.max_logit, (q, k), (np.max(logits * seen, axis=(-2, -1)) / 8**0.5,), _MILD),
+        _Row(
+            lambda q, k: call.max_logit(q, k, scale=2.0, causal=False),
+            (q, k),
+            (2 * np.max(logits, axis=(-2, -1)),),
+            _MILD,
+        ),
+        *_clipped(rng),
+        _recurrence(rng),
+    ]
+
+
+def _clipped(rng: np.random.Generator) -> list[_Row]:
+    """The three ways of heads to share the factor gamma."""
+    w_q, w_k = rng.standard_normal((2, _BATCH, 4, 8, _ORDER))
+    largest = rng.permuted(np.tile([20.0, 150.0, 300.0, 500.0], (_BATCH, 1)), axis=-1)
+    gamma = np.minimum(1, 100 / largest)
+    root = np.sqrt(gamma)[..., None, None]
+    shared = np.sqrt(np.max(gamma.reshape(_BATCH, 2, 2), axis=-1))
+    grouped = (gamma / np.repeat(shared, 2, axis=-1))[..., None, None] * w_q
+    rope = np.concatenate([w_q[..., :5, :] * root, w_q[..., 5:, :] * root**2], axis=-2)
+    few, nope = w_k[:, :2], w_k[..., :5, :]
+    return [
+        _Row(call.qk_clip, (w_q, w_k, largest), (w_q * root, w_k * root, gamma), _MILD),
+        _Row(
+            lambda *given: call.qk_clip(*given, variant="gqa"),
+            (w_q, few, largest),
+            (grouped, few * shared[..., None, None], gamma),
+            _MILD,
+        ),
+        _Row(
+            lambda *given: call.qk_clip(*given, variant="mla"),
+            (w_q, nope, largest),
+            (rope, nope * root, gamma),
+            _MILD,
+        ),
+    ]
+
+
+def _recurrence(rng: np.random.Generator) -> _Row:
+    """The gated delta rule one step at a time, over chunks of which the last is short."""
+    steps, dk, dv = 40, 8, 6
+    q, k = rng.standard_normal((2, _BATCH, steps, dk)) / dk**0.5
+    v = rng.standard_normal((_BATCH, steps, dv))
+    beta, log_gate = rng.uniform(0, 1, (_BATCH, steps)), rng.uniform(-0.5, 0, (_BATCH, steps))
+    start = rng.standard_normal((_BATCH, dk, dv))
+    state, outputs = start, []
+    for i in range(steps):
+        state = np.exp(log_gate[:, i, None, None]) * state
+        missing = v[:, i, None, :] - k[:, i, None, :] @ state
+        state = state + beta[:, i, None, None] * k[:, i, :, None] * missing
+        outputs.append((q[:, i, None, :] @ state)[:, 0])
+    return _Row(
+        lambda q, k, v, beta, log_gate, start: call.delta_rule(
+            q, k, v, beta=beta, log_gate=log_gate, initial_state=start, chunk=16
+        ),
+        (q, k, v, beta, log_gate, start),
+        (np.stack(outputs, axis=1), state),
+        _MILD,
+    )
+
+
+_FAMILIES: Final = (_roots, _polar, _triangular, _low_rank, _general, _equations, _symmetric, _attention)

@@ -46,7 +46,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 
 def _settle_environment() -> None:
-    """Starts the process again with kept pages, since fresh ones cost more than copies made in them, and one BLAS thread."""
+    """Starts the process again with one BLAS thread, and kept pages: fresh ones cost more than copies in them."""
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return

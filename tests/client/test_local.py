@@ -16,7 +16,8 @@ import pytest
 
 import matfn
 from matfn import local
-from matfn.check import cases, verdict_of, verdicts
+from matfn.catalogue import FUNCTIONS
+from matfn.check import DTYPES, cases, verdict_of, verdicts
 from matfn_kernels import calibration
 from matfn_kernels.calibration import Profile
 
@@ -44,6 +45,15 @@ def test_self_test_is_right(client: matfn.LocalClient, case: Case) -> None:
     verdict = verdict_of(client, case)
 
     assert verdict.right, verdict
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_self_test_covers_the_catalogue(dtype: str) -> None:
+    """Every function has a case in every dtype, and a root of a general matrix is among them."""
+    calls = [case.invocation for case in cases() if case.dtype == dtype]
+
+    assert {asked.function for asked in calls} == set(FUNCTIONS)
+    assert any(asked.function == "root" and asked.params["structure"] == "general" for asked in calls)
 
 
 def test_self_test_notices_a_wrong_answer(client: matfn.LocalClient) -> None:
