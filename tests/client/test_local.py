@@ -177,10 +177,10 @@ def test_machine_is_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_profile_is_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """The argument, MATFN_CACHE_DIR, XDG_CACHE_HOME and ~/.cache are asked in this order."""
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", "/elsewhere")
     monkeypatch.delenv("MATFN_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert matfn.LocalClient()._cache_dir == Path("/home/someone/.cache/matfn")
+    assert matfn.LocalClient()._cache_dir == Path("/elsewhere/.cache/matfn")
 
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert matfn.LocalClient()._cache_dir == Path("/caches/matfn")
