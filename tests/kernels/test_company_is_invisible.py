@@ -11,6 +11,7 @@ import torch
 from evaluating import Array, answer
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import batch_of, concatenate, evaluate
+from matfn_kernels.functions import FUNCTIONS
 from matfn_kernels.plan import make_plan
 from matfn_kernels.reference import relative_error
 from matfn_kernels.validation import Limits, parse_call, screen
@@ -142,13 +143,19 @@ def test_content_of_a_neighbour_changes_no_bit(
         assert all(np.isnan(output[3]).all() for output in after.outputs)
 
 
-def test_same_batch_gives_same_bits() -> None:
-    """The same batch twice is the same to the bit."""
-    inputs = {"a": positive(48, condition=1e4, items=9).astype("float32")}
+@pytest.mark.parametrize(("function", "inputs", "keywords"), CASES, ids=IDS)
+def test_same_batch_gives_same_bits(function: str, inputs: dict[str, Array], keywords: dict[str, Any]) -> None:
+    """The same batch twice is the same to the bit, certificates included."""
+    first, second = answer(function, inputs, **keywords), answer(function, inputs, **keywords)
 
-    first, second = answer("inv_root", inputs, r=4), answer("inv_root", inputs, r=4)
+    for one, other in zip(first.outputs, second.outputs, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert first.certificates == second.certificates
 
-    np.testing.assert_array_equal(first.outputs[0], second.outputs[0])
+
+def test_every_function_has_company() -> None:
+    """No function of the catalogue is without a case here."""
+    assert {function for function, _, _ in CASES} == set(FUNCTIONS)
 
 
 def test_batches_come_apart_as_they_were_put_together() -> None:
