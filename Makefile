@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test lint serve format wheel clean
+.PHONY: help demo test lint serve bench format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
+
+bench: $(STAMP) ## the benchmarks, tables under benchmarks/results/
+	$(BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
