@@ -17,6 +17,7 @@ References: Yang et al., arXiv 2406.06484 and 2412.06464; kexue.fm/archives/1103
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DeltaRuleProgram", "candidates"]
 
+_SMALLEST_KEY: Final = 1e-140
 _PROBE_MARGIN: Final = 3.0
 _ROUNDINGS: Final = 4.0
 _CLOSED: Final = -1e5
@@ -91,7 +93,7 @@ class DeltaRuleProgram:
             exponents=(exponents[0] + exponents[1], exponents[1]),
             residual_name="O z - O(V z)",
             residual=residual,
-            error=_PROBE_MARGIN * residual + rounding,
+            error=torch.where(wide.vanishing(), math.nan, _PROBE_MARGIN * residual + rounding),
             condition=wide.condition(self.chunk),
         )
 
@@ -161,6 +163,11 @@ class _Sequence:
             reach = reach + part.reach(decay, total, state, u)
             state = before[:, -1:] * state + part.k.mT @ (after * u)
         return torch.cat(outputs, dim=1), state, reach
+
+    def vanishing(self) -> Tensor:
+        """Whether keys are so small that what cancels in the outputs cannot be seen, (batch,)."""
+        largest = self.k.abs().flatten(1).amax(-1)
+        return (largest > 0) & (largest < _SMALLEST_KEY)
 
     def reach(self, decay: Tensor, total: Tensor, state: Tensor, u: Tensor) -> Tensor:
         """Sum over a chunk's outputs of the squared norms of their terms, before any of them cancel, (batch,)."""

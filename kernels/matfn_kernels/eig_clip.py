@@ -22,7 +22,7 @@ from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.scaling import normalise, rescale
+from matfn_kernels.scaling import normalise
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh, relative_to_truth
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ class EigClipProgram:
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
         value = symmetrise((vectors * f[:, None, :].to(vectors.dtype)) @ vectors.mH)
-        value = torch.where(inside[:, None, None], rescale(a, exponent), rescale(value, scale))
+        value = torch.where(inside[:, None, None], a, value)
         size = torch.linalg.vector_norm(f, dim=-1)
         error = torch.where(inside, 0.0, self._error(w, noise, f, scale))
         rounding = torch.where(inside, 0.0, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value,),
+            exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
             residual=torch.where(inside, 0.0, _residual(a, vectors, values)),
             error=relative_to_truth(error + rounding),

@@ -18,6 +18,7 @@ __all__ = [
     "FUNCTIONS",
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
+    "MAX_DAMPING",
     "MAX_ROOT",
     "MAX_STEPS",
     "OPTIONS",
@@ -31,6 +32,7 @@ MAX_ROOT: Final = 64
 MAX_STEPS: Final = 64
 MAX_COEFFICIENT_ROWS: Final = 64
 MAX_CHUNK: Final = 1024
+MAX_DAMPING: Final = 1e100
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
@@ -55,6 +57,7 @@ _DAMPING = Parameter(
     'shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": pseudo-inverse power',
     nullable=True,
     minimum=0.0,
+    maximum=MAX_DAMPING,
     choices=("range",),
 )
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)

@@ -19,7 +19,7 @@ import torch
 from matfn_kernels.findings import Findings
 from matfn_kernels.heads import group_size
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.scaling import normalise, rescale
+from matfn_kernels.scaling import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,12 +83,16 @@ class MaxLogitProgram:
             # No product that is not 0: the 0 is exact.
             bound = torch.where((peak > 0) | (self._peak(q.abs(), k.abs()).flatten() > 0), bound, 0.0)
         exponent = up_q + up_k.repeat_interleave(group)
-        value = rescale((peak * self.scale)[:, None, None], exponent).reshape(batch, self.heads)
+        fraction, up_scale = math.frexp(self.scale)
+        ups = (exponent + up_scale).reshape(batch, self.heads)
+        highest = torch.where(peak.reshape(batch, self.heads) > 0, ups, ups.amin()).amax(-1)
+        value = torch.ldexp((peak * fraction).reshape(batch, self.heads), ups - highest[:, None])
         size, limit = (self._norm(x, exponent, batch) for x in (peak, bound))
         condition = torch.where(limit > 0, (limit / size).clamp_min(1), torch.ones_like(size))
         unit = _DOT_ERROR * spacing(self.precision) * math.sqrt(self.width)
         return Findings(
             outputs=(value,),
+            exponents=(highest,),
             residual_name="",
             residual=torch.full_like(condition, math.nan),
             error=torch.where(limit > 0, unit * condition, 0.0),

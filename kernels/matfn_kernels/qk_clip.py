@@ -19,6 +19,7 @@ import torch
 from matfn_kernels.findings import Findings
 from matfn_kernels.heads import group_size
 from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.scaling import narrowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,18 +68,22 @@ class QkClipProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs w_q (batch, h, dq, m), w_k (batch, hk, dk, m') and max_logit (batch, h)."""
         dtype = working(self.precision, self.dtype)
-        logit = inputs["max_logit"].to(dtype)
-        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit))
-        of_q, of_k = self._paired(gamma) if self.variant == "mla" else self._grouped(gamma)
-        outputs = (inputs["w_q"].to(dtype) * of_q[..., None], inputs["w_k"].to(dtype) * of_k[:, :, None, None], gamma)
-        ones = torch.ones(len(gamma), dtype=torch.float64, device=gamma.device)
+        (w_q, up_q), (w_k, up_k) = (narrowed(inputs[name], dtype) for name in ("w_q", "w_k"))
+        outputs = self._clipped(w_q, w_k, inputs["max_logit"].to(dtype))
+        ones = torch.ones(len(w_q), dtype=torch.float64, device=w_q.device)
         return Findings(
             outputs=outputs,
+            exponents=(up_q, up_k, None),
             residual_name="",
             residual=torch.full_like(ones, math.nan),
             error=_ROUNDINGS * spacing(self.precision) * ones,
             condition=ones,
         )
+
+    def _clipped(self, w_q: Tensor, w_k: Tensor, logit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit))
+        of_q, of_k = self._paired(gamma) if self.variant == "mla" else self._grouped(gamma)
+        return w_q * of_q[..., None], w_k * of_k[:, :, None, None], gamma
 
     def _grouped(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk)."""
@@ -99,10 +104,9 @@ class QkClipProgram:
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Empty weights, with the factors of whatever heads there are."""
-        logit = inputs["max_logit"].to(torch.float64)
-        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit)).to(self.dtype)
-        return inputs["w_q"].to(self.dtype, copy=True), inputs["w_k"].to(self.dtype, copy=True), gamma
+        """The same on weights of which some have no entries."""
+        w_q, w_k, logit = (inputs[name].to(torch.float64) for name in ("w_q", "w_k", "max_logit"))
+        return tuple(value.to(self.dtype) for value in self._clipped(w_q, w_k, logit))
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a layer: a pass over the weights."""

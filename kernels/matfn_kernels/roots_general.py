@@ -163,7 +163,7 @@ class _Solved:
                 return cls(nothing, shift, code="not_positive")
             with np.errstate(all="ignore"):
                 return cls._powers(t, q, program, shift)
-        except (LinAlgError, np.linalg.LinAlgError):
+        except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
 
     @classmethod
@@ -173,6 +173,9 @@ class _Solved:
         unit = BACKWARD_ERROR * spacing(program.precision)
         for sign in program.signs:
             power = root.value(sign)
+            if not power.any():
+                # A whole power of a nilpotent matrix, zero itself for certain only where the matrix is.
+                return cls((power,) * len(program.signs), shift, 0.0 if not t.any() else math.nan, 1.0)
             condition = max(1.0, root.condition(sign, power))
             missing, rounding = root.rounding(sign, power)
             value = q @ power @ q.conj().T

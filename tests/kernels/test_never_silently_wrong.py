@@ -344,3 +344,79 @@ def test_complex_rows_come_out_resolved() -> None:
     m = (np.arange(1, 5) + 1j)[None, :]
 
     assert relative_error(answer("msign", {"m": m}).outputs[0], m / np.linalg.norm(m)) < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("a", "r", "s"),
+    [(np.zeros((1, 1)), 1, 1), (np.zeros((2, 2)), 2, 4), (np.array([[0.0, 1], [0, 0]]), 1, 2)],
+)
+def test_whole_powers_that_vanish_have_a_value(a: Array, r: int, s: int) -> None:
+    """A nilpotent matrix has whole powers, and its batch-mate keeps its own."""
+    both = np.stack([np.eye(len(a)), a])
+
+    found = answer("root", {"a": both}, r=r, s=s, structure="general")
+
+    np.testing.assert_allclose(found.outputs[0], np.stack([np.eye(len(a)), np.zeros_like(a)]), atol=1e-15)
+    assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize(
+    ("shape_q", "shape_k", "variant", "expected"),
+    [((1, 1, 4), (1, 0, 5), "mla", 0.25), ((1, 3, 4), (1, 3, 0), "mha", 0.5), ((1, 3, 4), (1, 3, 0), "gqa", 0.5)],
+)
+def test_weights_beside_empty_ones_are_clipped(
+    shape_q: tuple[int, ...], shape_k: tuple[int, ...], variant: str, expected: float
+) -> None:
+    """An empty weight on one side leaves the other's factors as they are."""
+    inputs = {"w_q": np.ones(shape_q), "w_k": np.ones(shape_k), "max_logit": np.array([400.0])}
+
+    found = answer("qk_clip", inputs, variant=variant)
+
+    np.testing.assert_allclose(found.outputs[0], expected)
+    assert found.outputs[2] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-200])
+def test_vanishing_logits_are_said(scale: float) -> None:
+    """Logits below what the dtype holds carry that error."""
+    rng = np.random.default_rng(0)
+    inputs = {"q": rng.standard_normal((1, 3, 8)), "k": rng.standard_normal((1, 3, 8))}
+
+    found = answer("max_logit", {name: x * scale for name, x in inputs.items()}, scale=0.1)
+
+    assert found.certificates[0].outcome == "approximate"
+    assert (found.certificates[0].error_estimate or 1) > 1e-5
+
+
+def test_subnormal_weights_are_said() -> None:
+    """Weights that clipping rounds to subnormals carry that error."""
+    inputs = {"w_q": np.full((1, 2, 2), 3e-45, SINGLE), "w_k": np.ones((1, 2, 2), SINGLE)}
+
+    found = answer("qk_clip", {**inputs, "max_logit": np.array([250.0], SINGLE)}, precision="fp32")
+
+    assert (found.certificates[0].error_estimate or 1) > 0.1
+
+
+def test_subnormal_eigenvalues_are_said() -> None:
+    """Clipped eigenvalues among the subnormals carry their rounding."""
+    found = answer("eig_clip", {"a": np.array([[2.0, 1], [1, -1]]) * 1e-322}, lo=0.0)
+
+    assert (found.certificates[0].error_estimate or 1) > 1e-3
+
+
+def test_vanishing_keys_are_not_certified() -> None:
+    """Where keys are too small for cancellation to be seen there is no estimate."""
+    rng = np.random.default_rng(0)
+    q, k = rng.standard_normal((1, 6)), rng.standard_normal((1, 6))
+    k -= (k @ q.T) / (q @ q.T) * q
+
+    found = answer("delta_rule", {"q": q, "k": k * 1e-170, "v": rng.standard_normal((1, 3))})
+
+    assert found.certificates[0].outcome == "approximate"
+    assert found.certificates[0].error_estimate is None
+
+
+def test_absurd_damping_is_refused() -> None:
+    """A shift 100 orders above the matrix is a parameter out of its domain."""
+    with pytest.raises(Rejection, match="damping"):
+        answer("inv_root", {"a": np.array([[2.0, 1], [0, 3]])}, r=1, structure="general", damping=1e200)
