@@ -12,7 +12,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Coefficient", "add_diagonal", "quadratic", "scaled", "symmetrise"]
+__all__ = ["Coefficient", "add_diagonal", "quadratic", "symmetrise"]
 
 Coefficient: TypeAlias = "float | Tensor"
 """A number, or a (batch, 1, 1) tensor where batch-mates differ."""
@@ -33,11 +33,6 @@ def quadratic(p: Tensor, coefficients: tuple[Coefficient, Coefficient, Coefficie
     else:
         torch.baddbmm(b * p, c * p, p, out=out)
     return add_diagonal(out, a)
-
-
-def scaled(x: Tensor, w: Tensor, out: Tensor) -> Tensor:
-    """X W into a kept buffer."""
-    return torch.bmm(x, w, out=out)
 
 
 def symmetrise(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from matfn_kernels import probes
-from matfn_kernels.damping import regularise
+from matfn_kernels.damping import FLOOR, regularise
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import spacing
 from matfn_kernels.products import symmetrise
@@ -52,7 +52,7 @@ def by_eigh(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None)
 
 def _rank(program: RootProgram, values: Tensor) -> Tensor:
     """Eigenvalues of A itself above 8 eps of the largest."""
-    return (values > 8 * program.eps * values[:, -1:].clamp_min(0)).sum(-1)
+    return (values > FLOOR * program.eps * values[:, -1:].clamp_min(0)).sum(-1)
 
 
 @dataclass(frozen=True, slots=True)
