@@ -14,7 +14,7 @@ from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import add_diagonal, symmetrise
-from matfn_kernels.scaling import norm
+from matfn_kernels.scaling import norm, norm_bound
 from matfn_kernels.spectral import BACKWARD_ERROR
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ Row = tuple[float, float, float]
 
 def by_iteration(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
     """Polar factor or clipping of M (batch, m, n), m >= n, scaled by 2^-exponent."""
-    size = torch.linalg.matrix_norm(m)
-    x = m / torch.where(size > 0, size, torch.ones_like(size))[:, None, None]
+    size = norm_bound(m, torch.linalg.matrix_norm(m))
+    x = m / size[:, None, None]
     rows = program.obeyed or _universal(program.precision)
     narrow = x.to(working(program.precision, program.dtype))
     order = max(program.rows, program.columns)

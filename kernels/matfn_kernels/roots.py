@@ -43,6 +43,8 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 3.0
+_SMOOTH_ROOTS: Final = 5
+"""Beyond, the first steps of A^(s/r) reach eigenvalues of 2^r and amplify rounding up to 1e4 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,8 @@ def _symmetric(call: Signature) -> list[RootProgram]:
         return [engine]
     undamped = damping is None or damping == 0
     reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)
-    return [eigh, engine] if undamped and not call.dtype.is_complex and reachable else [eigh]
+    smooth = engine.inverse or r <= _SMOOTH_ROOTS
+    return [eigh, engine] if undamped and smooth and not call.dtype.is_complex and reachable else [eigh]
 
 
 def _power_products(exponent: int) -> int:
