@@ -223,7 +223,7 @@ def test_inverse_powers_of_good_matrices_are_honest(r: int, s: int, condition: f
     for seed, clustered in ((0, False), (1, True), (2, False), (3, True)):
         q = _basis(16, seed)
         w = np.r_[np.ones(15), 1 / condition] if clustered else np.geomspace(1, 1 / condition, 16)
-        a = ((q * w) @ q.T).astype(SINGLE)
+        a: Array = ((q * w) @ q.T).astype(SINGLE)
         a = (a + a.T) / 2
         values, v = np.linalg.eigh(a.astype(np.float64))
 
