@@ -76,6 +76,7 @@ __all__ = [
     "encode_call",
     "encode_calls",
     "encode_problem",
+    "offset_of",
 ]
 
 _DIMENSION_LIMIT: Final = 1 << 31
@@ -107,6 +108,11 @@ def encode_answers(answers: Sequence[Answer | Problem], media: Media) -> list[Bu
 def encode_problem(problem: Problem, media: Media) -> bytes:
     """The RFC 9457 document; its media type is `media.problem`."""
     return b"".join(_dump(_problem_tree(problem), media))
+
+
+def offset_of(buffers: Sequence[Buffer]) -> int:
+    """Where in a body the first tensor of some size begins; 0 if there is none."""
+    return len(buffers[0]) if len(buffers) > 1 else 0
 
 
 def _dump(tree: object, media: Media) -> list[Buffer]:

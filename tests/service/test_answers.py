@@ -59,6 +59,15 @@ async def test_pairs_are_named(client: httpx.AsyncClient) -> None:
     np.testing.assert_allclose(x @ y, np.eye(3), atol=1e-10)
 
 
+async def test_answer_names_where_its_numbers_begin(client: httpx.AsyncClient) -> None:
+    """The receiver of a large answer can lay it on aligned memory before it has come."""
+    body = body_of("msign", "m", matrices(40, 40), wire.Media.MSGPACK)
+    response = await client.post("/v1/msign", content=body, headers=MSGPACK)
+    numbers = wire.decode_answer(response.content, wire.Media.MSGPACK).outputs["x"].data
+
+    assert response.content[int(response.headers["x-matfn-offset"]) :].startswith(numbers)
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 0), (0, 0), (3, 0), (2, 0, 3, 3)])
 async def test_nothing_has_an_answer(client: httpx.AsyncClient, shape: tuple[int, ...]) -> None:
     """Zero matrices, and matrices without entries, are answered with as many."""
