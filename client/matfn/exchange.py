@@ -20,6 +20,7 @@ from matfn.catalogue import FUNCTIONS
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
+from matfn.triangles import in_triangle
 from matfn.wire import Media
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class Prepared(Generic[ValueT_co]):
         if self.deadline is None:
             return self.call
         return replace(self.call, options={**self.call.options, "deadline": max(self.deadline - elapsed, 0.0)})
+
+    def in_triangles(self) -> Prepared[ValueT_co]:
+        """The same call with every input that is exactly symmetric as one triangle."""
+        inputs = {name: in_triangle(tensor) for name, tensor in self.call.inputs.items()}
+        return replace(self, call=replace(self.call, inputs=inputs))
 
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""

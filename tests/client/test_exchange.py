@@ -15,6 +15,7 @@ from matfn.errors import TABLE, MatfnError, Problem, ProblemError
 from matfn.exchange import CallExchange, DocumentExchange, prepare
 from matfn.http1 import Response
 from matfn.limits import Limits
+from matfn.session import Session
 from scripted_socket import answered
 
 A = np.eye(3)
@@ -211,6 +212,18 @@ def test_request_names_where_its_numbers_begin() -> None:
 
     assert b"".join(request.body)[offset:].startswith(a.tobytes())
     assert "x-matfn-offset" not in dict(small.headers)
+
+
+def test_session_sends_triangles_where_it_is_told_to() -> None:
+    """Only what is symmetric travels as a triangle, and only where the client was told so."""
+    call = matfn.call.root(np.eye(8), 3, g=np.ones((2, 8)))
+    plain, told = (Session.of(None, None, None, 0, triangles=triangles) for triangles in (False, True))
+
+    inputs = told.prepared(call, Limits()).call.inputs
+
+    assert (inputs["a"].uplo, inputs["g"].uplo) == ("L", None)
+    assert inputs["a"].nbytes == 8 * 36
+    assert plain.prepared(call, Limits()).call.inputs["a"].uplo is None
 
 
 def test_missing_output_is_a_protocol_error() -> None:
