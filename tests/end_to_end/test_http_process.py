@@ -99,3 +99,12 @@ def test_process_keeps_its_pages(server: ServerProcess) -> None:
         names = {entry.partition(b"=")[0] for entry in environment.read().split(b"\0")}
 
     assert {b"MALLOC_MMAP_THRESHOLD_", b"MALLOC_TRIM_THRESHOLD_", b"MALLOC_TOP_PAD_"} <= names
+
+
+def test_process_uses_the_fast_loop_and_parser(server: ServerProcess) -> None:
+    """The server runs on uvloop and httptools."""
+    with open(f"/proc/{server.process.pid}/maps") as maps:  # noqa: PTH123 - a file of the kernel
+        loaded = maps.read()
+
+    assert "/uvloop/loop." in loaded
+    assert "/httptools/parser/" in loaded
