@@ -59,7 +59,8 @@ def whole(tensor: Tensor) -> Tensor:
     packed = _words(tensor).reshape(items, _entries(order))
     matrices = np.frombuffer(memory, packed.dtype).reshape(items, order, order)
     for start, stop in _blocks(order):
-        matrices[:, start:stop] = packed.take(_places(order, start, stop, tensor.uplo), axis=1)
+        places = _places(order, start, stop, tensor.uplo)
+        packed.take(places, axis=1, out=matrices[:, start:stop], mode="clip")  # "raise" would take the numbers twice
     return replace(tensor, data=memory, uplo=None)
 
 
