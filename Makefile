@@ -34,6 +34,8 @@ serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 
 bench: $(STAMP) ## the benchmarks, tables under benchmarks/results/
 	$(BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
+	$(BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
+	$(BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
