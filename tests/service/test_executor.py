@@ -23,7 +23,6 @@ from matfn_service.warm_up import warm_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from matfn_kernels.program import Program
 
 pytestmark = pytest.mark.anyio
 
@@ -36,17 +35,17 @@ def lanes() -> Iterator[CpuExecutor]:
     lanes.close()
 
 
-def work() -> tuple[Program, list[Part]]:
+def work() -> list[Part]:
     """One small call."""
     call = parse_call("msign", {"m": torch.eye(3)[None].repeat(5, 1, 1)}, {}, {}, Limits())
-    return make_plan(call, Profile.nominal()).program, [Part(0, batch_of(call))]
+    return [Part(0, make_plan(call, Profile.nominal()).program, batch_of(call))]
 
 
 async def test_lane_computes(lanes: CpuExecutor) -> None:
     """A lane evaluates its share and tells how long that took."""
-    run = await lanes.run(*work())
+    run = await lanes.run(work())
 
-    assert run.evaluation.items == 5
+    assert [evaluation.items for evaluation in run.evaluations] == [5]
     assert run.seconds > 0
 
 
@@ -60,9 +59,9 @@ async def test_share_wakes_the_loop_once(lanes: CpuExecutor, monkeypatch: pytest
         woken += 1
         return wake(callback, *arguments, **named)
 
-    program, (part,) = work()
+    (part,) = work()
     monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-    await lanes.run(program, [part] * 8)
+    await lanes.run([part] * 8)
 
     assert woken == 1
 
@@ -88,13 +87,13 @@ async def test_memory_shortage_has_one_name(
 ) -> None:
     """However a device says that it is full, the batcher hears the same."""
 
-    def full(program: object, batch: object) -> NoReturn:
-        del program, batch
+    def full(members: object) -> NoReturn:
+        del members
         raise error
 
-    monkeypatch.setattr(executor, "evaluate", full)
+    monkeypatch.setattr(executor, "evaluate_together", full)
     with pytest.raises(DeviceMemoryError):
-        await lanes.run(*work())
+        await lanes.run(work())
 
 
 async def test_warm_up_runs_every_function(lanes: CpuExecutor) -> None:
