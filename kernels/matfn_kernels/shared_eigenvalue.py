@@ -30,7 +30,7 @@ def share_eigenvalue(a: Array, b: Array) -> bool:
 
 
 def _residues(a: Array, p: int) -> Array:
-    """2^1200 A modulo p: integers for every float64 below 1 in size."""
+    """2^1200 A modulo p: integers for every float64 there is."""
     mantissa, exponent = np.frexp(a)
     whole = np.ldexp(mantissa, _DIGITS).astype(np.int64) % p
     powers = {int(e): pow(2, int(e) - _DIGITS + 1200, p) for e in np.unique(exponent)}

@@ -143,6 +143,41 @@ def test_shared_eigenvalues_are_singular(name: str) -> None:
     np.testing.assert_allclose(found.outputs[0][0], 0.5)
 
 
+EXTREME = {
+    "spread": np.diag([1e180, 1e-180]),
+    "whole range": np.diag([1e300, 5e-324]),
+    "tiny": np.diag([1e-300, 5e-324]),
+    "graded": np.triu(10.0 ** -np.add.outer(*[np.arange(0, 160, 20)] * 2)),
+}
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_eigenvalues_far_apart_are_not_singular(name: str) -> None:
+    """What vanishes beside the largest entry still makes an equation regular, if useless in float64."""
+    a = EXTREME[name]
+
+    found = [answer("solve_lyapunov", {"a": a, "q": a}), answer("solve_sylvester", {"a": a, "b": a, "q": a})]
+
+    for one in found:
+        assert np.isfinite(one.outputs[0]).all()
+        assert one.certificates[0].error_estimate is None
+        assert (one.certificates[0].condition or 0) > 1e14
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_opposite_eigenvalues_far_apart_are_singular(name: str) -> None:
+    """Exact equality is found among entries of any size, the smallest included."""
+    a = EXTREME[name]
+    lone = np.diag([a[0, 0], -a[-1, -1]])
+
+    found = [
+        answer("solve_sylvester", {"a": a, "b": b, "q": np.ones((len(a), len(b)))}, on_failure="nan")
+        for b in (-a.T, lone)
+    ]
+
+    assert [one.certificates[0].code for one in found] == ["singular", "singular"]
+
+
 def test_nearly_singular_is_not_singular() -> None:
     """One unit in the last place of one entry makes an equation regular, if useless in float64."""
     moved = -NEARLY.T.copy()
