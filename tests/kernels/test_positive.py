@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.typing import NDArray
 
 from evaluating import EPS, answer
@@ -128,6 +129,29 @@ def test_clipped_eigenvalues_meet_their_estimate(
         slack = 20 * EPS["float64"] * (certificate.condition or 1)
         assert error <= (certificate.error_estimate or 0) + slack
         assert certificate.outcome == "converged"
+
+
+@pytest.mark.parametrize("order", [20, 128])
+@pytest.mark.parametrize("name", ["hilbert", "rank one"])
+def test_clipping_of_few_large_eigenvalues_converges(name: str, order: int) -> None:
+    """Many eigenvalues that are 0 to rounding do not add up to an uncertain answer."""
+    v = np.random.default_rng(order).standard_normal((order, 1))
+    a = scipy.linalg.hilbert(order) if name == "hilbert" else v @ v.T
+
+    found = answer("eig_clip", {"a": a}, lo=0)
+
+    assert found.certificates[0].outcome == "converged"
+    assert relative_error(found.outputs[0], a) <= (found.certificates[0].error_estimate or 0)
+
+
+def test_vanishing_part_is_not_certified() -> None:
+    """Where rounding may have taken all that is positive there is no estimate."""
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    a = (basis * [-1, -1, -1, -1e-18]) @ basis.T
+
+    found = answer("eig_clip", {"a": (a + a.T) / 2}, lo=0)
+
+    assert found.certificates[0].outcome == "approximate"
 
 
 def test_matrix_with_nothing_to_clip_keeps_its_bits() -> None:
