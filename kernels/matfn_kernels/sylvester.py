@@ -39,6 +39,7 @@ HOPELESS: Final = 1e-2
 """Above this condition times eps no digit is promised."""
 
 _REFINEMENTS: Final = 3
+_STORED: Final = 0.25
 _SUSPICIOUS: Final = 1e-6
 _EXACT_ORDER: Final = 256
 _MARGIN: Final = 4.0
@@ -126,10 +127,13 @@ def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found
 
 
 def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
-    """X and its residual Q - A X - X B, refined while that falls."""
+    """X and its residual Q - A X - X B, refined while that falls and is more than the rounding of X leaves."""
     x = operator.solve(q)
     missing = _missing(a, b, q, x)
+    least = _STORED * EPS * (norm(a) + norm(b))
     for _ in range(_REFINEMENTS):
+        if norm(missing) <= least * norm(x):
+            break
         better = x + operator.solve(missing)
         left = _missing(a, b, q, better)
         if not norm(left) < norm(missing):
