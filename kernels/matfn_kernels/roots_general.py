@@ -47,6 +47,8 @@ Array: TypeAlias = "NDArray[Any]"
 
 _MARGIN: Final = 3.0
 """The power method's norm of a derivative is a lower bound."""
+_GROWTH: Final = 0.7
+"""Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
 _TURN: Final = 0.3
 _NEAR_AXIS: Final = 1e-2
 """Eigenvalues at a larger angle to the negative axis are not looked at again."""
@@ -181,7 +183,7 @@ class _Solved:
     def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
         root = TriangularPower.of(t, program.r, program.s)
         values, errors, conditions = [], [], []
-        unit = BACKWARD_ERROR * spacing(program.precision)
+        unit = max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
         for sign in program.signs:
             power = root.value(sign)
             if not power.any():

@@ -1,10 +1,10 @@
 """Principal powers T^(s/r) of complex upper triangular matrices, their Fréchet derivatives and condition numbers.
 
-By halves: if U^p = T with the diagonal blocks U_1, U_2 then the corner X of U solves sum_m U_1^(p-1-m) X U_2^m = C with
-the corner C of T, and that operator is the product of the commuting X -> U_1 X - w^k X U_2, k = 1..p-1, over the roots of
-unity w^k other than 1. None of the factors is singular, since all eigenvalues of U lie in the open sector of angle pi/p.
-So each corner is p - 1 Sylvester equations, and a root of order r is taken prime factor by prime factor. That is Smith's
-recurrence in another order.
+By halves: if U^p = T with the diagonal blocks U_1, U_2 then the corner X of U solves sum_m U_1^(p-1-m) X U_2^m = C
+with the corner C of T, and that operator is the product of the commuting X -> U_1 X - w^k X U_2, k = 1..p-1, over the
+roots of unity w^k other than 1. None of the factors is singular, since all eigenvalues of U lie in the open sector of
+angle pi/p. So each corner is p - 1 Sylvester equations, and a root of order r is taken prime factor by prime factor.
+That is Smith's recurrence in another order.
 
 The derivative L(T, E) of the root is p - 1 such equations too, now of U with itself; that of a function f in general is
 the upper right block of f([[T, E], [0, T]]). The adjoint is L*(T, E) = L(T, E^H)^H, and the power method on L* L gives

@@ -239,3 +239,15 @@ def test_whole_powers_exist_for_every_spectrum() -> None:
 
     np.testing.assert_allclose(answer("inv_root", {"a": a}, r=1, structure="general").outputs[0], np.linalg.inv(a))
     np.testing.assert_allclose(answer("root", {"a": a}, r=3, s=6, structure="general").outputs[0], a @ a)
+
+
+@pytest.mark.parametrize("r", [1, 2, 6])
+def test_estimate_grows_with_the_order(r: int) -> None:
+    """At order 300 rounding adds up to more than at order 10, and the estimate covers it."""
+    a = (2 * np.eye(300) + np.random.default_rng(0).standard_normal((300, 300)) / 35).astype("float32")
+    exact = answer("inv_root", {"a": a.astype(float)}, r=r, structure="general").outputs[0]
+
+    found = answer("inv_root", {"a": a}, r=r, structure="general", precision="fp32")
+
+    assert relative_error(found.outputs[0], exact) <= (found.certificates[0].error_estimate or 0)
+    assert found.certificates[0].outcome == "converged"
