@@ -1,8 +1,9 @@
 """The operator X -> A X + X B through the Schur forms of A and B, its inverse, and how small it can be.
 
 With A = U T U^T and B = V R V^T the equation A X + X B = Q becomes T Y + Y R = U^T Q V, which is solved by substitution
-(Bartels and Stewart, Comm. ACM 15 (1972)). Once the two Schur forms are there a solution costs a few products, so the
-separation sep(A, -B) = min ||A X + X B|| / ||X|| comes almost free, by power steps on the inverse and its adjoint.
+(Bartels and Stewart, Comm. ACM 15 (1972)), or by division where both are diagonal, as for symmetric A and B. Once the
+two forms are there a solution costs a few products, so that the separation sep(A, -B) = min ||A X + X B|| / ||X|| comes
+almost free, by power steps on the inverse and its adjoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from scipy.linalg import lapack, schur
+from scipy.linalg import eigh, lapack, schur
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = ["EPS", "Array", "SylvesterOperator", "gaussian", "growth", "norm"]
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
 
+_TINY: Final = float(np.finfo(np.float64).tiny)
 _LEAF: Final = 48
 _ROUNDS: Final = 4
 _SETTLED: Final = 1.1
@@ -74,20 +76,20 @@ class SylvesterOperator:
             numpy.linalg.LinAlgError: if LAPACK gives up.
             ValueError: if an entry is not finite.
         """
-        t, u = schur(a)
-        r, v = schur(b)
+        t, u = _form(a)
+        r, v = _form(b)
         return cls(u, t, v, r, turned=False)
 
     @classmethod
     def twice(cls, a: Array) -> SylvesterOperator:
         """X -> A X + X A, from one Schur form."""
-        t, u = schur(a)
+        t, u = _form(a)
         return cls(u, t, u, t, turned=False)
 
     @classmethod
     def lyapunov(cls, a: Array) -> SylvesterOperator:
         """X -> A X + X A^T, from one Schur form."""
-        t, u = schur(a)
+        t, u = _form(a)
         return cls(u, t, u, t, turned=True)
 
     @property
@@ -121,6 +123,8 @@ class SylvesterOperator:
 def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: bool) -> Array:
     """Y with T Y + Y R = F, T or R transposed if turned, by halves down to blocks that LAPACK solves."""
     t, r = forms
+    if _is_diagonal(t) and _is_diagonal(r):
+        return f / _pivots(t.diagonal(), r.diagonal())
     if max(f.shape) <= _LEAF:
         y, scale, _ = lapack.dtrsyl(t, r, f, trana=b"T" if turn_a else b"N", tranb=b"T" if turn_b else b"N")
         return np.asarray(y / scale)
@@ -136,6 +140,26 @@ def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: b
         last = _substitute((lower, r), f[half:], turn_a=turn_a, turn_b=turn_b)
         first = _substitute((upper, r), f[:half] - corner @ last, turn_a=turn_a, turn_b=turn_b)
     return np.concatenate([first, last])
+
+
+def _form(a: Array) -> tuple[Array, Array]:
+    """T and U of the real Schur form A = U T U^T, diagonal where A is symmetric."""
+    if np.array_equal(a, a.T):
+        values, u = eigh(a)
+        return np.diag(values), u
+    t, u = schur(a)
+    return t, u
+
+
+def _is_diagonal(t: Array) -> bool:
+    return bool(np.count_nonzero(t) == np.count_nonzero(t.diagonal()))
+
+
+def _pivots(left: Array, right: Array) -> Array:
+    """Sums of eigenvalues, lifted to eps where they are below it."""
+    sums = left[:, None] + right[None, :]
+    least = max(EPS * max(np.abs(left).max(), np.abs(right).max()), _TINY)
+    return np.where(np.abs(sums) < least, least, sums)
 
 
 def _cut(t: Array) -> int:
