@@ -166,16 +166,17 @@ class _Polar:
         return cls(left, right, u, s[:, None].to(torch.float64), vh)
 
     def error(self, unit: float) -> Tensor:
-        """Relative error of X for rounding errors of that unit, infinite where they are not small beside A or B."""
+        """Relative error of X for rounding errors of that unit, infinite where they are not small beside A, B or Q."""
         order = self.s.shape[-1]
         noise = _noise(order).to(self.left.device, self.left.dtype)
         e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])
         rows, columns = self.s[..., :, None], self.s[..., None, :]
-        moved = (f + rows * e * columns + self._turn(noise[2], noise[3]) * columns) / (rows + columns)
+        turn = self._turn(noise[2], noise[3]) / (rows + columns)
+        moved = (f + rows * e * columns) / (rows + columns) + turn * columns
         basis = self.left @ self.u
         moved = norm(basis @ moved @ basis.mH) / math.sqrt(order * noise.shape[1])
         product = norm(self.left.abs() @ (self.u @ self.vh).abs() @ self.right.abs().mT)
-        reach = torch.maximum(norm(e), norm(f / rows / columns)) / math.sqrt(noise.shape[1])
+        reach = torch.stack([norm(x) for x in (e, f / rows / columns, turn)]).amax(0) / math.sqrt(noise.shape[1])
         error = _MARGIN * unit * (1 + (moved + product) / norm(basis * columns @ basis.mH))
         return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
 

@@ -297,6 +297,24 @@ def test_geometric_mean_refuses_what_is_not_positive(b: Array) -> None:
     assert caught.value.code == "not_positive"
 
 
+@pytest.mark.parametrize("digits", [0, 2, 5, 10, 14])
+@pytest.mark.parametrize("opposed", [False, True])
+def test_graded_means_are_honest(digits: int, *, opposed: bool) -> None:
+    """Matrices D C D whose diagonals fall by many digits, both the same way or against each other."""
+    order, inner = 6, np.eye(6) + 0.3
+    steps = 10.0 ** (-digits * np.arange(order) / order)
+    other = steps[::-1] if opposed else steps
+    a, b = steps[:, None] * inner * steps, other[:, None] * (inner + np.diag(np.arange(order))) * other
+    a, b = (a + a.T) / 2, (b + b.T) / 2
+
+    found = answer("geometric_mean", {"a": a, "b": b})
+
+    estimate = found.certificates[0].error_estimate
+    assert np.isfinite(found.outputs[0]).all()
+    assert estimate is None or relative_error(found.outputs[0], _precise_mean(a, b)) <= estimate
+    assert digits > 5 or found.certificates[0].outcome == "converged"
+
+
 def test_nearly_singular_mean_says_so() -> None:
     """A matrix whose smallest eigenvalue is lost in rounding has a finite answer that is not called converged."""
     hilbert = _gallery(14)["hilbert"]
