@@ -110,9 +110,10 @@ class GeneralRootProgram:
             damping=torch.full_like(error, self.damping),
             shift=torch.ldexp(shift, exponent),
             failures={
-                code: torch.tensor([one.code == code for one in solved]) for code in ("not_positive", "singular")
+                code: torch.tensor([one.code == code for one in solved], device=a.device)
+                for code in ("not_positive", "singular")
             },
-            remarks={"ill_conditioned": torch.tensor([one.ill_conditioned for one in solved])},
+            remarks={"ill_conditioned": torch.tensor([one.ill_conditioned for one in solved], device=a.device)},
         )
 
     def _tensor(self, values: list[Array], like: Tensor) -> Tensor:
