@@ -5,7 +5,7 @@ to the scaling. A matrix with nothing to clip comes back as (A + A^H) / 2, bit f
 
 Error: if E is the backward error of eigh then f(A + E) - f(A) = F o E in the eigenbases of A and A + E, exactly, with
 the divided differences F_ij = (f(w_i) - f(w_j')) / (w_i - w_j'), at most 1 for a clip. Bounding them over |w' - w| <=
-||E|| gives a bound without linearising at the kinks.
+||E|| gives a bound without linearising at the kinks; so does ||E||_F, which is smaller where few eigenvalues are large.
 References: Higham, Linear Algebra Appl. 103 (1988); Bhatia, Matrix Analysis (1997), theorem V.3.3.
 """
 
@@ -73,7 +73,9 @@ class EigClipProgram:
         value = symmetrise((vectors * f[:, None, :].to(vectors.dtype)) @ vectors.mH)
         value = torch.where(inside[:, None, None], a, value)
         size = torch.linalg.vector_norm(f, dim=-1)
-        error = torch.where(inside, 0.0, self._error(w, noise, f, scale))
+        condition = torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0)
+        backward = torch.where(size > 0, 2 * BACKWARD_ERROR * spacing(self.precision) * condition, torch.inf)
+        error = torch.where(inside, 0.0, torch.minimum(self._error(w, noise, f, scale), backward))
         rounding = torch.where(inside, 0.0, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value,),
@@ -81,7 +83,7 @@ class EigClipProgram:
             residual_name="X - A",
             residual=torch.where(inside, 0.0, _residual(a, vectors, values)),
             error=relative_to_truth(error + rounding),
-            condition=torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0),
+            condition=condition,
             remarks={"asymmetric": asymmetric(given, a, torch.finfo(self.dtype).eps)},
         )
 
