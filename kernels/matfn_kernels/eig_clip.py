@@ -19,11 +19,11 @@ import torch
 
 from matfn_kernels import probes
 from matfn_kernels.findings import Findings
+from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.scaling import normalise
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, relative_to_truth
+from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
+    from matfn_kernels.foundation import Ground
     from matfn_kernels.signature import Signature
 
 __all__ = ["EigClipProgram", "candidates"]
@@ -61,12 +62,25 @@ class EigClipProgram:
         """The method's name in certificates."""
         return "eigh"
 
+    @property
+    def foundation(self) -> EigenFoundation:
+        """The eigendecomposition, which serves any function of the matrix."""
+        return EigenFoundation(self.order, working(self.precision, self.dtype))
+
+    def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """A (batch, n, n)."""
+        return inputs["a"]
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
-        given, exponent = normalise(inputs["a"].to(working(self.precision, self.dtype)))
-        a = symmetrise(given)
-        values, vectors = eigh(a)
-        w = torch.ldexp(values.to(torch.float64), exponent[:, None])
+        return self.finish(self.foundation.of([inputs["a"]]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Clips the eigenvalues of matrices that have been diagonalised."""
+        del inputs
+        assert isinstance(ground, Eigen)
+        a, exponent, vectors = ground.a, ground.exponent, ground.v
+        w = torch.ldexp(ground.w.to(torch.float64), exponent[:, None])
         noise = BACKWARD_ERROR * spacing(self.precision) * w.abs().amax(-1)
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
@@ -81,10 +95,10 @@ class EigClipProgram:
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
-            residual=torch.where(inside, 0.0, _residual(a, vectors, values)),
+            residual=torch.where(inside, 0.0, _residual(a, vectors, ground.w)),
             error=relative_to_truth(error + rounding),
             condition=condition,
-            remarks={"asymmetric": asymmetric(given, a, torch.finfo(self.dtype).eps)},
+            remarks={"asymmetric": asymmetric(ground.given, a, torch.finfo(self.dtype).eps)},
         )
 
     def _error(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:

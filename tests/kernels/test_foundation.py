@@ -44,6 +44,7 @@ SPECTRA = {
     "single precision": _member("inv_root", {"a": _positive("float32")}, r=4, damping=1e-6),
     "product": _member("inv_root", {"a": _positive(), "g": RNG.standard_normal((5, ORDER))}, r=2, damping=1e-6),
     "pair": _member("sqrt_pair", {"a": _positive()}, damping=1e-6),
+    "clipped eigenvalues": _member("eig_clip", {"a": _positive("float32")}, lo=0.1),
     "indefinite": _member("inv_root", {"a": np.diag(np.linspace(-1, 1, ORDER))}, r=2, damping=1e-6),
 }
 SINGULAR = {
