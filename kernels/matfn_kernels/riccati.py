@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
-from scipy.linalg import eig
 
 from matfn_kernels.extended_product import EXTENDED
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.rejection import Rejection
-from matfn_kernels.riccati_start import Riccati, Solution, stabilising
-from matfn_kernels.sylvester import bounded_error
-from matfn_kernels.sylvester_operator import EPS, Array, norm
+from matfn_kernels.riccati_equation import scaled
+from matfn_kernels.riccati_start import stabilising
+from matfn_kernels.stabilisability import unstabilisable
+from matfn_kernels.sylvester import HOPELESS
+from matfn_kernels.sylvester_operator import EPS, growth, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,12 +35,16 @@ if TYPE_CHECKING:
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
+    from matfn_kernels.riccati_equation import Riccati
+    from matfn_kernels.riccati_start import Solution
     from matfn_kernels.signature import Signature
+    from matfn_kernels.sylvester_operator import Array
 
 __all__ = ["RiccatiProgram", "candidates"]
 
 _ASYMMETRIC: Final = 8.0
-_NOTHING: Final = -1 << 20
+_MARGIN: Final = 4.0
+_ROUNDING: Final = 4.0
 _SCHUR: Final = 30.0
 """A Riccati equation in units of eigh of its order."""
 
@@ -116,68 +121,43 @@ def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
     spread = _spread(r)
     if not math.isfinite(spread):
         return failed(a.shape, "singular_weight")
-    equation, exponent = _scaled(a, b, q, r)
-    found = None if _unreachable(equation) else stabilising(equation)
+    equation = scaled(a, b, q, r)
+    found = stabilising(equation)
     if found is None:
-        return failed(a.shape, "not_stabilisable")
-    value = np.ldexp(found.x, exponent)
+        return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
     condition, error = _certified(equation, found, spread)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    return Found(value, found.residual, error, condition, found.steps, remarks=remarks)
+    value, residual = equation.unscaled(found.x), equation.residual(found.x)
+    return Found(value, residual, error, condition, found.steps, remarks=remarks)
 
 
 def _spread(r: Array) -> float:
     """Condition number of R with its diagonal scaled to ones where possible; infinite if singular to rounding."""
-    _, r = _fraction(r)
+    r = r / (np.abs(r).max() or 1.0)
     diagonal = np.sqrt(np.abs(r.diagonal()))
     diagonal = np.where(diagonal > 0, diagonal, 1.0)
     values = np.abs(np.linalg.eigvalsh(r / diagonal / diagonal[:, None]))
     return float(values.max() / values.min()) if values.min() > len(r) * EPS * values.max() else math.inf
 
 
-def _fraction(a: Array) -> tuple[int, Array]:
-    """(e, A 2^-e) with the largest entry in [1/2, 1); a very negative e for a zero matrix."""
-    peak = float(np.abs(a).max())
-    exponent = math.frexp(peak)[1] if peak else _NOTHING
-    return exponent, np.ldexp(a, -exponent) if peak else a
-
-
-def _scaled(a: Array, b: Array, q: Array, r: Array) -> tuple[Riccati, int]:
-    """The equation of Y = X 2^-k, its matrices near 1 in size and those of Q and G alike."""
-    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in (a, b, q, r))
-    eg = 2 * eb - er + _fraction(b @ np.linalg.solve(r, b.T))[0]
-    if eg <= _NOTHING // 2:
-        k = eq - ea if eq > _NOTHING else 0
-    elif eq == _NOTHING:
-        k = ea - eg
-    else:
-        k = (eq - eg) // 2
-    size = max(ea, eg + k, eq - k)
-    weight = np.ldexp(r, size - k - (2 * eb - er)) if eb > _NOTHING else r
-    return Riccati(np.ldexp(a, ea - size), b, np.ldexp(q, eq - k - size), weight), k
-
-
-def _unreachable(equation: Riccati) -> bool:
-    """Whether B has no hold, to rounding, on a left eigenvector of A that is not stable (Hautus)."""
-    values, vectors = eig(equation.a, left=True, right=False)
-    rounding = len(values) * EPS
-    unstable = values.real >= -rounding * norm(equation.a)
-    hold = np.abs(vectors.conj().T @ equation.b)
-    parts = np.abs(vectors).T @ np.abs(equation.b)
-    return bool((unstable & (hold <= rounding * parts).all(axis=1)).any())
-
-
 def _certified(equation: Riccati, found: Solution, spread: float) -> tuple[float, float]:
     """(condition, relative error); NaN where Newton's method is not certain to find a solution nearby."""
-    size = norm(found.x)
+    size = norm(equation.weighed(found.x))
     if size == 0:
         return 1.0, 0.0
-    gain = found.operator.inverse_norm()
+    operator, shape = found.operator, found.x.shape
     quadratic = norm(equation.terms(found.x)[2])
-    sizes = 2 * norm(equation.a) * size + spread * quadratic + norm(equation.q)
-    missing = equation.missing(found.x)
-    condition, error = bounded_error(gain, missing, sizes, size)
-    step = norm(found.operator.solve(missing)) + EXTENDED * condition * size
-    curvature = norm(equation.b @ np.linalg.solve(equation.r, equation.b.T))
-    certain = 4 * gain * curvature * step < 1
-    return condition, error if certain else math.nan
+    sizes = 2 * norm(equation.a) * norm(found.x) + spread * quadratic + norm(equation.q)
+    spill = growth(
+        lambda y: equation.weighed(operator.solve(y)), lambda y: operator.solve_adjoint(equation.weighed(y)), shape
+    )
+    condition = max(1.0, spill * sizes / size)
+    error = _MARGIN * norm(equation.weighed(found.change)) / size + _ROUNDING * (EXTENDED * condition + EPS)
+    return condition, error if _certain(equation, found, sizes) else math.nan
+
+
+def _certain(equation: Riccati, found: Solution, sizes: float) -> bool:
+    """Whether Newton's step can be trusted, and shrinks from here on (Kantorovich)."""
+    gain = found.operator.inverse_norm()
+    step = norm(found.change) + EXTENDED * gain * sizes
+    return gain * norm(found.loop) * EPS <= HOPELESS and 4 * gain * norm(equation.g) * step < 1

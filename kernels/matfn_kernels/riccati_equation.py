@@ -1,0 +1,132 @@
+"""The Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0 in coordinates where its numbers are alike, and its terms.
+
+Powers of two, so that nothing is rounded: time and costs are scaled so that A, Q and G = B R^-1 B^T are near 1, each
+input so that R has ones on its diagonal, and each state so that rows and columns of the Hamiltonian matrix
+[[A, -G], [-Q, -A^T]] balance. Then X = D Y D 2^k, where Y solves the scaled equation and D is diagonal.
+Reference: Benner, Computing 66 (2001).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.linalg import matrix_balance
+
+from matfn_kernels.extended_product import narrow, product, wide
+from matfn_kernels.sylvester_operator import Array, norm
+
+__all__ = ["Riccati", "scaled"]
+
+_GAIN_REFINEMENTS: Final = 2
+_NOTHING: Final = -1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Riccati:
+    """The scaled equation, Q and R symmetric.
+
+    Attributes:
+        a: A.
+        b: B.
+        q: Q.
+        r: R.
+        states: exponents of D.
+        exponent: k.
+    """
+
+    a: Array
+    b: Array
+    q: Array
+    r: Array
+    states: Array
+    exponent: int
+
+    @property
+    def g(self) -> Array:
+        """B R^-1 B^T."""
+        g = self.b @ np.linalg.solve(self.r, self.b.T)
+        return np.asarray((g + g.T) / 2)
+
+    @property
+    def hamiltonian(self) -> Array:
+        """[[A, -G], [-Q, -A^T]]."""
+        return np.block([[self.a, -self.g], [-self.q, -self.a.T]])
+
+    def unscaled(self, y: Array) -> Array:
+        """D Y D 2^k, the caller's X."""
+        return np.asarray(np.ldexp(self.weighed(y), self.exponent))
+
+    def weighed(self, y: Array) -> Array:
+        """D Y D."""
+        return np.asarray(np.ldexp(y, self.states + self.states[:, None]))
+
+    def closed_loop(self, x: Array) -> Array:
+        """A - B R^-1 B^T X."""
+        return np.asarray(self.a - self.b @ np.linalg.solve(self.r, self.b.T @ x))
+
+    def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
+        linear = product(self.a.T, x)
+        held = product(self.b.T, x)
+        gain = wide(np.linalg.solve(self.r, narrow(held)))
+        for _ in range(_GAIN_REFINEMENTS):
+            gain = gain + np.linalg.solve(self.r, narrow(held - product(gain.T, self.r).T))
+        lead = narrow(gain)
+        quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
+        return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
+
+    def missing(self, x: Array) -> Array:
+        """The residual."""
+        first, second, third, fourth = self.terms(x)
+        return narrow(first + second + third + fourth)
+
+    def residual(self, x: Array) -> float:
+        """Norm of the caller's residual over the sum of its terms' norms."""
+        inverse = -self.states - self.states[:, None]
+        terms = [np.ldexp(term, inverse) for term in self.terms(x)]
+        sizes = sum(norm(term) for term in terms)
+        return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
+
+
+def scaled(a: Array, b: Array, q: Array, r: Array) -> Riccati:
+    """The scaled equation of four matrices."""
+    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in (a, b, q, r))
+    b, r = _even_inputs(b, r)
+    eg = 2 * eb - er + _fraction(b @ np.linalg.solve(r, b.T))[0]
+    if eg <= _NOTHING // 2:
+        k = eq - ea if eq > _NOTHING else 0
+    elif eq == _NOTHING:
+        k = ea - eg
+    else:
+        k = (eq - eg) // 2
+    size = max(ea, eg + k, eq - k)
+    weight = np.ldexp(r, size - k - (2 * eb - er)) if eb > _NOTHING else r
+    zeros = np.zeros(len(a), dtype=int)
+    return _balanced(Riccati(np.ldexp(a, ea - size), b, np.ldexp(q, eq - k - size), weight, zeros, k))
+
+
+def _fraction(a: Array) -> tuple[int, Array]:
+    """(e, A 2^-e) with the largest entry in [1/2, 1); a very negative e for a zero matrix."""
+    peak = float(np.abs(a).max())
+    exponent = math.frexp(peak)[1] if peak else _NOTHING
+    return exponent, np.ldexp(a, -exponent) if peak else a
+
+
+def _even_inputs(b: Array, r: Array) -> tuple[Array, Array]:
+    """(B E, E R E), E diagonal, with diagonal entries of R near 1 where they are not zero."""
+    exponents = np.frexp(r.diagonal())[1] // 2
+    return np.ldexp(b, -exponents), np.ldexp(r, -exponents - exponents[:, None])
+
+
+def _balanced(equation: Riccati) -> Riccati:
+    """The equation with each state scaled; the pairs of a state and its costate share one factor."""
+    sizes = np.abs(equation.hamiltonian)
+    np.fill_diagonal(sizes, 0.0)
+    factors = np.log2(matrix_balance(sizes, permute=False, separate=True)[1][0])
+    first, second = np.split(factors, 2)
+    states = np.rint((second - first) / 2).astype(int)
+    a, q = np.ldexp(equation.a, states[:, None] - states), np.ldexp(equation.q, -states - states[:, None])
+    return Riccati(a, np.ldexp(equation.b, states[:, None]), q, equation.r, states, equation.exponent)
