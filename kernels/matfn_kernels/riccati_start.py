@@ -2,8 +2,8 @@
 
 Two routes to a start: `riccati_doubling`, else the stable invariant subspace [I; X] of H = [[A, -G], [-Q, -A^T]] from
 an ordered Schur form. Newton's method of Kleinman then corrects X through a Lyapunov equation with the closed loop
-A - G X, while its steps shrink: residuals are summed in extended precision, so that a step shows the error of X even
-where rounding X leaves a large residual. A Schur form serves until the closed loop has moved by more than rounding.
+A - G X, while its steps or residuals shrink; residuals are summed in extended precision, so that a step shows the error of X
+even where rounding X leaves a large residual. A Schur form serves until the closed loop has moved by more than rounding.
 References: Laub, IEEE Trans. Autom. Control 24 (1979); Kleinman, IEEE Trans. Autom. Control 13 (1968).
 """
 
@@ -31,11 +31,12 @@ _LOST: Final = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """A symmetric X, its stable closed loop and D -> A_c^T D + D A_c, and the Newton step from X."""
+    """A symmetric X, its stable closed loop and D -> A_c^T D + D A_c, its residual's norm and its Newton step."""
 
     x: Array
     loop: Array
     operator: SylvesterOperator
+    missing: float
     change: Array
     steps: int
 
@@ -44,6 +45,10 @@ class Solution:
         """Size of the Newton step over that of X."""
         size = norm(self.x)
         return norm(self.change) / size if size else 0.0
+
+    def improves(self, other: Solution) -> bool:
+        """Whether the Newton step or the residual has shrunk by half."""
+        return self.error < other.error / 2 or self.missing < other.missing / 2
 
 
 def stabilising(equation: Riccati) -> Solution | None:
@@ -70,13 +75,13 @@ def _by_schur(equation: Riccati) -> Array | None:
 
 
 def _refined(equation: Riccati, x: Array) -> Solution | None:
-    """Newton-Kleinman from X while its steps shrink; None where the closed loop is not stable at the start."""
+    """Newton-Kleinman from X while it improves; None where the closed loop is not stable at the start."""
     solution = _judged(equation, x, None, 0)
     for step in range(1, _REFINEMENTS + 1):
         if solution is None or solution.error <= EPS:
             break
         better = _judged(equation, solution.x + solution.change, solution, step)
-        if better is None or not better.error < solution.error:
+        if better is None or not better.improves(solution):
             break
         solution = better
     return solution
@@ -92,6 +97,7 @@ def _judged(equation: Riccati, x: Array, before: Solution | None, steps: int) ->
         operator = SylvesterOperator.lyapunov(loop.T)
         if not operator.spectra[0].real.max() < -rounding:
             return None
-    change = operator.solve(-equation.missing(x))
+    missing = equation.missing(x)
+    change = operator.solve(-missing)
     change = (change + change.T) / 2
-    return Solution(x, loop, operator, change, steps) if math.isfinite(norm(change)) else None
+    return Solution(x, loop, operator, norm(missing), change, steps) if math.isfinite(norm(change)) else None

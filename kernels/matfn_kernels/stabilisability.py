@@ -1,8 +1,8 @@
 """Whether a Riccati equation has no stabilising solution, as far as rounding of its numbers lets one know.
 
-It has none if B has no hold on a left eigenvector of A that is not stable (Hautus), or if H = [[A, -G], [-Q, -A^T]] has
-an eigenvalue on the imaginary axis: then the smallest singular value of H - i omega I is zero there. Either counts as
-established where rounding of the scaled equation could make it so.
+It has none if B has no hold on a left eigenvector of A that is not stable, if Q shows nothing of a right eigenvector of
+A on the imaginary axis (Hautus), or if another eigenvalue i omega of H = [[A, -G], [-Q, -A^T]] lies there, so that
+H - i omega I is singular. Each counts as established where rounding of the scaled equation's entries could make it so.
 Reference: Lancaster and Rodman, Algebraic Riccati Equations (1995), chapter 9.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.linalg import eig, svdvals
+from scipy.linalg import eig, svd
 
 from matfn_kernels.sylvester_operator import EPS, norm
 
@@ -25,23 +25,29 @@ _NEAREST: Final = 4
 
 
 def unstabilisable(equation: Riccati) -> bool:
-    """Whether it is established that no X makes A - G X stable."""
-    return _unreachable(equation.a, equation.b) or _on_axis(equation.hamiltonian)
+    """Whether it is established that no X with the equation's residual zero makes A - G X stable."""
+    values, left, right = eig(equation.a, left=True)
+    rounding = len(values) * EPS * norm(equation.a)
+    unreachable = _unseen(left[:, values.real >= -rounding], equation.b)
+    unobserved = _unseen(right[:, np.abs(values.real) <= rounding], equation.q)
+    return unreachable or unobserved or _on_axis(equation.hamiltonian)
 
 
-def _unreachable(a: Array, b: Array) -> bool:
-    """Whether B has no hold, to rounding, on a left eigenvector of A that is not stable."""
-    values, vectors = eig(a, left=True, right=False)
-    rounding = len(values) * EPS
-    unstable = values.real >= -rounding * norm(a)
-    hold = np.abs(vectors.conj().T @ b)
-    parts = np.abs(vectors).T @ np.abs(b)
-    return bool((unstable & (hold <= rounding * parts).all(axis=1)).any())
+def _unseen(vectors: Array, through: Array) -> bool:
+    """Whether V^* M is zero for one of the vectors, to rounding."""
+    seen = np.abs(vectors.conj().T @ through)
+    parts = np.abs(vectors).T @ np.abs(through)
+    return bool((seen <= len(vectors) * EPS * parts).all(axis=1).any())
 
 
 def _on_axis(hamiltonian: Array) -> bool:
-    """Whether an eigenvalue is imaginary to rounding."""
+    """Whether an eigenvalue is imaginary."""
     values = np.linalg.eigvals(hamiltonian)
     nearest = values[np.argsort(np.abs(values.real))[:_NEAREST]].imag
-    rounding = len(values) * EPS * norm(hamiltonian)
-    return any(svdvals(hamiltonian - 1j * omega * np.eye(len(values)))[-1] <= rounding for omega in nearest)
+    return any(_singular(hamiltonian - 1j * omega * np.eye(len(values))) for omega in nearest)
+
+
+def _singular(a: Array) -> bool:
+    """Whether rounding of each entry could make A singular."""
+    u, sizes, v = svd(a)
+    return bool(sizes[-1] <= len(a) * EPS * (np.abs(u[:, -1]) @ np.abs(a) @ np.abs(v[-1])))
