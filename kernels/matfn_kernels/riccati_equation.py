@@ -9,7 +9,7 @@ Reference: Benner, Computing 66 (2001).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -93,7 +93,14 @@ class Riccati:
 
 def scaled(a: Array, b: Array, q: Array, r: Array) -> Riccati:
     """The scaled equation of four matrices."""
-    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in (a, b, q, r))
+    unscaled = Riccati(a, b, q, r, np.zeros(len(a), dtype=int), 0)
+    return _evened(_balanced(_evened(unscaled)))
+
+
+def _evened(equation: Riccati) -> Riccati:
+    """The equation in units of time and cost that make its matrices near 1, and Q and G alike."""
+    matrices = (equation.a, equation.b, equation.q, equation.r)
+    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in matrices)
     b, r = _even_inputs(b, r)
     eg = 2 * eb - er + _fraction(b @ np.linalg.solve(r, b.T))[0]
     if eg <= _NOTHING // 2:
@@ -104,8 +111,8 @@ def scaled(a: Array, b: Array, q: Array, r: Array) -> Riccati:
         k = (eq - eg) // 2
     size = max(ea, eg + k, eq - k)
     weight = np.ldexp(r, size - k - (2 * eb - er)) if eb > _NOTHING else r
-    zeros = np.zeros(len(a), dtype=int)
-    return _balanced(Riccati(np.ldexp(a, ea - size), b, np.ldexp(q, eq - k - size), weight, zeros, k))
+    a, q = np.ldexp(a, ea - size), np.ldexp(q, eq - k - size)
+    return Riccati(a, b, q, weight, equation.states, equation.exponent + k)
 
 
 def _fraction(a: Array) -> tuple[int, Array]:
@@ -122,11 +129,11 @@ def _even_inputs(b: Array, r: Array) -> tuple[Array, Array]:
 
 
 def _balanced(equation: Riccati) -> Riccati:
-    """The equation with each state scaled; the pairs of a state and its costate share one factor."""
+    """The equation with each state scaled; a state and its costate share one factor."""
     sizes = np.abs(equation.hamiltonian)
     np.fill_diagonal(sizes, 0.0)
     factors = np.log2(matrix_balance(sizes, permute=False, separate=True)[1][0])
     first, second = np.split(factors, 2)
     states = np.rint((second - first) / 2).astype(int)
     a, q = np.ldexp(equation.a, states[:, None] - states), np.ldexp(equation.q, -states - states[:, None])
-    return Riccati(a, np.ldexp(equation.b, states[:, None]), q, equation.r, states, equation.exponent)
+    return replace(equation, a=a, b=np.ldexp(equation.b, states[:, None]), q=q, states=states)

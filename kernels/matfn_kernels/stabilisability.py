@@ -8,6 +8,7 @@ Reference: Lancaster and Rodman, Algebraic Riccati Equations (1995), chapter 9.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,33 +22,36 @@ if TYPE_CHECKING:
 
 __all__ = ["unstabilisable"]
 
-_NEAREST: Final = 4
+_CANDIDATES: Final = 4
 
 
 def unstabilisable(equation: Riccati) -> bool:
     """Whether it is established that no X with the equation's residual zero makes A - G X stable."""
-    values, left, right = eig(equation.a, left=True)
-    rounding = len(values) * EPS * norm(equation.a)
-    unreachable = _unseen(left[:, values.real >= -rounding], equation.b)
-    unobserved = _unseen(right[:, np.abs(values.real) <= rounding], equation.q)
-    return unreachable or unobserved or _on_axis(equation.hamiltonian)
+    a, rounding = equation.a, len(equation.a) * EPS * norm(equation.a)
+    return (
+        _unreachable(a, equation.b, -rounding, math.inf)
+        or _unreachable(a.T, equation.q, -rounding, rounding)
+        or _on_axis(equation.hamiltonian)
+    )
 
 
-def _unseen(vectors: Array, through: Array) -> bool:
-    """Whether V^* M is zero for one of the vectors, to rounding."""
-    seen = np.abs(vectors.conj().T @ through)
-    parts = np.abs(vectors).T @ np.abs(through)
-    return bool((seen <= len(vectors) * EPS * parts).all(axis=1).any())
+def _unreachable(a: Array, b: Array, least: float, most: float) -> bool:
+    """Whether B has no hold on a left eigenvector of A whose eigenvalue has a real part from `least` to `most`."""
+    values, vectors = eig(a, left=True, right=False)
+    hold = np.abs(vectors.conj().T @ b).max(axis=1)
+    hold[(values.real < least) | (values.real > most)] = math.inf
+    weakest = [i for i in np.argsort(hold)[:_CANDIDATES] if hold[i] < math.inf]
+    return any(_deficient(np.hstack([a - values[i] * np.eye(len(a)), b])) for i in weakest)
 
 
 def _on_axis(hamiltonian: Array) -> bool:
     """Whether an eigenvalue is imaginary."""
     values = np.linalg.eigvals(hamiltonian)
-    nearest = values[np.argsort(np.abs(values.real))[:_NEAREST]].imag
-    return any(_singular(hamiltonian - 1j * omega * np.eye(len(values))) for omega in nearest)
+    nearest = values[np.argsort(np.abs(values.real))[:_CANDIDATES]].imag
+    return any(_deficient(hamiltonian - 1j * omega * np.eye(len(values))) for omega in nearest)
 
 
-def _singular(a: Array) -> bool:
-    """Whether rounding of each entry could make A singular."""
-    u, sizes, v = svd(a)
+def _deficient(a: Array) -> bool:
+    """Whether rounding of each entry could make the rows of A dependent."""
+    u, sizes, v = svd(a, full_matrices=False)
     return bool(sizes[-1] <= len(a) * EPS * (np.abs(u[:, -1]) @ np.abs(a) @ np.abs(v[-1])))
