@@ -26,7 +26,7 @@ from matfn_kernels.riccati_equation import scaled
 from matfn_kernels.riccati_start import stabilising
 from matfn_kernels.stabilisability import unstabilisable
 from matfn_kernels.sylvester import HOPELESS
-from matfn_kernels.sylvester_operator import EPS, growth, norm
+from matfn_kernels.sylvester_operator import EPS, gaussian, growth, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +125,8 @@ def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
     found = stabilising(equation)
     if found is None:
         return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
-    condition, error = _certified(equation, found, spread)
+    equation = found.equation
+    condition, error = _certified(found, spread)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
     value, residual = equation.unscaled(found.x), equation.residual(found.x)
     return Found(value, residual, error, condition, found.steps, remarks=remarks)
@@ -140,24 +141,26 @@ def _spread(r: Array) -> float:
     return float(values.max() / values.min()) if values.min() > len(r) * EPS * values.max() else math.inf
 
 
-def _certified(equation: Riccati, found: Solution, spread: float) -> tuple[float, float]:
+def _certified(found: Solution, spread: float) -> tuple[float, float]:
     """(condition, relative error); NaN where Newton's method is not certain to find a solution nearby."""
-    size = norm(equation.weighed(found.x))
+    equation, operator, x = found.equation, found.operator, found.x
+    size = norm(equation.weighed(x))
     if size == 0:
         return 1.0, 0.0
-    operator, shape = found.operator, found.x.shape
-    quadratic = norm(equation.terms(found.x)[2])
-    sizes = 2 * norm(equation.a) * norm(found.x) + spread * quadratic + norm(equation.q)
+    sizes = 2 * norm(equation.a) * norm(x) + spread * norm(equation.terms(x)[2]) + norm(equation.q)
     spill = growth(
-        lambda y: equation.weighed(operator.solve(y)), lambda y: operator.solve_adjoint(equation.weighed(y)), shape
+        lambda y: equation.weighed(operator.solve(y)), lambda y: operator.solve_adjoint(equation.weighed(y)), x.shape
     )
     condition = max(1.0, spill * sizes / size)
     error = _MARGIN * norm(equation.weighed(found.change)) / size + _ROUNDING * (EXTENDED * condition + EPS)
-    return condition, error if _certain(equation, found, sizes) else math.nan
+    return condition, error if _certain(found, sizes) else math.nan
 
 
-def _certain(equation: Riccati, found: Solution, sizes: float) -> bool:
+def _certain(found: Solution, sizes: float) -> bool:
     """Whether Newton's step can be trusted, and shrinks from here on (Kantorovich)."""
-    gain = found.operator.inverse_norm()
+    operator, g = found.operator, found.equation.g
+    gain = operator.inverse_norm()
     step = norm(found.change) + EXTENDED * gain * sizes
-    return gain * norm(found.loop) * EPS <= HOPELESS and 4 * gain * norm(equation.g) * step < 1
+    likely = operator.solve(gaussian(g.shape) + gaussian(g.shape).T)
+    curvature = norm(operator.solve(likely @ g @ likely)) / norm(likely) ** 2
+    return gain * norm(found.loop) * EPS <= HOPELESS and 4 * curvature * step < 1

@@ -2,14 +2,15 @@
 
 Powers of two, so that nothing is rounded: time and costs are scaled so that A, Q and G = B R^-1 B^T are near 1, each
 input so that R has ones on its diagonal, and each state so that rows and columns of the Hamiltonian matrix
-[[A, -G], [-Q, -A^T]] balance. Then X = D Y D 2^k, where Y solves the scaled equation and D is diagonal.
+[[A, -G], [-Q, -A^T]] balance, or so that a solution has ones on its diagonal. Then X = D Y D 2^k, where Y solves the
+scaled equation and D is diagonal.
 Reference: Benner, Computing 66 (2001).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -63,6 +64,12 @@ class Riccati:
         """D Y D."""
         return np.asarray(np.ldexp(y, self.states + self.states[:, None]))
 
+    def levelled(self, y: Array) -> tuple[Riccati, Array]:
+        """The same equation and Y where the diagonal of Y, if positive, is near 1."""
+        states = np.frexp(np.clip(y.diagonal(), 0.0, None))[1] // 2
+        equation = _evened(_with_states(self, states))
+        return equation, np.ldexp(y, -states - states[:, None] - (equation.exponent - self.exponent))
+
     def closed_loop(self, x: Array) -> Array:
         """A - B R^-1 B^T X."""
         return np.asarray(self.a - self.b @ np.linalg.solve(self.r, self.b.T @ x))
@@ -85,8 +92,7 @@ class Riccati:
 
     def residual(self, x: Array) -> float:
         """Norm of the caller's residual over the sum of its terms' norms."""
-        inverse = -self.states - self.states[:, None]
-        terms = [np.ldexp(term, inverse) for term in self.terms(x)]
+        terms = [self.weighed(term) for term in self.terms(x)]
         sizes = sum(norm(term) for term in terms)
         return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
 
@@ -132,8 +138,18 @@ def _balanced(equation: Riccati) -> Riccati:
     """The equation with each state scaled; a state and its costate share one factor."""
     sizes = np.abs(equation.hamiltonian)
     np.fill_diagonal(sizes, 0.0)
-    factors = np.log2(matrix_balance(sizes, permute=False, separate=True)[1][0])
-    first, second = np.split(factors, 2)
-    states = np.rint((second - first) / 2).astype(int)
-    a, q = np.ldexp(equation.a, states[:, None] - states), np.ldexp(equation.q, -states - states[:, None])
-    return replace(equation, a=a, b=np.ldexp(equation.b, states[:, None]), q=q, states=states)
+    first, second = np.split(matrix_balance(sizes, permute=False, separate=True)[1][0], 2)
+    return _with_states(equation, np.rint(np.log2(second / first) / 2).astype(int))
+
+
+def _with_states(equation: Riccati, states: Array) -> Riccati:
+    """The equation of D^-1 Y D^-1, D = 2^states."""
+    across, down = states, states[:, None]
+    return Riccati(
+        np.ldexp(equation.a, down - across),
+        np.ldexp(equation.b, down),
+        np.ldexp(equation.q, -across - down),
+        equation.r,
+        equation.states + states,
+        equation.exponent,
+    )

@@ -31,8 +31,9 @@ _LOST: Final = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """A symmetric X, its stable closed loop and D -> A_c^T D + D A_c, its residual's norm and its Newton step."""
+    """A symmetric X of an equation, its stable closed loop and D -> A_c^T D + D A_c, its residual and its Newton step."""
 
+    equation: Riccati
     x: Array
     loop: Array
     operator: SylvesterOperator
@@ -57,7 +58,7 @@ def stabilising(equation: Riccati) -> Solution | None:
     for route in (doubling, _by_schur):
         try:
             start = route(equation)
-            found = None if start is None else _refined(equation, (start + start.T) / 2)
+            found = None if start is None else _refined(*equation.levelled((start + start.T) / 2))
         except (np.linalg.LinAlgError, ValueError):  # singular, or an overflow on the way
             continue
         if found is not None and (best is None or found.error < best.error):
@@ -78,7 +79,7 @@ def _refined(equation: Riccati, x: Array) -> Solution | None:
     """Newton-Kleinman from X while it improves; None where the closed loop is not stable at the start."""
     solution = _judged(equation, x, None, 0)
     for step in range(1, _REFINEMENTS + 1):
-        if solution is None or solution.error <= EPS:
+        if solution is None or solution.error <= EPS / 2:
             break
         better = _judged(equation, solution.x + solution.change, solution, step)
         if better is None or not better.improves(solution):
@@ -100,4 +101,4 @@ def _judged(equation: Riccati, x: Array, before: Solution | None, steps: int) ->
     missing = equation.missing(x)
     change = operator.solve(-missing)
     change = (change + change.T) / 2
-    return Solution(x, loop, operator, norm(missing), change, steps) if math.isfinite(norm(change)) else None
+    return Solution(equation, x, loop, operator, norm(missing), change, steps) if math.isfinite(norm(change)) else None
