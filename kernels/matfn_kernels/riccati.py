@@ -125,11 +125,9 @@ def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
     found = stabilising(equation)
     if found is None:
         return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
-    equation = found.equation
     condition, error = _certified(found, spread)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    value, residual = equation.unscaled(found.x), equation.residual(found.x)
-    return Found(value, residual, error, condition, found.steps, remarks=remarks)
+    return Found(found.equation.unscaled(found.x), _residual(found), error, condition, found.steps, remarks=remarks)
 
 
 def _spread(r: Array) -> float:
@@ -141,26 +139,31 @@ def _spread(r: Array) -> float:
     return float(values.max() / values.min()) if values.min() > len(r) * EPS * values.max() else math.inf
 
 
+def _residual(found: Solution) -> float:
+    """Norm of the residual over the sum of its terms' norms."""
+    terms = [found.equation.weighed(term) for term in found.terms]
+    sizes = sum(norm(term) for term in terms)
+    return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
+
+
 def _certified(found: Solution, spread: float) -> tuple[float, float]:
     """(condition, relative error); NaN where Newton's method is not certain to find a solution nearby."""
-    equation, operator, x = found.equation, found.operator, found.x
+    equation, x = found.equation, found.x
     size = norm(equation.weighed(x))
     if size == 0:
         return 1.0, 0.0
-    sizes = 2 * norm(equation.a) * norm(x) + spread * norm(equation.terms(x)[2]) + norm(equation.q)
-    spill = growth(
-        lambda y: equation.weighed(operator.solve(y)), lambda y: operator.solve_adjoint(equation.weighed(y)), x.shape
-    )
-    condition = max(1.0, spill * sizes / size)
-    error = _MARGIN * norm(equation.weighed(found.change)) / size + _ROUNDING * (EXTENDED * condition + EPS)
-    return condition, error if _certain(found, sizes) else math.nan
+    sizes = 2 * norm(equation.a) * norm(x) + spread * norm(found.terms[2]) + norm(equation.q)
+    gain = growth(found.correction, found.correction_adjoint, x.shape)
+    condition = max(1.0, gain * sizes / size)
+    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size
+    error = _MARGIN * step / size + _ROUNDING * EPS
+    trusted = gain * norm(found.loop) * norm(x) * EPS <= HOPELESS * size
+    return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
 
 
-def _certain(found: Solution, sizes: float) -> bool:
-    """Whether Newton's step can be trusted, and shrinks from here on (Kantorovich)."""
-    operator, g = found.operator, found.equation.g
-    gain = operator.inverse_norm()
-    step = norm(found.change) + EXTENDED * gain * sizes
-    likely = operator.solve(gaussian(g.shape) + gaussian(g.shape).T)
-    curvature = norm(operator.solve(likely @ g @ likely)) / norm(likely) ** 2
-    return gain * norm(found.loop) * EPS <= HOPELESS and 4 * curvature * step < 1
+def _curvature(found: Solution) -> float:
+    """||D|| / ||E||^2, D the Newton step from X + E for an error E as rounding makes it (Kantorovich)."""
+    noise = gaussian(found.x.shape)
+    error = found.operator.solve(noise + noise.T)
+    step = found.correction(error @ found.equation.g @ error)
+    return norm(step) / norm(found.equation.weighed(error)) ** 2

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matfn_kernels.sylvester_operator import EPS, Array, norm
+from matfn_kernels.sylvester_operator import Array, norm
 
 if TYPE_CHECKING:
     from matfn_kernels.riccati_equation import Riccati
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["doubling"]
 
 _MAX_STEPS: Final = 60
+_SETTLED: Final = 1e-8
+"""A change after which the next is rounding."""
 
 
 def doubling(equation: Riccati) -> Array | None:
-    """X up to the rounding of the iteration, or None where it does not settle."""
+    """X up to the rounding of the iteration, or None where it does not converge."""
     e, g, x = _cayley(equation)
     order = len(x)
     for _ in range(_MAX_STEPS):
@@ -34,7 +36,7 @@ def doubling(equation: Riccati) -> Array | None:
         x = x + (change + change.T) / 2
         if not np.isfinite(x).all():
             return None
-        if norm(change) <= EPS * norm(x):
+        if norm(change) <= _SETTLED * norm(x):
             return x
         growth = e @ solved[:, order:] @ e.T
         e, g = e @ solved[:, :order], g + (growth + growth.T) / 2

@@ -85,17 +85,6 @@ class Riccati:
         quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
         return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
 
-    def missing(self, x: Array) -> Array:
-        """The residual."""
-        first, second, third, fourth = self.terms(x)
-        return narrow(first + second + third + fourth)
-
-    def residual(self, x: Array) -> float:
-        """Norm of the caller's residual over the sum of its terms' norms."""
-        terms = [self.weighed(term) for term in self.terms(x)]
-        sizes = sum(norm(term) for term in terms)
-        return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
-
 
 def scaled(a: Array, b: Array, q: Array, r: Array) -> Riccati:
     """The scaled equation of four matrices."""

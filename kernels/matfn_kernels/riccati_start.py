@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.linalg import schur
 
+from matfn_kernels.extended_product import narrow
 from matfn_kernels.riccati_doubling import doubling
 from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, norm
 
@@ -31,13 +32,23 @@ _LOST: Final = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """A symmetric X of an equation, its stable closed loop and D -> A_c^T D + D A_c, its residual and its Newton step."""
+    """A symmetric X of an equation.
+
+    Attributes:
+        equation: with coordinates that suit X.
+        x: X.
+        terms: of the residual.
+        loop: A_c = A - G X, stable, to rounding.
+        operator: D -> A_c^T D + D A_c.
+        change: the Newton step from X.
+        steps: taken so far.
+    """
 
     equation: Riccati
     x: Array
+    terms: tuple[Array, Array, Array, Array]
     loop: Array
     operator: SylvesterOperator
-    missing: float
     change: Array
     steps: int
 
@@ -46,6 +57,20 @@ class Solution:
         """Size of the Newton step over that of X."""
         size = norm(self.x)
         return norm(self.change) / size if size else 0.0
+
+    @property
+    def missing(self) -> float:
+        """Norm of the residual."""
+        first, second, third, fourth = self.terms
+        return norm(first + second + third + fourth)
+
+    def correction(self, missing: Array) -> Array:
+        """The change of X, as the caller measures it, that a residual asks for."""
+        return self.equation.weighed(self.operator.solve(missing))
+
+    def correction_adjoint(self, change: Array) -> Array:
+        """The adjoint of `correction`."""
+        return self.operator.solve_adjoint(self.equation.weighed(change))
 
     def improves(self, other: Solution) -> bool:
         """Whether the Newton step or the residual has shrunk by half."""
@@ -98,7 +123,7 @@ def _judged(equation: Riccati, x: Array, before: Solution | None, steps: int) ->
         operator = SylvesterOperator.lyapunov(loop.T)
         if not operator.spectra[0].real.max() < -rounding:
             return None
-    missing = equation.missing(x)
-    change = operator.solve(-missing)
+    terms = equation.terms(x)
+    change = operator.solve(-narrow(terms[0] + terms[1] + terms[2] + terms[3]))
     change = (change + change.T) / 2
-    return Solution(equation, x, loop, operator, norm(missing), change, steps) if math.isfinite(norm(change)) else None
+    return Solution(equation, x, terms, loop, operator, change, steps) if math.isfinite(norm(change)) else None
