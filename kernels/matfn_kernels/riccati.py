@@ -1,18 +1,19 @@
 """The stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
 
-Method: scaling by powers of two so that Q and G = B R^-1 B^T are alike, then `riccati_start`: the sign of the
-Hamiltonian matrix, else an ordered Schur form, and Newton-Kleinman while the residual falls. Domain: Q symmetric, R
-symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable, or there is none. The error estimate
-is the residual, rounding included, over the separation of the closed loop times ||X||; there is none where that is not
-small enough for Newton's method to be certain of a solution nearby (Kantorovich). Padding: -1 on the diagonal of A.
-References: Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968); Sun, SIAM J. Matrix
-Anal. Appl. 19 (1998).
+Method: `riccati_equation` scales, `riccati_start` finds a solution and refines it by Newton-Kleinman. Domain: Q
+symmetric, R symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` says
+where there is none; where X is so large that B^T X keeps no digit of its feedback, none is found and no more is said.
+The error estimate is Newton's step from X, rounding of the residual included; there is none where the closed loop is
+too near an unstable one to trust that step, or the step too large to be certain of a solution nearby (Kantorovich).
+Padding: -1 on the diagonal of A.
+References: Kleinman, IEEE Trans. Autom. Control 13 (1968); Sun, SIAM J. Matrix Anal. Appl. 19 (1998).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
-    from matfn_kernels.riccati_equation import Riccati
     from matfn_kernels.riccati_start import Solution
     from matfn_kernels.signature import Signature
     from matfn_kernels.sylvester_operator import Array
@@ -72,7 +72,7 @@ class RiccatiProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n), b (batch, n, m), q (batch, n, n), r (batch, m, m)."""
         name = "A^T X + X A - X B R^-1 B^T X + Q"
-        findings = each(_solve, inputs, (self.order, self.order), name)
+        findings = each(partial(_solve, dtype=self.dtype), inputs, (self.order, self.order), name)
         limit = _ASYMMETRIC * torch.finfo(self.dtype).eps
         asymmetric = torch.stack([_asymmetry(inputs[key]) > limit for key in ("q", "r")]).any(0)
         return replace(
@@ -115,8 +115,8 @@ def _asymmetry(a: Tensor) -> Tensor:
     return ratio
 
 
-def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
-    """X of one equation."""
+def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype = torch.float64) -> Found:
+    """X of one equation, to be released in a given dtype."""
     q, r = q / 2 + q.T / 2, r / 2 + r.T / 2
     spread = _spread(r)
     if not math.isfinite(spread):
@@ -125,9 +125,18 @@ def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
     found = stabilising(equation)
     if found is None:
         return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
+    value = found.equation.unscaled(found.x)
+    if dtype != torch.float64 and not _stable(a, b, r, torch.from_numpy(value).to(dtype)):
+        return failed(a.shape, None)
     condition, error = _certified(found, spread)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    return Found(found.equation.unscaled(found.x), _residual(found), error, condition, found.steps, remarks=remarks)
+    return Found(value, _residual(found), error, condition, found.steps, remarks=remarks)
+
+
+def _stable(a: Array, b: Array, r: Array, x: Tensor) -> bool:
+    """Whether A - B R^-1 B^T X is stable for an X that has been rounded."""
+    loop = a - b @ np.linalg.solve(r, b.T @ x.to(torch.float64).numpy())
+    return bool(np.linalg.eigvals(loop).real.max() < 0)
 
 
 def _spread(r: Array) -> float:

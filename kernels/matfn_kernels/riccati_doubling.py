@@ -1,9 +1,9 @@
 """Riccati equations by structure-preserving doubling.
 
 With the Cayley transform (H + gamma I)^-1 (H - gamma I), H = [[A, -G], [-Q, -A^T]], the stable subspace [I; X] of H
-becomes that of a symplectic pencil [[E, 0], [-X_0, I]] - s [[I, G_0], [0, E^T]], and squaring the pencil keeps its form:
+becomes that of a symplectic pencil [[E, 0], [-X_0, I]] - s [[I, G_0], [0, E^T]]. Squaring the pencil keeps its form:
 E <- E (I + G X)^-1 E, G <- G + E (I + G X)^-1 G E^T, X <- X + E^T X (I + G X)^-1 E. Then X converges quadratically to
-the solution, through products and one inverse of order n a step. It may break down for an indefinite Q or R.
+the solution, through products and one system of order n a step. It may break down for an indefinite Q or R.
 Reference: Chu, Fan and Lin, Linear Algebra Appl. 396 (2005).
 """
 
@@ -33,7 +33,7 @@ def doubling(equation: Riccati) -> Array | None:
     for _ in range(_MAX_STEPS):
         solved = np.linalg.solve(np.eye(order) + g @ x, np.hstack([e, g]))
         change = e.T @ x @ solved[:, :order]
-        x = x + (change + change.T) / 2
+        x = np.asarray(x + (change + change.T) / 2)
         if not np.isfinite(x).all():
             return None
         if norm(change) <= _SETTLED * norm(x):

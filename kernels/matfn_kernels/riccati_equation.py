@@ -4,20 +4,22 @@ Powers of two, so that nothing is rounded: time and costs are scaled so that A, 
 input so that R has ones on its diagonal, and each state so that rows and columns of the Hamiltonian matrix
 [[A, -G], [-Q, -A^T]] balance, or so that a solution has ones on its diagonal. Then X = D Y D 2^k, where Y solves the
 scaled equation and D is diagonal.
-Reference: Benner, Computing 66 (2001).
+Reference: Benner, SIAM J. Sci. Comput. 22 (2001).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy.linalg import matrix_balance
 
 from matfn_kernels.extended_product import narrow, product, wide
-from matfn_kernels.sylvester_operator import Array, norm
+
+if TYPE_CHECKING:
+    from matfn_kernels.sylvester_operator import Array
 
 __all__ = ["Riccati", "scaled"]
 

@@ -2,8 +2,9 @@
 
 Two routes to a start: `riccati_doubling`, else the stable invariant subspace [I; X] of H = [[A, -G], [-Q, -A^T]] from
 an ordered Schur form. Newton's method of Kleinman then corrects X through a Lyapunov equation with the closed loop
-A - G X, while its steps or residuals shrink; residuals are summed in extended precision, so that a step shows the error of X
-even where rounding X leaves a large residual. A Schur form serves until the closed loop has moved by more than rounding.
+A - G X, while its steps or residuals shrink. Residuals are summed in extended precision, so that a step shows the error
+of X even where the rounding of X leaves a large residual. A Schur form of the loop serves until that has moved by more
+than rounding.
 References: Laub, IEEE Trans. Autom. Control 24 (1979); Kleinman, IEEE Trans. Autom. Control 13 (1968).
 """
 
@@ -28,6 +29,7 @@ __all__ = ["Solution", "stabilising"]
 _REFINEMENTS: Final = 30
 _SETTLED: Final = 1e-8
 _LOST: Final = 0.1
+_TINY: Final = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +57,7 @@ class Solution:
     @property
     def error(self) -> float:
         """Size of the Newton step over that of X."""
-        size = norm(self.x)
-        return norm(self.change) / size if size else 0.0
+        return norm(self.change) / max(norm(self.x), _TINY)
 
     @property
     def missing(self) -> float:

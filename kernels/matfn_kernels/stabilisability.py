@@ -26,7 +26,7 @@ _CANDIDATES: Final = 4
 
 
 def unstabilisable(equation: Riccati) -> bool:
-    """Whether it is established that no X with the equation's residual zero makes A - G X stable."""
+    """Whether it is established that no solution X makes A - G X stable."""
     a, rounding = equation.a, len(equation.a) * EPS * norm(equation.a)
     return (
         _unreachable(a, equation.b, -rounding, math.inf)
