@@ -45,7 +45,7 @@ __all__ = ["RiccatiProgram", "candidates"]
 _ASYMMETRIC: Final = 8.0
 _MARGIN: Final = 4.0
 _ROUNDING: Final = 4.0
-_SCHUR: Final = 30.0
+_SCHUR: Final = 40.0
 """A Riccati equation in units of eigh of its order."""
 
 

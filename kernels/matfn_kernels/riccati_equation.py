@@ -17,6 +17,7 @@ import numpy as np
 from scipy.linalg import matrix_balance
 
 from matfn_kernels.extended_product import narrow, product, wide
+from matfn_kernels.sylvester_operator import EPS
 
 if TYPE_CHECKING:
     from matfn_kernels.sylvester_operator import Array
@@ -67,8 +68,9 @@ class Riccati:
         return np.asarray(np.ldexp(y, self.states + self.states[:, None]))
 
     def levelled(self, y: Array) -> tuple[Riccati, Array]:
-        """The same equation and Y where the diagonal of Y, if positive, is near 1."""
-        states = np.frexp(np.clip(y.diagonal(), 0.0, None))[1] // 2
+        """The same equation and Y where the diagonal of Y is near 1, but for what may be noise."""
+        diagonal = np.abs(y.diagonal())
+        states = np.frexp(np.maximum(diagonal, EPS * diagonal.max()))[1] // 2
         equation = _evened(_with_states(self, states))
         return equation, np.ldexp(y, -states - states[:, None] - (equation.exponent - self.exponent))
 

@@ -84,7 +84,7 @@ def stabilising(equation: Riccati) -> Solution | None:
     for route in (doubling, _by_schur):
         try:
             start = route(equation)
-            found = None if start is None else _refined(*equation.levelled((start + start.T) / 2))
+            found = None if start is None else _from(equation, (start + start.T) / 2)
         except (np.linalg.LinAlgError, ValueError):  # singular, or an overflow on the way
             continue
         if found is not None and (best is None or found.error < best.error):
@@ -99,6 +99,11 @@ def _by_schur(equation: Riccati) -> Array | None:
     order = len(equation.a)
     _, u, stable = schur(equation.hamiltonian, sort="lhp")
     return np.linalg.solve(u[:order, :order].T, u[order:, :order].T) if stable == order else None
+
+
+def _from(equation: Riccati, x: Array) -> Solution | None:
+    """The solution that Newton's method reaches from X, in coordinates where X is level, else as they are."""
+    return _refined(*equation.levelled(x)) or _refined(equation, x)
 
 
 def _refined(equation: Riccati, x: Array) -> Solution | None:
