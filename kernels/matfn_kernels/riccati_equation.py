@@ -109,9 +109,10 @@ def _evened(equation: Riccati) -> Riccati:
     else:
         k = (eq - eg) // 2
     size = max(ea, eg + k, eq - k)
-    weight = np.ldexp(r, size - k - (2 * eb - er)) if eb > _NOTHING else r
+    half, odd = divmod(size - k - (2 * eb - er), 2) if eb > _NOTHING else (0, 0)
+    b, r = np.ldexp(b, -half), np.ldexp(r, odd)
     a, q = np.ldexp(a, ea - size), np.ldexp(q, eq - k - size)
-    return Riccati(a, b, q, weight, equation.states, equation.exponent + k)
+    return Riccati(a, b, q, r, equation.states, equation.exponent + k)
 
 
 def _fraction(a: Array) -> tuple[int, Array]:

@@ -2,7 +2,8 @@
 
 It has none if B has no hold on a left eigenvector of A that is not stable, if Q shows nothing of a right eigenvector of
 A on the imaginary axis (Hautus), or if another eigenvalue i omega of H = [[A, -G], [-Q, -A^T]] lies there, so that
-H - i omega I is singular. Each counts as established where rounding of the scaled equation's entries could make it so.
+[[0, A - i omega I, B], [A^T + i omega I, Q, 0], [B^T, 0, R]] is singular. Each counts as established where rounding of
+the scaled equation's entries could make it so; those of G, which has the rank of B, are not at rounding's mercy.
 Reference: Lancaster and Rodman, Algebraic Riccati Equations (1995), chapter 9.
 """
 
@@ -31,7 +32,7 @@ def unstabilisable(equation: Riccati) -> bool:
     return (
         _unreachable(a, equation.b, -rounding, math.inf)
         or _unreachable(a.T, equation.q, -rounding, rounding)
-        or _on_axis(equation.hamiltonian)
+        or _on_axis(equation)
     )
 
 
@@ -44,11 +45,19 @@ def _unreachable(a: Array, b: Array, least: float, most: float) -> bool:
     return any(_deficient(np.hstack([a - values[i] * np.eye(len(a)), b])) for i in weakest)
 
 
-def _on_axis(hamiltonian: Array) -> bool:
-    """Whether an eigenvalue is imaginary."""
-    values = np.linalg.eigvals(hamiltonian)
+def _on_axis(equation: Riccati) -> bool:
+    """Whether an eigenvalue of the Hamiltonian matrix is imaginary."""
+    values = np.linalg.eigvals(equation.hamiltonian)
     nearest = values[np.argsort(np.abs(values.real))[:_CANDIDATES]].imag
-    return any(_deficient(hamiltonian - 1j * omega * np.eye(len(values))) for omega in nearest)
+    return any(_deficient(_extended(equation, omega)) for omega in nearest)
+
+
+def _extended(equation: Riccati, omega: float) -> Array:
+    """The Hermitian matrix that is singular where i omega is an eigenvalue."""
+    b, nothing = equation.b, np.zeros_like(equation.b)
+    shifted = equation.a - 1j * omega * np.eye(len(b))
+    rows = [[np.zeros_like(shifted), shifted, b], [shifted.conj().T, equation.q, nothing], [b.T, nothing.T, equation.r]]
+    return np.block(rows)
 
 
 def _deficient(a: Array) -> bool:
