@@ -115,7 +115,7 @@ def _asymmetry(a: Tensor) -> Tensor:
     return ratio
 
 
-def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype = torch.float64) -> Found:
+def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype) -> Found:
     """X of one equation, to be released in a given dtype."""
     q, r = q / 2 + q.T / 2, r / 2 + r.T / 2
     spread = _spread(r)
