@@ -329,7 +329,7 @@ _FAILURE_HINTS: Final = {
     "sign_undefined": "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
     "singular_weight": "R has no inverse: a cost of zero on some input has no finite feedback",
-    "not_stabilisable": "no X with a stable A - B R^-1 B^T X was found: check that B reaches the unstable modes",
+    "not_stabilisable": "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
 }
 _CODES: Final = {"shared_eigenvalue": "singular", "singular_weight": "singular"}
 """Reasons for which a code has more than one hint."""
