@@ -15,7 +15,7 @@ import torch
 
 from matfn_kernels.certificate import Certificate, Outcome, Residual
 from matfn_kernels.foundation import Stacked, foundation_of
-from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.precision import Precision, natural, spacing
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.scaling import release
 
@@ -310,7 +310,7 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
             return _CODES.get(reason, reason), _FAILURE_HINTS[reason], Outcome.FAILED
     error = table.error[i]
     if not table.finite[i]:
-        return "not_converged", "no finite answer in this dtype: send float64 or allow more precision", Outcome.FAILED
+        return "not_converged", _LOST[natural(program.dtype)], Outcome.FAILED
     tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
     said = [
         _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
@@ -330,6 +330,10 @@ _FAILURE_HINTS: Final = {
     "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
     "singular_weight": "R has no inverse: a cost of zero on some input has no finite feedback",
     "not_stabilisable": "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
+}
+_LOST: Final = {
+    Precision.FP32: "no finite answer in this dtype: send float64 or allow more precision",
+    Precision.FP64: "no answer was found that could be vouched for: the problem is at the limits of float64",
 }
 _CODES: Final = {"shared_eigenvalue": "singular", "singular_weight": "singular"}
 """Reasons for which a code has more than one hint."""
