@@ -70,13 +70,14 @@ def _inputs(equation: tuple[Array, Array | None, Array], dtype: str = "float64")
     return "solve_sylvester", {**inputs, "b": b.astype(dtype)[None]}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    # Rounded to float32 the close eigenvalues are the same.
+    [*[(name, "float64") for name in EQUATIONS], *[(name, "float32") for name in EQUATIONS if "close" not in name]],
+)
 def test_solution_is_within_its_estimate(name: str, dtype: str) -> None:
     """The error is within its estimate and 50 eps kappa; without an estimate the condition says why."""
     function, inputs = _inputs(EQUATIONS[name], dtype)
-    if name in {"close", "closer"} and dtype == "float32":
-        pytest.skip("singular in float32")
     a, q = inputs["a"][0], inputs["q"][0]
     truth = _truth(a, inputs["b"][0] if "b" in inputs else a.T, q)
 
