@@ -1,0 +1,72 @@
+"""matfn as it is served, on the stand-in device or on this machine's cores.
+
+    python benchmarks/servers/matfn_server.py PORT_OR_SOCKET stand_in|msign
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matfn_kernels.calibration import Profile
+from matfn_kernels.certificate import Certificate, Outcome
+from matfn_kernels.evaluation import Evaluation
+from matfn_service.assembly import assemble
+from matfn_service.executor import Run, computing_threads
+from matfn_service.server import serve
+from matfn_service.settings import Settings
+from workloads import occupy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matfn_kernels.program import Program
+    from matfn_service.assembly import Part
+
+
+class StandIn:
+    """One lane whose answers are the inputs, after the stand-in device's time for them."""
+
+    lanes = 1
+    device = "stand-in"
+
+    def __init__(self) -> None:
+        self._threads = computing_threads(1, "stand-in")
+
+    async def load_profile(self, cache_dir: Path | None) -> Profile:
+        """A made-up profile; plans do not matter where nothing is computed."""
+        del cache_dir
+        return Profile.nominal()
+
+    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+        """Occupies the device with one share."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, program, parts)
+
+    def close(self) -> None:
+        """Lets the thread end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(program: Program, parts: Sequence[Part]) -> Run:
+    started = time.perf_counter()
+    batch = assemble(parts)
+    occupy(batch.items)
+    certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, program.method, str(program.precision), 0)
+    evaluation = Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items)
+    return Run(evaluation, time.perf_counter() - started)
+
+
+def main(place: str, workload: str) -> int:
+    """Serves until it is told to stop."""
+    where = {"port": int(place)} if place.isdigit() else {"uds": Path(place)}
+    if workload == "msign":
+        return serve(Settings.model_validate(where))
+    # the planner's predictions are for another machine: they must not cut the stand-in's batches
+    return serve(Settings.model_validate({**where, "batch_seconds": 1e3, "queue_seconds": 1e6}), StandIn())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))
