@@ -215,7 +215,9 @@ class Batcher:
 
     async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
         """Computes the shares side by side and delivers each job its answer."""
-        runs = await asyncio.gather(*(self._on_lane(jobs[0], share) for share in shares))
+        lanes = [self._on_lane(jobs[0], share) for share in shares]
+        # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
+        runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         device_seconds = max(run.seconds for run in runs)
         batch_size = sum(job.batch.items for job in jobs)
