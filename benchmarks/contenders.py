@@ -32,7 +32,13 @@ _ENVIRONMENT: Final = {
     "MALLOC_TOP_PAD_": str(2**27),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MATFN_LOG_LEVEL": "warning",
+    "MATFN_LOG_LEVEL": "error",
+    "PYTHONWARNINGS": "ignore",
+}
+_FOR_STAND_IN: Final = {
+    # the planner predicts another machine's times: they must not cut the stand-in's batches
+    "MATFN_BATCH_SECONDS": "1e3",
+    "MATFN_QUEUE_SECONDS": "1e6",
 }
 
 
@@ -93,13 +99,14 @@ class Server:
 
 
 @contextmanager
-def running(contender: Contender, workload: str, uds: Path | None = None) -> Iterator[Server]:
+def running(contender: Contender, workload: str, uds: Path | None = None, **environment: str) -> Iterator[Server]:
     """A server with this workload, which has answered one call; its whole family is gone afterwards."""
+    environment = {**os.environ, **_ENVIRONMENT, **(_FOR_STAND_IN if workload == "stand_in" else {}), **environment}
     port = _free_port()
     place, address = (str(port), ("127.0.0.1", port)) if uds is None else (str(uds), str(uds))
     command = [sys.executable, str(_FOLDER / contender.script), place, workload]
     process = subprocess.Popen(  # noqa: S603
-        command, env={**os.environ, **_ENVIRONMENT}, start_new_session=True, stdout=subprocess.DEVNULL
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
     )
     try:
         _wait_until_answering(contender, address, process)
@@ -149,9 +156,7 @@ def _free_port() -> int:
 def _family(pid: int) -> list[int]:
     """A process and its descendants."""
     children = [
-        int(child)
-        for listed in Path(f"/proc/{pid}/task").glob("*/children")
-        for child in listed.read_text().split()
+        int(child) for listed in Path(f"/proc/{pid}/task").glob("*/children") for child in listed.read_text().split()
     ]
     return [pid, *(member for child in children for member in _family(child))]
 

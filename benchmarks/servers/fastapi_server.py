@@ -1,6 +1,6 @@
 """The workload behind a plain FastAPI route in its thread pool, raw bytes in and out: no batching at all.
 
-    python benchmarks/servers/fastapi_server.py PORT WORKLOAD
+python benchmarks/servers/fastapi_server.py PORT WORKLOAD
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """The workload behind LitServe, raw bytes in and out, one worker.
 
-LitServe reads JSON and forms; a FastAPI dependency gives it the body as it came, which is faster than either.
+LitServe reads JSON and forms; a FastAPI dependency gives it the body as it came, which is faster than either. It finds
+the dependency in the annotation itself, which therefore must not be put off to a string.
 
     python benchmarks/servers/litserve_server.py PORT WORKLOAD
 """
-
-from __future__ import annotations
 
 import sys
 from typing import Annotated

@@ -1,6 +1,6 @@
 """matfn as it is served, on the stand-in device or on this machine's cores.
 
-    python benchmarks/servers/matfn_server.py PORT_OR_SOCKET stand_in|msign
+python benchmarks/servers/matfn_server.py PORT_OR_SOCKET stand_in|msign
 """
 
 from __future__ import annotations
@@ -61,11 +61,8 @@ def _run(program: Program, parts: Sequence[Part]) -> Run:
 
 def main(place: str, workload: str) -> int:
     """Serves until it is told to stop."""
-    where = {"port": int(place)} if place.isdigit() else {"uds": Path(place)}
-    if workload == "msign":
-        return serve(Settings.model_validate(where))
-    # the planner's predictions are for another machine: they must not cut the stand-in's batches
-    return serve(Settings.model_validate({**where, "batch_seconds": 1e3, "queue_seconds": 1e6}), StandIn())
+    settings = Settings.model_validate({"port": int(place)} if place.isdigit() else {"uds": Path(place)})
+    return serve(settings, StandIn() if workload == "stand_in" else None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The workload behind mosec, msgpack in and out, one worker.
 
-    python benchmarks/servers/mosec_server.py PORT WORKLOAD
+python benchmarks/servers/mosec_server.py PORT WORKLOAD
 """
 
 from __future__ import annotations

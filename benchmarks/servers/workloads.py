@@ -7,44 +7,42 @@ steps in batched products, which proves nothing about its answer.
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 
 from matfn_kernels.calibration import load_profile
-from matfn_kernels.evaluation import Batch, batch_of, evaluate
+from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Limits, parse_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+
     from matfn_kernels.calibration import Profile
     from matfn_kernels.program import Program
+    from matfn_kernels.validation import Call
 
-__all__ = ["LAUNCH_SECONDS", "MATRIX_SECONDS", "MAX_BATCH", "WORKLOADS", "occupy", "wait_seconds"]
+__all__ = ["LAUNCH_SECONDS", "MATRIX_SECONDS", "MAX_BATCH", "WORKLOADS", "occupy"]
 
-LAUNCH_SECONDS: Final = 2e-3
-MATRIX_SECONDS: Final = 5e-5
+LAUNCH_SECONDS: Final = float(os.environ.get("STAND_IN_LAUNCH", "2e-3"))
+MATRIX_SECONDS: Final = float(os.environ.get("STAND_IN_MATRIX", "5e-5"))
 MAX_BATCH: Final = 32
 
 _MUON: Final = (3.4445, -4.7750, 2.0315)
 _device = Lock()
 
 
-def wait_seconds(items: int) -> float:
-    """How long the stand-in device is busy with a batch."""
-    return LAUNCH_SECONDS + MATRIX_SECONDS * items
-
-
 def occupy(items: int) -> None:
     """Holds the stand-in device for a batch."""
     with _device:
-        time.sleep(wait_seconds(items))
+        time.sleep(LAUNCH_SECONDS + MATRIX_SECONDS * items)
 
 
 def stand_in(batch: np.ndarray) -> np.ndarray:
@@ -73,7 +71,7 @@ def bmm(batch: np.ndarray) -> np.ndarray:
     return x.numpy()
 
 
-def _call(matrices: torch.Tensor):  # noqa: ANN202
+def _call(matrices: torch.Tensor) -> Call:
     return parse_call("msign", {"m": matrices}, {}, {}, Limits())
 
 

@@ -149,7 +149,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application and says where it listens."""
         await super().startup(sockets)
-        gc.freeze()  # what is imported by now stays; looking through it again stops every caller for a tenth of a second
+        gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         _log.info("listening", url=self._listener.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
