@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workloads import occupy
+
 from matfn_kernels.calibration import Profile
 from matfn_kernels.certificate import Certificate, Outcome
 from matfn_kernels.evaluation import Evaluation
@@ -18,7 +20,6 @@ from matfn_service.assembly import assemble
 from matfn_service.executor import Run, computing_threads
 from matfn_service.server import serve
 from matfn_service.settings import Settings
-from workloads import occupy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
