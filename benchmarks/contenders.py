@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ import numpy as np
 from load import Load, Request, measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["CONTENDERS", "Contender", "Server", "matrix", "running"]
 
@@ -26,14 +26,15 @@ _FOLDER: Final = Path(__file__).parent / "servers"
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _ENVIRONMENT: Final = {
-    # what `matfn serve` sets for itself, for all
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**27),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MATFN_LOG_LEVEL": "error",
     "PYTHONWARNINGS": "ignore",
+}
+_KEPT_PAGES: Final = {  # what `matfn serve` sets for itself
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**27),
 }
 _FOR_STAND_IN: Final = {
     # the planner predicts another machine's times: they must not cut the stand-in's batches
@@ -51,12 +52,14 @@ class Contender:
         script: the program that starts it, in `servers/`.
         path: of its route.
         request: the request for a matrix or batch, in the wire format that the server is best at.
+        environment: what it is started with beside what all are.
     """
 
     name: str
     script: str
     path: str
     request: Callable[[np.ndarray], Request]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _to_matfn(x: np.ndarray) -> Request:
@@ -74,8 +77,9 @@ def _as_octets(x: np.ndarray) -> Request:
 
 
 CONTENDERS: Final = (
-    Contender("matfn", "matfn_server.py", "/v1/msign", _to_matfn),
+    Contender("matfn", "matfn_server.py", "/v1/msign", _to_matfn, _KEPT_PAGES),
     Contender("mosec", "mosec_server.py", "/inference", _to_mosec),
+    Contender("mosec with matfn's malloc settings", "mosec_server.py", "/inference", _to_mosec, _KEPT_PAGES),
     Contender("LitServe", "litserve_server.py", "/predict", _as_octets),
     Contender("FastAPI thread pool", "fastapi_server.py", "/compute", _as_octets),
 )
@@ -101,7 +105,8 @@ class Server:
 @contextmanager
 def running(contender: Contender, workload: str, uds: Path | None = None, **environment: str) -> Iterator[Server]:
     """A server with this workload, which has answered one call; its whole family is gone afterwards."""
-    environment = {**os.environ, **_ENVIRONMENT, **(_FOR_STAND_IN if workload == "stand_in" else {}), **environment}
+    stand_in = _FOR_STAND_IN if workload == "stand_in" else {}
+    environment = {**os.environ, **_ENVIRONMENT, **contender.environment, **stand_in, **environment}
     port = _free_port()
     place, address = (str(port), ("127.0.0.1", port)) if uds is None else (str(uds), str(uds))
     command = [sys.executable, str(_FOLDER / contender.script), place, workload]

@@ -34,7 +34,9 @@ class ServerProcess:
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
         own |= {} if script is None else _ENVIRONMENT  # the command sets it for itself
         program = ["-c", "from matfn.cli import main; main()", "serve"] if script is None else [str(script)]
-        self.process = subprocess.Popen([sys.executable, *program], env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, *program], env={**os.environ, **own}, stderr=subprocess.PIPE, text=True
+        )
         self.lines: list[dict[str, Any]] = []
         self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -182,7 +182,7 @@ def test_killed_callers_leave_nothing_behind(
         with ThreadPoolExecutor(1) as threads, held(faulty, client, threads):
             victims = [start(faulty, message[: int(share * len(message))]) for _ in range(callers)]
             if share == 1.0:
-                until(lambda: client.status()["queue"]["jobs"] == callers)  # noqa: B023 - called before the next round
+                until(lambda: client.status()["queue"]["jobs"] == callers)
             kill(victims)
             until(lambda: client.status()["queue"]["jobs"] == 0)
         assert copied(client, 1.0)
