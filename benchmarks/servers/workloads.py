@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -77,7 +78,7 @@ def _call(matrices: torch.Tensor) -> Call:
 
 @cache
 def _profile() -> Profile:
-    return load_profile(None)
+    return load_profile(Path(os.environ["MATFN_CACHE_DIR"]))  # the same plans as matfn's own server makes
 
 
 @cache
