@@ -146,7 +146,9 @@ def _report(name: str, found: str, *, held: bool) -> bool:
 
 def _check(kind: str, seen: Seen, rate: float) -> Iterator[bool]:
     share = rate / _CAPACITY
-    yield _report(f"{kind}: goodput", f"{rate:.0f}/s, {share:.0%} of capacity (at least {_MOST:.0%})", held=share >= _MOST)
+    yield _report(
+        f"{kind}: goodput", f"{rate:.0f}/s, {share:.0%} of capacity (at least {_MOST:.0%})", held=share >= _MOST
+    )
     wrong, lost = seen.wrong, seen.lost
     yield _report(f"{kind}: lost, wrong or twice", f"{lost}, {wrong} of {len(seen.done)} (none)", held=not lost + wrong)
 
@@ -168,7 +170,9 @@ def _open(address: tuple[str, int], seconds: float) -> Iterator[bool]:
     yield _report(
         "open loop: p99 of the answered", f"{slowest:.2f} s (deadline {_DEADLINE} s)", held=slowest <= _DEADLINE
     )
-    yield _report("open loop: p99 of the refused", f"{1e3 * told:.1f} ms (below {1e3 * _AT_ONCE:.0f} ms)", held=told < _AT_ONCE)
+    yield _report(
+        "open loop: p99 of the refused", f"{1e3 * told:.1f} ms (below {1e3 * _AT_ONCE:.0f} ms)", held=told < _AT_ONCE
+    )
     yield _report("open loop: taken, then too late", f"{seen.late} (none)", held=not seen.late)
 
 

@@ -12,7 +12,7 @@ import torch
 
 import scripted
 from matfn import wire
-from matfn_service import admission, answers, batcher, endpoints
+from matfn_service import admission, answers, batcher
 from scripted import MSGPACK, ScriptedExecutor, until
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "device": (scripted, "evaluate"),
     "unpacking": (batcher, "split"),
     "joining": (answers, "join"),
-    "encoding": (endpoints.wire, "encode_answer"),
+    "encoding": (wire, "encode_answer"),
 }
 
 
