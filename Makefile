@@ -43,8 +43,10 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
 
-bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, a quarter of an hour on a quiet machine
+bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a quiet machine
 	$(BENCH_BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
+	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
+	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.request import urlopen
@@ -125,8 +126,7 @@ def _one_large_request(seconds: float, found: Found) -> None:
 
 def _unchecked(contender: Contender, x: object) -> Request:
     """A request whose answer is not the input."""
-    request = contender.request(x)
-    return Request(request.content_type, request.body)
+    return replace(contender.request(x), answer=b"")
 
 
 def _bound(order: int, size: int, seconds: float) -> float:
@@ -198,13 +198,10 @@ def _bounds(found: Found) -> list[str]:
     lines = ["| real msign | requests/s | bound, matrices/s | batch |", "|---|---|---|---|"]
     for order in (_ORDER, _SMALL):
         rate, bound = found["matfn", "msign", order, "rate"], found["bound", order]
-        lines.append(
-            f"| {_CROWD} callers, order {order} | {_spread(rate)} | {_spread(bound)} | {_spread(found['batch', order])} |"
-        )
-    lines.append(
-        f"| {_MANY} of order {_SMALL} | {_spread(found['large', 'rate'], 1)} | {_spread(found['large', 'bound'])} | {_MANY} |"
-    )
-    return lines
+        batch = found["batch", order]
+        lines.append(f"| 32 callers, order {order} | {_spread(rate)} | {_spread(bound)} | {_spread(batch)} |")
+    rate, bound = found["large", "rate"], found["large", "bound"]
+    return [*lines, f"| {_MANY} of order {_SMALL} in one | {_spread(rate, 1)} | {_spread(bound)} | {_MANY} |"]
 
 
 def _plot(found: Found) -> None:
@@ -214,12 +211,10 @@ def _plot(found: Found) -> None:
     for number, contender in enumerate(CONTENDERS):
         rates = [found[contender.name, callers, "rate"] for callers in _CALLERS]
         middle = [statistics.median(rate) for rate in rates]
-        around = [
-            [m - min(r) for m, r in zip(middle, rates, strict=True)],
-            [max(r) - m for m, r in zip(middle, rates, strict=True)],
-        ]
+        below = [m - min(rate) for m, rate in zip(middle, rates, strict=True)]
+        above = [max(rate) - m for m, rate in zip(middle, rates, strict=True)]
         places = [place + (number - (len(CONTENDERS) - 1) / 2) * width for place in range(len(_CALLERS))]
-        axes.bar(places, middle, width, yerr=around, capsize=2, label=contender.name)
+        axes.bar(places, middle, width, yerr=[below, above], capsize=2, label=contender.name)
     axes.set_xticks(range(len(_CALLERS)), [str(callers) for callers in _CALLERS])
     axes.set_xlabel("closed-loop callers")
     axes.set_ylabel("requests/s, 256 KiB each way")
@@ -232,8 +227,8 @@ def _plot(found: Found) -> None:
 def _machine(rounds: int, seconds: float) -> str:
     name = next((line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "")
     return (
-        f"{name or platform.machine()}, {_cores()} cores, Python {platform.python_version()}; servers and callers on the"
-        f" same machine, {rounds} rounds of {seconds:g} s. Command: `python {' '.join(sys.argv)}`"
+        f"{name or platform.machine()}, {_cores()} cores, Python {platform.python_version()}; servers and callers on"
+        f" the same machine, {rounds} rounds of {seconds:g} s. Command: `python {' '.join(sys.argv)}`"
     )
 
 

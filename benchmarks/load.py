@@ -38,11 +38,13 @@ class Request:
         content_type: of the body.
         body: the body.
         answer: bytes that every answer must hold; empty if any will do.
+        offset: where in the body the numbers begin, which matfn's clients say.
     """
 
     content_type: str
     body: bytes
     answer: bytes = b""
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,7 @@ def measure(load: Load) -> Measurement:
 
 def _dumped(load: Load) -> str:
     requests = [
-        {"content_type": r.content_type, "body": b64encode(r.body).decode(), "answer": b64encode(r.answer).decode()}
-        for r in load.requests
+        {**asdict(r), "body": b64encode(r.body).decode(), "answer": b64encode(r.answer).decode()} for r in load.requests
     ]
     return json.dumps({**asdict(load), "requests": requests})
 
@@ -94,7 +95,7 @@ def _dumped(load: Load) -> str:
 def _loaded(text: str) -> Load:
     fields = json.loads(text)
     requests = tuple(
-        Request(r["content_type"], b64decode(r["body"]), b64decode(r["answer"])) for r in fields.pop("requests")
+        Request(**{**r, "body": b64decode(r["body"]), "answer": b64decode(r["answer"])}) for r in fields.pop("requests")
     )
     address = fields.pop("address")
     return Load(address if isinstance(address, str) else (address[0], address[1]), requests=requests, **fields)
@@ -187,6 +188,7 @@ async def _connected(load: Load, number: int, until: float) -> _Caller:
         "Host: localhost",
         f"Content-Type: {request.content_type}",
         f"Content-Length: {len(request.body)}",
+        *([f"X-Matfn-Offset: {request.offset}"] if request.offset else []),
         "",
         "",
     ]

@@ -21,7 +21,6 @@ from matfn_service.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
 
 __all__ = ["HOLD", "RAISE", "SHORTAGE"]
@@ -38,7 +37,7 @@ class FaultyExecutor(CpuExecutor):
         super().__init__(1)
         self.releases = threading.Semaphore(0)
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share, unless one of its matrices asks for something else."""
         if _holds(parts, RAISE):
             raise ValueError("a bug in a kernel")
@@ -46,7 +45,7 @@ class FaultyExecutor(CpuExecutor):
             raise DeviceMemoryError("full")
         if _holds(parts, HOLD):
             await asyncio.to_thread(self.releases.acquire)
-        return await super().run(program, parts)
+        return await super().run(parts)
 
 
 def _holds(parts: Sequence[Part], entry: float) -> bool:

@@ -11,8 +11,7 @@ from fastapi import FastAPI
 
 from matfn import wire
 from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import evaluate
-from matfn_service.assembly import assemble
+from matfn_kernels.evaluation import concatenate, evaluate_together
 from matfn_service.executor import DeviceMemoryError, Run
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matfn_kernels.evaluation import Batch
-    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
     from matfn_service.service import Service
 
@@ -51,9 +49,9 @@ class ScriptedExecutor:
         await self.warm.wait()
         return Profile.nominal()
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Computes on the loop, once the gate is open."""
-        batch = assemble(parts)
+        batch = concatenate([part.batch for part in parts])
         self.sizes.append([part.items for part in parts])
         self.seen.append(batch)
         self.busy.release()
@@ -61,7 +59,7 @@ class ScriptedExecutor:
         error = self.fault(batch)
         if error is not None:
             raise error
-        return Run(evaluate(program, batch), 0.001)
+        return Run(evaluate_together([(part.program, part.batch) for part in parts]), 0.001)
 
     def close(self) -> None:
         """Nothing to let go."""

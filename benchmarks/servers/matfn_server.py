@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,7 @@ from workloads import occupy
 
 from matfn_kernels.calibration import Profile
 from matfn_kernels.certificate import Certificate, Outcome
-from matfn_kernels.evaluation import Evaluation
-from matfn_service.assembly import assemble
+from matfn_kernels.evaluation import Evaluation, concatenate
 from matfn_service.executor import Run, computing_threads
 from matfn_service.server import serve
 from matfn_service.settings import Settings
@@ -24,7 +24,6 @@ from matfn_service.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
 
 
@@ -42,22 +41,25 @@ class StandIn:
         del cache_dir
         return Profile.nominal()
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Occupies the device with one share."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, program, parts)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, parts)
 
     def close(self) -> None:
         """Lets the thread end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _run(program: Program, parts: Sequence[Part]) -> Run:
+def _run(parts: Sequence[Part]) -> Run:
     started = time.perf_counter()
-    batch = assemble(parts)
+    batch = concatenate([part.batch for part in parts])
     occupy(batch.items)
-    certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, program.method, str(program.precision), 0)
-    evaluation = Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items)
-    return Run(evaluation, time.perf_counter() - started)
+    first = parts[0].program
+    certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, first.method, str(first.precision), 0)
+    whole = Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items)
+    ends = list(accumulate(part.items for part in parts))
+    rows = [whole.rows(end - part.items, end) for part, end in zip(parts, ends, strict=True)]
+    return Run(rows, time.perf_counter() - started)
 
 
 def main(place: str, workload: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from matfn._codes import TABLE
 
@@ -26,10 +26,12 @@ __all__ = [
     "Residual",
     "Tensor",
     "Timing",
+    "Uplo",
     "Value",
     "require_bytes",
 ]
 
+Uplo: TypeAlias = Literal["L", "U"]
 Value: TypeAlias = "bool | int | float | str | tuple[Value, ...] | None"
 
 ITEM_BYTES: Final[Mapping[str, int]] = {
@@ -49,11 +51,13 @@ OTHER_ITEM_BYTES: Final[Mapping[str, int]] = {
 """numpy's other dtypes, which are known by name but never computed with."""
 
 
-def require_bytes(dtype: str, shape: tuple[int, ...], given: int) -> None:
-    """Raises ValueError unless a shape of a dtype takes the given number of bytes."""
-    expected = prod(shape) * (ITEM_BYTES.get(dtype) or OTHER_ITEM_BYTES[dtype])
+def require_bytes(dtype: str, shape: tuple[int, ...], given: int, uplo: Uplo | None = None) -> None:
+    """Raises ValueError unless a shape of a dtype, or one triangle of its matrices, takes the given number of bytes."""
+    entries = prod(shape) if uplo is None else prod(shape[:-2]) * shape[-1] * (shape[-1] + 1) // 2
+    expected = entries * (ITEM_BYTES.get(dtype) or OTHER_ITEM_BYTES[dtype])
     if given != expected:
-        raise ValueError(f"shape {list(shape)} of {dtype} is {expected} bytes, data has {given}")
+        part = "" if uplo is None else f" as the triangle {uplo}"
+        raise ValueError(f"shape {list(shape)} of {dtype}{part} is {expected} bytes, data has {given}")
 
 
 class Media(StrEnum):
@@ -88,14 +92,18 @@ class DecodeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Numbers in C order and little-endian, with their dtype's name and shape; the byte count is right."""
+    """Numbers in C order and little-endian, with their dtype's name and shape; the byte count is right.
+
+    With `uplo` they are one triangle of symmetric matrices, row by row: the shape is still that of the matrices.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     data: Buffer
+    uplo: Uplo | None = None
 
     def __post_init__(self) -> None:
-        require_bytes(self.dtype, self.shape, self.nbytes)
+        require_bytes(self.dtype, self.shape, self.nbytes, self.uplo)
 
     @property
     def nbytes(self) -> int:

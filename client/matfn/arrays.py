@@ -2,8 +2,8 @@
 
 Rules of this file:
 - The caller's array is never written to, whatever its strides; a contiguous little-endian one is not even copied.
-- What comes back owns its memory, is writable where its kind can be, and is of the kind, and on the device, of the
-  array that was sent.
+- What comes back shares its memory with nothing, is writable where its kind can be, and is of the kind, and on the
+  device, of the array that was sent.
 - torch, JAX and numpy.ma are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
 """
 
@@ -16,10 +16,11 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from matfn._aligned import address_of, aligned
 from matfn.errors import Problem, problem_error
 from matfn.wire import ITEM_BYTES, Tensor
 
-__all__ = ["Kind", "Layout", "from_torch", "kind_of", "layout_of", "plain", "to_torch"]
+__all__ = ["Kind", "Layout", "copied", "from_torch", "kind_of", "layout_of", "owned", "plain", "to_torch"]
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -44,7 +45,7 @@ class Kind(Protocol):
         """The array's numbers, little-endian in C order; a view of them where they lie so already."""
 
     def array(self, tensor: Tensor) -> Any:
-        """A new array of this kind with the tensor's numbers."""
+        """An array of this kind over the tensor's memory, which must be aligned and nobody else's."""
 
 
 def kind_of(array: Any) -> Kind:
@@ -130,11 +131,26 @@ def _dense(tensor: Any) -> Any:
     return tensor
 
 
-def _owned(tensor: Tensor, dtype: np.dtype[Any]) -> _NdArray:
-    """A new, writable, aligned array; `copyto` because the body is one buffer for all outputs and unaligned."""
-    array = np.empty(tensor.shape, dtype)
-    np.copyto(array.reshape(-1).view(np.uint8), np.frombuffer(tensor.data, np.uint8))
-    return array
+def owned(tensor: Tensor) -> Tensor:
+    """The tensor where it may be handed out as it was received, else a copy.
+
+    It may if it lies aligned and is at least half of its body, which lives as long as the array.
+    """
+    view = memoryview(tensor.data)
+    if view.readonly or 2 * view.nbytes < memoryview(view.obj).nbytes or address_of(view) % ITEM_BYTES[tensor.dtype]:
+        return copied(tensor)
+    return tensor
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """The same numbers in new memory."""
+    memory = aligned(tensor.nbytes)
+    memory[:] = tensor.data
+    return Tensor(tensor.dtype, tensor.shape, memory)
+
+
+def _octets(tensor: Tensor) -> _NdArray:
+    return np.frombuffer(tensor.data, np.uint8)
 
 
 class _Numpy:
@@ -150,10 +166,10 @@ class _Numpy:
 
     def array(self, tensor: Tensor) -> Any:
         if tensor.dtype != "bfloat16":
-            return _owned(tensor, np.dtype(tensor.dtype))
+            return _octets(tensor).view(tensor.dtype).reshape(tensor.shape)
         if self._bfloat16 is None:
             raise _unsupported("bfloat16, which numpy has only through ml_dtypes")
-        return _owned(tensor, self._bfloat16)
+        return _octets(tensor).view(self._bfloat16).reshape(tensor.shape)
 
 
 class _ArrayApi:
@@ -200,9 +216,8 @@ class _Torch:
 
     def array(self, tensor: Tensor) -> Any:
         torch: Any = sys.modules["torch"]
-        numbers = torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
-        np.copyto(numbers.reshape(-1).view(torch.uint8).numpy(), np.frombuffer(tensor.data, np.uint8))
-        return numbers.to(self.device)
+        numbers = torch.from_numpy(_octets(tensor)).view(getattr(torch, tensor.dtype))
+        return numbers.reshape(tensor.shape).to(self.device)
 
 
 def to_torch(array: Any, like: Any) -> Any:
@@ -210,11 +225,11 @@ def to_torch(array: Any, like: Any) -> Any:
     kind = kind_of(array)
     if isinstance(kind, _Torch):
         return _dense(array).detach().to(like.device)
-    return _Torch(like).array(kind.tensor(array))
+    return _Torch(like).array(copied(kind.tensor(array)))
 
 
 def from_torch(output: Any, kind: Kind) -> Any:
     """A torch tensor as an array of the kind; torch to torch stays on its device or moves directly."""
     if isinstance(kind, _Torch):
         return output.to(kind.device)
-    return kind.array(_Torch(output).tensor(output))
+    return kind.array(copied(_Torch(output).tensor(output)))

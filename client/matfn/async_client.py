@@ -12,7 +12,7 @@ from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.async_transport import StreamTransport
 from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange, prepare
+from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.mapping import MapRun, listed, values_of
@@ -64,21 +64,23 @@ class AsyncClient(AsyncValueMethods):
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
+        triangles: send exactly symmetric real matrices as one triangle; worth it on links slower than about 2 Gbit/s.
         transport: what carries requests instead of sockets.
         clock: time and chance.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a client's settings are its interface
         self,
         base_url: str | None = None,
         *,
         api_key: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_RETRIES,
+        triangles: bool = False,
         transport: AsyncTransport | None = None,
         clock: AsyncClock = ASYNC_SYSTEM_CLOCK,
     ) -> None:
-        self._session = Session.of(base_url, api_key, timeout, max_retries)
+        self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
         self._transport = transport or StreamTransport(self._session.endpoint)
         self._clock = clock
         self._limits: Limits | None = None
@@ -93,7 +95,7 @@ class AsyncClient(AsyncValueMethods):
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         call, limits = require_call(invocation), await self._known_limits()
-        return await self._run(CallExchange(prepare(call, limits), limits))
+        return await self._run(CallExchange(self._session.prepared(call, limits), limits))
 
     @overload
     async def map(
@@ -176,7 +178,7 @@ class AsyncClient(AsyncValueMethods):
         self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
     ) -> list[Answer[Any] | MatfnError]:
         calls = listed(calls)
-        run = MapRun(calls, await self._known_limits(), self._session.policy, on_error)
+        run = MapRun(calls, await self._known_limits(), self._session, on_error)
         started = self._clock.now()
         with counted(len(calls), shown=progress) as show:
             while run.unfinished:

@@ -464,7 +464,7 @@ def solve_care(
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
-    Source: Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968).
+    Source: Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968).
     """
     return Invocation(
         "solve_care",

@@ -206,7 +206,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
                 Input("r", ("m", "m"), "symmetric nonsingular weights of the input"),
             ),
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
-            source="Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+            source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
         ),
         Function(
             name="spectral_projector",

@@ -13,12 +13,14 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from matfn import wire
+from matfn._aligned import OFFSET_HEADER
 from matfn.answers import Answer
-from matfn.arrays import kind_of, layout_of, plain
+from matfn.arrays import kind_of, layout_of, owned, plain
 from matfn.catalogue import FUNCTIONS
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
+from matfn.triangles import in_triangle
 from matfn.wire import Media
 
 if TYPE_CHECKING:
@@ -78,12 +80,17 @@ class Prepared(Generic[ValueT_co]):
             return self.call
         return replace(self.call, options={**self.call.options, "deadline": max(self.deadline - elapsed, 0.0)})
 
+    def in_triangles(self) -> Prepared[ValueT_co]:
+        """The same call with every input that is exactly symmetric as one triangle."""
+        inputs = {name: in_triangle(tensor) for name, tensor in self.call.inputs.items()}
+        return replace(self, call=replace(self.call, inputs=inputs))
+
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""
         names = FUNCTIONS[self.call.function].outputs
         if not set(names) <= set(answer.outputs):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
-        arrays = tuple(self.kind.array(answer.outputs[name]) for name in names)
+        arrays = tuple(self.kind.array(owned(answer.outputs[name])) for name in names)
         value: Any = arrays[0] if len(arrays) == 1 else arrays
         return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
 
@@ -122,7 +129,7 @@ class CallExchange(Generic[ValueT_co]):
         call = self.prepared.at(elapsed)
         body = tuple(wire.encode_call(call, _MEDIA))
         self.limits.check_body(sum(map(len, body)))
-        return _post(f"/v1/{call.function}", body)
+        return _post(f"/v1/{call.function}", body, ("X-Matfn-Key", _key(call)))
 
     def read(self, response: Response) -> Answer[ValueT_co]:
         """The answer in the caller's kind of array."""
@@ -181,8 +188,17 @@ class DocumentExchange:
 LIMITS_EXCHANGE: Final = DocumentExchange("/v1/functions", deadline=10.0)
 
 
-def _post(target: str, body: tuple[wire.Buffer, ...]) -> Request:
-    return Request("POST", target, (("Content-Type", _MEDIA), ("Accept", _MEDIA)), body)
+def _post(target: str, body: tuple[wire.Buffer, ...], *headers: tuple[str, str]) -> Request:
+    if offset := wire.offset_of(body):
+        headers = (*headers, (OFFSET_HEADER, str(offset)))
+    return Request("POST", target, (("Content-Type", _MEDIA), ("Accept", _MEDIA), *headers), body)
+
+
+def _key(call: wire.Call) -> str:
+    """What calls that may share a batch have in common: `function:dtype:rows x columns` of the first input."""
+    first = FUNCTIONS[call.function].inputs[0]
+    tensor = call.inputs[first.name]
+    return f"{call.function}:{tensor.dtype}:{'x'.join(map(str, tensor.shape[-len(first.shape) :]))}"
 
 
 class _Decoder(Protocol[AnswerT_co]):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from matfn._aligned import OFFSET_HEADER, aligned, offset_in
 from matfn.errors import ProtocolError, TransportError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back; header names are in lower case."""
+    """What came back; header names are in lower case, and a writable body is given away: arrays are made over it."""
 
     status: int
     headers: Mapping[str, str]
@@ -100,7 +101,7 @@ class ResponseParser:
         self._filled = 0
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._body = bytearray()
+        self._body: bytearray | memoryview = bytearray()
         self._chunks = _Chunks()
 
     @property
@@ -199,20 +200,22 @@ class ResponseParser:
         if not (length.isascii() and length.isdigit()):
             raise ProtocolError(f"the server announces a body of {length[:40]!r} bytes")
         try:
-            self._body = bytearray(int(length))
+            self._body = aligned(int(length), offset_in(self._headers.get(OFFSET_HEADER, "")))
         except (MemoryError, OverflowError, ValueError):
             raise ProtocolError(f"the server announces a body of {length[:40]} bytes, more than fits here") from None
         self._state = _State.LENGTH
 
     def _read_body(self, piece: bytes) -> None:
+        if self._state is _State.LENGTH:
+            self._read_first(piece)
+            return
+        assert isinstance(self._body, bytearray)
         if self._state is _State.CHUNKED:
             if self._chunks.feed(piece, self._body):
                 self.reusable &= not self._chunks.pending
                 self._finish()
-        elif self._state is _State.UNTIL_CLOSE:
-            self._body += piece
         else:
-            self._read_first(piece)
+            self._body += piece
 
     def _read_first(self, piece: bytes) -> None:
         """What came along with the head of a body of announced length."""

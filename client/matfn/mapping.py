@@ -1,6 +1,6 @@
 """Many calls in few requests, without I/O: which to send next, what became of them, how long to wait.
 
-    run = MapRun(calls, limits, policy, on_error)
+    run = MapRun(calls, limits, session, on_error)
     while run.unfinished:
         wait(run.pause(...))
         batch = run.next_batch()
@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from matfn import wire
 from matfn.answers import Answer, warn_if_approximate
 from matfn.errors import MatfnError
-from matfn.exchange import Prepared, prepare
 from matfn.invocation import Invocation, require_call
 from matfn.retry import may_pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matfn.exchange import Prepared
     from matfn.limits import Limits
-    from matfn.retry import RetryPolicy
+    from matfn.session import Session
 
 __all__ = ["MapRun", "OnError", "is_raising", "listed", "values_of"]
 
@@ -58,10 +58,9 @@ def is_raising(on_error: str) -> bool:
 class MapRun:
     """The state of one `Client.map`."""
 
-    def __init__(
-        self, calls: Sequence[Invocation[Any]], limits: Limits, policy: RetryPolicy, on_error: OnError
-    ) -> None:
-        self._policy = policy
+    def __init__(self, calls: Sequence[Invocation[Any]], limits: Limits, session: Session, on_error: OnError) -> None:
+        self._session = session
+        self._policy = session.policy
         self._raises = is_raising(on_error)
         self._failed = False
         self._attempt = 0
@@ -76,7 +75,7 @@ class MapRun:
 
     def _prepare(self, index: int, call: Invocation[Any], limits: Limits) -> None:
         try:
-            prepared = prepare(call, limits)
+            prepared = self._session.prepared(call, limits)
             size = sum(map(len, wire.encode_call(prepared.call, wire.Media.MSGPACK))) + _ENVELOPE_BYTES
             limits.check_body(size + _ENVELOPE_BYTES)
         except MatfnError as error:

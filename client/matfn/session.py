@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from matfn.endpoint import Endpoint
+from matfn.exchange import Prepared, prepare
 from matfn.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from matfn.http1 import Request
+    from matfn.invocation import Invocation
+    from matfn.limits import Limits
 
 __all__ = ["DEFAULT_RETRIES", "DEFAULT_TIMEOUT_S", "DEFAULT_URL", "Session", "package_version"]
 
@@ -31,21 +34,30 @@ class Session:
         policy: when to try again.
         timeout: seconds that one attempt may take, None for as long as it takes.
         api_key: sent as a bearer token.
+        triangles: whether symmetric inputs are sent as one triangle.
     """
 
     endpoint: Endpoint
     policy: RetryPolicy
     timeout: float | None
     api_key: str | None = field(default=None, repr=False)
+    triangles: bool = False
 
     @classmethod
-    def of(cls, base_url: str | None, api_key: str | None, timeout: float | None, max_retries: int) -> Session:
+    def of(
+        cls, base_url: str | None, api_key: str | None, timeout: float | None, max_retries: int, *, triangles: bool
+    ) -> Session:
         """The settings from a client's arguments, with MATFN_URL and MATFN_API_KEY for what was not given."""
         if max_retries < 0:
             raise ValueError(f"max_retries={max_retries} is negative; 0 means a single attempt")
         url = base_url or os.environ.get("MATFN_URL") or DEFAULT_URL
         key = api_key or os.environ.get("MATFN_API_KEY") or None
-        return cls(Endpoint.parse(url), RetryPolicy(max_retries), timeout, key)
+        return cls(Endpoint.parse(url), RetryPolicy(max_retries), timeout, key, triangles)
+
+    def prepared(self, invocation: Invocation[Any], limits: Limits) -> Prepared[Any]:
+        """The call as it will be sent; raises what `prepare` raises."""
+        prepared = prepare(invocation, limits)
+        return prepared.in_triangles() if self.triangles else prepared
 
     def addressed(self, request: Request, name: str = "") -> Request:
         """The request with the headers that all requests have; a retry goes by the name that its refusal had."""

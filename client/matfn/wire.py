@@ -43,6 +43,7 @@ from matfn._messages import (
     Residual,
     Tensor,
     Timing,
+    Uplo,
     Value,
     require_bytes,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Residual",
     "Tensor",
     "Timing",
+    "Uplo",
     "Value",
     "decode_answer",
     "decode_answers",
@@ -76,9 +78,11 @@ __all__ = [
     "encode_call",
     "encode_calls",
     "encode_problem",
+    "offset_of",
 ]
 
 _DIMENSION_LIMIT: Final = 1 << 31
+_TRIANGLES: Final[Mapping[str, Uplo]] = {"L": "L", "U": "U"}
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
 
@@ -109,6 +113,11 @@ def encode_problem(problem: Problem, media: Media) -> bytes:
     return b"".join(_dump(_problem_tree(problem), media))
 
 
+def offset_of(buffers: Sequence[Buffer]) -> int:
+    """Where in a body the first tensor of some size begins; 0 if there is none."""
+    return len(buffers[0]) if len(buffers) > 1 else 0
+
+
 def _dump(tree: object, media: Media) -> list[Buffer]:
     return _msgpack.pack(tree) if media is Media.MSGPACK else [_json.dump(tree)]
 
@@ -118,10 +127,12 @@ def _call_tree(call: Call) -> dict[str, object]:
 
 
 def _tensor_trees(tensors: Mapping[str, Tensor]) -> dict[str, object]:
-    return {
-        name: {"dtype": tensor.dtype, "shape": tensor.shape, "data": _octets(tensor.data)}
-        for name, tensor in tensors.items()
-    }
+    return {name: _tensor_tree(tensor) for name, tensor in tensors.items()}
+
+
+def _tensor_tree(tensor: Tensor) -> dict[str, object]:
+    part = {} if tensor.uplo is None else {"uplo": tensor.uplo}
+    return {"dtype": tensor.dtype, "shape": tensor.shape, **part, "data": _octets(tensor.data)}
 
 
 def _octets(data: Buffer) -> memoryview:
@@ -208,23 +219,44 @@ def _tensor(tree: object, name: str, room: int) -> Tensor | DecodeError:
     if isinstance(tree, list):
         return _nested(tree, name, room)
     fields = mapping(tree, f"input {shown(name)}")
-    only(fields, {"dtype", "shape", "data"}, f"input {shown(name)}")
-    return _flat(fields, name)
+    only(fields, {"dtype", "shape", "data", "uplo"}, f"input {shown(name)}")
+    return _flat(fields, name, _uplo(fields.get("uplo"), name))
 
 
-def _flat(fields: Mapping[str, object], name: str) -> Tensor | DecodeError:
+def _uplo(value: object, name: str) -> Uplo | None:
+    given = optional_text(value, f"the uplo of {shown(name)}")
+    if given is not None and given not in _TRIANGLES:
+        hint = "leave uplo out to send whole matrices"
+        raise DecodeError(f"{shown(name)} has the uplo {shown(given)}; known are 'L' and 'U'", hint=hint)
+    return None if given is None else _TRIANGLES[given]
+
+
+def _flat(fields: Mapping[str, object], name: str, uplo: Uplo | None = None) -> Tensor | DecodeError:
     dtype = text(fields.get("dtype"), f"the dtype of {shown(name)}")
     if dtype not in ITEM_BYTES and dtype not in OTHER_ITEM_BYTES:
         raise DecodeError(f"{shown(name)} has the unknown dtype {shown(dtype)}; known are {', '.join(ITEM_BYTES)}")
     shape = tuple(_dimension(size, name) for size in items(fields.get("shape"), f"the shape of {shown(name)}"))
     try:
         data = _data(fields.get("data"), name)
-        require_bytes(dtype, shape, len(data))
+        if uplo is not None and (unfit := _without_triangle(dtype, shape, name)):
+            return unfit
+        require_bytes(dtype, shape, len(data), uplo)
     except ValueError as error:
         raise DecodeError(f"{shown(name)}: {error}") from None
     if dtype in OTHER_ITEM_BYTES:
         return DecodeError(f"{shown(name)} is {dtype}", "unsupported_dtype")
-    return Tensor(dtype, shape, data)
+    return Tensor(dtype, shape, data, uplo)
+
+
+def _without_triangle(dtype: str, shape: tuple[int, ...], name: str) -> DecodeError | None:
+    """Why matrices of this shape and dtype cannot be sent as a triangle, if they cannot."""
+    if len(shape) < 2 or shape[-2] != shape[-1]:  # noqa: PLR2004 - rows and columns
+        detail = f"{shown(name)} has uplo and the shape {list(shape)}; only square matrices have a triangle"
+        return DecodeError(detail, "invalid_shape", "give the shape (*, n, n), or leave uplo out and send all entries")
+    if dtype.startswith("complex"):
+        detail = f"{shown(name)} has uplo and is {dtype}; only real matrices may be sent as a triangle"
+        return DecodeError(detail, "unsupported_dtype", "leave uplo out and send all entries")
+    return None
 
 
 def _dimension(size: object, name: str) -> int:

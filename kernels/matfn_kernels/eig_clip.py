@@ -5,7 +5,7 @@ to the scaling. A matrix with nothing to clip comes back as (A + A^H) / 2, bit f
 
 Error: if E is the backward error of eigh then f(A + E) - f(A) = F o E in the eigenbases of A and A + E, exactly, with
 the divided differences F_ij = (f(w_i) - f(w_j')) / (w_i - w_j'), at most 1 for a clip. Bounding them over |w' - w| <=
-||E|| gives a bound without linearising at the kinks.
+||E|| gives a bound without linearising at the kinks; so does ||E||_F, which is smaller where few eigenvalues are large.
 References: Higham, Linear Algebra Appl. 103 (1988); Bhatia, Matrix Analysis (1997), theorem V.3.3.
 """
 
@@ -19,11 +19,11 @@ import torch
 
 from matfn_kernels import probes
 from matfn_kernels.findings import Findings
+from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.scaling import normalise
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, relative_to_truth
+from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
+    from matfn_kernels.foundation import Ground
     from matfn_kernels.signature import Signature
 
 __all__ = ["EigClipProgram", "candidates"]
@@ -61,28 +62,43 @@ class EigClipProgram:
         """The method's name in certificates."""
         return "eigh"
 
+    @property
+    def foundation(self) -> EigenFoundation:
+        """The eigendecomposition, which serves any function of the matrix."""
+        return EigenFoundation(self.order, working(self.precision, self.dtype))
+
+    def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """A (batch, n, n)."""
+        return inputs["a"]
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
-        given, exponent = normalise(inputs["a"].to(working(self.precision, self.dtype)))
-        a = symmetrise(given)
-        values, vectors = eigh(a)
-        w = torch.ldexp(values.to(torch.float64), exponent[:, None])
+        return self.finish(self.foundation.of([inputs["a"]]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Clips the eigenvalues of matrices that have been diagonalised."""
+        del inputs
+        assert isinstance(ground, Eigen)
+        a, exponent, vectors = ground.a, ground.exponent, ground.v
+        w = torch.ldexp(ground.w.to(torch.float64), exponent[:, None])
         noise = BACKWARD_ERROR * spacing(self.precision) * w.abs().amax(-1)
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
         value = symmetrise((vectors * f[:, None, :].to(vectors.dtype)) @ vectors.mH)
         value = torch.where(inside[:, None, None], a, value)
         size = torch.linalg.vector_norm(f, dim=-1)
-        error = torch.where(inside, 0.0, self._error(w, noise, f, scale))
+        condition = torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0)
+        backward = torch.where(size > 0, 2 * BACKWARD_ERROR * spacing(self.precision) * condition, torch.inf)
+        error = torch.where(inside, 0.0, torch.minimum(self._error(w, noise, f, scale), backward))
         rounding = torch.where(inside, 0.0, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
-            residual=torch.where(inside, 0.0, _residual(a, vectors, values)),
+            residual=torch.where(inside, 0.0, _residual(a, vectors, ground.w)),
             error=relative_to_truth(error + rounding),
-            condition=torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0),
-            remarks={"asymmetric": asymmetric(given, a, torch.finfo(self.dtype).eps)},
+            condition=condition,
+            remarks={"asymmetric": asymmetric(ground.given, a, torch.finfo(self.dtype).eps)},
         )
 
     def _error(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels.certificate import Certificate, Outcome, Residual
-from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.foundation import Stacked, foundation_of
+from matfn_kernels.precision import Precision, natural, spacing
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.scaling import release
 
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.findings import Findings
+    from matfn_kernels.foundation import Foundation, Ground
     from matfn_kernels.program import Program
     from matfn_kernels.validation import Call
 
-__all__ = ["Batch", "Evaluation", "Wish", "batch_of", "concatenate", "evaluate", "join", "settle"]
+__all__ = ["Batch", "Evaluation", "Wish", "batch_of", "concatenate", "evaluate", "evaluate_together", "join", "settle"]
 
 _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
@@ -68,6 +71,11 @@ class Batch:
     def items(self) -> int:
         """Number of matrices."""
         return len(self.wishes)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compute: some dimension is zero."""
+        return any(size == 0 for tensor in self.inputs.values() for size in tensor.shape)
 
     def rows(self, start: int, stop: int) -> Batch:
         """The matrices start..stop."""
@@ -122,11 +130,58 @@ def evaluate(program: Program, batch: Batch) -> Evaluation:
     Raises:
         torch.OutOfMemoryError: if the device has too little memory for the batch.
     """
-    if any(size == 0 for tensor in batch.inputs.values() for size in tensor.shape):
+    return evaluate_together([(program, batch)])[0]
+
+
+def evaluate_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
+    """Values and certificates of several batches, in order; what their programs share is computed once.
+
+    Raises:
+        torch.OutOfMemoryError: if the device has too little memory for all of them.
+    """
+    owners: dict[Program, list[int]] = {}
+    for index, (program, _) in enumerate(members):
+        owners.setdefault(program, []).append(index)
+    batches = {program: concatenate([members[i][1] for i in indices]) for program, indices in owners.items()}
+    grounds = _grounds(batches)
+    found: dict[int, Evaluation] = {}
+    for program, indices in owners.items():
+        pieces = _apart(
+            _evaluated(program, batches[program], grounds.get(program)), [members[i][1].items for i in indices]
+        )
+        found |= dict(zip(indices, pieces, strict=True))
+    return [found[index] for index in range(len(members))]
+
+
+def _grounds(batches: Mapping[Program, Batch]) -> dict[Program, Ground]:
+    """The first stages that more than one program stands on, each computed for all of its programs at once."""
+    standing: dict[Foundation, list[Stacked]] = {}
+    for program, batch in batches.items():
+        foundation = foundation_of(program)
+        if foundation is not None and not batch.is_empty:
+            assert isinstance(program, Stacked)
+            standing.setdefault(foundation, []).append(program)
+    grounds: dict[Program, Ground] = {}
+    for foundation, programs in standing.items():
+        if len(programs) > 1:
+            whole = foundation.of([program.matrices(batches[program].inputs) for program in programs])
+            stops = [0, *accumulate(batches[program].items for program in programs)]
+            grounds |= {p: whole.rows(*bounds) for p, bounds in zip(programs, pairwise(stops), strict=True)}
+    return grounds
+
+
+def _apart(evaluation: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
+    """The evaluation in consecutive pieces of these sizes, as views."""
+    return [evaluation.rows(*bounds) for bounds in pairwise([0, *accumulate(sizes)])]
+
+
+def _evaluated(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+    """One program's batch, each matrix as far up the ladder as it needs."""
+    if batch.is_empty:
         outputs = program.empty(batch.inputs)
         evaluation = Evaluation(outputs, tuple(_immediate(program, outputs) for _ in batch.wishes))
     else:
-        evaluation = _attempt(program, batch)
+        evaluation = _attempt(program, batch, ground)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
         rejection = batch.wishes[index].rejection
@@ -168,9 +223,13 @@ def _better(new: Certificate, old: Certificate) -> bool:
     return new.error_estimate is not None and new.error_estimate <= old.error_estimate
 
 
-def _attempt(program: Program, batch: Batch) -> Evaluation:
-    """One program on one batch, certificates and all."""
-    findings = program.run(batch.inputs)
+def _attempt(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
+    """One program on one batch, certificates and all; its first stage may have been computed already."""
+    if ground is None:
+        findings = program.run(batch.inputs)
+    else:
+        assert isinstance(program, Stacked)
+        findings = program.finish(ground, batch.inputs)
     exponents = findings.exponents or (None,) * len(findings.outputs)
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
@@ -251,7 +310,7 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
             return _CODES.get(reason, reason), _FAILURE_HINTS[reason], Outcome.FAILED
     error = table.error[i]
     if not table.finite[i]:
-        return "not_converged", "no finite answer in this dtype: send float64 or allow more precision", Outcome.FAILED
+        return "not_converged", _LOST[natural(program.dtype)], Outcome.FAILED
     tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
     said = [
         _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
@@ -270,7 +329,11 @@ _FAILURE_HINTS: Final = {
     "sign_undefined": "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
     "singular_weight": "R has no inverse: a cost of zero on some input has no finite feedback",
-    "not_stabilisable": "no X with a stable A - B R^-1 B^T X was found: check that B reaches the unstable modes",
+    "not_stabilisable": "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
+}
+_LOST: Final = {
+    Precision.FP32: "no finite answer in this dtype: send float64 or allow more precision",
+    Precision.FP64: "no answer was found that could be vouched for: the problem is at the limits of float64",
 }
 _CODES: Final = {"shared_eigenvalue": "singular", "singular_weight": "singular"}
 """Reasons for which a code has more than one hint."""
@@ -279,7 +342,7 @@ _REMARKS: Final = {
     "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
     "negative": "eigenvalues below -8 eps of the largest count as 0",
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
-    "ill_conditioned": "the equation is singular to rounding: no error estimate can be given; see the condition",
+    "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
     "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
 }

@@ -6,16 +6,18 @@ square root of a small eigenvalue is taken, so that the error grows with the wor
 as for L (L^-1 B L^-H)^(1/2) L^H, with their product. That matches the problem: a relative change of A by delta in the
 positive order changes A # B by at most delta.
 
-Domain: positive definite; a smallest eigenvalue that is 0, or negative by more than rounding, is `not_positive`; one
-lost in rounding gives an answer with an infinite condition. Error: BACKWARD_ERROR eps times the larger condition
-number; at most a fifth of that was seen, up to order 9.
+Domain: positive definite; a smallest eigenvalue that is exactly 0, or negative by more than rounding, is
+`not_positive`; where rounding has lost it the answer has no estimate. Error: with P = L U both matrices are diagonal in
+one basis, A = P P^H and B = P S^2 P^H, and dA = P E P^H, dB = P F P^H give dX = P ((F + S E S)_ij / (s_i + s_j)) P^H to
+first order. That is evaluated for random errors of the size that the factorisations leave, plus the product's rounding.
 References: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -23,8 +25,9 @@ from matfn_kernels import probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
+from matfn_kernels.residues import is_singular
 from matfn_kernels.roots import asymmetric
-from matfn_kernels.scaling import normalise, power_of_two, real_dtype
+from matfn_kernels.scaling import norm, normalise, power_of_two, real_dtype
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh, relative_to_truth, svd
 
 if TYPE_CHECKING:
@@ -36,6 +39,12 @@ if TYPE_CHECKING:
     from matfn_kernels.signature import Signature
 
 __all__ = ["GeometricMeanProgram", "candidates"]
+
+_MARGIN: Final = 6.0
+_SMALL: Final = 0.1
+_PROBES: Final = 4
+_PROBE_ROWS: Final = 32
+_SEED: Final = 20240903
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +73,17 @@ class GeometricMeanProgram:
         a, b = (_Factored.of(inputs[name].to(working(self.precision, self.dtype)), self) for name in ("a", "b"))
         swapped = (a.condition > b.condition)[:, None, None]
         left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
-        u, _, vh = svd(torch.linalg.solve_triangular(left, right, upper=False))
+        u, sigma, vh = svd(torch.linalg.solve_triangular(left, right, upper=False))
         mean = symmetrise(left @ (u @ vh) @ right.mH)
         condition = torch.maximum(a.condition, b.condition)
-        error = relative_to_truth(BACKWARD_ERROR * spacing(self.precision) * condition)
+        error = _Polar.of(left, right, u, sigma, vh).error(spacing(self.precision))
         value, whole = power_of_two(mean, a.exponent + b.exponent, 1, 2)
         return Findings(
             outputs=(value,),
             exponents=(whole,),
             residual_name="X A^{-1} X - B",
             residual=_residual(mean, left, right),
-            error=error,
+            error=relative_to_truth(torch.where(a.lifted | b.lifted, torch.inf, error)),
             condition=condition,
             failures={"not_positive": a.not_positive | b.not_positive},
             remarks={"asymmetric": a.asymmetric | b.asymmetric},
@@ -89,10 +98,9 @@ class GeometricMeanProgram:
         return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a pair: two eigh, and an svd that costs about as much as two more."""
-        return 4 * profile.cost("eigh", self.precision, self.order) + 3 * profile.cost(
-            "gemm", self.precision, self.order
-        )
+        """Predicted device seconds a pair: two eigh, an svd that costs about as much as two more, and the estimate."""
+        gemm = profile.cost("gemm", self.precision, self.order)
+        return 4 * profile.cost("eigh", self.precision, self.order) + 20 * _PROBES * gemm
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +110,95 @@ class _Factored:
     factor: Tensor
     exponent: Tensor
     condition: Tensor
+    lifted: Tensor
     not_positive: Tensor
     asymmetric: Tensor
 
     @classmethod
-    def of(cls, given: Tensor, program: GeometricMeanProgram) -> _Factored:
-        given, exponent = normalise(given)
+    def of(cls, sent: Tensor, program: GeometricMeanProgram) -> _Factored:
+        given, exponent = normalise(sent)
         a = symmetrise(given)
         values = eigh(a)[0].to(torch.float64)
         bottom, top = values[:, 0], values[:, -1]
-        noise = BACKWARD_ERROR * spacing(program.precision) * values.abs().amax(-1)
-        condition = torch.where(bottom > 0, top / bottom.clamp_min(torch.finfo(torch.float64).tiny), torch.inf)
-        not_positive = (bottom < -noise) | (bottom == 0) | (top <= 0)
+        unit = spacing(program.precision)
+        noise = BACKWARD_ERROR * unit * values.abs().amax(-1)
+        factor, lifted = _cholesky(a, 4 * noise)
         return cls(
-            _cholesky(a, 4 * noise),
+            factor,
             exponent,
-            condition,
-            not_positive,
+            (top / torch.maximum(bottom, unit * top)).nan_to_num(torch.inf),
+            lifted,
+            (bottom < -noise) | (top <= 0) | _singular(sent, bottom <= noise),
             asymmetric(given, a, torch.finfo(program.dtype).eps),
         )
 
 
-def _cholesky(a: Tensor, noise: Tensor) -> Tensor:
-    """L of each matrix; where rounding has made one indefinite, L of the matrix lifted by `noise`."""
+def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """L of each matrix; where rounding has made one indefinite, and said so, L of the matrix lifted by `noise`."""
     factor, failed = torch.linalg.cholesky_ex(a)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     lifted = torch.linalg.cholesky_ex(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
-    found: Tensor = torch.where((failed > 0)[:, None, None], lifted, factor)
-    return found
+    return torch.where((failed > 0)[:, None, None], lifted, factor), failed > 0
+
+
+def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
+    """Which of the suspects among the matrices sent are singular in exact arithmetic."""
+    pairs = zip(sent, suspects.tolist(), strict=True)
+    found = [suspect and is_singular(symmetrise(a[None])[0].cpu().numpy()) for a, suspect in pairs]
+    return torch.tensor(found, device=sent.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Polar:
+    """L^-1 K = U S V^H in double precision, (batch, 1, n, n), of which X = L U V^H K^H is made."""
+
+    left: Tensor
+    right: Tensor
+    u: Tensor
+    s: Tensor
+    vh: Tensor
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor, u: Tensor, s: Tensor, vh: Tensor) -> _Polar:
+        double = torch.complex128 if left.dtype.is_complex else torch.float64
+        left, right, u, vh = (x[:, None].to(double) for x in (left, right, u, vh))
+        return cls(left, right, u, s[:, None].to(torch.float64), vh)
+
+    def error(self, unit: float) -> Tensor:
+        """Relative error of X for rounding errors of that unit, infinite where they are not small beside A, B or Q."""
+        order = self.s.shape[-1]
+        noise = _noise(order).to(self.left.device, self.left.dtype)
+        e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])
+        rows, columns = self.s[..., :, None], self.s[..., None, :]
+        turn = self._turn(noise[2], noise[3]) / (rows + columns)
+        moved = (f + rows * e * columns) / (rows + columns) + turn * columns
+        basis = self.left @ self.u
+        moved = norm(basis @ moved @ basis.mH) / math.sqrt(order * noise.shape[1])
+        product = norm(self.left.abs() @ (self.u @ self.vh).abs() @ self.right.abs().mT)
+        reach = torch.stack([norm(x) for x in (e, f / rows / columns, turn)]).amax(0) / math.sqrt(noise.shape[1])
+        error = _MARGIN * unit * (1 + (moved + product) / norm(basis * columns @ basis.mH))
+        return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
+
+    def _inward(self, factor: Tensor, noise: Tensor) -> Tensor:
+        """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj)."""
+        size = torch.linalg.vector_norm(factor, dim=-1)
+        e = size[..., :, None] * (noise + noise.mT) / math.sqrt(2) * size[..., None, :]
+        half = torch.linalg.solve_triangular(self.left, e, upper=False).mH
+        inward: Tensor = self.u.mH @ torch.linalg.solve_triangular(self.left, half, upper=False) @ self.u
+        return inward
+
+    def _turn(self, solve: Tensor, decompose: Tensor) -> Tensor:
+        """U^H E V - V^H E^H U for the errors E of L^-1 K and of its svd."""
+        e = self.left.abs() * solve @ (self.u * self.s[..., None, :])
+        e = self.u.mH @ torch.linalg.solve_triangular(self.left, e, upper=False) + self.s[..., :1, None] * decompose
+        turn: Tensor = e - e.mH
+        return turn
+
+
+def _noise(order: int) -> Tensor:
+    """Fixed Gaussian matrices (4, probes, n, n), one for each kind of error, and more probes where n is small."""
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.randn(4, max(_PROBES, _PROBE_ROWS // order), order, order, generator=generator, dtype=torch.float64)
 
 
 def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:

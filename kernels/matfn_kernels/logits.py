@@ -3,8 +3,9 @@
 A running maximum over blocks of rows and columns of Q K^T: no more than one block of it exists at a time. Blocks in
 which nobody sees anybody are skipped. A query that sees no key contributes nothing; where none sees any the value is 0.
 
-Each head of q and k is scaled by a power of two first. Error: rounding of inner products of length d, relative to
-max |q_i| max |k_j|; the condition is that bound over the value, so that heads of nearly orthogonal rows show it.
+Each head of q and k is scaled by a power of two first. Long inner products are halved down to a bounded length, so that
+their rounding, in whatever order the terms are added up, is a small multiple of eps max |q_i| max |k_j|. That is the
+error, a bound, and max |q_i| max |k_j| over the value the condition: heads of nearly orthogonal rows show it.
 Reference: kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534.
 """
 
@@ -33,8 +34,9 @@ __all__ = ["MaxLogitProgram", "candidates"]
 
 BLOCK: Final = 512
 _BLOCK_ELEMENTS: Final = 1 << 21
-_DOT_ERROR: Final = 2.0
-"""Error of an inner product of length d in units of eps sqrt(d) times the norms, as blocked kernels leave it."""
+_LENGTH: Final = 64
+_ROUNDINGS: Final = 4
+"""Of the scaling by the factor, its storing and the norms, and what terms of second order add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class MaxLogitProgram:
         value = torch.ldexp((peak * fraction).reshape(batch, self.heads), ups - highest[:, None])
         size, limit = (self._norm(x, exponent, batch) for x in (peak, bound))
         condition = torch.where(limit > 0, (limit / size).clamp_min(1), torch.ones_like(size))
-        unit = _DOT_ERROR * spacing(self.precision) * math.sqrt(self.width)
+        unit = spacing(self.precision) / 2 * self._roundings()
         return Findings(
             outputs=(value,),
             exponents=(highest,),
@@ -111,12 +113,17 @@ class MaxLogitProgram:
         peak = q.new_zeros(q.shape[:2])
         for rows, columns in self._blocks(q.shape[0] * q.shape[1]):
             part = q[:, :, rows]
-            logits = (part.flatten(1, 2) @ k[:, columns].mT).abs_().reshape(*part.shape[:3], -1)
+            logits = _products(part.flatten(1, 2), k[:, columns].mT).abs_().reshape(*part.shape[:3], -1)
             hidden = self._hidden(rows, columns, q)
             if hidden is not None:
                 logits.masked_fill_(hidden, 0)
             peak = torch.maximum(peak, logits.amax((-2, -1)))
         return peak
+
+    def _roundings(self) -> int:
+        """How many roundings a logit can collect."""
+        halvings = max(0, math.ceil(math.log2(self.width / _LENGTH)))
+        return min(self.width, _LENGTH) + halvings + _ROUNDINGS
 
     def _blocks(self, matrices: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of rows and columns that hold a visible pair."""
@@ -157,6 +164,15 @@ class MaxLogitProgram:
         side = max(1, self.width)
         blocks = self.heads * (self.queries / side) * (self.keys / side) * (0.5 if self.causal else 1.0)
         return profile.cost("gemm", self.precision, side) * max(1.0, blocks)
+
+
+def _products(q: Tensor, k: Tensor) -> Tensor:
+    """Q K of q (groups, rows, d) and k (groups, d, columns), by halves down to sums of at most `_LENGTH` terms."""
+    width = q.shape[-1]
+    if width <= _LENGTH:
+        return q @ k
+    half = width // 2
+    return _products(q[..., :half], k[:, :half]).add_(_products(q[..., half:], k[:, half:]))
 
 
 def candidates(call: Signature) -> list[MaxLogitProgram]:

@@ -72,18 +72,21 @@ def each(
     arrays = {name: tensor.to("cpu", torch.float64).numpy() for name, tensor in inputs.items()}
     first = next(iter(inputs.values()))
     found = [_alone(method, {name: array[i] for name, array in arrays.items()}, shape) for i in range(len(first))]
-    columns = {name: torch.tensor([float(getattr(f, name)) for f in found], dtype=torch.float64) for name in _NUMBERS}
-    values = torch.as_tensor(np.stack([f.value for f in found]), device=first.device)
+
+    def column(entries: list[float] | list[bool]) -> Tensor:
+        return torch.tensor(entries, dtype=None if isinstance(entries[0], bool) else torch.float64, device=first.device)
+
+    columns = {name: column([float(getattr(f, name)) for f in found]) for name in _NUMBERS}
     return Findings(
-        outputs=(values,),
+        outputs=(torch.as_tensor(np.stack([f.value for f in found]), device=first.device),),
         residual_name=residual_name,
         residual=columns["residual"],
         error=columns["error"],
         condition=columns["condition"],
         steps=columns["steps"],
         rank=columns["rank"],
-        failures={code: torch.tensor([f.failure == code for f in found]) for code in _codes(found)},
-        remarks={name: torch.tensor([name in f.remarks for f in found]) for name in _reasons(found)},
+        failures={code: column([f.failure == code for f in found]) for code in _codes(found)},
+        remarks={name: column([name in f.remarks for f in found]) for name in _reasons(found)},
     )
 
 

@@ -27,12 +27,13 @@ import torch
 from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.findings import Findings
-from matfn_kernels.polar_by_iteration import BOUND, by_iteration
+from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
+from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import ENGINE_REACH
-from matfn_kernels.scaling import narrowed, norm, rescale
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, propagated, svd
+from matfn_kernels.scaling import norm, rescale
+from matfn_kernels.spectral import BACKWARD_ERROR, propagated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
+    from matfn_kernels.foundation import Ground
     from matfn_kernels.signature import Signature
 
 __all__ = ["PolarProgram", "candidates", "rows_of"]
@@ -108,15 +110,44 @@ class PolarProgram:
             return probes.ratio(mz - value @ (forward + backward) / 2, mz)
         return probes.ratio((forward - backward) / 2, forward)
 
+    @property
+    def foundation(self) -> SingularFoundation | GramFoundation | PolarFoundation:
+        """The decomposition, or polar factor, which serves any clipping of the singular values."""
+        shape = max(self.rows, self.columns), self.small
+        dtype = working(at_least_single(self.precision), self.dtype)
+        match self.method:
+            case "svd":
+                return SingularFoundation(*shape, dtype)
+            case "gram":
+                return GramFoundation(*shape, dtype)
+            case "newton_schulz":
+                return PolarFoundation(*shape, dtype, self.precision, self.obeyed)
+
+    def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """M (batch, m, n), or M^H where that is taller."""
+        return inputs["m"].mH if self.rows < self.columns else inputs["m"]
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        wide = self.rows < self.columns
-        m = inputs["m"].mH if wide else inputs["m"]
-        scaled, exponent = narrowed(m, working(at_least_single(self.precision), self.dtype))
-        method = {"svd": _by_svd, "gram": _by_gram, "newton_schulz": by_iteration}[self.method]
-        findings = method(self, scaled.resolve_conj().contiguous(), exponent)
-        value = findings.outputs[0].mH if wide else findings.outputs[0]
-        return replace(findings, outputs=(value,), exponents=(None if self.bounds is None else exponent,))
+        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Polar factor or clipping of matrices that have been decomposed."""
+        del inputs
+        findings = self._finished(ground)
+        value = findings.outputs[0].mH if self.rows < self.columns else findings.outputs[0]
+        assert isinstance(ground, Singular | Gram | Polar)
+        return replace(findings, outputs=(value,), exponents=(None if self.bounds is None else ground.exponent,))
+
+    def _finished(self, ground: Ground) -> Findings:
+        match ground:
+            case Singular():
+                return _by_svd(self, ground)
+            case Gram():
+                return _by_gram(self, ground)
+            case _:
+                assert isinstance(ground, Polar)
+                return by_iteration(self, ground)
 
     def fallbacks(self) -> tuple[PolarProgram, ...]:
         """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
@@ -237,20 +268,20 @@ def _multiplier(program: PolarProgram, sigma: Tensor, exponent: Tensor) -> _Mult
     return _Multiplier(keep, None if program.bounds is None else program.scaled_bounds(exponent))
 
 
-def _by_svd(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
-    u, values, vh = svd(m)
-    sigma = values.to(torch.float64)
-    multiplier = _multiplier(program, sigma, exponent)
-    value = (u * (multiplier(sigma) * sigma)[:, None, :].to(u.dtype)) @ vh
+def _by_svd(program: PolarProgram, ground: Singular) -> Findings:
+    m, u = ground.m, ground.u
+    sigma = ground.sigma.to(torch.float64)
+    multiplier = _multiplier(program, sigma, ground.exponent)
+    value = (u * (multiplier(sigma) * sigma)[:, None, :].to(u.dtype)) @ ground.vh
     noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, 0]
     return _direct(program, (m, value), sigma, multiplier, 4 * noise * norm(multiplier(sigma)) / program.small**0.5)
 
 
-def _by_gram(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
-    values, vectors = eigh(m.mH @ m)
-    squares = values.to(torch.float64)
+def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
+    m, vectors = ground.m, ground.v
+    squares = ground.squares.to(torch.float64)
     sigma = squares.clamp_min(0).sqrt()
-    multiplier = _multiplier(program, sigma, exponent)
+    multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
     value = m @ ((vectors * h[:, None, :].to(vectors.dtype)) @ vectors.mH)
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]

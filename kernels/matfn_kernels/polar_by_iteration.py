@@ -12,17 +12,20 @@ from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule
 from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
+from matfn_kernels.foundation import Ground, scaled
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import add_diagonal, symmetrise
-from matfn_kernels.scaling import norm
+from matfn_kernels.scaling import norm, norm_bound
 from matfn_kernels.spectral import BACKWARD_ERROR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from matfn_kernels.polar import PolarProgram
 
-__all__ = ["BOUND", "by_iteration"]
+__all__ = ["BOUND", "Polar", "PolarFoundation", "by_iteration"]
 
 BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to the Frobenius norm."""
@@ -33,27 +36,63 @@ _POWER_ROUNDS: Final = 5
 Row = tuple[float, float, float]
 
 
-def by_iteration(program: PolarProgram, m: Tensor, exponent: Tensor) -> Findings:
-    """Polar factor or clipping of M (batch, m, n), m >= n, scaled by 2^-exponent."""
-    size = torch.linalg.matrix_norm(m)
-    x = m / torch.where(size > 0, size, torch.ones_like(size))[:, None, None]
-    rows = program.obeyed or _universal(program.precision)
-    narrow = x.to(working(program.precision, program.dtype))
-    order = max(program.rows, program.columns)
-    o = torch.cat([plain(narrow[t], rows) for t in tiles(len(x), order, narrow.itemsize)]).to(x.dtype)
-    wide = torch.complex128 if x.dtype.is_complex else torch.float64
-    h = symmetrise(o.to(wide).mH @ x.to(wide))
+@dataclass(frozen=True, slots=True)
+class Polar(Ground):
+    """Tall matrices scaled by 2^-exponent, a bound of their norms, polar factors O, and H = sym(O^H M) / bound."""
+
+    m: Tensor
+    exponent: Tensor
+    size: Tensor
+    o: Tensor
+    h: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PolarFoundation:
+    """The iteration for tall matrices of one shape in one arithmetic, by the universal or the caller's coefficients."""
+
+    rows: int
+    columns: int
+    dtype: torch.dtype
+    precision: Precision
+    obeyed: tuple[Row, ...] | None
+
+    @property
+    def schedule(self) -> tuple[Row, ...]:
+        """The coefficients that are run."""
+        return self.obeyed or _universal(self.precision)
+
+    def of(self, matrices: Sequence[Tensor]) -> Polar:
+        """Polar factors of several batches (batch, m, n), m >= n."""
+        m, exponent = scaled(matrices, self.dtype)
+        size = norm_bound(m, torch.linalg.matrix_norm(m))
+        x = m / size[:, None, None]
+        narrow = x.to(working(self.precision, self.dtype))
+        parts = [plain(narrow[tile], self.schedule) for tile in tiles(len(x), self.rows, narrow.itemsize)]
+        o = torch.cat(parts).to(x.dtype)
+        wide = _wide(x.dtype)
+        return Polar(m, exponent, size, o, symmetrise(o.to(wide).mH @ x.to(wide)))
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
+    """Polar factor or clipping of matrices whose polar factor has been computed."""
+    o, h, size, steps = polar.o, polar.h, polar.size, len(program.obeyed or _universal(program.precision))
+    wide = h.dtype
     proof = _proof(program, o, h)
-    value, steps, error = o, len(rows), proof.error
+    value, error = o, proof.error
     if program.bounds is not None:
-        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in program.scaled_bounds(exponent))
+        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in program.scaled_bounds(polar.exponent))
         clipped, missing = _clip(h, lo, hi)
         value = (o.to(wide) @ clipped) * size.to(wide)[:, None, None]
         steps, error = steps + 2 * len(_universal(Precision.FP64)), error + missing
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,
-        residual=program.residual(m, value.to(m.dtype)),
+        residual=program.residual(polar.m, value.to(polar.m.dtype)),
         error=error,
         condition=proof.condition,
         steps=steps,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio"]
+__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio", "square"]
 
 COUNT: Final = 4
 _SEED: Final = 20240901
@@ -36,6 +36,13 @@ def gaussian(like: Tensor, order: int) -> Tensor:
     """Fixed Gaussian columns (batch, order, COUNT) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
     return _columns(order).to(like.device, dtype).expand(like.shape[0], order, COUNT)
+
+
+def square(like: Tensor) -> Tensor:
+    """Fixed Gaussian matrices of the shape of `like` (batch, n, n), real float64."""
+    order = like.shape[-1]
+    generator = torch.Generator().manual_seed(_SEED + order)
+    return torch.randn(order, order, generator=generator, dtype=torch.float64).to(like.device).expand_as(like)
 
 
 def column_norm(x: Tensor) -> Tensor:

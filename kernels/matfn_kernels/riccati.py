@@ -1,31 +1,33 @@
 """The stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
 
-Method: scaling by powers of two so that Q and G = B R^-1 B^T are alike, then `riccati_start`: the sign of the
-Hamiltonian matrix, else an ordered Schur form, and Newton-Kleinman while the residual falls. Domain: Q symmetric, R
-symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable, or there is none. The error estimate
-is the residual, rounding included, over the separation of the closed loop times ||X||; there is none where that is not
-small enough for Newton's method to be certain of a solution nearby (Kantorovich). Padding: -1 on the diagonal of A.
-References: Roberts, Int. J. Control 32 (1980); Kleinman, IEEE Trans. Autom. Control 13 (1968); Sun, SIAM J. Matrix
-Anal. Appl. 19 (1998).
+Method: `riccati_equation` scales, `riccati_start` finds a solution and refines it by Newton-Kleinman. Domain: Q
+symmetric, R symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` says
+where there is none; where X is so large that B^T X keeps no digit of its feedback, none is found and no more is said.
+The error estimate is Newton's step from X, rounding of the residual included; there is none where the closed loop is
+too near an unstable one to trust that step, or the step too large to be certain of a solution nearby (Kantorovich).
+Padding: -1 on the diagonal of A.
+References: Kleinman, IEEE Trans. Autom. Control 13 (1968); Sun, SIAM J. Matrix Anal. Appl. 19 (1998).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import torch
-from scipy.linalg import eig
 
 from matfn_kernels.extended_product import EXTENDED
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.rejection import Rejection
-from matfn_kernels.riccati_start import Riccati, Solution, stabilising
-from matfn_kernels.sylvester import bounded_error
-from matfn_kernels.sylvester_operator import EPS, Array, norm
+from matfn_kernels.riccati_equation import scaled
+from matfn_kernels.riccati_start import stabilising
+from matfn_kernels.stabilisability import unstabilisable
+from matfn_kernels.sylvester import HOPELESS
+from matfn_kernels.sylvester_operator import EPS, gaussian, growth, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +36,16 @@ if TYPE_CHECKING:
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
+    from matfn_kernels.riccati_start import Solution
     from matfn_kernels.signature import Signature
+    from matfn_kernels.sylvester_operator import Array
 
 __all__ = ["RiccatiProgram", "candidates"]
 
 _ASYMMETRIC: Final = 8.0
-_NOTHING: Final = -1 << 20
-_SCHUR: Final = 30.0
+_MARGIN: Final = 4.0
+_ROUNDING: Final = 4.0
+_SCHUR: Final = 40.0
 """A Riccati equation in units of eigh of its order."""
 
 
@@ -67,7 +72,7 @@ class RiccatiProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n), b (batch, n, m), q (batch, n, n), r (batch, m, m)."""
         name = "A^T X + X A - X B R^-1 B^T X + Q"
-        findings = each(_solve, inputs, (self.order, self.order), name)
+        findings = each(partial(_solve, dtype=self.dtype), inputs, (self.order, self.order), name)
         limit = _ASYMMETRIC * torch.finfo(self.dtype).eps
         asymmetric = torch.stack([_asymmetry(inputs[key]) > limit for key in ("q", "r")]).any(0)
         return replace(
@@ -110,74 +115,64 @@ def _asymmetry(a: Tensor) -> Tensor:
     return ratio
 
 
-def _solve(a: Array, b: Array, q: Array, r: Array) -> Found:
-    """X of one equation."""
+def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype) -> Found:
+    """X of one equation, to be released in a given dtype."""
     q, r = q / 2 + q.T / 2, r / 2 + r.T / 2
     spread = _spread(r)
     if not math.isfinite(spread):
         return failed(a.shape, "singular_weight")
-    equation, exponent = _scaled(a, b, q, r)
-    found = None if _unreachable(equation) else stabilising(equation)
+    equation = scaled(a, b, q, r)
+    found = stabilising(equation)
     if found is None:
-        return failed(a.shape, "not_stabilisable")
-    value = np.ldexp(found.x, exponent)
-    condition, error = _certified(equation, found, spread)
+        return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
+    value = found.equation.unscaled(found.x)
+    if dtype != torch.float64 and not _stable(a, b, r, torch.from_numpy(value).to(dtype)):
+        return failed(a.shape, None)
+    condition, error = _certified(found, spread)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    return Found(value, found.residual, error, condition, found.steps, remarks=remarks)
+    return Found(value, _residual(found), error, condition, found.steps, remarks=remarks)
+
+
+def _stable(a: Array, b: Array, r: Array, x: Tensor) -> bool:
+    """Whether A - B R^-1 B^T X is stable for an X that has been rounded."""
+    loop = a - b @ np.linalg.solve(r, b.T @ x.to(torch.float64).numpy())
+    return bool(np.linalg.eigvals(loop).real.max() < 0)
 
 
 def _spread(r: Array) -> float:
     """Condition number of R with its diagonal scaled to ones where possible; infinite if singular to rounding."""
-    _, r = _fraction(r)
+    r = r / (np.abs(r).max() or 1.0)
     diagonal = np.sqrt(np.abs(r.diagonal()))
     diagonal = np.where(diagonal > 0, diagonal, 1.0)
     values = np.abs(np.linalg.eigvalsh(r / diagonal / diagonal[:, None]))
     return float(values.max() / values.min()) if values.min() > len(r) * EPS * values.max() else math.inf
 
 
-def _fraction(a: Array) -> tuple[int, Array]:
-    """(e, A 2^-e) with the largest entry in [1/2, 1); a very negative e for a zero matrix."""
-    peak = float(np.abs(a).max())
-    exponent = math.frexp(peak)[1] if peak else _NOTHING
-    return exponent, np.ldexp(a, -exponent) if peak else a
+def _residual(found: Solution) -> float:
+    """Norm of the residual over the sum of its terms' norms."""
+    terms = [found.equation.weighed(term) for term in found.terms]
+    sizes = sum(norm(term) for term in terms)
+    return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
 
 
-def _scaled(a: Array, b: Array, q: Array, r: Array) -> tuple[Riccati, int]:
-    """The equation of Y = X 2^-k, its matrices near 1 in size and those of Q and G alike."""
-    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in (a, b, q, r))
-    eg = 2 * eb - er + _fraction(b @ np.linalg.solve(r, b.T))[0]
-    if eg <= _NOTHING // 2:
-        k = eq - ea if eq > _NOTHING else 0
-    elif eq == _NOTHING:
-        k = ea - eg
-    else:
-        k = (eq - eg) // 2
-    size = max(ea, eg + k, eq - k)
-    weight = np.ldexp(r, size - k - (2 * eb - er)) if eb > _NOTHING else r
-    return Riccati(np.ldexp(a, ea - size), b, np.ldexp(q, eq - k - size), weight), k
-
-
-def _unreachable(equation: Riccati) -> bool:
-    """Whether B has no hold, to rounding, on a left eigenvector of A that is not stable (Hautus)."""
-    values, vectors = eig(equation.a, left=True, right=False)
-    rounding = len(values) * EPS
-    unstable = values.real >= -rounding * norm(equation.a)
-    hold = np.abs(vectors.conj().T @ equation.b)
-    parts = np.abs(vectors).T @ np.abs(equation.b)
-    return bool((unstable & (hold <= rounding * parts).all(axis=1)).any())
-
-
-def _certified(equation: Riccati, found: Solution, spread: float) -> tuple[float, float]:
+def _certified(found: Solution, spread: float) -> tuple[float, float]:
     """(condition, relative error); NaN where Newton's method is not certain to find a solution nearby."""
-    size = norm(found.x)
+    equation, x = found.equation, found.x
+    size = norm(equation.weighed(x))
     if size == 0:
         return 1.0, 0.0
-    gain = found.operator.inverse_norm()
-    quadratic = norm(equation.terms(found.x)[2])
-    sizes = 2 * norm(equation.a) * size + spread * quadratic + norm(equation.q)
-    missing = equation.missing(found.x)
-    condition, error = bounded_error(gain, missing, sizes, size)
-    step = norm(found.operator.solve(missing)) + EXTENDED * condition * size
-    curvature = norm(equation.b @ np.linalg.solve(equation.r, equation.b.T))
-    certain = 4 * gain * curvature * step < 1
-    return condition, error if certain else math.nan
+    sizes = 2 * norm(equation.a) * norm(x) + spread * norm(found.terms[2]) + norm(equation.q)
+    gain = growth(found.correction, found.correction_adjoint, x.shape)
+    condition = max(1.0, gain * sizes / size)
+    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size
+    error = _MARGIN * step / size + _ROUNDING * EPS
+    trusted = gain * norm(found.loop) * norm(x) * EPS <= HOPELESS * size
+    return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
+
+
+def _curvature(found: Solution) -> float:
+    """||D|| / ||E||^2, D the Newton step from X + E for an error E as rounding makes it (Kantorovich)."""
+    noise = gaussian(found.x.shape)
+    error = found.operator.solve(noise + noise.T)
+    step = found.correction(error @ found.equation.g @ error)
+    return norm(step) / norm(found.equation.weighed(error)) ** 2

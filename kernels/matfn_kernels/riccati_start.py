@@ -1,151 +1,135 @@
-"""Stabilising solutions of A^T X + X A - X G X + Q = 0, G = B R^-1 B^T, from invariant subspaces, and their refinement.
+"""Stabilising solutions of A^T X + X A - X G X + Q = 0, G = B R^-1 B^T: where Newton's method starts, and its steps.
 
-The stable invariant subspace of H = [[A, -G], [-Q, -A^T]] is spanned by [I; X]. Three routes find it: the sign of H, an
-ordered Schur form of H, and an ordered QZ form of the extended pencil, which never forms R^-1. Newton's method of
-Kleinman then corrects X through a Lyapunov equation with the closed loop A - G X, while the residual falls.
-References: Roberts (1980); Laub, IEEE Trans. Autom. Control 24 (1979); Arnold and Laub, Proc. IEEE 72 (1984).
+Two routes to a start: `riccati_doubling`, else the stable invariant subspace [I; X] of H = [[A, -G], [-Q, -A^T]] from
+an ordered Schur form. Newton's method of Kleinman then corrects X through a Lyapunov equation with the closed loop
+A - G X, while its steps or residuals shrink. Residuals are summed in extended precision, so that a step shows the error
+of X even where the rounding of X leaves a large residual. A Schur form of the loop serves until that has moved by more
+than rounding.
+References: Laub, IEEE Trans. Autom. Control 24 (1979); Kleinman, IEEE Trans. Autom. Control 13 (1968).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.linalg import schur, solve_continuous_are
+from scipy.linalg import schur
 
-from matfn_kernels.extended_product import narrow, product, wide
-from matfn_kernels.sign_iteration import newton
+from matfn_kernels.extended_product import narrow
+from matfn_kernels.riccati_doubling import doubling
 from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, norm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from matfn_kernels.riccati_equation import Riccati
 
-__all__ = ["Riccati", "Solution", "stabilising"]
+__all__ = ["Solution", "stabilising"]
 
 _REFINEMENTS: Final = 30
-_GAIN_REFINEMENTS: Final = 2
-_GOOD: Final = 16.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Riccati:
-    """The equation A^T X + X A - X B R^-1 B^T X + Q = 0, Q and R symmetric, scaled."""
-
-    a: Array
-    b: Array
-    q: Array
-    r: Array
-
-    def gain(self, x: Array) -> Array:
-        """The feedback K = R^-1 B^T X."""
-        return np.asarray(np.linalg.solve(self.r, self.b.T @ x))
-
-    def closed_loop(self, x: Array) -> Array:
-        """A - B K."""
-        return np.asarray(self.a - self.b @ self.gain(x))
-
-    def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
-        linear = product(self.a.T, x)
-        held = product(self.b.T, x)
-        gain = self.gain(x)
-        for _ in range(_GAIN_REFINEMENTS):
-            gain = gain + np.linalg.solve(self.r, narrow(held - product(gain.T, self.r).T))
-        lead = narrow(gain)
-        quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
-        return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
-
-    def missing(self, x: Array) -> Array:
-        """The residual."""
-        first, second, third, fourth = self.terms(x)
-        return narrow(first + second + third + fourth)
-
-    def residual(self, x: Array) -> float:
-        """Norm of the residual over the sum of its terms' norms."""
-        terms = self.terms(x)
-        sizes = sum(norm(term) for term in terms)
-        return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
+_SETTLED: Final = 1e-8
+_LOST: Final = 0.1
+_TINY: Final = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """A symmetric X with a stable closed loop, its relative residual, and D -> A_c^T D + D A_c."""
+    """A symmetric X of an equation.
 
+    Attributes:
+        equation: with coordinates that suit X.
+        x: X.
+        terms: of the residual.
+        loop: A_c = A - G X, stable, to rounding.
+        operator: D -> A_c^T D + D A_c.
+        change: the Newton step from X.
+        steps: taken so far.
+    """
+
+    equation: Riccati
     x: Array
-    residual: float
+    terms: tuple[Array, Array, Array, Array]
+    loop: Array
     operator: SylvesterOperator
+    change: Array
     steps: int
+
+    @property
+    def error(self) -> float:
+        """Size of the Newton step over that of X."""
+        return norm(self.change) / max(norm(self.x), _TINY)
+
+    @property
+    def missing(self) -> float:
+        """Norm of the residual."""
+        first, second, third, fourth = self.terms
+        return norm(first + second + third + fourth)
+
+    def correction(self, missing: Array) -> Array:
+        """The change of X, as the caller measures it, that a residual asks for."""
+        return self.equation.weighed(self.operator.solve(missing))
+
+    def correction_adjoint(self, change: Array) -> Array:
+        """The adjoint of `correction`."""
+        return self.operator.solve_adjoint(self.equation.weighed(change))
+
+    def improves(self, other: Solution) -> bool:
+        """Whether the Newton step or the residual has shrunk by half."""
+        return self.error < other.error / 2 or self.missing < other.missing / 2
 
 
 def stabilising(equation: Riccati) -> Solution | None:
-    """The solution of least residual among the routes, tried in order until one is as good as rounding allows."""
+    """The solution that Newton's method confirms best, by routes in order until one is good."""
     best: Solution | None = None
-    for start in _starts(equation):
-        found = _refined(equation, (start + start.T) / 2)
-        if found is not None and (best is None or found.residual < best.residual):
+    for route in (doubling, _by_schur):
+        try:
+            start = route(equation)
+            found = None if start is None else _from(equation, (start + start.T) / 2)
+        except (np.linalg.LinAlgError, ValueError):  # singular, or an overflow on the way
+            continue
+        if found is not None and (best is None or found.error < best.error):
             best = found
-        if best is not None and best.residual <= _GOOD * EPS:
+        if best is not None and best.error <= _SETTLED:
             break
-    return best
+    return best if best is not None and best.error <= _LOST else None
 
 
-def _starts(equation: Riccati) -> Iterator[Array]:
-    """X by each route that gives one."""
-    a, order = equation.a, len(equation.a)
-    g = equation.b @ np.linalg.solve(equation.r, equation.b.T)
-    hamiltonian = np.block([[a, -(g + g.T) / 2], [-equation.q, -a.T]])
-    for route in (_by_sign, _by_schur):
-        start = route(hamiltonian, order)
-        if start is not None and np.isfinite(start).all():
-            yield start
-    try:
-        yield solve_continuous_are(a, equation.b, equation.q, equation.r)
-    except (np.linalg.LinAlgError, ValueError):
-        return
-
-
-def _by_sign(hamiltonian: Array, order: int) -> Array | None:
-    """(W + I) [I; X] = 0 in the least-squares sense, W the sign of H."""
-    found = newton(hamiltonian)
-    if found is None:
-        return None
-    shifted = found[0] + np.eye(2 * order)
-    x: Array = np.linalg.lstsq(shifted[:, order:], -shifted[:, :order], rcond=None)[0]
-    return x
-
-
-def _by_schur(hamiltonian: Array, order: int) -> Array | None:
+def _by_schur(equation: Riccati) -> Array | None:
     """U_2 U_1^-1 of an orthonormal basis [U_1; U_2] of the stable subspace."""
-    try:
-        _, u, stable = schur(hamiltonian, sort="lhp")
-        if stable != order:
-            return None
-        x: Array = np.linalg.solve(u[:order, :order].T, u[order:, :order].T)
-    except np.linalg.LinAlgError:
-        return None
-    return x
+    order = len(equation.a)
+    _, u, stable = schur(equation.hamiltonian, sort="lhp")
+    return np.linalg.solve(u[:order, :order].T, u[order:, :order].T) if stable == order else None
+
+
+def _from(equation: Riccati, x: Array) -> Solution | None:
+    """The solution that Newton's method reaches from X, in coordinates where X is level, else as they are."""
+    return _refined(*equation.levelled(x)) or _refined(equation, x)
 
 
 def _refined(equation: Riccati, x: Array) -> Solution | None:
-    """Newton-Kleinman from X while the residual falls; None where the closed loop is not stable at the start."""
-    solution = _judged(equation, x, 0)
-    if solution is None:
-        return None
+    """Newton-Kleinman from X while it improves; None where the closed loop is not stable at the start."""
+    solution = _judged(equation, x, None, 0)
     for step in range(1, _REFINEMENTS + 1):
-        change = solution.operator.solve(-equation.missing(solution.x))
-        better = _judged(equation, solution.x + (change + change.T) / 2, step)
-        if better is None or not better.residual < solution.residual:
+        if solution is None or solution.error <= EPS / 2:
+            break
+        better = _judged(equation, solution.x + solution.change, solution, step)
+        if better is None or not better.improves(solution):
             break
         solution = better
     return solution
 
 
-def _judged(equation: Riccati, x: Array, steps: int) -> Solution | None:
-    """X with its residual, None unless its closed loop is stable."""
-    if not np.isfinite(x).all():
-        return None
-    operator = SylvesterOperator.lyapunov(equation.closed_loop(x).T)
-    if not (operator.spectra[0].real < 0).all():
-        return None
-    return Solution(x, equation.residual(x), operator, steps)
+def _judged(equation: Riccati, x: Array, before: Solution | None, steps: int) -> Solution | None:
+    """X with its Newton step, None unless its closed loop is stable."""
+    loop = equation.closed_loop(x)
+    rounding = len(x) * EPS * norm(loop)
+    if before is not None and norm(loop - before.loop) <= rounding:
+        loop, operator = before.loop, before.operator
+    else:
+        operator = SylvesterOperator.lyapunov(loop.T)
+        if not operator.spectra[0].real.max() < -rounding:
+            return None
+    terms = equation.terms(x)
+    change = operator.solve(-narrow(terms[0] + terms[1] + terms[2] + terms[3]))
+    change = (change + change.T) / 2
+    return Solution(equation, x, terms, loop, operator, change, steps) if math.isfinite(norm(change)) else None

@@ -20,6 +20,7 @@ import torch
 
 from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
+from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
+    from matfn_kernels.foundation import Ground
     from matfn_kernels.program import Program
     from matfn_kernels.signature import Signature
 
@@ -43,6 +45,8 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 3.0
+_SMOOTH_ROOTS: Final = 5
+"""Beyond, the first steps of A^(s/r) reach eigenvalues of 2^r and amplify rounding up to 1e4 times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,34 @@ class RootProgram:
         scaled, whole = power_of_two(value, exponent, sign * self.s, self.r)
         return scaled, whole if left is None else whole + left
 
+    @property
+    def foundation(self) -> EigenFoundation | None:
+        """The eigendecomposition, which serves any power and clipping of the matrix."""
+        return EigenFoundation(self.order, self.working) if self.method == "eigh" else None
+
+    @property
+    def working(self) -> torch.dtype:
+        """The dtype that matrices are scaled in."""
+        return working(at_least_single(self.precision), self.dtype)
+
+    def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """A (batch, n, n)."""
+        return inputs["a"]
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
-        given, exponent = narrowed(inputs["a"], working(at_least_single(self.precision), self.dtype))
+        if self.foundation is not None:
+            return self.finish(self.foundation.of([inputs["a"]]), inputs)
+        given, exponent = narrowed(inputs["a"], self.working)
         a = symmetrise(given)
-        method = by_iteration if self.method == "engine" else by_eigh
-        findings = method(self, a, exponent, inputs.get("g"))
+        return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """The powers of matrices that have been diagonalised."""
+        assert isinstance(ground, Eigen)
+        return self._remarked(by_eigh(self, ground, inputs.get("g")), ground.given, ground.a)
+
+    def _remarked(self, findings: Findings, given: Tensor, a: Tensor) -> Findings:
         return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric(given, a, self.eps)})
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
@@ -174,7 +200,8 @@ def _symmetric(call: Signature) -> list[RootProgram]:
         return [engine]
     undamped = damping is None or damping == 0
     reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)
-    return [eigh, engine] if undamped and not call.dtype.is_complex and reachable else [eigh]
+    smooth = engine.inverse or r <= _SMOOTH_ROOTS
+    return [eigh, engine] if undamped and smooth and not call.dtype.is_complex and reachable else [eigh]
 
 
 def _power_products(exponent: int) -> int:

@@ -14,20 +14,21 @@ from matfn_kernels.findings import Findings
 from matfn_kernels.precision import spacing
 from matfn_kernels.products import symmetrise
 from matfn_kernels.scaling import narrowed
-from matfn_kernels.spectral import BACKWARD_ERROR, eigh, propagated
+from matfn_kernels.spectral import BACKWARD_ERROR, propagated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from matfn_kernels.foundation import Eigen
     from matfn_kernels.roots import RootProgram
 
 __all__ = ["by_eigh"]
 
 
-def by_eigh(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
-    """The powers of A (batch, n, n), symmetric and scaled by 2^-exponent, multiplied by G if there is one."""
-    found, vectors = eigh(a)
-    values = found.to(torch.float64)
+def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
+    """The powers of matrices that have been diagonalised, multiplied by G if there is one."""
+    a, exponent, vectors = eigen.a, eigen.exponent, eigen.v
+    values = eigen.w.to(torch.float64)
     noise = BACKWARD_ERROR * spacing(program.precision) * values.abs().amax(-1)
     rules = regularise(program, values, noise)
     left, left_exponent = (None, None) if g is None else narrowed(g, a.dtype)

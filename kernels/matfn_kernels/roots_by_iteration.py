@@ -15,7 +15,7 @@ from matfn_kernels.engine import coupled, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import add_diagonal, symmetrise
-from matfn_kernels.scaling import narrowed, norm, rescale
+from matfn_kernels.scaling import narrowed, norm, norm_bound, rescale
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     rules = _rules(program, a)
     if rules is not None:
         a = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
-    size, unit = torch.frexp(torch.linalg.matrix_norm(a))
-    size, unit = torch.where(size > 0, size, torch.ones_like(size)), unit.to(torch.int64)
-    p = rescale(a, -unit) / size[:, None, None]
+    frobenius, unit = torch.frexp(torch.linalg.matrix_norm(a))
+    unit = unit.to(torch.int64)
+    a = rescale(a, -unit)
+    size = norm_bound(a, frobenius)
+    p = a / size[:, None, None]
     rows = schedule_for(program.negative[2], program.precision)
     narrow = p.to(working(program.precision, program.dtype))
     parts = [_iterate(program, narrow[tile], rows) for tile in tiles(len(p), program.order, narrow.itemsize)]
@@ -134,9 +136,9 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
-    # The residual carries rounding times the condition; only what exceeds that is a failure to converge.
-    unconverged = torch.where(residual > 0.5 * condition * spacing(program.precision), 2 * missing, 0.0)
-    error = torch.where(trusted, torch.maximum(law, unconverged), math.inf)
+    # The residual of an inverse carries rounding times the condition, and means nothing below that.
+    blind = 0.0 if program.signs == (1,) else 0.5 * condition * spacing(program.precision)
+    error = torch.where(trusted, law + torch.where(residual > blind, 2 * missing, 0.0), math.inf)
     return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
 
 

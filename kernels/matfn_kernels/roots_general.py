@@ -4,10 +4,11 @@ By the complex Schur form A = Q T Q^H and `triangular_power` on T, matrix by mat
 real Schur form first, so that a simple real eigenvalue is exactly real.
 
 Domain: no eigenvalue on the closed negative axis. One there to within its own uncertainty, 8 eps ||A|| times its
-condition number, is `not_positive`; a matrix singular to rounding, sigma_min <= sqrt(n) eps sigma_max once its rows
-and columns are scaled, is `singular` for an inverse and `not_positive` for a root. Where a backward error could turn an
-eigenvalue far away from the axis the matrix is answered, with an estimate. Whole powers take no root: they exist for
-every matrix, with negative exponents for every nonsingular one.
+condition number, is `not_positive`; a singular matrix, in exact arithmetic, is `singular` for an inverse and
+`not_positive` for a root. One that is singular to rounding only, sigma_min <= sqrt(n) eps sigma_max once its rows and
+columns are scaled, is answered without an estimate. Where a backward error could turn an eigenvalue far away from the
+axis the matrix is answered, with an estimate. Whole powers take no root: they exist for every matrix, with negative
+exponents for every nonsingular one.
 Error: the condition number of the function at T times the backward errors of the Schur form and of the recurrence.
 References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
 """
@@ -15,7 +16,7 @@ References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -26,6 +27,7 @@ from matfn_kernels import probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.rejection import Rejection
+from matfn_kernels.residues import is_singular
 from matfn_kernels.scaling import normalise, power_of_two
 from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.triangular_power import TriangularPower, eigenvalue_condition, norm
@@ -45,6 +47,8 @@ Array: TypeAlias = "NDArray[Any]"
 
 _MARGIN: Final = 3.0
 """The power method's norm of a derivative is a lower bound."""
+_GROWTH: Final = 0.7
+"""Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
 _TURN: Final = 0.3
 _NEAR_AXIS: Final = 1e-2
 """Eigenvalues at a larger angle to the negative axis are not looked at again."""
@@ -84,8 +88,9 @@ class GeneralRootProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         dtype = working(self.precision, self.dtype)
-        a, exponent = normalise(inputs["a"].to(dtype))
-        solved = [_Solved.of(matrix, self) for matrix in a.cpu().numpy()]
+        sent = inputs["a"].to(dtype)
+        a, exponent = normalise(sent)
+        solved = [_Solved.of(*pair, self) for pair in zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
         shift, error, condition = (
             torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
@@ -105,8 +110,10 @@ class GeneralRootProgram:
             damping=torch.full_like(error, self.damping),
             shift=torch.ldexp(shift, exponent),
             failures={
-                code: torch.tensor([one.code == code for one in solved]) for code in ("not_positive", "singular")
+                code: torch.tensor([one.code == code for one in solved], device=a.device)
+                for code in ("not_positive", "singular")
             },
+            remarks={"ill_conditioned": torch.tensor([one.ill_conditioned for one in solved], device=a.device)},
         )
 
     def _tensor(self, values: list[Array], like: Tensor) -> Tensor:
@@ -145,10 +152,11 @@ class _Solved:
     error: float = math.nan
     condition: float = math.nan
     code: str = ""
+    ill_conditioned: bool = False
 
     @classmethod
-    def of(cls, a: Array, program: GeneralRootProgram) -> _Solved:
-        """The powers of A (n, n), scaled to entries near 1."""
+    def of(cls, a: Array, sent: Array, program: GeneralRootProgram) -> _Solved:
+        """The powers of A (n, n), which is the matrix sent, scaled to entries near 1."""
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
             t, q = _schur_form(a)
@@ -157,20 +165,26 @@ class _Solved:
             t += shift * identity
             unit = spacing(program.precision)
             inverse, proper = program.signs[-1] < 0, program.s % program.r != 0
-            if (inverse or proper) and _is_singular(a + shift * identity, unit):
+            shifted = a + shift * identity.real
+            condition = _lost(shifted, unit) if inverse or proper else 0.0
+            # Scaling may drop what is tiny beside the largest entry: only the matrix as sent is exact.
+            if condition and is_singular(shifted if shift else sent):
                 return cls(nothing, shift, code="singular" if inverse else "not_positive")
             if proper and _meets_axis(t, BACKWARD_ERROR * unit * norm(t)):
                 return cls(nothing, shift, code="not_positive")
             with np.errstate(all="ignore"):
-                return cls._powers(t, q, program, shift)
+                found = cls._powers(_nonsingular(t, unit) if inverse or proper else t, q, program, shift)
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
+        if not condition:
+            return found
+        return replace(found, error=math.nan, condition=max(condition, found.condition), ill_conditioned=True)
 
     @classmethod
     def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
         root = TriangularPower.of(t, program.r, program.s)
         values, errors, conditions = [], [], []
-        unit = BACKWARD_ERROR * spacing(program.precision)
+        unit = max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
         for sign in program.signs:
             power = root.value(sign)
             if not power.any():
@@ -196,13 +210,24 @@ def _schur_form(a: Array) -> tuple[Array, Array]:
     return t, q
 
 
-def _is_singular(a: Array, unit: float) -> bool:
-    """Whether A is singular to rounding when its rows and columns are scaled to a largest entry of 1."""
+def _lost(a: Array, unit: float) -> float:
+    """Condition number of A if it is singular to rounding when its rows and columns are scaled to ones, else 0."""
+    scaled = a
     for axis in (1, 0):
-        peak = np.abs(a).max(axis=axis, keepdims=True)
-        a = a / np.where(peak > 0, peak, 1)
+        peak = np.abs(scaled).max(axis=axis, keepdims=True)
+        scaled = scaled / np.where(peak > 0, peak, 1)
+    sigma = np.linalg.svd(scaled, compute_uv=False)
+    if sigma[-1] > math.sqrt(len(a)) * unit * sigma[0]:
+        return 0.0
     sigma = np.linalg.svd(a, compute_uv=False)
-    return bool(sigma[-1] <= math.sqrt(len(a)) * unit * sigma[0])
+    return float(sigma[0] / max(sigma[-1], unit**2 * sigma[0])) if sigma[0] else math.inf
+
+
+def _nonsingular(t: Array, unit: float) -> Array:
+    """T with eigenvalues that rounding made 0 lifted by as much."""
+    lifted = t.copy()
+    np.fill_diagonal(lifted, np.where(t.diagonal() == 0, unit * norm(t), t.diagonal()))
+    return lifted
 
 
 def _meets_axis(t: Array, noise: float) -> bool:

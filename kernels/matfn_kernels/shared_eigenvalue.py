@@ -1,41 +1,30 @@
 """Whether an eigenvalue of A is exactly minus one of B, decided without rounding.
 
-Rounding cannot tell a singular Sylvester equation from one that is merely as bad as a Hilbert matrix. Floating-point
-numbers are integers times a power of two, so both characteristic polynomials exist modulo a prime; they have a common
-factor there if they have one at all, and otherwise only with a chance near 1 / prime. Two primes make that 1e-18.
+Rounding cannot tell a singular Sylvester equation from one that is merely as bad as a Hilbert matrix. Both
+characteristic polynomials exist modulo a prime (see `residues`) and have a common factor there if they have one at all.
 Method: reduction to Hessenberg form and its recurrence, then Euclid's algorithm; O(n^3) integer operations.
 Reference: Cohen, A Course in Computational Algebraic Number Theory (1993), algorithm 2.2.9.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from matfn_kernels.residues import PRIMES, residues
 
 if TYPE_CHECKING:
     from matfn_kernels.sylvester_operator import Array
 
 __all__ = ["share_eigenvalue"]
 
-_PRIMES: Final = (2147483629, 2147483587)
-_DIGITS: Final = 53
-
 
 def share_eigenvalue(a: Array, b: Array) -> bool:
     """Whether lambda_i(A) = -lambda_j(B) for some i, j, in the numbers as they are stored."""
     return all(
-        _common_factor(_characteristic(_residues(a, p), p), _characteristic(_residues(-b, p), p), p) for p in _PRIMES
+        _common_factor(_characteristic(residues(a, p), p), _characteristic(residues(-b, p), p), p) for p in PRIMES
     )
-
-
-def _residues(a: Array, p: int) -> Array:
-    """2^1200 A modulo p: integers for every float64 below 1 in size."""
-    mantissa, exponent = np.frexp(a)
-    whole = np.ldexp(mantissa, _DIGITS).astype(np.int64) % p
-    powers = {int(e): pow(2, int(e) - _DIGITS + 1200, p) for e in np.unique(exponent)}
-    factors = np.vectorize(powers.__getitem__, otypes=[np.int64])(exponent)
-    return np.asarray(whole * factors % p)
 
 
 def _characteristic(a: Array, p: int) -> Array:

@@ -1,9 +1,10 @@
 """The matrix sign A (A^2)^(-1/2), and the projectors (I + S) / 2 and (I - S) / 2 that it gives.
 
 Domain: real square matrices without an eigenvalue on the imaginary axis. Always float64, whatever the input's dtype:
-the sign of a nonsymmetric matrix may be far worse conditioned than the matrix. `sign_iteration` has the method and the
-error's derivation. An answer is without an estimate where rounding of A alone could carry an eigenvalue across the
-axis. Padding: ones on the diagonal of A.
+the sign of a nonsymmetric matrix may be far worse conditioned than the matrix. Two methods: `newton` takes the batch at
+once (`sign_in_batches`); matrices that it cannot vouch for, among them all without a sign, go one by one to
+`newton_schur` (`sign_iteration`), whose certificate has more digits. An answer is without an estimate where rounding of
+A alone could carry an eigenvalue across the axis. Padding: ones on the diagonal of A.
 References: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
 """
 
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 
+from matfn_kernels.findings import Findings
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.scaling import normalise
+from matfn_kernels.sign_in_batches import signs
 from matfn_kernels.sign_iteration import Sign, certified_sign
 from matfn_kernels.sylvester_operator import EPS, Array, norm
 
@@ -29,14 +32,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
-    from matfn_kernels.findings import Findings
     from matfn_kernels.signature import Signature
 
 __all__ = ["SignProgram", "candidates"]
 
-_PRODUCTS: Final = 30.0
-_SCHUR: Final = 3.0
-"""A real Schur form in units of eigh."""
+_RESIDUAL: Final = "S^2 - I, S A - A S"
+_PRODUCTS: Final = 100.0
+_SCHUR: Final = 12.0
+"""All that `newton_schur` does, in units of eigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class SignProgram:
         order: n.
         half: None for the sign, else the half plane that is projected on.
         dtype: of the inputs and outputs.
-        method: newton.
+        method: newton or newton_schur.
         precision: fp64.
         ceiling: fp64.
     """
@@ -55,20 +58,43 @@ class SignProgram:
     order: int
     half: Literal["right", "left"] | None
     dtype: torch.dtype
-    method: Literal["newton"] = "newton"
+    method: Literal["newton", "newton_schur"] = "newton"
     precision: Precision = Precision.FP64
     ceiling: Precision = Precision.FP64
+
+    @property
+    def side(self) -> float:
+        """1 for the right half plane, -1 for the left."""
+        return -1.0 if self.half == "left" else 1.0
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
         a, _ = normalise(inputs["a"].to(torch.float64))
-        method = _sign if self.half is None else partial(_projector, 1.0 if self.half == "right" else -1.0)
-        findings = each(method, {"a": a}, (self.order, self.order), "S^2 - I, S A - A S")
+        return self._together(a) if self.method == "newton" else self._one_by_one(a)
+
+    def _together(self, a: Tensor) -> Findings:
+        found = signs(a)
+        value, larger, rank = found.value, torch.ones_like(found.error), None
+        if self.half is not None:
+            value, larger, rank = _projected(found.value, self.side)
+        return Findings(
+            outputs=(value,),
+            residual_name=_RESIDUAL,
+            residual=found.residual,
+            error=found.error * larger + EPS,
+            condition=(found.condition * larger).clamp_min(1.0),
+            steps=found.steps,
+            rank=rank,
+        )
+
+    def _one_by_one(self, a: Tensor) -> Findings:
+        method = _sign if self.half is None else partial(_projector, self.side)
+        findings = each(method, {"a": a}, (self.order, self.order), _RESIDUAL)
         return replace(findings, rank=None if self.half is None else findings.rank)
 
     def fallbacks(self) -> tuple[SignProgram, ...]:
-        """None: this is the last resort already."""
-        return ()
+        """The method that takes one matrix at a time, after the one that takes a batch."""
+        return (replace(self, method="newton_schur"),) if self.method == "newton" else ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty matrix."""
@@ -76,8 +102,9 @@ class SignProgram:
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
-        gemm = profile.cost("gemm", Precision.FP64, self.order)
-        return _PRODUCTS * gemm + _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
+        if self.method == "newton":
+            return _PRODUCTS * profile.cost("gemm", Precision.FP64, self.order)
+        return _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
 
 
 def candidates(call: Signature) -> list[SignProgram]:
@@ -115,6 +142,17 @@ def _projector(side: float, a: Array) -> Found:
         larger = norm(sign.value) / (2 * norm(value))
     error, condition = sign.error * larger + EPS, max(1.0, sign.condition * larger)
     return Found(value, sign.residual, error, condition, sign.steps, rank, remarks=_remarks(sign))
+
+
+def _projected(s: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(I + side S) / 2, ||S|| / 2 over its norm, and its rank; exactly I or 0 where the trace says so."""
+    order = s.shape[-1]
+    rank = ((order + side * s.diagonal(dim1=-2, dim2=-1).sum(-1)) / 2).round()
+    identity = torch.eye(order, dtype=s.dtype, device=s.device)
+    whole = (rank == 0) | (rank == order)
+    value = torch.where(whole[:, None, None], identity * (rank > 0)[:, None, None], (identity + side * s) / 2)
+    larger = torch.where(whole, 1.0, torch.linalg.matrix_norm(s) / (2 * torch.linalg.matrix_norm(value)))
+    return value, larger, rank
 
 
 def _remarks(sign: Sign) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ _MARGIN: Final = 4.0
 _ROUNDING: Final = 4.0
 _HOPELESS: Final = 1e-2
 _CROSSINGS: Final = 3
+_TINY: Final = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Sign:
         steps: of Newton.
         residual: the larger of ||S^2 - I|| / ||S||^2 and ||S M - M S|| / (||S|| ||M||).
         error: estimated ||error|| / ||S||; NaN where rounding of M alone may carry an eigenvalue across the axis.
-        condition: ||L|| ||M|| / ||S||, at least 1.
+        condition: ||L|| ||M|| / ||S||, at least 1, or one over the distance to the axis where that is within rounding.
     """
 
     value: Array
@@ -95,8 +96,10 @@ def certified_sign(m: Array) -> Sign | None:
     condition = max(1.0, _operator_norm(s, operator) * norm(m) / norm(s))
     rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, condition) / norm(s))
     error = _MARGIN * correction + _MARGIN * norm(_defect(s) @ s) / norm(s) + rounding
-    trusted = condition * EPS <= _HOPELESS and not _may_cross(m, operator)
-    return Sign(s, steps, _residual(s, m), error if trusted else math.nan, condition)
+    distance = _distance(m, operator)
+    if condition * EPS <= _HOPELESS and distance > len(m) * EPS:
+        return Sign(s, steps, _residual(s, m), error, condition)
+    return Sign(s, steps, _residual(s, m), math.nan, max(condition, 1 / max(distance, _TINY)))
 
 
 def _defect(s: Array) -> Array:
@@ -156,21 +159,17 @@ def _operator_norm(s: Array, operator: SylvesterOperator) -> float:
     return growth(derivative, adjoint, (len(s), len(s)))
 
 
-def _may_cross(m: Array, operator: SylvesterOperator) -> bool:
-    """Whether a perturbation of n eps ||M|| puts an eigenvalue on the imaginary axis, or N has left its half plane.
+def _distance(m: Array, operator: SylvesterOperator) -> float:
+    """The least change, relative to ||M||, that puts an eigenvalue on the imaginary axis; 0 if N left its half plane.
 
-    The distance is looked for at 0 and level with the eigenvalues nearest to the axis.
+    It is looked for at 0 and level with the eigenvalues nearest to the axis.
     """
     values = operator.spectra[0]
     if not (values.real > 0).all():
-        return True
-    levels = np.abs(values.imag)[np.argsort(values.real)]
-    size = float(svdvals(m)[0])
-    for level in dict.fromkeys([0.0, *levels[: 2 * _CROSSINGS].tolist()]):
-        shifted = m - 1j * level * np.eye(len(m)) if level else m
-        if svdvals(shifted)[-1] <= len(m) * EPS * size:
-            return True
-    return False
+        return 0.0
+    levels = np.abs(values.imag)[np.argsort(values.real)][: 2 * _CROSSINGS]
+    shifted = (m - 1j * level * np.eye(len(m)) for level in set(levels[levels > 0].tolist()))
+    return float(min(svdvals(x)[-1] for x in (m, *shifted)) / svdvals(m)[0])
 
 
 def _residual(s: Array, m: Array) -> float:

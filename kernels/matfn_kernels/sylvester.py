@@ -20,7 +20,7 @@ import torch
 from matfn_kernels.extended_product import EXTENDED, narrow, product
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
-from matfn_kernels.scaling import normalise, rescale
+from matfn_kernels.scaling import normalise
 from matfn_kernels.shared_eigenvalue import share_eigenvalue
 from matfn_kernels.sylvester_operator import EPS, Array, SylvesterOperator, norm
 
@@ -39,6 +39,7 @@ HOPELESS: Final = 1e-2
 """Above this condition times eps no digit is promised."""
 
 _REFINEMENTS: Final = 3
+_STORED: Final = 0.25
 _SUSPICIOUS: Final = 1e-6
 _EXACT_ORDER: Final = 256
 _MARGIN: Final = 4.0
@@ -72,9 +73,8 @@ class SylvesterProgram:
         wide = {name: tensor.to(torch.float64) for name, tensor in inputs.items()}
         q, exponent = normalise(wide.pop("q"))
         common = _common_exponent(wide)
-        scaled = {name: rescale(tensor, -common) for name, tensor in wide.items()}
         name = "A X + X A^T - Q" if self.columns is None else "A X + X B - Q"
-        findings = each(_solve, {**scaled, "q": q}, tuple(q.shape[1:]), name)
+        findings = each(_solve, {**wide, "q": q, "exponent": common}, tuple(q.shape[1:]), name)
         return replace(findings, exponents=(exponent - common,), rank=None)
 
     def fallbacks(self) -> tuple[SylvesterProgram, ...]:
@@ -104,12 +104,14 @@ def _common_exponent(matrices: Mapping[str, Tensor]) -> Tensor:
     return torch.frexp(peaks.amax(0)).exponent
 
 
-def _solve(a: Array, q: Array, b: Array | None = None) -> Found:
-    """X of one scaled equation; without B it is A^T."""
-    right = a.T if b is None else b
-    operator = SylvesterOperator.lyapunov(a) if b is None else SylvesterOperator.of(a, b)
+def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found:
+    """X 2^exponent of one equation, A and B of about that size; without B it is A^T."""
+    sent = a, a.T if b is None else b
+    a, right = (np.ldexp(x, -int(exponent)) for x in sent)
+    operator = SylvesterOperator.lyapunov(a) if b is None else SylvesterOperator.of(a, right)
     gain = operator.inverse_norm()
-    if _singular(a, right, operator, gain):
+    # Scaling may drop what is 2^-1074 of the largest entry: only the equation as sent is exact.
+    if _may_be_singular(a, right, gain) and _singular(*sent, operator):
         return failed(q.shape, "shared_eigenvalue")
     x, missing = _refined(a, right, q, operator)
     if b is None and np.array_equal(q, q.T):
@@ -125,10 +127,13 @@ def _solve(a: Array, q: Array, b: Array | None = None) -> Found:
 
 
 def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
-    """X and its residual Q - A X - X B, refined while that falls."""
+    """X and its residual Q - A X - X B, refined while that falls and is more than the rounding of X leaves."""
     x = operator.solve(q)
     missing = _missing(a, b, q, x)
+    least = _STORED * EPS * (norm(a) + norm(b))
     for _ in range(_REFINEMENTS):
+        if norm(missing) <= least * norm(x):
+            break
         better = x + operator.solve(missing)
         left = _missing(a, b, q, better)
         if not norm(left) < norm(missing):
@@ -156,14 +161,15 @@ def bounded_error(gain: float, missing: Array, sizes: float, size: float) -> tup
     return condition, error if condition * EPS <= HOPELESS else math.nan
 
 
-def _singular(a: Array, b: Array, operator: SylvesterOperator, gain: float) -> bool:
+def _may_be_singular(a: Array, b: Array, gain: float) -> bool:
+    """Whether rounding leaves it open that the equation is singular."""
+    return not gain * (norm(a) + norm(b)) * EPS < _SUSPICIOUS
+
+
+def _singular(a: Array, b: Array, operator: SylvesterOperator) -> bool:
     """Whether an eigenvalue of A is minus one of B: exactly so in all but very large equations."""
-    size = norm(a) + norm(b)
-    if size == 0:
-        return True
-    if gain * size * EPS < _SUSPICIOUS:
-        return False
     if max(len(a), len(b)) <= _EXACT_ORDER:
         return share_eigenvalue(a, b)
     left, right = operator.spectra
+    size = norm(operator.t) + norm(operator.r)
     return bool(np.abs(left[:, None] + right[None, :]).min() <= (len(a) + len(b)) * EPS * size)

@@ -1,8 +1,9 @@
 """The operator X -> A X + X B through the Schur forms of A and B, its inverse, and how small it can be.
 
 With A = U T U^T and B = V R V^T the equation A X + X B = Q becomes T Y + Y R = U^T Q V, which is solved by substitution
-(Bartels and Stewart, Comm. ACM 15 (1972)). Once the two Schur forms are there a solution costs a few products, so the
-separation sep(A, -B) = min ||A X + X B|| / ||X|| comes almost free, by power steps on the inverse and its adjoint.
+(Bartels and Stewart, Comm. ACM 15 (1972)), or by division where both are diagonal, as for symmetric A and B. Once the
+two forms are there a solution costs a few products, so that the separation sep(A, -B) = min ||A X + X B|| / ||X|| comes
+almost free, by power steps on the inverse and its adjoint.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from scipy.linalg import lapack, schur
+from scipy.linalg import eigh, lapack, schur
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,10 @@ __all__ = ["EPS", "Array", "SylvesterOperator", "gaussian", "growth", "norm"]
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
 
+_TINY: Final = float(np.finfo(np.float64).tiny)
 _LEAF: Final = 48
 _ROUNDS: Final = 4
+_SETTLED: Final = 1.1
 _SEED: Final = 20240901
 
 
@@ -35,13 +38,13 @@ def norm(x: Array) -> float:
 
 
 def growth(apply: Callable[[Array], Array], adjoint: Callable[[Array], Array], shape: tuple[int, int]) -> float:
-    """Norm of a linear operator on matrices by power steps: a lower bound, mostly within a factor 1.5."""
+    """Norm of a linear operator on matrices by power steps until they settle: mostly within a factor 1.5 from below."""
     x = gaussian(shape)
     size = 0.0
     for _ in range(_ROUNDS):
         y = apply(x / norm(x))
-        size = norm(y)
-        if not 0 < size < np.inf:
+        before, size = size, norm(y)
+        if not _SETTLED * before < size < np.inf:
             return size
         x = adjoint(y / size)
         if not 0 < norm(x) < np.inf:
@@ -73,20 +76,20 @@ class SylvesterOperator:
             numpy.linalg.LinAlgError: if LAPACK gives up.
             ValueError: if an entry is not finite.
         """
-        t, u = schur(a)
-        r, v = schur(b)
+        t, u = _form(a)
+        r, v = _form(b)
         return cls(u, t, v, r, turned=False)
 
     @classmethod
     def twice(cls, a: Array) -> SylvesterOperator:
         """X -> A X + X A, from one Schur form."""
-        t, u = schur(a)
+        t, u = _form(a)
         return cls(u, t, u, t, turned=False)
 
     @classmethod
     def lyapunov(cls, a: Array) -> SylvesterOperator:
         """X -> A X + X A^T, from one Schur form."""
-        t, u = schur(a)
+        t, u = _form(a)
         return cls(u, t, u, t, turned=True)
 
     @property
@@ -96,25 +99,32 @@ class SylvesterOperator:
 
     def solve(self, q: Array) -> Array:
         """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does."""
-        return self._through(q, turn_a=False, turn_b=self.turned)
+        return self._turned_back(self._forward(self.u.T @ q @ self.v))
 
     def solve_adjoint(self, q: Array) -> Array:
         """X with A^T X + X B^T = Q."""
-        return self._through(q, turn_a=True, turn_b=not self.turned)
-
-    def _through(self, q: Array, *, turn_a: bool, turn_b: bool) -> Array:
-        y = _substitute((self.t, self.r), self.u.T @ q @ self.v, turn_a=turn_a, turn_b=turn_b)
-        x: Array = self.u @ y @ self.v.T
-        return x
+        return self._turned_back(self._backward(self.u.T @ q @ self.v))
 
     def inverse_norm(self) -> float:
         """1 / sep(A, -B), from below, mostly within a factor 1.5."""
-        return growth(self.solve, self.solve_adjoint, (len(self.t), len(self.r)))
+        return growth(self._forward, self._backward, (len(self.t), len(self.r)))
+
+    def _forward(self, f: Array) -> Array:
+        return _substitute((self.t, self.r), f, turn_a=False, turn_b=self.turned)
+
+    def _backward(self, f: Array) -> Array:
+        return _substitute((self.t, self.r), f, turn_a=True, turn_b=not self.turned)
+
+    def _turned_back(self, y: Array) -> Array:
+        x: Array = self.u @ y @ self.v.T
+        return x
 
 
 def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: bool) -> Array:
     """Y with T Y + Y R = F, T or R transposed if turned, by halves down to blocks that LAPACK solves."""
     t, r = forms
+    if _is_diagonal(t) and _is_diagonal(r):
+        return f / _pivots(t.diagonal(), r.diagonal())
     if max(f.shape) <= _LEAF:
         y, scale, _ = lapack.dtrsyl(t, r, f, trana=b"T" if turn_a else b"N", tranb=b"T" if turn_b else b"N")
         return np.asarray(y / scale)
@@ -130,6 +140,26 @@ def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: b
         last = _substitute((lower, r), f[half:], turn_a=turn_a, turn_b=turn_b)
         first = _substitute((upper, r), f[:half] - corner @ last, turn_a=turn_a, turn_b=turn_b)
     return np.concatenate([first, last])
+
+
+def _form(a: Array) -> tuple[Array, Array]:
+    """T and U of the real Schur form A = U T U^T, diagonal where A is symmetric."""
+    if np.array_equal(a, a.T):
+        values, u = eigh(a)
+        return np.diag(values), u
+    t, u = schur(a)
+    return t, u
+
+
+def _is_diagonal(t: Array) -> bool:
+    return bool(np.count_nonzero(t) == np.count_nonzero(t.diagonal()))
+
+
+def _pivots(left: Array, right: Array) -> Array:
+    """Sums of eigenvalues, lifted to eps where they are below it."""
+    sums = left[:, None] + right[None, :]
+    least = max(EPS * max(np.abs(left).max(), np.abs(right).max()), _TINY)
+    return np.where(np.abs(sums) < least, least, sums)
 
 
 def _cut(t: Array) -> int:

@@ -1,23 +1,25 @@
 """Principal powers T^(s/r) of complex upper triangular matrices, their Fréchet derivatives and condition numbers.
 
-Columns from left to right: if U^p = T and U = [[U_1, u], [0, rho]] then sum_m rho^(p-1-m) U_1^m u = t, and that
-polynomial is the product of (U_1 - rho w^k I), k = 1..p-1, over the roots of unity w^k other than 1. None of the
-factors is singular, since all eigenvalues of U lie in the open sector of angle pi/p. So each column is p - 1 triangular
-solves, and a root of order r is taken prime factor by prime factor. Smith's recurrence, in another order.
+By halves: if U^p = T with the diagonal blocks U_1, U_2 then the corner X of U solves sum_m U_1^(p-1-m) X U_2^m = C
+with the corner C of T, and that operator is the product of the commuting X -> U_1 X - w^k X U_2, k = 1..p-1, over the
+roots of unity w^k other than 1. None of the factors is singular, since all eigenvalues of U lie in the open sector of
+angle pi/p. So each corner is p - 1 Sylvester equations, and a root of order r is taken prime factor by prime factor.
+That is Smith's recurrence in another order.
 
-The derivative L(T, E) in the direction E is the upper right block of f([[T, E], [0, T]]); its adjoint is
-L*(T, E) = L(T, E^H)^H, and the power method on L* L gives the norm of L and with it the condition number of f at T.
+The derivative L(T, E) of the root is p - 1 such equations too, now of U with itself; that of a function f in general is
+the upper right block of f([[T, E], [0, T]]). The adjoint is L*(T, E) = L(T, E^H)^H, and the power method on L* L gives
+the norm of L and with it the condition number of f at T.
 References: Smith, SIAM J. Matrix Anal. Appl. 24 (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import lapack, solve_triangular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,8 @@ _ROUNDS: Final = 2
 _MARGIN: Final = 4.0
 """By which the difference of a power computed in two orders is multiplied to bound the error of either."""
 _SEED: Final = 20240902
+_LEAF: Final = 32
+_SOLVERS: Final = {"F": lapack.ctrsyl, "D": lapack.ztrsyl}
 
 
 def norm(x: Array) -> float:
@@ -39,10 +43,17 @@ def norm(x: Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TriangularPower:
-    """U = T^(1/r) of one upper triangular T (n, n), and the powers U^s and U^-s."""
+    """Powers U^s and U^-s of U = T^(1/r) for an upper triangular T (n, n).
+
+    Attributes:
+        t: T.
+        stages: (p, root) of each prime factor p of r, ending with U.
+        r: the root.
+        s: the power.
+    """
 
     t: Array
-    u: Array
+    stages: tuple[tuple[int, Array], ...]
     r: int
     s: int
 
@@ -50,8 +61,16 @@ class TriangularPower:
     def of(cls, t: Array, r: int, s: int) -> TriangularPower:
         """The root of T with r and s in lowest terms; no eigenvalue on the closed negative axis."""
         common = math.gcd(r, s)
-        r, s = r // common, s // common
-        return cls(t, _root(t, r), r, s)
+        stages, root = [], t
+        for p in _prime_factors(r // common):
+            root = _prime_root(root, p)
+            stages.append((p, root))
+        return cls(t, tuple(stages), r // common, s // common)
+
+    @property
+    def u(self) -> Array:
+        """U = T^(1/r)."""
+        return self.stages[-1][1] if self.stages else self.t
 
     def value(self, sign: int) -> Array:
         """U^s or U^-s."""
@@ -72,12 +91,17 @@ class TriangularPower:
 
     def _derivative(self, direction: Array, sign: int) -> Array:
         """L(T, E) for the full matrix E."""
-        n = len(self.t)
-        zero = np.zeros_like(self.t)
-        double = np.block([[self.t, direction], [zero, self.t]])
-        known = np.block([[self.u, zero], [zero, self.u]])
-        block = replace(self, t=double, u=_root(double, self.r, known, n))
-        return block.value(sign)[:n, n:]
+        for p, root in self.stages:
+            direction = _corner(root, root, direction, p)
+        base = self.u
+        if sign < 0:
+            base = _inverse(base)
+            direction = -base @ direction @ base
+        if self.s == 1:
+            return direction
+        n = len(base)
+        double = np.block([[base, direction], [np.zeros_like(base), base]])
+        return np.linalg.matrix_power(double, self.s)[:n, n:]
 
     def rounding(self, sign: int, value: Array) -> tuple[float, float]:
         """||U^r - T|| / ||T||, which T^(1/r) magnifies, and the relative rounding of the power taken afterwards."""
@@ -93,37 +117,38 @@ def _inverse(u: Array) -> Array:
     return np.asarray(solve_triangular(u, np.eye(len(u), dtype=u.dtype), check_finite=False))
 
 
-def _root(t: Array, r: int, known: Array | None = None, start: int = 0) -> Array:
-    """T^(1/r), where the leading columns of the result may be known already."""
-    factors = _prime_factors(r)
-    if known is None:
-        for p in factors:
-            t = _prime_root(t, p, np.zeros_like(t), 1)
-        return t
-    # The intermediate roots' leading blocks are powers of the known one, exactly what the recurrence gave there.
-    exponent = r
-    for p in factors:
-        exponent //= p
-        leading = np.triu(np.linalg.matrix_power(known, exponent))
-        t = _prime_root(t, p, leading, start)
-    return t
-
-
-def _prime_root(t: Array, p: int, known: Array, start: int) -> Array:
-    """T^(1/p), columns before `start` taken from `known`."""
-    u = np.asfortranarray(known)
-    diagonal = np.arange(len(t))
-    u[diagonal, diagonal] = t.diagonal() ** (1 / p)
-    unity = np.exp(2j * np.pi * np.arange(1, p) / p).astype(t.dtype)
-    for j in range(max(1, start), len(t)):
-        column = t[:j, j]
-        block = u[:j, :j].copy(order="F")
-        inner = diagonal[:j]
-        for w in unity:
-            block[inner, inner] = u[inner, inner] - u[j, j] * w
-            column = solve_triangular(block, column, check_finite=False)
-        u[:j, j] = column
+def _prime_root(t: Array, p: int) -> Array:
+    """T^(1/p)."""
+    if len(t) == 1:
+        return np.asarray(t ** (1 / p))
+    half = len(t) // 2
+    u = np.zeros_like(t)
+    u[:half, :half] = _prime_root(t[:half, :half], p)
+    u[half:, half:] = _prime_root(t[half:, half:], p)
+    u[:half, half:] = _corner(u[:half, :half], u[half:, half:], t[:half, half:], p)
     return u
+
+
+def _corner(first: Array, last: Array, corner: Array, p: int) -> Array:
+    """X with sum_m first^(p-1-m) X last^m = corner."""
+    for w in np.exp(2j * np.pi * np.arange(1, p) / p).astype(first.dtype):
+        corner = _sylvester(first, -w * last, corner)
+    return corner
+
+
+def _sylvester(a: Array, b: Array, c: Array) -> Array:
+    """X with A X + X B = C for upper triangular A and B, by halves down to blocks that LAPACK solves."""
+    rows, columns = c.shape
+    if max(rows, columns) <= _LEAF:
+        x, scale, _ = _SOLVERS[c.dtype.char](a, b, c)
+        return np.asarray(x / scale)
+    if rows >= columns:
+        half = rows // 2
+        last = _sylvester(a[half:, half:], b, c[half:])
+        return np.concatenate([_sylvester(a[:half, :half], b, c[:half] - a[:half, half:] @ last), last])
+    half = columns // 2
+    first = _sylvester(a, b[:half, :half], c[:, :half])
+    return np.hstack([first, _sylvester(a, b[half:, half:], c[:, half:] - first @ b[:half, half:])])
 
 
 def _prime_factors(r: int) -> list[int]:

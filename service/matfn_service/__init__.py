@@ -2,6 +2,6 @@
 
 The way of the data, one type per arrow:
 
-    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --queue--> list of jobs of one program
+    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --queue--> list of jobs of one key
           --assembly--> shares --executor--> Evaluation --assembly--> Served --answers--> bytes
 """

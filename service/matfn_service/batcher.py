@@ -8,7 +8,7 @@ Rules of this file:
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.
 - What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
-- A batch that is too large for the device's memory is cut in two as well, and its program's batches stay smaller for a
+- A batch that is too large for the device's memory is cut in two as well, and its key's batches stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
 - Who finds the queue full is told when there will be room, after all who were told so before. While any of them are on
   their way, newcomers keep off the last part of the queue; who comes back when told may use all of it.
@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from matfn_service.assembly import Part, deal, gather, halves, split
+from matfn_service.assembly import Part, deal, gather, halves
 from matfn_service.executor import DeviceMemoryError
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.pace import Pace
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from matfn_kernels.evaluation import Evaluation
-    from matfn_kernels.program import Program
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
     from matfn_service.statistics import Statistics
@@ -215,9 +214,10 @@ class Batcher:
         if choice is None:
             return
         job, lanes = choice
-        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(job.program, 1.0)), job.program)
+        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(job.key, 1.0)), job.key)
         seconds = sum(job.seconds for job in jobs)
-        shares = deal([job.batch for job in jobs], min(lanes, 1 + int(seconds / _SHARE_SECONDS)))
+        parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
+        shares = deal(parts, min(lanes, 1 + int(seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._count(jobs)
@@ -226,7 +226,7 @@ class Batcher:
         task.add_done_callback(lambda task: self._finish(task, jobs))
 
     def _choice(self) -> tuple[Job, int] | None:
-        """The job whose program goes next, and the number of lanes it may take."""
+        """The job whose key goes next, and the number of lanes it may take."""
         first = self.queue.first()
         if first is None:
             return None
@@ -266,20 +266,20 @@ class Batcher:
     async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:
         """Computes one share of the batch that begins with `first`, and frees its lane."""
         try:
-            return await self._isolate(first.program, share, depth=0)
+            return await self._isolate(first.key, share, depth=0)
         finally:
             self._free += 1
             self._taken_by_long -= self._is_long(first)
             self._wake.set()
 
-    async def _isolate(self, program: Program, parts: Sequence[Part], depth: int) -> _LaneRun:
+    async def _isolate(self, key: Hashable, parts: Sequence[Part], depth: int) -> _LaneRun:
         """An evaluation or an exception for each part; what fails is cut in two until it stands alone."""
         try:
-            run = await self._executor.run(program, parts)
-            pieces = split(run.evaluation, [part.items for part in parts])
+            run = await self._executor.run(parts)
+            pieces = zip(parts, run.evaluations, strict=True)
         except DeviceMemoryError:
             self._statistics.halvings += 1
-            self._caps[program] = min(self._caps.get(program, 1.0), 0.5 ** (depth + 1))
+            self._caps[key] = min(self._caps.get(key, 1.0), 0.5 ** (depth + 1))
             both = halves(parts)
             failure: Exception = Refusal(
                 "out_of_memory", "the device has too little memory for one matrix of this call"
@@ -290,18 +290,18 @@ class Batcher:
             failure = error
         else:
             if not depth:
-                self._relax(program)
-            return _LaneRun(list(zip(parts, pieces, strict=True)), run.seconds)
+                self._relax(key)
+            return _LaneRun(list(pieces), run.seconds)
         if both is None:
             return _LaneRun([(parts[0], failure)], 0.0)
-        first, second = [await self._isolate(program, half, depth + 1) for half in both]
+        first, second = [await self._isolate(key, half, depth + 1) for half in both]
         return _LaneRun(first.answered + second.answered, first.seconds + second.seconds)
 
-    def _relax(self, program: Hashable) -> None:
-        """Lets a program's batches grow back after one that fitted."""
-        cap = self._caps.pop(program, 1.0) + _RECOVERY
+    def _relax(self, key: Hashable) -> None:
+        """Lets a key's batches grow back after one that fitted."""
+        cap = self._caps.pop(key, 1.0) + _RECOVERY
         if cap < 1.0:
-            self._caps[program] = cap
+            self._caps[key] = cap
 
     def _deliver(self, job: Job, served: Served) -> None:
         ticket = self._tickets.pop(job, None)

@@ -1,12 +1,11 @@
-"""A request's body: read once into memory of its size, or thrown away within bounds."""
+"""A request's body: read once into memory of its size, where its numbers lie aligned, or thrown away within bounds."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
+from matfn._aligned import aligned
 from matfn_service.problems import CallerLeft, Refusal
 
 if TYPE_CHECKING:
@@ -30,8 +29,14 @@ def check_length(length: int | None, limit: int) -> None:
         raise _too_large(f"the body has {length} bytes", limit)
 
 
-async def read(receive: Receive, length: int | None, limit: int) -> memoryview:
+async def read(receive: Receive, length: int | None, limit: int, offset: int = 0) -> memoryview:
     """The whole body as writable memory; one buffer is filled in place where its length was declared.
+
+    Args:
+        receive: where it comes from.
+        length: its declared length; None if it comes in chunks.
+        limit: the largest that is taken.
+        offset: where in it the first tensor begins, which is laid on an aligned address.
 
     Raises:
         Refusal: `too_large` as soon as more than `limit` bytes are declared or have come; nothing of them is kept.
@@ -40,12 +45,12 @@ async def read(receive: Receive, length: int | None, limit: int) -> memoryview:
     check_length(length, limit)
     if length is None:
         return await _read_chunked(receive, limit)
-    return await _read_declared(receive, length)
+    return await _read_declared(receive, length, offset)
 
 
-async def _read_declared(receive: Receive, length: int) -> memoryview:
-    # numpy leaves the pages untouched, so a length that was only claimed costs no memory
-    buffer = np.empty(length, np.uint8).data
+async def _read_declared(receive: Receive, length: int, offset: int) -> memoryview:
+    # its pages are untouched, so a length that was only claimed costs no memory
+    buffer = aligned(length, offset)
     filled = 0
     async for chunk in _chunks(receive):
         if filled + len(chunk) > length:

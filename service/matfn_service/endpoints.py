@@ -100,7 +100,7 @@ class Computation:
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
         async with self._service.reading():
-            return admission, await body.read(exchange.receive, exchange.head.length, limit)
+            return admission, await body.read(exchange.receive, exchange.head.length, limit, exchange.head.offset)
 
     def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):

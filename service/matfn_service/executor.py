@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import torch
 
 from matfn_kernels.calibration import Profile, load_profile
-from matfn_kernels.evaluation import Batch, Evaluation, evaluate
-from matfn_service.assembly import assemble
+from matfn_kernels.evaluation import Batch, Evaluation, evaluate_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,9 +40,9 @@ class DeviceMemoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An evaluation and the seconds it took on the device."""
+    """An evaluation for each part, and the seconds they took on the device."""
 
-    evaluation: Evaluation
+    evaluations: list[Evaluation]
     seconds: float
 
 
@@ -61,8 +60,8 @@ class Executor(Protocol):
     async def load_profile(self, cache_dir: Path | None) -> Profile:
         """The device's measured profile, which plans are made by."""
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
-        """Computes one share on a free lane.
+    async def run(self, parts: Sequence[Part]) -> Run:
+        """Computes one share, parts that may share a batch, on a free lane.
 
         Raises:
             DeviceMemoryError: if the share is too large for the device.
@@ -97,9 +96,9 @@ class CpuExecutor:
         """The CPU's profile, measured in a lane."""
         return await _in(self._threads, lambda: load_profile(cache_dir, self.device))
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the first free core."""
-        return await _in(self._threads, lambda: _compute(program, parts))
+        return await _in(self._threads, lambda: _compute(parts))
 
     def close(self) -> None:
         """Lets the threads end when they have done what they do."""
@@ -120,9 +119,9 @@ class CudaExecutor:
         """The GPU's profile, measured on the executor's own stream."""
         return await _in(self._threads, lambda: self._on_stream(lambda: load_profile(cache_dir, self.device)))
 
-    async def run(self, program: Program, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the GPU."""
-        return await _in(self._threads, lambda: self._on_stream(lambda: _compute(program, parts, self.device)))
+        return await _in(self._threads, lambda: self._on_stream(lambda: _compute(parts, self.device)))
 
     def close(self) -> None:
         """Lets the thread end when it has done what it does."""
@@ -141,21 +140,24 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _compute(program: Program, parts: Sequence[Part], device: str | None = None) -> Run:
+def _compute(parts: Sequence[Part], device: str | None = None) -> Run:
     started = time.perf_counter()
     try:
-        batch = assemble(parts)
-        evaluation = evaluate(program, batch) if device is None else _elsewhere(program, batch, device)
+        members = [(part.program, part.batch) for part in parts]
+        evaluations = evaluate_together(members) if device is None else _elsewhere(members, device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DeviceMemoryError(str(error)) from error
     except RuntimeError as error:
         if _CPU_ALLOCATOR in str(error):
             raise DeviceMemoryError(str(error)) from error
         raise
-    return Run(evaluation, time.perf_counter() - started)
+    return Run(evaluations, time.perf_counter() - started)
 
 
-def _elsewhere(program: Program, batch: Batch, device: str) -> Evaluation:
-    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()}
-    evaluation = evaluate(program, replace(batch, inputs=inputs))
-    return replace(evaluation, outputs=tuple(output.cpu() for output in evaluation.outputs))
+def _elsewhere(members: Sequence[tuple[Program, Batch]], device: str) -> list[Evaluation]:
+    there = [(program, _moved(batch, device)) for program, batch in members]
+    return [replace(e, outputs=tuple(output.cpu() for output in e.outputs)) for e in evaluate_together(there)]
+
+
+def _moved(batch: Batch, device: str) -> Batch:
+    return replace(batch, inputs={name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()})

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from matfn_kernels.foundation import batch_key
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from matfn_kernels.evaluation import Batch, Evaluation
     from matfn_kernels.program import Program
@@ -19,10 +21,10 @@ __all__ = ["Job", "Served", "Ticket"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """Matrices of one call that may share a batch with others of the same program.
+    """Matrices of one call that may share a batch with others of the same key.
 
     Attributes:
-        program: method, schedule and precision, fixed from the call alone: the key of the batch.
+        program: method, schedule and precision, fixed from the call alone.
         batch: the matrices.
         function: the call's function, for statistics.
         seconds: predicted device time of all matrices.
@@ -40,6 +42,11 @@ class Job:
     priority: int
     arrived: float
     deadline: float = math.inf
+
+    @property
+    def key(self) -> Hashable:
+        """What must be equal in a batch: the program, or the decomposition that it shares with others."""
+        return batch_key(self.program)
 
     def divided(self, pieces: int) -> tuple[Job, ...]:
         """The same job in up to `pieces` jobs of nearly equal numbers of matrices, in order."""

@@ -33,6 +33,11 @@ _ANY_CALL: Final = (
 )
 _ANY_REPORT: Final = ("unauthorized", "internal")
 _NOT_READY: Final = ("draining",)
+_UPLO: Final[dict[str, Json]] = {
+    "type": ["string", "null"],
+    "enum": ["L", "U", None],
+    "description": "data is this triangle of real symmetric matrices, row by row; absent: all entries",
+}
 _NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
 
 
@@ -188,7 +193,9 @@ def _schemas() -> Json:
     number: Json = {"type": ["number", "null"]}
     text: Json = {"type": ["string", "null"]}
     return {
-        "Tensor": {"anyOf": [_tensor(), {"type": "array", "items": {}, "description": "nested lists, float64"}]},
+        "Tensor": {
+            "anyOf": [_tensor(uplo=_UPLO), {"type": "array", "items": {}, "description": "nested lists, float64"}]
+        },
         "Array": _tensor(),
         "Call": {
             "type": "object",
@@ -227,13 +234,14 @@ def _schemas() -> Json:
     }
 
 
-def _tensor() -> Json:
+def _tensor(**more: Json) -> Json:
     return {
         "type": "object",
         "properties": {
             "dtype": {"type": "string", "enum": list(DTYPES)},
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}},
             "data": {"type": "string", "description": "little-endian C order: bin in msgpack, base64 in JSON"},
+            **more,
         },
         "required": ["dtype", "shape", "data"],
         "additionalProperties": False,

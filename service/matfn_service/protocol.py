@@ -22,6 +22,7 @@ from uuid import uuid4
 import structlog
 
 from matfn import wire
+from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn_service import body
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
@@ -37,6 +38,7 @@ __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
+_OFFSET: Final = OFFSET_HEADER.encode()
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _MEDIA: Final = {
     "application/msgpack": wire.Media.MSGPACK,
@@ -63,6 +65,7 @@ class Head:
         content_type: without parameters, in lower case; empty if there is none.
         encoding: the Content-Encoding in lower case.
         length: the declared length of the body; None if it is chunked or absent.
+        offset: where in the body its first tensor begins, if the sender says so.
         has_body: whether a body follows.
         expects_continue: whether the sender waits for a sign before it sends the body.
         answer: the format of the answer, problem or not.
@@ -76,6 +79,7 @@ class Head:
     content_type: str
     encoding: str
     length: int | None
+    offset: int
     has_body: bool
     expects_continue: bool
     answer: wire.Media
@@ -98,6 +102,7 @@ def parse_head(scope: Scope, now: float) -> Head:
         content_type=content_type,
         encoding=_token(headers.get(b"content-encoding", b"")),
         length=length,
+        offset=offset_in(headers.get(_OFFSET, b"").decode("latin-1")),
         has_body=bool(length) or b"transfer-encoding" in headers,
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         answer=accepted_media(accept, _MEDIA.get(content_type, wire.Media.JSON)),
@@ -202,6 +207,8 @@ class Exchange:
         """Sends a whole answer, its buffers as they lie in memory."""
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
+        if offset := wire.offset_of(buffers):
+            own.append((_OFFSET, b"%d" % offset))
         await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
         last = len(buffers) - 1
         for number, buffer in enumerate(buffers):

@@ -1,4 +1,4 @@
-"""Jobs waiting for the device, by program: a pure structure that knows no loop, no clock and no device.
+"""Jobs waiting for the device, by key: a pure structure that knows no loop, no clock and no device.
 
 Rules of this file:
 
@@ -6,7 +6,7 @@ Rules of this file:
   is earlier, moved forward by `aging` for each level of its priority. Among jobs that come together this is priority,
   then earliest deadline, then oldest. And since it never changes, nothing starves: whatever comes later than
   `9 aging + patience` after a job is behind it, whatever its priority.
-- A batch holds jobs of one program, that of the job which is due first, in the order in which they are due.
+- A batch holds jobs of one key, that of the job which is due first, in the order in which they are due.
 - What waits is counted in bytes and predicted seconds, as running sums; the sums never exceed the bound.
 
 Removed jobs leave an empty entry in the heaps, dropped when it comes up or when there are too many of them.
@@ -33,8 +33,8 @@ class Queued(Protocol):
     """What the queue needs to know of a job."""
 
     @property
-    def program(self) -> Hashable:
-        """Jobs with equal programs may share a batch."""
+    def key(self) -> Hashable:
+        """Jobs with equal keys may share a batch."""
 
     @property
     def seconds(self) -> float:
@@ -80,7 +80,7 @@ class _Entry(Generic[J]):
 
 
 class KeyedQueue(Generic[J]):
-    """A bounded queue that is pushed single jobs and pops batches of one program."""
+    """A bounded queue that is pushed single jobs and pops batches of one key."""
 
     def __init__(self, bound: Limit, aging: float) -> None:
         self.bound = bound
@@ -91,7 +91,7 @@ class KeyedQueue(Generic[J]):
         self._pushed = 0
         self._entries: dict[J, _Entry[J]] = {}
         self._all: list[_Entry[J]] = []
-        self._programs: dict[Hashable, list[_Entry[J]]] = {}
+        self._keys: dict[Hashable, list[_Entry[J]]] = {}
         self._deadlines: list[tuple[float, int, _Entry[J]]] = []
 
     def __len__(self) -> int:
@@ -128,7 +128,7 @@ class KeyedQueue(Generic[J]):
         self.bytes += job.bytes
         self._seconds[job.priority] += job.seconds
         heapq.heappush(self._all, entry)
-        heapq.heappush(self._programs.setdefault(job.program, []), entry)
+        heapq.heappush(self._keys.setdefault(job.key, []), entry)
         if job.deadline < math.inf:
             heapq.heappush(self._deadlines, (job.deadline, entry.number, entry))
 
@@ -159,25 +159,25 @@ class KeyedQueue(Generic[J]):
         return _head(self._all)
 
     def first_short(self, seconds: float, priority: int) -> J | None:
-        """Of the programs whose first job is below these seconds and not below this priority, the job due first."""
-        heads = [entries[0] for entries in self._programs.values() if _head(entries) is not None]
+        """Of the keys whose first job is below these seconds and not below this priority, the job due first."""
+        heads = [entries[0] for entries in self._keys.values() if _head(entries) is not None]
         short = [
             entry for entry in heads if entry.job and entry.job.seconds < seconds and entry.job.priority >= priority
         ]
         return min(short).job if short else None
 
-    def next_batch(self, now: float, limit: Limit, program: Hashable = None) -> list[J]:
-        """Takes a program's first jobs that together stay within the limit; a larger one goes alone.
+    def next_batch(self, now: float, limit: Limit, key: Hashable = None) -> list[J]:
+        """Takes a key's first jobs that together stay within the limit; a larger one goes alone.
 
-        Without a program it is that of the job which is due first.
+        Without a key it is that of the job which is due first.
 
         Jobs whose deadline has come are left for `expire`, which callers use first.
         """
         assert not (self._deadlines and self._deadlines[0][0] <= now and self._deadlines[0][2].job)
-        if program is None:
+        if key is None:
             first = self.first()
-            program = None if first is None else first.program
-        entries = self._programs.get(program, [])
+            key = None if first is None else first.key
+        entries = self._keys.get(key, [])
         taken: list[J] = []
         seconds, size = 0.0, 0
         while (job := _head(entries)) is not None:
@@ -187,7 +187,7 @@ class KeyedQueue(Generic[J]):
             taken.append(job)
             heapq.heappop(entries)
         if not entries:
-            self._programs.pop(program, None)
+            self._keys.pop(key, None)
         for job in taken:
             self.discard(job)
         return taken
@@ -196,12 +196,12 @@ class KeyedQueue(Generic[J]):
         """Rebuilds heaps and sums from what waits: without empty entries, and without the rounding of past sums."""
         live = sorted(self._entries.values())
         self._all = live.copy()
-        self._programs = {}
+        self._keys = {}
         self._deadlines = []
         self._seconds = [0.0] * PRIORITIES
         for entry in live:
             assert entry.job is not None
-            self._programs.setdefault(entry.job.program, []).append(entry)
+            self._keys.setdefault(entry.job.key, []).append(entry)
             self._seconds[entry.job.priority] += entry.job.seconds
             if entry.job.deadline < math.inf:
                 self._deadlines.append((entry.job.deadline, entry.number, entry))

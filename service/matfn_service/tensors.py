@@ -1,4 +1,4 @@
-"""Tensors to and from the wire without copying them."""
+"""Tensors to and from the wire without copying them; triangles become whole matrices."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn import wire
+from matfn.triangles import whole
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def from_wire(tensor: wire.Tensor) -> Tensor:
     if len(tensor.shape) > _MAX_RANK or prod(size for size in tensor.shape if size) > _MAX_EXTENT:
         raise Refusal("invalid_shape", f"no tensor can have the shape {list(tensor.shape[:_MAX_RANK])}")
     dtype = _DTYPES[tensor.dtype]
-    view = memoryview(tensor.data)
+    view = memoryview(whole(tensor).data)
     if not view.nbytes:  # torch.frombuffer takes no empty buffer
         return torch.empty(tensor.shape, dtype=dtype)
     if view.readonly:

@@ -27,8 +27,8 @@ async def warm_up(executor: Executor, profile: Profile) -> None:
     for function in FUNCTIONS.values():
         call = _smallest(function)
         program = make_plan(call, profile).program
-        part = Part(0, batch_of(call))
-        await asyncio.gather(*(executor.run(program, [part]) for _ in range(executor.lanes)))
+        part = Part(0, program, batch_of(call))
+        await asyncio.gather(*(executor.run([part]) for _ in range(executor.lanes)))
 
 
 def _smallest(function: Function) -> Call:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from matfn.arrays import kind_of, layout_of, plain
+from matfn.arrays import copied, kind_of, layout_of, plain
 from matfn.errors import UnsupportedDtype
 
 torch = pytest.importorskip("torch")
@@ -20,7 +20,7 @@ SHAPES = pytest.mark.parametrize("shape", [(), (0, 3), (1,), (2, 3), (2, 2, 3)])
 def returned(array: Any) -> Any:
     """The array after its way to a tensor and back."""
     kind = kind_of(array)
-    return kind.array(kind.tensor(array))
+    return kind.array(copied(kind.tensor(array)))
 
 
 def counted(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
@@ -38,7 +38,6 @@ def test_numpy_returns_as_numpy(dtype: Any, shape: tuple[int, ...]) -> None:
 
     np.testing.assert_array_equal(result, array)
     assert result.dtype == array.dtype.newbyteorder("=")
-    assert result.flags.owndata
     assert result.flags.writeable
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
 import matfn
 from matfn import wire
+from matfn._aligned import address_of, aligned
 from matfn.errors import TABLE, MatfnError, Problem, ProblemError
 from matfn.exchange import CallExchange, DocumentExchange, prepare
 from matfn.http1 import Response
 from matfn.limits import Limits
+from matfn.session import Session
 from scripted_socket import answered
 
 A = np.eye(3)
@@ -141,6 +144,86 @@ def test_foreign_refusal_is_understood(status: int, error: type[MatfnError]) -> 
 def test_success_that_is_no_answer_is_a_protocol_error(headers: dict[str, str]) -> None:
     """A 200 with something else in it came from another server."""
     assert type(refusal(Response(200, headers, b"<html>"))) is matfn.ProtocolError
+
+
+def received(exchange: CallExchange[object]) -> Response:
+    """A response as a socket gives it: the exchange's first input as its answer, laid where its header says."""
+    call = sent(exchange)
+    buffers = wire.encode_answer(answered(call), wire.Media.MSGPACK)
+    content = b"".join(buffers)
+    body = aligned(len(content), wire.offset_of(buffers))
+    body[:] = content
+    return Response(200, {"content-type": wire.Media.MSGPACK}, body)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_answer_is_the_memory_it_was_received_in(library: str, dtype: str) -> None:
+    """The numbers of one large output are not copied once more."""
+    a: Any = np.eye(64, dtype=dtype)
+    a = a if library == "numpy" else pytest.importorskip("torch").from_numpy(a)
+    exchange = CallExchange(prepare(matfn.call.msign(a)))
+    response = received(exchange)
+
+    x = exchange.read(response).value
+
+    assert np.shares_memory(np.asarray(x), np.frombuffer(response.body, np.uint8))
+    np.testing.assert_array_equal(x, a)
+
+
+def test_two_outputs_do_not_keep_each_other_alive() -> None:
+    """What is less than half of its body is copied out of it."""
+    exchange = CallExchange(prepare(matfn.call.sqrt_pair(np.eye(64))))
+    response = received(exchange)
+
+    x, y = exchange.read(response).value
+
+    assert not np.shares_memory(x, np.frombuffer(response.body, np.uint8))
+    assert not np.shares_memory(x, y)
+
+
+def test_numbers_off_their_alignment_are_copied() -> None:
+    """An array that other libraries take has aligned numbers, wherever its answer lay."""
+    exchange = CallExchange(prepare(matfn.call.msign(np.eye(64))))
+    response = received(exchange)
+    shifted = memoryview(bytearray(len(response.body) + 64))
+    shifted = shifted[-(address_of(shifted) - address_of(memoryview(response.body))) % 64 + 1 :][: len(response.body)]
+    shifted[:] = response.body
+
+    x: Any = exchange.read(Response(200, response.headers, shifted)).value
+
+    assert x.flags.aligned
+    np.testing.assert_array_equal(x, np.eye(64))
+
+
+def test_request_names_what_it_may_share_a_batch_with() -> None:
+    """The key has function, dtype and the sizes of one matrix, not their number."""
+    request = CallExchange(prepare(matfn.call.inv_root(np.ones((7, 5, 5), "f4"), 4))).request(0.0)
+
+    assert dict(request.headers)["X-Matfn-Key"] == "inv_root:float32:5x5"
+
+
+def test_request_names_where_its_numbers_begin() -> None:
+    """The offset is that of the first large tensor; a body without one names none."""
+    a = np.full((64, 64), 7.0)
+    request, small = CallExchange(prepare(matfn.call.msign(a))).request(0.0), EXCHANGE.request(0.0)
+
+    offset = int(dict(request.headers)["x-matfn-offset"])
+
+    assert b"".join(request.body)[offset:].startswith(a.tobytes())
+    assert "x-matfn-offset" not in dict(small.headers)
+
+
+def test_session_sends_triangles_where_it_is_told_to() -> None:
+    """Only what is symmetric travels as a triangle, and only where the client was told so."""
+    call = matfn.call.root(np.eye(8), 3, g=np.ones((2, 8)))
+    plain, told = (Session.of(None, None, None, 0, triangles=triangles) for triangles in (False, True))
+
+    inputs = told.prepared(call, Limits()).call.inputs
+
+    assert (inputs["a"].uplo, inputs["g"].uplo) == ("L", None)
+    assert inputs["a"].nbytes == 8 * 36
+    assert plain.prepared(call, Limits()).call.inputs["a"].uplo is None
 
 
 def test_missing_output_is_a_protocol_error() -> None:

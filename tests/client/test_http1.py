@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matfn._aligned import address_of
 from matfn.endpoint import Endpoint
 from matfn.errors import MatfnError, ProtocolError, TransportError
 from matfn.http1 import Request, ResponseParser, coalesced, head_of
@@ -141,6 +142,25 @@ def test_body_lies_where_it_was_received() -> None:
     parser.received(4)
 
     assert parser.response.body == b"here"
+
+
+@pytest.mark.parametrize("offset", [0, 1, 57, 64, 200])
+def test_body_lies_where_its_numbers_are_aligned(offset: int) -> None:
+    """The byte that the server names begins a multiple of 64, even beyond the body's end."""
+    parser = fed(HEAD + b"content-length: 100\r\nx-matfn-offset: %d\r\n\r\n" % offset + bytes(100))
+
+    body = parser.response.body
+
+    assert isinstance(body, memoryview)
+    assert (address_of(body) + offset) % 64 == 0
+
+
+@pytest.mark.parametrize("offset", [b"-1", b"x", b"\xb2", b"", b"9" * 5000])
+def test_offset_that_is_none_is_ignored(offset: bytes) -> None:
+    """What only saves a copy is no reason to lose an answer."""
+    parser = fed(HEAD + b"content-length: 2\r\nx-matfn-offset: " + offset + b"\r\n\r\nok")
+
+    assert parser.response.body == b"ok"
 
 
 def test_head_names_host_target_and_length() -> None:

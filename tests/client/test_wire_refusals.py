@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from base64 import b64encode
 from typing import Any
@@ -78,6 +79,32 @@ def test_bad_tensor_has_its_code(tensor: object, code: str) -> None:
 def test_bad_call_is_malformed(call: object) -> None:
     """A call is a map of inputs, params and options, and nothing else."""
     assert refused(call).code == "malformed"
+
+
+TRIANGLE = {"dtype": "float32", "shape": [2, 3, 3], "data": bytes(48), "uplo": "L"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"uplo": "l"}, "malformed", "'l'; known are 'L' and 'U'"),
+        ({"uplo": 1}, "malformed", "uplo of 'm' is not a string"),
+        ({"uplo": ["L"]}, "malformed", "uplo of 'm' is not a string"),
+        ({"data": bytes(72)}, "malformed", r"\[2, 3, 3\] of float32 as the triangle L is 48 bytes, data has 72"),
+        ({"uplo": None}, "malformed", "is 72 bytes, data has 48"),
+        ({"shape": [3, 4]}, "invalid_shape", "only square matrices"),
+        ({"shape": [12]}, "invalid_shape", "only square matrices"),
+        ({"shape": []}, "invalid_shape", "only square matrices"),
+        ({"dtype": "complex64", "data": bytes(96)}, "unsupported_dtype", "only real matrices"),
+        ({"dtype": "int32"}, "unsupported_dtype", "int32"),
+    ],
+)
+def test_bad_triangle_has_its_code(change: dict[str, object], code: str, words: str) -> None:
+    """A triangle of what has none, or of another size, is refused with what was given and what may be."""
+    error = refused({"inputs": {"m": TRIANGLE | change}})
+
+    assert error.code == code
+    assert re.search(words, error.detail)
 
 
 def test_malformed_comes_before_unsupported() -> None:

@@ -30,12 +30,22 @@ def tensors(draw: st.DrawFn) -> wire.Tensor:
     return wire.Tensor(dtype, shape, draw(st.binary(min_size=count, max_size=count)))
 
 
+@st.composite
+def triangles(draw: st.DrawFn) -> wire.Tensor:
+    """Triangles of every real dtype and small shapes, zero sizes included."""
+    dtype = draw(st.sampled_from(["float16", "bfloat16", "float32", "float64"]))
+    lead, order = tuple(draw(st.lists(st.integers(0, 3), max_size=2))), draw(st.integers(0, 4))
+    count = int(np.prod(lead, dtype=int)) * order * (order + 1) // 2 * wire.ITEM_BYTES[dtype]
+    data = draw(st.binary(min_size=count, max_size=count))
+    return wire.Tensor(dtype, (*lead, order, order), data, draw(st.sampled_from(["L", "U"])))
+
+
 values = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | numbers | words
 rows = st.lists(st.tuples(numbers, numbers, numbers), max_size=3).map(tuple)
 calls = st.builds(
     wire.Call,
     function=st.sampled_from(sorted(FUNCTIONS)),
-    inputs=st.dictionaries(words, tensors(), max_size=3),
+    inputs=st.dictionaries(words, tensors() | triangles(), max_size=3),
     params=st.dictionaries(words, values | rows, max_size=3),
     options=st.dictionaries(words, values, max_size=3),
 )

@@ -53,6 +53,21 @@ def test_caller_who_left_is_dropped_and_logged_nowhere(server: ServerProcess, ha
     assert not [line for line in server.lines if "exception" in line or line["event"] == "unstructured"]
 
 
+def test_triangles_have_the_answers_of_whole_matrices(server: ServerProcess) -> None:
+    """A client that sends triangles gets the same bits as one that does not, alone and in a map."""
+    g = np.random.default_rng(0).standard_normal((3, 70, 70))
+    a = np.eye(70) + g @ g.swapaxes(1, 2) / 70
+    calls = [matfn.call.inv_root(a, 4), matfn.call.msign(g)]
+    with matfn.Client(server.url) as plain, matfn.Client(server.url, triangles=True) as told:
+        expected = [plain.inv_root(a, 4), plain.msign(g)]
+        alone, together = [told.inv_root(a, 4), told.msign(g)], told.map(calls)
+
+    np.testing.assert_array_equal(alone[0], expected[0])
+    np.testing.assert_array_equal(alone[1], expected[1])
+    np.testing.assert_array_equal(together[0], expected[0])
+    np.testing.assert_array_equal(together[1], expected[1])
+
+
 def test_unix_socket(tmp_path: Path) -> None:
     """A server on a unix socket answers there; Ctrl-C ends it like SIGTERM does, and the socket is gone."""
     path = tmp_path / "matfn.sock"
@@ -99,3 +114,12 @@ def test_process_keeps_its_pages(server: ServerProcess) -> None:
         names = {entry.partition(b"=")[0] for entry in environment.read().split(b"\0")}
 
     assert {b"MALLOC_MMAP_THRESHOLD_", b"MALLOC_TRIM_THRESHOLD_", b"MALLOC_TOP_PAD_"} <= names
+
+
+def test_process_uses_the_fast_loop_and_parser(server: ServerProcess) -> None:
+    """The server runs on uvloop and httptools."""
+    with open(f"/proc/{server.process.pid}/maps") as maps:  # noqa: PTH123 - a file of the kernel
+        loaded = maps.read()
+
+    assert "/uvloop/loop." in loaded
+    assert "/httptools/parser/" in loaded

@@ -171,6 +171,19 @@ def test_max_logit_equals_its_definition(
         assert certificate.outcome == "converged"
 
 
+@pytest.mark.parametrize("width", [1, 65, 128, 1000, 4096])
+@pytest.mark.parametrize("value", [1 / 3, 0.7, 1 + 2**-23])
+def test_equal_terms_stay_within_the_estimate(value: float, width: int) -> None:
+    """Roundings that all go the same way are bounded too, and no width keeps a logit from converging."""
+    q = np.full((1, 2, width), value, "float32")
+
+    found = answer("max_logit", {"q": q, "k": q}, precision="fp32", scale=1.0)
+
+    exact = width * float(np.float32(value)) ** 2
+    assert abs(found.outputs[0][0] - exact) <= (found.certificates[0].error_estimate or 0) * exact
+    assert found.certificates[0].outcome == "converged"
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_max_logit_knows_no_scale(scale: float) -> None:
     """Queries and keys whose products leave the range of float32 are answered if their maximum does not."""

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.typing import NDArray
 
 from evaluating import EPS, answer
 from matfn_kernels.reference import relative_error
 from matfn_kernels.rejection import Rejection
+from matfn_kernels.residues import is_singular
 from spectra import orthogonal
 
 Array: TypeAlias = NDArray[Any]
@@ -108,23 +110,80 @@ BAD = {
     "defective": np.array([[-1.0, 1.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]]),
     "chain of four": np.diag([-1.0] * 4 + [1.0]) + np.diag([1.0] * 3 + [0.0], 1),
 }
-SINGULAR = {"zero": np.zeros((2, 2)), "ones": np.ones((3, 3)), "nilpotent": np.eye(4, k=1)}
+SINGULAR = {
+    "zero": np.zeros((2, 2)),
+    "ones": np.ones((3, 3)),
+    "nilpotent": np.eye(4, k=1),
+    "counting": np.arange(1.0, 10).reshape(3, 3),
+    "spread": np.array([[1e-30, 1.0], [1e-30, 1.0]]),
+}
+
+
+def _turned(a: Array) -> Array:
+    basis = orthogonal(np.random.default_rng(1), len(a), len(a))
+    return np.asarray(basis @ a @ basis.T)
+
+
+NEARLY_SINGULAR = {
+    "hilbert 13": scipy.linalg.hilbert(13),
+    "hilbert 20": scipy.linalg.hilbert(20),
+    "inverse hilbert": scipy.linalg.invhilbert(13),
+    "spread": np.diag([1e300, 1e-300]),
+    "turned ones": _turned(SINGULAR["ones"]),
+    "turned nilpotent": _turned(SINGULAR["nilpotent"]),
+}
 
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("function", ["root", "inv_root"])
-@pytest.mark.parametrize("name", sorted(BAD | SINGULAR))
-def test_closed_negative_axis_is_refused(name: str, function: str, *, turned: bool) -> None:
-    """A negative eigenvalue, simple, double or defective, and 0, as it stands and in another basis."""
-    a = (BAD | SINGULAR)[name]
-    if turned:
-        basis = orthogonal(np.random.default_rng(1), len(a), len(a))
-        a = basis @ a @ basis.T
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_negative_axis_is_refused(name: str, function: str, *, turned: bool) -> None:
+    """A negative eigenvalue, simple, double or defective, as it stands and in another basis."""
+    with pytest.raises(Rejection) as caught:
+        answer(function, {"a": _turned(BAD[name]) if turned else BAD[name]}, r=2, structure="general")
+
+    assert caught.value.code == "not_positive"
+
+
+@pytest.mark.parametrize(("function", "code"), [("root", "not_positive"), ("inv_root", "singular")])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("name", sorted(SINGULAR))
+def test_zero_is_refused(name: str, dtype: str, function: str, code: str) -> None:
+    """Singular matrices are known as such whatever rounding makes of them."""
+    a = SINGULAR[name].astype(dtype)
+    if dtype.startswith("complex"):
+        a = a * np.asarray(1 + 2j, dtype)
 
     with pytest.raises(Rejection) as caught:
         answer(function, {"a": a}, r=2, structure="general")
 
-    assert caught.value.code == ("singular" if name in SINGULAR and function == "inv_root" else "not_positive")
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(("function", "r"), [("root", 2), ("root", 8), ("inv_root", 1), ("inv_root", 2)])
+@pytest.mark.parametrize("name", sorted(NEARLY_SINGULAR))
+def test_singular_to_rounding_is_answered_without_an_estimate(name: str, function: str, r: int) -> None:
+    """What only rounding calls singular has a finite answer whose condition says how little it is worth."""
+    found = answer(function, {"a": NEARLY_SINGULAR[name]}, r=r, structure="general")
+
+    certificate = found.certificates[0]
+    assert np.isfinite(found.outputs[0]).all()
+    assert certificate.outcome == "approximate"
+    assert certificate.error_estimate is None
+    assert (certificate.condition or 0) * EPS["float64"] > 1e-2
+
+
+@pytest.mark.parametrize("exponent", [0, 1000, -1060])
+def test_determinants_are_exact(exponent: int) -> None:
+    """One unit in the last place of one entry makes a matrix nonsingular, real or complex, at any scale."""
+    a = np.ldexp(SINGULAR["counting"], exponent)
+    moved = a.copy()
+    moved[0, 0] = np.nextafter(moved[0, 0], np.inf)
+
+    assert is_singular(a)
+    assert is_singular(a + 2j * a)
+    assert not is_singular(moved)
+    assert not is_singular(moved + 2j * moved)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
@@ -180,3 +239,15 @@ def test_whole_powers_exist_for_every_spectrum() -> None:
 
     np.testing.assert_allclose(answer("inv_root", {"a": a}, r=1, structure="general").outputs[0], np.linalg.inv(a))
     np.testing.assert_allclose(answer("root", {"a": a}, r=3, s=6, structure="general").outputs[0], a @ a)
+
+
+@pytest.mark.parametrize("r", [1, 2, 6])
+def test_estimate_grows_with_the_order(r: int) -> None:
+    """At order 300 rounding adds up to more than at order 10, and the estimate covers it."""
+    a = (2 * np.eye(300) + np.random.default_rng(0).standard_normal((300, 300)) / 35).astype("float32")
+    exact = answer("inv_root", {"a": a.astype(float)}, r=r, structure="general").outputs[0]
+
+    found = answer("inv_root", {"a": a}, r=r, structure="general", precision="fp32")
+
+    assert relative_error(found.outputs[0], exact) <= (found.certificates[0].error_estimate or 0)
+    assert found.certificates[0].outcome == "converged"

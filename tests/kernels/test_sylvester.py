@@ -36,6 +36,10 @@ EQUATIONS: dict[str, tuple[Array, Array | None, Array]] = {
     "closer": (NEARLY, -NEARLY.T * (1 + 1e-12), _gauss(ORDER, ORDER)),
     "no right side": (_gauss(4, 4), _gauss(3, 3), np.zeros((4, 3))),
     "one": (_gauss(1, 1), _gauss(1, 1), _gauss(1, 1)),
+    "symmetric": ((SYMMETRIC := _gauss(ORDER, ORDER)) + SYMMETRIC.T, np.diag([1.0, 0, 30]), _gauss(ORDER, 3)),
+    "symmetric and not": (SYMMETRIC @ SYMMETRIC.T, _gauss(4, 4), _gauss(ORDER, 4)),
+    "lyapunov, symmetric": (SYMMETRIC @ SYMMETRIC.T, None, _gauss(ORDER, ORDER)),
+    "lyapunov, indefinite": (SYMMETRIC + SYMMETRIC.T, None, _gauss(ORDER, ORDER)),
     "lyapunov, gauss": (_gauss(ORDER, ORDER), None, _gauss(ORDER, ORDER)),
     "lyapunov, frank": (FRANK, None, np.eye(ORDER)),
     "lyapunov, kahan": (KAHAN, None, np.eye(ORDER)),
@@ -141,6 +145,41 @@ def test_shared_eigenvalues_are_singular(name: str) -> None:
 
     assert [c.code for c in found.certificates] == [None, "singular"]
     np.testing.assert_allclose(found.outputs[0][0], 0.5)
+
+
+EXTREME = {
+    "spread": np.diag([1e180, 1e-180]),
+    "whole range": np.diag([1e300, 5e-324]),
+    "tiny": np.diag([1e-300, 5e-324]),
+    "graded": np.triu(10.0 ** -np.add.outer(*[np.arange(0, 160, 20)] * 2)),
+}
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_eigenvalues_far_apart_are_not_singular(name: str) -> None:
+    """What vanishes beside the largest entry still makes an equation regular, if useless in float64."""
+    a = EXTREME[name]
+
+    found = [answer("solve_lyapunov", {"a": a, "q": a}), answer("solve_sylvester", {"a": a, "b": a, "q": a})]
+
+    for one in found:
+        assert np.isfinite(one.outputs[0]).all()
+        assert one.certificates[0].error_estimate is None
+        assert (one.certificates[0].condition or 0) > 1e14
+
+
+@pytest.mark.parametrize("name", EXTREME)
+def test_opposite_eigenvalues_far_apart_are_singular(name: str) -> None:
+    """Exact equality is found among entries of any size, the smallest included."""
+    a = EXTREME[name]
+    lone = np.diag([a[0, 0], -a[-1, -1]])
+
+    found = [
+        answer("solve_sylvester", {"a": a, "b": b, "q": np.ones((len(a), len(b)))}, on_failure="nan")
+        for b in (-a.T, lone)
+    ]
+
+    assert [one.certificates[0].code for one in found] == ["singular", "singular"]
 
 
 def test_nearly_singular_is_not_singular() -> None:

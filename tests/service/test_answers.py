@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import ml_dtypes
 import numpy as np
@@ -46,6 +46,43 @@ async def test_every_dtype_comes_back_as_it_went(client: httpx.AsyncClient, dtyp
     assert len(answer.certificates) == 2
 
 
+@pytest.mark.parametrize("media", list(wire.Media))
+@pytest.mark.parametrize("uplo", ["L", "U"])
+@pytest.mark.parametrize("function", ["inv_root", "msign", "tri_inv"])
+async def test_triangle_has_the_answer_of_the_whole(
+    client: httpx.AsyncClient, function: str, uplo: Literal["L", "U"], media: wire.Media
+) -> None:
+    """A symmetric matrix sent as either triangle has the same answer, bit for bit, as sent whole."""
+    name, params = {"inv_root": ("a", {"r": 4}), "msign": ("m", {}), "tri_inv": ("t", {})}[function]
+    a = matrices(3, 5, 5)
+    keep = np.tri(5, dtype=bool) if uplo == "L" else np.tri(5, dtype=bool).T
+    part = wire.Tensor(a.dtype, a.shape, array_of(a)[:, keep].tobytes(), uplo)
+    bodies = [body_of(function, name, tensor, media, **params) for tensor in (a, part)]
+
+    answers = [await client.post(f"/v1/{function}", content=body, headers={"content-type": media}) for body in bodies]
+
+    whole, of_part = (wire.decode_answer(answer.content, media).outputs["x"] for answer in answers)
+    assert of_part == whole
+
+
+async def test_triangle_of_another_shape_is_refused(client: httpx.AsyncClient) -> None:
+    """What no triangle has is a problem of its own, with a remedy."""
+    tensor = {"dtype": "float32", "shape": [2, 3], "data": "", "uplo": "L"}
+    answer = await client.post("/v1/msign", json={"inputs": {"m": tensor}})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_shape")
+    assert "leave uplo out" in answer.json()["hint"]
+
+
+@pytest.mark.parametrize("shape", [[0, 2**29, 2**29], [2, 0, 0]])
+async def test_triangle_of_nothing_costs_nothing(client: httpx.AsyncClient, shape: list[int]) -> None:
+    """A triangle without entries claims no order that anything is built for."""
+    tensor = {"dtype": "float32", "shape": shape, "data": "", "uplo": "U"}
+    answer = await client.post("/v1/msign", json={"inputs": {"m": tensor}})
+
+    assert answer.status_code == (200 if shape[0] else 422)
+
+
 async def test_pairs_are_named(client: httpx.AsyncClient) -> None:
     """A function with two outputs names them x and y."""
     a = matrices(3, 3)
@@ -57,6 +94,15 @@ async def test_pairs_are_named(client: httpx.AsyncClient) -> None:
 
     np.testing.assert_allclose(x @ x, array_of(a).astype(float), rtol=1e-10)
     np.testing.assert_allclose(x @ y, np.eye(3), atol=1e-10)
+
+
+async def test_answer_names_where_its_numbers_begin(client: httpx.AsyncClient) -> None:
+    """The receiver of a large answer can lay it on aligned memory before it has come."""
+    body = body_of("msign", "m", matrices(40, 40), wire.Media.MSGPACK)
+    response = await client.post("/v1/msign", content=body, headers=MSGPACK)
+    numbers = wire.decode_answer(response.content, wire.Media.MSGPACK).outputs["x"].data
+
+    assert response.content[int(response.headers["x-matfn-offset"]) :].startswith(numbers)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 0), (0, 0), (3, 0), (2, 0, 3, 3)])

@@ -8,15 +8,19 @@ from hypothesis import strategies as st
 
 from matfn_kernels.certificate import Certificate, Outcome
 from matfn_kernels.evaluation import Batch, Evaluation, Wish, join
-from matfn_service.assembly import Part, assemble, deal, gather, halves, split
+from matfn_kernels.sign import SignProgram
+from matfn_service.assembly import Part, deal, gather, halves
 
+PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
 
 
-def batches_of(numbers: list[int]) -> list[Batch]:
-    """Batches of these many 1 x 1 matrices, all different."""
+def parts_of(numbers: list[int]) -> list[Part]:
+    """Jobs of these many 1 x 1 matrices, all different."""
     entries = iter(range(sum(numbers)))
-    return [batch_with([next(entries) for _ in range(number)]) for number in numbers]
+    return [
+        Part(owner, PROGRAM, batch_with([next(entries) for _ in range(number)])) for owner, number in enumerate(numbers)
+    ]
 
 
 def batch_with(entries: list[int]) -> Batch:
@@ -38,29 +42,20 @@ def entries(part: Batch | Evaluation) -> list[float]:
     return found
 
 
-@given(sizes)
-def test_split_undoes_assemble(numbers: list[int]) -> None:
-    """Each part gets back what it put in."""
-    batches = batches_of(numbers)
-    whole = assemble([Part(owner, batch) for owner, batch in enumerate(batches)])
-
-    assert [entries(piece) for piece in split(identity(whole), numbers)] == [entries(batch) for batch in batches]
-
-
 @given(sizes, st.integers(1, 5))
 def test_gather_undoes_deal(numbers: list[int], lanes: int) -> None:
     """Whatever is dealt to the lanes comes back to its owner in order."""
-    batches = batches_of(numbers)
-    shares = deal(batches, lanes)
-    pieces = gather(len(batches), [(part, identity(part.batch)) for share in shares for part in share])
+    parts = parts_of(numbers)
+    shares = deal(parts, lanes)
+    pieces = gather(len(parts), [(part, identity(part.batch)) for share in shares for part in share])
 
-    assert [entries(join(piece)) for piece in pieces] == [entries(batch) for batch in batches]
+    assert [entries(join(piece)) for piece in pieces] == [entries(part.batch) for part in parts]
 
 
 @given(sizes, st.integers(1, 5))
 def test_shares_are_even(numbers: list[int], lanes: int) -> None:
     """No lane gets more than one matrix more than another, and none gets nothing."""
-    loads = [sum(part.items for part in share) for share in deal(batches_of(numbers), lanes)]
+    loads = [sum(part.items for part in share) for share in deal(parts_of(numbers), lanes)]
 
     assert max(loads) - min(loads) <= 1
     assert len(loads) <= max(1, sum(numbers))
@@ -69,7 +64,7 @@ def test_shares_are_even(numbers: list[int], lanes: int) -> None:
 @given(sizes)
 def test_halving_keeps_order_and_ends(numbers: list[int]) -> None:
     """Halves, halved on and on, are the single matrices in order."""
-    parts = [Part(owner, batch) for owner, batch in enumerate(batches_of(numbers))]
+    parts = parts_of(numbers)
 
     assert [entry for part in leaves(parts) for entry in entries(part.batch)] == list(range(sum(numbers)))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import torch
@@ -20,9 +21,8 @@ from matfn_service.settings import Settings
 from matfn_service.warm_up import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from matfn_kernels.program import Program
 
 pytestmark = pytest.mark.anyio
 
@@ -35,18 +35,35 @@ def lanes() -> Iterator[CpuExecutor]:
     lanes.close()
 
 
-def work() -> tuple[Program, list[Part]]:
+def work() -> list[Part]:
     """One small call."""
     call = parse_call("msign", {"m": torch.eye(3)[None].repeat(5, 1, 1)}, {}, {}, Limits())
-    return make_plan(call, Profile.nominal()).program, [Part(0, batch_of(call))]
+    return [Part(0, make_plan(call, Profile.nominal()).program, batch_of(call))]
 
 
 async def test_lane_computes(lanes: CpuExecutor) -> None:
     """A lane evaluates its share and tells how long that took."""
-    run = await lanes.run(*work())
+    run = await lanes.run(work())
 
-    assert run.evaluation.items == 5
+    assert [evaluation.items for evaluation in run.evaluations] == [5]
     assert run.seconds > 0
+
+
+async def test_share_wakes_the_loop_once(lanes: CpuExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls a share answers, its lane tells the event loop once."""
+    loop, woken = asyncio.get_running_loop(), 0
+    wake = loop.call_soon_threadsafe
+
+    def counted(callback: Callable[..., object], *arguments: Any, **named: Any) -> asyncio.Handle:
+        nonlocal woken
+        woken += 1
+        return wake(callback, *arguments, **named)
+
+    (part,) = work()
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+    await lanes.run([part] * 8)
+
+    assert woken == 1
 
 
 def test_computing_threads_are_single_threaded() -> None:
@@ -70,13 +87,13 @@ async def test_memory_shortage_has_one_name(
 ) -> None:
     """However a device says that it is full, the batcher hears the same."""
 
-    def full(program: object, batch: object) -> NoReturn:
-        del program, batch
+    def full(members: object) -> NoReturn:
+        del members
         raise error
 
-    monkeypatch.setattr(executor, "evaluate", full)
+    monkeypatch.setattr(executor, "evaluate_together", full)
     with pytest.raises(DeviceMemoryError):
-        await lanes.run(*work())
+        await lanes.run(work())
 
 
 async def test_warm_up_runs_every_function(lanes: CpuExecutor) -> None:

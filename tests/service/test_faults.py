@@ -12,7 +12,8 @@ import torch
 
 import scripted
 from matfn import wire
-from matfn_service import admission, answers, batcher
+from matfn_kernels import evaluation
+from matfn_service import admission, answers
 from scripted import MSGPACK, ScriptedExecutor, until
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ ENTRIES = [1.0, 2.0, 3.0, 4.0, POISON, 5.0, 6.0, 7.0, 8.0]
 
 STAGES: dict[str, tuple[object, str]] = {
     "admission": (admission, "batch_of"),
-    "packing": (scripted, "assemble"),
-    "device": (scripted, "evaluate"),
-    "unpacking": (batcher, "split"),
+    "packing": (scripted, "concatenate"),
+    "device": (scripted, "evaluate_together"),
+    "unpacking": (evaluation, "_apart"),
     "joining": (answers, "join"),
     "encoding": (wire, "encode_answer"),
 }

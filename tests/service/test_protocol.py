@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn import wire
+from matfn._aligned import address_of
 from matfn_service.body import discard, read
 from matfn_service.problems import CallerLeft, Refusal
 from matfn_service.protocol import Head, accepted_media, media_of, parse_head
@@ -28,7 +29,16 @@ def head_of(**headers: str) -> Head:
 
 
 names = st.sampled_from(
-    [b"accept", b"content-type", b"content-length", b"content-encoding", b"x-request-id", b"authorization", b"expect"]
+    [
+        b"accept",
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"x-request-id",
+        b"authorization",
+        b"expect",
+        b"x-matfn-offset",
+    ]
 )
 
 
@@ -87,6 +97,21 @@ async def test_body_is_put_together(length: int | None) -> None:
     body = await read(Sender(b"abc", b"", b"de", b"f"), length, limit=6)
 
     assert (bytes(body), body.readonly) == (b"abcdef", False)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("offset", [0, 1, 63, 100])
+async def test_body_is_laid_where_its_numbers_are_aligned(offset: int) -> None:
+    """The byte at the offset that the sender names begins a multiple of 64."""
+    body = await read(Sender(bytes(200)), 200, 200, offset)
+
+    assert (address_of(body) + offset) % 64 == 0
+
+
+@pytest.mark.parametrize(("offset", "expected"), [("57", 57), ("-1", 0), ("\xb2", 0), ("", 0), ("9" * 99, 0)])
+def test_offset_is_a_number_or_nothing(offset: str, expected: int) -> None:
+    """What only saves a copy is no reason to refuse a request."""
+    assert head_of(x_matfn_offset=offset).offset == expected
 
 
 @pytest.mark.anyio

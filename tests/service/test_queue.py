@@ -20,7 +20,7 @@ WIDE = Limit(seconds=math.inf, bytes=10**9)
 class Job:
     """Something to wait."""
 
-    program: str = "p"
+    key: str = "p"
     seconds: float = 1.0
     bytes: int = 10
     priority: int = 0
@@ -30,11 +30,11 @@ class Job:
 
 jobs = st.builds(
     Job,
-    program=st.sampled_from("abc"),
+    key=st.sampled_from("abc"),
     seconds=st.floats(0, 5),
     bytes=st.integers(0, 400),
     priority=st.integers(0, 9),
-    deadline=st.one_of(st.just(math.inf), st.floats(0, 100)),
+    deadline=st.one_of(st.just(math.inf), st.integers(0, 10**5).map(lambda milliseconds: milliseconds / 1000)),
 )
 
 
@@ -79,16 +79,16 @@ def test_every_job_leaves_once(offered: list[Job], data: st.DataObject) -> None:
 
 
 @given(st.lists(jobs, min_size=1, max_size=40), st.floats(0.1, 6), st.integers(1, 600))
-def test_batches_share_a_program_within_the_limit(offered: list[Job], seconds: float, size: int) -> None:
-    """A batch has one program and stays within the limit, unless a single job exceeds it."""
+def test_batches_share_a_key_within_the_limit(offered: list[Job], seconds: float, size: int) -> None:
+    """A batch has one key and stays within the limit, unless a single job exceeds it."""
     for batch in drained(queue_of(*offered), Limit(seconds, size)):
-        assert len({job.program for job in batch}) == 1
+        assert len({job.key for job in batch}) == 1
         fits = sum(job.seconds for job in batch) <= seconds and sum(job.bytes for job in batch) <= size
         assert fits or len(batch) == 1
 
 
 @given(st.lists(jobs, max_size=40))
-def test_order_within_a_program(offered: list[Job]) -> None:
+def test_order_within_a_key(offered: list[Job]) -> None:
     """Jobs that come together leave by priority, then earliest deadline, then oldest."""
     order = {job: number for number, job in enumerate(offered)}
     batches = drained(queue_of(*offered))
@@ -97,8 +97,8 @@ def test_order_within_a_program(offered: list[Job]) -> None:
         assert batch == sorted(batch, key=lambda job: (-job.priority, min(job.deadline, AGING / 2), order[job]))
 
 
-def test_first_due_program_goes_first() -> None:
-    """Of two programs, that of the job with the earlier deadline is next, even if the other is older."""
+def test_first_due_key_goes_first() -> None:
+    """Of two keys, that of the job with the earlier deadline is next, even if the other is older."""
     patient, urgent = Job("a"), Job("b", deadline=1.0)
     queue = queue_of(patient, urgent)
 
@@ -107,11 +107,11 @@ def test_first_due_program_goes_first() -> None:
 
 
 def test_first_short_job_is_found() -> None:
-    """Of what is short and urgent enough, the program of the job due first is named; nothing leaves the queue."""
+    """Of what is short and urgent enough, the key of the job due first is named; nothing leaves the queue."""
     queue = queue_of(Job("a", 5.0), Job("b", 0.1), Job("c", 0.1, priority=3), Job("c", 0.1))
     found = [queue.first_short(seconds, priority) for seconds, priority in [(1.0, 0), (1.0, 4), (0.1, 0), (9.0, 1)]]
 
-    assert [job and job.program for job in found] == ["c", None, None, "c"]
+    assert [job and job.key for job in found] == ["c", None, None, "c"]
     assert len(queue) == 4
 
 
@@ -156,5 +156,5 @@ def test_discarded_jobs_are_let_go() -> None:
         queue.push(job)
         queue.discard(job)
 
-    assert len(queue._all) + len(queue._deadlines) + len(queue._programs) < 300
+    assert len(queue._all) + len(queue._deadlines) + len(queue._keys) < 300
     assert len(queue) == 1

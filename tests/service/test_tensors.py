@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from math import prod
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from matfn import wire
@@ -27,6 +31,20 @@ def test_there_and_back(dtype: str, shape: tuple[int, ...], offset: int, kind: t
 
     assert tensor.data_ptr() % tensor.dtype.itemsize == 0
     assert (back.dtype, back.shape, bytes(back.data)) == (dtype, shape, octets[offset:])
+
+
+sizes = st.sampled_from([0, 1, 2, 3, 2**20, 2**29, 2**31 - 1])
+
+
+@given(st.lists(sizes, max_size=3), sizes, st.sampled_from(["L", "U"]))
+def test_triangle_of_any_size_is_refused_or_read(lead: list[int], order: int, uplo: Literal["L", "U"]) -> None:
+    """What holds nothing may claim any size, at no cost; the rest has the shape that it says."""
+    shape = (*lead, order, order)
+    entries = prod(lead) * order * (order + 1) // 2
+    assume(entries < 1000)
+
+    with suppress(Refusal):
+        assert from_wire(wire.Tensor("float32", shape, bytes(4 * entries), uplo)).shape == shape
 
 
 def test_writable_memory_is_not_copied() -> None:

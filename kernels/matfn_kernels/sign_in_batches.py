@@ -1,0 +1,202 @@
+"""The signs of a whole batch by Newton's iteration, certified by products alone.
+
+X <- (mu X + (mu X)^-1) / 2 with mu = (||X^-1|| / ||X||)^(1/2) until X changes by less than 1%, then mu = 1. The
+inverses Y on the way give the derivative L of the sign at A: E <- (mu E - Y E Y / mu) / 2 carries E to L(E), and
+backwards with every Y transposed it is the adjoint. From L come the condition number and the error: with
+D = (S A S - A) / 2 the computed S is the sign of A + D, so it is off by L(D), rounding of D included.
+
+An answer is vouched for only if no step can have carried an eigenvalue across the imaginary axis: what rounding of A
+and of every step becomes is small beside the distance of each iterate from a singular one. Any other matrix gets an
+infinite error here and is for `sign_iteration`, which looks at the spectrum of one matrix at a time.
+References: Higham, Functions of Matrices (2008), sections 5.3 to 5.6; Kenney and Laub, SIAM J. Matrix Anal. Appl. 13
+(1992).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels import probes
+from matfn_kernels.engine import tiles
+from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.products import add_diagonal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Signs", "signs"]
+
+_EPS: Final = spacing(Precision.FP64)
+_MAX_STEPS: Final = 25
+_SETTLING: Final = 1e-2
+_SETTLED: Final = 1e-8
+"""Convergence is quadratic: the step after such a change is exact to rounding."""
+_CROSSING: Final = 1e-2
+_MARGIN: Final = 4.0
+_TINY: Final = float(torch.finfo(torch.float64).tiny)
+_LARGE: Final = 128
+"""From this order on matrices are inverted one by one, at no cost: MKL's batched LU fails there in threads whose number
+of OpenMP threads was changed by another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """Signs (batch, n, n) and what is known of each, (batch,).
+
+    Attributes:
+        value: S.
+        steps: of Newton.
+        residual: the larger of ||S^2 - I|| / ||S||^2 and ||S A - A S|| / (||S|| ||A||).
+        error: estimated ||error|| / ||S||; infinite where nothing is vouched for.
+        condition: ||L|| ||A|| / ||S||, at least 1.
+    """
+
+    value: Tensor
+    steps: Tensor
+    residual: Tensor
+    error: Tensor
+    condition: Tensor
+
+
+def signs(a: Tensor) -> Signs:
+    """The signs of A (batch, n, n), float64 and scaled near 1."""
+    parts = [_certified(a[tile]) for tile in tiles(len(a), a.shape[-1], a.itemsize)]
+    fields = Signs.__dataclass_fields__
+    return Signs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """X^-1 and mu of one step, (batch, 1, 1), and whom the step concerns."""
+
+    inverse: Tensor
+    mu: Tensor
+    mask: Tensor
+
+    def move(self, e: Tensor, y: Tensor) -> Tensor:
+        """(mu E - Y E Y / mu) / 2 where the step concerns E."""
+        return torch.where(self.mask, (self.mu * e - y @ e @ y / self.mu) / 2, e)
+
+
+@dataclass(frozen=True, slots=True)
+class _Derivative:
+    """L and its adjoint: the steps up to a change of 1%, and the projection that all later ones are."""
+
+    steps: list[_Step]
+    s: Tensor
+
+    def __call__(self, e: Tensor) -> Tensor:
+        """L(E)."""
+        return self.path(e)[0]
+
+    def path(self, e: Tensor) -> tuple[Tensor, Tensor]:
+        """L(E), and the largest ||E|| ||X^-1|| on the way, (batch,)."""
+        reached = torch.zeros(len(e), dtype=e.dtype, device=e.device)
+        for step in self.steps:
+            size = torch.linalg.matrix_norm(e) * torch.linalg.matrix_norm(step.inverse)
+            reached = torch.maximum(reached, torch.where(step.mask[:, 0, 0], size, 0.0))
+            e = step.move(e, step.inverse)
+        last = (e - self.s @ e @ self.s) / 2
+        return last, torch.maximum(reached, torch.linalg.matrix_norm(last) * torch.linalg.matrix_norm(self.s))
+
+    def adjoint(self, e: Tensor) -> Tensor:
+        """The adjoint of L applied to E."""
+        e = (e - self.s.mT @ e @ self.s.mT) / 2
+        for step in reversed(self.steps):
+            e = step.move(e, step.inverse.mT)
+        return e
+
+
+@dataclass(frozen=True, slots=True)
+class _Iteration:
+    """X at the end, the steps that its derivative needs, whether each has settled, and how far rounding went."""
+
+    x: Tensor
+    steps: list[_Step]
+    count: Tensor
+    settled: Tensor
+    drift: Tensor
+
+
+def _newton(a: Tensor) -> _Iteration:
+    x, steps = a, list[_Step]()
+    no = torch.zeros(len(a), dtype=torch.bool, device=a.device)
+    scaled, coarse, active, settled = ~no, ~no, ~no, no
+    count, drift, before = no.to(torch.float64), no.to(torch.float64), no.to(torch.float64)
+    for _ in range(_MAX_STEPS):
+        inverse, exists = _inverse(x)
+        active = active & exists
+        size, other = torch.linalg.matrix_norm(x), torch.linalg.matrix_norm(inverse)
+        # Rounding of a step is its condition, beside the distance to a singular matrix that is one over the next.
+        drift = torch.maximum(drift, torch.where(active, before * size * other, 0.0))
+        before = size * other
+        mu = torch.where(scaled & exists, (other / size).sqrt(), 1.0)[:, None, None]
+        new = torch.where(active[:, None, None], (mu * x + inverse / mu) / 2, x)
+        change = torch.linalg.matrix_norm(new - x) / torch.linalg.matrix_norm(new)
+        if (active & coarse).any():
+            steps.append(_Step(inverse, mu, (active & coarse)[:, None, None]))
+        count = count + active
+        settled = settled | (active & ~scaled & (change <= _SETTLED))
+        scaled, coarse = scaled & (change >= _SETTLING), coarse & (change >= _SETTLING)
+        active, x = active & ~settled, new
+        if not active.any():
+            break
+    return _Iteration(x, steps, count, settled, drift * len(a[0]) * _EPS)
+
+
+def _inverse(x: Tensor) -> tuple[Tensor, Tensor]:
+    """X^-1, zero where there is none, and whether there is one."""
+    if x.shape[-1] < _LARGE:
+        inverse, info = torch.linalg.inv_ex(x)
+    else:
+        pairs = [torch.linalg.inv_ex(one) for one in torch.split(x, 1)]
+        inverse, info = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+    exists = (info == 0) & torch.isfinite(inverse).flatten(1).all(-1)
+    return torch.where(exists[:, None, None], inverse, 0.0), exists
+
+
+def _certified(a: Tensor) -> Signs:
+    found = _newton(a)
+    s = _involutory(found.x)
+    derivative = _Derivative(found.steps, s)
+    size, width = torch.linalg.matrix_norm(s), torch.linalg.matrix_norm(a)
+    gain, reach = _gain(derivative)
+    condition = (gain * width / size).clamp_min(1.0)
+    defect = s @ s
+    add_diagonal(defect, -1.0)
+    missing = torch.linalg.matrix_norm(derivative(_mismatch(s, a))) + torch.linalg.matrix_norm(defect @ s)
+    crossing = found.drift + a.shape[-1] ** 2 * _EPS * reach * width
+    trusted = found.settled & (crossing <= _CROSSING)
+    commutator = torch.linalg.matrix_norm(s @ a - a @ s) / (size * width)
+    return Signs(
+        value=s,
+        steps=found.count,
+        residual=torch.maximum(torch.linalg.matrix_norm(defect) / size.square(), commutator),
+        error=torch.where(trusted, _MARGIN * (missing / size + _EPS), math.inf),
+        condition=condition,
+    )
+
+
+def _involutory(x: Tensor) -> Tensor:
+    """A Schulz step: X (3 I - X^2) / 2."""
+    return x - x @ add_diagonal(x @ x, -1.0) / 2
+
+
+def _gain(derivative: _Derivative) -> tuple[Tensor, Tensor]:
+    """||L|| by a power step, from below, mostly within a factor 2; and the reach of a unit perturbation."""
+    start = probes.square(derivative.s)
+    image, reach = derivative.path(start / torch.linalg.matrix_norm(start)[:, None, None])
+    size = torch.linalg.matrix_norm(image).clamp_min(_TINY)
+    back = torch.linalg.matrix_norm(derivative.adjoint(image / size[:, None, None]))
+    return back, reach
+
+
+def _mismatch(s: Tensor, a: Tensor) -> Tensor:
+    """(S A S - A) / 2 with as much noise added as its computation has, as a rule: errors of sums grow as roots."""
+    squares = (s.square() @ a.square() @ s.square()).sqrt()
+    noise = _EPS * (1 + math.sqrt(a.shape[-1]) / 4) * squares * probes.square(a)
+    return (s @ a @ s - a) / 2 + noise
