@@ -252,7 +252,8 @@ class Batcher:
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
-        self._pace.count(sum(job.seconds for job in jobs), sum(run.seconds for run in runs))
+        if len(self.queue):  # what a lone small batch takes says nothing of full ones
+            self._pace.count(sum(job.seconds for job in jobs), sum(run.seconds for run in runs))
         device_seconds = max(run.seconds for run in runs)
         batch_size = sum(job.batch.items for job in jobs)
         for job, answered in zip(jobs, pieces, strict=True):
