@@ -4,8 +4,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_BIN := .venv-bench/bin
+BENCH_STAMP := .venv-bench/.installed
 
-.PHONY: help demo test lint serve bench format wheel clean
+.PHONY: help demo test soak lint serve bench format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -15,11 +17,20 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
 demo: $(STAMP) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
 	$(BIN)/python demo/demo.py
 
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## faults and overload until leaks and unfairness would show, about four minutes
+	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
+	$(BIN)/python benchmarks/overload.py
 
 lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated code up to date
 	$(BIN)/ruff format --check .
@@ -32,10 +43,11 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
 
-bench: $(STAMP) ## the benchmarks, tables under benchmarks/results/
-	$(BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
-	$(BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
-	$(BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
+bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a quiet machine
+	$(BENCH_BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
+	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
+	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
+	$(BENCH_BIN)/python benchmarks/bench_server.py
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
@@ -47,4 +59,4 @@ wheel: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The long form of tests that have one."""
+    parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether tests run in their long form."""
+    return bool(request.config.getoption("--soak"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """A real server on a free port, shared by the whole session."""

@@ -11,8 +11,11 @@ import sys
 import threading
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from matfn_service.serve import _ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,13 +27,16 @@ _STOP_SECONDS = 30.0
 
 
 class ServerProcess:
-    """A server in a process of its own, as `matfn serve` starts it."""
+    """A server in a process of its own, as `matfn serve` starts it, or a script instead."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, script: Path | None = None, **settings: str) -> None:
         own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_LANES": "1"}
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
-        command = [sys.executable, "-c", "from matfn.cli import main; main()", "serve"]
-        self.process = subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True)
+        own |= {} if script is None else _ENVIRONMENT  # the command sets it for itself
+        program = ["-c", "from matfn.cli import main; main()", "serve"] if script is None else [str(script)]
+        self.process = subprocess.Popen(
+            [sys.executable, *program], env={**os.environ, **own}, stderr=subprocess.PIPE, text=True
+        )
         self.lines: list[dict[str, Any]] = []
         self._grown = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -90,6 +96,11 @@ class ServerProcess:
         finally:
             connection.close()
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process occupies."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
     def terminate(self) -> None:
         """Sends SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
@@ -117,9 +128,9 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 @contextmanager
-def running_server(**settings: str) -> Iterator[ServerProcess]:
+def running_server(script: Path | None = None, **settings: str) -> Iterator[ServerProcess]:
     """A server with these settings, gone afterwards."""
-    server = ServerProcess(**settings)
+    server = ServerProcess(script, **settings)
     try:
         yield server.started()
     finally:

@@ -68,6 +68,11 @@ class ScriptedExecutor:
         """Shuts the gate, so that the next batch stays on the device."""
         self.gate.clear()
 
+    def finish_batch(self) -> None:
+        """Lets go what is on the device now; the gate stays shut for the next batch."""
+        self.gate.set()
+        self.gate.clear()
+
     def forget(self) -> None:
         """Forgets all batches so far."""
         self.sizes.clear()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
-from matfn.errors import ClosedError, MatfnError
+from matfn.errors import ClosedError, MatfnError, ProblemError
 from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
@@ -157,20 +157,21 @@ class Client(ValueMethods):
     def _run(self, exchange: Exchange[AnswerT]) -> AnswerT:
         started = self._clock.now()
         policy = self._session.policy.within(exchange.deadline)
-        attempt = 0
+        attempt, name = 0, ""
         while True:
             try:
-                return self._attempt(exchange, self._clock.now() - started)
+                return self._attempt(exchange, self._clock.now() - started, name)
             except MatfnError as error:
+                name = error.request_id if isinstance(error, ProblemError) else name
                 wait = policy.delay(attempt, error, self._clock.now() - started, self._clock.random())
                 if wait is None:
                     raise
             self._clock.sleep(wait)
             attempt += 1
 
-    def _attempt(self, exchange: Exchange[AnswerT], elapsed: float) -> AnswerT:
+    def _attempt(self, exchange: Exchange[AnswerT], elapsed: float, name: str = "") -> AnswerT:
         self._require_open()
-        request = self._session.addressed(exchange.request(elapsed))
+        request = self._session.addressed(exchange.request(elapsed), name)
         return exchange.read(self._transport.send(request, self._session.patience(exchange.deadline, elapsed)))
 
     def _answers(

@@ -59,11 +59,13 @@ class Session:
         prepared = prepare(invocation, limits)
         return prepared.in_triangles() if self.triangles else prepared
 
-    def addressed(self, request: Request) -> Request:
-        """The request with the headers that all requests have."""
+    def addressed(self, request: Request, name: str = "") -> Request:
+        """The request with the headers that all requests have; a retry goes by the name that its refusal had."""
         headers = [("User-Agent", f"matfn/{package_version()}"), ("Accept-Encoding", "identity")]
         if self.api_key:
             headers.append(("Authorization", f"Bearer {self.api_key}"))
+        if name:
+            headers.append(("X-Request-Id", name))
         return replace(request, headers=(*headers, *request.headers))
 
     def patience(self, deadline: float | None, elapsed: float) -> float | None:

@@ -6,6 +6,7 @@ serve the server's admission and the in-process client, so that the two refuse t
 
 from __future__ import annotations
 
+import cmath
 import math
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -306,7 +307,7 @@ def _flaws(call: Call) -> list[tuple[str, int]]:
     diagonal = _diagonal(call)
     if diagonal is not None:
         found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
-    return found + [("not_finite", i) for i in _where(~_finite(call))]
+    return found + [("not_finite", i) for i in _not_finite(call)]
 
 
 def _symmetric_inputs(call: Call) -> tuple[str, ...]:
@@ -336,16 +337,17 @@ def _diagonal(call: Call) -> Tensor | None:
     return call.inputs.get("diag")
 
 
-def _finite(call: Call) -> Tensor:
-    flags = torch.ones(call.items, dtype=torch.bool)
+def _not_finite(call: Call) -> list[int]:
+    """Indices of the matrices with a NaN or an infinity that a function would read."""
+    found: set[int] = set()
     for name, tensor in call.inputs.items():
         if name == _POSITION_OF_TRIANGULAR.get(call.function):
             lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
-            flags &= torch.isfinite(read_triangle(tensor, lower=lower, unit=unit)).flatten(1).all(-1)
-        elif not bool(torch.isfinite(tensor.sum())):
-            # One sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry.
-            flags &= torch.isfinite(tensor).flatten(1).all(-1)
-    return flags
+            tensor = read_triangle(tensor, lower=lower, unit=unit)  # noqa: PLW2901 - only this part of it is read
+        # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
+        if not cmath.isfinite(tensor.sum().item()):
+            found |= set(_where(~torch.isfinite(tensor).flatten(1).all(-1)))
+    return sorted(found)
 
 
 def read_triangle(t: Tensor, *, lower: bool, unit: bool) -> Tensor:

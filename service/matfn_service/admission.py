@@ -30,7 +30,7 @@ __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 
 T = TypeVar("T")
 
-INLINE_BYTES: Final = 256 * 2**10  # reading so much takes less than handing it to a thread and back costs the loop
+INLINE_BYTES: Final = 1024 * 2**10  # reading so much takes less than handing it to a thread and back costs the loop
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
 
 _LONGEST: Final = 86400.0  # a profile may lack a rate, which makes its prediction infinite; sums must stay finite

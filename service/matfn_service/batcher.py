@@ -10,6 +10,8 @@ Rules of this file:
 - What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
 - A batch that is too large for the device's memory is cut in two as well, and its key's batches stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
+- Who finds the queue full is told when there will be room, after all who were told so before. While any of them are on
+  their way, newcomers keep off the last part of the queue; who comes back when told may use all of it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from typing import TYPE_CHECKING, Final
 from matfn_service.assembly import Part, deal, gather, halves
 from matfn_service.executor import DeviceMemoryError
 from matfn_service.jobs import Job, Served, Ticket
+from matfn_service.pace import Pace
 from matfn_service.problems import Refusal
+from matfn_service.promises import Promises
 from matfn_service.queue import Limit
 
 if TYPE_CHECKING:
@@ -39,6 +43,9 @@ __all__ = ["Batcher"]
 _SHARE_SECONDS: Final = 0.001  # a second lane pays from about ten times the cost of handing over to it
 _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
+_GRACE: Final = 1.0  # how late a caller may come: clients add jitter to what they are told
+_MOST_PROMISES: Final = 1 << 14
+_NEWCOMERS_SHARE: Final = 7 / 8
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 
 
@@ -71,11 +78,17 @@ class Batcher:
         self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
         self._caps: dict[Hashable, float] = {}
+        self._promises = Promises(_GRACE, _MOST_PROMISES)
+        self._pace = Pace()
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Limit] = {}
 
-    def submit(self, job: Job) -> Ticket:
+    def submit(self, job: Job, caller: str) -> Ticket:
         """Queues a job and returns its caller's ticket.
+
+        Args:
+            job: what is to be computed.
+            caller: the name of the request; a caller that was refused is known by it when it comes back.
 
         Raises:
             Refusal: `deadline_exceeded` if it cannot be done in time, `too_large` if the queue could never hold it,
@@ -84,8 +97,8 @@ class Batcher:
         now = self._clock()
         self._refuse_hopeless(job, now)
         jobs = job.divided(self._pieces(job))
-        if self._held_bytes() + job.bytes > self.queue.bound.bytes or not self.queue.push(*jobs):
-            raise self._full(job)
+        if not self._has_room(job, caller, now) or not self.queue.push(*jobs):
+            raise self._full(job, caller, now)
         loop = asyncio.get_running_loop()
         ticket = Ticket(jobs, loop.create_future())
         self._tickets |= dict.fromkeys(jobs, ticket)
@@ -144,7 +157,7 @@ class Batcher:
             "allow more time, or raise the call's priority",
         )
 
-    def _full(self, job: Job) -> Refusal:
+    def _full(self, job: Job, caller: str, now: float) -> Refusal:
         if job.bytes > self.queue.bound.bytes:
             return Refusal(
                 "too_large",
@@ -152,9 +165,29 @@ class Batcher:
                 " (MATFN_QUEUE_BYTES)",
                 "send fewer matrices per call",
             )
-        wait = max(self.backlog_seconds, _SHORTEST_WAIT)
-        detail = f"{len(self.queue)} jobs wait; {self._held_bytes()} bytes and about {wait:.3g} s are ahead"
+        wait = self._wait(job)
+        self._promises.promise(caller, now + wait, Limit(job.seconds, job.bytes))
+        waiting, held = len(self.queue), self._held_bytes()
+        detail = f"{waiting} jobs wait; {held} bytes and about {self.backlog_seconds:.3g} s are ahead"
         return Refusal("busy", detail, retry_after=wait)
+
+    def _has_room(self, job: Job, caller: str, now: float) -> bool:
+        """Whether the job may be queued: in all of the bound if its caller was promised that, else in most of it."""
+        self._promises.expire(now)
+        bound = self.queue.bound
+        was_promised = self._promises.claim(caller, now)
+        if self._promises and not was_promised and self._held_bytes():
+            bound = bound.scaled(_NEWCOMERS_SHARE)
+        fits = not len(self.queue) or self.queue.seconds + job.seconds <= bound.seconds
+        return fits and self._held_bytes() + job.bytes <= bound.bytes
+
+    def _wait(self, job: Job) -> float:
+        """Seconds until there is room for the job behind all that waits or has been told to come back."""
+        bound, ahead, backlog = self.queue.bound.scaled(_NEWCOMERS_SHARE), self._promises.ahead, self.backlog_seconds
+        held = self._held_bytes()
+        for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.lanes
+        for_bytes = backlog * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
+        return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor
 
     def _pieces(self, job: Job) -> int:
         limit = self._limit
@@ -215,8 +248,12 @@ class Batcher:
 
     async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
         """Computes the shares side by side and delivers each job its answer."""
-        runs = await asyncio.gather(*(self._on_lane(jobs[0], share) for share in shares))
+        lanes = [self._on_lane(jobs[0], share) for share in shares]
+        # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
+        runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
+        if len(self.queue):  # what a lone small batch takes says nothing of full ones
+            self._pace.count(sum(job.seconds for job in jobs), sum(run.seconds for run in runs))
         device_seconds = max(run.seconds for run in runs)
         batch_size = sum(job.batch.items for job in jobs)
         for job, answered in zip(jobs, pieces, strict=True):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matfn.errors import Problem
     from matfn_service.admission import Admission
     from matfn_service.jobs import Ticket
+    from matfn_service.protocol import Head
     from matfn_service.service import Service
 
 __all__ = ["CALLS", "Computation"]
@@ -70,7 +71,7 @@ class Computation:
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
         prepared = await admission.one(content, media, function)
-        ticket = self._service.submit(prepared, exchange.head.arrived)
+        ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
         await self._attend(exchange, [ticket])
         buffers = await self._made(
             admission, weight(prepared, exchange.head.answer), lambda: self._encoded(exchange, prepared, ticket)
@@ -82,7 +83,8 @@ class Computation:
         """Many calls, each with its own answer or problem."""
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
-        claims = [self._claim(call, exchange.head.arrived) for call in await admission.many(content, media)]
+        calls = await admission.many(content, media)
+        claims = [self._claim(call, exchange.head, number) for number, call in enumerate(calls)]
         await self._attend(exchange, [claim.ticket for claim in claims if isinstance(claim, _Claim)])
         heaviness = sum(weight(claim.prepared, exchange.head.answer) for claim in claims if isinstance(claim, _Claim))
         answers = await self._made(
@@ -100,11 +102,11 @@ class Computation:
         async with self._service.reading():
             return admission, await body.read(exchange.receive, exchange.head.length, limit, exchange.head.offset)
 
-    def _claim(self, call: Prepared | Refusal, arrived: float) -> _Claim | Refusal:
+    def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):
             return call
         try:
-            return _Claim(call, self._service.submit(call, arrived))
+            return _Claim(call, self._service.submit(call, head.arrived, f"{head.request_id}/{number}"))
         except Refusal as refusal:
             return refusal
 

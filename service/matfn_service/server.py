@@ -7,6 +7,7 @@ count that as a failure. It also waits for ever for a caller in the middle of a 
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import signal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from matfn_service.executor import Executor
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
@@ -42,8 +44,13 @@ _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow re
 _log = structlog.get_logger(__name__)
 
 
-def serve(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code, 0 after a drain and 1 if it cannot listen."""
+def serve(settings: Settings, executor: Executor | None = None) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code, 0 after a drain and 1 if it cannot listen.
+
+    Args:
+        settings: all settings.
+        executor: the device; None takes the one that the settings name.
+    """
     configure_logs(settings)
     _warn_if_open(settings)
     _warn_if_forgetful(settings.cache_dir)
@@ -53,7 +60,7 @@ def serve(settings: Settings) -> int:
         place = {"host": settings.host, "port": settings.port} if settings.uds is None else {"uds": str(settings.uds)}
         _log.error("cannot listen", **place, reason=error.strerror or str(error))
         return 1
-    app = create_app(settings)
+    app = create_app(settings, executor=executor)
     server = _Server(_config(app, settings), app.state.service, listener)
     try:
         server.run([listener.socket])
@@ -142,6 +149,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application and says where it listens."""
         await super().startup(sockets)
+        gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         _log.info("listening", url=self._listener.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

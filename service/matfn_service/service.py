@@ -143,13 +143,13 @@ class Service:
         if self.state is State.DRAINING:
             raise Refusal("draining", "the server is shutting down", retry_after=1.0)
 
-    def submit(self, prepared: Prepared, arrived: float) -> Ticket:
-        """Queues a call.
+    def submit(self, prepared: Prepared, arrived: float, caller: str) -> Ticket:
+        """Queues a call of the request with this name.
 
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        return self.batcher.submit(prepared.job(arrived, self.clock()))
+        return self.batcher.submit(prepared.job(arrived, self.clock()), caller)
 
     @contextmanager
     def serving(self) -> Iterator[None]:

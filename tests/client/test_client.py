@@ -29,7 +29,7 @@ MSGPACK = wire.Media.MSGPACK
 
 def problem_response(code: str, *, retry_after_ms: float | None = None) -> Response:
     """A refusal."""
-    problem = replace(Problem.of(code, "scripted"), retry_after_ms=retry_after_ms)
+    problem = replace(Problem.of(code, "scripted"), request_id="r1", retry_after_ms=retry_after_ms)
     return Response(problem.status, {"content-type": MSGPACK.problem}, wire.encode_problem(problem, MSGPACK))
 
 
@@ -218,6 +218,15 @@ def test_passing_failure_is_tried_again(make: Callable[..., Any], script: Script
 
     assert script.sleeps == pytest.approx([0.25 + 0.05, 0.1])
     assert len(script.requests) == 3
+
+
+def test_retry_goes_by_the_name_of_its_refusal(make: Callable[..., Any], script: Script) -> None:
+    """The server knows who comes back by the request id that it gave."""
+    script.replies = [problem_response("busy", retry_after_ms=1.0), matfn.TransportError("reset")]
+
+    make().msign(A)
+
+    assert [dict(request.headers).get("X-Request-Id") for request in script.requests] == [None, "r1", "r1"]
 
 
 def test_lasting_failure_is_raised_at_once(make: Callable[..., Any], script: Script) -> None:

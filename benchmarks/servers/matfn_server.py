@@ -1,0 +1,72 @@
+"""matfn as it is served, on the stand-in device or on this machine's cores.
+
+python benchmarks/servers/matfn_server.py PORT_OR_SOCKET stand_in|msign
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workloads import occupy
+
+from matfn_kernels.calibration import Profile
+from matfn_kernels.certificate import Certificate, Outcome
+from matfn_kernels.evaluation import Evaluation, concatenate
+from matfn_service.executor import Run, computing_threads
+from matfn_service.server import serve
+from matfn_service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matfn_service.assembly import Part
+
+
+class StandIn:
+    """One lane whose answers are the inputs, after the stand-in device's time for them."""
+
+    lanes = 1
+    device = "stand-in"
+
+    def __init__(self) -> None:
+        self._threads = computing_threads(1, "stand-in")
+
+    async def load_profile(self, cache_dir: Path | None) -> Profile:
+        """A made-up profile; plans do not matter where nothing is computed."""
+        del cache_dir
+        return Profile.nominal()
+
+    async def run(self, parts: Sequence[Part]) -> Run:
+        """Occupies the device with one share."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, parts)
+
+    def close(self) -> None:
+        """Lets the thread end."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(parts: Sequence[Part]) -> Run:
+    started = time.perf_counter()
+    batch = concatenate([part.batch for part in parts])
+    occupy(batch.items)
+    first = parts[0].program
+    certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, first.method, str(first.precision), 0)
+    whole = Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items)
+    ends = list(accumulate(part.items for part in parts))
+    rows = [whole.rows(end - part.items, end) for part, end in zip(parts, ends, strict=True)]
+    return Run(rows, time.perf_counter() - started)
+
+
+def main(place: str, workload: str) -> int:
+    """Serves until it is told to stop."""
+    settings = Settings.model_validate({"port": int(place)} if place.isdigit() else {"uds": Path(place)})
+    return serve(settings, StandIn() if workload == "stand_in" else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -1,0 +1,94 @@
+"""Who was refused finds its place when it comes back as told, and is expected no longer than that."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matfn_service.pace import Pace
+from matfn_service.promises import Promises
+from matfn_service.queue import Limit
+
+GRACE = 1.0
+WORK = Limit(0.5, 100)
+
+
+@pytest.mark.parametrize(("comes", "is_kept"), [(9.9, False), (10.0, True), (11.0, True), (11.1, False)])
+def test_promise_is_kept_from_its_time_for_the_grace(comes: float, is_kept: bool) -> None:
+    """Who comes early or late has no place; who comes when told has one."""
+    promises = Promises(GRACE, most=8)
+    promises.promise("a", 10.0, WORK)
+
+    assert promises.claim("a", comes) is is_kept
+
+
+def test_promise_is_kept_once_and_to_its_caller_only() -> None:
+    """Another caller does not get the place, and the same one not twice."""
+    promises = Promises(GRACE, most=8)
+    promises.promise("a", 10.0, WORK)
+
+    assert [promises.claim(name, 10.5) for name in ("b", "a", "a")] == [False, True, False]
+
+
+def test_promised_work_is_ahead_until_claimed_or_overdue() -> None:
+    """It counts from the refusal on, and no longer than the grace after its time."""
+    promises = Promises(GRACE, most=8)
+    for name, due in [("a", 10.0), ("b", 11.0), ("c", 12.0)]:
+        promises.promise(name, due, WORK)
+    promises.claim("b", 11.0)
+    promises.expire(11.5)
+
+    assert (len(promises), promises.ahead) == (1, WORK)
+
+
+def test_second_refusal_replaces_the_first() -> None:
+    """A caller is expected once, at the last time that it was told."""
+    promises = Promises(GRACE, most=8)
+    promises.promise("a", 10.0, WORK)
+    promises.promise("a", 20.0, WORK)
+
+    assert promises.ahead == WORK
+    assert promises.claim("a", 20.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pce"), st.sampled_from("abcdef"), st.floats(0, 10), st.integers(0, 9)), max_size=60
+    )
+)
+def test_what_is_ahead_is_what_is_expected(events: list[tuple[str, str, float, int]]) -> None:
+    """Whatever comes in whatever order, nothing is left over, and no more callers are remembered than may be."""
+    promises = Promises(GRACE, most=4)
+    for kind, name, at, size in events:
+        if kind == "p":
+            promises.promise(name, at, Limit(size / 8, size))
+        elif kind == "c":
+            promises.claim(name, at)
+        else:
+            promises.expire(at)
+        assert len(promises) <= 4
+    promises.expire(100.0)
+
+    assert (len(promises), promises.ahead) == (0, Limit(0.0, 0))
+
+
+def test_pace_follows_what_batches_take() -> None:
+    """It is 1 at first, the ratio of the sums after, and forgets what was long ago."""
+    pace = Pace()
+    before = pace.factor
+    pace.count(1.0, 2.0)
+    for _ in range(200):
+        pace.count(1.0, 3.0)
+
+    assert before == 1.0
+    assert pace.factor == pytest.approx(3.0)
+
+
+def test_short_batches_hardly_move_the_pace() -> None:
+    """What a launch costs shows in a lone small matrix, not in a full queue."""
+    pace = Pace()
+    pace.count(1.0, 1.0)
+    pace.count(1e-6, 1e-3)
+
+    assert pace.factor == pytest.approx(1.0, rel=2e-3)
