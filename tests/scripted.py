@@ -31,8 +31,9 @@ MSGPACK = {"content-type": "application/msgpack"}
 class ScriptedExecutor:
     """A device that waits at a gate, remembers its batches, and fails where it is told to."""
 
-    def __init__(self, lanes: int = 1) -> None:
+    def __init__(self, lanes: int = 1, ahead: int = 0) -> None:
         self.lanes = lanes
+        self.ahead = ahead
         self.device = "scripted"
         self.gate = asyncio.Event()
         self.gate.set()

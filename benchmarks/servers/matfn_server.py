@@ -31,6 +31,7 @@ class StandIn:
     """One lane whose answers are the inputs, after the stand-in device's time for them."""
 
     lanes = 1
+    ahead = 0
     device = "stand-in"
 
     def __init__(self) -> None:

@@ -3,7 +3,8 @@
 Rules of this file:
 
 - All state is touched on the event loop only, so there are no locks; `submit` and `abandon` are plain calls.
-- Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy.
+- Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
+  that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.
@@ -73,7 +74,7 @@ class Batcher:
         self._limit = limit
         self._statistics = statistics
         self._clock = clock
-        self._free = executor.lanes
+        self._free = executor.lanes + executor.ahead
         self._taken_by_long = 0
         self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
@@ -233,7 +234,7 @@ class Batcher:
         only_lane = self._executor.lanes == 1  # there, waiting for short jobs to pass could last for ever
         short = self.queue.first_short(self._long, first.priority) if self._is_long(first) and not only_lane else None
         if short is None:
-            return first, self._free
+            return first, min(self._free, self._executor.lanes)
         room = min(self._free, self._executor.lanes - 1 - self._taken_by_long)
         return (first, room) if room > 0 else (short, self._free)
 

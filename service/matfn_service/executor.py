@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
     from matfn_service.settings import Settings
 
@@ -52,6 +52,10 @@ class Executor(Protocol):
     @property
     def lanes(self) -> int:
         """How many shares run at the same time."""
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be packed and brought to the device while all lanes compute."""
 
     @property
     def device(self) -> str:
@@ -84,9 +88,10 @@ def make_executor(settings: Settings) -> Executor:
 
 
 class CpuExecutor:
-    """One single-threaded lane a core."""
+    """One single-threaded lane a core; nothing is prepared ahead, since packing would take a core as well."""
 
     device = "cpu"
+    ahead = 0
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -98,7 +103,7 @@ class CpuExecutor:
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the first free core."""
-        return await _in(self._threads, lambda: _compute(parts))
+        return await _in(self._threads, lambda: _timed(lambda: _here(parts)))
 
     def close(self) -> None:
         """Lets the threads end when they have done what they do."""
@@ -106,14 +111,16 @@ class CpuExecutor:
 
 
 class CudaExecutor:
-    """One lane and one stream: inputs are packed on the host, go over in one copy each, and answers come back."""
+    """One batch computes while the next is pinned and copied over; each has a thread and a stream of its own."""
 
     lanes = 1
+    ahead = 1
 
     def __init__(self) -> None:
         self.device = f"cuda:{torch.cuda.current_device()}"
-        self._threads = computing_threads(1, "matfn-cuda")
-        self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self._threads = computing_threads(self.lanes + self.ahead, "matfn-cuda")
+        self._own = threading.local()
+        self._turn = threading.Lock()
 
     async def load_profile(self, cache_dir: Path | None) -> Profile:
         """The GPU's profile, measured on the executor's own stream."""
@@ -121,15 +128,23 @@ class CudaExecutor:
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the GPU."""
-        return await _in(self._threads, lambda: self._on_stream(lambda: _compute(parts, self.device)))
+        return await _in(self._threads, lambda: self._on_stream(lambda: _timed(lambda: self._elsewhere(parts))))
 
     def close(self) -> None:
         """Lets the thread end when it has done what it does."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:
+        members = [(part.program, _sent(part.batch, self.device)) for part in parts]
+        with self._turn:
+            evaluations = evaluate_together(members)
+        return [replace(e, outputs=tuple(output.cpu() for output in e.outputs)) for e in evaluations]
+
     def _on_stream(self, work: Callable[[], T]) -> T:
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         try:
-            with torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self._own.stream):
                 return work()
         except DeviceMemoryError:
             torch.cuda.empty_cache()
@@ -140,11 +155,20 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _compute(parts: Sequence[Part], device: str | None = None) -> Run:
+def _here(parts: Sequence[Part]) -> list[Evaluation]:
+    return evaluate_together([(part.program, part.batch) for part in parts])
+
+
+def _sent(batch: Batch, device: str) -> Batch:
+    """The batch on the device, its copies under way on the current stream."""
+    there = {name: x.pin_memory().to(device, non_blocking=True) for name, x in batch.inputs.items()}
+    return replace(batch, inputs=there)
+
+
+def _timed(work: Callable[[], list[Evaluation]]) -> Run:
     started = time.perf_counter()
     try:
-        members = [(part.program, part.batch) for part in parts]
-        evaluations = evaluate_together(members) if device is None else _elsewhere(members, device)
+        evaluations = work()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DeviceMemoryError(str(error)) from error
     except RuntimeError as error:
@@ -152,12 +176,3 @@ def _compute(parts: Sequence[Part], device: str | None = None) -> Run:
             raise DeviceMemoryError(str(error)) from error
         raise
     return Run(evaluations, time.perf_counter() - started)
-
-
-def _elsewhere(members: Sequence[tuple[Program, Batch]], device: str) -> list[Evaluation]:
-    there = [(program, _moved(batch, device)) for program, batch in members]
-    return [replace(e, outputs=tuple(output.cpu() for output in e.outputs)) for e in evaluate_together(there)]
-
-
-def _moved(batch: Batch, device: str) -> Batch:
-    return replace(batch, inputs={name: tensor.to(device, non_blocking=True) for name, tensor in batch.inputs.items()})

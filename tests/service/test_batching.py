@@ -77,6 +77,24 @@ async def test_large_batch_is_dealt_to_free_lanes(opened: Opened, executor: Scri
     assert (len(answer.certificates), answer.timing.batch_size) == (9, 9)
 
 
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=1, ahead=1)])
+async def test_one_batch_is_prepared_ahead(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A device that lies elsewhere has its next batch at hand, whole, and no more than one."""
+    async with opened() as client:
+        await executor.hold()
+        tasks = []
+        for seen in (1, 2):
+            tasks.append(asyncio.create_task(post(client, "msign", 9, 64, 64)))
+            await until(lambda seen=seen: len(executor.seen) == seen)  # type: ignore[misc]
+        tasks += [asyncio.create_task(post(client)) for _ in range(3)]
+        await until(lambda: len(service_behind(client).queue) == 3)
+        executor.gate.set()
+        answers = await asyncio.gather(*tasks)
+
+    assert executor.sizes == [[9], [9], [1] * 3]
+    assert [answer.status_code for answer in answers] == [200] * 5
+
+
 async def test_call_beyond_the_cap_is_split_and_joined(opened: Opened, executor: ScriptedExecutor) -> None:
     """A call larger than a batch may be is computed in pieces, and its caller does not notice."""
     async with opened(batch_bytes=2 * 4 * 4 * 8 * 3) as client:
