@@ -1,6 +1,6 @@
-"""The device: lanes that compute one share of a batch at a time, each in a thread of its own.
+"""The device: lanes that compute one share of a batch at a time, on a CPU each in a process of its own.
 
-Every computing thread calls `torch.set_num_threads(1)` as its first act, and nothing calls it with another value: one
+Whatever computes calls `torch.set_num_threads(1)` as its first act, and nothing calls it with another value: one
 single-threaded lane a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
 other thread once the number was ever raised.
 """
@@ -12,13 +12,16 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
 
 from matfn_kernels.calibration import Profile, load_profile
 from matfn_kernels.evaluation import Batch, Evaluation, evaluate_together
+from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,20 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["CpuExecutor", "CudaExecutor", "DeviceMemoryError", "Executor", "Run", "computing_threads", "make_executor"]
 
 T = TypeVar("T")
-
-_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
-
-
-class DeviceMemoryError(Exception):
-    """The device has too little memory for this share; half of it may do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """An evaluation for each part, and the seconds they took on the device."""
-
-    evaluations: list[Evaluation]
-    seconds: float
 
 
 class Executor(Protocol):
@@ -88,26 +77,40 @@ def make_executor(settings: Settings) -> Executor:
 
 
 class CpuExecutor:
-    """One single-threaded lane a core; nothing is prepared ahead, since packing would take a core as well."""
+    """One single-threaded process a core; nothing is prepared ahead, since packing would take a core as well."""
 
     device = "cpu"
     ahead = 0
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
-        self._threads = computing_threads(lanes, "matfn-lane")
+        self._all = [Lane() for _ in range(lanes)]
+        self._free: SimpleQueue[Lane] = SimpleQueue()
+        self._threads = ThreadPoolExecutor(lanes, "matfn-lane")
+        for lane in self._all:
+            self._free.put(lane)
 
     async def load_profile(self, cache_dir: Path | None) -> Profile:
-        """The CPU's profile, measured in a lane."""
-        return await _in(self._threads, lambda: load_profile(cache_dir, self.device))
+        """The CPU's profile, measured in a lane when all have started."""
+        await asyncio.gather(*(_in(self._threads, partial(lane.call, int)) for lane in self._all))
+        return await _in(self._threads, partial(self._all[0].call, partial(load_profile, cache_dir, self.device)))
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes one share on the first free core."""
-        return await _in(self._threads, lambda: _timed(lambda: _here(parts)))
+        """Computes one share on a free core."""
+        return await _in(self._threads, partial(self._on_free_lane, parts))
 
     def close(self) -> None:
-        """Lets the threads end when they have done what they do."""
+        """Ends the lanes; what they compute is lost."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for lane in self._all:
+            lane.close()
+
+    def _on_free_lane(self, parts: Sequence[Part]) -> Run:
+        lane = self._free.get()
+        try:
+            return lane.run(parts)
+        finally:
+            self._free.put(lane)
 
 
 class CudaExecutor:
@@ -155,10 +158,6 @@ async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _here(parts: Sequence[Part]) -> list[Evaluation]:
-    return evaluate_together([(part.program, part.batch) for part in parts])
-
-
 def _sent(batch: Batch, device: str) -> Batch:
     """The batch on the device, its copies under way on the current stream."""
     there = {name: x.pin_memory().to(device, non_blocking=True) for name, x in batch.inputs.items()}
@@ -169,10 +168,8 @@ def _timed(work: Callable[[], list[Evaluation]]) -> Run:
     started = time.perf_counter()
     try:
         evaluations = work()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceMemoryError(str(error)) from error
-    except RuntimeError as error:
-        if _CPU_ALLOCATOR in str(error):
+    except Exception as error:
+        if is_for_memory(error):
             raise DeviceMemoryError(str(error)) from error
         raise
     return Run(evaluations, time.perf_counter() - started)

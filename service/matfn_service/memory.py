@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["IDLE_SECONDS", "trim_when_idle"]
+__all__ = ["IDLE_SECONDS", "trim", "trim_when_idle"]
 
 IDLE_SECONDS: Final = 30.0
 _WORTH: Final = 256 * 2**20  # less is sooner used again than given back
@@ -31,6 +31,12 @@ async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = I
             await asyncio.to_thread(_trim, 0)
             floor = _resident()
         before = done
+
+
+def trim() -> None:
+    """Gives freed pages back now, where the C library can."""
+    if _trim is not None:
+        _trim(0)
 
 
 def _resident() -> int:

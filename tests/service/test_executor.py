@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,9 +14,8 @@ from matfn_kernels.evaluation import batch_of
 from matfn_kernels.functions import FUNCTIONS
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Limits, parse_call
-from matfn_service import executor
 from matfn_service.assembly import Part
-from matfn_service.executor import CpuExecutor, DeviceMemoryError, computing_threads, make_executor
+from matfn_service.executor import CpuExecutor, computing_threads, make_executor
 from matfn_service.settings import Settings
 from matfn_service.warm_up import warm_up
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lanes() -> Iterator[CpuExecutor]:
     """Two lanes on this machine's CPU."""
     lanes = CpuExecutor(2)
@@ -72,28 +71,6 @@ def test_computing_threads_are_single_threaded() -> None:
         number, name = threads.submit(lambda: (torch.get_num_threads(), threading.current_thread().name)).result()
 
     assert (number, name) == (1, "test_0")
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-async def test_memory_shortage_has_one_name(
-    lanes: CpuExecutor, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """However a device says that it is full, the batcher hears the same."""
-
-    def full(members: object) -> NoReturn:
-        del members
-        raise error
-
-    monkeypatch.setattr(executor, "evaluate_together", full)
-    with pytest.raises(DeviceMemoryError):
-        await lanes.run(work())
 
 
 async def test_warm_up_runs_every_function(lanes: CpuExecutor) -> None:

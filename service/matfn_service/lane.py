@@ -1,0 +1,204 @@
+"""A process that computes: `Lane` is the service's end of it, `main` the process.
+
+Kernels are made of hundreds of short calls into torch, each of which gives up the interpreter's lock and has to take it
+back; beside an event loop that is busy, threads would wait for it longer than they compute. A process has a lock of its
+own, and a fault in a library that takes it down takes nothing else.
+
+Tensors travel in shared memory, everything else over a socket pair, as pickles between two ends of the same program. A
+lane ends when the service's end of the pair is closed, however that happens.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+import torch
+
+from matfn_kernels import plan  # noqa: F401 - every program, so that none is loaded while a caller waits
+from matfn_kernels.evaluation import Batch, Evaluation, Wish, evaluate_together
+from matfn_service.arena import Arena, Slot, anonymous_file
+from matfn_service.memory import IDLE_SECONDS, trim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matfn_kernels.certificate import Certificate
+    from matfn_kernels.program import Program
+    from matfn_service.assembly import Part
+
+__all__ = ["DeviceMemoryError", "Lane", "LaneError", "Run", "is_for_memory"]
+
+T = TypeVar("T")
+
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
+
+_Answer: TypeAlias = "tuple[list[Slot], tuple[Certificate, ...]]"
+
+
+class DeviceMemoryError(Exception):
+    """The device has too little memory for this share; half of it may do."""
+
+
+class LaneError(Exception):
+    """A computation raised, or took its process down; the text has the traceback or the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An evaluation for each part, and the seconds they took on the device."""
+
+    evaluations: list[Evaluation]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluate:
+    """Batches whose inputs lie in shared memory, and where what is free of it begins."""
+
+    members: list[tuple[Program, dict[str, Slot], tuple[Wish, ...]]]
+    end: int
+
+    def __call__(self, arena: Arena) -> list[_Answer]:
+        batches = [
+            (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, wishes))
+            for program, slots, wishes in self.members
+        ]
+        evaluations = evaluate_together(batches)
+        arena.end = self.end
+        return [([arena.put(output) for output in e.outputs], e.certificates) for e in evaluations]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call(Generic[T]):
+    """Any other work."""
+
+    work: Callable[[], T]
+
+    def __call__(self, arena: Arena) -> T:
+        del arena
+        return self.work()
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    value: T
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    text: str
+    for_memory: bool
+
+
+class Lane:
+    """The service's end of a computing process, for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._is_closed = False
+        self._start()
+
+    def run(self, parts: Sequence[Part]) -> Run:
+        """Computes a share.
+
+        Raises:
+            DeviceMemoryError: if it is too large for the memory there is.
+            LaneError: if it raised, or ended the process, which is then started anew.
+        """
+        try:
+            members = [(part.program, self._put(part.batch), part.batch.wishes) for part in parts]
+            done = self._answer(_Evaluate(members, self._arena.end))
+            return Run([self._evaluation(*answer) for answer in done.value], done.seconds)
+        finally:
+            self._arena.clear()
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work`, which both sides can import, returns in the process.
+
+        Raises:
+            LaneError: if it raised, or ended the process.
+        """
+        return self._answer(_Call(work)).value
+
+    def close(self) -> None:
+        """Ends the process; what it computes is lost."""
+        self._is_closed = True
+        self._process.kill()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._arena = Arena(anonymous_file())
+        self._connection, far = Pipe()
+        ends = far.fileno(), self._arena.descriptor
+        command = f"from {__name__} import main; main{ends}"  # not -m: both sides must know the messages by one name
+        self._process = subprocess.Popen([sys.executable, "-c", command], pass_fds=ends)  # noqa: S603
+        far.close()
+
+    def _answer(self, message: Callable[[Arena], T]) -> _Done[T]:
+        try:
+            self._connection.send(message)
+            reply: _Done[T] | _Failed = self._connection.recv()
+        except (EOFError, OSError):
+            raise self._lost() from None
+        if isinstance(reply, _Failed):
+            raise DeviceMemoryError(reply.text) if reply.for_memory else LaneError(reply.text)
+        return reply
+
+    def _lost(self) -> Exception:
+        """Starts the process anew, and says why the old one ended."""
+        code = self._process.wait()
+        if not self._is_closed:
+            self._connection.close()
+            os.close(self._arena.descriptor)
+            self._start()
+        if code == -signal.SIGKILL:  # what the system does when memory runs out
+            return DeviceMemoryError("the computing process was killed")
+        return LaneError(f"the computing process ended with code {code}")
+
+    def _put(self, batch: Batch) -> dict[str, Slot]:
+        return {name: self._arena.put(tensor) for name, tensor in batch.inputs.items()}
+
+    def _evaluation(self, slots: list[Slot], certificates: tuple[Certificate, ...]) -> Evaluation:
+        return Evaluation(tuple(self._arena.get(slot).clone() for slot in slots), certificates)
+
+
+def is_for_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _CPU_ALLOCATOR in str(error)
+
+
+def _replied(message: Callable[[Arena], T], arena: Arena) -> _Done[T] | _Failed:
+    started = time.perf_counter()
+    try:
+        value = message(arena)
+    except Exception as error:  # noqa: BLE001 - whatever a kernel raises is told, and the lane lives on
+        return _Failed(traceback.format_exc(), is_for_memory(error))
+    return _Done(value, time.perf_counter() - started)
+
+
+def main(connection: int, memory: int) -> None:
+    """Computes until the other end is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the service decides when a lane ends
+    torch.set_num_threads(1)
+    gc.freeze()
+    link, arena = Connection(connection), Arena(memory)
+    while True:
+        if not link.poll(IDLE_SECONDS):
+            arena = Arena(memory)
+            trim()
+            link.poll(None)
+        try:
+            message = link.recv()
+        except EOFError:
+            return
+        link.send(_replied(message, arena))

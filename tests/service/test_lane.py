@@ -1,0 +1,136 @@
+"""Computing processes: what they answer, and what is left of them when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matfn_kernels.calibration import Profile
+from matfn_kernels.evaluation import batch_of, evaluate
+from matfn_kernels.plan import make_plan
+from matfn_kernels.validation import Limits, parse_call
+from matfn_service.arena import Arena, anonymous_file
+from matfn_service.assembly import Part
+from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def lane() -> Iterator[Lane]:
+    """One process."""
+    lane = Lane()
+    yield lane
+    lane.close()
+
+
+def part(owner: int, *shape: int) -> Part:
+    """A call with Gaussian matrices."""
+    m = torch.randn(*shape, generator=torch.Generator().manual_seed(owner))
+    call = parse_call("msign", {"m": m}, {}, {}, Limits())
+    return Part(owner, make_plan(call, Profile.nominal()).program, batch_of(call))
+
+
+def test_answers_are_those_of_this_process(lane: Lane) -> None:
+    """A lane gives each part the values and certificates that it has anywhere, and keeps no hold on them."""
+    parts = [part(0, 2, 8, 8), part(1, 3, 5, 4), part(2, 0, 4, 4), part(3, 2, 8, 8)]
+
+    found = lane.run(parts).evaluations
+    lane.run([part(4, 5, 8, 8)])
+
+    for given_part, evaluation in zip(parts, found, strict=True):
+        alone = evaluate(given_part.program, given_part.batch)
+        assert evaluation.certificates == alone.certificates
+        torch.testing.assert_close(evaluation.outputs, alone.outputs)
+
+
+def test_a_computation_that_raises_is_told(lane: Lane) -> None:
+    """The exception comes back as text, and the process computes on."""
+    with pytest.raises(LaneError, match="ZeroDivisionError"):
+        lane.call(partial(divmod, 1, 0))
+
+    assert lane.call(os.getpid) != os.getpid()
+
+
+def test_a_shortage_of_memory_has_its_own_name(lane: Lane) -> None:
+    """An allocation that cannot be is told as the device's, so that the batch is halved."""
+    with pytest.raises(DeviceMemoryError):
+        lane.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_every_shortage_of_memory_is_recognised(error: Exception) -> None:
+    """Python, the CPU's allocator and CUDA say it in different ways."""
+    assert is_for_memory(error)
+    assert not is_for_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.mark.parametrize(
+    ("death", "error"),
+    [(partial(os._exit, 3), LaneError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
+)
+def test_a_dead_process_is_replaced(lane: Lane, death: partial[None], error: type[Exception]) -> None:
+    """Whatever ends a process costs the computation that it had; the next one finds a new process."""
+    before = lane.call(os.getpid)
+
+    with pytest.raises(error):
+        lane.call(death)
+
+    assert lane.call(os.getpid) != before
+    assert lane.run([part(0, 2, 8, 8)]).evaluations[0].items == 2
+
+
+def test_a_process_ends_with_the_service() -> None:
+    """When the service's end of the pair is gone, however that happened, the process ends by itself."""
+    lane = Lane()
+    lane.call(os.getpid)
+
+    lane._connection.close()
+
+    assert lane._process.wait(10) == 0
+
+
+dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
+shapes = st.lists(st.integers(0, 5), max_size=4)
+
+
+@given(st.lists(st.tuples(dtypes, shapes), max_size=6))
+def test_both_sides_of_an_arena_see_the_same(kinds: list[tuple[torch.dtype, list[int]]]) -> None:
+    """What one side puts the other finds, bit for bit, whatever its dtype, shape and strides."""
+    descriptor = anonymous_file()
+    near, far = Arena(descriptor), Arena(descriptor)
+    tensors = [
+        torch.randn(*shape).to(dtype).t() if len(shape) == 2 else torch.randn(shape).to(dtype) for dtype, shape in kinds
+    ]
+
+    slots = [near.put(tensor) for tensor in tensors]
+
+    assert all(torch.equal(far.get(slot), tensor) for slot, tensor in zip(slots, tensors, strict=True))
+    os.close(descriptor)
+
+
+def test_a_large_arena_is_given_back() -> None:
+    """Memory that one large share needed is the system's again after it, and the arena works on."""
+    descriptor = anonymous_file()
+    near, far = Arena(descriptor), Arena(descriptor)
+    far.get(near.put(torch.ones(100 << 20, dtype=torch.uint8)))
+    near.clear()
+
+    assert os.fstat(descriptor).st_size < 100 << 20
+    assert far.get(near.put(torch.full((80 << 20,), 7, dtype=torch.uint8)))[-1] == 7
+    os.close(descriptor)
