@@ -6,15 +6,19 @@ whichever process dies. The two sides take turns: while one fills slots the othe
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     from torch import Tensor
 
 __all__ = ["Arena", "Slot", "anonymous_file"]
@@ -58,12 +62,18 @@ class Arena:
 
     def get(self, slot: Slot) -> Tensor:
         """The tensor itself, in shared memory."""
-        like = torch.empty(slot.shape, dtype=slot.dtype, device="meta")
-        if not like.numel():
-            return torch.empty(slot.shape, dtype=slot.dtype)
-        reached = self._mapped(slot.offset + like.nbytes)
-        flat = torch.frombuffer(reached, dtype=slot.dtype, count=like.numel(), offset=slot.offset)
-        return flat.reshape(slot.shape)
+        end = slot.offset + math.prod(slot.shape) * slot.dtype.itemsize
+        return _at(self._mapped(max(end, 1)), slot)
+
+    def copied(self, slots: Sequence[Slot]) -> list[Tensor]:
+        """The tensors of slots that lie side by side, in one copy of the memory between the first and the last."""
+        if not slots:
+            return []
+        first, last = slots[0], slots[-1]
+        length = last.offset + self.get(last).nbytes - first.offset
+        memory = torch.empty(max(length, 1), dtype=torch.uint8)
+        memory[:length] = self.get(Slot(torch.uint8, (length,), first.offset))
+        return [_at(memory.numpy(), replace(slot, offset=slot.offset - first.offset)) for slot in slots]
 
     def clear(self) -> None:
         """Forgets what has been put; memory beyond what is worth keeping goes back to the system.
@@ -84,3 +94,10 @@ class Arena:
 
     def _size(self) -> int:
         return os.fstat(self.descriptor).st_size
+
+
+def _at(memory: mmap.mmap | np.ndarray, slot: Slot) -> Tensor:
+    count = math.prod(slot.shape)
+    if not count:
+        return torch.empty(slot.shape, dtype=slot.dtype)
+    return torch.frombuffer(memory, dtype=slot.dtype, count=count, offset=slot.offset).reshape(slot.shape)

@@ -14,7 +14,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import torch
@@ -85,32 +84,27 @@ class CpuExecutor:
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
         self._all = [Lane() for _ in range(lanes)]
-        self._free: SimpleQueue[Lane] = SimpleQueue()
-        self._threads = ThreadPoolExecutor(lanes, "matfn-lane")
+        self._free: asyncio.Queue[Lane] = asyncio.Queue()
         for lane in self._all:
-            self._free.put(lane)
+            self._free.put_nowait(lane)
 
     async def load_profile(self, cache_dir: Path | None) -> Profile:
         """The CPU's profile, measured in a lane when all have started."""
-        await asyncio.gather(*(_in(self._threads, partial(lane.call, int)) for lane in self._all))
-        return await _in(self._threads, partial(self._all[0].call, partial(load_profile, cache_dir, self.device)))
+        await asyncio.gather(*(lane.call(int) for lane in self._all))
+        return await self._all[0].call(partial(load_profile, cache_dir, self.device))
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on a free core."""
-        return await _in(self._threads, partial(self._on_free_lane, parts))
+        lane = await self._free.get()
+        try:
+            return await lane.run(parts)
+        finally:
+            self._free.put_nowait(lane)
 
     def close(self) -> None:
         """Ends the lanes; what they compute is lost."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
         for lane in self._all:
             lane.close()
-
-    def _on_free_lane(self, parts: Sequence[Part]) -> Run:
-        lane = self._free.get()
-        try:
-            return lane.run(parts)
-        finally:
-            self._free.put(lane)
 
 
 class CudaExecutor:

@@ -10,6 +10,7 @@ lane ends when the service's end of the pair is closed, however that happens.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -40,6 +41,8 @@ __all__ = ["DeviceMemoryError", "Lane", "LaneError", "Run", "is_for_memory"]
 T = TypeVar("T")
 
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
+
+_INLINE_BYTES: Final = 1 << 20  # what is larger is copied in a thread, which lets go of the interpreter meanwhile
 
 _Answer: TypeAlias = "tuple[list[Slot], tuple[Certificate, ...]]"
 
@@ -101,33 +104,35 @@ class _Failed:
 
 
 class Lane:
-    """The service's end of a computing process, for one thread at a time."""
+    """The service's end of a computing process, for one task at a time."""
 
     def __init__(self) -> None:
         self._is_closed = False
         self._start()
 
-    def run(self, parts: Sequence[Part]) -> Run:
+    async def run(self, parts: Sequence[Part]) -> Run:
         """Computes a share.
 
         Raises:
             DeviceMemoryError: if it is too large for the memory there is.
             LaneError: if it raised, or ended the process, which is then started anew.
         """
+        large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
         try:
-            members = [(part.program, self._put(part.batch), part.batch.wishes) for part in parts]
-            done = self._answer(_Evaluate(members, self._arena.end))
-            return Run([self._evaluation(*answer) for answer in done.value], done.seconds)
+            message = await asyncio.to_thread(self._packed, parts) if large else self._packed(parts)
+            done = await self._answer(message)
+            evaluations = await asyncio.to_thread(self._taken, done.value) if large else self._taken(done.value)
+            return Run(evaluations, done.seconds)
         finally:
             self._arena.clear()
 
-    def call(self, work: Callable[[], T]) -> T:
+    async def call(self, work: Callable[[], T]) -> T:
         """What `work`, which both sides can import, returns in the process.
 
         Raises:
             LaneError: if it raised, or ended the process.
         """
-        return self._answer(_Call(work)).value
+        return (await self._answer(_Call(work))).value
 
     def close(self) -> None:
         """Ends the process; what it computes is lost."""
@@ -143,32 +148,52 @@ class Lane:
         self._process = subprocess.Popen([sys.executable, "-c", command], pass_fds=ends)  # noqa: S603
         far.close()
 
-    def _answer(self, message: Callable[[Arena], T]) -> _Done[T]:
+    async def _answer(self, message: Callable[[Arena], T]) -> _Done[T]:
         try:
-            self._connection.send(message)
-            reply: _Done[T] | _Failed = self._connection.recv()
+            reply: _Done[T] | _Failed = await self._exchange(message)
         except (EOFError, OSError):
             raise self._lost() from None
         if isinstance(reply, _Failed):
             raise DeviceMemoryError(reply.text) if reply.for_memory else LaneError(reply.text)
         return reply
 
+    async def _exchange(self, message: Callable[[Arena], T]) -> _Done[T] | _Failed:
+        """Sends without a thread: beside a busy loop, one would wait for the interpreter at every step."""
+        loop, socket = asyncio.get_running_loop(), self._connection.fileno()
+        self._connection.send(message)
+        readable = loop.create_future()
+        loop.add_reader(socket, readable.set_result, None)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(socket)
+            os.set_blocking(socket, True)  # uvloop leaves it otherwise; what is sent comes at once and whole
+        reply: _Done[T] | _Failed = self._connection.recv()
+        return reply
+
     def _lost(self) -> Exception:
         """Starts the process anew, and says why the old one ended."""
+        self._connection.close()
         code = self._process.wait()
         if not self._is_closed:
-            self._connection.close()
             os.close(self._arena.descriptor)
             self._start()
         if code == -signal.SIGKILL:  # what the system does when memory runs out
             return DeviceMemoryError("the computing process was killed")
         return LaneError(f"the computing process ended with code {code}")
 
+    def _packed(self, parts: Sequence[Part]) -> _Evaluate:
+        members = [(part.program, self._put(part.batch), part.batch.wishes) for part in parts]
+        return _Evaluate(members, self._arena.end)
+
     def _put(self, batch: Batch) -> dict[str, Slot]:
         return {name: self._arena.put(tensor) for name, tensor in batch.inputs.items()}
 
-    def _evaluation(self, slots: list[Slot], certificates: tuple[Certificate, ...]) -> Evaluation:
-        return Evaluation(tuple(self._arena.get(slot).clone() for slot in slots), certificates)
+    def _taken(self, answers: list[_Answer]) -> list[Evaluation]:
+        """The answers in memory of their own: one copy of all, since they lie side by side."""
+        own = self._arena.copied([slot for slots, _ in answers for slot in slots])
+        tensors = iter(own)
+        return [Evaluation(tuple(next(tensors) for _ in slots), certificates) for slots, certificates in answers]
 
 
 def is_for_memory(error: Exception) -> bool:
@@ -198,7 +223,6 @@ def main(connection: int, memory: int) -> None:
             trim()
             link.poll(None)
         try:
-            message = link.recv()
-        except EOFError:
+            link.send(_replied(link.recv(), arena))
+        except (EOFError, OSError):  # the other end is closed
             return
-        link.send(_replied(message, arena))

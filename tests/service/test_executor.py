@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ from matfn_service.settings import Settings
 from matfn_service.warm_up import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 pytestmark = pytest.mark.anyio
@@ -46,23 +45,6 @@ async def test_lane_computes(lanes: CpuExecutor) -> None:
 
     assert [evaluation.items for evaluation in run.evaluations] == [5]
     assert run.seconds > 0
-
-
-async def test_share_wakes_the_loop_once(lanes: CpuExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many calls a share answers, its lane tells the event loop once."""
-    loop, woken = asyncio.get_running_loop(), 0
-    wake = loop.call_soon_threadsafe
-
-    def counted(callback: Callable[..., object], *arguments: Any, **named: Any) -> asyncio.Handle:
-        nonlocal woken
-        woken += 1
-        return wake(callback, *arguments, **named)
-
-    (part,) = work()
-    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-    await lanes.run([part] * 8)
-
-    assert woken == 1
 
 
 def test_computing_threads_are_single_threaded() -> None:

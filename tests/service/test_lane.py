@@ -23,6 +23,8 @@ from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.anyio
+
 
 @pytest.fixture(scope="module")
 def lane() -> Iterator[Lane]:
@@ -39,12 +41,12 @@ def part(owner: int, *shape: int) -> Part:
     return Part(owner, make_plan(call, Profile.nominal()).program, batch_of(call))
 
 
-def test_answers_are_those_of_this_process(lane: Lane) -> None:
+async def test_answers_are_those_of_this_process(lane: Lane) -> None:
     """A lane gives each part the values and certificates that it has anywhere, and keeps no hold on them."""
     parts = [part(0, 2, 8, 8), part(1, 3, 5, 4), part(2, 0, 4, 4), part(3, 2, 8, 8)]
 
-    found = lane.run(parts).evaluations
-    lane.run([part(4, 5, 8, 8)])
+    found = (await lane.run(parts)).evaluations
+    await lane.run([part(4, 5, 8, 8)])
 
     for given_part, evaluation in zip(parts, found, strict=True):
         alone = evaluate(given_part.program, given_part.batch)
@@ -52,18 +54,18 @@ def test_answers_are_those_of_this_process(lane: Lane) -> None:
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
 
 
-def test_a_computation_that_raises_is_told(lane: Lane) -> None:
+async def test_a_computation_that_raises_is_told(lane: Lane) -> None:
     """The exception comes back as text, and the process computes on."""
     with pytest.raises(LaneError, match="ZeroDivisionError"):
-        lane.call(partial(divmod, 1, 0))
+        await lane.call(partial(divmod, 1, 0))
 
-    assert lane.call(os.getpid) != os.getpid()
+    assert await lane.call(os.getpid) != os.getpid()
 
 
-def test_a_shortage_of_memory_has_its_own_name(lane: Lane) -> None:
+async def test_a_shortage_of_memory_has_its_own_name(lane: Lane) -> None:
     """An allocation that cannot be is told as the device's, so that the batch is halved."""
     with pytest.raises(DeviceMemoryError):
-        lane.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
+        await lane.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -84,21 +86,21 @@ def test_every_shortage_of_memory_is_recognised(error: Exception) -> None:
     ("death", "error"),
     [(partial(os._exit, 3), LaneError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
 )
-def test_a_dead_process_is_replaced(lane: Lane, death: partial[None], error: type[Exception]) -> None:
+async def test_a_dead_process_is_replaced(lane: Lane, death: partial[None], error: type[Exception]) -> None:
     """Whatever ends a process costs the computation that it had; the next one finds a new process."""
-    before = lane.call(os.getpid)
+    before = await lane.call(os.getpid)
 
     with pytest.raises(error):
-        lane.call(death)
+        await lane.call(death)
 
-    assert lane.call(os.getpid) != before
-    assert lane.run([part(0, 2, 8, 8)]).evaluations[0].items == 2
+    assert await lane.call(os.getpid) != before
+    assert (await lane.run([part(0, 2, 8, 8)])).evaluations[0].items == 2
 
 
-def test_a_process_ends_with_the_service() -> None:
+async def test_a_process_ends_with_the_service() -> None:
     """When the service's end of the pair is gone, however that happened, the process ends by itself."""
     lane = Lane()
-    lane.call(os.getpid)
+    await lane.call(os.getpid)
 
     lane._connection.close()
 
