@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
 
+_NICENESS: Final = 10  # so that the event loop, which needs little, gets a core at once when it wants one
 _INLINE_BYTES: Final = 1 << 20  # what is larger is copied in a thread, which lets go of the interpreter meanwhile
 
 _Answer: TypeAlias = "tuple[list[Slot], tuple[Certificate, ...]]"
@@ -215,6 +216,7 @@ def main(connection: int, memory: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service decides when a lane ends
     torch.set_num_threads(1)
+    os.nice(_NICENESS)
     gc.freeze()
     link, arena = Connection(connection), Arena(memory)
     while True:
