@@ -12,7 +12,7 @@ Rules of this file:
 - A batch that is too large for the device's memory is cut in two as well, and its key's batches stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
 - Who finds the queue full is told when there will be room, after all who were told so before. While any of them are on
-  their way, newcomers keep off the last part of the queue; who comes back when told may use all of it.
+  their way, newcomers keep off the second half of the queue; who comes back when told may use all of it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
 _GRACE: Final = 1.0  # how late a caller may come: clients add jitter to what they are told
 _MOST_PROMISES: Final = 1 << 14
-_NEWCOMERS_SHARE: Final = 7 / 8
+_CAUTION: Final = 1.1  # who comes a little late finds room; who comes a little early is refused again
+_HORIZON: Final = 8.0  # queues full of promised work
+_NEWCOMERS_SHARE: Final = 0.5  # enough to keep the device busy if nobody comes who was told to
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 
 
@@ -79,7 +81,7 @@ class Batcher:
         self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
         self._caps: dict[Hashable, float] = {}
-        self._promises = Promises(_GRACE, _MOST_PROMISES)
+        self._promises = Promises(_GRACE, _MOST_PROMISES, queue.bound.scaled(_HORIZON))
         self._pace = Pace()
         self._wake = asyncio.Event()
         self._running: dict[asyncio.Task[None], Limit] = {}
@@ -188,7 +190,7 @@ class Batcher:
         held = self._held_bytes()
         for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.lanes
         for_bytes = backlog * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
-        return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor
+        return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor * _CAUTION
 
     def _pieces(self, job: Job) -> int:
         limit = self._limit

@@ -5,7 +5,8 @@ Rules of this file:
 - Who is refused is told a time, and what it will bring counts as backlog from then on. So those who are refused one
   after the other are told one time after the other, instead of all coming back at once to be refused again.
 - A promise is kept to the name the caller gave its request, from its time on for `grace` seconds, once.
-- What has been promised is bounded in number, whatever knocks; beyond, nobody is remembered.
+- What has been promised is bounded in number and in work, whatever knocks; beyond, nobody is remembered. So callers who
+  never come back cannot put off the others for long.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class _Promise:
 class Promises:
     """Who was told to come back, when, and with how much work."""
 
-    def __init__(self, grace: float, most: int) -> None:
+    def __init__(self, grace: float, most: int, horizon: Limit) -> None:
         self.ahead = Limit(0.0, 0)
         self._grace = grace
         self._most = most
+        self._horizon = horizon
         self._kept: dict[str, _Promise] = {}
 
     def __len__(self) -> int:
@@ -39,9 +41,11 @@ class Promises:
     def promise(self, name: str, due: float, load: Limit) -> None:
         """Expects a caller at that time with so much work; a promise that it had before is void."""
         self._forget(name)
-        if len(self._kept) < self._most:
+        ahead = Limit(self.ahead.seconds + load.seconds, self.ahead.bytes + load.bytes)
+        fits = ahead.seconds <= self._horizon.seconds and ahead.bytes <= self._horizon.bytes
+        if fits and len(self._kept) < self._most:
             self._kept[name] = _Promise(due, load)
-            self.ahead = Limit(self.ahead.seconds + load.seconds, self.ahead.bytes + load.bytes)
+            self.ahead = ahead
 
     def claim(self, name: str, now: float) -> bool:
         """Whether this caller was promised a place by now; who comes earlier than told loses it."""

@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where kernels run; auto takes a GPU if there is one."
     )
-    lanes: int | None = Field(default=None, ge=1, le=1024, description="Computing processes on a CPU; unset: one a core.")
+    lanes: int | None = Field(
+        default=None, ge=1, le=1024, description="Computing processes on a CPU; unset: one a core."
+    )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys callers must send as `Authorization: Bearer KEY`, with commas between; empty: open.",

@@ -12,12 +12,13 @@ from matfn_service.queue import Limit
 
 GRACE = 1.0
 WORK = Limit(0.5, 100)
+WIDE = Limit(100.0, 10**6)
 
 
 @pytest.mark.parametrize(("comes", "is_kept"), [(9.9, False), (10.0, True), (11.0, True), (11.1, False)])
 def test_promise_is_kept_from_its_time_for_the_grace(comes: float, is_kept: bool) -> None:
     """Who comes early or late has no place; who comes when told has one."""
-    promises = Promises(GRACE, most=8)
+    promises = Promises(GRACE, 8, WIDE)
     promises.promise("a", 10.0, WORK)
 
     assert promises.claim("a", comes) is is_kept
@@ -25,7 +26,7 @@ def test_promise_is_kept_from_its_time_for_the_grace(comes: float, is_kept: bool
 
 def test_promise_is_kept_once_and_to_its_caller_only() -> None:
     """Another caller does not get the place, and the same one not twice."""
-    promises = Promises(GRACE, most=8)
+    promises = Promises(GRACE, 8, WIDE)
     promises.promise("a", 10.0, WORK)
 
     assert [promises.claim(name, 10.5) for name in ("b", "a", "a")] == [False, True, False]
@@ -33,7 +34,7 @@ def test_promise_is_kept_once_and_to_its_caller_only() -> None:
 
 def test_promised_work_is_ahead_until_claimed_or_overdue() -> None:
     """It counts from the refusal on, and no longer than the grace after its time."""
-    promises = Promises(GRACE, most=8)
+    promises = Promises(GRACE, 8, WIDE)
     for name, due in [("a", 10.0), ("b", 11.0), ("c", 12.0)]:
         promises.promise(name, due, WORK)
     promises.claim("b", 11.0)
@@ -44,7 +45,7 @@ def test_promised_work_is_ahead_until_claimed_or_overdue() -> None:
 
 def test_second_refusal_replaces_the_first() -> None:
     """A caller is expected once, at the last time that it was told."""
-    promises = Promises(GRACE, most=8)
+    promises = Promises(GRACE, 8, WIDE)
     promises.promise("a", 10.0, WORK)
     promises.promise("a", 20.0, WORK)
 
@@ -59,7 +60,7 @@ def test_second_refusal_replaces_the_first() -> None:
 )
 def test_what_is_ahead_is_what_is_expected(events: list[tuple[str, str, float, int]]) -> None:
     """Whatever comes in whatever order, nothing is left over, and no more callers are remembered than may be."""
-    promises = Promises(GRACE, most=4)
+    promises = Promises(GRACE, 4, WIDE)
     for kind, name, at, size in events:
         if kind == "p":
             promises.promise(name, at, Limit(size / 8, size))
@@ -71,6 +72,17 @@ def test_what_is_ahead_is_what_is_expected(events: list[tuple[str, str, float, i
     promises.expire(100.0)
 
     assert (len(promises), promises.ahead) == (0, Limit(0.0, 0))
+
+
+@pytest.mark.parametrize("horizon", [Limit(1.2, 10**6), Limit(100.0, 250)])
+def test_promised_work_is_bounded(horizon: Limit) -> None:
+    """Beyond the horizon nobody is remembered, so that who never comes back cannot put off the others for long."""
+    promises = Promises(GRACE, 8, horizon)
+    for name in "abcd":
+        promises.promise(name, 10.0, WORK)
+
+    assert len(promises) == 2
+    assert not promises.claim("c", 10.0)
 
 
 def test_pace_follows_what_batches_take() -> None:
