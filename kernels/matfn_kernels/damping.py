@@ -53,13 +53,18 @@ class Regularised:
     ambiguous: Tensor
 
 
-def regularise(program: RootProgram, values: Tensor, noise: Tensor) -> Regularised:
-    """Applies the rules to eigenvalues (batch, n) ascending, known to within `noise` (batch,)."""
+def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
+    """Applies the rules to eigenvalues (batch, n) ascending, scaled by 2^-exponent, known to within `noise` (batch,).
+
+    The shift has no bit that is lost when it is scaled back and subnormal: certificates state it exactly.
+    """
     bottom, top = values[:, 0], values[:, -1]
     largest = top.clamp_min(0)
     relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
     damping = torch.where(top > 0, _damping(program, relative), torch.zeros_like(relative))
     shift = damping * largest
+    stated = torch.ldexp(torch.ldexp(shift, exponent), -exponent)
+    shift = torch.where(torch.isfinite(stated), stated, shift)
     spectrum = (values + shift[:, None]).clamp_min(0)
     cut = FLOOR * program.eps * largest
     near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 2

@@ -316,8 +316,9 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
     )
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _number(error: float) -> float | None:
+    """An estimate, None where it does not say that the answer is nearer to the truth than zero is."""
+    return error if error <= 1.0 else None
 
 
 def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:

@@ -31,6 +31,7 @@ BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to the Frobenius norm."""
 
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
+_LOSS: Final = {Precision.BF16: 0.6, Precision.FP32: 0.3, Precision.FP64: 0.3}
 _POWER_ROUNDS: Final = 5
 
 Row = tuple[float, float, float]
@@ -123,7 +124,7 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     condition = probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest
     wide = o.to(h.dtype)
     gap = probes.ratio(wide.mH @ (wide @ z) - z, z) if program.obeyed is None else _distance(wide)
-    law = spacing(program.precision) * (20 + 0.3 * condition)
+    law = spacing(program.precision) * (20 + _LOSS[program.precision] * condition)
     trusted = definite & torch.isfinite(gap)
     return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)
 

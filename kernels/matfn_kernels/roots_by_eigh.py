@@ -30,7 +30,7 @@ def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
     a, exponent, vectors = eigen.a, eigen.exponent, eigen.v
     values = eigen.w.to(torch.float64)
     noise = BACKWARD_ERROR * spacing(program.precision) * values.abs().amax(-1)
-    rules = regularise(program, values, noise)
+    rules = regularise(program, values, noise, exponent)
     left, left_exponent = (None, None) if g is None else narrowed(g, a.dtype)
     parts = [
         _assemble(_Power(program, sign, rules.keep), vectors, rules.spectrum, noise, left) for sign in program.signs
@@ -65,10 +65,8 @@ class _Power:
     keep: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:
-        exponent = self.sign * self.program.s / self.program.r
-        if self.sign > 0:
-            return values.clamp_min(0).pow(exponent)
-        powers = values.clamp_min(torch.finfo(torch.float64).tiny).pow(exponent)
+        floor = 0.0 if self.sign > 0 else torch.finfo(torch.float64).tiny
+        powers = values.clamp_min(floor).pow(self.sign * self.program.s / self.program.r)
         return torch.where(self.keep, powers, 0.0) if self.program.damping == "range" else powers
 
     def least(self, values: Tensor) -> Tensor:

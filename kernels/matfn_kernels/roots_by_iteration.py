@@ -39,7 +39,7 @@ def schedule_for(r: int, precision: Precision) -> tuple[tuple[float, float, floa
 
 def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
     """The powers of A (batch, n, n), symmetric and scaled by 2^-exponent, multiplied by G if there is one."""
-    rules = _rules(program, a)
+    rules = _rules(program, a, exponent)
     if rules is not None:
         a = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
     frobenius, unit = torch.frexp(torch.linalg.matrix_norm(a))
@@ -73,12 +73,12 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     )
 
 
-def _rules(program: RootProgram, a: Tensor) -> Regularised | None:
+def _rules(program: RootProgram, a: Tensor, exponent: Tensor) -> Regularised | None:
     """The damping of a bf16 iteration, which nothing stands behind; others leave it to eigh."""
     if program.precision is not Precision.BF16:
         return None
     values = eigh(a.to(torch.float64))[0]
-    return regularise(program, values, BACKWARD_ERROR * spacing(Precision.FP64) * values.abs().amax(-1))
+    return regularise(program, values, BACKWARD_ERROR * spacing(Precision.FP64) * values.abs().amax(-1), exponent)
 
 
 @dataclass(frozen=True, slots=True)

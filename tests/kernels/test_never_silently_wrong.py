@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -435,3 +436,28 @@ def test_absurd_damping_is_refused() -> None:
     """A shift 100 orders above the matrix is a parameter out of its domain."""
     with pytest.raises(Rejection, match="damping"):
         answer("inv_root", {"a": np.array([[2.0, 1], [0, 3]])}, r=1, structure="general", damping=1e200)
+
+
+@pytest.mark.parametrize("scale", [1e-308, 1e-315, 1e-320])
+@pytest.mark.parametrize("r", [2, 4])
+def test_a_subnormal_shift_is_stated_exactly(scale: float, r: int) -> None:
+    """Near the bottom of the range, where the shift has few bits left, the answer is for the shift that is stated."""
+    a = np.diag([1.0, 0.5, 0.05]) * scale
+
+    found = answer("inv_root", {"a": a[None]}, r=r, damping=1e-3)
+
+    with mpmath.workdps(40):
+        exact = [1 / mpmath.root(mpmath.mpf(x) + mpmath.mpf(found.certificates[0].shift), r) for x in a.diagonal()]
+    unit = float(max(exact))
+    scaled = Answer((found.outputs[0] / unit,), found.certificates)
+    _honest(scaled, np.diag([float(x) / unit for x in exact]))
+
+
+def test_both_powers_of_a_pair_keep_the_same_range() -> None:
+    """With damping="range" what is noise for the inverse is noise for the root: X Y is a projector, X Y X = X."""
+    a = np.diag([1.0, 0.1, 1e-8, 0.0]).astype(SINGLE)
+
+    x, y = answer("sqrt_pair", {"a": a[None]}, damping="range").outputs
+
+    np.testing.assert_allclose(x[0] @ y[0], np.diag([1.0, 1, 0, 0]), atol=1e-6)
+    np.testing.assert_allclose(x[0] @ y[0] @ x[0], x[0], atol=1e-6)
