@@ -6,6 +6,7 @@ Rules of this file:
 - Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
   that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
+- What is divided into pieces, or waits in number, is shared among all lanes: one that is free takes no more than its part.
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.
 - What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
@@ -49,6 +50,7 @@ _MOST_PROMISES: Final = 1 << 14
 _CAUTION: Final = 1.1  # who comes a little late finds room; who comes a little early is refused again
 _HORIZON: Final = 8.0  # queues full of promised work
 _NEWCOMERS_SHARE: Final = 0.5  # enough to keep the device busy if nobody comes who was told to
+_PIECE: Final = 1 / 8  # of a batch's seconds: what a call is divided into, and less than a lane leaves to others
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 
 
@@ -194,7 +196,12 @@ class Batcher:
 
     def _pieces(self, job: Job) -> int:
         limit = self._limit
-        return max(1, -(-job.bytes // limit.bytes), int(job.seconds / limit.seconds))
+        return max(1, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
+
+    def _fair(self, lanes: int) -> Limit:
+        """What so many lanes may take: their share of what waits, so that the others find theirs once they are free."""
+        share = self.queue.seconds * lanes / self._executor.lanes
+        return Limit(min(self._limit.seconds, max(share, self._limit.seconds * _PIECE)), self._limit.bytes)
 
     def _expire(self, ticket: Ticket) -> None:
         if ticket.fail(Refusal("deadline_exceeded", "the deadline came before the answer")):
@@ -217,7 +224,7 @@ class Batcher:
         if choice is None:
             return
         job, lanes = choice
-        jobs = self.queue.next_batch(now, self._limit.scaled(self._caps.get(job.key, 1.0)), job.key)
+        jobs = self.queue.next_batch(now, self._fair(lanes).scaled(self._caps.get(job.key, 1.0)), job.key)
         seconds = sum(job.seconds for job in jobs)
         parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
         shares = deal(parts, min(lanes, 1 + int(seconds / _SHARE_SECONDS)))

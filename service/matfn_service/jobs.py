@@ -134,6 +134,6 @@ def _combined(pieces: Sequence[Served]) -> Served:
     return Served(
         evaluations=tuple(evaluation for piece in pieces for evaluation in piece.evaluations),
         queue_seconds=min(piece.queue_seconds for piece in pieces),
-        device_seconds=sum(piece.device_seconds for piece in pieces),
+        device_seconds=sum({piece.queue_seconds: piece.device_seconds for piece in pieces}.values()),  # once a batch
         batch_size=max(piece.batch_size for piece in pieces),
     )

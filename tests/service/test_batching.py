@@ -95,6 +95,25 @@ async def test_one_batch_is_prepared_ahead(opened: Opened, executor: ScriptedExe
     assert [answer.status_code for answer in answers] == [200] * 5
 
 
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A large call that finds one lane free does not go to it whole: the other one, free soon after, gets as much."""
+    async with opened() as client:
+        await executor.hold()
+        small = asyncio.create_task(post(client))
+        await until(lambda: len(executor.seen) == 1)
+        large = asyncio.create_task(post(client, "msign", 100, 64, 64))
+        await until(lambda: len(executor.seen) == 2)
+        taken = sum(executor.sizes[1])
+        executor.gate.set()
+        answer = wire.decode_answer((await large).content, wire.Media.MSGPACK)
+        await small
+
+    assert 25 <= taken <= 50
+    assert answer.outputs["x"].shape == (100, 64, 64)
+    assert answer.timing.device_ms <= len(executor.sizes), "every batch takes 1 ms and counts once"
+
+
 async def test_call_beyond_the_cap_is_split_and_joined(opened: Opened, executor: ScriptedExecutor) -> None:
     """A call larger than a batch may be is computed in pieces, and its caller does not notice."""
     async with opened(batch_bytes=2 * 4 * 4 * 8 * 3) as client:
