@@ -146,7 +146,7 @@ class Lane:
         self._connection, far = Pipe()
         ends = far.fileno(), self._arena.descriptor
         command = f"from {__name__} import main; main{ends}"  # not -m: both sides must know the messages by one name
-        self._process = subprocess.Popen([sys.executable, "-c", command], pass_fds=ends)  # noqa: S603
+        self._process = subprocess.Popen([sys.executable, "-P", "-c", command], pass_fds=ends)  # noqa: S603
         far.close()
 
     async def _answer(self, message: Callable[[Arena], T]) -> _Done[T]:
