@@ -35,6 +35,8 @@ __all__ = ["Problem", "TriangularProgram", "candidates", "condition_number", "co
 
 LEAF: Final = 32
 _NORM_ROUNDS: Final = 3
+_LEAST_CONDITION: Final = 0.5
+"""A power iteration is within a factor 2 of the true number, which is 1 at least, unless it under- or overflows."""
 _PROBE_MARGIN: Final = 2.0
 """Four Gaussian columns underestimate a norm by more than this once in thousands of matrices."""
 
@@ -182,7 +184,7 @@ def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precisi
 
 
 def condition_number(t: Tensor, *, lower: bool) -> Tensor:
-    """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse."""
+    """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse; infinite where that leaves float64's range."""
     z = probes.gaussian(t, t.shape[-1])
 
     def inverse(y: Tensor) -> Tensor:
@@ -191,4 +193,5 @@ def condition_number(t: Tensor, *, lower: bool) -> Tensor:
         return outer
 
     large = probes.growth(lambda y: t.mT @ (t @ y), z, _NORM_ROUNDS)
-    return (large * probes.growth(inverse, z, _NORM_ROUNDS)).sqrt()
+    found = (large * probes.growth(inverse, z, _NORM_ROUNDS)).sqrt()
+    return torch.where(found > _LEAST_CONDITION, found.clamp_min(1.0), math.inf)

@@ -461,3 +461,14 @@ def test_both_powers_of_a_pair_keep_the_same_range() -> None:
 
     np.testing.assert_allclose(x[0] @ y[0], np.diag([1.0, 1, 0, 0]), atol=1e-6)
     np.testing.assert_allclose(x[0] @ y[0] @ x[0], x[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("entry", [1e35, 1e60])
+def test_hopeless_triangles_say_so(entry: float) -> None:
+    """A condition number beyond float64's range is large, not 0."""
+    t = np.eye(3) + np.triu(np.full((3, 3), entry), 1)
+
+    certificate = answer("tri_inv", {"t": t[None]}, lower=False).certificates[0]
+
+    assert certificate.condition is not None
+    assert certificate.condition > 1e16
