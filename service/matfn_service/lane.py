@@ -162,10 +162,10 @@ class Lane:
         """Sends without a thread: beside a busy loop, one would wait for the interpreter at every step."""
         loop, socket = asyncio.get_running_loop(), self._connection.fileno()
         self._connection.send(message)
-        readable = loop.create_future()
-        loop.add_reader(socket, readable.set_result, None)
+        readable = asyncio.Event()
+        loop.add_reader(socket, readable.set)  # may come more than once before the reader is gone
         try:
-            await readable
+            await readable.wait()
         finally:
             loop.remove_reader(socket)
             os.set_blocking(socket, True)  # uvloop leaves it otherwise; what is sent comes at once and whole
