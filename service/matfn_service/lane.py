@@ -43,6 +43,7 @@ T = TypeVar("T")
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
 
 _NICENESS: Final = 10  # so that the event loop, which needs little, gets a core at once when it wants one
+_DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
 
 _Answer: TypeAlias = "tuple[list[Slot], tuple[Certificate, ...]]"
@@ -175,13 +176,20 @@ class Lane:
     def _lost(self) -> Exception:
         """Starts the process anew, and says why the old one ended."""
         self._connection.close()
-        code = self._process.wait()
+        try:
+            code: int | None = self._process.wait(_DYING_SECONDS)
+        except subprocess.TimeoutExpired:  # it lives, but nobody can hear it: the loop must not wait for what it does
+            self._process.kill()
+            self._process.wait()
+            code = None
         if not self._is_closed:
             os.close(self._arena.descriptor)
             self._start()
         if code == -signal.SIGKILL:  # what the system does when memory runs out
             return DeviceMemoryError("the computing process was killed")
-        return LaneError(f"the computing process ended with code {code}")
+        return LaneError(
+            "the computing process was out of reach" if code is None else f"the process ended with code {code}"
+        )
 
     def _packed(self, parts: Sequence[Part]) -> _Evaluate:
         members = [(part.program, self._put(part.batch), part.batch.wishes) for part in parts]
