@@ -38,7 +38,7 @@ class Regularised:
         damping: shift relative to the largest eigenvalue.
         shift: what is added to the diagonal, in the units of the eigenvalues.
         condition: largest over smallest eigenvalue of A + shift I.
-        failures: matrices without an answer, by code.
+        failures: matrices without an answer, by reason.
         remarks: matrices whose answer is approximate for its damping or sign.
         ambiguous: matrices of which "range" cannot say what to keep.
     """
@@ -93,5 +93,7 @@ def _failures(program: RootProgram, relative: Tensor, top: Tensor, vanishing: Te
     added = program.damping if isinstance(program.damping, float) else 0.0
     failures = {"not_positive": relative + added < -math.sqrt(program.eps)}
     if -1 in program.signs:
-        failures["singular"] = (top <= 0) | (vanishing if program.damping == 0 else torch.zeros_like(vanishing))
+        failures["zero_matrix"] = top <= 0
+        if program.damping == 0:
+            failures["singular"] = vanishing
     return failures

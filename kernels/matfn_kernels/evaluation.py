@@ -15,9 +15,10 @@ import torch
 
 from matfn_kernels.certificate import Certificate, Outcome, Residual
 from matfn_kernels.foundation import Stacked, foundation_of
-from matfn_kernels.precision import Precision, natural, spacing
+from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.scaling import release
+from matfn_kernels.verdicts import DETAILS, OUT_OF_RANGE, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -252,7 +253,8 @@ def _computed(program: Program, batch: Batch, ground: Ground | None) -> Evaluati
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
     finite = torch.stack([torch.isfinite(output).reshape(len(output), -1).all(-1) for output in outputs]).all(0)
-    table = _Table.of(findings, finite)
+    overflown = torch.stack([torch.isinf(output).reshape(len(output), -1).any(-1) for output in outputs]).any(0)
+    table = _Table.of(findings, finite, overflown)
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
     return Evaluation(outputs, certificates)
 
@@ -268,11 +270,12 @@ class _Table:
     damping: list[float]
     shift: list[float]
     finite: list[float]
+    overflown: list[float]
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
     @classmethod
-    def of(cls, findings: Findings, finite: Tensor) -> _Table:
+    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor) -> _Table:
         """The table of a batch's findings."""
         none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
         masks = {**findings.failures, **findings.remarks}
@@ -284,14 +287,15 @@ class _Table:
             torch.zeros_like(none) if findings.damping is None else findings.damping,
             torch.zeros_like(none) if findings.shift is None else findings.shift,
             finite,
+            overflown,
             *masks.values(),
         ]
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        residual, error, condition, rank, damping, shift, is_finite, *flags = rows
+        residual, error, condition, rank, damping, shift, is_finite, is_overflown, *flags = rows
         named = dict(zip(masks, flags, strict=True))
         failures = {code: named[code] for code in findings.failures}
         remarks = {reason: named[reason] for reason in findings.remarks}
-        return cls(residual, error, condition, rank, damping, shift, is_finite, failures, remarks)
+        return cls(residual, error, condition, rank, damping, shift, is_finite, is_overflown, failures, remarks)
 
 
 def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
@@ -325,13 +329,13 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
     """Code, hint and outcome of one matrix."""
     for reason, mask in table.failures.items():
         if mask[i]:
-            return _CODES.get(reason, reason), _FAILURE_HINTS[reason], Outcome.FAILED
+            return *refusal(reason), Outcome.FAILED
     error = table.error[i]
     if not table.finite[i]:
-        return "not_converged", _LOST[natural(program.dtype)], Outcome.FAILED
+        return "not_converged", _absent(program, overflown=bool(table.overflown[i])), Outcome.FAILED
     tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
     said = [
-        _REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+        REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
         for reason, mask in table.remarks.items()
         if mask[i]
     ]
@@ -341,29 +345,11 @@ def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str |
     return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
-_FAILURE_HINTS: Final = {
-    "not_positive": "an eigenvalue is negative beyond rounding, or 0 where that is too little: clip it, or damp more",
-    "singular": 'give damping > 0, or damping="range" for the pseudo-inverse power',
-    "sign_undefined": "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
-    "shared_eigenvalue": "an eigenvalue of A is minus one of B: shift A or B",
-    "singular_weight": "R has no inverse: a cost of zero on some input has no finite feedback",
-    "not_stabilisable": "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
-}
-_LOST: Final = {
-    Precision.FP32: "no finite answer in this dtype: send float64 or allow more precision",
-    Precision.FP64: "no answer was found that could be vouched for: the problem is at the limits of float64",
-}
-_CODES: Final = {"shared_eigenvalue": "singular", "singular_weight": "singular"}
-"""Reasons for which a code has more than one hint."""
-
-_REMARKS: Final = {
-    "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
-    "negative": "eigenvalues below -8 eps of the largest count as 0",
-    "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
-    "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
-    "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
-    "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
-}
+def _absent(program: Program, *, overflown: bool) -> str:
+    """The hint where there is no finite answer."""
+    if overflown:
+        return OUT_OF_RANGE.format(dtype=str(program.dtype).removeprefix("torch."))
+    return lost(program.precision)
 
 
 def _refused(program: Program, rejection: Rejection) -> Certificate:
@@ -411,13 +397,6 @@ def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
 
 def _as_rejection(certificate: Certificate, index: int) -> Rejection:
     code = certificate.code or "not_converged"
-    return Rejection(code, f"matrix {index}: {_VERDICTS.get(code, code)}", certificate.hint, index)
-
-
-_VERDICTS: Final = {
-    "not_positive": "an eigenvalue is negative beyond rounding",
-    "singular": "the matrix is singular",
-    "sign_undefined": "the sign is undefined",
-    "not_stabilisable": "there is no stabilising solution",
-    "not_converged": "the tolerance asked for was not met",
-}
+    absent = code == "not_converged" and certificate.outcome is Outcome.FAILED
+    detail = "there is no finite answer" if absent else DETAILS.get(code, code)
+    return Rejection(code, f"matrix {index}: {detail}", certificate.hint, index)

@@ -28,7 +28,7 @@ class Findings:
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
-        failures: masks of matrices without an answer, by code, the first that holds counts.
+        failures: masks of matrices without an answer, by reason (see verdicts), the first that holds counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
 

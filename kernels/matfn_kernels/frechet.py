@@ -79,7 +79,7 @@ class FrechetProgram:
             residual=torch.maximum(first.residual, second.residual),
             error=error,
             condition=1 + error / (BACKWARD_ERROR * spacing(self.precision)),
-            failures={"not_positive": first.negative(self.dtype) | second.negative(self.dtype)},
+            failures={"s1_negative": first.negative(self.dtype), "s2_negative": second.negative(self.dtype)},
             remarks={"negative": first.clamped(self.dtype) | second.clamped(self.dtype)},
         )
 

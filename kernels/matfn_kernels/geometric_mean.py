@@ -85,7 +85,7 @@ class GeometricMeanProgram:
             residual=_residual(mean, left, right),
             error=relative_to_truth(torch.where(a.lifted | b.lifted, torch.inf, error)),
             condition=condition,
-            failures={"not_positive": a.not_positive | b.not_positive},
+            failures={"a_not_definite": a.not_positive, "b_not_definite": b.not_positive},
             remarks={"asymmetric": a.asymmetric | b.asymmetric},
         )
 

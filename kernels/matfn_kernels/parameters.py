@@ -114,17 +114,19 @@ _PARSERS: Final = {
 
 def _domain(spec: Parameter) -> str:
     """The domain in words, for the hint."""
-    bounds = [
-        f"at least {spec.minimum:g}" if spec.minimum is not None else "",
-        f"at most {spec.maximum:g}" if spec.maximum is not None else "",
-    ]
     words = {
-        "integer": "a whole number",
-        "number": "a finite number",
+        "integer": f"a whole number{_range(spec)}",
+        "number": f"a finite number{_range(spec)}",
         "boolean": "true or false",
         "string": f"one of {', '.join(spec.choices)}",
-        "damping": f"a finite number, or {', '.join(spec.choices)}",
+        "damping": f"a finite number{_range(spec)}, {', '.join(map(repr, spec.choices))}",
         "coefficients": f"1 to {spec.maximum or 0:g} rows (a, b, c) of numbers of magnitude at most 1e6",
     }[spec.kind]
-    ranged = " ".join([words, *filter(None, bounds)]) if spec.kind in {"integer", "number", "damping"} else words
-    return ranged + (", or None" if spec.nullable else "")
+    return words + (" or None" if spec.nullable else "")
+
+
+def _range(spec: Parameter) -> str:
+    low, high = spec.minimum, spec.maximum
+    if low is not None and high is not None:
+        return f" from {low:g} to {high:g}"
+    return f" of at least {low:g}" if low is not None else f" of at most {high:g}" if high is not None else ""

@@ -69,34 +69,36 @@ class QkClipProgram:
         """Computes a batch: inputs w_q (batch, h, dq, m), w_k (batch, hk, dk, m') and max_logit (batch, h)."""
         dtype = working(self.precision, self.dtype)
         (w_q, up_q), (w_k, up_k) = (narrowed(inputs[name], dtype) for name in ("w_q", "w_k"))
-        outputs = self._clipped(w_q, w_k, inputs["max_logit"].to(dtype))
+        outputs = self._clipped(w_q, w_k, inputs["max_logit"])
         ones = torch.ones(len(w_q), dtype=torch.float64, device=w_q.device)
+        underflown = (outputs[-1] < torch.finfo(torch.float64).tiny).any(-1) & (self.tau > 0)
         return Findings(
             outputs=outputs,
             exponents=(up_q, up_k, None),
             residual_name="",
             residual=torch.full_like(ones, math.nan),
-            error=_ROUNDINGS * spacing(self.precision) * ones,
+            error=torch.where(underflown, math.inf, _ROUNDINGS * spacing(self.precision)),
             condition=ones,
         )
 
     def _clipped(self, w_q: Tensor, w_k: Tensor, logit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gamma = torch.where(logit > self.tau, self.tau / logit, torch.ones_like(logit))
-        of_q, of_k = self._paired(gamma) if self.variant == "mla" else self._grouped(gamma)
-        return w_q * of_q[..., None], w_k * of_k[:, :, None, None], gamma
+        wide = logit.to(torch.float64)
+        clipped = wide > self.tau
+        gamma = torch.where(clipped, self.tau / wide, torch.ones_like(wide))
+        root = torch.where(clipped, math.sqrt(self.tau) / wide.sqrt(), gamma)  # not of gamma, which may underflow
+        of_q, of_k = self._paired(gamma, root) if self.variant == "mla" else self._grouped(root)
+        return w_q * of_q[..., None].to(w_q.dtype), w_k * of_k[:, :, None, None].to(w_k.dtype), gamma
 
-    def _grouped(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk)."""
+    def _grouped(self, root: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk), by gamma^(1/2)."""
         group = group_size(self.heads, self.key_heads)
-        largest = gamma.reshape(-1, self.key_heads, group).amax(-1)
-        root = largest.sqrt()
-        spread = root.repeat_interleave(group, dim=1)
-        return torch.where(spread > 0, gamma / spread, spread)[..., None], root
+        largest = root.reshape(-1, self.key_heads, group).amax(-1)
+        spread = largest.repeat_interleave(group, dim=1)
+        return (root * torch.where(spread > 0, root / spread, spread))[..., None], largest
 
-    def _paired(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    def _paired(self, gamma: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
         """The same for latent attention, where rows of w_q (batch, h, dq) differ."""
-        rope = torch.arange(self.rows, device=gamma.device) >= self.key_rows
-        root = gamma.sqrt()
+        rope = torch.arange(self.rows, device=root.device) >= self.key_rows
         return torch.where(rope, gamma[..., None], root[..., None]), root
 
     def fallbacks(self) -> tuple[QkClipProgram, ...]:

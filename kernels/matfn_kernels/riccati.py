@@ -1,6 +1,6 @@
 """The stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
 
-Method: `riccati_equation` scales, `riccati_start` finds a solution and refines it by Newton-Kleinman. Domain: Q
+Method: `riccati_equation` scales, `riccati_newton` finds a solution and refines it by Newton-Kleinman. Domain: Q
 symmetric, R symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` says
 where there is none; where X is so large that B^T X keeps no digit of its feedback, none is found and no more is said.
 The error estimate is Newton's step from X, rounding of the residual included; there is none where the closed loop is
@@ -24,7 +24,7 @@ from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.riccati_equation import scaled
-from matfn_kernels.riccati_start import stabilising
+from matfn_kernels.riccati_newton import stabilising
 from matfn_kernels.stabilisability import unstabilisable
 from matfn_kernels.sylvester import HOPELESS
 from matfn_kernels.sylvester_operator import EPS, gaussian, growth, norm
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
-    from matfn_kernels.riccati_start import Solution
+    from matfn_kernels.riccati_newton import Solution
     from matfn_kernels.signature import Signature
     from matfn_kernels.sylvester_operator import Array
 

@@ -28,7 +28,7 @@ EPS: Final = float(np.finfo(np.float64).eps)
 _TINY: Final = float(np.finfo(np.float64).tiny)
 _LEAF: Final = 48
 _ROUNDS: Final = 4
-_SETTLED: Final = 1.1
+_GROWS: Final = 1.1
 _SEED: Final = 20240901
 
 
@@ -44,7 +44,7 @@ def growth(apply: Callable[[Array], Array], adjoint: Callable[[Array], Array], s
     for _ in range(_ROUNDS):
         y = apply(x / norm(x))
         before, size = size, norm(y)
-        if not _SETTLED * before < size < np.inf:
+        if not _GROWS * before < size < np.inf:
             return size
         x = adjoint(y / size)
         if not 0 < norm(x) < np.inf:

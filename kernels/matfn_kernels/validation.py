@@ -365,7 +365,9 @@ def _rejection(call: Call, index: int, code: str) -> Rejection:
     if code == "not_finite":
         return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
     if code == "singular":
-        return Rejection(code, f"matrix {index} has a zero on its diagonal", "a triangular matrix needs none", index)
+        return Rejection(
+            code, f"matrix {index} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero", index
+        )
     if code == "invalid_parameter":
         return Rejection(code, f"log_gate of item {index} is above 0", "gates are e^log_gate <= 1", index)
     measured = {name: float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in _symmetric_inputs(call)}

@@ -253,6 +253,29 @@ def test_shared_keys_shrink_by_the_largest_gamma() -> None:
     np.testing.assert_allclose(x.ravel(), [1 / 2, 1 / 8])
 
 
+@pytest.mark.parametrize("variant", ["mha", "gqa", "mla"])
+def test_weights_are_right_where_gamma_underflows(variant: str) -> None:
+    """Weights shrink by gamma^(1/2), which float64 holds where it does not hold gamma; the certificate says which."""
+    inputs = {"w_q": np.ones((1, 2, 2)), "w_k": np.ones((1, 1 if variant == "mla" else 2, 2))}
+
+    found = answer("qk_clip", {**inputs, "max_logit": np.array([1e300])}, variant=variant, tau=1e-300)
+
+    x, y, z = found.outputs
+    np.testing.assert_allclose(x[0, 0], 1e-300, rtol=1e-14)
+    np.testing.assert_allclose(y, 1e-300, rtol=1e-14)
+    assert z == 0
+    assert found.certificates[0].error_estimate is None
+
+
+def test_no_logit_at_all_is_allowed() -> None:
+    """With tau = 0 every head that has a logit is switched off."""
+    ones = {"w_q": np.ones((2, 1, 1)), "w_k": np.ones((2, 1, 1)), "max_logit": np.array([1.0, 0.0])}
+
+    x, y, z = answer("qk_clip", ones, tau=0.0).outputs
+
+    assert [x.ravel().tolist(), y.ravel().tolist(), z.tolist()] == [[0.0, 1.0]] * 3
+
+
 @pytest.mark.parametrize(
     ("function", "shapes", "keywords"),
     [

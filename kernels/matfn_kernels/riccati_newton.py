@@ -60,14 +60,14 @@ class Solution:
         return norm(self.change) / max(norm(self.x), _TINY)
 
     @property
-    def missing(self) -> float:
+    def residual_norm(self) -> float:
         """Norm of the residual."""
         first, second, third, fourth = self.terms
         return norm(first + second + third + fourth)
 
-    def correction(self, missing: Array) -> Array:
+    def correction(self, residual: Array) -> Array:
         """The change of X, as the caller measures it, that a residual asks for."""
-        return self.equation.weighed(self.operator.solve(missing))
+        return self.equation.weighed(self.operator.solve(residual))
 
     def correction_adjoint(self, change: Array) -> Array:
         """The adjoint of `correction`."""
@@ -75,7 +75,7 @@ class Solution:
 
     def improves(self, other: Solution) -> bool:
         """Whether the Newton step or the residual has shrunk by half."""
-        return self.error < other.error / 2 or self.missing < other.missing / 2
+        return self.error < other.error / 2 or self.residual_norm < other.residual_norm / 2
 
 
 def stabilising(equation: Riccati) -> Solution | None:
