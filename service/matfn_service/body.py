@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
+    from matfn_service.intake import Intake
+
 __all__ = ["REST_BYTES", "REST_SECONDS", "check_length", "discard", "read"]
 
 REST_BYTES: Final = 64 * 2**20
@@ -29,7 +31,9 @@ def check_length(length: int | None, limit: int) -> None:
         raise _too_large(f"the body has {length} bytes", limit)
 
 
-async def read(receive: Receive, length: int | None, limit: int, offset: int = 0) -> memoryview:
+async def read(
+    receive: Receive, length: int | None, limit: int, offset: int = 0, intake: Intake | None = None
+) -> memoryview:
     """The whole body as writable memory; one buffer is filled in place where its length was declared.
 
     Args:
@@ -37,6 +41,7 @@ async def read(receive: Receive, length: int | None, limit: int, offset: int = 0
         length: its declared length; None if it comes in chunks.
         limit: the largest that is taken.
         offset: where in it the first tensor begins, which is laid on an aligned address.
+        intake: a shorter way for a body of declared length, if there is one.
 
     Raises:
         Refusal: `too_large` as soon as more than `limit` bytes are declared or have come; nothing of them is kept.
@@ -45,21 +50,22 @@ async def read(receive: Receive, length: int | None, limit: int, offset: int = 0
     check_length(length, limit)
     if length is None:
         return await _read_chunked(receive, limit)
-    return await _read_declared(receive, length, offset)
-
-
-async def _read_declared(receive: Receive, length: int, offset: int) -> memoryview:
     # its pages are untouched, so a length that was only claimed costs no memory
     buffer = aligned(length, offset)
-    filled = 0
-    async for chunk in _chunks(receive):
-        if filled + len(chunk) > length:
-            raise Refusal("malformed", f"the body is longer than its Content-Length of {length} bytes")
-        buffer[filled : filled + len(chunk)] = chunk
-        filled += len(chunk)
+    filled = await (intake.fill(buffer) if intake is not None and intake.is_open else _fill(receive, buffer))
     if filled != length:
         raise Refusal("malformed", f"the body ended after {filled} of {length} bytes")
     return buffer
+
+
+async def _fill(receive: Receive, buffer: memoryview) -> int:
+    filled = 0
+    async for chunk in _chunks(receive):
+        if filled + len(chunk) > len(buffer):
+            raise Refusal("malformed", f"the body is longer than its Content-Length of {len(buffer)} bytes")
+        buffer[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    return filled
 
 
 async def _read_chunked(receive: Receive, limit: int) -> memoryview:

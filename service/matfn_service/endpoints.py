@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -100,7 +101,7 @@ class Computation:
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
         async with self._service.reading():
-            return admission, await body.read(exchange.receive, exchange.head.length, limit, exchange.head.offset)
+            return admission, await exchange.read(limit)
 
     def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):
@@ -116,12 +117,8 @@ class Computation:
         Raises:
             CallerLeft: if it did.
         """
-        hang_up = asyncio.get_running_loop().create_task(exchange.hang_up())
-        hang_up.add_done_callback(lambda _: self._abandon(tickets))
-        try:
+        with exchange.watched(partial(self._abandon, tickets)):
             await asyncio.gather(*(ticket.future for ticket in tickets), return_exceptions=True)
-        finally:
-            hang_up.cancel()
         if any(ticket.future.cancelled() for ticket in tickets):
             raise CallerLeft
 

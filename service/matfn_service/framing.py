@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from matfn import wire
 from matfn_service.body import REST_BYTES, REST_SECONDS
+from matfn_service.intake import Intake
 from matfn_service.problems import Refusal, problem_of
 from matfn_service.protocol import request_id_of
 
@@ -40,6 +41,7 @@ class Protocol(HttpToolsProtocol):
         self._head = 0
         self._untold = 0
         self._discarded: int | None = None
+        self._intake: Intake | None = None
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come; after a refusal, throws it away."""
@@ -68,10 +70,23 @@ class Protocol(HttpToolsProtocol):
         self._grow(len(name) + len(value))
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        super().on_headers_complete()
+        self._intake = Intake(self.cycle, self.flow)
+        self._intake.offer(self.scope)
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._untold = 0
-        super().on_body(body)
+        if self._intake is None or not self._intake.take(body):
+            super().on_body(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        super().connection_lost(exc)
+        if self._intake is not None:
+            self._intake.leave()
 
     def _grow(self, size: int) -> None:
         self._untold = 0
@@ -112,6 +127,8 @@ class Protocol(HttpToolsProtocol):
             return False
         cycle.disconnected = True
         cycle.message_event.set()
+        if self._intake is not None:
+            self._intake.leave()
         return cycle.response_started
 
 

@@ -12,8 +12,11 @@ Rules of this file:
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hmac import compare_digest
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -24,10 +27,11 @@ import structlog
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn_service import body
+from matfn_service.intake import Intake, intake_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,6 +42,7 @@ __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
+_JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _MEDIA: Final = {
@@ -161,9 +166,12 @@ def media_of(head: Head) -> wire.Media:
 class Exchange:
     """One request and its answer: the two channels of ASGI, and what has gone over them."""
 
-    def __init__(self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], intake: Intake | None
+    ) -> None:
         self.head = head
         self.status: int | None = None
+        self._intake = intake
         self._receive = receive
         self._send = send
         self._rest_seconds = rest_seconds
@@ -176,8 +184,28 @@ class Exchange:
             self._body_ended = True
         return message
 
-    async def hang_up(self) -> None:
-        """Returns when the caller has closed the connection, or its side of it."""
+    async def read(self, limit: int) -> memoryview:
+        """The whole body, of at most so many bytes (see `body.read`)."""
+        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._intake)
+        self._body_ended = True
+        return content
+
+    @contextmanager
+    def watched(self, on_leave: Callable[[], None]) -> Iterator[None]:
+        """Calls `on_leave` if the caller closes the connection, or its side of it, before the block ends."""
+        if self._intake is None:
+            task = asyncio.get_running_loop().create_task(self._hang_up())
+            task.add_done_callback(lambda _: on_leave())
+            stop: Callable[[], object] = task.cancel
+        else:
+            self._intake.watch(on_leave)
+            stop = partial(self._intake.watch, None)
+        try:
+            yield
+        finally:
+            stop()
+
+    async def _hang_up(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
@@ -210,6 +238,8 @@ class Exchange:
         if offset := wire.offset_of(buffers):
             own.append((_OFFSET, b"%d" % offset))
         await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+        if length <= _JOINED_BYTES:
+            buffers = [b"".join(buffers)]
         last = len(buffers) - 1
         for number, buffer in enumerate(buffers):
             await self.send({"type": "http.response.body", "body": buffer, "more_body": number < last})
@@ -243,7 +273,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds)
+        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, intake_of(scope))
         try:
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
