@@ -50,7 +50,6 @@ _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 4.0
 _FIRST_BOUND: Final = 0.3
-_RESOLVED: Final = 16.0
 
 Row = tuple[float, float, float]
 
@@ -285,16 +284,9 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     h = multiplier(sigma)
     value = m @ ((vectors * h[:, None, :].to(vectors.dtype)) @ vectors.mH)
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
-    limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), squares / 16
+    limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    return _direct(program, (m, value), sigma, multiplier, torch.where(_unresolved(multiplier, noise), math.inf, error))
-
-
-def _unresolved(multiplier: _Multiplier, noise: Tensor) -> Tensor:
-    """Whether an upper bound lies among singular values that the Gram matrix cannot tell from zero, (batch,)."""
-    if multiplier.bounds is None:
-        return torch.zeros_like(noise, dtype=torch.bool)
-    return multiplier.bounds[1][:, 0] < _RESOLVED * noise.sqrt()
+    return _direct(program, (m, value), sigma, multiplier, error)
 
 
 def _direct(

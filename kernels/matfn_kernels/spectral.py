@@ -74,6 +74,6 @@ def propagated(
         noise[:, :, None] / gap.clamp_min(torch.finfo(gap.dtype).tiny)
     )
     nearby = torch.maximum(reach[:, :, None], reach[:, None, :])
-    spread = torch.minimum(torch.where(gap > noise[:, :, None], difference, nearby), nearby)
+    spread = torch.where(gap > noise[:, :, None], difference, nearby)
     mixed = spread.square().mean(-1) + reach.square()
     return (weights.square() * mixed).sum(-1).sqrt()
