@@ -274,7 +274,16 @@ def _by_svd(program: PolarProgram, ground: Singular) -> Findings:
     h = multiplier(sigma)
     value = (u * (h * sigma)[:, None, :].to(u.dtype)) @ ground.vh
     noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, 0] * norm(h) / program.small**0.5
-    return _direct(program, (m, value), sigma, multiplier, torch.maximum(4 * noise, _missed(ground, h)))
+    error = torch.maximum(4 * noise, 2 * _missed(ground, h))
+    if spacing(program.precision) > torch.finfo(program.dtype).eps:
+        error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
+    return _direct(program, (m, value), sigma, multiplier, error)
+
+
+def _unresolved(multiplier: _Multiplier, sigma: Tensor) -> Tensor:
+    """Whether singular values that were dropped would have another image if rounding had hidden them, (batch,)."""
+    kept = replace(multiplier, keep=torch.ones_like(multiplier.keep))
+    return (kept(sigma) != multiplier(sigma)).any(-1)
 
 
 def _missed(ground: Singular, h: Tensor) -> Tensor:
