@@ -90,7 +90,8 @@ class EigClipProgram:
         condition = torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0)
         backward = torch.where(size > 0, 2 * BACKWARD_ERROR * spacing(self.precision) * condition, torch.inf)
         error = torch.where(inside, 0.0, torch.minimum(self._error(w, noise, f, scale), backward))
-        rounding = torch.where(inside, 0.0, 2 * BACKWARD_ERROR * spacing(self.precision))
+        narrowing = spacing(self.precision) if spacing(self.precision) > torch.finfo(self.dtype).eps else 0.0
+        rounding = torch.where(inside, narrowing, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),

@@ -187,4 +187,4 @@ def _condition(t: LowRank) -> Tensor:
     z = probes.gaussian(t.diag, t.diag.shape[-1])
     flipped = t.transposed()
     large = probes.growth(lambda y: flipped.multiply(t.multiply(y)), z, _NORM_ROUNDS)
-    return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, _NORM_ROUNDS)).sqrt()
+    return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, _NORM_ROUNDS)).sqrt().clamp_min(1.0)

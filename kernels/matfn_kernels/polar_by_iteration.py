@@ -121,7 +121,7 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest
+    condition = (probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     wide = o.to(h.dtype)
     gap = probes.ratio(wide.mH @ (wide @ z) - z, z) if program.obeyed is None else _distance(wide)
     law = spacing(program.precision) * (20 + _LOSS[program.precision] * condition)

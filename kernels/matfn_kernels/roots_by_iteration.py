@@ -132,7 +132,7 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     factor = torch.where(definite[:, None, None], factor, identity)
     z = probes.gaussian(p, program.order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = probes.growth(lambda y: wide @ y, z, _POWER_ROUNDS) / smallest
+    condition = (probes.growth(lambda y: wide @ y, z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
