@@ -47,6 +47,9 @@ REMARKS: Final[Mapping[str, str]] = {
         "and no error estimate can be given"
     ),
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
+    "near_negative_axis": (
+        "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"
+    ),
     "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
     "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",

@@ -1,0 +1,136 @@
+"""What is known of a matrix's eigenvalues at zero and on the negative axis, where it has no principal root.
+
+Known without rounding: the eigenvalues of a matrix that a permutation makes triangular, which are its diagonal; that a
+real matrix with det A < 0 has a negative one, where no backward error of an LU factorisation changes that sign; that
+those of a Hermitian matrix are real. Else a simple eigenvalue of the Schur form is taken to lie on the axis if it is
+there to within its own uncertainty, the backward error times its condition number, and if that is small beside its
+distance to zero and to the next eigenvalue: a real one cannot leave the axis then, having nothing to pair with. Of
+eigenvalues for which neither is so, nothing is known.
+Reference: Stewart and Sun, Matrix Perturbation Theory (1990), chapters 4 and 5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+from matfn_kernels.spectral import BACKWARD_ERROR
+from matfn_kernels.triangular_power import eigenvalue_condition
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["NegativeAxis", "Singularity"]
+
+Array: TypeAlias = "NDArray[Any]"
+
+_NEAR: Final = 1e-2
+"""Eigenvalues at a larger angle to the negative axis are not looked at again."""
+_SURE: Final = 0.1
+"""How small beside its room an uncertainty must be to be trusted, being of first order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Singularity:
+    """How near a matrix (n, n) is to singular, which scaling rows and columns does not change.
+
+    Attributes:
+        sigma: the singular values of A, descending.
+        scaled: A, its rows and columns scaled where it is singular to a backward error as it is.
+        ratio: sigma_min / sigma_max of that.
+        unit: the spacing of the arithmetic times sqrt(n).
+    """
+
+    sigma: Array
+    scaled: Array
+    ratio: float
+    unit: float
+
+    @classmethod
+    def of(cls, a: Array, spacing: float) -> Self:
+        """Takes the singular values of A and, if need be, of A scaled."""
+        sigma, unit = np.linalg.svd(a, compute_uv=False), math.sqrt(len(a)) * spacing
+        if sigma[-1] > BACKWARD_ERROR * unit * sigma[0]:
+            return cls(sigma, a, float(sigma[-1] / sigma[0]), unit)
+        scaled = _equilibrated(a)
+        least = np.linalg.svd(scaled, compute_uv=False)
+        return cls(sigma, scaled, float(least[-1] / least[0]) if least[0] else 0.0, unit)
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether A is singular to rounding."""
+        return self.ratio <= self.unit
+
+    @property
+    def condition(self) -> float:
+        """sigma_max / sigma_min of A as it is, up to 1 / unit^2."""
+        top = float(self.sigma[0])
+        return top / max(float(self.sigma[-1]), self.unit**2 * top) if top else math.inf
+
+    @property
+    def determinant_sign(self) -> int:
+        """The sign of det A of a real matrix, 0 where a backward error may change it."""
+        if np.iscomplexobj(self.scaled) or self.ratio <= BACKWARD_ERROR * self.unit:
+            return 0
+        return int(np.linalg.slogdet(self.scaled)[0])
+
+
+def _equilibrated(a: Array) -> Array:
+    """A with rows and then columns scaled by powers of two to largest entries near 1."""
+    for axis in (1, 0):
+        peak = np.abs(a).max(axis=axis, keepdims=True)
+        a = a / np.ldexp(np.ones_like(peak), np.frexp(peak)[1])
+    return a
+
+
+class NegativeAxis(Enum):
+    """Where the eigenvalues of a matrix are."""
+
+    CLEAR = auto()
+    MET = auto()
+    UNKNOWN = auto()
+
+    @classmethod
+    def of(cls, a: Array, t: Array, singularity: Singularity, noise: float) -> NegativeAxis:
+        """That of A, not singular as it stands, with a Schur form T that is known to within `noise`."""
+        exact, is_all = _exact_eigenvalues(a)
+        if ((exact.imag == 0) & (exact.real < 0)).any():
+            return cls.MET
+        if is_all:
+            return cls.CLEAR
+        sign = singularity.determinant_sign
+        if sign < 0 or (np.array_equal(a, a.conj().T) and t.diagonal().real.min() < -noise):
+            return cls.MET
+        found = {_standing(t, int(i), noise) for i in _near(t)}
+        if cls.MET in found:
+            return cls.MET
+        # An eigenvalue alone in being small is real, and has the sign of the determinant.
+        vanishing = int((singularity.sigma <= noise).sum())
+        return cls.UNKNOWN if cls.UNKNOWN in found or vanishing > max(sign, 0) else cls.CLEAR
+
+
+def _exact_eigenvalues(a: Array) -> tuple[Array, bool]:
+    """Diagonal entries that are blocks of their own in the block triangular form of A, and whether all are."""
+    _, block = connected_components(a != 0, connection="strong")
+    alone = np.bincount(block)[block] == 1
+    return a.diagonal()[alone], bool(alone.all())
+
+
+def _near(t: Array) -> Array:
+    values = t.diagonal()
+    return np.flatnonzero((values.real < 0) & (np.abs(values.imag) <= _NEAR * np.abs(values)))
+
+
+def _standing(t: Array, i: int, noise: float) -> NegativeAxis:
+    """That of the eigenvalue t_ii alone."""
+    value, others = t[i, i], np.delete(t.diagonal(), i)
+    uncertainty = noise * eigenvalue_condition(t, i)
+    if abs(value.imag) > uncertainty:
+        return NegativeAxis.CLEAR
+    room = min(abs(value), *np.abs(others - value))
+    return NegativeAxis.MET if uncertainty <= _SURE * room else NegativeAxis.UNKNOWN
