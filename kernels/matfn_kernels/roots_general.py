@@ -28,7 +28,7 @@ from matfn_kernels.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.residues import is_singular
-from matfn_kernels.scaling import normalise, power_of_two
+from matfn_kernels.scaling import narrowed, normalise, power_of_two
 from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.triangular_power import TriangularPower, norm
 
@@ -95,8 +95,8 @@ class GeneralRootProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         dtype = working(self.precision, self.dtype)
-        sent = inputs["a"].to(dtype)
-        a, exponent = normalise(sent)
+        sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
+        a, exponent = narrowed(sent, dtype)
         solved = [_Solved.of(*pair, self) for pair in zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
         shift, error, condition = (
@@ -200,7 +200,7 @@ class _Solved:
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
             shifted = a + shift * identity.real
-            # Scaling may drop what is tiny beside the largest entry: only the matrix as sent is exact.
+            # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
             domain = _Domain.of(shifted if shift else sent, shifted, t, program)
             if domain.failure:
                 return cls(nothing, shift, failure=domain.failure)

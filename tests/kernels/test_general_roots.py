@@ -282,6 +282,19 @@ def test_general_root_scales(scale: float, dtype: str) -> None:
     assert relative_error(found * np.float64(scale) ** 0.25, plain.astype(np.float64)) < 20 * EPS[dtype]
 
 
+def test_a_named_precision_has_no_say_in_what_was_sent() -> None:
+    """In single precision too a float64 matrix beyond its range has a root, and one below it is not zero."""
+    large, small = 1e60 * np.array([[4.0, 1], [0, 9]]), np.diag([1.0, 1e-60])
+
+    found = answer("root", {"a": large}, r=2, structure="general", precision="fp32")
+    faint = answer("root", {"a": small}, r=2, structure="general", precision="fp32")
+
+    np.testing.assert_allclose(found.outputs[0], 1e30 * np.array([[2, 0.2], [0, 3]]), rtol=1e-6)
+    assert found.certificates[0].outcome == "converged"
+    assert faint.certificates[0].outcome == "approximate"
+    assert faint.certificates[0].error_estimate is None
+
+
 def test_damped_root_is_that_of_the_shifted_matrix() -> None:
     """The shift is damping times the spectral radius, and the certificate says how much was added."""
     a = np.diag([4.0, -1.0]) + np.eye(2, k=1)
