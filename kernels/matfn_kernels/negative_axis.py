@@ -3,9 +3,9 @@
 Known without rounding: the eigenvalues of a matrix that a permutation makes triangular, which are its diagonal; that a
 real matrix with det A < 0 has a negative one, where no backward error of an LU factorisation changes that sign; that
 those of a Hermitian matrix are real. Else a simple eigenvalue of the Schur form is taken to lie on the axis if it is
-there to within its own uncertainty, the backward error times its condition number, and if that is small beside its
-distance to zero and to the next eigenvalue: a real one cannot leave the axis then, having nothing to pair with. Of
-eigenvalues for which neither is so, nothing is known.
+there to within its own uncertainty, the backward error times its condition number, if that is small beside its distance
+to zero and to the next eigenvalue, and if the uncertainty of no other reaches it: a real one has nothing to pair with
+then and cannot leave the axis. Of eigenvalues for which neither is so, nothing is known.
 Reference: Stewart and Sun, Matrix Perturbation Theory (1990), chapters 4 and 5.
 """
 
@@ -106,12 +106,12 @@ class NegativeAxis(Enum):
         sign = singularity.determinant_sign
         if sign < 0 or (np.array_equal(a, a.conj().T) and t.diagonal().real.min() < -noise):
             return cls.MET
-        found = {_standing(t, int(i), noise) for i in _near(t)}
-        if cls.MET in found:
+        surely, perhaps = _on_axis(t, noise)
+        if surely.any():
             return cls.MET
         # An eigenvalue alone in being small is real, and has the sign of the determinant.
         vanishing = int((singularity.sigma <= noise).sum())
-        return cls.UNKNOWN if cls.UNKNOWN in found or vanishing > max(sign, 0) else cls.CLEAR
+        return cls.UNKNOWN if perhaps.any() or vanishing > max(sign, 0) else cls.CLEAR
 
 
 def _exact_eigenvalues(a: Array) -> tuple[Array, bool]:
@@ -121,16 +121,14 @@ def _exact_eigenvalues(a: Array) -> tuple[Array, bool]:
     return a.diagonal()[alone], bool(alone.all())
 
 
-def _near(t: Array) -> Array:
+def _on_axis(t: Array, noise: float) -> tuple[Array, Array]:
+    """Of the eigenvalues of T that may be on the negative axis, which are surely there and which not surely."""
     values = t.diagonal()
-    return np.flatnonzero((values.real < 0) & (np.abs(values.imag) <= _NEAR * np.abs(values)))
-
-
-def _standing(t: Array, i: int, noise: float) -> NegativeAxis:
-    """That of the eigenvalue t_ii alone."""
-    value, others = t[i, i], np.delete(t.diagonal(), i)
-    uncertainty = noise * eigenvalue_condition(t, i)
-    if abs(value.imag) > uncertainty:
-        return NegativeAxis.CLEAR
-    room = min(abs(value), *np.abs(others - value))
-    return NegativeAxis.MET if uncertainty <= _SURE * room else NegativeAxis.UNKNOWN
+    near = np.flatnonzero((values.real < 0) & (np.abs(values.imag) <= _NEAR * np.abs(values)))
+    uncertainty = noise * np.array([eigenvalue_condition(t, int(i)) for i in near])
+    distance = np.abs(values[near, None] - values)
+    distance[np.arange(len(near)), near] = np.inf
+    room = np.minimum(distance.min(axis=1), np.abs(values[near]))
+    alone = (uncertainty <= _SURE * room) & (distance[:, near] > uncertainty).all(axis=1)
+    meets = np.abs(values[near].imag) <= uncertainty
+    return meets & alone, meets & ~alone
