@@ -5,6 +5,8 @@ With w = lambda_min / lambda_max and eps the coarser of the input's dtype and th
 * w < -sqrt(eps), any explicit damping added, or lambda_max < 0: not positive. Negative eigenvalues above count as 0.
 * damping = None: inverse roots use max(0, 8 eps - w), continuous in A; roots never damp.
 * damping = d: A + d lambda_max I. damping = 0: never; a singular matrix is then refused by inverse roots.
+* inverse roots of an A + shift I that is not positive definite beyond rounding count negative eigenvalues of A as 0
+  before the shift is added, and have no error estimate.
 * damping = "range": 0 on eigenvalues below 8 eps lambda_max.
 * the inverse root of the zero matrix is singular, whatever the damping.
 """
@@ -33,14 +35,14 @@ class Regularised:
     """A spectrum with its damping, all (batch,) but `spectrum` and `keep` (batch, n).
 
     Attributes:
-        spectrum: eigenvalues of A + shift I, negative ones counted as 0.
+        spectrum: eigenvalues of A + shift I, those that are not positive counted as described above.
         keep: eigenvalues above the threshold of numerical rank.
         damping: shift relative to the largest eigenvalue.
         shift: what is added to the diagonal, in the units of the eigenvalues.
         condition: largest over smallest eigenvalue of A + shift I.
         failures: matrices without an answer, by reason.
         remarks: matrices whose answer is approximate for its damping or sign.
-        ambiguous: matrices of which "range" cannot say what to keep.
+        ambiguous: matrices of which "range" cannot say what to keep, or whose inverse roots rounding leaves open.
     """
 
     spectrum: Tensor
@@ -65,20 +67,31 @@ def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Te
     shift = damping * largest
     stated = torch.ldexp(torch.ldexp(shift, exponent), -exponent)
     shift = torch.where(torch.isfinite(stated), stated, shift)
-    spectrum = (values + shift[:, None]).clamp_min(0)
+    spectrum, lost = _shifted(program, values, shift, noise)
     cut = FLOOR * program.eps * largest
     near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 2
     negative = (relative < -FLOOR * program.eps) & (damping == 0)
+    remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(
         spectrum=spectrum,
         keep=spectrum > cut[:, None],
         damping=damping,
         shift=shift,
-        condition=spectrum[:, -1] / spectrum[:, 0],
+        condition=spectrum[:, -1] / spectrum.amin(-1),
         failures=_failures(program, relative, top, spectrum[:, 0] <= noise),
-        remarks={"negative": negative, "damped": damping > 0} if program.damping is None else {"negative": negative},
-        ambiguous=near.any(-1) if program.damping == "range" else torch.zeros_like(top, dtype=torch.bool),
+        remarks={**remarks, "damped": damping > 0} if program.damping is None else remarks,
+        ambiguous=near.any(-1) if program.damping == "range" else lost,
     )
+
+
+def _shifted(program: RootProgram, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of A + shift I, and whether an inverse root has to count one of them as something else."""
+    shifted = values + shift[:, None]
+    if -1 not in program.signs:
+        return shifted.clamp_min(0), torch.zeros_like(shift, dtype=torch.bool)
+    lost = shifted <= noise[:, None] / 2
+    counted = values.clamp_min(0) + shift[:, None]
+    return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 
 
 def _damping(program: RootProgram, relative: Tensor) -> Tensor:

@@ -3,12 +3,11 @@
 By the complex Schur form A = Q T Q^H and `triangular_power` on T, matrix by matrix. A real matrix is brought to its
 real Schur form first, so that a simple real eigenvalue is exactly real.
 
-Domain: no eigenvalue on the closed negative axis. One there to within its own uncertainty, 8 eps ||A|| times its
-condition number, is `not_positive`; a singular matrix, in exact arithmetic, is `singular` for an inverse and
-`not_positive` for a root. One that is singular to rounding only, sigma_min <= sqrt(n) eps sigma_max once its rows and
-columns are scaled, is answered without an estimate. Where a backward error could turn an eigenvalue far away from the
-axis the matrix is answered, with an estimate. Whole powers take no root: they exist for every matrix, with negative
-exponents for every nonsingular one.
+Domain: no eigenvalue on the closed negative axis. One that is known to lie there (`negative_axis`) is `not_positive`; a
+singular matrix, in exact arithmetic, is `singular` for an inverse and `not_positive` for a root. One that is singular
+to rounding only, or of which rounding leaves open whether it meets the axis, is answered without an estimate and with a
+condition number that says so. Whole powers take no root: they exist for every matrix, with negative exponents for every
+nonsingular one.
 Error: the condition number of the function at T times the backward errors of the Schur form and of the recurrence.
 References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
 """
@@ -25,12 +24,13 @@ from scipy.linalg import LinAlgError, rsf2csf, schur
 
 from matfn_kernels import probes
 from matfn_kernels.findings import Findings
+from matfn_kernels.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.residues import is_singular
-from matfn_kernels.scaling import normalise, power_of_two
+from matfn_kernels.scaling import narrowed, normalise, power_of_two
 from matfn_kernels.spectral import BACKWARD_ERROR, relative_to_truth
-from matfn_kernels.triangular_power import TriangularPower, eigenvalue_condition, norm
+from matfn_kernels.triangular_power import TriangularPower, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,6 @@ _MARGIN: Final = 3.0
 """The power method's norm of a derivative is a lower bound."""
 _GROWTH: Final = 0.7
 """Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
-_TURN: Final = 0.3
-_NEAR_AXIS: Final = 1e-2
-"""Eigenvalues at a larger angle to the negative axis are not looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +82,21 @@ class GeneralRootProgram:
         """The method's name in certificates."""
         return "schur"
 
+    @property
+    def takes_root(self) -> bool:
+        """Whether the power is no whole one."""
+        return self.s % self.r != 0
+
+    @property
+    def needs_inverse(self) -> bool:
+        """Whether the power exists for nonsingular matrices only."""
+        return self.signs[-1] < 0 or self.takes_root
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         dtype = working(self.precision, self.dtype)
-        sent = inputs["a"].to(dtype)
-        a, exponent = normalise(sent)
+        sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
+        a, exponent = narrowed(sent, dtype)
         solved = [_Solved.of(*pair, self) for pair in zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
         shift, error, condition = (
@@ -110,10 +117,13 @@ class GeneralRootProgram:
             damping=torch.full_like(error, self.damping),
             shift=torch.ldexp(shift, exponent),
             failures={
-                code: torch.tensor([one.code == code for one in solved], device=a.device)
-                for code in ("not_positive", "singular")
+                reason: torch.tensor([one.failure == reason for one in solved], device=a.device)
+                for reason in ("exactly_singular", "on_negative_axis")
             },
-            remarks={"ill_conditioned": torch.tensor([one.ill_conditioned for one in solved], device=a.device)},
+            remarks={
+                reason: torch.tensor([one.remark == reason for one in solved], device=a.device)
+                for reason in ("ill_conditioned", "near_negative_axis")
+            },
         )
 
     def _tensor(self, values: list[Array], like: Tensor) -> Tensor:
@@ -144,6 +154,32 @@ class GeneralRootProgram:
 
 
 @dataclass(frozen=True, slots=True)
+class _Domain:
+    """Why a matrix has no answer, or why one without an estimate, and the condition number that says so."""
+
+    failure: str = ""
+    remark: str = ""
+    condition: float = 0.0
+
+    @classmethod
+    def of(cls, exact: Array, shifted: Array, t: Array, program: GeneralRootProgram) -> _Domain:
+        """What is to be said of A + shift I, exact and scaled, with the Schur form T."""
+        if not program.needs_inverse:
+            return cls()
+        unit = spacing(program.precision)
+        singularity = Singularity.of(shifted, unit)
+        if singularity.is_singular and is_singular(exact):
+            return cls(failure="exactly_singular" if program.signs[-1] < 0 else "on_negative_axis")
+        noise = BACKWARD_ERROR * unit * norm(t)
+        axis = NegativeAxis.of(exact, t, singularity, noise) if program.takes_root else NegativeAxis.CLEAR
+        if axis is NegativeAxis.MET:
+            return cls(failure="on_negative_axis")
+        if singularity.is_singular:
+            return cls(remark="ill_conditioned", condition=singularity.condition)
+        return cls(remark="near_negative_axis", condition=math.inf) if axis is NegativeAxis.UNKNOWN else cls()
+
+
+@dataclass(frozen=True, slots=True)
 class _Solved:
     """The powers of one matrix with their worst error and condition, or why it has none."""
 
@@ -151,8 +187,8 @@ class _Solved:
     shift: float
     error: float = math.nan
     condition: float = math.nan
-    code: str = ""
-    ill_conditioned: bool = False
+    failure: str = ""
+    remark: str = ""
 
     @classmethod
     def of(cls, a: Array, sent: Array, program: GeneralRootProgram) -> _Solved:
@@ -163,22 +199,19 @@ class _Solved:
             shift = program.damping * float(np.abs(t.diagonal()).max())
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
-            unit = spacing(program.precision)
-            inverse, proper = program.signs[-1] < 0, program.s % program.r != 0
             shifted = a + shift * identity.real
-            condition = _lost(shifted, unit) if inverse or proper else 0.0
-            # Scaling may drop what is tiny beside the largest entry: only the matrix as sent is exact.
-            if condition and is_singular(shifted if shift else sent):
-                return cls(nothing, shift, code="singular" if inverse else "not_positive")
-            if proper and _meets_axis(t, BACKWARD_ERROR * unit * norm(t)):
-                return cls(nothing, shift, code="not_positive")
+            # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
+            domain = _Domain.of(shifted if shift else sent, shifted, t, program)
+            if domain.failure:
+                return cls(nothing, shift, failure=domain.failure)
             with np.errstate(all="ignore"):
-                found = cls._powers(_nonsingular(t, unit) if inverse or proper else t, q, program, shift)
+                lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
+                found = cls._powers(lifted, q, program, shift)
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
-        if not condition:
+        if not domain.remark:
             return found
-        return replace(found, error=math.nan, condition=max(condition, found.condition), ill_conditioned=True)
+        return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
 
     @classmethod
     def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
@@ -210,41 +243,11 @@ def _schur_form(a: Array) -> tuple[Array, Array]:
     return t, q
 
 
-def _lost(a: Array, unit: float) -> float:
-    """Condition number of A if it is singular to rounding when its rows and columns are scaled to ones, else 0."""
-    scaled = a
-    for axis in (1, 0):
-        peak = np.abs(scaled).max(axis=axis, keepdims=True)
-        scaled = scaled / np.where(peak > 0, peak, 1)
-    sigma = np.linalg.svd(scaled, compute_uv=False)
-    if sigma[-1] > math.sqrt(len(a)) * unit * sigma[0]:
-        return 0.0
-    sigma = np.linalg.svd(a, compute_uv=False)
-    return float(sigma[0] / max(sigma[-1], unit**2 * sigma[0])) if sigma[0] else math.inf
-
-
 def _nonsingular(t: Array, unit: float) -> Array:
     """T with eigenvalues that rounding made 0 lifted by as much."""
     lifted = t.copy()
     np.fill_diagonal(lifted, np.where(t.diagonal() == 0, unit * norm(t), t.diagonal()))
     return lifted
-
-
-def _meets_axis(t: Array, noise: float) -> bool:
-    """Whether an eigenvalue of T lies on the negative axis to within what a backward error of size `noise` moves it."""
-    values = t.diagonal()
-    near = (values.real < 0) & (np.abs(values.imag) <= _NEAR_AXIS * np.abs(values))
-    return any(
-        abs(values[i].imag) <= noise * eigenvalue_condition(t, int(i)) and not _may_be_elsewhere(t, values[i], noise)
-        for i in np.nonzero(near)[0]
-    )
-
-
-def _may_be_elsewhere(t: Array, value: complex, noise: float) -> bool:
-    """Whether the backward error could have turned the eigenvalue by `_TURN`: nothing is known of it then."""
-    turned = (value * np.exp(1j * angle) for angle in (_TURN, -_TURN))
-    identity = np.eye(len(t), dtype=t.dtype)
-    return any(np.linalg.svd(t - z * identity, compute_uv=False)[-1] <= noise for z in turned)
 
 
 def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor]:

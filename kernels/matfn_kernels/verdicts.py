@@ -42,7 +42,14 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
 REMARKS: Final[Mapping[str, str]] = {
     "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
     "negative": "eigenvalues below -8 eps of the largest count as 0",
+    "semidefinite": (
+        "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
+        "and no error estimate can be given"
+    ),
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
+    "near_negative_axis": (
+        "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"
+    ),
     "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
     "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",

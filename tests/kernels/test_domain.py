@@ -150,6 +150,53 @@ def test_explicit_damping_is_added() -> None:
     assert found.certificates[0].outcome == "converged"
 
 
+def _hankel_gram() -> Array:
+    """Of [[1, 2, 3], [2, 3, 4], [3, 4, 5]]: singular, its null vector (1, -2, 1) / sqrt 6 known exactly."""
+    hankel = np.arange(3)[:, None] + np.arange(1.0, 4)
+    return np.asarray(hankel @ hankel)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("float64", "auto"), ("float64", "fp32"), ("float32", "auto"), ("float32", "fp32")]
+)
+@pytest.mark.parametrize("r", [1, 2, 16])
+@pytest.mark.parametrize("damping", [1e-8, 1e-18])
+def test_damping_below_rounding_is_the_smallest_eigenvalue(damping: float, r: int, precision: str, dtype: str) -> None:
+    """A semidefinite matrix plus shift I has no eigenvalue below the shift, whatever eigh makes of them."""
+    found = answer("inv_root", {"a": _hankel_gram().astype(dtype)}, r=r, damping=damping, precision=precision)
+
+    certificate, null = found.certificates[0], np.array([1.0, -2, 1]) / np.sqrt(6)
+    below_rounding = damping < 1e-15 or precision == "fp32"
+    assert null @ found.outputs[0] @ null == pytest.approx(certificate.shift ** (-1 / r), rel=0.01)
+    assert certificate.condition == pytest.approx(1 / damping, rel=0.01)
+    assert certificate.outcome == ("approximate" if below_rounding else "converged")
+    assert (certificate.error_estimate is None) == below_rounding
+    assert ("not positive definite beyond rounding" in (certificate.hint or "")) == below_rounding
+
+
+def test_damping_below_rounding_in_bf16() -> None:
+    """An iteration has nothing larger than the shift allows either, and vouches for nothing."""
+    found = answer("inv_root", {"a": _hankel_gram().astype("float32")}, r=2, damping=1e-8, precision="bf16")
+
+    assert np.linalg.norm(found.outputs[0], 2) <= found.certificates[0].shift ** -0.5
+    assert found.certificates[0].outcome == "approximate"
+    assert found.certificates[0].error_estimate is None
+
+
+@pytest.mark.parametrize("bottom", [-2e-9, -1e-9, -5e-10])
+def test_damping_of_a_slightly_negative_matrix(bottom: float) -> None:
+    """An eigenvalue that the shift makes positive is answered for; one that it does not counts as 0 before it."""
+    a = np.stack([np.diag([1.0, bottom]), np.diag([1.0, 0.5])])
+
+    found = answer("sqrt_pair", {"a": a}, damping=1e-9)
+
+    lifted = bottom + 1e-9 if bottom > -1e-9 else 1e-9
+    assert found.outputs[1][0, 1, 1] == pytest.approx(lifted**-0.5)
+    assert found.certificates[0].condition == pytest.approx(1 / lifted)
+    assert (found.certificates[0].error_estimate is None) == (bottom <= -1e-9)
+    assert found.certificates[1].outcome == "converged"
+
+
 def test_range_damping_is_the_pseudo_inverse_power() -> None:
     """damping="range" answers 0 on the null space and the power elsewhere."""
     q = orthogonal(np.random.default_rng(0), 20, 12)

@@ -107,6 +107,10 @@ def test_jordan_block_has_a_root(exponent: float) -> None:
 BAD = {
     "simple": np.diag([1.0, -1.0]),
     "minus identity": -np.eye(3),
+    "lotkin": np.vstack([np.ones(6), scipy.linalg.hilbert(6)[1:]]),
+    "clement": np.diag(np.arange(1.0, 6), 1) + np.diag(np.arange(5.0, 0, -1), -1),
+}
+DEFECTIVE = {
     "defective": np.array([[-1.0, 1.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 2.0]]),
     "chain of four": np.diag([-1.0] * 4 + [1.0]) + np.diag([1.0] * 3 + [0.0], 1),
 }
@@ -134,15 +138,95 @@ NEARLY_SINGULAR = {
 }
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("function", ["root", "inv_root"])
-@pytest.mark.parametrize("name", sorted(BAD))
-def test_negative_axis_is_refused(name: str, function: str, *, turned: bool) -> None:
-    """A negative eigenvalue, simple, double or defective, as it stands and in another basis."""
+def _two_lost(size: float) -> Array:
+    """[[P, P K], [size R, size (R K - D)]]: nearly -size D is the spectrum of the small part, and det A > 0."""
+    p, k, r = np.array([[2.0, 1], [0, 3]]), np.array([[1.0, 2], [1, 1]]), np.array([[1.0, 1], [1, 2]])
+    return np.block([[p, p @ k], [size * r, size * (r @ k - np.diag([1.0, 2.0]))]])
+
+
+_DOUBLE = _turned(np.diag([-1.0, -1.0, 2.0, 3.0]))
+KNOWN_EXACTLY = {
+    "diagonal": np.diag([1.0, 2.0, 3.0, -1e-18]),
+    "lower triangular": np.array([[-1e-18, 0.0], [1.0, 1.0]]),
+    "permuted triangular": np.array([[1.0, 0.0, 5.0], [7.0, -1e-14, 9.0], [0.0, 0.0, 2.0]]),
+    "block triangular": np.array([[-1e-18, 0.0, 0.0], [1.0, 1.0, 2.0], [1.0, -1.0, 1.0]]),
+    "spread": np.diag([1e300, -1e-300]),
+    "complex": np.diag([1.0 + 1j, -1e-18]),
+    "negative determinant": np.array([[1e-20, 2e-20], [2.0, 1.0]]),
+    "symmetric": (_DOUBLE + _DOUBLE.T) / 2,
+    **BAD,
+    **DEFECTIVE,
+}
+OPEN = {
+    "turned defective": _turned(DEFECTIVE["defective"]),
+    "turned chain": _turned(DEFECTIVE["chain of four"]),
+    "turned double": _DOUBLE,
+    "half turn": np.array([[np.cos(np.pi), -np.sin(np.pi)], [np.sin(np.pi), np.cos(np.pi)]]),
+    "turned small": _turned(np.diag([1.0, 2.0, 3.0, -1e-18])),
+    "two lost": _two_lost(1e-20),
+}
+
+
+@pytest.mark.parametrize(("function", "r"), [("root", 2), ("root", 3), ("inv_root", 3)])
+@pytest.mark.parametrize("name", sorted(KNOWN_EXACTLY))
+def test_negative_axis_is_refused(name: str, function: str, r: int) -> None:
+    """A negative eigenvalue, however small, double or defective, that rounding leaves no doubt of."""
     with pytest.raises(Rejection) as caught:
-        answer(function, {"a": _turned(BAD[name]) if turned else BAD[name]}, r=2, structure="general")
+        answer(function, {"a": KNOWN_EXACTLY[name]}, r=r, structure="general")
 
     assert caught.value.code == "not_positive"
+    assert "real and negative" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_negative_axis_is_refused_in_another_basis(name: str, function: str) -> None:
+    """A negative eigenvalue that no rounding moves off the axis."""
+    with pytest.raises(Rejection) as caught:
+        answer(function, {"a": _turned(BAD[name])}, r=2, structure="general")
+
+    assert caught.value.code == "not_positive"
+
+
+@pytest.mark.parametrize(("function", "r"), [("root", 2), ("inv_root", 3)])
+@pytest.mark.parametrize("name", sorted(OPEN))
+def test_eigenvalues_that_rounding_may_carry_across_the_axis(name: str, function: str, r: int) -> None:
+    """Where rounding leaves open whether there is a root the answer is finite, and its condition says so."""
+    found = answer(function, {"a": OPEN[name]}, r=r, structure="general")
+
+    certificate = found.certificates[0]
+    assert np.isfinite(found.outputs[0]).all()
+    assert certificate.outcome == "approximate"
+    assert certificate.error_estimate is None
+    assert (certificate.condition or 0) * EPS["float64"] > 1e-2
+
+
+@pytest.mark.parametrize("digits", [10, 20, 25, 30, 35, 40, 44])
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+def test_a_pair_off_the_axis_is_answered(function: str, digits: int) -> None:
+    """-1 +- 2^-digits i, exactly, in an oblique basis of integers: never refused, and never wrong in silence."""
+    lower, upper = np.tril(np.arange(1.0, 5)[:, None] - np.arange(4), -1), np.triu(np.arange(4) - 2.0, 1)
+    basis = (np.eye(4) + lower) @ (np.eye(4) + upper)
+    block = np.diag([-1.0, -1, 1, 2])
+    block[0, 1], block[1, 0] = 2.0**-digits, -(2.0**-digits)
+    a = basis @ block @ np.linalg.inv(basis).round()
+
+    found = answer(function, {"a": a}, r=2, structure="general")
+
+    certificate = found.certificates[0]
+    error = relative_error(found.outputs[0], _precise(a, mp.mpf(0.5 if function == "root" else -0.5)))
+    assert np.isfinite(found.outputs[0]).all()
+    assert error <= (certificate.error_estimate or np.inf)
+    assert certificate.error_estimate is not None or (certificate.condition or 0) * EPS["float64"] > 1e-2
+
+
+def test_a_determinant_tells_the_sign_of_a_small_eigenvalue() -> None:
+    """Alone in being lost beside the largest one it has the sign of the determinant, which scaled rows give."""
+    a = np.array([[2e-20, 1e-20], [1.0, 2.0]])
+
+    found = answer("root", {"a": a}, r=2, structure="general")
+
+    assert relative_error(found.outputs[0], _precise(a, mp.mpf(0.5))) <= (found.certificates[0].error_estimate or 0)
 
 
 @pytest.mark.parametrize(("function", "code"), [("root", "not_positive"), ("inv_root", "singular")])
@@ -196,6 +280,19 @@ def test_general_root_scales(scale: float, dtype: str) -> None:
 
     plain = answer("inv_root", {"a": a, "g": g}, r=4, structure="general").outputs[0]
     assert relative_error(found * np.float64(scale) ** 0.25, plain.astype(np.float64)) < 20 * EPS[dtype]
+
+
+def test_a_named_precision_has_no_say_in_what_was_sent() -> None:
+    """In single precision too a float64 matrix beyond its range has a root, and one below it is not zero."""
+    large, small = 1e60 * np.array([[4.0, 1], [0, 9]]), np.diag([1.0, 1e-60])
+
+    found = answer("root", {"a": large}, r=2, structure="general", precision="fp32")
+    faint = answer("root", {"a": small}, r=2, structure="general", precision="fp32")
+
+    np.testing.assert_allclose(found.outputs[0], 1e30 * np.array([[2, 0.2], [0, 3]]), rtol=1e-6)
+    assert found.certificates[0].outcome == "converged"
+    assert faint.certificates[0].outcome == "approximate"
+    assert faint.certificates[0].error_estimate is None
 
 
 def test_damped_root_is_that_of_the_shifted_matrix() -> None:
