@@ -252,11 +252,19 @@ def _computed(program: Program, batch: Batch, ground: Ground | None) -> Evaluati
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
-    finite = torch.stack([torch.isfinite(output).reshape(len(output), -1).all(-1) for output in outputs]).all(0)
-    overflown = torch.stack([torch.isinf(output).reshape(len(output), -1).any(-1) for output in outputs]).any(0)
-    table = _Table.of(findings, finite, overflown)
+    table = _Table.of(findings, *_range(outputs))
     certificates = tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(batch.wishes))
     return Evaluation(outputs, certificates)
+
+
+def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+    flat = [output.reshape(len(output), -1) for output in outputs]
+    finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
+    if bool(finite.all()):  # one sum clears nearly every batch
+        return finite, torch.zeros_like(finite)
+    finite = torch.stack([torch.isfinite(rows).all(-1) for rows in flat]).all(0)
+    return finite, torch.stack([torch.isinf(rows).any(-1) for rows in flat]).any(0)
 
 
 @dataclass(frozen=True, slots=True)

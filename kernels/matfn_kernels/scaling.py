@@ -7,10 +7,17 @@ dtype is as wrong as it is, and its certificate says so.
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import torch
 from torch import Tensor
 
 __all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
+
+_LEAST: Final = 1e-140
+_MARGIN_BITS: Final = 10
+_DOUBLE: Final = {False: torch.float64, True: torch.complex128}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -20,7 +27,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
     """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
-    peak = a.abs().reshape(len(a), -1).amax(-1)
+    peak = torch.linalg.vector_norm(a.reshape(len(a), -1), ord=math.inf, dim=-1)
     exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
     return rescale(a, -exponent), exponent
 
@@ -40,6 +47,8 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
         part = left.clamp(-limit, limit)
         a = a * torch.exp2(part.to(torch.float64)).to(real_dtype(a.dtype)).reshape(shape)
         left = left - part
+        if not bool(left.any()):
+            break
     return a
 
 
@@ -53,10 +62,20 @@ def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: i
 
 def norm(x: Tensor) -> Tensor:
     """Frobenius norm over all but the first dimension, (batch,) float64; no square under- or overflows."""
-    flat = x.reshape(len(x), -1).abs().to(torch.float64)
-    peak = flat.amax(-1)
+    flat = x.reshape(len(x), -1)
+    length: Tensor = torch.linalg.vector_norm(flat, dim=-1, dtype=_DOUBLE[flat.dtype.is_complex])
+    doubtful = ~((length > _LEAST) & (length < 1 / _LEAST))
+    if bool(doubtful.any()):
+        length[doubtful] = _scaled_norm(flat[doubtful])
+    return length
+
+
+def _scaled_norm(flat: Tensor) -> Tensor:
+    """`norm` of rows (batch, n) whose squares might leave float64's range."""
+    size = flat.abs().to(torch.float64)
+    peak = size.amax(-1)
     safe = torch.where((peak > 0) & torch.isfinite(peak), peak, torch.ones_like(peak))
-    length: Tensor = torch.linalg.vector_norm(flat / safe[:, None], dim=-1)
+    length: Tensor = torch.linalg.vector_norm(size / safe[:, None], dim=-1)
     return safe * length
 
 
@@ -75,10 +94,37 @@ def norm_bound(a: Tensor, frobenius: Tensor) -> Tensor:
 def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Value 2^exponent in the output's dtype, and the relative error of putting it there, (batch,)."""
     wide = value.to(torch.promote_types(value.dtype, dtype))
-    out = (wide if exponent is None else rescale(wide, exponent)).to(dtype)
-    if exponent is None and out.dtype == value.dtype:
-        return out, torch.zeros(len(value), dtype=torch.float64, device=value.device)
-    back = out.to(wide.dtype) if exponent is None else rescale(out.to(wide.dtype), -exponent)
-    size = norm(wide)
-    error = norm(back - wide) / size
-    return out, torch.where(size > 0, error, torch.zeros_like(error))
+    if exponent is None:
+        if wide.dtype == dtype:
+            return wide, torch.zeros(len(value), dtype=torch.float64, device=value.device)
+        exponent = torch.zeros(len(wide), dtype=torch.int64, device=wide.device)
+    rounded = wide.to(dtype)
+    out, error = rescale(rounded, exponent), _distance(rounded, wide)
+    small = ~_is_far_from_subnormal(wide, exponent, dtype)
+    if bool(small.any()):
+        out[small], error[small] = _released(wide[small], exponent[small], dtype)
+    return out, error
+
+
+def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where scaling by a power of two may come after rounding: what it makes subnormal is nothing beside the rest."""
+    if not wide.numel():
+        return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
+    kind = torch.finfo(dtype)
+    peak = torch.linalg.vector_norm(wide.reshape(len(wide), -1), ord=math.inf, dim=-1).to(torch.float64)
+    return torch.log2(peak) + exponent > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS
+
+
+def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`release` where numbers may become subnormal: scaled first, then rounded once."""
+    out = rescale(wide, exponent).to(dtype)
+    return out, _distance(rescale(out.to(wide.dtype), -exponent), wide)
+
+
+def _distance(rounded: Tensor, exact: Tensor) -> Tensor:
+    """||rounded - exact|| / ||exact||, (batch,); 0 where both are zero."""
+    if rounded is exact:
+        return torch.zeros(len(exact), dtype=torch.float64, device=exact.device)
+    size = norm(exact)
+    error = norm(rounded - exact) / size
+    return torch.where(size > 0, error, torch.zeros_like(error))

@@ -60,7 +60,7 @@ def propagated(
     the noise itself, which stays finite where the derivative of a root does not.
 
     Args:
-        values: eigenvalues (batch, n).
+        values: eigenvalues (batch, n), sorted.
         function: f, elementwise.
         noise: (batch,) backward error.
         limits: (batch, n) norms of the columns that multiply f from the left, and the least that each value may be
@@ -71,11 +71,27 @@ def propagated(
     weights, least = limits
     below = torch.maximum(values - noise, least)
     reach = torch.maximum((function(values + noise) - f).abs(), (function(below) - f).abs())
+    mixed = _squares(values, f, noise, reach) / values.shape[-1] + reach.square()
+    return (weights.square() * mixed).sum(-1).sqrt()
+
+
+def _squares(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
+    """Sums over j of (f[i, j] noise)^2, (batch, n); a pair within the noise counts as what either may be moved."""
+    slope = values[:, :, None] - values[:, None, :]
+    slope.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+    torch.div(f[:, :, None] - f[:, None, :], slope, out=slope)
+    found: Tensor = (torch.linalg.vector_norm(slope, dim=-1) * noise).square() + reach.square()
+    close = (values.diff(dim=-1).abs() <= noise).any(-1)  # the values are sorted
+    if bool(close.any()):
+        found[close] = _squares_of_close(values[close], f[close], noise[close], reach[close])
+    return found
+
+
+def _squares_of_close(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
+    """The same for matrices in which some eigenvalues lie within the noise of each other."""
     gap = (values[:, :, None] - values[:, None, :]).abs()
     difference = (f[:, :, None] - f[:, None, :]).abs() * (
         noise[:, :, None] / gap.clamp_min(torch.finfo(gap.dtype).tiny)
     )
     nearby = torch.maximum(reach[:, :, None], reach[:, None, :])
-    spread = torch.where(gap > noise[:, :, None], difference, nearby)
-    mixed = spread.square().mean(-1) + reach.square()
-    return (weights.square() * mixed).sum(-1).sqrt()
+    return torch.where(gap > noise[:, :, None], difference, nearby).square().sum(-1)
