@@ -119,5 +119,5 @@ def accurate(found: Answer, truth: Array, condition: float | None = None) -> Non
     kappa = max(1.0, condition or certificate.condition or np.inf)
     error = np.linalg.norm(value.astype(np.float64) - truth) / np.linalg.norm(truth)
     assert np.isfinite(value).all()
-    assert error <= 50 * np.finfo(value.dtype).eps * kappa
+    assert error <= 50 * float(np.finfo(value.dtype).eps) * kappa
     assert certificate.error_estimate is None or error <= certificate.error_estimate

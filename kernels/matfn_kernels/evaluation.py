@@ -7,6 +7,7 @@ rung. A matrix's path therefore depends on itself only, and escalating one leave
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
@@ -316,7 +317,7 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
         if failed or math.isnan(table.residual[i])
         else Residual(findings.residual_name, table.residual[i]),
         error_estimate=None if failed else _number(table.error[i]),
-        condition=None if math.isnan(table.condition[i]) else table.condition[i],
+        condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
         method=program.method,
         precision=str(program.precision),
         steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),

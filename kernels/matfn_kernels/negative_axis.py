@@ -5,7 +5,7 @@ real matrix with det A < 0 has a negative one, where no backward error of an LU 
 those of a Hermitian matrix are real. Else a simple eigenvalue of the Schur form is taken to lie on the axis if it is
 there to within its own uncertainty, the backward error times its condition number, if that is small beside its distance
 to zero and to the next eigenvalue, and if the uncertainty of no other reaches it: a real one has nothing to pair with
-then and cannot leave the axis. Of eigenvalues for which neither is so, nothing is known.
+then and cannot leave the axis; one of a complex matrix can. Of eigenvalues for which neither is so, nothing is known.
 Reference: Stewart and Sun, Matrix Perturbation Theory (1990), chapters 4 and 5.
 """
 
@@ -108,7 +108,7 @@ class NegativeAxis(Enum):
             return cls.MET
         surely, perhaps = _on_axis(t, noise)
         if surely.any():
-            return cls.MET
+            return cls.UNKNOWN if np.iscomplexobj(a) else cls.MET
         # An eigenvalue alone in being small is real, and has the sign of the determinant.
         vanishing = int((singularity.sigma <= noise).sum())
         return cls.UNKNOWN if perhaps.any() or vanishing > max(sign, 0) else cls.CLEAR

@@ -84,7 +84,7 @@ class QkClipProgram:
     def _clipped(self, w_q: Tensor, w_k: Tensor, logit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = logit.to(torch.float64)
         clipped = wide > self.tau
-        gamma = torch.where(clipped, self.tau / wide, torch.ones_like(wide))
+        gamma = torch.where(clipped, torch.full_like(wide, self.tau) / wide, torch.ones_like(wide))
         root = torch.where(clipped, math.sqrt(self.tau) / wide.sqrt(), gamma)  # not of gamma, which may underflow
         of_q, of_k = self._paired(gamma, root) if self.variant == "mla" else self._grouped(root)
         return w_q * of_q[..., None].to(w_q.dtype), w_k * of_k[:, :, None, None].to(w_k.dtype), gamma

@@ -21,3 +21,7 @@ class Rejection(Exception):  # noqa: N818 - it is an answer about the input, not
         self.detail = detail
         self.hint = hint
         self.index = index
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled as the call that makes it, since it travels with its matrix to other processes."""
+        return Rejection, (self.code, self.detail, self.hint, self.index)

@@ -229,9 +229,9 @@ class _Solved:
             # What a real function leaves in the imaginary part is error, seen directly.
             seen = 0.0 if program.dtype.is_complex else norm(value.imag) / norm(value)
             values.append(value)
-            errors.append(max(seen, condition * (_MARGIN * unit + missing) + rounding))
+            errors.append(float(np.maximum(seen, condition * (_MARGIN * unit + missing) + rounding)))
             conditions.append(condition)
-        return cls(tuple(values), shift, max(errors), max(conditions))
+        return cls(tuple(values), shift, float(np.max(errors)), max(conditions))
 
 
 def _schur_form(a: Array) -> tuple[Array, Array]:

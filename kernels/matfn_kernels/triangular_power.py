@@ -77,17 +77,22 @@ class TriangularPower:
         return np.linalg.matrix_power(self.u if sign > 0 else _inverse(self.u), self.s)
 
     def condition(self, sign: int, value: Array) -> float:
-        """||L|| ||T|| / ||f(T)||, the relative condition number in the Frobenius norm, mostly within a third."""
+        """||L|| ||T|| / ||f(T)||, the relative condition number in the Frobenius norm, mostly within a third.
+
+        Infinite where the arithmetic cannot solve the equations of L.
+        """
+        if any(_has_lost_pivots(root, p) for p, root in self.stages):
+            return math.inf
         rng = np.random.default_rng(_SEED)
         shape = self.t.shape
         direction = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(self.t.dtype)
-        size = 0.0
+        sizes = []
         for _ in range(_ROUNDS):
             image = self._derivative(direction / norm(direction) * norm(self.t), sign)
-            size = max(size, norm(image))
             direction = self._derivative(image.conj().T / norm(image) * norm(self.t), sign).conj().T
-            size = max(size, norm(direction))
-        return size / norm(value)
+            sizes += [norm(image), norm(direction)]
+        found = float(np.max(sizes)) / norm(value)
+        return found if math.isfinite(found) else math.inf
 
     def _derivative(self, direction: Array, sign: int) -> Array:
         """L(T, E) for the full matrix E."""
@@ -134,6 +139,13 @@ def _corner(first: Array, last: Array, corner: Array, p: int) -> Array:
     for w in np.exp(2j * np.pi * np.arange(1, p) / p).astype(first.dtype):
         corner = _sylvester(first, -w * last, corner)
     return corner
+
+
+def _has_lost_pivots(root: Array, p: int) -> bool:
+    """Whether LAPACK replaces a pivot of the equations for the derivative of the p-th root, being below rounding."""
+    values, floor = root.diagonal(), np.finfo(root.dtype).eps * np.abs(root).max()
+    unity = np.exp(2j * np.pi * np.arange(1, p) / p)
+    return any(bool((np.abs(values[:, None] - w * values) <= floor).any()) for w in unity)
 
 
 def _sylvester(a: Array, b: Array, c: Array) -> Array:

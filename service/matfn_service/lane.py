@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -210,9 +211,11 @@ def is_for_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _CPU_ALLOCATOR in str(error)
 
 
-def _replied(message: Callable[[Arena], T], arena: Arena) -> _Done[T] | _Failed:
+def _replied(link: Connection, arena: Arena) -> _Done[object] | _Failed:
+    octets = link.recv_bytes()
     started = time.perf_counter()
     try:
+        message: Callable[[Arena], object] = pickle.loads(octets)  # noqa: S301 - from the other end of this program
         value = message(arena)
     except Exception as error:  # noqa: BLE001 - whatever a kernel raises is told, and the lane lives on
         return _Failed(traceback.format_exc(), is_for_memory(error))
@@ -233,6 +236,6 @@ def main(connection: int, memory: int) -> None:
             trim()
             link.poll(None)
         try:
-            link.send(_replied(link.recv(), arena))
+            link.send(_replied(link, arena))
         except (EOFError, OSError):  # the other end is closed
             return

@@ -348,3 +348,15 @@ def test_estimate_grows_with_the_order(r: int) -> None:
 
     assert relative_error(found.outputs[0], exact) <= (found.certificates[0].error_estimate or 0)
     assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize("scale", [1e8, 1e100, 1e300])
+def test_badly_scaled_matrices_say_so(scale: float) -> None:
+    """Where float64 cannot solve the equations of the derivative, the answer is finite and the condition tells."""
+    certificate = answer("root", {"a": np.array([[1, scale], [1 / scale, 3]])}, r=2, structure="general").certificates[
+        0
+    ]
+
+    assert certificate.outcome == "approximate"
+    assert certificate.error_estimate is None
+    assert (certificate.condition or 0) > 1e14

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call
+from matfn_kernels.validation import Limits, parse_call, screen
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
 from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory
@@ -136,3 +136,30 @@ def test_a_large_arena_is_given_back() -> None:
     assert os.fstat(descriptor).st_size < 100 << 20
     assert far.get(near.put(torch.full((80 << 20,), 7, dtype=torch.uint8)))[-1] == 7
     os.close(descriptor)
+
+
+async def test_a_refused_matrix_travels_with_its_mates(lane: Lane) -> None:
+    """A matrix without an answer is told as such by the lane, and the others are answered."""
+    m = torch.stack([torch.eye(3), torch.full((3, 3), torch.nan)])
+    call = screen(parse_call("msign", {"m": m}, {}, {"on_failure": "nan"}, Limits()))
+    sent = Part(0, make_plan(call, Profile.nominal()).program, batch_of(call))
+
+    (found,) = (await lane.run([sent])).evaluations
+
+    assert [certificate.code for certificate in found.certificates] == [None, "not_finite"]
+    assert found.certificates[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
+
+
+class _Unreadable:
+    """Pickles as a call that raises on the other side."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return divmod, (1, 0)
+
+
+async def test_a_message_that_cannot_be_read_is_told(lane: Lane) -> None:
+    """It raises where it is read, and the process lives on."""
+    with pytest.raises(LaneError, match="ZeroDivisionError"):
+        await lane.call(partial(bool, _Unreadable()))
+
+    assert await lane.call(int) == 0
