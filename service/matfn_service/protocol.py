@@ -39,6 +39,7 @@ __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
 _OFFSET: Final = OFFSET_HEADER.encode()
+_CALL_ROOT: Final = "/v1/"
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _MEDIA: Final = {
     "application/msgpack": wire.Media.MSGPACK,
@@ -203,8 +204,8 @@ class Exchange:
         content_type: str,
         buffers: Sequence[wire.Buffer],
         headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
-        """Sends a whole answer, its buffers as they lie in memory."""
+    ) -> int:
+        """Sends a whole answer, its buffers as they lie in memory; returns the size of its body."""
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
         if offset := wire.offset_of(buffers):
@@ -213,6 +214,7 @@ class Exchange:
         last = len(buffers) - 1
         for number, buffer in enumerate(buffers):
             await self.send({"type": "http.response.body", "body": buffer, "more_body": number < last})
+        return length
 
     async def refuse(self, refusal: Refusal) -> None:
         """Sends the problem document of a refusal."""
@@ -265,7 +267,7 @@ class Edge:
         if head.method == "OPTIONS" and refusal.allow is not None:
             await exchange.answer(HTTPStatus.OK, "text/plain", [b""], problem_headers(refusal))
             return
-        self._statistics.failed[refusal.code] += 1
+        self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
         self._log_failure(head, refusal, error)
         if exchange.status is not None:
             raise error  # the answer has begun: nothing is left but to cut the connection
