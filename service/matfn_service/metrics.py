@@ -21,14 +21,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from matfn_service.histogram import Histogram
 from matfn_service.service import State
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from matfn_service.service import Service
     from matfn_service.statistics import Statistics
@@ -66,30 +65,32 @@ class Metrics(Collector):
 
 
 def _calls(statistics: Statistics) -> Iterator[Metric]:
-    yield _counters("matfn_calls", "Calls, by what they got: ok or a code.", ("function", "code"), statistics.calls)
+    yield _counters(
+        "matfn_calls", "Calls, by what they got: ok or a code.", ("function", "code"), statistics.calls.items()
+    )
     yield _counters(
         "matfn_matrices",
         "Matrices computed, by the outcome and code of their certificate.",
         ("function", "outcome", "code"),
-        statistics.matrices,
+        statistics.matrices.items(),
     )
     yield _counters(
         "matfn_escalations",
         "Matrices whose answer is from a later method than the first.",
         ("function",),
-        {(function,): number for function, number in statistics.escalations.items()},
+        [((function,), number) for function, number in statistics.escalations.items()],
     )
     yield _counters(
         "matfn_fallbacks",
         "Methods tried before the one that such an answer is from.",
         ("function", "method"),
-        statistics.fallbacks,
+        statistics.fallbacks.items(),
     )
-    drops = {
-        ("deadline",): statistics.dropped_deadline,
-        ("disconnected",): statistics.dropped_disconnected,
-        ("busy",): statistics.dropped_busy,
-    }
+    drops = [
+        (("deadline",), statistics.dropped_deadline),
+        (("disconnected",), statistics.dropped_disconnected),
+        (("busy",), statistics.dropped_busy),
+    ]
     yield _counters("matfn_drops", "Calls given up, by reason.", ("reason",), drops)
     yield CounterMetricFamily("matfn_received_bytes", "Request bodies.", statistics.bytes_received)
     yield CounterMetricFamily("matfn_sent_bytes", "Answers' bodies.", statistics.bytes_sent)
@@ -135,7 +136,9 @@ def _device(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily("matfn_lanes", "Shares that the device computes side by side.", executor.lanes)
     yield GaugeMetricFamily("matfn_lanes_alive", "Lanes that can compute.", executor.alive)
     yield CounterMetricFamily("matfn_lanes_lost", "Lanes that ended and were replaced.", executor.lost)
-    yield CounterMetricFamily("matfn_lane_seconds", "Time that lanes computed.", service.statistics.lane_seconds)
+    counted = service.statistics
+    yield CounterMetricFamily("matfn_lane_seconds", "Time that lanes computed.", counted.lane_seconds)
+    yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
 
 
 def _state(now: State) -> Metric:
@@ -150,9 +153,9 @@ def _build(device: str) -> dict[str, str]:
     return {"version": VERSION, "python": python, "torch": torch.__version__, "device": device}
 
 
-def _counters(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], int]) -> Metric:
+def _counters(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in sorted(values.items()):
+    for key, value in sorted(values):
         family.add_metric(key, value)
     return family
 
@@ -164,5 +167,5 @@ def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
 
 def _read_out(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     """Cumulated counts by upper bound, and the sum."""
-    bounds = [floatToGoString(bound) for bound in (*histogram.bounds, float("inf"))]
+    bounds = [*map(str, histogram.bounds), "+Inf"]
     return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum

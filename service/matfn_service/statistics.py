@@ -22,7 +22,7 @@ NO_FUNCTION: Final = "none"  # callers make up names; what is kept must not grow
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-_RATIOS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+_RATIOS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 @dataclass(slots=True)
@@ -51,6 +51,7 @@ class Statistics:
         bytes_received: bodies of requests that compute.
         bytes_sent: their answers.
         lane_seconds: time that lanes computed.
+        predicted_seconds: the same as it was predicted.
         batch_sizes: number of batches by their number of matrices.
         functions: the same by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
@@ -75,6 +76,7 @@ class Statistics:
     bytes_received: int = 0
     bytes_sent: int = 0
     lane_seconds: float = 0.0
+    predicted_seconds: float = 0.0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
     request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
@@ -132,6 +134,7 @@ class Statistics:
         """Counts the seconds of one batch: those predicted, those it took, and the sum over its lanes."""
         self.device_seconds.count(on_device)
         self.lane_seconds += on_lanes
+        self.predicted_seconds += predicted
         if predicted > 0.0:
             self.cost_ratio.count(on_lanes / predicted)
 
