@@ -277,7 +277,8 @@ class Batcher:
                 self._fail(job, error)
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
-            self._statistics.count_outcomes(job.function, [c for piece in evaluations for c in piece.certificates])
+            for piece in evaluations:
+                self._statistics.count_outcomes(job.function, piece.certificates)
             self._deliver(job, Served(evaluations, launched - job.arrived, device_seconds, batch_size))
 
     async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:

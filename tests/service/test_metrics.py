@@ -299,7 +299,7 @@ async def test_format_is_what_the_scraper_accepts(client: httpx.AsyncClient) -> 
     """Plain text unless OpenMetrics is asked for; both hold the same metrics, each with its help."""
     plain = await client.get("/metrics")
     other = await client.get("/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"})
-    families = [list(plain_text(plain.text)), list(open_metrics(other.text))]
+    families = [list(plain_text(plain.text)), list(open_metrics(other.text))]  # type: ignore[no-untyped-call]
 
     assert plain.headers["content-type"].startswith("text/plain; version=")
     assert other.headers["content-type"].startswith("application/openmetrics-text")
