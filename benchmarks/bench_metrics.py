@@ -1,8 +1,8 @@
 """What counting for /v1/status and /metrics costs: the time it takes in a server under load, of all its CPU time.
 
-Every method of `Statistics` that counts is timed in the server itself, by the clock on the wall, as a thread's own costs
-more than what it would measure. Where the machine is shared, the figure is therefore too high. A few reads of the clock
-between the methods are not in it.
+Every method of `Statistics` that counts is timed in the server itself, by the clock on the wall, since reading a
+thread's own takes longer than what it would measure. Where the machine is shared, the figure is therefore too high. A
+few reads of the clock between the methods are not in it.
 
     python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
 """
