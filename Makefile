@@ -12,7 +12,7 @@ COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 .PHONY: help demo test soak lint observability serve up down bench format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -317,5 +317,7 @@ async def test_metrics_need_a_key(opened: Opened) -> None:
 
 
 async def test_every_metric_is_documented(client: httpx.AsyncClient) -> None:
-    """The operations manual lists the metrics that there are, and no others."""
-    assert names_of(plain_text((await client.get("/metrics")).text)) == documented()
+    """The operations manual lists the service's metrics and no others, and those of the process where there are any."""
+    names = names_of(plain_text((await client.get("/metrics")).text))
+
+    assert {name for name in documented() if name.startswith("matfn_")} <= names <= documented()
