@@ -6,11 +6,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+PROFILE ?= cpu
+COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
-.PHONY: help demo test soak lint serve bench format wheel clean
+.PHONY: help demo test soak lint observability serve up down bench format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -39,14 +41,35 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_methods.py --check
 	$(BIN)/python scripts/list_settings.py --check
+	$(BIN)/docker-compose --file docker/compose.yaml --profile cpu --profile gpu config --quiet
+
+observability: ## Prometheus' own checks of its configuration, the alerts and their tests; needs promtool
+	promtool check config --syntax-only docker/prometheus/prometheus.yml
+	promtool check rules docker/prometheus/rules.yml
+	promtool test rules docker/prometheus/rules_test.yml
 
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
+
+up: docker/secrets/api_keys docker/secrets/grafana_password ## matfn, Prometheus and Grafana in containers; PROFILE=gpu for CUDA
+	$(COMPOSE) up --build --detach --wait
+
+down: ## ends what make up started; what it has stored stays
+	$(COMPOSE) down
+
+# readable for the containers' users, in a folder that others cannot enter
+docker/secrets/%:
+	@install -d -m 700 $(@D)
+	@$(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(32))' > $@ && chmod 644 $@
+
+docker/secrets/api_keys: docker/secrets/caller_key docker/secrets/metrics_key
+	@cat $^ > $@ && chmod 644 $@
 
 bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a quiet machine
 	$(BENCH_BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
 	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
+	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it

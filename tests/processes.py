@@ -88,11 +88,19 @@ class ServerProcess:
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         """Status and JSON body of a GET."""
+        status, content = self._get(path)
+        return status, json.loads(content)
+
+    def metrics(self) -> str:
+        """What a scrape gets."""
+        return self._get("/metrics")[1].decode()
+
+    def _get(self, path: str) -> tuple[int, bytes]:
         connection = HTTPConnection(*self.address, timeout=_STOP_SECONDS)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.read()
         finally:
             connection.close()
 

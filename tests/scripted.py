@@ -34,6 +34,8 @@ class ScriptedExecutor:
     def __init__(self, lanes: int = 1, ahead: int = 0) -> None:
         self.lanes = lanes
         self.ahead = ahead
+        self.alive = lanes
+        self.lost = 0
         self.device = "scripted"
         self.gate = asyncio.Event()
         self.gate.set()

@@ -35,6 +35,8 @@ class StandIn:
 
     lanes = 1
     ahead = 0
+    alive = 1
+    lost = 0
     device = "stand-in"
 
     def __init__(self) -> None:

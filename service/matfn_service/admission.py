@@ -78,8 +78,8 @@ class Admission:
             return self._one(body, media, function)
         return await self.in_worker(lambda: self._one(body, media, function))
 
-    async def many(self, body: memoryview, media: wire.Media) -> list[Prepared | Refusal]:
-        """The calls in the body of POST /v1/calls, each with its own fate.
+    async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
+        """The calls in the body of POST /v1/calls, each with the function it names and its own fate.
 
         Raises:
             Refusal: if the envelope cannot be read.
@@ -96,7 +96,7 @@ class Admission:
         except wire.DecodeError as error:
             raise as_refusal(error) from None
 
-    def _many(self, body: memoryview, media: wire.Media) -> list[Prepared | Refusal]:
+    def _many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
         try:
             calls = wire.decode_calls(body, media)
         except wire.DecodeError as error:
@@ -107,13 +107,13 @@ class Admission:
             )
         return [self._prepare_or_refuse(call) for call in calls]
 
-    def _prepare_or_refuse(self, call: wire.Call | wire.DecodeError) -> Prepared | Refusal:
+    def _prepare_or_refuse(self, call: wire.Call | wire.DecodeError) -> tuple[str, Prepared | Refusal]:
         if isinstance(call, wire.DecodeError):
-            return as_refusal(call)
+            return "", as_refusal(call)
         try:
-            return self._prepare(call)
+            return call.function, self._prepare(call)
         except Refusal as refusal:
-            return refusal
+            return call.function, refusal
 
     def _prepare(self, sent: wire.Call) -> Prepared:
         inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}

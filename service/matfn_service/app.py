@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from matfn_service.endpoints import Computation
 from matfn_service.manual import MANUAL_POLICY, manual
+from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
 from matfn_service.protocol import Edge
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any, NoReturn
 
-    from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
     from matfn_service.executor import Executor
@@ -83,6 +84,7 @@ def create_app(
     for error in (Exception, HTTPException, RequestValidationError):
         app.add_exception_handler(error, _to_the_edge)
     _add_reports(app, service)
+    _add_metrics(app, service)
     _add_manual(app, service)
     app.router.routes.append(Route("/v1/{function}", app.computation, include_in_schema=False))
     document = openapi_document(app)
@@ -126,6 +128,17 @@ def _add_reports(app: FastAPI, service: Service) -> None:
         if service.state is not State.READY:
             raise _not_ready(service.state)
         return JSONResponse({"state": service.state})
+
+
+def _add_metrics(app: FastAPI, service: Service) -> None:
+    metrics = Metrics(service)
+
+    @app.get(
+        "/metrics", tags=["reports"], summary="Counters and states for Prometheus", response_class=PlainTextResponse
+    )
+    async def scrape(request: Request) -> Response:
+        content, content_type = metrics.exposition(request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
 
 
 def _add_manual(app: FastAPI, service: Service) -> None:

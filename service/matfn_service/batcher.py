@@ -133,6 +133,11 @@ class Batcher:
         """Predicted time until everything that runs or waits now is done."""
         return self._seconds_ahead(0)
 
+    @property
+    def held_bytes(self) -> int:
+        """What waits and what is on the device: both are in memory."""
+        return self.queue.bytes + sum(load.bytes for load in self._running.values())
+
     async def run(self) -> None:
         """Owns queue and lanes until it is cancelled."""
         while True:
@@ -144,10 +149,6 @@ class Batcher:
     def _seconds_ahead(self, priority: int) -> float:
         running = math.fsum(load.seconds for load in self._running.values())
         return (running + self.queue.seconds_ahead(priority)) / self._executor.lanes
-
-    def _held_bytes(self) -> int:
-        """What waits and what is on the device: both are in memory."""
-        return self.queue.bytes + sum(load.bytes for load in self._running.values())
 
     def _refuse_hopeless(self, job: Job, now: float) -> None:
         left, wait = job.deadline - now, self._seconds_ahead(job.priority)
@@ -172,7 +173,8 @@ class Batcher:
             )
         wait = self._wait(job)
         self._promises.promise(caller, now + wait, Limit(job.seconds, job.bytes))
-        waiting, held = len(self.queue), self._held_bytes()
+        self._statistics.dropped_busy += 1
+        waiting, held = len(self.queue), self.held_bytes
         detail = f"{waiting} jobs wait; {held} bytes and about {self.backlog_seconds:.3g} s are ahead"
         return Refusal("busy", detail, retry_after=wait)
 
@@ -181,15 +183,15 @@ class Batcher:
         self._promises.expire(now)
         bound = self.queue.bound
         was_promised = self._promises.claim(caller, now)
-        if self._promises and not was_promised and self._held_bytes():
+        if self._promises and not was_promised and self.held_bytes:
             bound = bound.scaled(_NEWCOMERS_SHARE)
         fits = not len(self.queue) or self.queue.seconds + job.seconds <= bound.seconds
-        return fits and self._held_bytes() + job.bytes <= bound.bytes
+        return fits and self.held_bytes + job.bytes <= bound.bytes
 
     def _wait(self, job: Job) -> float:
         """Seconds until there is room for the job behind all that waits or has been told to come back."""
         bound, ahead, backlog = self.queue.bound.scaled(_NEWCOMERS_SHARE), self._promises.ahead, self.backlog_seconds
-        held = self._held_bytes()
+        held = self.held_bytes
         for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.lanes
         for_bytes = backlog * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
         return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor * _CAUTION
@@ -225,14 +227,14 @@ class Batcher:
             return
         job, lanes = choice
         jobs = self.queue.next_batch(now, self._fair(lanes).scaled(self._caps.get(job.key, 1.0)), job.key)
-        seconds = sum(job.seconds for job in jobs)
+        load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
         parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
-        shares = deal(parts, min(lanes, 1 + int(seconds / _SHARE_SECONDS)))
+        shares = deal(parts, min(lanes, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
         self._taken_by_long += len(shares) * self._is_long(job)
-        self._count(jobs)
+        self._count(jobs, load, now)
         task = asyncio.get_running_loop().create_task(self._serve(jobs, shares, now))
-        self._running[task] = Limit(seconds, sum(job.bytes for job in jobs))
+        self._running[task] = load
         task.add_done_callback(lambda task: self._finish(task, jobs))
 
     def _choice(self) -> tuple[Job, int] | None:
@@ -250,11 +252,12 @@ class Batcher:
     def _is_long(self, job: Job) -> bool:
         return job.seconds >= self._long
 
-    def _count(self, jobs: Sequence[Job]) -> None:
+    def _count(self, jobs: Sequence[Job], load: Limit, now: float) -> None:
         matrices: Counter[str] = Counter()
         for job in jobs:
             matrices[job.function] += job.batch.items
-        self._statistics.count_batch(matrices)
+        fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
+        self._statistics.count_batch(matrices, [now - job.arrived for job in jobs], fill)
 
     async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
         """Computes the shares side by side and delivers each job its answer."""
@@ -262,9 +265,11 @@ class Batcher:
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
+        predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
         if len(self.queue):  # what a lone small batch takes says nothing of full ones
-            self._pace.count(sum(job.seconds for job in jobs), sum(run.seconds for run in runs))
+            self._pace.count(predicted, measured)
         device_seconds = max(run.seconds for run in runs)
+        self._statistics.count_run(predicted, device_seconds, measured)
         batch_size = sum(job.batch.items for job in jobs)
         for job, answered in zip(jobs, pieces, strict=True):
             error = next((piece for piece in answered if isinstance(piece, Exception)), None)
@@ -272,6 +277,8 @@ class Batcher:
                 self._fail(job, error)
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
+            for piece in evaluations:
+                self._statistics.count_outcomes(job.function, piece.certificates)
             self._deliver(job, Served(evaluations, launched - job.arrived, device_seconds, batch_size))
 
     async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:
@@ -304,6 +311,7 @@ class Batcher:
                 self._relax(key)
             return _LaneRun(list(pieces), run.seconds)
         if both is None:
+            self._statistics.isolated += 1
             return _LaneRun([(parts[0], failure)], 0.0)
         first, second = [await self._isolate(key, half, depth + 1) for half in both]
         return _LaneRun(first.answered + second.answered, first.seconds + second.seconds)

@@ -72,28 +72,32 @@ class Computation:
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
         prepared = await admission.one(content, media, function)
+        self._count_received(exchange, content)
         ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
         await self._attend(exchange, [ticket])
+        computed = self._service.clock()
         buffers = await self._made(
             admission, weight(prepared, exchange.head.answer), lambda: self._encoded(exchange, prepared, ticket)
         )
-        self._service.statistics.answered += 1
-        await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+        self._service.statistics.count_call(function)
+        await self._send(exchange, buffers, computed)
 
     async def _many(self, exchange: Exchange) -> None:
         """Many calls, each with its own answer or problem."""
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
         calls = await admission.many(content, media)
-        claims = [self._claim(call, exchange.head, number) for number, call in enumerate(calls)]
+        self._count_received(exchange, content)
+        claims = [self._claim(call, exchange.head, number) for number, (_, call) in enumerate(calls)]
         await self._attend(exchange, [claim.ticket for claim in claims if isinstance(claim, _Claim)])
+        computed = self._service.clock()
         heaviness = sum(weight(claim.prepared, exchange.head.answer) for claim in claims if isinstance(claim, _Claim))
         answers = await self._made(
             admission, heaviness, lambda: [self._answer_or_problem(exchange, claim) for claim in claims]
         )
-        self._count(exchange, answers)
+        self._count_calls(exchange, [function for function, _ in calls], answers)
         buffers = await self._made(admission, heaviness, lambda: wire.encode_answers(answers, exchange.head.answer))
-        await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+        await self._send(exchange, buffers, computed)
 
     async def _read(self, exchange: Exchange) -> tuple[Admission, memoryview]:
         """The body, and what understands it; while the service warms up, the body waits in the sender's hands."""
@@ -102,6 +106,13 @@ class Computation:
         admission = await self._service.admission()
         async with self._service.reading():
             return admission, await exchange.read(limit)
+
+    async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
+        """Sends what has been made of what the device had `computed` then."""
+        statistics, clock = self._service.statistics, self._service.clock
+        statistics.count_encoded(clock() - computed)
+        sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+        statistics.count_sent(sent, clock() - exchange.head.arrived)
 
     def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):
@@ -148,10 +159,19 @@ class Computation:
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
         return problem_of(refusal, exchange.head.request_id)
 
-    def _count(self, exchange: Exchange, answers: Sequence[wire.Answer | Problem]) -> None:
-        codes = Counter(answer.code for answer in answers if not isinstance(answer, wire.Answer))
-        self._service.statistics.failed += codes
-        self._service.statistics.answered += len(answers) - codes.total()
+    def _count_received(self, exchange: Exchange, content: memoryview) -> None:
+        self._service.statistics.count_received(content.nbytes, self._service.clock() - exchange.head.arrived)
+
+    def _count_calls(
+        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.Answer | Problem]
+    ) -> None:
+        codes: Counter[str] = Counter()
+        for function, answer in zip(functions, answers, strict=True):
+            if isinstance(answer, wire.Answer):
+                self._service.statistics.count_call(function)
+            else:
+                self._service.statistics.count_call(function, answer.code)
+                codes[answer.code] += 1
         if codes:
             _log.warning("calls failed", codes=dict(codes), of=len(answers), request_id=exchange.head.request_id)
 

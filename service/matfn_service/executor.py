@@ -46,6 +46,14 @@ class Executor(Protocol):
         """How many batches may be packed and brought to the device while all lanes compute."""
 
     @property
+    def alive(self) -> int:
+        """How many lanes can compute now."""
+
+    @property
+    def lost(self) -> int:
+        """How often a lane ended and was replaced."""
+
+    @property
     def device(self) -> str:
         """The name that answers carry."""
 
@@ -88,6 +96,16 @@ class CpuExecutor:
         for lane in self._all:
             self._free.put_nowait(lane)
 
+    @property
+    def alive(self) -> int:
+        """Lanes whose process runs."""
+        return sum(lane.is_alive for lane in self._all)
+
+    @property
+    def lost(self) -> int:
+        """Processes that ended and were replaced."""
+        return sum(lane.losses for lane in self._all)
+
     async def load_profile(self, cache_dir: Path | None) -> Profile:
         """The CPU's profile, measured in a lane when all have started."""
         await asyncio.gather(*(lane.call(int) for lane in self._all))
@@ -112,6 +130,8 @@ class CudaExecutor:
 
     lanes = 1
     ahead = 1
+    alive = 1  # its threads end with the server; a GPU that fails shows in the calls' codes
+    lost = 0
 
     def __init__(self) -> None:
         self.device = f"cuda:{torch.cuda.current_device()}"

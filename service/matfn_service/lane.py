@@ -110,8 +110,14 @@ class Lane:
     """The service's end of a computing process, for one task at a time."""
 
     def __init__(self) -> None:
+        self.losses = 0
         self._is_closed = False
         self._start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs; one that ended is replaced when the next task finds out."""
+        return self._process.poll() is None
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes a share.
@@ -184,6 +190,7 @@ class Lane:
             self._process.wait()
             code = None
         if not self._is_closed:
+            self.losses += 1
             os.close(self._arena.descriptor)
             self._start()
         if code == -signal.SIGKILL:  # what the system does when memory runs out

@@ -44,6 +44,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
+_CALL_ROOT: Final = "/v1/"
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _MEDIA: Final = {
     "application/msgpack": wire.Media.MSGPACK,
@@ -231,8 +232,8 @@ class Exchange:
         content_type: str,
         buffers: Sequence[wire.Buffer],
         headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
-        """Sends a whole answer, its buffers as they lie in memory."""
+    ) -> int:
+        """Sends a whole answer, its buffers as they lie in memory; returns the size of its body."""
         length = sum(memoryview(buffer).nbytes for buffer in buffers)
         own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
         if offset := wire.offset_of(buffers):
@@ -243,6 +244,7 @@ class Exchange:
         last = len(buffers) - 1
         for number, buffer in enumerate(buffers):
             await self.send({"type": "http.response.body", "body": buffer, "more_body": number < last})
+        return length
 
     async def refuse(self, refusal: Refusal) -> None:
         """Sends the problem document of a refusal."""
@@ -295,7 +297,7 @@ class Edge:
         if head.method == "OPTIONS" and refusal.allow is not None:
             await exchange.answer(HTTPStatus.OK, "text/plain", [b""], problem_headers(refusal))
             return
-        self._statistics.failed[refusal.code] += 1
+        self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
         self._log_failure(head, refusal, error)
         if exchange.status is not None:
             raise error  # the answer has begun: nothing is left but to cut the connection

@@ -77,7 +77,9 @@ def status_report(service: Service) -> dict[str, object]:
             "failed": dict(sorted(counted.failed.items())),
             "dropped_disconnected": counted.dropped_disconnected,
             "dropped_deadline": counted.dropped_deadline,
+            "dropped_busy": counted.dropped_busy,
             "bisections": counted.bisections,
             "halvings": counted.halvings,
+            "isolated": counted.isolated,
         },
     }

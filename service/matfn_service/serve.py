@@ -20,7 +20,7 @@ _ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the lanes
 }
 _STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
-_NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog")
+_NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog", "prometheus_client")
 
 for _name in _NEEDED:  # as if this module imported them, at no cost
     if find_spec(_name) is None:

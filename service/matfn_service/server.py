@@ -73,7 +73,9 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
 
 def _warn_if_open(settings: Settings) -> None:
     if not settings.api_keys and not settings.uds and not _is_loopback(settings.host):
-        _log.warning("open to the network without keys", host=settings.host, hint="set MATFN_API_KEYS")
+        _log.warning(
+            "open to the network without keys", host=settings.host, hint="set MATFN_API_KEYS or MATFN_API_KEYS_FILE"
+        )
 
 
 def _is_loopback(host: str) -> bool:

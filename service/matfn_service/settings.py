@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotation at run time
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         description="Keys callers must send as `Authorization: Bearer KEY`, with commas between; empty: open.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None, description="File with the keys instead, one a line or with commas between, such as a secret's."
     )
     max_order: int = Field(default=8192, ge=1, description="Largest number of rows or columns of a matrix.")
     max_items: int = Field(default=65536, ge=1, description="Largest number of matrices in one call.")
@@ -73,9 +76,25 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split_keys(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(key.strip() for key in value.split(",") if key.strip())
-        return value
+        return _keys_in(value) if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_keys(cls, values: dict[str, object]) -> dict[str, object]:
+        """Takes the keys from their file; one that cannot be read, or holds none, must not open the server."""
+        path = values.get("api_keys_file")
+        if not isinstance(path, (str, Path)):
+            return values
+        if values.get("api_keys"):
+            raise ValueError("MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them")
+        try:
+            keys = _keys_in(Path(path).read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise ValueError(f"MATFN_API_KEYS_FILE={path}: {reason}") from None
+        if not keys:
+            raise ValueError(f"MATFN_API_KEYS_FILE={path}: there is no key in it")
+        return {**values, "api_keys": keys}
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:
@@ -85,3 +104,7 @@ class Settings(BaseSettings):
                 " raise the first or lower the second"
             )
         return self
+
+
+def _keys_in(text: str) -> tuple[str, ...]:
+    return tuple(key.strip() for line in text.splitlines() for key in line.split(",") if key.strip())

@@ -1,11 +1,28 @@
-"""What the server has done since it started: plain sums, kept on the event loop, shown by /v1/status."""
+"""What the server has done since it started: plain sums, kept on the event loop, shown by /v1/status and /metrics."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["FunctionStatistics", "Statistics"]
+from matfn_kernels.functions import FUNCTIONS
+from matfn_service.histogram import Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from matfn_kernels.certificate import Certificate
+
+__all__ = ["ANSWERED", "NO_FUNCTION", "FunctionStatistics", "Statistics"]
+
+ANSWERED: Final = "ok"
+NO_FUNCTION: Final = "none"  # callers make up names; what is kept must not grow with them
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_RATIOS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 @dataclass(slots=True)
@@ -18,32 +35,118 @@ class FunctionStatistics:
 
 @dataclass(slots=True)
 class Statistics:
-    """Running sums of calls and batches.
+    """Running sums of requests, calls, batches and matrices.
 
     Attributes:
-        answered: calls that got an answer.
-        failed: calls that got a problem, by its code.
+        calls: calls by function and by what they got: an answer, or a problem of this code.
+        matrices: matrices that were computed, by function, outcome and code.
+        escalations: matrices whose answer is from a later method than the first, by function.
+        fallbacks: the methods that were tried on them before, by function and method.
         dropped_disconnected: calls dropped before the device saw them because the caller had hung up.
         dropped_deadline: calls whose deadline came while they waited or ran.
+        dropped_busy: calls that found no room in the queue.
         bisections: batches cut in two to find the matrix that made a kernel raise.
         halvings: batches cut in two because the device was out of memory.
+        isolated: what was left of them: parts of one call that failed alone.
+        bytes_received: bodies of requests that compute.
+        bytes_sent: their answers.
+        lane_seconds: time that lanes computed.
+        predicted_seconds: the same as it was predicted.
         batch_sizes: number of batches by their number of matrices.
         functions: the same by function.
+        request_seconds: requests, from the head's arrival until the answer has been handed over.
+        read_seconds: the part of it before the queue, in which the body comes and is read.
+        encode_seconds: the part after the device, in which the answer is made.
+        queue_seconds: jobs, from arrival in the queue to launch.
+        device_seconds: batches, on the device.
+        batch_fill: batches, by the share of the largest allowed one that they take.
+        cost_ratio: batches, measured seconds for a predicted one.
     """
 
-    answered: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    matrices: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    escalations: Counter[str] = field(default_factory=Counter)
+    fallbacks: Counter[tuple[str, str]] = field(default_factory=Counter)
     dropped_disconnected: int = 0
     dropped_deadline: int = 0
+    dropped_busy: int = 0
     bisections: int = 0
     halvings: int = 0
+    isolated: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    lane_seconds: float = 0.0
+    predicted_seconds: float = 0.0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
+    request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    read_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    encode_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    queue_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    device_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    batch_fill: Histogram = field(default_factory=partial(Histogram, _SHARES))
+    cost_ratio: Histogram = field(default_factory=partial(Histogram, _RATIOS))
 
-    def count_batch(self, matrices: dict[str, int]) -> None:
-        """Counts one batch that holds so many matrices of each function."""
+    @property
+    def answered(self) -> int:
+        """Calls that got an answer."""
+        return sum(number for (_, code), number in self.calls.items() if code == ANSWERED)
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Calls that got a problem, by its code."""
+        failed: Counter[str] = Counter()
+        for (_, code), number in self.calls.items():
+            if code != ANSWERED:
+                failed[code] += number
+        return failed
+
+    def count_call(self, function: str, code: str = ANSWERED) -> None:
+        """Counts one call of what its caller took for a function, and what it got."""
+        self.calls[function if function in FUNCTIONS else NO_FUNCTION, code] += 1
+
+    def count_received(self, size: int, seconds: float) -> None:
+        """Counts the body of one request and the time until its calls were ready for the queue."""
+        self.bytes_received += size
+        self.read_seconds.count(seconds)
+
+    def count_encoded(self, seconds: float) -> None:
+        """Counts the making of one request's answer."""
+        self.encode_seconds.count(seconds)
+
+    def count_sent(self, size: int, seconds: float) -> None:
+        """Counts the answer to one request and the time since that began."""
+        self.bytes_sent += size
+        self.request_seconds.count(seconds)
+
+    def count_batch(self, matrices: Mapping[str, int], waits: Iterable[float], fill: float) -> None:
+        """Counts one batch with so many matrices of each function, whose jobs have waited so long."""
         self.batch_sizes[sum(matrices.values())] += 1
         for function, number in matrices.items():
             entry = self.functions.setdefault(function, FunctionStatistics())
             entry.batches += 1
             entry.matrices += number
+        for wait in waits:
+            self.queue_seconds.count(wait)
+        self.batch_fill.count(fill)
+
+    def count_run(self, predicted: float, on_device: float, on_lanes: float) -> None:
+        """Counts the seconds of one batch: those predicted, those it took, and the sum over its lanes."""
+        self.device_seconds.count(on_device)
+        self.lane_seconds += on_lanes
+        self.predicted_seconds += predicted
+        if predicted > 0.0:
+            self.cost_ratio.count(on_lanes / predicted)
+
+    def count_outcomes(self, function: str, certificates: Iterable[Certificate]) -> None:
+        """Counts what became of matrices of one function."""
+        found: dict[tuple[str, str | None, str | None], int] = {}
+        for entry in certificates:  # plain: making a Counter takes longer than a small batch does
+            fate = entry.outcome, entry.code, entry.fallback
+            found[fate] = found.get(fate, 0) + 1
+        for (outcome, code, fallback), number in found.items():
+            self.matrices[function, outcome, code or "none"] += number
+            if fallback is not None:
+                self.escalations[function] += number
+                for method in fallback.split(", "):
+                    self.fallbacks[function, method] += number

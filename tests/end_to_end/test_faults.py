@@ -17,6 +17,7 @@ import matfn
 from faulty_server import HOLD, RAISE, SHORTAGE
 from matfn import wire
 from processes import ServerProcess, running_server
+from scraped import moved, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +129,25 @@ def test_innocents_are_answered(faulty: ServerProcess, client: matfn.Client, fau
                 until(lambda: client.status()["queue"]["jobs"] == INNOCENTS + waiting)
             assert [future.result(timeout=30) for future in good] == [True] * INNOCENTS
             assert bad.result(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("fault", "series"),
+    [
+        ("a kernel that raises", 'matfn_calls_total{code="internal",function="mclip"}'),
+        ("a kernel that raises", "matfn_isolated_failures_total"),
+        ("no memory", 'matfn_calls_total{code="out_of_memory",function="mclip"}'),
+        ("no memory", "matfn_halvings_total"),
+        ("not a number", 'matfn_calls_total{code="not_finite",function="mclip"}'),
+        ("a short body", 'matfn_calls_total{code="malformed",function="mclip"}'),
+    ],
+)
+def test_faults_are_counted(faulty: ServerProcess, client: matfn.Client, fault: str, series: str) -> None:
+    """A fault shows once in the metric that is for it."""
+    before = samples(faulty.metrics())
+    assert FAULTS[fault][0](client)
+
+    assert moved(before, samples(faulty.metrics()))[series] == 1.0
 
 
 VICTIM = """

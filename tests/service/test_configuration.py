@@ -106,3 +106,32 @@ def test_cache_that_cannot_be_made_is_warned_of(
         server.serve(Settings(port=taken.getsockname()[1], cache_dir=tmp_path / "file" / "cache"))
 
     assert "the device profile will not be kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file or directory"),
+        (b"", "there is no key in it"),
+        (b" ,\n", "there is no key in it"),
+        (b"\xff", "it is not text"),
+    ],
+)
+def test_keys_that_cannot_be_read_open_no_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, reason: str
+) -> None:
+    """A file of keys that is missing, empty or no text ends the start; it does not count as no keys."""
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("MATFN_API_KEYS_FILE", str(path))
+
+    assert fault() == f"MATFN_API_KEYS_FILE={path}: {reason}"
+
+
+def test_keys_come_from_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keys in the environment beside a file of keys are refused: one of them would be forgotten."""
+    monkeypatch.setenv("MATFN_API_KEYS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("MATFN_API_KEYS", "secret")
+
+    assert fault() == "MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
+from typing import TYPE_CHECKING
 
 import pytest
 
 from matfn_service import server
 from matfn_service.server import _is_loopback
 from matfn_service.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +24,15 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.max_order == 100
     assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
     assert "two" not in repr(settings)
+
+
+@pytest.mark.parametrize("text", ["one\ntwo\n", "one, two", " one \r\n\n two,"])
+def test_keys_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    """A file holds keys one a line or with commas between; space around them is none of theirs."""
+    (tmp_path / "keys").write_bytes(text.encode())
+    monkeypatch.setenv("MATFN_API_KEYS_FILE", str(tmp_path / "keys"))
+
+    assert [key.get_secret_value() for key in Settings().api_keys] == ["one", "two"]
 
 
 @pytest.mark.parametrize("name", list(Settings.model_fields))

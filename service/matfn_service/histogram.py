@@ -1,0 +1,31 @@
+"""Histograms as plain numbers: one count a bucket, and the sum of what was counted."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+__all__ = ["Histogram"]
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many values lie above one bound and not above the next.
+
+    Attributes:
+        bounds: upper ends of the buckets, which belong to them; the last bucket has none.
+        counts: values in each bucket.
+        sum: of all values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    sum: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def count(self, value: float, times: int = 1) -> None:
+        """Takes a value in, or as many of it."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times

@@ -1,0 +1,171 @@
+"""The statistics as Prometheus reads them, at GET /metrics.
+
+Nothing is counted here: at each scrape the plain sums of `matfn_service.statistics` and the state of queue and lanes
+are written down, so that a call pays for additions only. docs/operations.md says what each metric means.
+"""
+
+from __future__ import annotations
+
+import platform
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+import torch
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from matfn_service.histogram import Histogram
+from matfn_service.service import State
+from matfn_service.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from matfn_service.service import Service
+    from matfn_service.statistics import Statistics
+
+__all__ = ["Metrics"]
+
+_BATCH_SIZES: Final = tuple(float(2**exponent) for exponent in range(15))
+
+
+class Metrics(Collector):
+    """The metrics of one service, in a registry of their own."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """All metrics in the format that an Accept header prefers, and that format's Content-Type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the service at this moment."""
+        statistics = self._service.statistics
+        yield from _calls(statistics)
+        yield from _stages(statistics)
+        yield from _batches(statistics)
+        yield from _faults(statistics)
+        yield from _queue(self._service)
+        yield from _device(self._service)
+        yield _state(self._service.state)
+        yield InfoMetricFamily("matfn_build", "What runs, and on what.", _build(self._service.executor.device))
+
+
+def _calls(statistics: Statistics) -> Iterator[Metric]:
+    yield _counters(
+        "matfn_calls", "Calls, by what they got: ok or a code.", ("function", "code"), statistics.calls.items()
+    )
+    yield _counters(
+        "matfn_matrices",
+        "Matrices computed, by the outcome and code of their certificate.",
+        ("function", "outcome", "code"),
+        statistics.matrices.items(),
+    )
+    yield _counters(
+        "matfn_escalations",
+        "Matrices whose answer is from a later method than the first.",
+        ("function",),
+        [((function,), number) for function, number in statistics.escalations.items()],
+    )
+    yield _counters(
+        "matfn_fallbacks",
+        "Methods tried before the one that such an answer is from.",
+        ("function", "method"),
+        statistics.fallbacks.items(),
+    )
+    drops = [
+        (("deadline",), statistics.dropped_deadline),
+        (("disconnected",), statistics.dropped_disconnected),
+        (("busy",), statistics.dropped_busy),
+    ]
+    yield _counters("matfn_drops", "Calls given up, by reason.", ("reason",), drops)
+    yield CounterMetricFamily("matfn_received_bytes", "Request bodies.", statistics.bytes_received)
+    yield CounterMetricFamily("matfn_sent_bytes", "Answers' bodies.", statistics.bytes_sent)
+
+
+def _stages(statistics: Statistics) -> Iterator[Metric]:
+    yield _histogram("matfn_request_seconds", "From a request's head to its answer.", statistics.request_seconds)
+    wire = HistogramMetricFamily("matfn_wire_seconds", "Reading of requests, making of answers.", labels=["stage"])
+    wire.add_metric(["read"], *_read_out(statistics.read_seconds))
+    wire.add_metric(["encode"], *_read_out(statistics.encode_seconds))
+    yield wire
+    yield _histogram("matfn_queue_wait_seconds", "Waiting of jobs for a lane.", statistics.queue_seconds)
+    yield _histogram("matfn_device_seconds", "Time of batches on the device.", statistics.device_seconds)
+
+
+def _batches(statistics: Statistics) -> Iterator[Metric]:
+    sizes = Histogram(_BATCH_SIZES)
+    for size, number in statistics.batch_sizes.items():
+        sizes.count(size, number)
+    yield _histogram("matfn_batch_matrices", "Matrices in a batch.", sizes)
+    yield _histogram("matfn_batch_fill_ratio", "Batches against the largest allowed.", statistics.batch_fill)
+    yield _histogram("matfn_cost_ratio", "Seconds a batch took for each that was predicted.", statistics.cost_ratio)
+
+
+def _faults(statistics: Statistics) -> Iterator[Metric]:
+    yield CounterMetricFamily("matfn_bisections", "Batches cut in two after a kernel raised.", statistics.bisections)
+    yield CounterMetricFamily("matfn_halvings", "Batches cut in two for want of memory.", statistics.halvings)
+    yield CounterMetricFamily("matfn_isolated_failures", "Parts of one call that failed alone.", statistics.isolated)
+
+
+def _queue(service: Service) -> Iterator[Metric]:
+    queue = service.queue
+    yield GaugeMetricFamily("matfn_queue_jobs", "Jobs that wait.", len(queue))
+    yield GaugeMetricFamily("matfn_queue_seconds", "Predicted device time of what waits.", queue.seconds)
+    yield GaugeMetricFamily("matfn_queue_bound_seconds", "Most of it that may wait.", queue.bound.seconds)
+    yield GaugeMetricFamily("matfn_queue_bytes", "Inputs and outputs of what waits.", queue.bytes)
+    yield GaugeMetricFamily("matfn_held_bytes", "Inputs and outputs of what waits or runs.", service.batcher.held_bytes)
+    yield GaugeMetricFamily("matfn_held_bound_bytes", "Most of them that may be held.", queue.bound.bytes)
+
+
+def _device(service: Service) -> Iterator[Metric]:
+    executor = service.executor
+    yield GaugeMetricFamily("matfn_lanes", "Shares that the device computes side by side.", executor.lanes)
+    yield GaugeMetricFamily("matfn_lanes_alive", "Lanes that can compute.", executor.alive)
+    yield CounterMetricFamily("matfn_lanes_lost", "Lanes that ended and were replaced.", executor.lost)
+    counted = service.statistics
+    yield CounterMetricFamily("matfn_lane_seconds", "Time that lanes computed.", counted.lane_seconds)
+    yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
+
+
+def _state(now: State) -> Metric:
+    family = GaugeMetricFamily("matfn_state", "1 for the state that the service is in.", labels=["state"])
+    for state in State:
+        family.add_metric([state.value], float(state is now))
+    return family
+
+
+def _build(device: str) -> dict[str, str]:
+    python = platform.python_version()
+    return {"version": VERSION, "python": python, "torch": torch.__version__, "device": device}
+
+
+def _counters(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in sorted(values):
+        family.add_metric(key, value)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    buckets, total = _read_out(histogram)
+    return HistogramMetricFamily(name, text, buckets, total)
+
+
+def _read_out(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    """Cumulated counts by upper bound, and the sum."""
+    bounds = [*map(str, histogram.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum
