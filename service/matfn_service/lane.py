@@ -120,12 +120,21 @@ class Lane:
         return self._process.poll() is None
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes a share.
+        """Computes a share; a lone matrix that lost its process is tried in a second, since others may end one too.
 
         Raises:
             DeviceMemoryError: if it is too large for the memory there is.
             LaneError: if it raised, or ended the process, which is then started anew.
         """
+        losses = self.losses
+        try:
+            return await self._computed(parts)
+        except (DeviceMemoryError, LaneError):
+            if self.losses == losses or sum(part.items for part in parts) > 1:
+                raise
+        return await self._computed(parts)
+
+    async def _computed(self, parts: Sequence[Part]) -> Run:
         large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
         try:
             message = await asyncio.to_thread(self._packed, parts) if large else self._packed(parts)

@@ -130,6 +130,27 @@ def test_one_bad_call_costs_its_neighbours_nothing(server: ServerProcess) -> Non
                 assert isinstance(error, kind)
 
 
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (np.full((12, 12), np.nan), "not_finite"),
+        (np.triu(np.ones((12, 12))), "not_symmetric"),
+        (-np.eye(12), "not_positive"),
+    ],
+)
+def test_a_bad_matrix_is_nan_among_its_mates(server: ServerProcess, bad: Any, code: str) -> None:
+    """With on_failure="nan" a matrix without an answer says why, and its mates are answered."""
+    good = positive(12, condition=1e2)[0]
+    with matfn.Client(server.url, max_retries=0) as client:
+        expected = client.inv_root(np.stack([good, good, good]), 4)
+
+        answer = client.with_info.inv_root(np.stack([good, bad, good]), 4, on_failure="nan")
+
+    assert [certificate.code for certificate in answer.certificates] == [None, code, None]
+    assert np.isnan(answer.value[1]).all()
+    np.testing.assert_array_equal(answer.value[::2], expected[::2])
+
+
 def test_the_three_clients_agree(server: ServerProcess) -> None:
     """The synchronous, the asynchronous and the local client give the same values for the same calls."""
 

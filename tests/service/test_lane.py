@@ -163,3 +163,15 @@ async def test_a_message_that_cannot_be_read_is_told(lane: Lane) -> None:
         await lane.call(partial(bool, _Unreadable()))
 
     assert await lane.call(int) == 0
+
+
+async def test_a_lone_matrix_gets_a_second_process(lane: Lane) -> None:
+    """What ended the process it was sent to came from outside, and its caller need not know."""
+    await lane.call(int)
+    lane._process.kill()
+    lane._process.wait()
+    sent = part(0, 1, 8, 8)
+
+    (found,) = (await lane.run([sent])).evaluations
+
+    assert found.certificates == evaluate(sent.program, sent.batch).certificates
