@@ -48,7 +48,7 @@ __all__ = ["PolarProgram", "candidates", "rows_of"]
 
 _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
-_PROOF_PRODUCTS: Final = 4.0
+_PROOF_PRODUCTS: Final = 10.0
 _FIRST_BOUND: Final = 0.3
 
 Row = tuple[float, float, float]

@@ -102,7 +102,7 @@ def _assemble(power: _Power, vectors: Tensor, spectrum: Tensor, noise: Tensor, g
     f = power(spectrum)
     coordinates = vectors if g is None else g @ vectors
     product = (coordinates * f[:, None, :].to(vectors.dtype)) @ vectors.mH
-    weights = torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
+    weights = torch.ones_like(f) if g is None else torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
     size = (weights * f).square().sum(-1).sqrt()
     error = propagated(spectrum, power, noise, (weights, power.least(spectrum))) / size
     rounding = spacing(power.program.precision) * BACKWARD_ERROR
