@@ -9,13 +9,13 @@ FROM ${BASE_IMAGE} AS base
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 tini \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 
 FROM base AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get install -y --no-install-recommends binutils python3-venv \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # pip has an environment of its own, so that the service's has none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
 ENV PATH=/opt/pip/bin:$PATH \
@@ -24,10 +24,12 @@ ENV PATH=/opt/pip/bin:$PATH \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY docker/requirements.txt docker/build-requirements.txt docker/
-RUN pip install --no-compile --require-hashes -r docker/requirements.txt
+# numpy.testing imports numpy's tests; nobody imports the others.
+RUN pip install --no-compile --require-hashes -r docker/requirements.txt \
+    && find /opt/venv -type d -name tests ! -path "*/numpy/*" -exec rm -rf {} +
 COPY constraints.txt ./
 # PyTorch's public index has the build for CPUs alone; with TORCH_CPU_INDEX= (empty) it comes from pip's own index.
-# What torch brings for compilers and its own tests is a quarter of it.
+# What torch brings for compilers, debuggers and its own tests is two fifths of it.
 ARG TORCH=cpu
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN case "$TORCH" in \
@@ -37,7 +39,8 @@ RUN case "$TORCH" in \
     esac \
     && torch=$(echo /opt/venv/lib/python3*/site-packages/torch) \
     && rm -rf "$torch/include" "$torch/share" "$torch/test" \
-    && find "$torch/bin" -type f ! -name torch_shm_manager -delete
+    && find "$torch/bin" -type f ! -name torch_shm_manager -delete \
+    && strip --strip-unneeded "$torch"/lib/libtorch_*.so
 COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY service service
@@ -50,13 +53,6 @@ RUN MATFN_CACHE_DIR=/tmp /opt/venv/bin/python -c "import matfn, matfn.cli, matfn
         assert all(verdict.right for verdict in check.verdicts(matfn.LocalClient(), check.cases()))"
 
 FROM base
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="matfn" \
-      org.opencontainers.image.description="Matrix functions as a service" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/venv /opt/venv
 RUN install --directory --owner=10001 --group=10001 /var/cache/matfn
 # Kept pages: a request body in fresh pages costs half a millisecond a MiB.
@@ -76,3 +72,10 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-m", "matfn_service.health"]
 ENTRYPOINT ["tini", "--", "matfn"]
 CMD ["serve"]
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="matfn" \
+      org.opencontainers.image.description="Matrix functions as a service" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -6,8 +6,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test soak lint serve bench format wheel clean
+.PHONY: help demo test soak lint image lock serve bench format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -32,13 +33,22 @@ soak: $(STAMP) ## faults and overload until leaks and unfairness would show, abo
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
 	$(BIN)/python benchmarks/overload.py
 
-lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated code up to date
+lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_methods.py --check
 	$(BIN)/python scripts/list_settings.py --check
+	$(BIN)/python scripts/lock_requirements.py --check
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
+
+image: $(STAMP) ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
+	PYTHONPATH=demo $(BIN)/python scripts/image.py
+
+lock: $(STAMP) ## the versions and hashes that the image is made of
+	PATH=$(BIN):$$PATH $(BIN)/python scripts/lock_requirements.py
 
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve

@@ -24,7 +24,9 @@ CONSTRAINTS: Final = ROOT / "constraints.txt"
 
 _HEADER: Final = "# Written by scripts/lock_requirements.py.\n"
 _LEFT_OUT: Final = re.compile(r"(torch|triton|cuda-.*|nvidia-.*)")
-_PIN: Final = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<hashes>( \\\n    --hash=sha256:[0-9a-f]{64})+)\n", re.M)
+_PIN: Final = re.compile(
+    r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<hashes>( \\\n    --hash=sha256:[0-9a-f]{64})+)\n", re.MULTILINE
+)
 _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 
@@ -40,7 +42,15 @@ def locks() -> dict[Path, list[Requirement]]:
 
 def lock(path: Path, requirements: list[Requirement], options: list[str]) -> None:
     """Resolves the requirements for the image's Python and writes the file."""
-    command = ["uv", "pip", "compile", "-", f"--output-file={path}", f"--constraints={CONSTRAINTS}", "--generate-hashes"]
+    command = [
+        "uv",
+        "pip",
+        "compile",
+        "-",
+        f"--output-file={path}",
+        f"--constraints={CONSTRAINTS}",
+        "--generate-hashes",
+    ]
     subprocess.run(  # noqa: S603 - our own command
         [*command, *_PLATFORM, "--no-header", "--no-annotate", "--quiet", *options],
         input="\n".join(map(str, requirements)),
