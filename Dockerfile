@@ -25,7 +25,8 @@ ENV PATH=/opt/pip/bin:$PATH \
 WORKDIR /src
 COPY docker/requirements.txt docker/build-requirements.txt docker/
 # numpy.testing imports numpy's tests; nobody imports the others.
-RUN pip install --no-compile --require-hashes -r docker/requirements.txt \
+RUN pip --python /opt/pip/bin/python install --require-hashes -r docker/build-requirements.txt \
+    && pip install --no-compile --require-hashes -r docker/requirements.txt \
     && find /opt/venv -type d -name tests ! -path "*/numpy/*" -exec rm -rf {} +
 COPY constraints.txt ./
 # PyTorch's public index has the build for CPUs alone; with TORCH_CPU_INDEX= (empty) it comes from pip's own index.
@@ -45,8 +46,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY service service
 COPY kernels kernels
-RUN pip --python /opt/pip/bin/python install --require-hashes -r docker/build-requirements.txt \
-    && pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --wheel-dir dist . \
+RUN pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip install --no-compile --no-deps dist/*.whl
 # Every function is computed once: nothing that was left out is missed, and what is imported has its bytecode.
 RUN MATFN_CACHE_DIR=/tmp /opt/venv/bin/python -c "import matfn, matfn.cli, matfn.check as check, matfn_service.server; \

@@ -7,12 +7,11 @@ image=${1:-localhost/matfn-base:bookworm}
 suite=${2:-bookworm}
 
 engine=
-for candidate in podman docker; do
-    if command -v "$candidate" > /dev/null && "$candidate" info > /dev/null 2>&1; then
-        engine=$candidate
-        break
-    fi
-done
+if command -v docker > /dev/null && docker version > /dev/null 2>&1; then
+    engine=docker
+elif command -v podman > /dev/null; then
+    engine=podman
+fi
 missing=()
 [[ $EUID -eq 0 ]] || missing+=("root, which debootstrap needs")
 command -v debootstrap > /dev/null || missing+=("debootstrap, of the distribution's package of that name")
