@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -56,21 +56,11 @@ class Unfit(Exception):  # noqa: N818 - the image's fault, or this machine's
     """What is missing or wrong, in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """The commands that build images and run them; buildah alone has none to run them."""
+class Engine(NamedTuple):
+    """The command that builds images and the one that runs them; buildah has none."""
 
     build: tuple[str, ...]
     runner: str | None
-
-    def call(self, *arguments: str) -> str:
-        """The output of one command of the runner."""
-        if self.runner is None:
-            raise Unfit("the image is built; running it takes docker or podman, and neither is here")
-        done = subprocess.run([self.runner, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise Unfit(f"{self.runner} {arguments[0]}: {done.stderr.strip()}")
-        return done.stdout.strip()
 
 
 def engine() -> Engine:
@@ -88,18 +78,22 @@ def _succeeds(*command: str) -> bool:
     return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603
 
 
-def build(with_engine: Engine) -> None:
-    """Builds the image from the project's root."""
+def build() -> str:
+    """Builds the image from the project's root and returns the command that runs it."""
+    builder, runner = engine()
     base = os.environ.get("BASE_IMAGE")
     arguments = [f"--build-arg=BASE_IMAGE={base}"] if base else []
     arguments += [f"--build-arg=VERSION={matfn.__version__}", f"--build-arg=REVISION={_revision()}"]
     arguments += shlex.split(os.environ.get("BUILD_FLAGS", ""))
-    command = [*with_engine.build, f"--tag={IMAGE}", *arguments, str(ROOT)]
+    command = [*builder, f"--tag={IMAGE}", *arguments, str(ROOT)]
     if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own command
         raise Unfit(
             "the build failed. Where no registry can be reached, docker/offline-base.sh makes a base image from the"
             " distribution's packages; where the package index needs certificates or settings, BUILD_FLAGS mounts them"
         )
+    if runner is None:
+        raise Unfit("the image is built; running it takes docker or podman, and neither is here")
+    return runner
 
 
 def _revision() -> str:
@@ -111,7 +105,7 @@ def _revision() -> str:
 class Box:
     """A running container, and how long its start took."""
 
-    engine: Engine
+    runner: str
     port: int
     key: str = field(default_factory=secrets.token_hex)
     name: str = field(default_factory=lambda: f"matfn-{secrets.token_hex(4)}")
@@ -122,16 +116,24 @@ class Box:
         """Where the service is."""
         return f"http://127.0.0.1:{self.port}"
 
+    def call(self, *arguments: str) -> str:
+        """The output of one command of the engine."""
+        done = subprocess.run([self.runner, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+        if done.returncode:
+            raise Unfit(f"{self.runner} {arguments[0]}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
     def start(self) -> None:
         """Runs the image and waits until it is ready."""
         settings = {"PORT": self.port, "API_KEYS": self.key, "DRAIN_SECONDS": _DRAIN_SECONDS}
         arguments = [f"--env=MATFN_{name}={value}" for name, value in settings.items()]
         arguments += [f"--publish=127.0.0.1:{self.port}:{self.port}", *shlex.split(os.environ.get("RUN_FLAGS", ""))]
         start = time.monotonic()
-        self.engine.call("run", "--detach", f"--name={self.name}", *_CONFINED, *arguments, IMAGE)
+        self.call("run", "--detach", f"--name={self.name}", *_CONFINED, *arguments, IMAGE)
         while self.get("/readyz")[0] != _OK:
             if time.monotonic() - start > _START_SECONDS:
-                raise Unfit(f"not ready after {_START_SECONDS} s: {self.engine.call('logs', self.name)}")
+                subprocess.run([self.runner, "logs", self.name], check=False)  # noqa: S603 - our own command
+                raise Unfit(f"not ready after {_START_SECONDS} s; its log is above")
             time.sleep(0.05)
         self.start_seconds = time.monotonic() - start
 
@@ -149,8 +151,8 @@ class Box:
 
     def exit_code(self) -> int:
         """The exit code of the container after SIGTERM, 137 if it outlives its drain time."""
-        self.engine.call("stop", "-t", str(_DRAIN_SECONDS), self.name)
-        return int(self.engine.call("inspect", "--format={{.State.ExitCode}}", self.name))
+        self.call("stop", "-t", str(_DRAIN_SECONDS), self.name)
+        return int(self.call("inspect", "--format={{.State.ExitCode}}", self.name))
 
 
 @contextmanager
@@ -160,14 +162,14 @@ def running(box: Box) -> Iterator[Box]:
         box.start()
         yield box
     finally:
-        box.engine.call("rm", "--force", box.name)
+        _succeeds(box.runner, "rm", "--force", box.name)
 
 
 def confinement(box: Box) -> str:
     """What the process could do and must not, and whether its own health check agrees."""
-    faults = box.engine.call("exec", box.name, "python", "-c", _PROBE)
-    box.engine.call("exec", box.name, "python", "-m", "matfn_service.health")
-    return "; ".join(faults.split("\n")).strip("; ")
+    faults = box.call("exec", box.name, "python", "-c", _PROBE)
+    box.call("exec", box.name, "python", "-m", "matfn_service.health")
+    return "; ".join(filter(None, faults.splitlines()))
 
 
 def answers(box: Box) -> str:
@@ -175,7 +177,8 @@ def answers(box: Box) -> str:
     with matfn.Client(box.url, api_key=box.key) as client:
         wrong = [verdict for verdict in verdicts(client, cases()) if not verdict.right]
         missed = demo.run(client, Console(width=170))
-    return "; ".join([f"{case.case.invocation.function} is wrong" for case in wrong] + ["the demo missed"] * missed)
+    faults = [f"{verdict.case.invocation.function} is wrong" for verdict in wrong] + ["the demo missed"] * missed
+    return "; ".join(faults)
 
 
 def metrics(box: Box) -> str:
@@ -195,19 +198,16 @@ def drain(box: Box) -> str:
         caught = not answer.done()
         code = box.exit_code()
         answered = answer.result().shape == stack.shape
-    return (
-        "" if (caught, answered, code) == (True, True, 0) else f"caught {caught}, answered {answered}, exit code {code}"
-    )
+    fine = (caught, answered, code) == (True, True, 0)
+    return "" if fine else f"caught {caught}, answered {answered}, exit code {code}"
 
 
 def main() -> int:
     """Builds, runs, checks, stops; exit code 1 if anything is not as it should be."""
     try:
-        with_engine = engine()
-        build(with_engine)
-        with running(Box(with_engine, _free_port())) as box:
+        with running(Box(build(), _free_port())) as box:
             faults = {check.__name__: check(box) for check in (confinement, answers, metrics, drain)}
-            size = int(with_engine.call("image", "inspect", "--format={{.Size}}", IMAGE))
+            size = int(box.call("image", "inspect", "--format={{.Size}}", IMAGE))
     except (Unfit, matfn.MatfnError) as error:
         print(f"image: {error}", file=sys.stderr)
         return 1
