@@ -41,7 +41,7 @@ RUN case "$TORCH" in \
     && torch=$(echo /opt/venv/lib/python3*/site-packages/torch) \
     && rm -rf "$torch/include" "$torch/share" "$torch/test" \
     && find "$torch/bin" -type f ! -name torch_shm_manager -delete \
-    && strip --strip-unneeded "$torch"/lib/libtorch_*.so
+    && strip --strip-unneeded "$torch/lib/libtorch_cpu.so" "$torch/lib/libtorch_python.so"
 COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY service service

@@ -85,7 +85,8 @@ def main() -> int:
             lock(path, requirements, sys.argv[1:])
         return 0
     found = [f"{path.name}: {fault}" for path, requirements in locks().items() for fault in faults(path, requirements)]
-    print(*found, *["run scripts/lock_requirements.py"] * bool(found), sep="\n", end="")
+    for fault in found:
+        print(f"{fault}: run scripts/lock_requirements.py")
     return int(bool(found))
 
 
