@@ -1,4 +1,4 @@
-"""The container's health check, and a start where nothing can be written."""
+"""The container's health check."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from matfn_service.health import is_ready
-from processes import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,31 +39,19 @@ def test_absent_server_is_not_healthy() -> None:
         assert check(port=str(free.getsockname()[1])) == 1
 
 
-def test_unwritable_cache_does_not_hold_the_start(tmp_path: Path) -> None:
-    """A server whose profile cannot be kept warns, becomes ready, and is healthy at its socket."""
-    (tmp_path / "file").touch()
-    uds = str(tmp_path / "matfn.sock")
-    with running_server(uds=uds, cache_dir=str(tmp_path / "file" / "cache")) as server:
-        assert server.wait_for("the device profile will not be kept")["level"] == "warning"
-        assert is_ready(port=0, uds=uds)
-
-
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (503, False)])
-def test_only_readiness_is_healthy(status: int, ready: bool) -> None:
-    """A server that warms up or drains answers 503, which is not healthy."""
+def test_only_readiness_is_healthy(tmp_path: Path, status: int, ready: bool) -> None:
+    """A server at a unix socket that warms up or drains answers 503, which is not healthy."""
+    path = str(tmp_path / "matfn.sock")
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor() as pool:
+        listener.bind(path)
+        listener.listen()
+        asked = pool.submit(is_ready, port=0, uds=path)
+        with listener.accept()[0] as connection:
+            assert connection.recv(1024).startswith(b"GET /readyz ")
+            connection.sendall(b"HTTP/1.1 %d .\r\nContent-Length: 0\r\n\r\n" % status)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/readyz" else 200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            del format, args
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-
-        assert is_ready(server.server_port) is ready
+        assert asked.result() is ready
 
 
 def test_check_is_light() -> None:
