@@ -128,10 +128,10 @@ def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor
     unit = torch.exp2(-part.exponent.to(torch.float64))[:, None, None].to(a.dtype)
 
     def applied(columns: Tensor, diagonal: Tensor) -> Tensor:
-        return vectors @ (diagonal[:, :, None].to(vectors.dtype) * (vectors.mH @ columns))
+        return probes.times(vectors, diagonal[:, :, None].to(vectors.dtype) * probes.times(vectors.mH, columns))
 
     def operator(columns: Tensor) -> Tensor:
-        return unit * (a @ columns + shift[:, None, None].to(a.dtype) * columns)
+        return unit * (probes.times(a, columns) + shift[:, None, None].to(a.dtype) * columns)
 
     times_s, times_r = spectrum.pow(program.s - 1), part.f.pow(program.r)
     if part.sign > 0:
