@@ -289,7 +289,7 @@ async def test_kernel_that_raises_is_internal(client: httpx.AsyncClient, executo
 
 
 async def test_warming_server_lets_calls_wait(opened: Opened, executor: ScriptedExecutor) -> None:
-    """While it warms up the server is alive but not ready, which no log need repeat; a call waits instead of failing."""
+    """While it warms up the server is alive but not ready, which no log need repeat; a call waits."""
     executor.warm.clear()
     async with opened() as client:
         early = asyncio.create_task(post(client))
