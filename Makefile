@@ -9,7 +9,9 @@ BENCH_STAMP := .venv-bench/.installed
 PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
-.PHONY: help demo test soak lint observability serve up down bench format wheel clean
+MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
+
+.PHONY: help demo test soak lint observability image lock serve up down bench format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -34,7 +36,7 @@ soak: $(STAMP) ## faults and overload until leaks and unfairness would show, abo
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
 	$(BIN)/python benchmarks/overload.py
 
-lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated code up to date
+lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -42,11 +44,20 @@ lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated cod
 	$(BIN)/python scripts/generate_methods.py --check
 	$(BIN)/python scripts/list_settings.py --check
 	$(BIN)/docker-compose --file docker/compose.yaml --profile cpu --profile gpu config --quiet
+	$(BIN)/python scripts/lock_requirements.py --check
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
 
 observability: ## Prometheus' own checks of its configuration, the alerts and their tests; needs promtool
 	promtool check config --syntax-only docker/prometheus/prometheus.yml
 	promtool check rules docker/prometheus/rules.yml
 	promtool test rules docker/prometheus/rules_test.yml
+
+image: $(STAMP) ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
+	PYTHONPATH=demo $(BIN)/python scripts/image.py
+
+lock: $(STAMP) ## the versions and hashes that the image is made of
+	PATH=$(BIN):$$PATH $(BIN)/python scripts/lock_requirements.py
 
 serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve

@@ -179,17 +179,14 @@ def _matrices(case: Case) -> int:
     return first.shape[0] if case.title.startswith("deltanet") or first.ndim > _MATRIX else 1
 
 
-def main() -> int:
-    """Runs the demo and says how it went."""
-    console = Console(width=None if sys.stdout.isatty() else 170)
+def run(client: matfn.Client, console: Console) -> int:
+    """Sends every case from all callers to a server that is ready, and says how it went."""
     work = [*cases(), *equations(matrices())]
-    with service() as (url, process), matfn.Client(url) as client:
-        console.print(f"service ready on {url} after {wait_until_ready(client, process):.1f} s")
-        start = time.perf_counter()
-        with ThreadPoolExecutor(CALLERS) as pool:
-            received = [one for part in pool.map(partial(run_caller, client, work), range(CALLERS)) for one in part]
-        seconds = time.perf_counter() - start
-        histogram = client.status()["batches"]["histogram"]
+    start = time.perf_counter()
+    with ThreadPoolExecutor(CALLERS) as pool:
+        received = [one for part in pool.map(partial(run_caller, client, work), range(CALLERS)) for one in part]
+    seconds = time.perf_counter() - start
+    histogram = client.status()["batches"]["histogram"]
     outcomes = compared(received)
     console.print(table(outcomes, work))
     console.print(f"{len(received) / seconds:.0f} calls a second")
@@ -203,6 +200,14 @@ def main() -> int:
         console.print(f"[red]MISS[/red] {line}")
     console.print("every answer is within its bound" if not failures else f"{len(failures)} answers missed their bound")
     return 1 if failures else 0
+
+
+def main() -> int:
+    """Runs the demo on a service of its own."""
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    with service() as (url, process), matfn.Client(url) as client:
+        console.print(f"service ready on {url} after {wait_until_ready(client, process):.1f} s")
+        return run(client, console)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,9 @@ def _scaled(f: Tensor) -> tuple[Tensor, Tensor]:
 def _residual(a: Tensor, vectors: Tensor, values: Tensor) -> Tensor:
     """||V w V^H - A|| / ||A|| on random columns: the clip is exact on the matrix that was diagonalised."""
     z = probes.gaussian(a, a.shape[-1]).to(a.dtype)
-    return probes.ratio(vectors @ (values[..., None].to(a.dtype) * (vectors.mH @ z)) - a @ z, a @ z)
+    target = probes.times(a, z)
+    found = probes.times(vectors, values[..., None].to(a.dtype) * probes.times(vectors.mH, z))
+    return probes.ratio(found - target, target)
 
 
 def candidates(call: Signature) -> list[EigClipProgram]:

@@ -112,9 +112,10 @@ class _Gaussian:
         values, vectors = eigh(s)
         noise = BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1).to(torch.float64)
         z = probes.gaussian(s, s.shape[-1]).to(s.dtype)
-        missing = s @ z - vectors @ (values.clamp_min(0)[..., None] * (vectors.mT @ z))
+        target = probes.times(s, z)
+        missing = target - probes.times(vectors, values.clamp_min(0)[..., None] * probes.times(vectors.mT, z))
         trace = s.diagonal(dim1=-2, dim2=-1).sum(-1).to(torch.float64)
-        return cls(values.to(torch.float64), vectors, trace, noise, probes.ratio(missing, s @ z))
+        return cls(values.to(torch.float64), vectors, trace, noise, probes.ratio(missing, target))
 
     def roots(self, side: int) -> Tensor:
         """Square roots of the eigenvalues, moved up or down by the noise."""

@@ -204,8 +204,8 @@ def _noise(order: int) -> Tensor:
 def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Relative residual of X A^-1 X = B on random columns, A and B in the order in which they were used."""
     z = probes.gaussian(mean, mean.shape[-1]).to(mean.dtype)
-    target = right @ (right.mH @ z)
-    return probes.ratio(mean @ torch.cholesky_solve(mean @ z, left) - target, target)
+    target = probes.times(right, probes.times(right.mH, z))
+    return probes.ratio(probes.times(mean, torch.cholesky_solve(probes.times(mean, z), left)) - target, target)
 
 
 def candidates(call: Signature) -> list[GeometricMeanProgram]:

@@ -48,7 +48,7 @@ __all__ = ["PolarProgram", "candidates", "rows_of"]
 
 _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
-_PROOF_PRODUCTS: Final = 4.0
+_PROOF_PRODUCTS: Final = 10.0
 _FIRST_BOUND: Final = 0.3
 
 Row = tuple[float, float, float]
@@ -103,10 +103,10 @@ class PolarProgram:
     def residual(self, m: Tensor, value: Tensor) -> Tensor:
         """Relative distance from that equation on random columns, (batch,)."""
         z = probes.gaussian(m, m.shape[-1]).to(m.dtype)
-        mz = m @ z
-        forward, backward = value.mH @ mz, m.mH @ (value @ z)
+        mz = probes.times(m, z)
+        forward, backward = probes.times(value.mH, mz), probes.times(m.mH, probes.times(value, z))
         if self.bounds is None:
-            return probes.ratio(mz - value @ (forward + backward) / 2, mz)
+            return probes.ratio(mz - probes.times(value, forward + backward) / 2, mz)
         return probes.ratio((forward - backward) / 2, forward)
 
     @property
@@ -294,7 +294,8 @@ def _missed(ground: Singular, h: Tensor) -> Tensor:
     u, v = ground.u, ground.vh.mH
     z = h[:, :, None] * probes.gaussian(h, h.shape[-1]).sign()
     z, image = z.to(u.dtype), (ground.sigma[:, :, None] * z).to(u.dtype)
-    right, left = ground.m @ (v @ z) - u @ image, ground.m.mH @ (u @ z) - v @ image
+    right = probes.times(ground.m, probes.times(v, z)) - probes.times(u, image)
+    left = probes.times(ground.m.mH, probes.times(u, z)) - probes.times(v, image)
     return norm(torch.cat((right, left), dim=-2)) / probes.COUNT**0.5
 
 

@@ -121,9 +121,11 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = (probes.growth(lambda y: h @ y, z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
+    condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     wide = o.to(h.dtype)
-    gap = probes.ratio(wide.mH @ (wide @ z) - z, z) if program.obeyed is None else _distance(wide)
+    gap = (
+        probes.ratio(probes.times(wide.mH, probes.times(wide, z)) - z, z) if program.obeyed is None else _distance(wide)
+    )
     law = spacing(program.precision) * (20 + _LOSS[program.precision] * condition)
     trusted = definite & torch.isfinite(gap)
     return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)

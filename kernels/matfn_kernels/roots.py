@@ -44,7 +44,7 @@ __all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
 ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
-_PROOF_PRODUCTS: Final = 3.0
+_PROOF_PRODUCTS: Final = 10.0
 _SMOOTH_ROOTS: Final = 5
 """Beyond, the first steps of A^(s/r) reach eigenvalues of 2^r and amplify rounding up to 1e4 times."""
 

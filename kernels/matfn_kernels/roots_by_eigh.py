@@ -102,7 +102,7 @@ def _assemble(power: _Power, vectors: Tensor, spectrum: Tensor, noise: Tensor, g
     f = power(spectrum)
     coordinates = vectors if g is None else g @ vectors
     product = (coordinates * f[:, None, :].to(vectors.dtype)) @ vectors.mH
-    weights = torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
+    weights = torch.ones_like(f) if g is None else torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
     size = (weights * f).square().sum(-1).sqrt()
     error = propagated(spectrum, power, noise, (weights, power.least(spectrum))) / size
     rounding = spacing(power.program.precision) * BACKWARD_ERROR
@@ -128,10 +128,10 @@ def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor
     unit = torch.exp2(-part.exponent.to(torch.float64))[:, None, None].to(a.dtype)
 
     def applied(columns: Tensor, diagonal: Tensor) -> Tensor:
-        return vectors @ (diagonal[:, :, None].to(vectors.dtype) * (vectors.mH @ columns))
+        return probes.times(vectors, diagonal[:, :, None].to(vectors.dtype) * probes.times(vectors.mH, columns))
 
     def operator(columns: Tensor) -> Tensor:
-        return unit * (a @ columns + shift[:, None, None].to(a.dtype) * columns)
+        return unit * (probes.times(a, columns) + shift[:, None, None].to(a.dtype) * columns)
 
     times_s, times_r = spectrum.pow(program.s - 1), part.f.pow(program.r)
     if part.sign > 0:

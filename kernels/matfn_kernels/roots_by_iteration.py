@@ -132,7 +132,7 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     factor = torch.where(definite[:, None, None], factor, identity)
     z = probes.gaussian(p, program.order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = (probes.growth(lambda y: wide @ y, z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
+    condition = (probes.growth(lambda y: probes.times(wide, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
@@ -150,7 +150,7 @@ def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Te
         residual = probes.ratio(probes.interleaved(x, a, r, 0, z) - target, target)
         return residual, residual / r
     left = probes.interleaved(x, a, r, s, z) - z
-    weighted = probes.column_norm(x @ left) / torch.linalg.matrix_norm(x)
+    weighted = probes.column_norm(probes.times(x, left)) / torch.linalg.matrix_norm(x)
     residual = probes.ratio(left, z)
     return residual, torch.maximum(weighted, residual) / r
 

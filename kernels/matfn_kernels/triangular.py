@@ -72,35 +72,50 @@ class TriangularProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs t (batch, n, n) and, if the program has columns, b (batch, n, m)."""
-        t, exponent = self._scaled(read_triangle(inputs["t"], lower=self.lower, unit=self.unit))
+        t = read_triangle(inputs["t"], lower=self.lower, unit=self.unit)
+        return self._inverse(t) if self.columns is None else self._solution(t, inputs["b"])
+
+    def _inverse(self, t: Tensor) -> Findings:
+        t, exponent = self._scaled(t)
+        narrow = t.to(working(self.precision, self.dtype))
+        value = invert_lower(narrow) if self.lower else invert_lower(narrow.mT).mT
+        residual, error, condition = _judged(narrow, value, self.precision)
+        doubtful = ~(_is_tame(narrow) & _is_tame(value))
+        if bool(doubtful.any()):
+            some = t[doubtful].to(torch.float64)
+            right = torch.eye(self.order, dtype=some.dtype, device=t.device).expand_as(some)
+            residual[doubtful], error[doubtful] = corrected(
+                value[doubtful], right, _problem(some, lower=self.lower), self.precision
+            )
+            condition[doubtful] = condition_number(normalise(some)[0], lower=self.lower)
+        return Findings(
+            outputs=(value,),
+            exponents=(lacking(exponent, None),),
+            residual_name="T X - I",
+            residual=residual,
+            error=error + spacing(self.precision),
+            condition=condition,
+        )
+
+    def _solution(self, t: Tensor, b: Tensor) -> Findings:
+        (t, exponent), (right, right_exponent) = (self._scaled(x.to(torch.float64)) for x in (t, b))
         t = t.mT if self.transpose else t
         lower = self.lower != self.transpose
         narrow = t.to(working(self.precision, self.dtype))
-        if self.columns is None:
-            value = invert_lower(narrow) if lower else invert_lower(narrow.mT).mT
-            right, right_exponent = torch.eye(self.order, dtype=t.dtype, device=t.device).expand(len(t), -1, -1), None
-        else:
-            right, right_exponent = self._scaled(inputs["b"])
-            value = torch.linalg.solve_triangular(narrow, right.to(narrow.dtype), upper=not lower)
-        problem = Problem(
-            lambda x: t @ x,
-            lambda y: torch.linalg.solve_triangular(t, y, upper=not lower),
-            lambda x: t.abs() @ x,
-        )
-        residual, error = corrected(value, right, problem, self.precision)
+        value = torch.linalg.solve_triangular(narrow, right.to(narrow.dtype), upper=not lower)
+        residual, error = corrected(value, right, _problem(t, lower=lower), self.precision)
         return Findings(
             outputs=(value,),
             exponents=(lacking(exponent, right_exponent),),
-            residual_name="T X - I" if self.columns is None else "T X - B",
+            residual_name="T X - B",
             residual=residual,
             error=error + spacing(self.precision),
             condition=condition_number(normalise(t)[0], lower=lower),
         )
 
     def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """In float64, and brought near 1 where the arithmetic has a smaller range than the dtype."""
-        wide = x.to(torch.float64)
-        return normalise(wide) if self.dtype == torch.float64 and self.precision is Precision.FP32 else (wide, None)
+        """Brought near 1 where the arithmetic has a smaller range than the dtype."""
+        return normalise(x) if self.dtype == torch.float64 and self.precision is Precision.FP32 else (x, None)
 
     def fallbacks(self) -> tuple[TriangularProgram, ...]:
         """The same in the precision that the call allows."""
@@ -166,14 +181,49 @@ class Problem:
     magnify: Callable[[Tensor], Tensor]
 
 
+def _problem(t: Tensor, *, lower: bool) -> Problem:
+    return Problem(
+        lambda x: probes.times(t, x),
+        lambda y: torch.linalg.solve_triangular(t, y, upper=not lower),
+        lambda x: probes.times(t.abs(), x),
+    )
+
+
+def _is_tame(x: Tensor) -> Tensor:
+    """Whether no norm or product of a few such matrices leaves the range of their dtype, (batch,)."""
+    reach = math.sqrt(math.sqrt(torch.finfo(x.dtype).max)) / x.shape[-1]
+    peak = x.abs().flatten(1).amax(-1)
+    return (peak < reach) & (peak > 1 / reach)
+
+
+def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual, error and condition of X = T^-1, in the arithmetic of both, by products with X alone, (batch,) each.
+
+    X stands for the inverse in the first-order correction. The residual's rounding is as large as what it measures and
+    is carried along, as in `corrected`.
+    """
+    z = probes.gaussian(t, t.shape[-1]).to(t.dtype)
+    image = probes.times(x, z)
+    missing = z - probes.times(t, image)
+    rounding = spacing(precision) * probes.times(t.abs(), image.abs()) * z.sign()
+    error = probes.ratio(probes.times(x, missing), image) + probes.ratio(probes.times(x, rounding), image)
+    large = probes.growth(lambda y: probes.times(t.mT, probes.times(t, y)), z, _NORM_ROUNDS)
+    condition = (
+        (large * probes.growth(lambda y: probes.times(x, probes.times(x.mT, y)), z, _NORM_ROUNDS))
+        .sqrt()
+        .to(torch.float64)
+    )
+    return probes.ratio(missing, z), _PROBE_MARGIN * error, condition.clamp_min(1.0)
+
+
 def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:
     """Relative residual and first-order relative error of X = T^-1 B, on random combinations of columns, (batch,) each.
 
     In float64 the residual's own rounding, eps |T| |X|, is as large as what it measures and is carried along.
     """
     z = probes.gaussian(right, right.shape[-1])
-    x = value.to(torch.float64) @ z
-    target = right @ z
+    x = probes.times(value.to(torch.float64), z)
+    target = probes.times(right, z)
     missing = target - problem.apply(x)
     error = _PROBE_MARGIN * probes.ratio(problem.solve(missing), x)
     if precision is Precision.FP64:
@@ -192,6 +242,6 @@ def condition_number(t: Tensor, *, lower: bool) -> Tensor:
         outer: Tensor = torch.linalg.solve_triangular(t, inner, upper=not lower)
         return outer
 
-    large = probes.growth(lambda y: t.mT @ (t @ y), z, _NORM_ROUNDS)
+    large = probes.growth(lambda y: probes.times(t.mT, probes.times(t, y)), z, _NORM_ROUNDS)
     found = (large * probes.growth(inverse, z, _NORM_ROUNDS)).sqrt()
     return torch.where(found > _LEAST_CONDITION, found.clamp_min(1.0), math.inf)

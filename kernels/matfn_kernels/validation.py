@@ -353,9 +353,7 @@ def _not_finite(call: Call) -> list[int]:
 def read_triangle(t: Tensor, *, lower: bool, unit: bool) -> Tensor:
     """The triangle that a function may read, zero elsewhere (ones on a unit diagonal), (batch, n, n)."""
     offset = 1 if unit else 0
-    kept = torch.ones(t.shape[-2:], dtype=torch.bool, device=t.device)
-    kept = kept.tril(-offset) if lower else kept.triu(offset)
-    clean = torch.where(kept, t, torch.zeros((), dtype=t.dtype, device=t.device))
+    clean = t.tril(-offset) if lower else t.triu(offset)
     if unit:
         clean.diagonal(dim1=-2, dim2=-1).fill_(1)
     return clean

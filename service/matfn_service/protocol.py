@@ -311,7 +311,7 @@ class Edge:
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":
             _log.error("request failed", **fields, ms=spent, exc_info=error)
-        else:
+        elif head.path not in _OPEN_PATHS:  # a probe asks again and again, and its answer is the whole story
             _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
 
 

@@ -102,10 +102,12 @@ def test_bad_settings_end_the_process() -> None:
     ]
 
 
-def test_open_server_warns() -> None:
-    """Listening beyond this machine without keys is logged as a warning."""
-    with running_server(host="0.0.0.0") as server:  # noqa: S104 - the point of the test
+def test_warnings_do_not_hold_the_start(tmp_path: Path) -> None:
+    """Listening beyond this machine without keys, and a cache that cannot be written, cost a warning each."""
+    (tmp_path / "file").touch()
+    with running_server(host="0.0.0.0", cache_dir=str(tmp_path / "file" / "cache")) as server:  # noqa: S104 - the point of the test
         assert server.wait_for("open to the network without keys")["level"] == "warning"
+        assert server.wait_for("the device profile will not be kept")["level"] == "warning"
 
 
 def test_process_keeps_its_pages(server: ServerProcess) -> None:

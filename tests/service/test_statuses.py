@@ -8,6 +8,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from matfn import wire
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, matrices, post, service_behind, until
@@ -288,14 +289,16 @@ async def test_kernel_that_raises_is_internal(client: httpx.AsyncClient, executo
 
 
 async def test_warming_server_lets_calls_wait(opened: Opened, executor: ScriptedExecutor) -> None:
-    """While it warms up the server is alive but not ready, and a call waits instead of failing."""
+    """While it warms up the server is alive but not ready, which no log need repeat; a call waits."""
     executor.warm.clear()
     async with opened() as client:
         early = asyncio.create_task(post(client))
-        health = [(await client.get(path)).status_code for path in ("/healthz", "/readyz")]
+        with capture_logs() as logged:
+            health = [(await client.get(path)).status_code for path in ("/healthz", "/readyz")]
         executor.warm.set()
 
         assert health == [200, 503]
+        assert logged == []
         assert (await early).status_code == 200
         assert (await client.get("/readyz")).status_code == 200
 
