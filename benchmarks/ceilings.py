@@ -56,19 +56,19 @@ def demand(uses: tuple[Sort, ...], rate: float, fleet: Fleet) -> Demand:
     )
 
 
-def ceilings(one: Demand, load: float, fleet: Fleet, rank: float) -> dict[str, float]:
+def ceilings(one: Demand, load: float, fleet: Fleet, look: float) -> dict[str, float]:
     """Devices at which each resource is full, by its name.
 
     Args:
         one: what one device asks for.
         load: share of its time that this takes.
         fleet: whose loops and wire they are.
-        rank: seconds in which a router ranks one replica for one call.
+        look: seconds in which a router looks at one replica for one call.
     """
     return {
         "one device, if a key never leaves its first replica": 1 / (one.hottest * load),
         "one event loop": 1 / one.loop,
         "one wire to all of them": 1 / (max(one.received, one.sent) * fleet.byte),
-        f"one router for each {PROXY_DEVICES}, ranking every replica for every call": 1
-        / (PROXY_DEVICES * one.rate * rank),
+        f"one router for each {PROXY_DEVICES}, looking at every replica for every call": 1
+        / (PROXY_DEVICES * one.rate * look),
     }

@@ -13,9 +13,8 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -23,11 +22,11 @@ import numpy as np
 from matfn_service.queue import KeyedQueue, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Fleet", "Kind", "Lengths", "Outcome", "Policy", "Trace", "by_key", "shorter_of_two", "simulate", "uniform"]
+__all__ = ["Fleet", "Kind", "Outcome", "Policy", "Trace", "View", "by_key", "shorter_of_two", "simulate", "uniform"]
 
 _UNBOUNDED: Final = Limit(math.inf, 1 << 62)
 _AGING: Final = 10.0
@@ -110,67 +109,71 @@ class Outcome:
     loop_seconds: NDArray[np.float64]
 
 
-class Lengths:
-    """The queues as one router knows them."""
+class View:
+    """What one router knows."""
 
     def __init__(self, replicas: int) -> None:
+        self.lengths = np.zeros(replicas, np.int64)
         self.total = 0
-        self._known = [0] * replicas
+        self._placed: defaultdict[str, Counter[int]] = defaultdict(Counter)
 
-    def __len__(self) -> int:
-        """Number of replicas."""
-        return len(self._known)
+    def alike(self, hint: str) -> Mapping[int, int]:
+        """How many calls of the router's own each replica has with this hint."""
+        return self._placed[hint]
 
-    def __getitem__(self, replica: int) -> int:
-        """Calls at a replica."""
-        return self._known[replica]
+    def place(self, hint: str, replica: int, length: int) -> None:
+        """Counts a call that the router has sent, and takes the length that the replica told when it accepted."""
+        self._placed[hint][replica] += 1
+        self._learn(replica, length)
 
-    def learn(self, replica: int, length: int) -> None:
-        """Takes the true length, which a replica tells when it accepts a call."""
-        self.total += length - self._known[replica]
-        self._known[replica] = length
+    def remove(self, hint: str, replica: int) -> None:
+        """Counts one of its calls that has been answered."""
+        placed = self._placed[hint]
+        placed[replica] -= 1
+        if not placed[replica]:
+            del placed[replica]
+        self._learn(replica, max(0, int(self.lengths[replica]) - 1))
 
-    def forget(self, replica: int) -> None:
-        """Counts one call of the router's own that has been answered."""
-        self.learn(replica, max(0, self._known[replica] - 1))
+    def _learn(self, replica: int, length: int) -> None:
+        self.total += length - int(self.lengths[replica])
+        self.lengths[replica] = length
 
 
 class Policy(Protocol):
     """How a router chooses the replica for a call."""
 
-    def __call__(self, hint: str, lengths: Lengths, chance: random.Random, /) -> int:
+    def __call__(self, hint: str, view: View, chance: random.Random, /) -> int:
         """The number of the replica."""
 
 
-def uniform(hint: str, lengths: Lengths, chance: random.Random) -> int:
+def uniform(hint: str, view: View, chance: random.Random) -> int:
     """Any replica."""
     del hint
-    return int(chance.random() * len(lengths))
+    return int(chance.random() * len(view.lengths))
 
 
-def shorter_of_two(hint: str, lengths: Lengths, chance: random.Random) -> int:
+def shorter_of_two(hint: str, view: View, chance: random.Random) -> int:
     """The shorter queue of two, as Ray Serve does by itself."""
-    one, other = uniform(hint, lengths, chance), uniform(hint, lengths, chance)
-    return one if lengths[one] <= lengths[other] else other
+    one, other = uniform(hint, view, chance), uniform(hint, view, chance)
+    return one if view.lengths[one] <= view.lengths[other] else other
 
 
 def by_key(slack: float) -> Policy:
-    """The choice of `matfn_service.affinity.favourite`, with its ranking kept; infinite slack never spreads a key."""
+    """The choice of `matfn_service.affinity.preferred`, made without a look at every replica."""
 
-    def choose(hint: str, lengths: Lengths, chance: random.Random) -> int:
-        del chance
-        bound = slack * (lengths.total + 1) / len(lengths)
-        return next(replica for replica in _ranked(hint, len(lengths)) if lengths[replica] < bound)
+    def choose(hint: str, view: View, chance: random.Random) -> int:
+        bound = slack * (view.total + 1) / len(view.lengths)
+        company = [
+            (count, -int(view.lengths[replica]), replica)
+            for replica, count in view.alike(hint).items()
+            if view.lengths[replica] < bound
+        ]
+        if company:
+            return max(company)[-1]
+        shortest = np.flatnonzero(view.lengths == view.lengths.min())
+        return int(shortest[int(chance.random() * len(shortest))])
 
     return choose
-
-
-@lru_cache(maxsize=1024)
-def _ranked(hint: str, replicas: int) -> tuple[int, ...]:
-    def rank(replica: int) -> bytes:
-        return blake2b(f"{hint}\0{replica}".encode(), digest_size=8).digest()
-
-    return tuple(sorted(range(replicas), key=rank, reverse=True))
 
 
 def simulate(trace: Trace, fleet: Fleet, policy: Policy, seed: int) -> Outcome:
@@ -231,7 +234,7 @@ class _Run:
         self._trace, self._fleet, self._policy, self._chance = trace, fleet, policy, chance
         self._replicas = [_Replica() for _ in range(fleet.replicas)]
         self._lengths = [0] * fleet.replicas
-        self._routers = [Lengths(fleet.replicas) for _ in range(fleet.routers)]
+        self._routers = [View(fleet.replicas) for _ in range(fleet.routers)]
         self._events: list[tuple[float, int, int, int, Sequence[_Waiting]]] = []
         self._batches: list[tuple[float, int, int, float]] = []
         self._sent = np.full(len(trace.times), -1)
@@ -259,10 +262,10 @@ class _Run:
     def _route(self, number: int, now: float) -> None:
         """Sends a call to a replica, whose loop reads it."""
         kind = self._trace.kinds[self._trace.which[number]]
-        known = self._routers[number % self._fleet.routers]
-        index = self._policy(kind.hint, known, self._chance)
+        view = self._routers[number % self._fleet.routers]
+        index = self._policy(kind.hint, view, self._chance)
         self._lengths[index] += 1
-        known.learn(index, self._lengths[index])
+        view.place(kind.hint, index, self._lengths[index])
         self._sent[number] = index
         there = now + self._fleet.hop + kind.received * self._fleet.byte
         read = self._replicas[index].take_loop(there, self._loop_seconds(kind.received))
@@ -298,6 +301,6 @@ class _Run:
         self._launch(now, index)
         self._lengths[index] -= len(calls)
         for call in calls:
-            self._routers[call.number % self._fleet.routers].forget(index)
+            self._routers[call.number % self._fleet.routers].remove(call.kind.hint, index)
             answered = replica.take_loop(now, self._loop_seconds(call.kind.sent))
             self._finished[call.number] = answered + self._fleet.hop + call.kind.sent * self._fleet.byte

@@ -1,10 +1,10 @@
 """From one device to a thousand, on paper: batches, latencies, bytes, and what breaks first.
 
-A simulation, not a measurement. Its inputs are measured: the device's speeds, a batch's launch and a router's ranking
-by `--measure` on this machine, the event loop's cost by bench_server.py and bench_bodies.py (results/server.md and
-bodies.md). From them `traffic.py` prices the calls, `fleet.py` plays them and `ceilings.py` divides.
+A simulation, not a measurement. Its inputs are measured: the device's speeds, a batch's launch and a router's look at a
+replica by `--measure` on this machine, the event loop's cost by bench_server.py and bench_bodies.py (results/server.md
+and bodies.md). From them `traffic.py` prices the calls, `fleet.py` plays them and `ceilings.py` divides.
 
-    .venv-bench/bin/python benchmarks/scaling.py [--measure] [--calls 100000]
+    .venv-bench/bin/python benchmarks/scaling.py [--measure] [--calls 60000]
 
 writes benchmarks/results/scaling.md and scaling.png; --measure first writes scaling_inputs.json anew. The simulation is
 seeded: the same inputs give the same figures.
@@ -32,7 +32,7 @@ from matfn_kernels.calibration import Profile, measure
 from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Limits, parse_call
-from matfn_service.affinity import favourite
+from matfn_service.affinity import preferred
 from matfn_service.queue import Limit
 from traffic import Sort, seconds_a_call, sorts, trace
 
@@ -52,21 +52,22 @@ _MIB: Final = 2**20
 _LOOP_BYTE: Final = (0.191e-3 - 0.053e-3) / (960 * 2**10)  # bodies.md: 64 KiB and 1 MiB in kept buffers
 _LOOP_CALL: Final = 0.98 / 2414 - 0.5 * _MIB * _LOOP_BYTE  # server.md: 32 callers, 256 KiB each way
 _SPEEDS: Final = (1, 10, 100)
+_SLACK: Final = 1.25  # of ray_router.py
 _POLICIES: Final[Mapping[str, Policy]] = {
     "random": uniform,
     "shorter of two": shorter_of_two,
-    "by key, slack 1.5": by_key(1.5),
+    f"by key, slack {_SLACK}": by_key(_SLACK),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was measured, and where: the profile, a launch's seconds, and a router's seconds to rank one replica."""
+    """What was measured, and where: the profile, a launch's seconds, and a router's seconds to look at one replica."""
 
     machine: str
     profile: Profile
     launch: float
-    rank: float
+    look: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ def _measured() -> Inputs:
     plan, batch = make_plan(call, profile), batch_of(call)
     launch = min(_timed(lambda: evaluate(plan.program, batch)) for _ in range(50)) - plan.seconds
     queues = {str(number): 1 for number in range(1000)}
-    rank = min(_timed(lambda: favourite("inv_root:float32:64x64", queues, 1.5)) for _ in range(20)) / len(queues)
-    return Inputs(_machine(), profile, launch, rank)
+    look = min(_timed(lambda: preferred(queues, {}, _SLACK)) for _ in range(20)) / len(queues)
+    return Inputs(_machine(), profile, launch, look)
 
 
 def _machine() -> str:
@@ -113,7 +114,7 @@ def _write(inputs: Inputs) -> None:
         "machine": inputs.machine,
         "calibration": profile,
         "launch": inputs.launch,
-        "rank": inputs.rank,
+        "look": inputs.look,
     }
     _INPUTS.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -122,7 +123,7 @@ def _read() -> Inputs:
     document = json.loads(_INPUTS.read_text())
     profile = document["calibration"]
     rows = tuple((str(o), str(p), int(n), float(s)) for o, p, n, s in profile["seconds"])
-    return Inputs(document["machine"], Profile(profile["device"], rows), document["launch"], document["rank"])
+    return Inputs(document["machine"], Profile(profile["device"], rows), document["launch"], document["look"])
 
 
 def _fleet(devices: int, inputs: Inputs) -> Fleet:
@@ -192,7 +193,7 @@ def _ceilings(uses: tuple[Sort, ...], inputs: Inputs) -> list[str]:
     """Devices that each resource can feed, for this machine's core and for made-up faster devices."""
     fleet = _fleet(1, inputs)
     wanted = [demand(uses, speed * _LOAD / seconds_a_call(uses), fleet) for speed in _SPEEDS]
-    columns = [ceilings(one, _LOAD, fleet, inputs.rank) for one in wanted]
+    columns = [ceilings(one, _LOAD, fleet, inputs.look) for one in wanted]
     heads = " | ".join("this core" if speed == 1 else f"{speed} times as fast" for speed in _SPEEDS)
     lines = [f"| full at so many devices | {heads} |", f"|---|{'---|' * len(_SPEEDS)}"]
     lines += [f"| {name} | {' | '.join(f'{column[name]:.3g}' for column in columns)} |" for name in columns[0]]
@@ -233,7 +234,7 @@ def _head(inputs: Inputs) -> str:
         f"Simulated, not measured. Seed {_SEED}; devices are cores of {inputs.machine}, {_LOAD:.0%} of their"
         f" time asked for without launches; a launch takes {1e3 * inputs.launch:.2f} ms, the event loop"
         f" {1e3 * _LOOP_CALL:.2f} ms a call and {1e3 * _LOOP_BYTE * _MIB:.2f} ms a MiB, a router"
-        f" {1e6 * inputs.rank:.2f} us a replica. Command: `python {' '.join(sys.argv)}`"
+        f" {1e6 * inputs.look:.2f} us a replica. Command: `python {' '.join(sys.argv)}`"
     )
 
 
@@ -241,7 +242,7 @@ def main() -> None:
     """Simulates and writes the results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("--calls", type=int, default=100_000)
+    parser.add_argument("--calls", type=int, default=60_000)
     asked = parser.parse_args()
     if asked.measure:
         _write(_measured())
