@@ -219,7 +219,8 @@ def _plot(points: Sequence[Point]) -> None:
             axes[1, column].plot(sizes, [1e3 * point.quantiles[1] for point in chosen], marker="o", label=policy)
         axes[0, column].set_title(name)
         axes[1, column].set_xlabel("devices, each a core")
-        axes[1, column].set_yscale("log")
+        for row in (0, 1):
+            axes[row, column].set_ylim(bottom=0)
     axes[0, 0].set_xscale("log")
     axes[0, 0].set_ylabel("calls a batch")
     axes[1, 0].set_ylabel("p99 ms")
