@@ -202,7 +202,7 @@ def test_machine_that_says_nothing_is_given_up(
         only.connect(full.getsockname())  # whoever comes next waits for it to be accepted
         host, port = full.getsockname()
 
-        with pytest.raises(TransportError, match="cannot connect to .*timed out"):
+        with pytest.raises(TransportError, match=r"cannot connect to .*timed out"):
             connect(f"http://{host}:{port}").send(timeout=30.0)
 
 
