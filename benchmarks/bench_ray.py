@@ -70,8 +70,13 @@ class Seen:
     lost: Counter[str] = field(default_factory=Counter)
 
     @property
+    def company(self) -> float:
+        """Calls that share a batch; an answer counts as its part of one."""
+        return len(self.seconds) / max(self.batches, 1.0)
+
+    @property
     def mean_batch(self) -> float:
-        """Matrices a batch; an answer is one batch's, divided by how many share it."""
+        """Matrices a batch."""
         return self.matrices / max(self.batches, 1.0)
 
     def quantile(self, share: float) -> float:
@@ -202,15 +207,15 @@ def _report(compared: dict[str, list[Seen]], disturbed: Seen, seconds: float) ->
     lines = [
         f"{machine}; {_REPLICAS} replicas of one processor, {_CALLERS} callers beside them. Command: `make ray`",
         "",
-        "| router | matrices a batch, each round | mean | calls/s | p50 ms | p99 ms |",
+        "| router | calls a batch, each round | matrices a batch, each round | calls/s | p50 ms | p99 ms |",
         "|---|---|---|---|---|---|",
     ]
     for router, runs in compared.items():
+        company = ", ".join(f"{seen.company:.2f}" for seen in runs)
         sizes = ", ".join(f"{seen.mean_batch:.2f}" for seen in runs)
-        mean = statistics.mean(seen.mean_batch for seen in runs)
         rate = statistics.mean(len(seen.seconds) for seen in runs) / seconds
         middle, tail = (1e3 * statistics.median(seen.quantile(share) for seen in runs) for share in (0.5, 0.99))
-        lines.append(f"| {router} | {sizes} | {mean:.2f} | {rate:.0f} | {middle:.0f} | {tail:.0f} |")
+        lines.append(f"| {router} | {company} | {sizes} | {rate:.0f} | {middle:.0f} | {tail:.0f} |")
     lost = ", ".join(f"{number} {name}" for name, number in disturbed.lost.items()) or "0"
     lines += [
         "",
@@ -244,7 +249,13 @@ def main() -> int:
     options = parser.parse_args()
     if not options.inside:
         _secluded()
-    ray.init(num_cpus=_REPLICAS, include_dashboard=False, _node_ip_address="127.0.0.1", object_store_memory=2**28)
+    ray.init(
+        num_cpus=_REPLICAS,
+        include_dashboard=False,
+        log_to_driver=False,
+        _node_ip_address="127.0.0.1",
+        object_store_memory=2**28,
+    )
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": _PORT})
         compared, disturbed = _compare(options.rounds, options.seconds), _disturb(options.minute)

@@ -1,36 +1,63 @@
-"""Which replica the calls of a key meet at: rendezvous hashing with bounded queues.
+"""Which replica a call finds company at: where most calls of its key are, unless the queue there is too long.
 
-A key ranks the replicas by a hash of both names, so that all routers agree without a word, and a replica that comes or
-goes moves no keys but its own. The first in rank takes the call unless its queue is longer than its share allows; then
-the next one does, so that a key which everybody calls spreads over as many replicas as it takes.
-
-Thaler, Ravishankar: Using name-based mappings to increase hit rates, 1998. Mirrokni, Thorup, Zadimoghaddam: Consistent
-hashing with bounded loads, 2018.
+Calls of one key that wait at one replica share a batch. The queue of a replica is bounded by its share of all calls
+under way times a slack, so that a key which everybody calls spreads over as many replicas as it takes, and none of them
+stands idle. Cf. Mirrokni, Thorup, Zadimoghaddam: Consistent hashing with bounded loads, 2018.
 """
 
 from __future__ import annotations
 
 import math
-from hashlib import blake2b
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["favourite"]
+__all__ = ["Placements", "preferred"]
 
 
-def favourite(key: str, queues: Mapping[str, int], slack: float) -> str:
-    """The replica that a call of this key goes to.
+def preferred(queues: Mapping[str, int], alike: Mapping[str, int], slack: float) -> str:
+    """The replica that a call goes to; the shorter queue decides among those with equal company.
 
     Args:
-        key: what calls that may share a batch have in common.
-        queues: how many requests wait or run at each replica, by its name.
+        queues: how many calls wait or run at each replica, by its name.
+        alike: how many of them have the key of this call.
         slack: how many times the mean queue one replica may have, at least 1.
     """
     bound = math.ceil(slack * (sum(queues.values()) + 1) / len(queues))
-    return max((name for name, length in queues.items() if length < bound), key=lambda name: _rank(key, name))
+    within = [name for name, length in queues.items() if length < bound]
+    return max(within, key=lambda name: (alike.get(name, 0), -queues[name]))
 
 
-def _rank(key: str, name: str) -> bytes:
-    return blake2b(f"{key}\0{name}".encode(), digest_size=8).digest()
+class Placements:
+    """Where one router has sent the calls that are under way.
+
+    Args:
+        clock: seconds that never go back.
+        seconds: what was sent longer ago is in no batch that is still forming.
+    """
+
+    def __init__(self, clock: Callable[[], float], seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._placed: dict[str, tuple[float, str, str]] = {}
+
+    def add(self, request: str, key: str, replica: str) -> None:
+        """A request with a call of this key goes to this replica."""
+        self._placed.pop(request, None)
+        self._placed[request] = self._clock(), key, replica
+
+    def remove(self, request: str) -> None:
+        """A request has ended."""
+        self._placed.pop(request, None)
+
+    def alike(self, key: str) -> Counter[str]:
+        """How many calls of a key each replica has."""
+        self._forget()
+        return Counter(replica for _, placed, replica in self._placed.values() if placed == key)
+
+    def _forget(self) -> None:
+        oldest = self._clock() - self._seconds
+        while self._placed and next(iter(self._placed.values()))[0] < oldest:
+            del self._placed[next(iter(self._placed))]
