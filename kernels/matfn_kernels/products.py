@@ -17,6 +17,9 @@ __all__ = ["Coefficient", "add_diagonal", "quadratic", "symmetrise"]
 Coefficient: TypeAlias = "float | Tensor"
 """A number, or a (batch, 1, 1) tensor where batch-mates differ."""
 
+Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
+"""Coefficients a, b and c of one step."""
+
 
 def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
     """Adds `value` to the diagonal of x (batch, n, n) in place."""
