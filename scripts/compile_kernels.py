@@ -73,7 +73,7 @@ class Case:
 
 def _is_size(name: str) -> bool:
     """Whether a number is that of rows, columns or entries of a matrix."""
-    return name in {"slot", "width", "order", "inner"} or name.endswith(("_row", "_column", "_item"))
+    return name in {"slot", "width", "order", "inner"} or name.endswith(("_row", "_column", "_item")) and name != "table_item"
 
 
 def cases() -> Iterator[Case]:

@@ -74,11 +74,11 @@ def fastest(program: Program, profile: Profile) -> Program:
     return min(variants, key=lambda variant: variant.seconds(profile))
 
 
-def fitting(largest: int, dtype: torch.dtype) -> tuple[Kernel, ...]:
-    """The kernels that can iterate on matrices with dimensions of up to `largest`."""
+def fitting(dtype: torch.dtype, *sizes: int) -> tuple[Kernel, ...]:
+    """The kernels that can iterate on matrices of such dimensions."""
     if dtype.is_complex:
         return (Kernel.LIBRARY,)
-    return tuple(Kernel) if largest <= SMALL else (Kernel.LIBRARY, Kernel.SYMMETRIC)
+    return tuple(Kernel) if max(sizes) <= SMALL else (Kernel.LIBRARY, Kernel.SYMMETRIC)
 
 
 def step_cost(kernel: Kernel, profile: Profile, precision: Precision, order: int, products: tuple[float, float]) -> float:
