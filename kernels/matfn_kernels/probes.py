@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels.constants import used
 from matfn_kernels.scaling import norm
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _columns(order: int, device: torch.device) -> Tensor:
 def gaussian(like: Tensor, order: int) -> Tensor:
     """Fixed Gaussian columns (batch, order, COUNT) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
-    return _columns(order, like.device).to(dtype).expand(like.shape[0], order, COUNT)
+    return used(_columns(order, like.device)).to(dtype).expand(like.shape[0], order, COUNT)
 
 
 def square(like: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
+from matfn_kernels.constants import used
 from matfn_kernels.device_policy import multiplication, state
 from matfn_kernels.triton_tiles import index_tile, load_tile, lower_tile, product_tile, store_symmetric
 from matfn_kernels.triton_types import TYPES
@@ -166,7 +167,7 @@ def table_of(rows: Sequence[Row], like: Tensor) -> Tensor:
     """Coefficients (batch, steps, 3), or (1, steps, 3) expanded where all of the batch have the same."""
     dtype = state(like.dtype)
     if all(isinstance(value, float) for row in rows for value in row):
-        return _shared(tuple(rows), like.device, dtype).expand(len(like), -1, -1)  # type: ignore[arg-type]
+        return used(_shared(tuple(rows), like.device, dtype)).expand(len(like), -1, -1)  # type: ignore[arg-type]
     columns = [[torch.as_tensor(value, device=like.device).expand(len(like), 1, 1) for value in row] for row in rows]
     return torch.stack([torch.cat(row, -1)[:, 0] for row in columns], 1).to(dtype)
 
