@@ -7,10 +7,10 @@ STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 
-.PHONY: help demo test soak lint serve bench format wheel clean
+.PHONY: help demo test soak lint serve bench kernels bench-gpu format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -48,6 +48,12 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
+
+kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
+	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
+
+bench-gpu: $(STAMP) ## the GPU kernels against torch's, on a GPU
+	$(BIN)/python benchmarks/bench_gpu.py
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .

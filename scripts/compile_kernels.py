@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from matfn_kernels import triton_products, triton_small
-from matfn_kernels.device_policy import multiplication, state
+from matfn_kernels.device_policy import state
 from matfn_kernels.triton_types import NAMES, TYPES
 
 if TYPE_CHECKING:
@@ -60,7 +60,11 @@ class Case:
         """The kernel with types and specialisations of its arguments."""
         names = self.kernel.arg_names
         signature = {name: "constexpr" if name in self.constants else self._type(name) for name in names}
-        aligned = {(place,): _ALIGNED for place, name in enumerate(names) if signature[name] != "constexpr" and ("*" in signature[name] or _is_size(name))}
+        aligned = {
+            (place,): _ALIGNED
+            for place, name in enumerate(names)
+            if signature[name] != "constexpr" and ("*" in signature[name] or _is_size(name))
+        }
         return ASTSource(self.kernel, signature, self.constants, aligned)
 
     def _type(self, name: str) -> str:
@@ -73,7 +77,7 @@ class Case:
 
 def _is_size(name: str) -> bool:
     """Whether a number is that of rows, columns or entries of a matrix."""
-    return name in {"slot", "width", "order", "inner"} or name.endswith(("_row", "_column", "_item")) and name != "table_item"
+    return name in {"slot", "width", "order", "inner", "g_item", "t_item"} or name[:2] in {"x_", "y_"}
 
 
 def cases() -> Iterator[Case]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["holding", "used"]
 
-_HOLDER: Final[ContextVar["list[Tensor] | None"]] = ContextVar("holder", default=None)
+_HOLDER: Final[ContextVar[list[Tensor] | None]] = ContextVar("holder", default=None)
 
 
 @contextmanager

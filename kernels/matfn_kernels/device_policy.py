@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias, run
 
 import torch
 
-from matfn_kernels.precision import Precision
 from matfn_kernels.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matfn_kernels.calibration import Operation, Profile
+    from matfn_kernels.precision import Precision
 
 __all__ = ["SMALL", "Kernel", "Multiplication", "Tunable", "fastest", "fitting", "multiplication", "state", "step_cost"]
 
@@ -81,7 +81,9 @@ def fitting(dtype: torch.dtype, *sizes: int) -> tuple[Kernel, ...]:
     return tuple(Kernel) if max(sizes) <= SMALL else (Kernel.LIBRARY, Kernel.SYMMETRIC)
 
 
-def step_cost(kernel: Kernel, profile: Profile, precision: Precision, order: int, products: tuple[float, float]) -> float:
+def step_cost(
+    kernel: Kernel, profile: Profile, precision: Precision, order: int, products: tuple[float, float]
+) -> float:
     """Seconds of so many (symmetric, other) products of one order."""
     costs = (profile.cost(operation, precision, order) for operation in _OPERATIONS[kernel])
     return sum(number * cost for number, cost in zip(products, costs, strict=True) if number)

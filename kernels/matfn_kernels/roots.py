@@ -20,8 +20,8 @@ import torch
 
 from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
-from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
+from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection

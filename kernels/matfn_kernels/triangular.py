@@ -125,7 +125,7 @@ class TriangularProgram:
 
     def variants(self) -> tuple[TriangularProgram, ...]:
         """The same by every kernel that can run it."""
-        kernels = (Kernel.LIBRARY, Kernel.ONE_LAUNCH) if self.columns is None and not self.dtype.is_complex else (Kernel.LIBRARY,)
+        kernels = (Kernel.LIBRARY, Kernel.ONE_LAUNCH) if self.columns is None else (Kernel.LIBRARY,)
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
 

@@ -167,7 +167,7 @@ def table_of(rows: Sequence[Row], like: Tensor) -> Tensor:
     """Coefficients (batch, steps, 3), or (1, steps, 3) expanded where all of the batch have the same."""
     dtype = state(like.dtype)
     if all(isinstance(value, float) for row in rows for value in row):
-        return used(_shared(tuple(rows), like.device, dtype)).expand(len(like), -1, -1)  # type: ignore[arg-type]
+        return used(_shared(tuple(rows), like.device, dtype)).expand(len(like), -1, -1)
     columns = [[torch.as_tensor(value, device=like.device).expand(len(like), 1, 1) for value in row] for row in rows]
     return torch.stack([torch.cat(row, -1)[:, 0] for row in columns], 1).to(dtype)
 

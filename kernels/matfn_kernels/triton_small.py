@@ -32,7 +32,17 @@ if TYPE_CHECKING:
 
     from matfn_kernels.products import Row
 
-__all__ = ["LEAF", "WARPS", "constants", "coupled", "coupled_kernel", "invert_leaf", "leaf_kernel", "plain", "plain_kernel"]
+__all__ = [
+    "LEAF",
+    "WARPS",
+    "constants",
+    "coupled",
+    "coupled_kernel",
+    "invert_leaf",
+    "leaf_kernel",
+    "plain",
+    "plain_kernel",
+]
 
 LEAF: Final = 64
 """Largest order of a triangle that is inverted by substitution."""
@@ -75,9 +85,7 @@ def _multiply_symmetric(
 
 
 @triton.jit
-def _quadratic(
-    out, p, a, b, c, order, width, MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr
-):
+def _quadratic(out, p, a, b, c, order, width, MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr):
     """A I + b P + c P^2."""
     tiles = tl.cdiv(order, BLOCK)
     for index in range(tiles * (tiles + 1) // 2):
@@ -113,6 +121,7 @@ def _copy(out, source, rows, order, width, BLOCK: tl.constexpr):
             value = load_tile(source, width, 1, i, j, rows, order, BLOCK)
             store_tile(out, width, 1, value, i, j, rows, width, BLOCK)
     tl.debug_barrier()
+
 
 @triton.jit
 def _contract(
@@ -219,7 +228,6 @@ def leaf_kernel(t_ptr, t_item, t_row, t_column, out_ptr, orders_ptr, width, BLOC
     """Inverse of a lower triangle by forward substitution, row after row; what is above the diagonal is not read."""
     item = tl.program_id(0).to(tl.int64)
     order = tl.load(orders_ptr + item)
-    down, across = index_tile(0, 0, BLOCK)
     column = tl.arange(0, BLOCK)
     t_ptr += item * t_item
     x = tl.zeros((BLOCK, BLOCK), t_ptr.dtype.element_ty)
@@ -227,13 +235,11 @@ def leaf_kernel(t_ptr, t_item, t_row, t_column, out_ptr, orders_ptr, width, BLOC
         before = tl.load(t_ptr + i * t_row + column * t_column, mask=column < i, other=0.0)
         pivot = tl.load(t_ptr + i * t_row + i * t_column)
         rest = tl.where(column == i, 1.0, 0.0).to(x.dtype) - tl.sum(before[:, None] * x, axis=0)
-        x = tl.where(down == i, (rest / pivot)[None, :], x)
+        x = tl.where(column[:, None] == i, (rest / pivot)[None, :], x)
     store_tile(out_ptr + item * width * width, width, 1, x, 0, 0, width, width, BLOCK)
 
 
-def coupled(
-    g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int, orders: Tensor | None = None
-) -> Tensor:
+def coupled(g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int, orders: Tensor | None = None) -> Tensor:
     """G P^(-s/r) for symmetric P (batch, n, n) with eigenvalues in [0, 1].
 
     Args:

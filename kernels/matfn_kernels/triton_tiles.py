@@ -1,6 +1,6 @@
 """Tiles of matrices and of their products, the parts that Triton kernels are made of.
 
-A matrix is a pointer with a stride for rows and one for columns, so that a transpose is the same matrix with its strides
+A matrix is a pointer with a stride for rows and one for columns, so that a transpose is the same with its strides
 exchanged. What lies outside a matrix reads as zero and is not written.
 """
 

@@ -39,7 +39,16 @@ if TYPE_CHECKING:
     from matfn_service.settings import Settings
     from matfn_service.staging import Port
 
-__all__ = ["CpuExecutor", "CudaExecutor", "Device", "DeviceMemoryError", "Executor", "Run", "computing_threads", "make_executor"]
+__all__ = [
+    "CpuExecutor",
+    "CudaExecutor",
+    "Device",
+    "DeviceMemoryError",
+    "Executor",
+    "Run",
+    "computing_threads",
+    "make_executor",
+]
 
 T = TypeVar("T")
 

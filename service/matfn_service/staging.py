@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Protocol
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,8 +30,8 @@ def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
     return float((torch.linalg.matrix_norm(x.double() - y) / torch.linalg.matrix_norm(y)).max())
 
 
-@triton.jit
-def _numbering_kernel(rows_ptr, columns_ptr, COUNT: tl.constexpr):
+@triton.jit  # type: ignore[untyped-decorator]
+def _numbering_kernel(rows_ptr: Any, columns_ptr: Any, COUNT: tl.constexpr) -> None:
     index = tl.arange(0, COUNT)
     i, j = lower_tile(index)
     tl.store(rows_ptr + index, i)

@@ -24,9 +24,7 @@ CALLS: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("function", "inputs", "keywords"), CALLS)
 @pytest.mark.parametrize("kernel", [Kernel.SYMMETRIC, Kernel.ONE_LAUNCH])
-def test_certificates_hold(
-    function: str, inputs: dict[str, Array], keywords: dict[str, Any], kernel: Kernel
-) -> None:
+def test_certificates_hold(function: str, inputs: dict[str, Array], keywords: dict[str, Any], kernel: Kernel) -> None:
     """Answers are as accurate as they certify, whichever kernels made them."""
     single = {name: value.astype(np.float32) for name, value in inputs.items()}
     programs = candidates(function, single, **keywords)

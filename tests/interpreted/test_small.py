@@ -25,12 +25,14 @@ def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
 
 def _positive(order: int, items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     p = torch.as_tensor(positive(order, condition=50, items=items))
-    return (p / torch.linalg.matrix_norm(p)[:, None, None]).to(dtype)
+    scaled: torch.Tensor = p / torch.linalg.matrix_norm(p)[:, None, None]
+    return scaled.to(dtype)
 
 
 def _tall(rows: int, columns: int, items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     m = torch.as_tensor(rectangular((rows, columns), condition=50, items=items))
-    return (m / torch.linalg.matrix_norm(m)[:, None, None]).to(dtype)
+    scaled: torch.Tensor = m / torch.linalg.matrix_norm(m)[:, None, None]
+    return scaled.to(dtype)
 
 
 def _triangle(order: int, items: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
