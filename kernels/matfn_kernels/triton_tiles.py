@@ -22,9 +22,8 @@ def index_tile(i, j, BLOCK: tl.constexpr):
 @triton.jit
 def lower_tile(index):
     """(i, j), i >= j, of a number that counts the tiles on and below the diagonal row by row."""
-    i = ((tl.sqrt(8.0 * tl.cast(index, tl.float32) + 1.0) - 1.0) * 0.5).to(tl.int32)
-    i = tl.where(i * (i + 1) // 2 > index, i - 1, i)  # the root may be off by its rounding
-    i = tl.where((i + 1) * (i + 2) // 2 <= index, i + 1, i)
+    odd = tl.sqrt_rn(8.0 * tl.cast(index, tl.float32) + 1.0)  # rounded to nearest, so exact where a row begins
+    i = ((odd - 1.0) * 0.5).to(tl.int32)
     return i, index - i * (i + 1) // 2
 
 

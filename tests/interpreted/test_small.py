@@ -176,6 +176,15 @@ def test_frozen_elements_keep_every_bit() -> None:
     assert torch.equal(factor[:1], triton_small.plain(x[:1], SHORT[:2]))
 
 
+def test_only_the_identity_is_skipped() -> None:
+    """A row whose quadratic coefficient alone is not zero is a step like others."""
+    p, rows = _positive(20, 2), ((1.0, 0.0, -0.5), (1.0, 0.0, 0.25))
+
+    found = triton_small.coupled(None, p, rows, 2, 1)
+
+    assert _distance(found, engine.coupled(None, p.double(), rows, 2, 1)) < 10 * torch.finfo(torch.float32).eps
+
+
 def test_inputs_are_not_written_to() -> None:
     """The iterations work on a scratch of their own."""
     p, x = _positive(20, 2), _tall(30, 20, 2)

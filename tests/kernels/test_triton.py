@@ -19,7 +19,11 @@ def test_kernels_on_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
 
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | {"TRITON_INTERPRET": "1"}
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
     )
 
     assert done.returncode == 0, done.stdout
