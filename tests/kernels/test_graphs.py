@@ -92,7 +92,7 @@ def test_recording_follows_two_runs() -> None:
 
 
 def test_replays_answer_their_own_batch() -> None:
-    """A replay computes on the batch at hand, and its answer outlives the next replay."""
+    """A replay computes and certifies the batch at hand, however many of its bucket's rows that fills."""
     graphs = Graphs(Recorder())
     calls = [_call(items, seed) for seed, items in enumerate((5, 5, 6, 5, 6))]
     program = Graphed(_program(calls[0]), graphs)
@@ -103,6 +103,18 @@ def test_replays_answer_their_own_batch() -> None:
         expected = evaluate(program.program, batch_of(call))
         torch.testing.assert_close(evaluation.outputs[0], expected.outputs[0], rtol=1e-4, atol=0)
         assert [c.outcome for c in evaluation.certificates] == [c.outcome for c in expected.certificates]
+
+
+def test_findings_outlive_the_next_replay() -> None:
+    """What a replay found is not overwritten by the next."""
+    graphs, calls = Graphs(Recorder()), [_call(5, seed) for seed in range(4)]
+    program = _program(calls[0])
+
+    found = [graphs.run(program, batch_of(call).inputs) for call in calls]
+
+    for call, findings in zip(calls, found, strict=True):
+        expected = program.run(batch_of(call).inputs)
+        torch.testing.assert_close(findings.outputs[0], expected.outputs[0], rtol=1e-4, atol=1e-6)
 
 
 def test_refused_programs_run_as_they_are() -> None:
@@ -118,13 +130,13 @@ def test_refused_programs_run_as_they_are() -> None:
 def test_recordings_used_last_are_kept() -> None:
     """Beyond its capacity the cache forgets the program that was not used for longest."""
     recorder = Recorder()
-    graphs = Graphs(recorder, capacity=1)
-    calls = [_call(4, r=2), _call(4, r=4)]
+    graphs = Graphs(recorder, capacity=2)
+    calls = [_call(4, r=r) for r in (2, 4, 8)]
 
-    for call in (*[calls[0]] * 3, *[calls[1]] * 3, *[calls[0]] * 3):
-        graphs.run(_program(call), batch_of(call).inputs)
+    for k in (0, 0, 0, 1, 1, 1, 0, 2, 0, 1, 1, 1):
+        graphs.run(_program(calls[k]), batch_of(calls[k]).inputs)
 
-    assert [program for program, _ in recorder.recorded] == [_program(calls[k]) for k in (0, 1, 0)]
+    assert [program for program, _ in recorder.recorded] == [_program(calls[k]) for k in (0, 1, 1)]
 
 
 def test_recordings_hold_their_constants() -> None:
