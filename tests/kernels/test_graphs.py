@@ -133,7 +133,7 @@ def test_recordings_used_last_are_kept() -> None:
     graphs = Graphs(recorder, capacity=2)
     calls = [_call(4, r=r) for r in (2, 4, 8)]
 
-    for k in (0, 0, 0, 1, 1, 1, 0, 2, 0, 1, 1, 1):
+    for k in (0, 0, 0, 1, 1, 1, 0, 2, 0, 0, 0, 1, 1, 1):
         graphs.run(_program(calls[k]), batch_of(calls[k]).inputs)
 
     assert [program for program, _ in recorder.recorded] == [_program(calls[k]) for k in (0, 1, 1)]
