@@ -2,7 +2,7 @@
 
 A program takes one matrix after another through all of its steps. The state is a scratch of a few matrices a program,
 which all together fit the L2 cache: nothing but the input and the result is read from or written to memory proper. (In
-registers it would have to be spilled from order 64 on: docs/gpu.md.) Products known to be symmetric are made by half of
+registers it would be spilled from order 64 on: docs/decisions/0005-gpu.md.) Products known to be symmetric are made by half of
 their tiles, as in `triton_products`.
 
 Every matrix has an order of its own and only its own tiles are computed; what lies beyond is zero in the result. A row
