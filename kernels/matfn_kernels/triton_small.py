@@ -1,8 +1,8 @@
 """Whole iterations for orders up to 128 in one launch, and inverses of triangles up to 64, a matrix a program.
 
-A program takes one matrix after another through all of its steps. The state is a scratch of a few matrices a program, in
-all 32 MiB, which a GPU's L2 cache holds, or one program a multiprocessor if that is more: 50 MiB at order 128 in fp32,
-99 in fp64. (In registers it would be spilled from order 64 on: docs/decisions/0005-gpu.md.) Products known to be
+A program takes one matrix after another through all of its steps. The state is a scratch of a few matrices a program,
+in all 32 MiB, which a GPU's L2 cache holds, or one program a multiprocessor if that is more: 50 MiB at order 128 in
+fp32, 99 in fp64. (In registers it would be spilled from order 64 on: docs/decisions/0005-gpu.md.) Products known to be
 symmetric are made by half of their tiles, as in `triton_products`.
 
 Every matrix has an order of its own and only its own tiles are computed; what lies beyond is zero in the result. A row
