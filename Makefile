@@ -13,10 +13,10 @@ COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test soak ray lint observability image lock serve up down bench format wheel clean
+.PHONY: help demo test soak ray lint observability image lock serve up down bench kernels bench-gpu format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -92,6 +92,12 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
+
+kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
+	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
+
+bench-gpu: $(STAMP) ## the GPU kernels against torch's, on a GPU
+	$(BIN)/python benchmarks/bench_gpu.py
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
