@@ -6,15 +6,17 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+RAY_BIN := .venv-ray/bin
+RAY_STAMP := .venv-ray/.installed
 PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test soak lint observability image lock serve up down bench format wheel clean
+.PHONY: help demo test soak ray lint observability image lock serve up down bench kernels bench-gpu format wheel clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,6 +28,11 @@ $(BENCH_STAMP): pyproject.toml constraints.txt
 	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
+$(RAY_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-ray
+	$(RAY_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	@touch $@
+
 demo: $(STAMP) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
 	$(BIN)/python demo/demo.py
 
@@ -35,6 +42,9 @@ test: $(STAMP) ## the whole test suite
 soak: $(STAMP) ## faults and overload until leaks and unfairness would show, about four minutes
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
 	$(BIN)/python benchmarks/overload.py
+
+ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
+	$(RAY_BIN)/python benchmarks/bench_ray.py
 
 lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
@@ -85,6 +95,12 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_server.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
+kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
+	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
+
+bench-gpu: $(STAMP) ## the GPU kernels against torch's, on a GPU
+	$(BIN)/python benchmarks/bench_gpu.py
+
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -95,4 +111,4 @@ wheel: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-ray dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

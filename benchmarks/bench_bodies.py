@@ -29,7 +29,7 @@ from matfn.http1 import Request
 from matfn.transport import SocketTransport
 from matfn_service import body
 from matfn_service.framing import Protocol
-from matfn_service.serve import _ENVIRONMENT
+from matfn_service.serve import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Server:
     def __init__(self, folder: str, kind: str) -> None:
         path = str(Path(folder) / kind.replace(" ", "-"))
         command = [sys.executable, __file__, path, kind]
-        self.process = subprocess.Popen(command, env={**os.environ, **_ENVIRONMENT})  # noqa: S603 - our own command
+        self.process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT})  # noqa: S603 - our own command
         self.transport = SocketTransport(Endpoint.parse(f"unix://{path}"))
         self._wait()
 

@@ -75,7 +75,7 @@ def engine() -> Engine:
 
 
 def _succeeds(*command: str) -> bool:
-    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603
+    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def build() -> str:
@@ -86,7 +86,7 @@ def build() -> str:
     arguments += [f"--build-arg=VERSION={matfn.__version__}", f"--build-arg=REVISION={_revision()}"]
     arguments += shlex.split(os.environ.get("BUILD_FLAGS", ""))
     command = [*builder, f"--tag={IMAGE}", *arguments, str(ROOT)]
-    if subprocess.run(command, check=False).returncode:  # noqa: S603 - our own command
+    if subprocess.run(command, check=False).returncode:
         raise Unfit(
             "the build failed. Where no registry can be reached, docker/offline-base.sh makes a base image from the"
             " distribution's packages; where the package index needs certificates or settings, BUILD_FLAGS mounts them"
@@ -98,7 +98,7 @@ def build() -> str:
 
 def _revision() -> str:
     command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 @dataclass(slots=True)
@@ -118,7 +118,7 @@ class Box:
 
     def call(self, *arguments: str) -> str:
         """The output of one command of the engine."""
-        done = subprocess.run([self.runner, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([self.runner, *arguments], capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unfit(f"{self.runner} {arguments[0]}: {done.stderr.strip()}")
         return done.stdout.strip()
@@ -132,7 +132,7 @@ class Box:
         self.call("run", "--detach", f"--name={self.name}", *_CONFINED, *arguments, IMAGE)
         while self.get("/readyz")[0] != _OK:
             if time.monotonic() - start > _START_SECONDS:
-                subprocess.run([self.runner, "logs", self.name], check=False)  # noqa: S603 - our own command
+                subprocess.run([self.runner, "logs", self.name], check=False)
                 raise Unfit(f"not ready after {_START_SECONDS} s; its log is above")
             time.sleep(0.05)
         self.start_seconds = time.monotonic() - start

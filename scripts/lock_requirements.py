@@ -51,7 +51,7 @@ def lock(path: Path, requirements: list[Requirement], options: list[str]) -> Non
         f"--constraints={CONSTRAINTS}",
         "--generate-hashes",
     ]
-    subprocess.run(  # noqa: S603 - our own command
+    subprocess.run(
         [*command, *_PLATFORM, "--no-header", "--no-annotate", "--quiet", *options],
         input="\n".join(map(str, requirements)),
         text=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from matfn_service.serve import _ENVIRONMENT
+from matfn_service.serve import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ class ServerProcess:
     def __init__(self, script: Path | None = None, **settings: str) -> None:
         own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_LANES": "1"}
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
-        own |= {} if script is None else _ENVIRONMENT  # the command sets it for itself
+        own |= {} if script is None else ENVIRONMENT  # the command sets it for itself
         program = ["-c", "from matfn.cli import main; main()", "serve"] if script is None else [str(script)]
         self.process = subprocess.Popen(
             [sys.executable, *program], env={**os.environ, **own}, stderr=subprocess.PIPE, text=True

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
-from matfn.async_transport import StreamTransport
 from matfn.errors import ClosedError, MatfnError, ProblemError
 from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
+from matfn.failover import async_transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.mapping import MapRun, listed, values_of
@@ -21,7 +21,7 @@ from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.with_info import AsyncWithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -60,7 +60,8 @@ class AsyncClient(AsyncValueMethods):
     of its own.
 
     Args:
-        base_url: http://host:port, https://host or unix:///path; None takes MATFN_URL, then http://127.0.0.1:8000.
+        base_url: http://host:port, https://host or unix:///path, or several of which any may answer; None takes
+            MATFN_URL, then http://127.0.0.1:8000.
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
@@ -71,7 +72,7 @@ class AsyncClient(AsyncValueMethods):
 
     def __init__(  # noqa: PLR0913 - a client's settings are its interface
         self,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         *,
         api_key: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
@@ -81,7 +82,7 @@ class AsyncClient(AsyncValueMethods):
         clock: AsyncClock = ASYNC_SYSTEM_CLOCK,
     ) -> None:
         self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or StreamTransport(self._session.endpoint)
+        self._transport = transport or async_transport_to(self._session.endpoints)
         self._clock = clock
         self._limits: Limits | None = None
         self._limits_lock = asyncio.Lock()

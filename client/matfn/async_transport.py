@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
 from matfn.http1 import ResponseParser, coalesced, head_of
-from matfn.transport import MAX_AGE_S, MAX_KEPT
+from matfn.transport import CONNECT_S, MAX_AGE_S, MAX_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,11 +212,12 @@ class StreamTransport:
 
     async def _connect(self) -> _Connection:
         try:
-            return await self._open()
+            async with asyncio.timeout(CONNECT_S):
+                return await self._open()
         except ssl.SSLCertVerificationError as error:
             raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
         except OSError as error:
-            raise TransportError(f"cannot connect to {self._endpoint}: {error}") from error
+            raise TransportError(f"cannot connect to {self._endpoint}: {str(error) or 'timed out'}") from error
 
     async def _open(self) -> _Connection:
         loop, endpoint = asyncio.get_running_loop(), self._endpoint

@@ -37,7 +37,10 @@ app.add_typer(run_app, name="run")
 # a pipe has no width of its own, and what is cut off cannot be searched for
 _out = Console() if sys.stdout.isatty() else Console(width=160)
 
-Url = Annotated[str | None, typer.Option(help="The server; MATFN_URL, then http://127.0.0.1:8000, by default.")]
+Urls = Annotated[
+    list[str] | None,
+    typer.Option("--url", help="The server, or one of several; MATFN_URL, then http://127.0.0.1:8000, by default."),
+]
 
 
 def main() -> None:
@@ -77,16 +80,16 @@ def serve(
 
 
 @app.command()
-def functions(url: Url = None) -> None:
+def functions(urls: Urls = None) -> None:
     """List the functions of a server with their inputs and parameters."""
-    with explained(), _client(url) as client:
+    with explained(), _client(urls) as client:
         _out.print(tables.functions_table(client.functions()))
 
 
 @app.command()
-def check(url: Url = None) -> None:
+def check(urls: Urls = None) -> None:
     """Test a live server against float64 truth; exit code 1 if any answer is wrong."""
-    with explained(), _client(url) as client:
+    with explained(), _client(urls) as client:
         client.status()
         verdicts = [verdict_of(client, case) for case in cases()]
     _out.print(tables.verdicts_table(verdicts))
@@ -104,9 +107,9 @@ def explain(code: Annotated[str, typer.Argument(help="A problem's code, such as 
     _out.print(tables.code_table(row))
 
 
-def _run(job: Job, targets: Mapping[str, Path], url: str | None, local: bool) -> None:
+def _run(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: bool) -> None:
     """Answers one call, saves its values and prints its certificates."""
-    with explained(), _client(url, local=local) as client:
+    with explained(), _client(urls, local=local) as client:
         answer = client.ask(job)
     values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
     _out.print(tables.certificates_table(job.function, answer))
@@ -118,8 +121,8 @@ def _run(job: Job, targets: Mapping[str, Path], url: str | None, local: bool) ->
 add_functions(run_app, _run)
 
 
-def _client(url: str | None, *, local: bool = False) -> Client | LocalClient:
+def _client(urls: list[str] | None, *, local: bool = False) -> Client | LocalClient:
     try:
-        return LocalClient() if local else Client(url)
+        return LocalClient() if local else Client(urls)
     except (ImportError, ValueError) as error:
         fail("cannot start", str(error))

@@ -12,16 +12,16 @@ from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError
 from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
+from matfn.failover import transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.mapping import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
-from matfn.transport import SocketTransport
 from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -60,7 +60,8 @@ class Client(ValueMethods):
     of its own.
 
     Args:
-        base_url: http://host:port, https://host or unix:///path; None takes MATFN_URL, then http://127.0.0.1:8000.
+        base_url: http://host:port, https://host or unix:///path, or several of which any may answer; None takes
+            MATFN_URL, then http://127.0.0.1:8000.
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
@@ -71,7 +72,7 @@ class Client(ValueMethods):
 
     def __init__(  # noqa: PLR0913 - a client's settings are its interface
         self,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         *,
         api_key: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
@@ -81,7 +82,7 @@ class Client(ValueMethods):
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or SocketTransport(self._session.endpoint)
+        self._transport = transport or transport_to(self._session.endpoints)
         self._clock = clock
         self._limits: Limits | None = None
         self._limits_lock = threading.Lock()

@@ -26,7 +26,7 @@ __all__ = ["Job", "Run", "add_functions"]
 
 Job = Invocation[Any]
 
-Run: TypeAlias = "Callable[[Job, Mapping[str, Path], str | None, bool], None]"
+Run: TypeAlias = "Callable[[Job, Mapping[str, Path], list[str] | None, bool], None]"
 
 _NOTHING: Final = frozenset({"none", "null"})
 _FILES: Final = "files"
@@ -57,7 +57,7 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     """A command whose signature typer reads; the catalogue is that signature's only source."""
 
     def command(**given: Any) -> None:
-        if given[_LOCAL] and given[_URL] is not None:
+        if given[_LOCAL] and given[_URL]:
             raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
         targets = targets_of(function.outputs, given[_OUTPUT] or [])
         run(_job(function, given), targets, given[_URL], given[_LOCAL])
@@ -67,7 +67,12 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
         *(_argument(item.name, Path | None, _option(item.name, item.summary), None) for item in function.inputs),
         *(_parameter(parameter) for parameter in (*function.parameters, *OPTIONS)),
         _argument(_OUTPUT, list[Path] | None, typer.Option("-o", "--output", help=_where(function)), None),
-        _argument(_URL, str | None, typer.Option("--url", help="the server; MATFN_URL by default"), None),
+        _argument(
+            _URL,
+            list[str] | None,
+            typer.Option("--url", help="the server, or one of several; MATFN_URL by default"),
+            None,
+        ),
         _argument(_LOCAL, bool, typer.Option("--local", help="compute in this process"), default=False),
     ]
     command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]

@@ -12,6 +12,8 @@ from matfn.exchange import Prepared, prepare
 from matfn.retry import RetryPolicy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matfn.http1 import Request
     from matfn.invocation import Invocation
     from matfn.limits import Limits
@@ -30,14 +32,14 @@ class Session:
     """A client's settings.
 
     Attributes:
-        endpoint: where the server is.
+        endpoints: where the servers are.
         policy: when to try again.
         timeout: seconds that one attempt may take, None for as long as it takes.
         api_key: sent as a bearer token.
         triangles: whether symmetric inputs are sent as one triangle.
     """
 
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
     policy: RetryPolicy
     timeout: float | None
     api_key: str | None = field(default=None, repr=False)
@@ -45,14 +47,19 @@ class Session:
 
     @classmethod
     def of(
-        cls, base_url: str | None, api_key: str | None, timeout: float | None, max_retries: int, *, triangles: bool
+        cls,
+        base_url: str | Sequence[str] | None,
+        api_key: str | None,
+        timeout: float | None,
+        max_retries: int,
+        *,
+        triangles: bool,
     ) -> Session:
         """The settings from a client's arguments, with MATFN_URL and MATFN_API_KEY for what was not given."""
         if max_retries < 0:
             raise ValueError(f"max_retries={max_retries} is negative; 0 means a single attempt")
-        url = base_url or os.environ.get("MATFN_URL") or DEFAULT_URL
         key = api_key or os.environ.get("MATFN_API_KEY") or None
-        return cls(Endpoint.parse(url), RetryPolicy(max_retries), timeout, key, triangles)
+        return cls(_endpoints(base_url), RetryPolicy(max_retries), timeout, key, triangles)
 
     def prepared(self, invocation: Invocation[Any], limits: Limits) -> Prepared[Any]:
         """The call as it will be sent; raises what `prepare` raises."""
@@ -74,6 +81,13 @@ class Session:
             return self.timeout
         left = max(deadline - elapsed, 0.0) + _GRACE_S
         return left if self.timeout is None else min(left, self.timeout)
+
+
+def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
+    """Where the servers are, each once; MATFN_URL may hold several with spaces between."""
+    given = base_url or os.environ.get("MATFN_URL", "").split() or DEFAULT_URL
+    urls = [given] if isinstance(given, str) else given
+    return tuple(dict.fromkeys(Endpoint.parse(url) for url in urls))
 
 
 def package_version() -> str:

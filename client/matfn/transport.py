@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from matfn.http1 import Request, Response
     from matfn.wire import Buffer
 
-__all__ = ["MAX_AGE_S", "MAX_KEPT", "SocketTransport", "Transport"]
+__all__ = ["CONNECT_S", "MAX_AGE_S", "MAX_KEPT", "SocketTransport", "Transport"]
 
 MAX_KEPT: Final = 32
 MAX_AGE_S: Final = 300.0  # so that clients find new replicas behind a name
+CONNECT_S: Final = 5.0  # a machine that is gone says nothing; another may be asked
 
 
 class Transport(Protocol):
@@ -144,7 +145,8 @@ class SocketTransport:
 
     def _connect(self, until: float | None) -> _Connection:
         try:
-            return _Connection(self._open(self._left(until)), self._clock())
+            left = self._left(until)
+            return _Connection(self._open(CONNECT_S if left is None else min(left, CONNECT_S)), self._clock())
         except ssl.SSLCertVerificationError as error:
             raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
         except OSError as error:

@@ -12,11 +12,14 @@ import os
 import platform
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
 
+from matfn_kernels.device_policy import Kernel
 from matfn_kernels.precision import Precision, working
+from matfn_kernels.products import coupled_at_once, invert_leaf, quadratic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,18 +29,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "Profile", "load_profile", "measure"]
 
-Operation: TypeAlias = Literal["gemm", "eigh", "svd"]
+Operation: TypeAlias = Literal["gemm", "eigh", "svd", "symmetric_gemm", "small", "substitution", "leaf"]
+"""Of them only on a GPU: a line of an iteration by half of its tiles, a product of an iteration in one launch, and the
+inverse of a small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256),
     "svd": (16, 64, 128),
 }
-_VERSION: Final = 1
+_GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
+    "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "eigh": (16, 64, 128, 256),
+    "svd": (16, 64, 128),
+    "symmetric_gemm": (64, 128, 256, 512, 1024, 2048),
+    "small": (16, 32, 64, 128),
+    "substitution": (32,),
+    "leaf": (32,),
+}
+_IN_BF16: Final = {"gemm", "symmetric_gemm", "small"}
+_VERSION: Final = 2
 _REPEATS: Final = 5
 _PATIENCE: Final = 0.05
 """Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
 _BATCH_ELEMENTS: Final = 1 << 16
+_GPU_BATCH_ELEMENTS: Final = 1 << 20
+_SMALL_STEPS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +138,8 @@ def measure(device: str = "cpu") -> Profile:
     """Times the operations on the calling thread; use a thread of the kind that will compute."""
     rows = [
         (operation, str(precision), order, _time(operation, precision, order, device))
-        for operation, orders in _ORDERS.items()
-        for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation == "gemm" else ()))
+        for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
+        for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
         for order in orders
     ]
     return Profile(device, tuple(rows))
@@ -130,23 +147,47 @@ def measure(device: str = "cpu") -> Profile:
 
 def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
     """Least seconds a matrix over a few repeats; the least is what the machine can do undisturbed."""
-    items = max(1, _BATCH_ELEMENTS // (order * order))
+    items = max(1, (_BATCH_ELEMENTS if device == "cpu" else _GPU_BATCH_ELEMENTS) // (order * order))
     generator = torch.Generator().manual_seed(order)
     base = torch.randn(items, order, order, generator=generator)
     x = (base + base.mT).to(device, working(precision, torch.float32))
-    run = _OPERATIONS[operation]
+    run = partial(_OPERATIONS[operation], x)
+    return min(_times(run) if device == "cpu" else _times_on_gpu(run)) / items / _MADE.get(operation, 1)
+
+
+def _times(run: Callable[[], object]) -> list[float]:
     times: list[float] = []
     while len(times) < _REPEATS and sum(times) < _PATIENCE:
         start = time.perf_counter()
-        run(x)
-        if device != "cpu":
-            torch.cuda.synchronize()
+        run()
         times.append(time.perf_counter() - start)
-    return min(times) / items
+    return times
+
+
+def _times_on_gpu(run: Callable[[], object]) -> list[float]:
+    """Not counting the first run, which loads or compiles kernels."""
+
+    def finished() -> None:
+        run()
+        torch.cuda.synchronize()
+
+    finished()
+    return _times(finished)
+
+
+def _iteration(x: Tensor) -> Tensor:
+    """Steps of an iteration in one launch, with coefficients that neither freeze nor blow up."""
+    return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
 
 
 _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "gemm": lambda x: torch.bmm(x, x),
     "eigh": torch.linalg.eigh,
     "svd": torch.linalg.svd,
+    "symmetric_gemm": lambda x: quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), Kernel.SYMMETRIC),
+    "small": _iteration,
+    "substitution": invert_leaf,
+    "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
 }
+_MADE: Final[dict[Operation, int]] = {"small": 4 * _SMALL_STEPS - 2}
+"""Products that an operation is made of, where it is more than one."""

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.products import Coefficient, quadratic, symmetrise
+from matfn_kernels.device_policy import Kernel
+from matfn_kernels.products import Row, coupled_at_once, gram, plain_at_once, quadratic, symmetric_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Workspace", "coupled", "per_element", "plain", "tiles"]
-
-Row = tuple[Coefficient, Coefficient, Coefficient]
 
 _TILE_BYTES: Final = 1 << 20
 _BUFFERS: Final = 5
@@ -50,9 +49,11 @@ class Workspace:
         return cls(torch.empty_like(p), torch.empty_like(p), torch.empty_like(p))
 
 
-def tiles(items: int, order: int, itemsize: int) -> Iterator[slice]:
-    """Slices of a batch small enough that a tile's iteration stays in a core's L2 cache."""
-    size = max(1, _TILE_BYTES // (_BUFFERS * max(1, order * order * itemsize)))
+def tiles(x: Tensor, order: int) -> Iterator[slice]:
+    """Slices of a batch small enough that a tile's iteration stays in a core's L2 cache; on a GPU all at once."""
+    items = len(x)
+    fitting = _TILE_BYTES // (_BUFFERS * max(1, order * order * x.itemsize)) if x.device.type == "cpu" else items
+    size = max(1, fitting)
     return (slice(start, min(start + size, items)) for start in range(0, items, size))
 
 
@@ -64,7 +65,9 @@ def per_element(schedules: Sequence[Sequence[tuple[float, float, float]]], like:
     return [tuple(table[:, step, k, None, None] for k in range(3)) for step in range(longest)]  # type: ignore[misc]
 
 
-def coupled(g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int) -> Tensor:
+def coupled(
+    g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int, kernel: Kernel = Kernel.LIBRARY
+) -> Tensor:
     """G P^(-s/r) for symmetric P (batch, n, n) with eigenvalues in [0, 1].
 
     Args:
@@ -73,26 +76,29 @@ def coupled(g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int) ->
         rows: the steps' coefficients.
         r: the root.
         s: the power.
+        kernel: whose products are used.
     """
+    if kernel is Kernel.ONE_LAUNCH:
+        return coupled_at_once(g, p, rows, r, s)
     space = Workspace.like(p)
     p = p.clone()
     for step, row in enumerate(rows):
-        quadratic(p, row, space.w)
+        quadratic(p, row, space.w, kernel)
         power = _power(space.w, s, space)
         g = power.clone() if g is None else torch.bmm(g, power)
         if step + 1 < len(rows):
-            p = _contract(space, p, r)
+            p = _contract(space, p, r, kernel)
     assert g is not None
     return g
 
 
-def _contract(space: Workspace, p: Tensor, r: int) -> Tensor:
+def _contract(space: Workspace, p: Tensor, r: int, kernel: Kernel) -> Tensor:
     """W^r P, symmetric by form: H P H with H = W^(r/2), or H (P W) H with H = W^((r-1)/2)."""
+    if r == 1:
+        return symmetric_product(p, space.w, kernel)
     middle = p if r % 2 == 0 else torch.bmm(p, space.w)
-    if r > 1:
-        half = _power(space.w, r // 2, space)
-        middle = torch.bmm(torch.bmm(half, middle, out=space.spare), half)
-    return symmetrise(middle)
+    half = _power(space.w, r // 2, space)
+    return symmetric_product(torch.bmm(half, middle, out=space.spare), half, kernel)
 
 
 def _power(w: Tensor, exponent: int, space: Workspace) -> Tensor:
@@ -110,15 +116,16 @@ def _power(w: Tensor, exponent: int, space: Workspace) -> Tensor:
     return result
 
 
-def plain(x: Tensor, rows: Sequence[Row]) -> Tensor:
+def plain(x: Tensor, rows: Sequence[Row], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """Polar factor of X (batch, m, n), m >= n, singular values in [0, 1]: X <- X (a I + b G + c G^2), G = X^H X."""
+    if kernel is Kernel.ONE_LAUNCH:
+        return plain_at_once(x, rows)
     x = x.clone()
     spare = torch.empty_like(x)
-    gram = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
-    w = torch.empty_like(gram)
+    square = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
+    w = torch.empty_like(square)
     for row in rows:
-        torch.bmm(x.mH, x, out=gram)
-        quadratic(gram, row, w)
+        quadratic(gram(x, square, kernel), row, w, kernel)
         torch.bmm(x, w, out=spare)
         x, spare = spare, x
     return x

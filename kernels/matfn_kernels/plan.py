@@ -27,6 +27,7 @@ from matfn_kernels import (
     sylvester,
     triangular,
 )
+from matfn_kernels.device_policy import fastest
 from matfn_kernels.signature import Signature
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def make_plan(call: Call, profile: Profile) -> Plan:
 
 @lru_cache(maxsize=4096)
 def _plan(call: Signature, profile: Profile) -> Plan:
-    candidates = _CANDIDATES[call.function](call)
+    candidates = [fastest(program, profile) for program in _CANDIDATES[call.function](call)]
     priced = sorted(((program, program.seconds(profile)) for program in candidates), key=lambda pair: pair[1])
     program, seconds = priced[0]
     return Plan(program, seconds, _bytes(call), tuple(priced[1:]))

@@ -26,6 +26,7 @@ import torch
 
 from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
+from matfn_kernels.device_policy import Kernel, fitting, step_cost
 from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
 from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration
@@ -67,6 +68,7 @@ class PolarProgram:
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
         obeyed: the caller's own coefficients, to be run as they are.
+        kernel: whose products the iteration uses.
     """
 
     rows: int
@@ -77,6 +79,7 @@ class PolarProgram:
     precision: Precision
     ceiling: Precision
     obeyed: tuple[Row, ...] | None = None
+    kernel: Kernel = Kernel.LIBRARY
 
     @property
     def small(self) -> int:
@@ -120,7 +123,7 @@ class PolarProgram:
             case "gram":
                 return GramFoundation(*shape, dtype)
             case "newton_schulz":
-                return PolarFoundation(*shape, dtype, self.precision, self.obeyed)
+                return PolarFoundation(*shape, dtype, self.precision, self.obeyed, self.kernel)
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """M (batch, m, n), or M^H where that is taller."""
@@ -154,6 +157,11 @@ class PolarProgram:
             return ()
         return (replace(self, method="svd", precision=self.ceiling),)
 
+    def variants(self) -> tuple[PolarProgram, ...]:
+        """The same by every kernel that can run it."""
+        kernels = fitting(self.dtype, self.rows, self.columns) if self.method == "newton_schulz" else (Kernel.LIBRARY,)
+        return tuple(replace(self, kernel=kernel) for kernel in kernels)
+
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty matrix."""
         return (torch.zeros(inputs["m"].shape, dtype=self.dtype),)
@@ -169,7 +177,7 @@ class PolarProgram:
                 return profile.cost("eigh", Precision.FP64, small) + (1 + 2 * aspect) * wide
             case "newton_schulz":
                 steps = _STEPS if self.obeyed is None else len(self.obeyed)
-                step = (1 + 2 * aspect) * profile.cost("gemm", self.precision, small)
+                step = step_cost(self.kernel, profile, self.precision, small, (1 + aspect, aspect))
                 signs = 0.0 if self.bounds is None else 2.0 * _STEPS * 3 * wide
                 return steps * step + signs + (_PROOF_PRODUCTS + aspect) * wide
 

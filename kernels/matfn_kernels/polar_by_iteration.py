@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.device_policy import Kernel
     from matfn_kernels.polar import PolarProgram
 
 __all__ = ["BOUND", "Polar", "PolarFoundation", "by_iteration"]
@@ -57,6 +58,7 @@ class PolarFoundation:
     dtype: torch.dtype
     precision: Precision
     obeyed: tuple[Row, ...] | None
+    kernel: Kernel
 
     @property
     def schedule(self) -> tuple[Row, ...]:
@@ -69,7 +71,7 @@ class PolarFoundation:
         size = norm_bound(m, torch.linalg.matrix_norm(m))
         x = m / size[:, None, None]
         narrow = x.to(working(self.precision, self.dtype))
-        parts = [plain(narrow[tile], self.schedule) for tile in tiles(len(x), self.rows, narrow.itemsize)]
+        parts = [plain(narrow[tile], self.schedule, self.kernel) for tile in tiles(narrow, self.rows)]
         o = torch.cat(parts).to(x.dtype)
         wide = _wide(x.dtype)
         return Polar(m, exponent, size, o, symmetrise(o.to(wide).mH @ x.to(wide)))

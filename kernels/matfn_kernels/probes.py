@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels.constants import used
 from matfn_kernels.scaling import norm
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ _SEED: Final = 20240901
 
 
 @lru_cache(maxsize=64)
-def _columns(order: int) -> Tensor:
+def _columns(order: int, device: torch.device) -> Tensor:
+    """Kept on the device: a copy in the middle of a computation would wait for all that is under way."""
     generator = torch.Generator().manual_seed(_SEED + order)
-    return torch.randn(order, COUNT, generator=generator, dtype=torch.float64)
+    return torch.randn(order, COUNT, generator=generator, dtype=torch.float64).to(device)
 
 
 def gaussian(like: Tensor, order: int) -> Tensor:
     """Fixed Gaussian columns (batch, order, COUNT) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
-    return _columns(order).to(like.device, dtype).expand(like.shape[0], order, COUNT)
+    return used(_columns(order, like.device)).to(dtype).expand(like.shape[0], order, COUNT)
 
 
 def square(like: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The few products that every iteration is made of, each one fused GEMM into a kept buffer.
 
-On a device with better kernels for one of them only this module changes; the iterations stay as they are.
+Whose kernels make them is chosen here and nowhere else, as the program says (`device_policy.Kernel`): torch's, or those
+of `triton_products` and `triton_small`, which are imported when a program first asks for them.
 """
 
 from __future__ import annotations
@@ -9,13 +10,31 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
+from matfn_kernels.device_policy import Kernel
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-__all__ = ["Coefficient", "add_diagonal", "quadratic", "symmetrise"]
+__all__ = [
+    "Coefficient",
+    "Row",
+    "add_diagonal",
+    "coupled_at_once",
+    "gram",
+    "invert_leaf",
+    "plain_at_once",
+    "quadratic",
+    "symmetric_product",
+    "symmetrise",
+]
 
 Coefficient: TypeAlias = "float | Tensor"
 """A number, or a (batch, 1, 1) tensor where batch-mates differ."""
+
+Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
+"""Coefficients a, b and c of one step."""
 
 
 def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
@@ -25,8 +44,12 @@ def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
     return x
 
 
-def quadratic(p: Tensor, coefficients: tuple[Coefficient, Coefficient, Coefficient], out: Tensor) -> Tensor:
-    """W = a I + b P + c P^2 for P (batch, n, n), one GEMM."""
+def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """W = a I + b P + c P^2 for symmetric P (batch, n, n), one GEMM."""
+    if kernel is Kernel.SYMMETRIC:
+        from matfn_kernels import triton_products
+
+        return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
     if isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
@@ -38,3 +61,46 @@ def quadratic(p: Tensor, coefficients: tuple[Coefficient, Coefficient, Coefficie
 def symmetrise(x: Tensor) -> Tensor:
     """(X + X^H) / 2 of x (batch, n, n)."""
     return (x + x.mH).mul_(0.5)
+
+
+def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """X^H X of X (batch, m, n)."""
+    if kernel is Kernel.SYMMETRIC:
+        from matfn_kernels import triton_products
+
+        return triton_products.gram(x, out)
+    return torch.bmm(x.mH, x, out=out)
+
+
+def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """X Y (batch, n, n), known to be symmetric."""
+    if kernel is Kernel.SYMMETRIC:
+        from matfn_kernels import triton_products
+
+        return triton_products.symmetric_product(x, y)
+    return symmetrise(torch.bmm(x, y))
+
+
+def coupled_at_once(g: Tensor | None, p: Tensor, rows: Sequence[Row], r: int, s: int) -> Tensor:
+    """`engine.coupled` in one launch."""
+    from matfn_kernels import triton_small
+
+    return triton_small.coupled(g, p, rows, r, s)
+
+
+def plain_at_once(x: Tensor, rows: Sequence[Row]) -> Tensor:
+    """`engine.plain` in one launch."""
+    from matfn_kernels import triton_small
+
+    return triton_small.plain(x, rows)
+
+
+def invert_leaf(t: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """Inverse of a small lower triangle T (batch, n, n) by substitution."""
+    if kernel is Kernel.ONE_LAUNCH:
+        from matfn_kernels import triton_small
+
+        return triton_small.invert_leaf(t)
+    identity = torch.eye(t.shape[-1], dtype=t.dtype, device=t.device).expand_as(t)
+    leaf: Tensor = torch.linalg.solve_triangular(t, identity, upper=False)
+    return leaf

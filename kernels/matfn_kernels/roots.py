@@ -20,6 +20,7 @@ import torch
 
 from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
+from matfn_kernels.device_policy import Kernel, fitting, step_cost
 from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
@@ -65,6 +66,7 @@ class RootProgram:
         method: engine or eigh.
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
+        kernel: whose products the engine uses.
     """
 
     order: int
@@ -78,6 +80,7 @@ class RootProgram:
     method: Literal["engine", "eigh"]
     precision: Precision
     ceiling: Precision
+    kernel: Kernel = Kernel.LIBRARY
 
     @property
     def negative(self) -> tuple[int, int, int]:
@@ -140,6 +143,11 @@ class RootProgram:
             return ()
         return (replace(self, method="eigh", precision=self.ceiling),)
 
+    def variants(self) -> tuple[RootProgram, ...]:
+        """The same by every kernel that can run it."""
+        kernels = fitting(self.dtype, self.order) if self.method == "engine" else (Kernel.LIBRARY,)
+        return tuple(replace(self, kernel=kernel) for kernel in kernels)
+
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """A product over an empty dimension is zero, all else is empty."""
         shape = inputs["g" if "g" in inputs else "a"].shape
@@ -153,9 +161,10 @@ class RootProgram:
         if self.method == "eigh":
             return profile.cost("eigh", self.precision, self.order) + (1 + products) * wide
         _, s, r = self.negative
-        per_step = 1 + _power_products(s) + (1 if s else 0) + _contraction_products(r)
+        others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
+        step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
         steps = len(schedule_for(r, self.precision))
-        return per_step * steps * gemm + _PROOF_PRODUCTS * wide + products * gemm
+        return steps * step + _PROOF_PRODUCTS * wide + products * gemm
 
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:

@@ -49,7 +49,7 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     p = a / size[:, None, None]
     rows = schedule_for(program.negative[2], program.precision)
     narrow = p.to(working(program.precision, program.dtype))
-    parts = [_iterate(program, narrow[tile], rows) for tile in tiles(len(p), program.order, narrow.itemsize)]
+    parts = [_iterate(program, narrow[tile], rows) for tile in tiles(narrow, program.order)]
     values = [symmetrise(torch.cat(column).to(p.dtype)) for column in zip(*parts, strict=True)]
     proof = _proof(program, p, values)
     products = [_finished(program, values[k], size, sign, g) for k, sign in enumerate(program.signs)]
@@ -106,10 +106,10 @@ def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, fl
     k, s, r = program.negative
     if program.pair:
         identity = torch.eye(program.order, dtype=p.dtype, device=p.device).expand_as(p)
-        stacked = coupled(torch.cat([p, identity], dim=-2), p, rows, r=2, s=1)
+        stacked = coupled(torch.cat([p, identity], dim=-2), p, rows, 2, 1, program.kernel)
         return list(torch.chunk(stacked, 2, dim=-2))
     start = None if k == 0 else torch.linalg.matrix_power(p, k)
-    return [coupled(start, p, rows, r, s) if s else torch.linalg.matrix_power(p, k)]
+    return [coupled(start, p, rows, r, s, program.kernel) if s else torch.linalg.matrix_power(p, k)]
 
 
 @dataclass(frozen=True, slots=True)

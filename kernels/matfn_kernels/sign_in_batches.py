@@ -64,7 +64,7 @@ class Signs:
 
 def signs(a: Tensor) -> Signs:
     """The signs of A (batch, n, n), float64 and scaled near 1."""
-    parts = [_certified(a[tile]) for tile in tiles(len(a), a.shape[-1], a.itemsize)]
+    parts = [_certified(a[tile]) for tile in tiles(a, a.shape[-1])]
     fields = Signs.__dataclass_fields__
     return Signs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
 

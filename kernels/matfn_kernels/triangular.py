@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels import probes
+from matfn_kernels.device_policy import Kernel
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.products import invert_leaf
 from matfn_kernels.scaling import norm, normalise
 from matfn_kernels.validation import read_triangle
 
@@ -54,6 +56,7 @@ class TriangularProgram:
         dtype: of the inputs and outputs.
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
+        kernel: whose substitution inverts the leaves.
     """
 
     order: int
@@ -64,6 +67,7 @@ class TriangularProgram:
     dtype: torch.dtype
     precision: Precision
     ceiling: Precision
+    kernel: Kernel = Kernel.LIBRARY
 
     @property
     def method(self) -> str:
@@ -78,7 +82,7 @@ class TriangularProgram:
     def _inverse(self, t: Tensor) -> Findings:
         t, exponent = self._scaled(t)
         narrow = t.to(working(self.precision, self.dtype))
-        value = invert_lower(narrow) if self.lower else invert_lower(narrow.mT).mT
+        value = invert_lower(narrow, self.kernel) if self.lower else invert_lower(narrow.mT, self.kernel).mT
         residual, error, condition = _judged(narrow, value, self.precision)
         doubtful = ~(_is_tame(narrow) & _is_tame(value))
         if bool(doubtful.any()):
@@ -128,7 +132,16 @@ class TriangularProgram:
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
         share = 1.0 if self.columns is None else self.columns / max(1, self.order)
-        return profile.cost("gemm", self.precision, self.order) * (0.5 + share)
+        products = profile.cost("gemm", self.precision, self.order) * (0.5 + share)
+        if self.kernel is Kernel.LIBRARY:
+            return products
+        leaf, usual = (profile.cost(name, self.precision, LEAF) for name in ("leaf", "substitution"))
+        return products + math.ceil(self.order / LEAF) * (leaf - usual) if math.isfinite(leaf) else math.inf
+
+    def variants(self) -> tuple[TriangularProgram, ...]:
+        """The same by every kernel that can run it."""
+        kernels = (Kernel.LIBRARY, Kernel.ONE_LAUNCH) if self.columns is None else (Kernel.LIBRARY,)
+        return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
 
 def candidates(call: Signature) -> list[TriangularProgram]:
@@ -149,15 +162,13 @@ def candidates(call: Signature) -> list[TriangularProgram]:
     ]
 
 
-def invert_lower(t: Tensor) -> Tensor:
+def invert_lower(t: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """Inverse of lower triangular T (batch, n, n) by halves."""
     order = t.shape[-1]
     if order <= LEAF:
-        identity = torch.eye(order, dtype=t.dtype, device=t.device).expand_as(t)
-        leaf: Tensor = torch.linalg.solve_triangular(t, identity, upper=False)
-        return leaf
+        return invert_leaf(t, kernel)
     half = LEAF * ((order // LEAF + 1) // 2)
-    first, last = invert_lower(t[:, :half, :half]), invert_lower(t[:, half:, half:])
+    first, last = invert_lower(t[:, :half, :half], kernel), invert_lower(t[:, half:, half:], kernel)
     inverse = torch.zeros_like(t)
     inverse[:, :half, :half] = first
     inverse[:, half:, half:] = last

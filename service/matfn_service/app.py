@@ -98,6 +98,8 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
         del app
         async with service.running():
             yield
+            if service.state is not State.DRAINING:  # our own server has drained while it still listened; others do not
+                await service.drain()
 
     return lifespan
 

@@ -19,19 +19,62 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import torch
 
 from matfn_kernels.calibration import Profile, load_profile
-from matfn_kernels.evaluation import Batch, Evaluation, evaluate_together
+from matfn_kernels.evaluation import evaluate_together
+from matfn_kernels.graphs import Graphed, Graphs
+from matfn_service.cuda import CudaDevice
 from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
+from matfn_service.staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from torch import Tensor
+
+    from matfn_kernels.evaluation import Batch, Evaluation
+    from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
     from matfn_service.assembly import Part
     from matfn_service.settings import Settings
+    from matfn_service.staging import Port
 
-__all__ = ["CpuExecutor", "CudaExecutor", "DeviceMemoryError", "Executor", "Run", "computing_threads", "make_executor"]
+__all__ = [
+    "CpuExecutor",
+    "CudaExecutor",
+    "Device",
+    "DeviceMemoryError",
+    "Executor",
+    "Run",
+    "computing_threads",
+    "make_executor",
+]
 
 T = TypeVar("T")
+
+
+class Device(Protocol):
+    """A device with a queue of computations, that copies to and from it run beside."""
+
+    @property
+    def name(self) -> str:
+        """What torch calls it."""
+
+    def port(self) -> Port:
+        """A new queue of copies."""
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Within it, this thread queues computations."""
+
+    def record(self, program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findings]:
+        """Records a program's run on inputs that stay where they are.
+
+        Raises:
+            RuntimeError: if it cannot be recorded.
+        """
+
+    def release(self) -> None:
+        """Gives memory back that is kept for reuse."""
 
 
 class Executor(Protocol):
@@ -79,7 +122,7 @@ def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
 def make_executor(settings: Settings) -> Executor:
     """The executor that the settings ask for; `auto` is a GPU if there is one."""
     if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()):
-        return CudaExecutor()
+        return CudaExecutor(CudaDevice())
     return CpuExecutor(settings.lanes or len(os.sched_getaffinity(0)))
 
 
@@ -126,56 +169,83 @@ class CpuExecutor:
 
 
 class CudaExecutor:
-    """One batch computes while the next is pinned and copied over; each has a thread and a stream of its own."""
+    """One batch computes while the next is packed and copied over, and the last comes back; each has its own thread.
+
+    Batches of one program are replayed from graphs, by the thread whose turn it is. Not yet run on a GPU.
+    """
 
     lanes = 1
     ahead = 1
     alive = 1  # its threads end with the server; a GPU that fails shows in the calls' codes
     lost = 0
 
-    def __init__(self) -> None:
-        self.device = f"cuda:{torch.cuda.current_device()}"
+    def __init__(self, device: Device) -> None:
+        self.device = device.name
+        self._device = device
         self._threads = computing_threads(self.lanes + self.ahead, "matfn-cuda")
         self._own = threading.local()
         self._turn = threading.Lock()
+        self._graphs = Graphs(device.record)
 
     async def load_profile(self, cache_dir: Path | None) -> Profile:
-        """The GPU's profile, measured on the executor's own stream."""
-        return await _in(self._threads, lambda: self._on_stream(lambda: load_profile(cache_dir, self.device)))
+        """The GPU's profile, measured on the computing stream."""
+        return await _in(self._threads, lambda: self._profile(cache_dir))
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the GPU."""
-        return await _in(self._threads, lambda: self._on_stream(lambda: _timed(lambda: self._elsewhere(parts))))
+        return await _in(self._threads, lambda: _timed(lambda: self._elsewhere(parts)))
 
     def close(self) -> None:
         """Lets the thread end when it has done what it does."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:
-        members = [(part.program, _sent(part.batch, self.device)) for part in parts]
-        with self._turn:
-            evaluations = evaluate_together(members)
-        return [replace(e, outputs=tuple(output.cpu() for output in e.outputs)) for e in evaluations]
+    def _profile(self, cache_dir: Path | None) -> Profile:
+        with self._turn, self._device.computing():
+            return load_profile(cache_dir, self.device)
 
-    def _on_stream(self, work: Callable[[], T]) -> T:
-        if not hasattr(self._own, "stream"):
-            self._own.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+    def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:
+        staging = self._staging()
         try:
-            with torch.cuda.stream(self._own.stream):
-                return work()
-        except DeviceMemoryError:
-            torch.cuda.empty_cache()
+            members = _sent(staging, parts)
+            with self._turn, self._device.computing():
+                staging.port.compute_after_copies()
+                evaluations = evaluate_together(self._graphed(members))
+                staging.port.copy_after_computing()
+            return _fetched(staging, evaluations)
+        except RuntimeError as error:
+            if is_for_memory(error):
+                self._device.release()
             raise
+
+    def _graphed(self, members: list[tuple[Program, Batch]]) -> list[tuple[Program, Batch]]:
+        """Different programs share their first stage instead, which a graph of each alone would not."""
+        if len({program for program, _ in members}) > 1:
+            return members
+        return [(Graphed(program, self._graphs), batch) for program, batch in members]
+
+    def _staging(self) -> Staging:
+        if not hasattr(self._own, "staging"):
+            self._own.staging = Staging(self._device.port())
+        staging: Staging = self._own.staging
+        return staging
 
 
 async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(threads, work)
 
 
-def _sent(batch: Batch, device: str) -> Batch:
-    """The batch on the device, its copies under way on the current stream."""
-    there = {name: x.pin_memory().to(device, non_blocking=True) for name, x in batch.inputs.items()}
-    return replace(batch, inputs=there)
+def _sent(staging: Staging, parts: Sequence[Part]) -> list[tuple[Program, Batch]]:
+    """The parts with their inputs on the device, the copies under way."""
+    there = iter(staging.send([tensor for part in parts for tensor in part.batch.inputs.values()]))
+    return [
+        (part.program, replace(part.batch, inputs={name: next(there) for name in part.batch.inputs})) for part in parts
+    ]
+
+
+def _fetched(staging: Staging, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations with their outputs in host memory."""
+    here = iter(staging.fetch([output for e in evaluations for output in e.outputs]))
+    return [replace(e, outputs=tuple(next(here) for _ in e.outputs)) for e in evaluations]
 
 
 def _timed(work: Callable[[], list[Evaluation]]) -> Run:

@@ -10,10 +10,10 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-__all__ = ["main"]
+__all__ = ["ENVIRONMENT", "main"]
 
 _GIB: Final = 2**30
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(_GIB),
     "MALLOC_TRIM_THRESHOLD_": str(8 * _GIB),
     "MALLOC_TOP_PAD_": str(_GIB // 8),
@@ -47,7 +47,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 def _settle_environment() -> None:
     """Starts the process again with one BLAS thread, and kept pages: fresh ones cost more than copies in them."""
-    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return
     environment = {**os.environ, **missing, _STARTED_AGAIN: "1"}

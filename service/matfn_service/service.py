@@ -121,6 +121,10 @@ class Service:
         is_busy = self._serving or self.batcher.is_busy or self.state is State.WARMING
         return None if is_busy else self.statistics.batch_sizes.total()
 
+    async def warmed_up(self) -> None:
+        """Returns when the warm-up is over, whatever came of it."""
+        await self._warm.wait()
+
     async def admission(self) -> Admission:
         """What reads bodies, once the service is warm.
 
@@ -128,7 +132,7 @@ class Service:
             Refusal: if it will not be, or is draining.
         """
         self.refuse_while_draining()
-        await self._warm.wait()
+        await self.warmed_up()
         self.refuse_while_draining()
         if self.state is State.FAILED or self._admission is None:
             raise Refusal("internal", "the service could not warm up; its log has the reason")

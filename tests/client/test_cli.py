@@ -289,6 +289,18 @@ def test_unreachable_server_is_explained(command: str, monkeypatch: pytest.Monke
     assert "matfn serve" in result.stderr
 
 
+@pytest.mark.parametrize("command", [("functions",), ("run", "msign", "A.npy", "-o", "X.npy")])
+def test_url_given_twice_is_two_servers(
+    folder: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several servers any may answer."""
+    monkeypatch.chdir(folder)
+    with ScriptedServer(serving) as server:
+        result = invoked(*command, "--url", "http://127.0.0.1:1", "--url", server.url)
+
+    assert result.exit_code == 0
+
+
 def test_bad_url_is_explained() -> None:
     """A URL of no known kind is a matter of one line."""
     result = invoked("functions", "--url", "ftp://nowhere")

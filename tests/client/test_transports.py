@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,6 +190,20 @@ def test_unreachable_server_is_a_transport_error(connect: Callable[[str], Sender
     """Refused connections, unknown names and missing sockets are one kind of error."""
     with pytest.raises(TransportError, match=f"cannot connect to {url}"):
         connect(url).send()
+
+
+def test_machine_that_says_nothing_is_given_up(
+    connect: Callable[[str], Sender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connecting has a bound of its own, below what an answer may take."""
+    for module in ("transport", "async_transport"):
+        monkeypatch.setattr(f"matfn.{module}.CONNECT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, closing(socket.socket()) as only:
+        only.connect(full.getsockname())  # whoever comes next waits for it to be accepted
+        host, port = full.getsockname()
+
+        with pytest.raises(TransportError, match=r"cannot connect to .*timed out"):
+            connect(f"http://{host}:{port}").send(timeout=30.0)
 
 
 def test_early_refusal_is_heard(connect: Callable[[str], Sender]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from lock_requirements import faults, locks
-from matfn_service.serve import _ENVIRONMENT
+from matfn_service.serve import ENVIRONMENT
 
 DOCKERFILE = (Path(__file__).parents[2] / "Dockerfile").read_text()
 
@@ -53,7 +53,7 @@ def test_stale_lock_is_told(tmp_path: Path, text: str, requirement: str, fault: 
 
 def test_image_sets_what_the_process_needs() -> None:
     """The image's environment is the one that the service would start itself again for."""
-    assert _ENVIRONMENT.items() <= dict(re.findall(r"(\w+)=(\d+)\b", DOCKERFILE)).items()
+    assert ENVIRONMENT.items() <= dict(re.findall(r"(\w+)=(\d+)\b", DOCKERFILE)).items()
 
 
 def test_health_check_needs_no_shell() -> None:

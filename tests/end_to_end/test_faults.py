@@ -68,7 +68,7 @@ def raw_status(client: matfn.Client, tree: dict[str, Any]) -> int:
 
     import msgpack
 
-    host, _, port = client._session.endpoint.authority.rpartition(":")
+    host, _, port = client._session.endpoints[0].authority.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port))
     connection.request("POST", "/v1/mclip", msgpack.packb(tree), {"Content-Type": wire.Media.MSGPACK})
     status = connection.getresponse().status

@@ -11,6 +11,7 @@ import torch
 
 from evaluating import parsed
 from matfn_kernels.calibration import Profile, load_profile
+from matfn_kernels.device_policy import Kernel, Tunable
 from matfn_kernels.plan import Plan, explain, make_plan
 from matfn_kernels.precision import Precision
 from spectra import positive
@@ -52,6 +53,60 @@ def test_cheapest_method_wins() -> None:
 
     assert make_plan(call, slow_eigh).program.method == "engine"
     assert make_plan(call, slow_gemm).program.method == "eigh"
+
+
+def _gpu(**factors: float) -> Profile:
+    """The made-up machine with the operations of a GPU, each so many times the price of a GEMM, eigh far dearer."""
+    rows = [(o, p, n, s * (1000 if o in {"eigh", "svd"} else 1)) for o, p, n, s in Profile.nominal().seconds]
+    extra = [(name, p, n, s * factor) for name, factor in factors.items() for o, p, n, s in rows if o == "gemm"]
+    return Profile("", tuple(rows + extra))
+
+
+GPU_CALLS = [("inv_root", "a", {"r": 4}), ("msign", "m", {}), ("tri_inv", "t", {})]
+
+
+@pytest.mark.parametrize(
+    ("factors", "kernels"),
+    [
+        (
+            {"symmetric_gemm": 0.5, "small": 0.9, "leaf": 0.1, "substitution": 0.2},
+            ["symmetric", "symmetric", "one launch"],
+        ),
+        (
+            {"symmetric_gemm": 0.9, "small": 0.5, "leaf": 0.2, "substitution": 0.1},
+            ["one launch", "one launch", "library"],
+        ),
+        ({"symmetric_gemm": 2.0, "small": 2.0}, ["library", "library", "library"]),
+        ({}, ["library", "library", "library"]),
+    ],
+)
+def test_fastest_kernels_are_chosen(factors: dict[str, float], kernels: list[str]) -> None:
+    """Whose kernels a program runs is led by measured cost; unmeasured ones are never chosen."""
+    calls = [parsed(function, {name: np.eye(64, dtype=np.float32)}, keywords) for function, name, keywords in GPU_CALLS]
+
+    programs = [make_plan(call, _gpu(**factors)).program for call in calls]
+
+    assert [program.kernel for program in programs if isinstance(program, Tunable)] == kernels
+
+
+def test_one_launch_is_for_small_orders() -> None:
+    """However cheap it is measured to be, an iteration in one launch is not offered for large matrices."""
+    call = parsed("msign", {"m": np.ones((129, 16), dtype=np.float32)}, {})
+
+    program = make_plan(call, _gpu(small=0.01)).program
+
+    assert isinstance(program, Tunable)
+    assert program.kernel is Kernel.LIBRARY
+
+
+def test_complex_matrices_are_left_to_the_library() -> None:
+    """No kernel of ours computes on complex numbers."""
+    call = parsed("msign", {"m": np.eye(64, dtype=np.complex64)}, {"steps": 5})
+
+    program = make_plan(call, _gpu(symmetric_gemm=0.1, small=0.1)).program
+
+    assert isinstance(program, Tunable)
+    assert program.kernel is Kernel.LIBRARY
 
 
 def test_tight_tolerance_rules_out_single_precision() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +15,15 @@ from matfn_kernels.functions import FUNCTIONS
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Limits, parse_call
 from matfn_service.assembly import Part
-from matfn_service.executor import CpuExecutor, computing_threads, make_executor
+from matfn_service.executor import CpuExecutor, CudaExecutor, DeviceMemoryError, computing_threads, make_executor
 from matfn_service.settings import Settings
 from matfn_service.warm_up import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
 
 pytestmark = pytest.mark.anyio
 
@@ -68,3 +71,131 @@ def test_settings_name_the_device() -> None:
     made.close()
 
     assert (made.device, made.lanes) == ("cpu", 3)
+
+
+class ScriptedDevice:
+    """A device on the CPU that records programs and remembers what it was told to wait for."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.recorded: list[Program] = []
+        self.fault: Exception | None = None
+
+    def port(self) -> ScriptedPort:
+        """A port that logs."""
+        return ScriptedPort(self.log)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Logs that computing begins, and fails if it is to."""
+        self.log.append("compute")
+        if self.fault is not None:
+            raise self.fault
+        yield
+
+    def record(self, program: Program, inputs: Mapping[str, torch.Tensor]) -> Callable[[], Findings]:
+        """Runs again at each replay."""
+        self.recorded.append(program)
+        return lambda: program.run(inputs)
+
+    def release(self) -> None:
+        """Logs it."""
+        self.log.append("release")
+
+
+class ScriptedPort:
+    """Copies at once and logs the order."""
+
+    def __init__(self, log: list[str]) -> None:
+        self._log = log
+
+    def pinned(self, size: int) -> torch.Tensor:
+        """Ordinary memory."""
+        return torch.empty(size, dtype=torch.uint8)
+
+    def send(self, host: torch.Tensor) -> torch.Tensor:
+        """A copy."""
+        self._log.append("send")
+        return host.clone()
+
+    def fetch(self, there: torch.Tensor, host: torch.Tensor) -> None:
+        """A copy."""
+        self._log.append("fetch")
+        host.copy_(there)
+
+    def compute_after_copies(self) -> None:
+        """Logs it."""
+        self._log.append("wait for copies")
+
+    def copy_after_computing(self) -> None:
+        """Logs it."""
+        self._log.append("wait for computing")
+
+    def finish(self) -> None:
+        """Logs it."""
+        self._log.append("finish")
+
+
+@pytest.fixture
+def device() -> ScriptedDevice:
+    """A device that plays a GPU."""
+    return ScriptedDevice()
+
+
+@pytest.fixture
+def gpu(device: ScriptedDevice) -> Iterator[CudaExecutor]:
+    """The GPU's executor on it."""
+    executor = CudaExecutor(device)
+    yield executor
+    executor.close()
+
+
+async def test_gpu_copies_around_the_computing(device: ScriptedDevice, gpu: CudaExecutor) -> None:
+    """A share goes there, is computed once it has arrived, and comes back once it has been computed."""
+    run = await gpu.run(work())
+
+    assert device.log == ["finish", "send", "compute", "wait for copies", "wait for computing", "fetch", "finish"]
+    torch.testing.assert_close(run.evaluations[0].outputs[0], torch.eye(3).expand(5, 3, 3))
+
+
+async def test_gpu_replays_what_returns(device: ScriptedDevice, gpu: CudaExecutor) -> None:
+    """A program that comes a third time is recorded, and answers as before."""
+    runs = [await gpu.run(work()) for _ in range(4)]
+
+    assert device.recorded == [work()[0].program]
+    assert all(torch.equal(run.evaluations[0].outputs[0], runs[0].evaluations[0].outputs[0]) for run in runs)
+
+
+async def test_gpu_shares_a_first_stage_unrecorded(device: ScriptedDevice, gpu: CudaExecutor) -> None:
+    """Different programs in one share stand on one decomposition, which recordings of each would not."""
+    clip = parse_call("mclip", {"m": torch.eye(3)[None]}, {}, {}, Limits())
+    both = [*work(), Part(1, make_plan(clip, Profile.nominal()).program, batch_of(clip))]
+
+    runs = [await gpu.run(both) for _ in range(3)]
+
+    assert [evaluation.items for evaluation in runs[-1].evaluations] == [5, 1]
+    assert not device.recorded
+
+
+async def test_gpu_without_memory_says_so(device: ScriptedDevice, gpu: CudaExecutor) -> None:
+    """When memory runs out, what is kept for reuse is given back, and the share may be halved."""
+    device.fault = torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(DeviceMemoryError):
+        await gpu.run(work())
+
+    assert device.log[-1] == "release"
+
+
+async def test_gpu_recovers_from_a_fault(device: ScriptedDevice, gpu: CudaExecutor) -> None:
+    """The next share after one that failed is computed."""
+    device.fault = ValueError("broken")
+    with pytest.raises(ValueError, match="broken"):
+        await gpu.run(work())
+    device.fault = None
+
+    run = await gpu.run(work())
+
+    assert run.evaluations[0].items == 5

@@ -1,0 +1,203 @@
+"""Products, roots, polar factors and inverses on a GPU, by our kernels and by torch's.
+
+Every contender of a row computes on the same matrices, one after the other in each round; a ratio is of the same round.
+Beside each time is the error against float64 on the host. Times are of the device, by events.
+
+    python benchmarks/bench_gpu.py > benchmarks/results/gpu.md
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import torch
+
+from matfn_kernels.device_policy import Kernel, fitting
+from matfn_kernels.engine import coupled, plain
+from matfn_kernels.graphs import record
+from matfn_kernels.polar import PolarProgram
+from matfn_kernels.precision import Precision, working
+from matfn_kernels.products import gram, invert_leaf, quadratic
+from matfn_kernels.roots_by_iteration import schedule_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+DEVICE: Final = "cuda"
+ROUNDS: Final = 15
+WARM_UP: Final = 3
+SAMPLE: Final = 4
+"""Matrices of a batch whose error is measured."""
+ROW: Final = (2.0, -1.5, 0.5)
+GRID: Final = ((32, 1024), (64, 256), (128, 128), (256, 64), (512, 16), (1024, 4), (2048, 1))
+TALL: Final = 4
+
+Work: TypeAlias = "Callable[[], Tensor]"
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What is computed, by whom, and what is right; the first contender is the one that the others are measured by."""
+
+    name: str
+    contenders: dict[str, Work]
+    truth: Tensor
+
+
+def spectral(order: int, items: int, condition: float = 1e4) -> tuple[Tensor, Tensor, Tensor]:
+    """Symmetric matrices (items, n, n) in float64 with a geometric spectrum below 1, with vectors and values."""
+    generator = torch.Generator().manual_seed(order)
+    vectors = torch.linalg.qr(torch.randn(items, order, order, generator=generator, dtype=torch.float64))[0]
+    values = torch.logspace(0, -torch.tensor(condition).log10().item(), order, dtype=torch.float64) / 2
+    a = (vectors * values) @ vectors.mT
+    return (a + a.mT) / 2, vectors, values
+
+
+def products(order: int, items: int, precision: Precision) -> Iterator[Contest]:
+    """A line of an iteration and a Gram matrix, by all and by half of the tiles."""
+    a, vectors, values = spectral(order, items)
+    p = a.to(DEVICE, working(precision, torch.float32))
+    out = torch.empty_like(p)
+    polynomial = ROW[0] + ROW[1] * values + ROW[2] * values**2
+    works = {str(kernel): partial(quadratic, p, ROW, out, kernel) for kernel in (Kernel.LIBRARY, Kernel.SYMMETRIC)}
+    yield Contest("a I + b P + c P^2", works, ((vectors * polynomial) @ vectors.mT)[:SAMPLE])
+    x = torch.cat([p] * TALL, -2)
+    works = {str(kernel): partial(gram, x, out, kernel) for kernel in (Kernel.LIBRARY, Kernel.SYMMETRIC)}
+    yield Contest(f"X^T X, {TALL}:1", works, TALL * (a @ a)[:SAMPLE])
+
+
+def roots(order: int, items: int, precision: Precision) -> Iterator[Contest]:
+    """Inverse square roots by eigh and by the iteration."""
+    a, vectors, values = spectral(order, items)
+    given = a.to(DEVICE, torch.float64 if precision is Precision.FP64 else torch.float32)
+    p = given.to(working(precision, torch.float32))
+    works: dict[str, Work] = {"eigh": partial(_by_eigh, given)}
+    for kernel in fitting(p.dtype, order):
+        works[f"iteration, {kernel}"] = partial(coupled, None, p, schedule_for(2, precision), 2, 1, kernel)
+    yield Contest("A^(-1/2)", works, ((vectors * values**-0.5) @ vectors.mT)[:SAMPLE])
+
+
+def polar_factors(order: int, items: int, precision: Precision) -> Iterator[Contest]:
+    """Polar factors by the SVD, by the iteration, and of the whole certified program as a graph."""
+    generator = torch.Generator().manual_seed(order)
+    m = torch.randn(items, order, order, generator=generator, dtype=torch.float64)
+    m = m / torch.linalg.matrix_norm(m)[:, None, None]
+    given = m.to(DEVICE, torch.float64 if precision is Precision.FP64 else torch.float32)
+    x = given.to(working(precision, torch.float32))
+    works: dict[str, Work] = {"svd": partial(_by_svd, given)}
+    for kernel in fitting(x.dtype, order):
+        program = PolarProgram(
+            rows=order,
+            columns=order,
+            bounds=None,
+            dtype=given.dtype,
+            method="newton_schulz",
+            precision=precision,
+            ceiling=precision,
+            kernel=kernel,
+        )
+        works[f"iteration, {kernel}"] = partial(plain, x, program.foundation.schedule, kernel)
+        works[f"certified, {kernel}"] = partial(_first_output, partial(program.run, {"m": given}))
+        works |= _graph(program, given)
+    u, _, vh = torch.linalg.svd(m[:SAMPLE])
+    yield Contest("polar factor", works, u @ vh)
+
+
+def leaves(order: int, items: int, precision: Precision) -> Iterator[Contest]:
+    """Inverses of small triangles by substitution."""
+    generator = torch.Generator().manual_seed(order)
+    t = torch.randn(items, order, order, generator=generator, dtype=torch.float64).tril(-1) / order**0.5
+    t = t + torch.eye(order, dtype=torch.float64)
+    given = t.to(DEVICE, working(precision, torch.float32))
+    works = {str(kernel): partial(invert_leaf, given, kernel) for kernel in (Kernel.LIBRARY, Kernel.ONE_LAUNCH)}
+    yield Contest("T^-1", works, torch.linalg.inv(t[:SAMPLE]))
+
+
+def _by_eigh(a: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(a)
+    return (vectors * values.rsqrt()[:, None, :]) @ vectors.mT
+
+
+def _by_svd(m: Tensor) -> Tensor:
+    u, _, vh = torch.linalg.svd(m, full_matrices=False)
+    return u @ vh
+
+
+def _first_output(run: Callable[[], object]) -> Tensor:
+    findings = run()
+    output: Tensor = findings.outputs[0]  # type: ignore[attr-defined]
+    return output
+
+
+def _graph(program: PolarProgram, m: Tensor) -> dict[str, Work]:
+    """A replay of the program, by name; nothing where it cannot be recorded."""
+    inputs = {"m": m}
+    for _ in range(WARM_UP):
+        program.run(inputs)
+    try:
+        return {f"certified, {program.kernel}, graph": partial(_first_output, record(program, inputs))}
+    except RuntimeError as error:
+        print(f"not recorded: {error}", file=sys.stderr)
+        return {}
+
+
+def milliseconds(work: Work) -> float:
+    """Device time of one run."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    elapsed: float = start.elapsed_time(end)
+    return elapsed
+
+
+def relative_error(found: Tensor, truth: Tensor) -> float:
+    """The largest of the sample."""
+    difference = found[:SAMPLE].to("cpu", torch.float64) - truth
+    return float((torch.linalg.matrix_norm(difference) / torch.linalg.matrix_norm(truth)).max())
+
+
+def rows(contest: Contest, order: int, items: int, precision: Precision) -> Iterator[str]:
+    """One row a contender: medians and quartiles of the rounds, and the error."""
+    errors = {name: relative_error(work(), contest.truth) for name, work in contest.contenders.items()}
+    for work in list(contest.contenders.values()) * WARM_UP:
+        work()
+    rounds = [{name: milliseconds(work) for name, work in contest.contenders.items()} for _ in range(ROUNDS)]
+    first = next(iter(contest.contenders))
+    for name in contest.contenders:
+        times = [one[name] for one in rounds]
+        low, ratio, high = statistics.quantiles([one[first] / one[name] for one in rounds], n=4)
+        yield (
+            f"| {contest.name} | {order} x {items} | {precision} | {name} | {statistics.median(times):.4g} "
+            f"| {ratio:.3g} ({low:.3g} .. {high:.3g}) | {errors[name]:.1e} |"
+        )
+
+
+def main() -> None:
+    """Prints the table, or says that there is nothing to measure on."""
+    if not torch.cuda.is_available():
+        print("No GPU that PyTorch can use: nothing was measured.")
+        return
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {ROUNDS} rounds, medians; quartiles of ratios\n")
+    print("| what | order x batch | arithmetic | by | ms | times as fast as the first | error |")
+    print("|---|---|---|---|---|---|---|")
+    for precision in Precision:
+        for order, items in GRID:
+            contests = [products, roots, polar_factors]
+            if order <= 64 and precision is not Precision.BF16:  # noqa: PLR2004 - the largest leaf
+                contests.append(leaves)
+            for contest in contests:
+                for each in contest(order, items, precision):
+                    for line in rows(each, order, items, precision):
+                        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""A GPU as the executor and its stagings see it: streams, events and page-locked memory; not yet run on a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from matfn_kernels.graphs import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+    from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
+
+__all__ = ["CudaDevice", "CudaPort"]
+
+
+class CudaDevice:
+    """The current GPU, with one stream on which everything is computed."""
+
+    def __init__(self) -> None:
+        self.name = f"cuda:{torch.cuda.current_device()}"
+        self._stream = torch.cuda.Stream(self.name)  # type: ignore[no-untyped-call]
+
+    def port(self) -> CudaPort:
+        """A new stream of copies."""
+        return CudaPort(self.name, self._stream)
+
+    def computing(self) -> AbstractContextManager[object]:
+        """What is launched within goes to the computing stream."""
+        return torch.cuda.stream(self._stream)
+
+    def record(self, program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findings]:
+        """A graph of a program's run."""
+        return record(program, inputs)
+
+    def release(self) -> None:
+        """Gives memory back that is kept for reuse."""
+        torch.cuda.empty_cache()
+
+
+class CudaPort:
+    """Copies on a stream of their own, ordered against the computing stream by events."""
+
+    def __init__(self, device: str, computing: torch.cuda.Stream) -> None:
+        self._device = device
+        self._computing = computing
+        self._copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def pinned(self, size: int) -> Tensor:
+        """Page-locked bytes."""
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+
+    def send(self, host: Tensor) -> Tensor:
+        """A copy on the GPU, whose memory is not reused before the computing stream is done with it."""
+        with torch.cuda.stream(self._copying):
+            there = host.to(self._device, non_blocking=True)
+        there.record_stream(self._computing)
+        return there
+
+    def fetch(self, there: Tensor, host: Tensor) -> None:
+        """A copy to the host."""
+        with torch.cuda.stream(self._copying):
+            host.copy_(there, non_blocking=True)
+
+    def compute_after_copies(self) -> None:
+        """The computing stream waits for this one."""
+        self._computing.wait_event(self._copying.record_event())
+
+    def copy_after_computing(self) -> None:
+        """This stream waits for the computing stream."""
+        self._copying.wait_event(self._computing.record_event())
+
+    def finish(self) -> None:
+        """The host waits for this stream."""
+        self._copying.synchronize()

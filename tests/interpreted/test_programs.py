@@ -1,0 +1,42 @@
+"""Whole programs by every kernel that can run them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluating import Array, candidates, run, truth
+from matfn_kernels.certificate import Outcome
+from matfn_kernels.device_policy import Kernel, Tunable
+from matfn_kernels.reference import relative_error
+from spectra import positive, rectangular
+
+CALLS: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
+    ("inv_root", {"a": positive(20, items=2)}, {"r": 2}),
+    ("root", {"a": positive(20, items=2)}, {"r": 2, "s": 1}),
+    ("sqrt_pair", {"a": positive(20, items=2)}, {}),
+    ("msign", {"m": rectangular((30, 20), items=2)}, {}),
+    ("tri_inv", {"t": np.tril(rectangular((40, 40), items=2)) / 4 + np.eye(40)}, {}),
+]
+
+
+@pytest.mark.parametrize(("function", "inputs", "keywords"), CALLS)
+@pytest.mark.parametrize("kernel", [Kernel.SYMMETRIC, Kernel.ONE_LAUNCH])
+def test_certificates_hold(function: str, inputs: dict[str, Array], keywords: dict[str, Any], kernel: Kernel) -> None:
+    """Answers are as accurate as they certify, whichever kernels made them."""
+    single = {name: value.astype(np.float32) for name, value in inputs.items()}
+    programs = candidates(function, single, **keywords)
+    variants = [(v, call) for p, call in programs if isinstance(p, Tunable) for v in p.variants() if v.kernel is kernel]
+
+    for program, call in variants:
+        answer = run(program, call)
+        outputs = truth(function, single, answer.certificates, **keywords)
+        for found, expected in zip(answer.outputs, outputs, strict=True):
+            for item, certificate in enumerate(answer.certificates):
+                assert certificate.outcome is Outcome.CONVERGED
+                assert certificate.fallback is None
+                assert certificate.error_estimate is not None
+                assert relative_error(found[item], expected[item]) <= certificate.error_estimate
+    assert variants or (function == "tri_inv" and kernel is Kernel.SYMMETRIC)
