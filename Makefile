@@ -91,7 +91,9 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
+	$(BENCH_BIN)/python benchmarks/bench_memory.py > benchmarks/results/memory.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
+	$(BENCH_BIN)/python benchmarks/scaling.py
 
 kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
 	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md

@@ -105,6 +105,15 @@ async def test_calls_without_an_answer_are_unprocessable(opened: Opened, request
         assert problem_of(await client.post(path, content=body, headers=JSON)) == (422, code)
 
 
+@pytest.mark.parametrize(("elements", "expected"), [(65**2 - 1, (422, "invalid_shape")), (65**2, (422, "singular"))])
+async def test_small_request_cannot_ask_for_much(opened: Opened, elements: int, expected: tuple[int, str]) -> None:
+    """What a call would hold is bounded, whatever its body's size; at the bound it is computed."""
+    column = zeros("float32", [65, 1], 260)
+    path, body = call("dplr_inv", inputs={"diag": zeros("float32", [65], 260), "q": column, "k": column})
+    async with opened(max_elements=elements) as client:
+        assert problem_of(await client.post(path, content=body, headers=JSON)) == expected
+
+
 async def test_failed_matrix_is_named(client: httpx.AsyncClient) -> None:
     """The problem tells which matrix of the batch it is about."""
     answer = await client.post("/v1/msign", json={"inputs": {"m": [EYE, [[None, 0], [0, 1]]]}})
