@@ -50,6 +50,8 @@ __all__ = ["PolarProgram", "candidates", "rows_of"]
 _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 10.0
+_LOSSES: Final = 128.0
+"""More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
 _FIRST_BOUND: Final = 0.3
 
 Row = tuple[float, float, float]
@@ -269,6 +271,13 @@ class _Multiplier:
         clipped = torch.minimum(torch.where(self.keep, torch.maximum(sigma, lo), sigma), hi)
         return torch.where(clipped == sigma, 1.0, clipped / sigma)
 
+    def leaves(self, sigma: Tensor, reach: Tensor) -> Tensor:
+        """Whether nothing is clipped even where singular values (batch, n) are off by `reach`, (batch,)."""
+        if self.bounds is None:
+            return torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
+        lo, hi = self.bounds
+        return ((sigma + reach <= hi) & ((lo <= 0) | (sigma - reach >= lo))).all(-1)
+
 
 def _multiplier(program: PolarProgram, sigma: Tensor, exponent: Tensor) -> _Multiplier:
     keep = sigma > program.threshold * sigma.amax(-1, keepdim=True)
@@ -285,7 +294,8 @@ def _by_svd(program: PolarProgram, ground: Singular) -> Findings:
     error = torch.maximum(4 * noise, 2 * _missed(ground, h))
     if spacing(program.precision) > torch.finfo(program.dtype).eps:
         error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
-    return _direct(program, (m, value), sigma, multiplier, error)
+    reach = _LOSSES * spacing(program.precision) * sigma[:, :1]
+    return _direct(program, (m, value), sigma, multiplier, (error, reach))
 
 
 def _unresolved(multiplier: _Multiplier, sigma: Tensor) -> Tensor:
@@ -317,21 +327,31 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    return _direct(program, (m, value), sigma, multiplier, error)
+    return _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
 
 
 def _direct(
-    program: PolarProgram, pair: tuple[Tensor, Tensor], sigma: Tensor, multiplier: _Multiplier, error: Tensor
+    program: PolarProgram,
+    pair: tuple[Tensor, Tensor],
+    sigma: Tensor,
+    multiplier: _Multiplier,
+    errors: tuple[Tensor, Tensor],
 ) -> Findings:
-    """The findings of M and its computed image, given the absolute error that the decomposition leaves."""
+    """The findings of M and its computed image, given the errors that the decomposition leaves in it and in sigma.
+
+    A matrix with nothing to clip comes back as it is; its estimate is what a check in that arithmetic can resolve.
+    """
+    (m, value), (error, reach) = pair, errors
     new = multiplier(sigma) * sigma
     size = norm(new)
-    relative = torch.where(size > 0, error / size, torch.zeros_like(size))
+    relative = torch.where(size > 0, error / size, torch.zeros_like(size)) + BACKWARD_ERROR * spacing(program.precision)
+    same = multiplier.leaves(sigma, reach)
+    value = torch.where(same[:, None, None], m, value)
     return Findings(
-        outputs=(pair[1],),
+        outputs=(value,),
         residual_name=program.residual_name,
-        residual=program.residual(*pair),
-        error=relative + BACKWARD_ERROR * spacing(program.precision),
+        residual=program.residual(m, value),
+        error=torch.where(same, 4 * BACKWARD_ERROR * spacing(program.precision), relative),
         condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
         rank=multiplier.keep.sum(-1),
     )

@@ -14,7 +14,7 @@ from matfn_kernels.foundation import Singular
 from matfn_kernels.polar import PolarProgram
 from matfn_kernels.precision import Precision
 from matfn_kernels.scaling import release
-from spectra import orthogonal
+from spectra import orthogonal, rectangular
 
 ITEMS = 80
 SHAPES = [*((n, n) for n in range(1, 9)), (4, 3), (8, 3), (7, 6), (3, 5), (2, 8), (8, 1)]
@@ -78,7 +78,7 @@ def test_clipping_of_the_rosser_matrix_is_within_its_estimate(hi: float) -> None
         assert reference.relative_error(found.outputs[0], truth) <= estimate
 
 
-@pytest.mark.parametrize("bounds", [None, (0.0, 2.0)])
+@pytest.mark.parametrize("bounds", [None, (0.0, 0.5)])
 def test_entries_that_the_svd_drops_are_in_the_estimate(bounds: tuple[float, float] | None) -> None:
     """A bidiagonal entry far above eps, taken for zero, moves the answer by as much."""
     entry = 64 * EPS["float64"]
@@ -125,3 +125,15 @@ def test_narrowed_eigenvalues_within_their_bounds_are_rounded() -> None:
     estimate = found.certificates[0].error_estimate
     assert estimate is not None
     assert 0 < reference.relative_error(found.outputs[0], a) <= estimate <= 2 * EPS["float32"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("keywords", [{"hi": None}, {"hi": 10.0}, {"hi": 10.0, "lo": 0.01}])
+def test_what_needs_no_clipping_comes_back(keywords: dict[str, float | None], dtype: str) -> None:
+    """A matrix whose singular values are within the bounds is returned bit for bit."""
+    m = rectangular((6, 4), condition=10.0)[0].astype(dtype)
+
+    found = answer("mclip", {"m": m}, **keywords)
+
+    np.testing.assert_array_equal(found.outputs[0], m)
+    assert found.certificates[0].outcome == "converged"
