@@ -143,12 +143,12 @@ def _octets(data: Buffer) -> memoryview:
 
 def _answer_tree(answer: Answer) -> dict[str, object]:
     timing = answer.timing
-    return {
-        "outputs": _tensor_trees(answer.outputs),
+    return {  # outputs last: what is small leaves before them in one write, and nothing has to follow
         "certificates": tuple(_certificate_tree(certificate) for certificate in answer.certificates),
         "timing": {name: getattr(timing, name) for name in Timing.__slots__},
         "device": answer.device,
         "request_id": answer.request_id,
+        "outputs": _tensor_trees(answer.outputs),
     }
 
 
