@@ -23,7 +23,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
 
-from cases import Case, distance, inputs, truth
+from function_cases import Case, distance, inputs, truth
 from matfn_kernels.calibration import measure
 from rivals import MATFN, rivals_of
 from teams import cores, team

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from cases import Array, Case
+    from function_cases import Array, Case
     from matfn_kernels.calibration import Profile
 
 __all__ = ["MATFN", "RIVALS", "Rival", "rivals_of", "runner"]

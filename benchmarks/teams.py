@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cases import Array, Case
+    from function_cases import Array, Case
     from matfn_kernels.calibration import Profile
     from rivals import Rival
 

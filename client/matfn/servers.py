@@ -3,7 +3,8 @@
 Rules of this file:
 - A request goes to the server with the fewest requests of this client under way; equals take turns.
 - A server that cannot be reached, hangs up or answers 503 rests, each time longer, and the request goes to the next
-  one at once: every function is pure, so it does no harm if the first has begun.
+  one at once: every function is pure, so it does no harm if the first has begun. One that takes too long rests too;
+  its request has no time left.
 - Once a rest is over one request tries the server, while the others stay away for as long again.
 - Rest is a preference: where all servers rest they are tried all the same.
 - Who was told by a busy server to come back comes back to that server, which keeps room.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from matfn.errors import MatfnError
+from matfn.errors import MatfnError, TransportTimeout
 from matfn.retry import may_pass
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ class Journey:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         has_failed = self._is_turned_away or (isinstance(error, MatfnError) and may_pass(error))
-        self._servers.leave(self.server, lambda standing: self._after(standing, error, has_failed=has_failed))
+        rests = has_failed or isinstance(error, TransportTimeout)
+        self._servers.leave(self.server, lambda standing: self._after(standing, error, has_failed=rests))
         return error is not None and has_failed and self._goes_on
 
     def _after(self, standing: Standing, error: BaseException | None, *, has_failed: bool) -> Standing:

@@ -6,6 +6,7 @@ and what has come since it last told anything.
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_HEAD_BYTES", "Protocol"]
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
+_UPGRADE: Final = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)  # h2c: what curl --http2 and Java ask for
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 _log = structlog.get_logger(__name__)
@@ -42,6 +44,7 @@ class Protocol(HttpToolsProtocol):
         self._untold = 0
         self._discarded: int | None = None
         self._intake: Intake | None = None
+        self._in_message = False
 
     def data_received(self, data: bytes) -> None:
         """Parses what has come; after a refusal, throws it away."""
@@ -51,13 +54,14 @@ class Protocol(HttpToolsProtocol):
                 self.transport.close()
             return
         self._untold += len(data)
-        super().data_received(data)
+        super().data_received(data if self._in_message else _without_upgrade(data))
         if self._untold > MAX_HEAD_BYTES and self._discarded is None:
             self._refuse(_too_large())
 
     def on_message_begin(self) -> None:
         """A new request begins."""
         self._head = self._untold = 0
+        self._in_message = True
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -81,6 +85,11 @@ class Protocol(HttpToolsProtocol):
         self._untold = 0
         if self._intake is None or not self._intake.take(body):
             super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._in_message = False
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -130,6 +139,13 @@ class Protocol(HttpToolsProtocol):
         if self._intake is not None:
             self._intake.leave()
         return cycle.response_started
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Data that begins with a head, which no longer asks for another protocol: the parser would lose the body."""
+    end = data.find(b"\r\n\r\n")
+    found = _UPGRADE.search(data, 0, len(data) if end < 0 else end)
+    return data if found is None else b"%bX-%b" % (data[: found.end(1)], data[found.end(1) + 2 :])
 
 
 def _too_large() -> Refusal:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
+import structlog
 import torch
 
 from matfn_kernels import plan  # noqa: F401 - every program, so that none is loaded while a caller waits
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["DeviceMemoryError", "Lane", "LaneError", "Run", "is_for_memory"]
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
 
@@ -200,6 +203,7 @@ class Lane:
             code = None
         if not self._is_closed:
             self.losses += 1
+            _log.warning("lane ended", pid=self._process.pid, code=code)
             os.close(self._arena.descriptor)
             self._start()
         if code == -signal.SIGKILL:  # what the system does when memory runs out

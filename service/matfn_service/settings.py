@@ -81,11 +81,13 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_keys(cls, values: dict[str, object]) -> dict[str, object]:
-        """Takes the keys from their file; one that cannot be read, or holds none, must not open the server."""
-        path = values.get("api_keys_file")
+        """Takes the keys from their file, if they are in one; keys that come to nothing must not open the server."""
+        path, written = values.get("api_keys_file"), values.get("api_keys")
+        if isinstance(written, str) and written and not _keys_in(written):
+            raise ValueError(f"MATFN_API_KEYS={written}: there is no key in it")
         if not isinstance(path, (str, Path)):
             return values
-        if values.get("api_keys"):
+        if written:
             raise ValueError("MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them")
         try:
             keys = _keys_in(Path(path).read_text())

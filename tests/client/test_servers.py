@@ -86,6 +86,17 @@ def test_one_request_at_a_time_tries_a_failed_server() -> None:
     assert preferred([on_trial, Standing(50)], 0, now=6.0) == 1
 
 
+def test_a_server_that_takes_too_long_rests() -> None:
+    """Its request has no time left, but the next ones go elsewhere."""
+    sender = Sender("sync", [TransportTimeout("slow")], [])
+
+    with pytest.raises(TransportTimeout):
+        sender.send()
+
+    assert [sender.send().status for _ in range(2)] == [200, 200]
+    assert sender.asked == [1, 2]
+
+
 @dataclass
 class Scripted:
     """A server that says the next of these, then OK, each after so many seconds."""

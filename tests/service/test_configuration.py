@@ -44,6 +44,7 @@ def fault(**options: object) -> str:
         ("MATFN_DRAIN_SECONDS", "0", "must be a number above 0"),
         ("MATFN_DRAIN_SECONDS", "inf", "must be a number above 0"),
         ("MATFN_UDS", "/nowhere/matfn.sock", "there is no folder /nowhere"),
+        ("MATFN_API_KEYS", " ,", "there is no key in it"),
     ],
 )
 def test_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str) -> None:
