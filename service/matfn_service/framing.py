@@ -22,9 +22,10 @@ from matfn_service.protocol import request_id_of
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["MAX_HEAD_BYTES", "Protocol"]
+__all__ = ["MAX_HEAD_BYTES", "MOST_PIPELINED", "Protocol"]
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
+MOST_PIPELINED: Final = 64
 _UPGRADE: Final = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)  # h2c: what curl --http2 and Java ask for
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
@@ -35,6 +36,10 @@ class _HeadTooLarge(Exception):  # noqa: N818 - only ever told to the parser, wh
     """The request line, headers and trailers of a request are larger than a head may be."""
 
 
+class _TooManyRequests(Exception):  # noqa: N818 - likewise
+    """A caller sends one request after the other without waiting for answers."""
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds and with our own answers where no request could be made out."""
 
@@ -43,7 +48,7 @@ class Protocol(HttpToolsProtocol):
         self._head = 0
         self._untold = 0
         self._discarded: int | None = None
-        self._intake: Intake | None = None
+        self._intakes: list[Intake] = []
         self._in_message = False
 
     def data_received(self, data: bytes) -> None:
@@ -77,13 +82,16 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         super().on_headers_complete()
-        self._intake = Intake(self.cycle, self.flow)
-        self._intake.offer(self.scope)
+        intake = Intake(self.cycle, self.flow)
+        intake.offer(self.scope)
+        self._intakes = [*(one for one in self._intakes if not one.is_over), intake]
+        if len(self._intakes) > MOST_PIPELINED:
+            raise _TooManyRequests
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._untold = 0
-        if self._intake is None or not self._intake.take(body):
+        if not self._intakes or not self._intakes[-1].take(body):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -94,8 +102,12 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
-        if self._intake is not None:
-            self._intake.leave()
+        self._end_requests()
+
+    def _end_requests(self) -> None:
+        """Tells all requests under way that their caller is gone; uvicorn tells the last only."""
+        for intake in self._intakes:
+            intake.leave()
 
     def _grow(self, size: int) -> None:
         self._untold = 0
@@ -106,8 +118,11 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answers a request that could not be parsed; called while the parser's error is handled."""
         error = sys.exception()
-        if error is not None and isinstance(error.__context__, _HeadTooLarge):
+        cause = None if error is None else error.__context__
+        if isinstance(cause, _HeadTooLarge):
             self._refuse(_too_large())
+        elif isinstance(cause, _TooManyRequests):
+            self._refuse(_too_many())
         else:
             self._refuse(Refusal("malformed", f"this is no valid HTTP request: {error or msg}"))
 
@@ -117,7 +132,8 @@ class Protocol(HttpToolsProtocol):
         Closing at once would reset the connection of a sender in the middle of its request, and the answer with it.
         """
         self._discarded = 0
-        begun = self._end_cycle()
+        begun = any(intake.has_begun for intake in self._intakes)
+        self._end_requests()
         request_id = request_id_of(self.headers or [])
         _log.warning("request refused", code=refusal.code, request_id=request_id, detail=refusal.detail)
         if begun:
@@ -129,23 +145,17 @@ class Protocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self.loop.call_later(REST_SECONDS, self.transport.close)
 
-    def _end_cycle(self) -> bool:
-        """Tells the request under way that its caller is gone; returns whether a part of its answer is."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            return False
-        cycle.disconnected = True
-        cycle.message_event.set()
-        if self._intake is not None:
-            self._intake.leave()
-        return cycle.response_started
-
 
 def _without_upgrade(data: bytes) -> bytes:
     """Data that begins with a head, which no longer asks for another protocol: the parser would lose the body."""
     end = data.find(b"\r\n\r\n")
     found = _UPGRADE.search(data, 0, len(data) if end < 0 else end)
     return data if found is None else b"%bX-%b" % (data[: found.end(1)], data[found.end(1) + 2 :])
+
+
+def _too_many() -> Refusal:
+    detail = f"more than {MOST_PIPELINED} requests on one connection wait for their answers"
+    return Refusal("malformed", detail, "wait for answers, open more connections, or send many calls in one request")
 
 
 def _too_large() -> Refusal:

@@ -47,8 +47,24 @@ class Intake:
         self._filled = end
         return True
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has been answered."""
+        return self._cycle.response_complete
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of the answer has been sent."""
+        return self._cycle.response_started and not self.is_over
+
     def leave(self) -> None:
-        """Tells whoever watches that the connection is lost."""
+        """Ends the request: its connection is lost, which whoever reads or watches is told."""
+        if not self.is_over:
+            self._cycle.disconnected = True
+        self._cycle.message_event.set()
+        self._told()
+
+    def _told(self) -> None:
         if self._on_leave is not None:
             self._on_leave()
 
@@ -81,7 +97,7 @@ class Intake:
         """Calls `on_leave` when the connection is lost, at once if it is; None ends the watch."""
         self._on_leave = on_leave
         if self._cycle.disconnected:
-            self.leave()
+            self._told()
 
 
 def intake_of(scope: Scope) -> Intake | None:

@@ -42,6 +42,7 @@ __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LENGTH_DIGITS: Final = 18
+_LOGGED_PATH: Final = 200
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
@@ -307,7 +308,8 @@ class Edge:
             return
 
     def _log_failure(self, head: Head, refusal: Refusal, error: Exception) -> None:
-        fields = {"method": head.method, "path": head.path, "code": refusal.code, "request_id": head.request_id}
+        path = ascii(head.path[:_LOGGED_PATH])[1:-1]  # a path may hold what terminals obey
+        fields = {"method": head.method, "path": path, "code": refusal.code, "request_id": head.request_id}
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":
             _log.error("request failed", **fields, ms=spent, exc_info=error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from matfn import wire
+from matfn_service.framing import MOST_PIPELINED
 from processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
@@ -181,3 +182,31 @@ def test_another_protocol_is_not_taken_up(strict: ServerProcess, asked: str) -> 
 
         assert response.status == 200
         assert b"certificates" in response.read()
+
+
+def _small_call() -> bytes:
+    body = b'{"inputs": {"m": [[1, 2], [3, 4]]}}'
+    return head("/v1/msign", KEY, JSON, f"Content-Length: {len(body)}") + body
+
+
+def test_who_pipelines_and_leaves_is_forgotten(strict: ServerProcess) -> None:
+    """Requests whose caller is gone before their turn end without a trace in the log."""
+    for sent in (_small_call() * 3, _small_call() * 3 + b"nonsense\r\n\r\n"):
+        with strict.connect() as connection:
+            connection.sendall(sent)
+    with strict.connect() as connection:
+        connection.sendall(_small_call())
+        response = HTTPResponse(connection)
+        response.begin()
+
+    assert response.status == 200
+    assert "Exception in ASGI" not in str(strict.lines)
+
+
+def test_pipelined_requests_are_bounded(strict: ServerProcess) -> None:
+    """A caller that never waits for answers is told so."""
+    with strict.connect() as connection:
+        connection.sendall(_small_call() * (2 * MOST_PIPELINED))
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+    assert b"wait for their answers" in received
