@@ -74,7 +74,7 @@ class Intake:
         return not self._cycle.waiting_for_100_continue
 
     async def fill(self, buffer: memoryview) -> int:
-        """Waits for the whole body; returns its length, which the parser keeps below what was declared.
+        """Waits for the whole body; returns its length, at most what was declared.
 
         Raises:
             CallerLeft: the connection closed in the middle.

@@ -298,8 +298,10 @@ class Edge:
         if head.method == "OPTIONS" and refusal.allow is not None:
             await exchange.answer(HTTPStatus.OK, "text/plain", [b""], problem_headers(refusal))
             return
-        self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
-        self._log_failure(head, refusal, error)
+        # a probe that is told to wait asks again and again, and its answer is the whole story
+        if head.path not in _OPEN_PATHS or refusal is not error:
+            self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
+            self._log_failure(head, refusal, error)
         if exchange.status is not None:
             raise error  # the answer has begun: nothing is left but to cut the connection
         try:
@@ -313,7 +315,7 @@ class Edge:
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":
             _log.error("request failed", **fields, ms=spent, exc_info=error)
-        elif head.path not in _OPEN_PATHS:  # a probe asks again and again, and its answer is the whole story
+        else:
             _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
 
 
