@@ -3,6 +3,9 @@
 Whatever a method computes on is scaled, so that 1e300 and 1e-300 cost no digit and no square overflows. The way back
 is taken in one place, `release`, which also measures what it costs: an answer that is subnormal or zero in the output's
 dtype is as wrong as it is, and its certificate says so.
+
+On a CPU the rare matrix that needs more care is looked for and treated by itself; on a GPU, where to ask is to wait for
+the device and cannot be recorded, all are treated so.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
         part = left.clamp(-limit, limit)
         a = a * torch.exp2(part.to(torch.float64)).to(real_dtype(a.dtype)).reshape(shape)
         left = left - part
-        if not bool(left.any()):
+        if a.device.type == "cpu" and not bool(left.any()):
             break
     return a
 
@@ -63,6 +66,8 @@ def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: i
 def norm(x: Tensor) -> Tensor:
     """Frobenius norm over all but the first dimension, (batch,) float64; no square under- or overflows."""
     flat = x.reshape(len(x), -1)
+    if flat.device.type != "cpu":
+        return _scaled_norm(flat)
     length: Tensor = torch.linalg.vector_norm(flat, dim=-1, dtype=_DOUBLE[flat.dtype.is_complex])
     doubtful = ~((length > _LEAST) & (length < 1 / _LEAST))
     if bool(doubtful.any()):
@@ -98,6 +103,8 @@ def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple
         if wide.dtype == dtype:
             return wide, torch.zeros(len(value), dtype=torch.float64, device=value.device)
         exponent = torch.zeros(len(wide), dtype=torch.int64, device=wide.device)
+    if wide.device.type != "cpu":
+        return _released(wide, exponent, dtype)
     rounded = wide.to(dtype)
     out, error = rescale(rounded, exponent), _distance(rounded, wide)
     small = ~_is_far_from_subnormal(wide, exponent, dtype)

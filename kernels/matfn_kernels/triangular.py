@@ -83,15 +83,7 @@ class TriangularProgram:
         t, exponent = self._scaled(t)
         narrow = t.to(working(self.precision, self.dtype))
         value = invert_lower(narrow, self.kernel) if self.lower else invert_lower(narrow.mT, self.kernel).mT
-        residual, error, condition = _judged(narrow, value, self.precision)
-        doubtful = ~(_is_tame(narrow) & _is_tame(value))
-        if bool(doubtful.any()):
-            some = t[doubtful].to(torch.float64)
-            right = torch.eye(self.order, dtype=some.dtype, device=t.device).expand_as(some)
-            residual[doubtful], error[doubtful] = corrected(
-                value[doubtful], right, _problem(some, lower=self.lower), self.precision
-            )
-            condition[doubtful] = condition_number(normalise(some)[0], lower=self.lower)
+        residual, error, condition = self._judgement(t, narrow, value)
         return Findings(
             outputs=(value,),
             exponents=(lacking(exponent, None),),
@@ -100,6 +92,24 @@ class TriangularProgram:
             error=error + spacing(self.precision),
             condition=condition,
         )
+
+    def _judgement(self, t: Tensor, narrow: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Residual, error and condition of T^-1; always slowly on a GPU, where to look for the rare case is to wait."""
+        if t.device.type != "cpu":
+            return self._slow_judgement(t, value)
+        found = _judged(narrow, value, self.precision)
+        doubtful = ~(_is_tame(narrow) & _is_tame(value))
+        if bool(doubtful.any()):
+            for column, slow in zip(found, self._slow_judgement(t[doubtful], value[doubtful]), strict=True):
+                column[doubtful] = slow
+        return found
+
+    def _slow_judgement(self, t: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by substitution in float64, whose range holds all products."""
+        wide = t.to(torch.float64)
+        right = torch.eye(self.order, dtype=wide.dtype, device=wide.device).expand_as(wide)
+        residual, error = corrected(value, right, _problem(wide, lower=self.lower), self.precision)
+        return residual, error, condition_number(normalise(wide)[0], lower=self.lower)
 
     def _solution(self, t: Tensor, b: Tensor) -> Findings:
         (t, exponent), (right, right_exponent) = (self._scaled(x.to(torch.float64)) for x in (t, b))

@@ -267,6 +267,16 @@ def test_weights_are_right_where_gamma_underflows(variant: str) -> None:
     assert found.certificates[0].error_estimate is None
 
 
+@pytest.mark.parametrize("variant", ["mha", "gqa", "mla"])
+def test_no_heads_are_clipped(variant: str) -> None:
+    """Layers without heads have empty answers."""
+    inputs = {"w_q": np.ones((3, 0, 2, 2)), "w_k": np.ones((3, 0, 2, 2)), "max_logit": np.ones((3, 0))}
+
+    found = answer("qk_clip", inputs, variant=variant)
+
+    assert [output.shape for output in found.outputs] == [(3, 0, 2, 2), (3, 0, 2, 2), (3, 0)]
+
+
 def test_no_logit_at_all_is_allowed() -> None:
     """With tau = 0 every head that has a logit is switched off."""
     ones = {"w_q": np.ones((2, 1, 1)), "w_k": np.ones((2, 1, 1)), "max_logit": np.array([1.0, 0.0])}
