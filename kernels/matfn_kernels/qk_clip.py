@@ -92,6 +92,8 @@ class QkClipProgram:
     def _grouped(self, root: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk), by gamma^(1/2)."""
         group = group_size(self.heads, self.key_heads)
+        if not group:  # keys that no query meets
+            return root[..., None], root.new_ones(len(root), self.key_heads)
         largest = root.reshape(len(root), self.key_heads, group).amax(-1)
         spread = largest.repeat_interleave(group, dim=1)
         return (root * torch.where(spread > 0, root / spread, spread))[..., None], largest

@@ -277,6 +277,16 @@ def test_no_heads_are_clipped(variant: str) -> None:
     assert [output.shape for output in found.outputs] == [(3, 0, 2, 2), (3, 0, 2, 2), (3, 0)]
 
 
+def test_keys_without_queries_stay() -> None:
+    """No query head, no clipping."""
+    inputs = {"w_q": np.ones((0, 2, 2)), "w_k": np.ones((3, 2, 2)), "max_logit": np.ones(0)}
+
+    x, y, z = answer("qk_clip", inputs, variant="gqa").outputs
+
+    np.testing.assert_array_equal(y, 1.0)
+    assert (x.shape, z.shape) == ((0, 2, 2), (0,))
+
+
 def test_no_logit_at_all_is_allowed() -> None:
     """With tau = 0 every head that has a logit is switched off."""
     ones = {"w_q": np.ones((2, 1, 1)), "w_k": np.ones((2, 1, 1)), "max_logit": np.array([1.0, 0.0])}
