@@ -10,12 +10,9 @@ A tuple is a subtree without binary leaves and is packed by the package in one g
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgpack
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["MAX_DEPTH", "Buffer", "Repeated", "pack", "unpack"]
 
@@ -24,6 +21,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 MAX_DEPTH: Final = 16
 
 _INLINE_BYTES: Final = 4096  # below this a copy is cheaper than one more buffer for the socket
+_SHORT: Final = 16  # a map or list of fewer has its size in its first byte
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BIN_LIMIT: Final = 1 << 32
 _CONTAINERS: Final = 64
 _BYTES_PER_CONTAINER: Final = 4  # the densest honest body: rows of three small integers
@@ -40,34 +39,53 @@ class Repeated:
 
 def pack(tree: object) -> list[Buffer]:
     """Buffers that, joined, are the tree; memoryview leaves of some size are among them, not copied."""
-    buffers: list[Buffer] = []
-    small = bytearray()
-    for piece in _pieces(tree, msgpack.Packer(buf_size=_INLINE_BYTES)):
-        if isinstance(piece, memoryview) and piece.nbytes >= _INLINE_BYTES:
-            buffers += [bytes(small), piece]
-            small.clear()
+    writer = _Writer()
+    writer.write(tree)
+    if writer.small:
+        writer.buffers.append(bytes(writer.small))
+    return writer.buffers
+
+
+class _Writer:
+    """Buffers that are full, and the one that small pieces are gathered in."""
+
+    __slots__ = ("_pack", "buffers", "small")
+
+    def __init__(self) -> None:
+        self._pack = msgpack.Packer(buf_size=_INLINE_BYTES).pack
+        self.buffers: list[Buffer] = []
+        self.small = bytearray()
+
+    def write(self, tree: object) -> None:
+        if isinstance(tree, memoryview):
+            self._octets(tree)
+        elif isinstance(tree, dict) and not _SCALARS.issuperset(map(type, tree.values())):
+            self.small += _map_header(len(tree))
+            for key, value in tree.items():
+                self.small += self._pack(key)
+                self.write(value)
+        elif isinstance(tree, list):
+            self.small += _array_header(len(tree))
+            for value in tree:
+                self.write(value)
         else:
-            small += piece
-    if small:
-        buffers.append(bytes(small))
-    return buffers
+            self.small += self._pack(tree)
+
+    def _octets(self, octets: memoryview) -> None:
+        self.small += _bin_header(octets.nbytes)
+        if octets.nbytes < _INLINE_BYTES:
+            self.small += octets
+        else:
+            self.buffers += [bytes(self.small), octets]
+            self.small.clear()
 
 
-def _pieces(tree: object, packer: msgpack.Packer) -> Iterator[Buffer]:
-    if isinstance(tree, dict):
-        yield packer.pack_map_header(len(tree))
-        for key, value in tree.items():
-            yield packer.pack(key)
-            yield from _pieces(value, packer)
-    elif isinstance(tree, list):
-        yield packer.pack_array_header(len(tree))
-        for value in tree:
-            yield from _pieces(value, packer)
-    elif isinstance(tree, memoryview):
-        yield _bin_header(tree.nbytes)
-        yield tree
-    else:
-        yield packer.pack(tree)
+def _map_header(size: int) -> bytes:
+    return bytes([0x80 | size]) if size < _SHORT else struct.pack(">BI", 0xDF, size)
+
+
+def _array_header(size: int) -> bytes:
+    return bytes([0x90 | size]) if size < _SHORT else struct.pack(">BI", 0xDD, size)
 
 
 def _bin_header(size: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -107,8 +108,16 @@ def batch_of(call: Call) -> Batch:
     """The batch that one call makes."""
     named = call.options.precision
     eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
-    wishes = tuple(Wish(call.options.tol, eps, call.rejected.get(index)) for index in range(call.items))
-    return Batch(call.inputs, wishes)
+    tol = call.options.tol
+    if not call.rejected:
+        return Batch(call.inputs, (_wish(tol, eps),) * call.items)
+    return Batch(call.inputs, tuple(Wish(tol, eps, call.rejected.get(index)) for index in range(call.items)))
+
+
+@lru_cache(maxsize=1024)
+def _wish(tol: float | None, eps: float) -> Wish:
+    """One object for all who ask for the same: a pickle of many then holds it once."""
+    return Wish(tol, eps, None)
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Call", "Limits", "Options", "Rejection", "asymmetry_limit", "parse_call", "screen"]
+__all__ = ["Call", "Limits", "Options", "Rejection", "asymmetry_limit", "parse_call", "refilled", "screen"]
 
 _DTYPE_NAMES: Final = {
     torch.float16: "float16",
@@ -36,6 +36,7 @@ _DTYPE_NAMES: Final = {
     torch.complex128: "complex128",
 }
 _MAX_DIMENSION: Final = 2**31
+_TURNED_TOGETHER: Final = 128  # order beyond which turning one matrix after the other is faster, by up to six times
 _POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
 
 _SYMMETRIC: Final = {
@@ -136,6 +137,24 @@ def parse_call(
         if entry.name in inputs
     }
     return Call(function, flat, lead, values, chosen, {})
+
+
+def refilled(call: Call, inputs: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Call:
+    """The same call of other inputs, whose shapes and dtypes as sent are those that it was parsed from.
+
+    Args:
+        call: what `parse_call` returned for those; its own inputs are not looked at.
+        inputs: by name, as they were sent.
+        shapes: of the inputs that it returned, in their order.
+    """
+    flat = {name: _spread(inputs[name], call.lead, shape) for name, shape in shapes.items()}
+    return Call(call.function, flat, call.lead, call.parameters, call.options, {})
+
+
+def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    if tensor.numel() == math.prod(shape):
+        return tensor.reshape(shape)
+    return tensor.expand(*lead, *shape[1:]).reshape(shape)
 
 
 def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
@@ -323,12 +342,20 @@ def _where(flags: Tensor) -> list[int]:
 
 def _asymmetry(a: Tensor) -> Tensor:
     """||A - A^H||_F / ||A||_F, (batch,); NaN compares as symmetric and is caught as not finite."""
+    if _are_symmetric(a):
+        return torch.zeros(len(a))
     wide = a if a.dtype.is_complex or a.dtype == torch.float64 else a.to(torch.float32)
     peak = wide.abs().amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
     scaled = wide / torch.where(peak > 0, peak, torch.ones_like(peak))
     size = torch.linalg.matrix_norm(scaled)
     ratio: Tensor = torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
     return ratio
+
+
+def _are_symmetric(a: Tensor) -> bool:
+    """Whether all equal their mirror images bit for bit, as nearly every matrix does that is meant to."""
+    parts = a if a.shape[-1] > _TURNED_TOGETHER else (a,)
+    return all(torch.equal(part, part.mH.resolve_conj().contiguous()) for part in parts)
 
 
 def _diagonal(call: Call) -> Tensor | None:

@@ -16,6 +16,7 @@ from matfn_kernels.evaluation import Batch, batch_of
 from matfn_kernels.plan import Plan, make_plan
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.validation import Call, Limits, parse_call, screen
+from matfn_service.forms import Forms
 from matfn_service.jobs import Job
 from matfn_service.problems import Refusal, as_refusal
 from matfn_service.tensors import from_wire
@@ -67,6 +68,7 @@ class Admission:
         self._limits = limits
         self._profile = profile
         self._workers = workers
+        self._forms = Forms()
 
     async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
         """The call in the body of POST /v1/{function}.
@@ -75,7 +77,7 @@ class Admission:
             Refusal: if the body cannot be read or the call has no answer.
         """
         if body.nbytes <= _INLINE[media]:
-            return self._one(body, media, function)
+            return self._at_once(body, media, function)
         return await self.in_worker(lambda: self._one(body, media, function))
 
     async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
@@ -90,9 +92,22 @@ class Admission:
         """What `work` returns, computed off the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, work)
 
+    def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
+        """`_one` on the loop, where forms are kept: most bodies have that of one before."""
+        form = self._forms.find(function, body)
+        if form is not None:
+            return self._screened(form.filled(body), form.plan)
+        sent = self._read(body, media, function)
+        call, plan = self._understood(sent)
+        self._forms.keep(body, sent, call, plan)
+        return self._screened(call, plan)
+
     def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
+        return self._screened(*self._understood(self._read(body, media, function)))
+
+    def _read(self, body: memoryview, media: wire.Media, function: str) -> wire.Call:
         try:
-            return self._prepare(wire.decode_call(body, media, function))
+            return wire.decode_call(body, media, function)
         except wire.DecodeError as error:
             raise as_refusal(error) from None
 
@@ -111,15 +126,22 @@ class Admission:
         if isinstance(call, wire.DecodeError):
             return "", as_refusal(call)
         try:
-            return call.function, self._prepare(call)
+            return call.function, self._screened(*self._understood(call))
         except Refusal as refusal:
             return call.function, refusal
 
-    def _prepare(self, sent: wire.Call) -> Prepared:
+    def _understood(self, sent: wire.Call) -> tuple[Call, Plan]:
+        """The call and its plan, before any matrix is looked at."""
         inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
         try:
             call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
-            plan = make_plan(call, self._profile)
+            return call, make_plan(call, self._profile)
+        except Rejection as rejection:
+            raise as_refusal(rejection) from None
+
+    def _screened(self, call: Call, plan: Plan) -> Prepared:
+        """The call without the matrices that have no answer."""
+        try:
             call = screen(call)
         except Rejection as rejection:
             raise as_refusal(rejection) from None

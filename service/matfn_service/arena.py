@@ -53,11 +53,14 @@ class Arena:
         self.end = 0
         self._map: mmap.mmap | None = None
 
-    def put(self, tensor: Tensor) -> Slot:
-        """Copies a tensor behind what has been put before."""
-        slot = Slot(tensor.dtype, tuple(tensor.shape), self.end)
-        self.end += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
-        self.get(slot).copy_(tensor)
+    def put(self, tensors: Sequence[Tensor]) -> Slot:
+        """Copies tensors (batch, ...) behind what has been put before, as one along their first dimension."""
+        first = tensors[0]
+        shape = (sum(len(tensor) for tensor in tensors), *first.shape[1:])
+        slot = Slot(first.dtype, shape, self.end)
+        there = self.get(slot)
+        self.end += -(-there.nbytes // _ALIGNMENT) * _ALIGNMENT
+        torch.cat(list(tensors), out=there)
         return slot
 
     def get(self, slot: Slot) -> Tensor:

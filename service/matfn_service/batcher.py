@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Batcher"]
 
 _SHARE_SECONDS: Final = 0.001  # a second lane pays from about ten times the cost of handing over to it
+_LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
 _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
 _GRACE: Final = 1.0  # how late a caller may come: clients add jitter to what they are told
@@ -60,6 +61,16 @@ class _LaneRun:
 
     answered: list[tuple[Part, Evaluation | Exception]]
     seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Launch:
+    """A batch on the device: its jobs, what each lane has of them, what they take, and when they went."""
+
+    jobs: Sequence[Job]
+    shares: Sequence[Sequence[Part]]
+    load: Limit
+    at: float
 
 
 class Batcher:
@@ -86,7 +97,8 @@ class Batcher:
         self._promises = Promises(_GRACE, _MOST_PROMISES, queue.bound.scaled(_HORIZON))
         self._pace = Pace()
         self._wake = asyncio.Event()
-        self._running: dict[asyncio.Task[None], Limit] = {}
+        self._running: set[_Launch] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, job: Job, caller: str) -> Ticket:
         """Queues a job and returns its caller's ticket.
@@ -136,7 +148,7 @@ class Batcher:
     @property
     def held_bytes(self) -> int:
         """What waits and what is on the device: both are in memory."""
-        return self.queue.bytes + sum(load.bytes for load in self._running.values())
+        return self.queue.bytes + sum(launch.load.bytes for launch in self._running)
 
     async def run(self) -> None:
         """Owns queue and lanes until it is cancelled."""
@@ -147,8 +159,11 @@ class Batcher:
                 self._launch_next()
 
     def _seconds_ahead(self, priority: int) -> float:
-        running = math.fsum(load.seconds for load in self._running.values())
-        return (running + self.queue.seconds_ahead(priority)) / self._executor.lanes
+        return (self._running_seconds + self.queue.seconds_ahead(priority)) / self._executor.lanes
+
+    @property
+    def _running_seconds(self) -> float:
+        return math.fsum(launch.load.seconds for launch in self._running)
 
     def _refuse_hopeless(self, job: Job, now: float) -> None:
         left, wait = job.deadline - now, self._seconds_ahead(job.priority)
@@ -201,9 +216,13 @@ class Batcher:
         return max(1, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
 
     def _fair(self, lanes: int) -> Limit:
-        """What so many lanes may take: their share of what waits, so that the others find theirs once they are free."""
-        share = self.queue.seconds * lanes / self._executor.lanes
-        return Limit(min(self._limit.seconds, max(share, self._limit.seconds * _PIECE)), self._limit.bytes)
+        """What so many lanes may take: half of their share of the work, so that there is some when they are free again.
+
+        Callers that wait for their answers send nothing new: with all of them in one batch, the lanes would wait for
+        the answers to go out and the next calls to come in.
+        """
+        share = (self.queue.seconds + self._running_seconds) * lanes / self._executor.lanes / 2
+        return Limit(min(self._limit.seconds, max(share, _LEAST_SECONDS)), self._limit.bytes)
 
     def _expire(self, ticket: Ticket) -> None:
         if ticket.fail(Refusal("deadline_exceeded", "the deadline came before the answer")):
@@ -233,9 +252,11 @@ class Batcher:
         self._free -= len(shares)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._count(jobs, load, now)
-        task = asyncio.get_running_loop().create_task(self._serve(jobs, shares, now))
-        self._running[task] = load
-        task.add_done_callback(lambda task: self._finish(task, jobs))
+        launch = _Launch(jobs, shares, load, now)
+        self._running.add(launch)
+        task = asyncio.get_running_loop().create_task(self._serve(launch))
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._finish(task, launch))
 
     def _choice(self) -> tuple[Job, int] | None:
         """The job whose key goes next, and the number of lanes it may take."""
@@ -259,11 +280,14 @@ class Batcher:
         fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
         self._statistics.count_batch(matrices, [now - job.arrived for job in jobs], fill)
 
-    async def _serve(self, jobs: Sequence[Job], shares: Sequence[Sequence[Part]], launched: float) -> None:
+    async def _serve(self, launch: _Launch) -> None:
         """Computes the shares side by side and delivers each job its answer."""
-        lanes = [self._on_lane(jobs[0], share) for share in shares]
+        jobs = launch.jobs
+        lanes = [self._on_lane(jobs[0], share) for share in launch.shares]
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
+        self._running.discard(launch)
+        await asyncio.sleep(0)  # the freed lane first gets its next batch: to make and send these answers takes longer
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
         if len(self.queue):  # what a lone small batch takes says nothing of full ones
@@ -279,7 +303,7 @@ class Batcher:
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             for piece in evaluations:
                 self._statistics.count_outcomes(job.function, piece.certificates)
-            self._deliver(job, Served(evaluations, launched - job.arrived, device_seconds, batch_size))
+            self._deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
 
     async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:
         """Computes one share of the batch that begins with `first`, and frees its lane."""
@@ -333,9 +357,10 @@ class Batcher:
             self._drop(ticket)
             ticket.fail(error)
 
-    def _finish(self, task: asyncio.Task[None], jobs: Sequence[Job]) -> None:
+    def _finish(self, task: asyncio.Task[None], launch: _Launch) -> None:
         """Nobody waits for ever, even if this file is wrong."""
-        del self._running[task]
+        self._tasks.discard(task)
+        self._running.discard(launch)
         if not task.cancelled() and (error := task.exception()) is not None:
-            for job in jobs:
+            for job in launch.jobs:
                 self._fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))

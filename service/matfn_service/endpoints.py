@@ -5,7 +5,6 @@ Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge ha
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -64,8 +63,11 @@ class Computation:
         name: str = scope["path_params"]["function"]
         _check_route(name, exchange.head.method)
         self._service.refuse_while_draining()
-        with self._service.serving():
+        leave = self._service.enter()
+        try:
             await (self._many(exchange) if name == CALLS else self._one(exchange, name))
+        finally:
+            leave()
 
     async def _one(self, exchange: Exchange, function: str) -> None:
         """One call, one answer."""
@@ -104,6 +106,8 @@ class Computation:
         limit = self._service.settings.max_request_bytes
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
+        if exchange.body_has_come:
+            return admission, await exchange.read(limit)
         async with self._service.reading():
             return admission, await exchange.read(limit)
 
@@ -128,8 +132,12 @@ class Computation:
         Raises:
             CallerLeft: if it did.
         """
-        with exchange.watched(partial(self._abandon, tickets)):
-            await asyncio.gather(*(ticket.future for ticket in tickets), return_exceptions=True)
+        stop = exchange.watch(partial(self._abandon, tickets))
+        try:
+            for ticket in tickets:
+                await ticket.ended()
+        finally:
+            stop()
         if any(ticket.future.cancelled() for ticket in tickets):
             raise CallerLeft
 

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from matfn import wire
@@ -27,6 +28,7 @@ __all__ = ["MAX_HEAD_BYTES", "MOST_PIPELINED", "Protocol"]
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MOST_PIPELINED: Final = 64
 _UPGRADE: Final = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)  # h2c: what curl --http2 and Java ask for
+_NOWHERE: Final = memoryview(b"")
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 _log = structlog.get_logger(__name__)
@@ -93,6 +95,23 @@ class Protocol(HttpToolsProtocol):
         self._untold = 0
         if not self._intakes or not self._intakes[-1].take(body):
             super().on_body(body)
+
+    def space(self) -> memoryview:
+        """Where the rest of the current body is to go; empty if nobody waits for it, or not all of it has a place."""
+        is_open = self._in_message and self._intakes and self._discarded is None
+        return self._intakes[-1].space if is_open else _NOWHERE
+
+    def received_in_place(self, size: int) -> None:
+        """So many bytes more lie in that space."""
+        self._untold = 0
+        self._intakes[-1].skip(size)
+
+    def end_message(self) -> None:
+        """A body is complete whose end the parser has not seen; another one takes its place, which waits for no end."""
+        self.on_message_complete()
+        if self.parser is not None:  # it is gone with the connection
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def on_message_complete(self) -> None:
         """The request is complete."""

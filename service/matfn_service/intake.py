@@ -1,27 +1,33 @@
-"""The body of one request, straight from the parser into memory of its own, and word of its sender's leaving.
+"""The body of one request, straight from the parser into memory of its own; its answer, straight to the connection.
 
 An ASGI extension of our protocol. Over ASGI alone a body comes in pieces, each copied three times and fetched by a turn
-of the loop while the socket is not read, and only a task of its own can wait for the end of a connection.
+of the loop while the socket is not read; an answer leaves in pieces, each with a write of its own; and only a task of
+its own can wait for the end of a connection.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from matfn_service.problems import CallerLeft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.types import Scope
     from uvicorn._types import HTTPScope
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from matfn.wire import Buffer
+
 __all__ = ["Intake", "intake_of"]
 
 _EXTENSION: Final = "matfn"
 _INTAKE: Final = "intake"
+_NOWHERE: Final = memoryview(b"")
 
 
 class Intake:
@@ -46,6 +52,15 @@ class Intake:
         self._buffer[self._filled : end] = piece
         self._filled = end
         return True
+
+    @property
+    def space(self) -> memoryview:
+        """Where the rest of the body goes; empty while there is no place for it."""
+        return _NOWHERE if self._buffer is None else self._buffer[self._filled :]
+
+    def skip(self, size: int) -> None:
+        """So many bytes have been put there."""
+        self._filled += size
 
     @property
     def is_over(self) -> bool:
@@ -93,11 +108,37 @@ class Intake:
             raise CallerLeft
         return self._filled
 
-    def watch(self, on_leave: Callable[[], None] | None) -> None:
-        """Calls `on_leave` when the connection is lost, at once if it is; None ends the watch."""
+    @property
+    def has_come(self) -> bool:
+        """Whether the whole body is here."""
+        return not self._cycle.more_body
+
+    def watch(self, on_leave: Callable[[], None]) -> None:
+        """Calls `on_leave` when the connection is lost, at once if it is."""
         self._on_leave = on_leave
         if self._cycle.disconnected:
             self._told()
+
+    def unwatch(self) -> None:
+        """Ends the watch."""
+        self._on_leave = None
+
+    async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], buffers: Sequence[Buffer]) -> None:
+        """Hands a whole answer to the connection, head and body in one go; nothing to a caller that has left."""
+        cycle = self._cycle
+        if self._flow.write_paused and not cycle.disconnected:
+            await self._flow.drain()
+        if cycle.disconnected:
+            return
+        closing = () if cycle.keep_alive else ((b"connection", b"close"),)
+        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers, *closing)]
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.writelines([b"".join([STATUS_LINE[status], *lines, b"\r\n"]), *buffers])
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
 
 def intake_of(scope: Scope) -> Intake | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from matfn_kernels.foundation import batch_key
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Hashable, Sequence
 
     from matfn_kernels.evaluation import Batch, Evaluation
@@ -99,6 +99,16 @@ class Ticket:
     def deadline(self) -> float:
         """When the answer is worthless."""
         return self.jobs[0].deadline
+
+    async def ended(self) -> None:
+        """Returns when the wait is over, whatever its end; a waiting task that is cancelled ends the wait."""
+        try:
+            await self.future
+        except Exception:  # noqa: BLE001 - who asks for the answer will hear of it
+            return
+        except asyncio.CancelledError:
+            if not self.future.cancelled():
+                raise
 
     def deliver(self, job: Job, served: Served) -> bool:
         """Takes the answer to one job; returns whether it was the last one missing."""

@@ -20,6 +20,8 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
@@ -32,7 +34,7 @@ from matfn_service.arena import Arena, Slot, anonymous_file
 from matfn_service.memory import IDLE_SECONDS, trim
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from matfn_kernels.certificate import Certificate
     from matfn_kernels.program import Program
@@ -83,7 +85,7 @@ class _Evaluate:
         ]
         evaluations = evaluate_together(batches)
         arena.end = self.end
-        return [([arena.put(output) for output in e.outputs], e.certificates) for e in evaluations]
+        return [([arena.put([output]) for output in e.outputs], e.certificates) for e in evaluations]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,15 @@ class Lane:
 
     async def _computed(self, parts: Sequence[Part]) -> Run:
         large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
+        members = _by_program(parts)
         try:
-            message = await asyncio.to_thread(self._packed, parts) if large else self._packed(parts)
+            pack = partial(self._packed, parts, members)
+            message = await asyncio.to_thread(pack) if large else pack()
             done = await self._answer(message)
             evaluations = await asyncio.to_thread(self._taken, done.value) if large else self._taken(done.value)
-            return Run(evaluations, done.seconds)
         finally:
             self._arena.clear()
+        return Run(_apart(parts, members.values(), evaluations), done.seconds)
 
     async def call(self, work: Callable[[], T]) -> T:
         """What `work`, which both sides can import, returns in the process.
@@ -212,18 +216,38 @@ class Lane:
             "the computing process was out of reach" if code is None else f"the process ended with code {code}"
         )
 
-    def _packed(self, parts: Sequence[Part]) -> _Evaluate:
-        members = [(part.program, self._put(part.batch), part.batch.wishes) for part in parts]
-        return _Evaluate(members, self._arena.end)
+    def _packed(self, parts: Sequence[Part], members: Mapping[Program, list[int]]) -> _Evaluate:
+        put = []
+        for program, indices in members.items():
+            batches = [parts[index].batch for index in indices]
+            put.append((program, self._put(batches), tuple(wish for batch in batches for wish in batch.wishes)))
+        return _Evaluate(put, self._arena.end)
 
-    def _put(self, batch: Batch) -> dict[str, Slot]:
-        return {name: self._arena.put(tensor) for name, tensor in batch.inputs.items()}
+    def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
+        return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
 
     def _taken(self, answers: list[_Answer]) -> list[Evaluation]:
         """The answers in memory of their own: one copy of all, since they lie side by side."""
         own = self._arena.copied([slot for slots, _ in answers for slot in slots])
         tensors = iter(own)
         return [Evaluation(tuple(next(tensors) for _ in slots), certificates) for slots, certificates in answers]
+
+
+def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
+    """Which parts want which program: theirs cross over, and come back, as one batch."""
+    members: dict[Program, list[int]] = {}
+    for index, part in enumerate(parts):
+        members.setdefault(part.program, []).append(index)
+    return members
+
+
+def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Evaluation]) -> list[Evaluation]:
+    """Each part's own rows of its program's evaluation."""
+    found: dict[int, Evaluation] = {}
+    for indices, evaluation in zip(members, evaluations, strict=True):
+        bounds = pairwise([0, *accumulate(parts[index].items for index in indices)])
+        found |= {index: evaluation.rows(*bound) for index, bound in zip(indices, bounds, strict=True)}
+    return [found[index] for index in range(len(parts))]
 
 
 def is_for_memory(error: Exception) -> bool:

@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from hmac import compare_digest
 from http import HTTPStatus
+from random import getrandbits
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import structlog
 
@@ -31,7 +30,7 @@ from matfn_service.intake import Intake, intake_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head", "request_id_of"]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_REQUEST_ID_BITS: Final = 128
 _LENGTH_DIGITS: Final = 18
 _LOGGED_PATH: Final = 200
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
@@ -95,11 +95,12 @@ class Head:
 def parse_head(scope: Scope, now: float) -> Head:
     """The head of an HTTP request; anything odd in it is taken as absent."""
     headers = dict(scope["headers"])
-    content_type = _token(headers.get(b"content-type", b""))
     declared = headers.get(b"content-length", b"")
     length = int(declared) if declared.isdigit() and len(declared) <= _LENGTH_DIGITS else None
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
-    accept = headers.get(b"accept", b"").decode("latin-1")
+    content_type, encoding, answer = _formats(
+        headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), headers.get(b"accept", b"")
+    )
     return Head(
         method=scope["method"],
         path=scope["path"],
@@ -107,13 +108,20 @@ def parse_head(scope: Scope, now: float) -> Head:
         arrived=now,
         key=key.strip() if scheme.lower() == b"bearer" else b"",
         content_type=content_type,
-        encoding=_token(headers.get(b"content-encoding", b"")),
+        encoding=encoding,
         length=length,
         offset=offset_in(headers.get(_OFFSET, b"").decode("latin-1")),
         has_body=bool(length) or b"transfer-encoding" in headers,
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
-        answer=accepted_media(accept, _MEDIA.get(content_type, wire.Media.JSON)),
+        answer=answer,
     )
+
+
+@lru_cache(maxsize=64)  # callers come with the same few again and again
+def _formats(content_type: bytes, encoding: bytes, accept: bytes) -> tuple[str, str, wire.Media]:
+    """Content type and encoding of the body, and the format of the answer."""
+    kind = _token(content_type)
+    return kind, _token(encoding), accepted_media(accept.decode("latin-1"), _MEDIA.get(kind, wire.Media.JSON))
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -123,7 +131,7 @@ def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
     named = headers.get(b"x-request-id", b"").decode("latin-1")
-    return named if _REQUEST_ID.fullmatch(named) else uuid4().hex
+    return named if _REQUEST_ID.fullmatch(named) else f"{getrandbits(_REQUEST_ID_BITS):032x}"
 
 
 def _token(value: bytes) -> str:
@@ -186,26 +194,25 @@ class Exchange:
             self._body_ended = True
         return message
 
+    @property
+    def body_has_come(self) -> bool:
+        """Whether the whole body is here already, as far as can be told."""
+        return self._intake is not None and self._intake.has_come
+
     async def read(self, limit: int) -> memoryview:
         """The whole body, of at most so many bytes (see `body.read`)."""
         content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._intake)
         self._body_ended = True
         return content
 
-    @contextmanager
-    def watched(self, on_leave: Callable[[], None]) -> Iterator[None]:
-        """Calls `on_leave` if the caller closes the connection, or its side of it, before the block ends."""
-        if self._intake is None:
-            task = asyncio.get_running_loop().create_task(self._hang_up())
-            task.add_done_callback(lambda _: on_leave())
-            stop: Callable[[], object] = task.cancel
-        else:
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        """Calls `on_leave` if the caller closes the connection, or its side of it; returns what ends the watch."""
+        if self._intake is not None:
             self._intake.watch(on_leave)
-            stop = partial(self._intake.watch, None)
-        try:
-            yield
-        finally:
-            stop()
+            return self._intake.unwatch
+        task = asyncio.get_running_loop().create_task(self._hang_up())
+        task.add_done_callback(lambda _: on_leave())
+        return task.cancel
 
     async def _hang_up(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
@@ -235,13 +242,19 @@ class Exchange:
         headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> int:
         """Sends a whole answer, its buffers as they lie in memory; returns the size of its body."""
-        length = sum(memoryview(buffer).nbytes for buffer in buffers)
+        length = sum(len(buffer) for buffer in buffers)
         own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
         if offset := wire.offset_of(buffers):
             own.append((_OFFSET, b"%d" % offset))
-        await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
         if length <= _JOINED_BYTES:
             buffers = [b"".join(buffers)]
+        if self._intake is not None and self._body_ended and self.head.method != "HEAD":
+            self.status = status
+            await self._intake.answer(
+                status, [*own, *headers, (b"x-request-id", self.head.request_id.encode())], buffers
+            )
+            return length
+        await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
         last = len(buffers) - 1
         for number, buffer in enumerate(buffers):
             await self.send({"type": "http.response.body", "body": buffer, "more_body": number < last})

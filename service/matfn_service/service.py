@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -22,7 +23,7 @@ from matfn_service.statistics import Statistics
 from matfn_service.warm_up import warm_up
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from concurrent.futures import ThreadPoolExecutor
 
     from matfn_kernels.calibration import Profile
@@ -155,16 +156,12 @@ class Service:
         """
         return self.batcher.submit(prepared.job(arrived, self.clock()), caller)
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Marks the current task as one that a drain waits for."""
+    def enter(self) -> Callable[[], None]:
+        """Marks the current task as one that a drain waits for; returns what ends that."""
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
-        try:
-            yield
-        finally:
-            self._serving.discard(task)
+        return partial(self._serving.discard, task)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[None]:

@@ -43,10 +43,10 @@ def from_wire(tensor: wire.Tensor) -> Tensor:
         return torch.empty(tensor.shape, dtype=dtype)
     if view.readonly:
         view = memoryview(bytearray(view))
-    octets = torch.frombuffer(view, dtype=torch.uint8)
-    if octets.data_ptr() % dtype.itemsize:  # copied as bytes: torch's own loops crash on numbers off their alignment
-        octets = octets.clone()
-    return octets.view(dtype).reshape(tensor.shape)
+    numbers = torch.frombuffer(view, dtype=dtype)
+    if numbers.data_ptr() % dtype.itemsize:  # copied as bytes: torch's own loops crash on numbers off their alignment
+        numbers = torch.frombuffer(view, dtype=torch.uint8).clone().view(dtype)
+    return numbers.reshape(tensor.shape)
 
 
 def to_wire(tensor: Tensor) -> wire.Tensor:

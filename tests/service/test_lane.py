@@ -108,21 +108,24 @@ async def test_a_process_ends_with_the_service() -> None:
 
 
 dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
-shapes = st.lists(st.integers(0, 5), max_size=4)
+shapes = st.lists(st.integers(0, 5), min_size=1, max_size=4)
 
 
-@given(st.lists(st.tuples(dtypes, shapes), max_size=6))
-def test_both_sides_of_an_arena_see_the_same(kinds: list[tuple[torch.dtype, list[int]]]) -> None:
-    """What one side puts the other finds, bit for bit, whatever its dtype, shape and strides."""
+@given(st.lists(st.tuples(dtypes, shapes, st.integers(1, 3)), max_size=6))
+def test_both_sides_of_an_arena_see_the_same(kinds: list[tuple[torch.dtype, list[int], int]]) -> None:
+    """What one side puts the other finds joined, bit for bit, whatever its dtype, shape, strides and number."""
     descriptor = anonymous_file()
     near, far = Arena(descriptor), Arena(descriptor)
     tensors = [
-        torch.randn(*shape).to(dtype).t() if len(shape) == 2 else torch.randn(shape).to(dtype) for dtype, shape in kinds
+        [torch.randn(*shape[:1], *reversed(shape[1:])).to(dtype).transpose(1, -1) for _ in range(number)]
+        if len(shape) == 3
+        else [torch.randn(shape).to(dtype) for _ in range(number)]
+        for dtype, shape, number in kinds
     ]
 
-    slots = [near.put(tensor) for tensor in tensors]
+    slots = [near.put(several) for several in tensors]
 
-    assert all(torch.equal(far.get(slot), tensor) for slot, tensor in zip(slots, tensors, strict=True))
+    assert all(torch.equal(far.get(slot), torch.cat(several)) for slot, several in zip(slots, tensors, strict=True))
     os.close(descriptor)
 
 
@@ -130,11 +133,11 @@ def test_a_large_arena_is_given_back() -> None:
     """Memory that one large share needed is the system's again after it, and the arena works on."""
     descriptor = anonymous_file()
     near, far = Arena(descriptor), Arena(descriptor)
-    far.get(near.put(torch.ones(100 << 20, dtype=torch.uint8)))
+    far.get(near.put([torch.ones(100 << 20, dtype=torch.uint8)]))
     near.clear()
 
     assert os.fstat(descriptor).st_size < 100 << 20
-    assert far.get(near.put(torch.full((80 << 20,), 7, dtype=torch.uint8)))[-1] == 7
+    assert far.get(near.put([torch.full((80 << 20,), 7, dtype=torch.uint8)]))[-1] == 7
     os.close(descriptor)
 
 

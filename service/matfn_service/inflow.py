@@ -1,0 +1,71 @@
+"""From the socket straight to where bytes belong: heads to the parser, bodies into the memory of who reads them.
+
+A parser is handed what was received and hands it on, which copies a body three times. Once its reader has made memory
+for a body whose length is known, there is nothing left to parse: the rest of it is received there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from matfn_service.framing import Protocol
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Inflow"]
+
+_SCRATCH: Final = memoryview(bytearray(1 << 16))  # for all connections: what is received is passed on before the next
+
+
+class Inflow(asyncio.BufferedProtocol):
+    """One connection's receiving side; everything else is the protocol's."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._http = Protocol(*arguments, **named)
+        self._left = 0  # bytes of the current body that the parser will not see
+        self._is_in_place = False
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        del sizehint
+        space = self._http.space()
+        self._is_in_place = bool(space)
+        if space:
+            self._left = len(space)
+            return space
+        return _SCRATCH[: self._left or None]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        if not self._left:
+            self._http.data_received(bytes(_SCRATCH[:nbytes]))
+            return
+        self._left -= nbytes
+        if self._is_in_place:
+            self._http.received_in_place(nbytes)
+        else:  # whoever wanted the body has given it up
+            self._http.on_body(bytes(_SCRATCH[:nbytes]))
+        if not self._left:
+            self._http.end_message()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """The connection is there."""
+        self._http.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._http.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """The caller will send nothing more."""
+        self._http.eof_received()
+
+    def pause_writing(self) -> None:
+        """More waits to be sent than should."""
+        self._http.pause_writing()
+
+    def resume_writing(self) -> None:
+        """No longer."""
+        self._http.resume_writing()
