@@ -95,6 +95,39 @@ async def test_one_batch_is_prepared_ahead(opened: Opened, executor: ScriptedExe
     assert [answer.status_code for answer in answers] == [200] * 5
 
 
+async def test_the_next_batch_goes_before_the_answers_of_the_last(
+    client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
+) -> None:
+    """A device that has done its batch has the next one before anybody has been answered."""
+    answered: list[int] = []
+    executor.fault = lambda batch: answered.append(service.statistics.answered)  # noqa: ARG005
+    await executor.hold()
+    first = asyncio.create_task(post(client))
+    await executor.busy.acquire()
+    second = asyncio.create_task(post(client))
+    await until(lambda: len(service.queue) == 1)
+    executor.gate.set()
+
+    assert [(await task).status_code for task in (first, second)] == [200, 200]
+    assert answered == [0, 0]
+
+
+async def test_a_batch_leaves_work_for_the_next(
+    client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
+) -> None:
+    """Of many callers who wait, half are computed while the answers of the others go out and their next calls come."""
+    await executor.hold()
+    tasks = [asyncio.create_task(post(client))]
+    await executor.busy.acquire()
+    tasks += [asyncio.create_task(post(client, "msign", 128, 128)) for _ in range(33)]
+    await until(lambda: len(service.queue) == 33)
+    executor.gate.set()
+
+    assert [answer.status_code for answer in await asyncio.gather(*tasks)] == [200] * 34
+    assert len(executor.sizes[1]) == 16
+    assert sum(map(sum, executor.sizes)) == 34
+
+
 @pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
 async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: ScriptedExecutor) -> None:
     """A large call that finds one lane free does not go to it whole: the other one, free soon after, gets as much."""

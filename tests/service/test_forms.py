@@ -1,0 +1,129 @@
+"""Bodies whose form is known are understood as if they were read anew."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from matfn import wire
+from matfn_kernels.calibration import Profile
+from matfn_kernels.validation import Limits
+from matfn_service.admission import Admission
+from matfn_service.problems import Refusal
+from scripted import matrices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matfn_service.admission import Prepared
+
+pytestmark = pytest.mark.anyio
+
+MSGPACK = wire.Media.MSGPACK
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[ThreadPoolExecutor]:
+    """What reads large bodies; none are sent here."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def admission(workers: ThreadPoolExecutor) -> Admission:
+    """An admission that knows no form yet."""
+    return Admission(Limits(), Profile.nominal(), workers)
+
+
+def body(call: wire.Call) -> bytearray:
+    """The call as it is sent."""
+    return bytearray(b"".join(wire.encode_call(call, MSGPACK)))
+
+
+def general(**parameters: wire.Value) -> wire.Call:
+    """Square roots of three general matrices."""
+    tensor = wire.Tensor("float64", (3, 5, 5), np.random.default_rng(3).standard_normal((3, 5, 5)).tobytes())
+    return wire.Call("root", {"a": tensor}, {"r": 2, "structure": "general", **parameters}, {})
+
+
+CALLS = {
+    "one": wire.Call("msign", {"m": matrices(4, 4)}, {}, {}),
+    "parameters": wire.Call("inv_root", {"a": matrices(2, 3, 3)}, {"r": 4, "damping": 1e-3}, {"tol": 1e-5}),
+    "broadcast": wire.Call("solve_lyapunov", {"a": matrices(3, 5, 5), "q": matrices(5, 5)}, {}, {"priority": 3}),
+    "two": wire.Call("mclip", {"m": matrices(6, 4, 4)}, {"hi": 0.5}, {"on_failure": "nan"}),
+    "general": general(),
+}
+
+
+async def understood(admission: Admission, content: bytearray, function: str) -> Prepared | tuple[str, str]:
+    """What admission makes of a body."""
+    try:
+        return await admission.one(memoryview(content), MSGPACK, function)
+    except Refusal as refusal:
+        return refusal.code, refusal.detail
+
+
+def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> bool:
+    """Whether two bodies were understood alike, to the last bit."""
+    if isinstance(one, tuple) or isinstance(other, tuple):
+        return one == other
+    a, b = one.call, other.call
+    names = list(a.inputs) == list(b.inputs) and list(one.batch.inputs) == list(other.batch.inputs)
+    bits = all(torch.equal(x.view(torch.uint8), b.inputs[name].view(torch.uint8)) for name, x in a.inputs.items())
+    rest = (a.function, a.lead, a.parameters, a.options, a.rejected) == (
+        b.function,
+        b.lead,
+        b.parameters,
+        b.options,
+        b.rejected,
+    )
+    return names and bits and rest and (one.plan, one.batch.wishes) == (other.plan, other.batch.wishes)
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_other_numbers_of_a_known_form(workers: ThreadPoolExecutor, name: str) -> None:
+    """The second body of a form, whose numbers differ, is what a reader who never saw the first makes of it."""
+    call = CALLS[name]
+    others = {
+        key: wire.Tensor(t.dtype, t.shape, (2 * np.frombuffer(t.data, t.dtype)).tobytes())
+        for key, t in call.inputs.items()
+    }
+    second = body(wire.Call(call.function, others, call.params, call.options))
+    knowing = admission(workers)
+    await understood(knowing, body(call), call.function)
+
+    assert knowing._forms.find(call.function, memoryview(second)) is not None
+    assert same(
+        await understood(knowing, second, call.function), await understood(admission(workers), second, call.function)
+    )
+
+
+@given(st.data())
+async def test_no_byte_goes_unread(workers: ThreadPoolExecutor, data: st.DataObject) -> None:
+    """A known form with any byte changed, in its words or its numbers, is understood as by a new reader."""
+    call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
+    changed = body(call)
+    place = data.draw(st.integers(0, len(changed) - 1))
+    changed[place] ^= data.draw(st.integers(1, 255))
+    knowing = admission(workers)
+    await understood(knowing, body(call), call.function)
+
+    assert same(
+        await understood(knowing, changed, call.function), await understood(admission(workers), changed, call.function)
+    )
+
+
+async def test_forms_are_bounded(workers: ThreadPoolExecutor) -> None:
+    """However many forms come, a thousand are kept, and the last of them among those."""
+    knowing = admission(workers)
+    for number in range(1100):
+        last = body(wire.Call("msign", {"m": matrices(1, 1)}, {}, {"deadline": 1.0 + number}))
+        await understood(knowing, last, "msign")
+
+    assert len(knowing._forms._kept) <= 1024
+    assert knowing._forms.find("msign", memoryview(last)) is not None
