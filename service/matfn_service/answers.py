@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_of", "weight"]
 
+_OUTCOMES: Final = {outcome.value: outcome for outcome in wire.Outcome}
 _CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long as copying so much
 
 
@@ -51,7 +52,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, request_id: str) 
 
 def _certificate(certificate: Certificate) -> wire.Certificate:
     return wire.Certificate(
-        outcome=wire.Outcome(certificate.outcome.value),
+        outcome=_OUTCOMES[certificate.outcome],
         residual=_residual(certificate.residual),
         error_estimate=certificate.error_estimate,
         condition=certificate.condition,
