@@ -162,5 +162,5 @@ class GramFoundation:
 def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Several batches in one, each matrix near 1 in size, and the powers of two taken out, (batch,)."""
     pairs = [narrowed(batch, dtype) for batch in matrices]
-    both = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
-    return both[0].resolve_conj().contiguous(), both[1]
+    one, exponent = pairs[0] if len(pairs) == 1 else (torch.cat(column) for column in zip(*pairs, strict=True))
+    return one.resolve_conj().contiguous(), exponent
