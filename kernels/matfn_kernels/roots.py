@@ -21,6 +21,7 @@ import torch
 from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
+from matfn_kernels.findings import merged
 from matfn_kernels.foundation import Eigen, EigenFoundation, scaled
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
@@ -28,7 +29,6 @@ from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
 from matfn_kernels.scaling import narrowed, power_of_two
-from matfn_kernels.spectral import some_eigh
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,10 +134,23 @@ class RootProgram:
         if self.foundation is not None:
             return self.finish(self.foundation.of([inputs["a"]]), inputs)
         given, exponent = scaled([inputs["a"]], self.working)
-        a = symmetrise(given)
         if self.is_trial:
-            return self.finish(Eigen(given, exponent, a, *some_eigh(a, promising(self, a))), inputs)
+            return self._tried(given, exponent, inputs)
+        a = symmetrise(given)
         return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
+
+    def _tried(self, given: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
+        """Matrices that promise to need no more, and the others at once in the ceiling, each as if all were alike."""
+        promise = promising(self, given)
+        ground = Eigen.of_some(given, exponent, promise)
+        if bool(promise.all()):
+            return self.finish(ground, inputs)
+        whole = replace(self, precision=self.ceiling)
+        found = whole.finish(Eigen.of_some(given.to(whole.working), exponent, ~promise), inputs)
+        outputs = tuple(output.to(self.working) for output in found.outputs)
+        error = found.error + spacing(self.precision)
+        found = replace(found, outputs=outputs, error=error, escalated=torch.ones_like(promise))
+        return merged(promise, self.finish(ground, inputs), found) if bool(promise.any()) else found
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""

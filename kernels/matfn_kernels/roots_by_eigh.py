@@ -40,7 +40,7 @@ _NEGLIGIBLE: Final = 1e-2
 
 
 def promising(program: RootProgram, a: Tensor) -> Tensor:
-    """Matrices A (batch, n, n) whose powers float32 may give to within `LOOSE`, by a Cholesky factorisation."""
+    """Matrices A (batch, n, n), Hermitian but for rounding, whose powers float32 may give to within `LOOSE`, by a Cholesky factorisation."""
     least = _DEFINITE * program.eps
     if -1 in program.signs:
         least = max(least, program.s / program.r * program.eps / LOOSE)

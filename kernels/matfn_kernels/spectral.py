@@ -72,8 +72,9 @@ def orthogonality(order: int) -> float:
 def backward_error(eigen: Eigen) -> Tensor:
     """Norms of the rows of V^H (A - V diag(w) V^H) V, in float64 on random columns, (batch, n)."""
     z = probes.gaussian(eigen.a, eigen.a.shape[-1], _PROBES)
-    a, v = eigen.a.to(z.dtype), eigen.v.to(z.dtype)
-    missing = probes.times(a, z) - probes.times(v, eigen.w[..., None] * probes.times(v.mH, z))
+    given, v = eigen.given.to(z.dtype), eigen.v.to(z.dtype)
+    target = (probes.times(given, z) + probes.times(given.mH, z)) / 2  # the Hermitian part as it was before rounding
+    missing = target - probes.times(v, eigen.w[..., None] * probes.times(v.mH, z))
     rows: Tensor = torch.linalg.vector_norm(probes.times(v.mH, missing), dim=-1)
     return _PROBE_MARGIN / math.sqrt(_PROBES) * rows
 
