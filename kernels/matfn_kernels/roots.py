@@ -47,8 +47,8 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 10.0
-_TRIAL_ORDER: Final = 96
-"""Below, a matrix that is repeated alone in float64 costs several times what float32 saves on others."""
+_TRIAL_ORDER: Final = 48
+"""Below, what is done beside the decompositions costs as much as float32 saves of them."""
 _SMOOTH_ROOTS: Final = 5
 """Beyond, the first steps of A^(s/r) reach eigenvalues of 2^r and amplify rounding up to 1e4 times."""
 
@@ -140,17 +140,19 @@ class RootProgram:
         return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
 
     def _tried(self, given: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
-        """Matrices that promise to need no more, and the others at once in the ceiling, each as if all were alike."""
-        promise = promising(self, given)
-        ground = Eigen.of_some(given, exponent, promise)
-        if bool(promise.all()):
-            return self.finish(ground, inputs)
+        """Matrices for which less than the ceiling does, and at once the others, each as if all were alike."""
+        good = promising(self, given)
+        tried = self.finish(Eigen.of_some(given, exponent, good), inputs) if bool(good.any()) else None
+        if tried is not None:
+            good = tried.error <= LOOSE
+            if bool(good.all()):
+                return tried
         whole = replace(self, precision=self.ceiling)
-        found = whole.finish(Eigen.of_some(given.to(whole.working), exponent, ~promise), inputs)
+        found = whole.finish(Eigen.of_some(given.to(whole.working), exponent, ~good), inputs)
         outputs = tuple(output.to(self.working) for output in found.outputs)
         error = found.error + spacing(self.precision)
-        found = replace(found, outputs=outputs, error=error, escalated=torch.ones_like(promise))
-        return merged(promise, self.finish(ground, inputs), found) if bool(promise.any()) else found
+        found = replace(found, outputs=outputs, error=error, escalated=torch.ones_like(good))
+        return found if tried is None else merged(good, tried, found)
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""
@@ -241,7 +243,7 @@ def _symmetric(call: Signature) -> list[RootProgram]:
 
 
 def _may_try(call: Signature, trial: RootProgram) -> bool:
-    """Whether the caller allows the error of float32, and a matrix that turns out to need more is not too dear."""
+    """Whether the caller allows the error of float32, and there is something to save."""
     return call.tol is not None and call.tol >= LOOSE and trial.damping != "range" and trial.order >= _TRIAL_ORDER
 
 
