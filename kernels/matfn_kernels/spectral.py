@@ -58,7 +58,7 @@ def some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """`eigh` of the matrices that are wanted (batch,), NaN for the others."""
     if bool(wanted.all()):
         return eigh(a)
-    w, v = torch.full_like(a[..., 0], math.nan).real, torch.full_like(a, math.nan)
+    w, v = torch.full_like(a[..., 0], math.nan).real, torch.full_like(a, math.nan).mT  # laid out as LAPACK does
     if bool(wanted.any()):
         w[wanted], v[wanted] = eigh(a[wanted])
     return w, v
