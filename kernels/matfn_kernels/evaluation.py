@@ -302,11 +302,13 @@ class _Table:
             *masks.values(),
         ]
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        numbers, flags = rows[: -len(masks) or None], rows[len(rows) - len(masks) :]
+        residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
         named = dict(zip(masks, flags, strict=True))
         failures = {code: named[code] for code in findings.failures}
         remarks = {reason: named[reason] for reason in findings.remarks}
-        return cls(*numbers, failures, remarks)
+        return cls(
+            residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, failures, remarks
+        )
 
 
 def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:

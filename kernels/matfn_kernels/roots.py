@@ -28,7 +28,7 @@ from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
-from matfn_kernels.scaling import narrowed, power_of_two
+from matfn_kernels.scaling import power_of_two
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,7 +205,7 @@ def candidates(call: Signature) -> Sequence[Program]:
 
 
 def _symmetric(call: Signature) -> list[RootProgram]:
-    """Always eigh in the ceiling, in float32 where that may do, and the engine where only its rounding is in the way."""
+    """Always eigh, in float32 too where that may do, and the engine where nothing but its rounding is in the way."""
     g = call.shape("g")
     low, ceiling = call.precisions()
     pair = call.function == "sqrt_pair"

@@ -40,7 +40,7 @@ _NEGLIGIBLE: Final = 1e-2
 
 
 def promising(program: RootProgram, a: Tensor) -> Tensor:
-    """Matrices A (batch, n, n), Hermitian but for rounding, whose powers float32 may give to within `LOOSE`, by a Cholesky factorisation."""
+    """Which A (batch, n, n), Hermitian but for rounding, a Cholesky factorisation gives hope for: float32 may do."""
     least = _DEFINITE * program.eps
     if -1 in program.signs:
         least = max(least, program.s / program.r * program.eps / LOOSE)
@@ -50,7 +50,7 @@ def promising(program: RootProgram, a: Tensor) -> Tensor:
     z = probes.gaussian(a, program.order).to(a.dtype)
     largest = probes.growth(lambda y: probes.times(a, y), z, _NORM_ROUNDS)
     shifted = add_diagonal(a.clone(), ((damping - least) * largest)[:, None, None])
-    return torch.linalg.cholesky_ex(shifted)[1] == 0
+    return torch.eq(torch.linalg.cholesky_ex(shifted)[1], 0)
 
 
 def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
@@ -82,8 +82,9 @@ def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
 
 
 def _noise(program: RootProgram, eigen: Eigen, law: Tensor) -> Tensor:
-    """Backward error of eigh: the norm of a column by the law (batch, 1), of each row as measured (batch, n)."""
-    return backward_error(eigen) if program.precision is Precision.FP32 else law[:, None]
+    """Backward error of eigh: the norm of a column by the law (batch, 1), or of each row as measured (batch, n)."""
+    measured = program.precision is Precision.FP32 and program.damping != "range"
+    return backward_error(eigen) if measured else law[:, None]
 
 
 def _rank(program: RootProgram, values: Tensor) -> Tensor:
@@ -102,7 +103,12 @@ class _Power:
     def __call__(self, values: Tensor) -> Tensor:
         floor = 0.0 if self.sign > 0 else torch.finfo(torch.float64).tiny
         powers = values.clamp_min(floor).pow(self.sign * self.program.s / self.program.r)
-        return torch.where(self.keep, powers, 0.0) if self.program.damping == "range" else powers
+        return torch.where(self.keep, powers, 0.0) if self.jumps else powers
+
+    @property
+    def jumps(self) -> bool:
+        """Whether it drops eigenvalues: its derivative is then not monotone."""
+        return self.program.damping == "range"
 
     def least(self, values: Tensor) -> Tensor:
         """What an eigenvalue within its noise of zero is taken for: zero, or for an inverse a sixteenth of itself."""
@@ -113,7 +119,7 @@ class _Power:
         if self.sign > 0:
             leading = spectrum[:, -1]
         else:
-            used = self.keep if self.program.damping == "range" else spectrum > 0
+            used = self.keep if self.jumps else spectrum > 0
             leading = torch.where(used, spectrum, math.inf).amin(-1)
         usable = torch.isfinite(leading) & (leading > 0)
         return torch.frexp(torch.where(usable, leading, torch.ones_like(leading))).exponent.to(torch.int64)
@@ -167,10 +173,10 @@ def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: T
     """What a backward error of that norm does to the power, relative to it, and what its products round."""
     size = (weights * f).square().sum(-1).sqrt()
     limits = weights, power.least(spectrum)
-    if power.program.precision is Precision.FP32:
+    if noise.shape == spectrum.shape:
         moved = displaced(spectrum, power, noise, limits)
     else:
-        negligible = _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
+        negligible = None if power.jumps else _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
         moved = propagated(spectrum, power, noise.squeeze(-1), limits, negligible)
     rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     return torch.where(size > 0, moved / size, torch.zeros_like(size)) + rounding

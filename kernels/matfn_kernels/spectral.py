@@ -147,9 +147,7 @@ def displaced(
     return _weighed(torch.hypot(weights, weights.amax(-1, keepdim=True)), reach.square())
 
 
-def _reach(
-    values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, least: Tensor
-) -> Tensor:
+def _reach(values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, least: Tensor) -> Tensor:
     """How far f may be from its value where the eigenvalue is off by the noise."""
     below = torch.maximum(values - noise, least)
     return torch.maximum((function(values + noise) - f).abs(), (function(below) - f).abs())

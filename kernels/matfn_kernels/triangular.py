@@ -235,7 +235,7 @@ def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor,
     image = probes.times(x, z)
     missing = z - probes.times(t, image)
     rounding = spacing(precision) * probes.times(t.abs(), image.abs()) * z.sign()
-    wrong, rounded = probes.times(x, torch.cat([missing, rounding], dim=-1)).split(z.shape[-1], dim=-1)
+    wrong, rounded = torch.chunk(probes.times(x, torch.cat([missing, rounding], dim=-1)), 2, dim=-1)
     error = probes.ratio(wrong, image) + probes.ratio(rounded, image)
     condition = _stretched(t, probes.times(t, z)) * _stretched(x, image)
     return probes.ratio(missing, z), _PROBE_MARGIN * error, condition.to(torch.float64).clamp_min(1.0)
@@ -246,7 +246,8 @@ def _stretched(x: Tensor, image: Tensor) -> Tensor:
     tiny = torch.finfo(x.dtype).tiny
     for factor in (x.mT, x, x.mT):
         image = probes.times(factor, image / torch.linalg.vector_norm(image, dim=-2, keepdim=True).clamp_min(tiny))
-    return torch.linalg.vector_norm(image, dim=-2).amax(-1)
+    length: Tensor = torch.linalg.vector_norm(image, dim=-2).amax(-1)
+    return length
 
 
 def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:
