@@ -83,7 +83,8 @@ def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> 
         return triton_products.symmetric_product(x, y)
     if x.device.type == "cpu" and x.shape[-1] > _BLOCK:
         return _by_blocks(x, y)
-    return symmetrise(torch.bmm(x, y))
+    half = torch.baddbmm(x, x, y, beta=0, alpha=0.5)
+    return half + half.mH
 
 
 def _by_blocks(x: Tensor, y: Tensor) -> Tensor:
