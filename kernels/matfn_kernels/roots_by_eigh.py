@@ -37,6 +37,7 @@ _DEFINITE: Final = 64.0
 """Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows."""
 _NORM_ROUNDS: Final = 2
 _NEGLIGIBLE: Final = 1e-2
+"""An error of this many eps of the output's dtype need not be known any better."""
 
 
 def promising(program: RootProgram, a: Tensor) -> Tensor:

@@ -164,5 +164,5 @@ def _rounding_law(program: RootProgram, condition: Tensor) -> Tensor:
     if -1 in program.signs:
         law = law + 0.5 * condition * program.s / program.r
     if 1 in program.signs:
-        law = law + 8 * r * r + 4 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
+        law = law + 8 * r * r + 12 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
     return eps * law
