@@ -289,6 +289,7 @@ class _Table:
     shift: list[float]
     finite: list[float]
     overflown: list[float]
+    escalated: list[float]
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
@@ -306,14 +307,17 @@ class _Table:
             torch.zeros_like(none) if findings.shift is None else findings.shift,
             finite,
             overflown,
+            torch.zeros_like(none) if findings.escalated is None else findings.escalated,
             *masks.values(),
         ]
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        residual, error, condition, rank, damping, shift, is_finite, is_overflown, *flags = rows
+        residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
         named = dict(zip(masks, flags, strict=True))
         failures = {code: named[code] for code in findings.failures}
         remarks = {reason: named[reason] for reason in findings.remarks}
-        return cls(residual, error, condition, rank, damping, shift, is_finite, is_overflown, failures, remarks)
+        return cls(
+            residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, failures, remarks
+        )
 
 
 def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
@@ -328,7 +332,7 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
         error_estimate=None if failed else _number(table.error[i]),
         condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
         method=program.method,
-        precision=str(program.precision),
+        precision=str(program.ceiling if table.escalated[i] else program.precision),
         steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
         rank=int(rank) if rank >= 0 else None,
         damping=table.damping[i],

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-__all__ = ["Findings"]
+__all__ = ["Findings", "merged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Findings:
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
+        escalated: mask of matrices that were computed in the program's ceiling, or None.
         failures: masks of matrices without an answer, by reason (see verdicts), the first that holds counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
@@ -42,5 +45,39 @@ class Findings:
     rank: Tensor | None = None
     damping: Tensor | None = None
     shift: Tensor | None = None
+    escalated: Tensor | None = None
     failures: Mapping[str, Tensor] = field(default_factory=dict)
     remarks: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
+    """The first findings where the mask (batch,) holds and the second elsewhere, both of one method on one batch."""
+
+    def rows(one: Tensor, other: Tensor) -> Tensor:
+        return torch.where(mask.reshape(-1, *[1] * (one.dim() - 1)), one, other)
+
+    def rows_if_any(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        return None if one is None or other is None else rows(one, other)
+
+    def masks(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {key: rows(_flags(one.get(key), mask), _flags(other.get(key), mask)) for key in {**one, **other}}
+
+    return Findings(
+        outputs=tuple(map(rows, first.outputs, second.outputs)),
+        residual_name=first.residual_name,
+        residual=rows(first.residual, second.residual),
+        error=rows(first.error, second.error),
+        condition=rows(first.condition, second.condition),
+        steps=first.steps,
+        exponents=tuple(map(rows_if_any, first.exponents, second.exponents)),
+        rank=rows_if_any(first.rank, second.rank),
+        damping=rows_if_any(first.damping, second.damping),
+        shift=rows_if_any(first.shift, second.shift),
+        escalated=rows(_flags(first.escalated, mask), _flags(second.escalated, mask)),
+        failures=masks(first.failures, second.failures),
+        remarks=masks(first.remarks, second.remarks),
+    )
+
+
+def _flags(flags: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if flags is None else flags

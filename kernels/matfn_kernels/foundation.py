@@ -16,7 +16,7 @@ import torch
 from matfn_kernels.products import symmetrise
 from matfn_kernels.program import Program
 from matfn_kernels.scaling import narrowed
-from matfn_kernels.spectral import eigh, svd
+from matfn_kernels.spectral import eigh, some_eigh, svd
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -59,6 +59,12 @@ class Eigen(Ground):
     a: Tensor
     w: Tensor
     v: Tensor
+
+    @classmethod
+    def of_some(cls, given: Tensor, exponent: Tensor, wanted: Tensor) -> Self:
+        """That of the matrices that are wanted (batch,), NaN for the others."""
+        a = symmetrise(given)
+        return cls(given, exponent, a, *some_eigh(a, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,5 +168,5 @@ class GramFoundation:
 def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Several batches in one, each matrix near 1 in size, and the powers of two taken out, (batch,)."""
     pairs = [narrowed(batch, dtype) for batch in matrices]
-    both = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
-    return both[0].resolve_conj().contiguous(), both[1]
+    one, exponent = pairs[0] if len(pairs) == 1 else (torch.cat(column) for column in zip(*pairs, strict=True))
+    return one.resolve_conj().contiguous(), exponent

@@ -28,16 +28,16 @@ _SEED: Final = 20240901
 
 
 @lru_cache(maxsize=64)
-def _columns(order: int, device: torch.device) -> Tensor:
+def _columns(order: int, count: int, device: torch.device) -> Tensor:
     """Kept on the device: a copy in the middle of a computation would wait for all that is under way."""
     generator = torch.Generator().manual_seed(_SEED + order)
-    return torch.randn(order, COUNT, generator=generator, dtype=torch.float64).to(device)
+    return torch.randn(order, count, generator=generator, dtype=torch.float64).to(device)
 
 
-def gaussian(like: Tensor, order: int) -> Tensor:
-    """Fixed Gaussian columns (batch, order, COUNT) in the double precision of `like`."""
+def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
+    """Fixed Gaussian columns (batch, order, count) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
-    return used(_columns(order, like.device)).to(dtype).expand(like.shape[0], order, COUNT)
+    return used(_columns(order, count, like.device)).to(dtype).expand(like.shape[0], order, count)
 
 
 def square(like: Tensor) -> Tensor:

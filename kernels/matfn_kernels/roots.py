@@ -21,13 +21,14 @@ import torch
 from matfn_kernels import roots_general
 from matfn_kernels.damping import FLOOR
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
-from matfn_kernels.foundation import Eigen, EigenFoundation
+from matfn_kernels.findings import merged
+from matfn_kernels.foundation import Eigen, EigenFoundation, scaled
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
-from matfn_kernels.roots_by_eigh import by_eigh
+from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
 from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
-from matfn_kernels.scaling import narrowed, power_of_two
+from matfn_kernels.scaling import power_of_two
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,8 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 10.0
+_TRIAL_ORDER: Final = 48
+"""Below, what is done beside the decompositions costs as much as float32 saves of them."""
 _SMOOTH_ROOTS: Final = 5
 """Beyond, the first steps of A^(s/r) reach eigenvalues of 2^r and amplify rounding up to 1e4 times."""
 
@@ -108,9 +111,14 @@ class RootProgram:
         return scaled, whole if left is None else whole + left
 
     @property
+    def is_trial(self) -> bool:
+        """Whether eigh runs in less than the ceiling, for matrices that promise to need no more."""
+        return self.method == "eigh" and self.precision is not self.ceiling
+
+    @property
     def foundation(self) -> EigenFoundation | None:
         """The eigendecomposition, which serves any power and clipping of the matrix."""
-        return EigenFoundation(self.order, self.working) if self.method == "eigh" else None
+        return EigenFoundation(self.order, self.working) if self.method == "eigh" and not self.is_trial else None
 
     @property
     def working(self) -> torch.dtype:
@@ -125,9 +133,26 @@ class RootProgram:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         if self.foundation is not None:
             return self.finish(self.foundation.of([inputs["a"]]), inputs)
-        given, exponent = narrowed(inputs["a"], self.working)
+        given, exponent = scaled([inputs["a"]], self.working)
+        if self.is_trial:
+            return self._tried(given, exponent, inputs)
         a = symmetrise(given)
         return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
+
+    def _tried(self, given: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
+        """Matrices for which less than the ceiling does, and at once the others, each as if all were alike."""
+        good = promising(self, given)
+        tried = self.finish(Eigen.of_some(given, exponent, good), inputs) if bool(good.any()) else None
+        if tried is not None:
+            good = tried.error <= LOOSE
+            if bool(good.all()):
+                return tried
+        whole = replace(self, precision=self.ceiling)
+        found = whole.finish(Eigen.of_some(given.to(whole.working), exponent, ~good), inputs)
+        outputs = tuple(output.to(self.working) for output in found.outputs)
+        error = found.error + spacing(self.precision)
+        found = replace(found, outputs=outputs, error=error, escalated=torch.ones_like(good))
+        return found if tried is None else merged(good, tried, found)
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""
@@ -139,7 +164,7 @@ class RootProgram:
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
-        if self.method == "eigh" or self.ceiling is Precision.BF16:
+        if self.ceiling is Precision.BF16 or (self.method == "eigh" and not self.is_trial):
             return ()
         return (replace(self, method="eigh", precision=self.ceiling),)
 
@@ -169,6 +194,8 @@ class RootProgram:
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:
     """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
+    if a.device.type == "cpu" and torch.equal(given, a):
+        return torch.zeros(len(a), dtype=torch.bool)
     return torch.gt(2 * torch.linalg.matrix_norm(given - a), FLOOR * eps * torch.linalg.matrix_norm(given))
 
 
@@ -178,7 +205,7 @@ def candidates(call: Signature) -> Sequence[Program]:
 
 
 def _symmetric(call: Signature) -> list[RootProgram]:
-    """Always eigh, and the engine where nothing but its rounding is in the way."""
+    """Always eigh, in float32 too where that may do, and the engine where nothing but its rounding is in the way."""
     g = call.shape("g")
     low, ceiling = call.precisions()
     pair = call.function == "sqrt_pair"
@@ -210,7 +237,14 @@ def _symmetric(call: Signature) -> list[RootProgram]:
     undamped = damping is None or damping == 0
     reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)
     smooth = engine.inverse or r <= _SMOOTH_ROOTS
-    return [eigh, engine] if undamped and smooth and not call.dtype.is_complex and reachable else [eigh]
+    methods = [eigh, engine] if undamped and smooth and not call.dtype.is_complex and reachable else [eigh]
+    trial = replace(eigh, precision=low)
+    return [*methods, trial] if trial.is_trial and _may_try(call, trial) else methods
+
+
+def _may_try(call: Signature, trial: RootProgram) -> bool:
+    """Whether the caller allows the error of float32, and there is something to save."""
+    return call.tol is not None and call.tol >= LOOSE and trial.damping != "range" and trial.order >= _TRIAL_ORDER
 
 
 def _power_products(exponent: int) -> int:

@@ -1,20 +1,26 @@
-"""Roots through eigh: serves every matrix, and finds the smallest eigenvalue and with it the damping."""
+"""Roots through eigh: serves every matrix, and finds the smallest eigenvalue and with it the damping.
+
+In float64 the error estimate propagates what LAPACK's backward error is known to be. In float32 it propagates what the
+backward error is measured to be, in float64 on random columns: that error is not spread evenly, and it decides. Where
+float64 stands behind it, float32 answers for matrices that are positive definite far beyond its rounding only, and
+leaves every verdict on others to float64.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels import probes
 from matfn_kernels.damping import FLOOR, regularise
 from matfn_kernels.findings import Findings
-from matfn_kernels.precision import spacing
-from matfn_kernels.products import symmetrise
+from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.products import add_diagonal, symmetric_product
 from matfn_kernels.scaling import narrowed
-from matfn_kernels.spectral import BACKWARD_ERROR, propagated
+from matfn_kernels.spectral import BACKWARD_ERROR, backward_error, displaced, orthogonality, propagated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,33 +28,64 @@ if TYPE_CHECKING:
     from matfn_kernels.foundation import Eigen
     from matfn_kernels.roots import RootProgram
 
-__all__ = ["by_eigh"]
+__all__ = ["LOOSE", "by_eigh", "promising"]
+
+LOOSE: Final = 1e-3
+"""Tightest tolerance for which float32 is worth trying where float64 is allowed."""
+
+_DEFINITE: Final = 64.0
+"""Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows."""
+_NORM_ROUNDS: Final = 2
+_NEGLIGIBLE: Final = 1e-2
+"""An error of this many eps of the output's dtype need not be known any better."""
+
+
+def promising(program: RootProgram, a: Tensor) -> Tensor:
+    """Which A (batch, n, n), Hermitian but for rounding, a Cholesky factorisation gives hope for: float32 may do."""
+    least = _DEFINITE * program.eps
+    if -1 in program.signs:
+        least = max(least, program.s / program.r * program.eps / LOOSE)
+    damping = program.damping if isinstance(program.damping, float) else 0.0
+    if damping >= least:
+        return torch.ones(len(a), dtype=torch.bool, device=a.device)
+    z = probes.gaussian(a, program.order).to(a.dtype)
+    largest = probes.growth(lambda y: probes.times(a, y), z, _NORM_ROUNDS)
+    shifted = add_diagonal(a.clone(), ((damping - least) * largest)[:, None, None])
+    return torch.eq(torch.linalg.cholesky_ex(shifted)[1], 0)
 
 
 def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
     """The powers of matrices that have been diagonalised, multiplied by G if there is one."""
     a, exponent, vectors = eigen.a, eigen.exponent, eigen.v
     values = eigen.w.to(torch.float64)
-    noise = BACKWARD_ERROR * spacing(program.precision) * values.abs().amax(-1)
+    largest = values.abs().amax(-1)
+    noise = BACKWARD_ERROR * spacing(program.precision) * largest
     rules = regularise(program, values, noise, exponent)
-    left, left_exponent = (None, None) if g is None else narrowed(g, a.dtype)
-    parts = [
-        _assemble(_Power(program, sign, rules.keep), vectors, rules.spectrum, noise, left) for sign in program.signs
-    ]
-    turned = [program.turned(part.value, exponent + part.exponent, part.sign, left_exponent) for part in parts]
+    left = (None, None) if g is None else narrowed(g, a.dtype)
+    basis = _Basis(vectors, rules.spectrum, _noise(program, eigen, noise), exponent, *left)
+    parts = [_assemble(_Power(program, sign, rules.keep), basis) for sign in program.signs]
+    doubtful = rules.ambiguous
+    if program.is_trial:
+        doubtful = doubtful | (rules.spectrum.amin(-1) <= _DEFINITE * program.eps * largest)
     return Findings(
-        outputs=tuple(value for value, _ in turned),
-        exponents=tuple(whole for _, whole in turned),
+        outputs=tuple(part.value for part in parts),
+        exponents=tuple(part.lacking for part in parts),
         residual_name=_residual_name(program),
         residual=_residual(program, vectors, rules.spectrum, a, rules.shift, parts[-1]),
-        error=torch.where(rules.ambiguous, math.inf, torch.stack([part.error for part in parts]).amax(0)),
+        error=torch.where(doubtful, math.inf, torch.stack([part.error for part in parts]).amax(0)),
         condition=rules.condition,
         rank=rules.keep.sum(-1) if program.damping == "range" else _rank(program, values),
         damping=rules.damping,
         shift=torch.ldexp(rules.shift, exponent),
-        failures=rules.failures,
+        failures={} if program.is_trial else rules.failures,
         remarks=rules.remarks,
     )
+
+
+def _noise(program: RootProgram, eigen: Eigen, law: Tensor) -> Tensor:
+    """Backward error of eigh: the norm of a column by the law (batch, 1), or of each row as measured (batch, n)."""
+    measured = program.precision is Precision.FP32 and program.damping != "range"
+    return backward_error(eigen) if measured else law[:, None]
 
 
 def _rank(program: RootProgram, values: Tensor) -> Tensor:
@@ -67,7 +104,12 @@ class _Power:
     def __call__(self, values: Tensor) -> Tensor:
         floor = 0.0 if self.sign > 0 else torch.finfo(torch.float64).tiny
         powers = values.clamp_min(floor).pow(self.sign * self.program.s / self.program.r)
-        return torch.where(self.keep, powers, 0.0) if self.program.damping == "range" else powers
+        return torch.where(self.keep, powers, 0.0) if self.jumps else powers
+
+    @property
+    def jumps(self) -> bool:
+        """Whether it drops eigenvalues: its derivative is then not monotone."""
+        return self.program.damping == "range"
 
     def least(self, values: Tensor) -> Tensor:
         """What an eigenvalue within its noise of zero is taken for: zero, or for an inverse a sixteenth of itself."""
@@ -78,41 +120,67 @@ class _Power:
         if self.sign > 0:
             leading = spectrum[:, -1]
         else:
-            used = self.keep if self.program.damping == "range" else spectrum > 0
+            used = self.keep if self.jumps else spectrum > 0
             leading = torch.where(used, spectrum, math.inf).amin(-1)
         usable = torch.isfinite(leading) & (leading > 0)
         return torch.frexp(torch.where(usable, leading, torch.ones_like(leading))).exponent.to(torch.int64)
 
 
 @dataclass(frozen=True, slots=True)
+class _Basis:
+    """Eigenvectors and the spectrum of A 2^-exponent + shift I, the noise in it, and G 2^-left_exponent if any."""
+
+    vectors: Tensor
+    spectrum: Tensor
+    noise: Tensor
+    exponent: Tensor
+    left: Tensor | None
+    left_exponent: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
-    """One power in units of 2^exponent: its value, its relative error, and f on the spectrum."""
+    """One power: its value but for 2^lacking, its relative error, and f on the spectrum in units of 2^exponent."""
 
     value: Tensor
+    lacking: Tensor
     error: Tensor
     exponent: Tensor
     sign: int
     f: Tensor
 
 
-def _assemble(power: _Power, vectors: Tensor, spectrum: Tensor, noise: Tensor, g: Tensor | None) -> _Part:
+def _assemble(power: _Power, basis: _Basis) -> _Part:
     """V f(w) V^H, or G V f(w) V^H, and the relative error that a backward error of eigh leaves in it."""
-    unit = power.unit(spectrum)
-    spectrum, noise = torch.ldexp(spectrum, -unit[:, None]), torch.ldexp(noise, -unit)
+    program, vectors, g = power.program, basis.vectors, basis.left
+    unit = power.unit(basis.spectrum)
+    spectrum = torch.ldexp(basis.spectrum, -unit[:, None])
     f = power(spectrum)
+    turned, lacking = program.turned(f, basis.exponent + unit, power.sign, basis.left_exponent)
     coordinates = vectors if g is None else g @ vectors
-    product = (coordinates * f[:, None, :].to(vectors.dtype)) @ vectors.mH
+    scaled = coordinates * turned[:, None, :].to(vectors.dtype)
     weights = torch.ones_like(f) if g is None else torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
-    size = (weights * f).square().sum(-1).sqrt()
-    error = propagated(spectrum, power, noise, (weights, power.least(spectrum))) / size
-    rounding = spacing(power.program.precision) * BACKWARD_ERROR
     return _Part(
-        symmetrise(product) if g is None else product,
-        torch.where(size > 0, error, torch.zeros_like(error)) + rounding,
+        symmetric_product(scaled, vectors.mH) if g is None else scaled @ vectors.mH,
+        lacking,
+        _error(power, spectrum, f, torch.ldexp(basis.noise, -unit[:, None]), weights),
         unit,
         power.sign,
         f,
     )
+
+
+def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
+    """What a backward error of that norm does to the power, relative to it, and what its products round."""
+    size = (weights * f).square().sum(-1).sqrt()
+    limits = weights, power.least(spectrum)
+    if noise.shape == spectrum.shape:
+        moved = displaced(spectrum, power, noise, limits)
+    else:
+        negligible = None if power.jumps else _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
+        moved = propagated(spectrum, power, noise.squeeze(-1), limits, negligible)
+    rounding = spacing(power.program.precision) * orthogonality(power.program.order)
+    return torch.where(size > 0, moved / size, torch.zeros_like(size)) + rounding
 
 
 def _residual_name(program: RootProgram) -> str:

@@ -28,12 +28,13 @@ __all__ = ["by_iteration", "schedule_for"]
 _BOUNDS: Final = {Precision.BF16: 1e-3, Precision.FP32: 1e-6, Precision.FP64: 1e-8}
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
 _POWER_ROUNDS: Final = 5
+_NORM_ROUNDS: Final = 3
 _DISTRUST: Final = 0.3
 
 
 def schedule_for(r: int, precision: Precision) -> tuple[tuple[float, float, float], ...]:
     """Coefficients for eigenvalues in [bound, 1], the bound being what the precision resolves."""
-    steps = schedule(r, _BOUNDS[precision] ** (1 / r), target=spacing(precision) / 4)
+    steps = schedule(r, _BOUNDS[precision] ** (1 / r), target=spacing(precision) / 2)
     return safe(steps, r, _SAFETY[precision])
 
 
@@ -128,11 +129,11 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     floor = max(FLOOR * program.eps, _BOUNDS[program.precision])
     factor, info = torch.linalg.cholesky_ex(add_diagonal(wide.clone(), -floor))
     definite = info == 0
-    identity = torch.eye(program.order, dtype=torch.float64, device=p.device)
-    factor = torch.where(definite[:, None, None], factor, identity)
+    if p.device.type != "cpu" or not bool(definite.all()):
+        factor = torch.where(definite[:, None, None], factor, torch.eye(program.order, device=p.device).to(wide))
     z = probes.gaussian(p, program.order)
     smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
-    condition = (probes.growth(lambda y: probes.times(wide, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
+    condition = (probes.growth(lambda y: probes.times(wide, y), z, _NORM_ROUNDS) / smallest).clamp_min(1.0)
     residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
@@ -163,5 +164,5 @@ def _rounding_law(program: RootProgram, condition: Tensor) -> Tensor:
     if -1 in program.signs:
         law = law + 0.5 * condition * program.s / program.r
     if 1 in program.signs:
-        law = law + 8 * r * r + 4 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
+        law = law + 8 * r * r + 12 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
     return eps * law

@@ -65,6 +65,7 @@ def _sequence(items: int, length: int) -> dict[str, Array]:
 CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("inv_root", {"a": positive(24, condition=1e3, items=6)}, {"r": 4}),
     ("inv_root", {"a": positive(80, condition=1e7, items=6)}, {"r": 2}),
+    ("inv_root", {"a": positive(70, condition=1e3, items=6)}, {"r": 4, "tol": 1e-3}),
     ("root", {"a": positive(24, condition=1e3, items=6), "g": RNG.standard_normal((6, 5, 24))}, {"r": 3}),
     ("inv_root", {"a": _triangles(6, 20)}, {"r": 3, "structure": "general"}),
     ("sqrt_pair", {"a": positive(24, condition=1e3, items=6)}, {}),

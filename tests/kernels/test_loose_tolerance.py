@@ -1,0 +1,148 @@
+"""Roots in single precision where a caller's tolerance allows it: for those calls only, and never overstated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
+from matfn_kernels.calibration import Profile
+from matfn_kernels.plan import make_plan
+from matfn_kernels.reference import relative_error
+from matfn_kernels.roots import RootProgram
+from spectra import SHAPES, orthogonal, positive
+
+TOL = 1e-3
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("inv_root", {"r": 4}),
+    ("inv_root", {"r": 2, "damping": 1e-3}),
+    ("inv_root", {"r": 4, "damping": 1e-6}),
+    ("inv_root", {"r": 3, "s": 4}),
+    ("root", {"r": 2}),
+    ("root", {"r": 2, "s": 3, "damping": 1e-2}),
+    ("sqrt_pair", {}),
+]
+
+
+def _trial(function: str, inputs: dict[str, Array], keywords: dict[str, Any]) -> Answer:
+    """What eigh in float32 with float64 behind it answers to a loose tolerance."""
+    (found,) = [
+        run(program, call)
+        for program, call in candidates(function, inputs, tol=TOL, on_failure="nan", **keywords)
+        if isinstance(program, RootProgram) and program.is_trial
+    ]
+    return found
+
+
+def _is_covered(found: Answer, function: str, inputs: dict[str, Array], keywords: dict[str, Any]) -> bool:
+    """Whether every estimate is at least the error, and every matrix that converged within its tolerance."""
+    expected = truth(function, inputs, found.certificates, **keywords)
+    errors = np.max([relative_error(x, y) for x, y in zip(found.outputs, expected, strict=True)], axis=0)
+    estimates = [np.inf if c.error_estimate is None else c.error_estimate for c in found.certificates]
+    slack = [20 * EPS["float64"] * (c.condition or 1) for c in found.certificates]
+    within = [e <= TOL for e, c in zip(errors, found.certificates, strict=True) if c.outcome == "converged"]
+    return bool((errors <= np.add(estimates, slack)).all()) and all(within)
+
+
+@pytest.mark.parametrize("condition", [1.0, 10.0, 1e3, 1e4, 1e5, 1e6])
+@pytest.mark.parametrize("shape", [*SHAPES, "clustered"])
+@pytest.mark.parametrize(("function", "keywords"), CALLS)
+@pytest.mark.parametrize("order", [48, 100])
+def test_single_precision_is_honest(
+    order: int, function: str, keywords: dict[str, Any], shape: str, condition: float
+) -> None:
+    """Errors of float32 eigh, which fall on few eigenvalues, are within what is measured of them."""
+    if shape == "clustered":
+        q = orthogonal(np.random.default_rng(1), order, order)
+        a = ((q * np.repeat([1.0, 10 / condition, 1 / condition, 1 / condition], order // 4)) @ q.T)[None]
+    else:
+        a = positive(order, shape, condition, items=3)
+    inputs = {"a": a.astype(np.float32)}
+
+    found = _trial(function, inputs, keywords)
+
+    assert _is_covered(found, function, inputs, keywords)
+
+
+@pytest.mark.parametrize("rank", [1, 30, 59])
+@pytest.mark.parametrize(("function", "keywords"), [call for call in CALLS if call[1].get("damping")])
+def test_damped_singular_matrices_are_honest(function: str, keywords: dict[str, Any], rank: int) -> None:
+    """Rank-deficient matrices that an explicit damping makes definite, with rows of G."""
+    rng = np.random.default_rng(rank)
+    b = rng.standard_normal((3, 60, rank)).astype(np.float32)
+    inputs = {"a": b @ b.swapaxes(1, 2), "g": rng.standard_normal((3, 4, 60)).astype(np.float32)}
+    inputs["a"] = (inputs["a"] + inputs["a"].swapaxes(1, 2)) / 2
+
+    found = _trial(function, inputs, keywords)
+
+    assert _is_covered(found, function, inputs, keywords)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 17, 40])
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e7, 1e12])
+def test_named_single_precision_is_honest(condition: float, order: int) -> None:
+    """The same estimate, where nothing stands behind it and the damping is the default."""
+    for shape in SHAPES:
+        a = positive(order, shape, condition, items=4).astype(np.float32)
+        found = answer("inv_root", {"a": a}, r=4, precision="fp32", on_failure="nan")
+
+        answered = [i for i, c in enumerate(found.certificates) if c.outcome != "failed"]
+        chosen = Answer(tuple(x[answered] for x in found.outputs), tuple(found.certificates[i] for i in answered))
+        if answered:
+            expected = truth("inv_root", {"a": a[answered]}, chosen.certificates, r=4)[0]
+            for error, certificate in zip(
+                relative_error(chosen.outputs[0], expected), chosen.certificates, strict=True
+            ):
+                assert certificate.error_estimate is None or error <= certificate.error_estimate
+
+
+def test_condition_ten_thousand_is_within_reach() -> None:
+    """Inverse fourth roots of condition 1e4 are vouched for to 1e-3 in float32 alone."""
+    found = _trial("inv_root", {"a": positive(128, condition=1e4, items=4).astype(np.float32)}, {"r": 4})
+
+    assert {(c.precision, str(c.outcome)) for c in found.certificates} == {("fp32", "converged")}
+
+
+@pytest.mark.parametrize("hard", ["one_small", "geometric"])
+def test_hard_matrix_is_diagonalised_in_double(hard: str) -> None:
+    """One that does not promise to do, or turns out not to, is computed in float64; its neighbours in float32."""
+    a = positive(64, condition=1e2, items=3).astype(np.float32)
+    a[1] = positive(64, hard, 2e4 if hard == "one_small" else 1e6)[0]
+
+    found = _trial("inv_root", {"a": a}, {"r": 4})
+
+    assert [c.precision for c in found.certificates] == ["fp32", "fp64", "fp32"]
+    assert _is_covered(found, "inv_root", {"a": a}, {"r": 4})
+    assert (found.certificates[1].error_estimate or 1) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["indefinite", "negative", "zero"])
+def test_verdicts_are_left_to_double(kind: str) -> None:
+    """A matrix outside the domain is refused as it is without a tolerance."""
+    a = positive(64, condition=1e2, items=2).astype(np.float32)
+    a[1] = {"indefinite": a[0] - 0.5 * np.eye(64), "negative": -a[0], "zero": 0 * a[0]}[kind]
+
+    found = _trial("inv_root", {"a": a}, {"r": 2})
+
+    assert found.certificates[0].outcome == "converged"
+    assert found.certificates[1].code == ("singular" if kind == "zero" else "not_positive")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "keywords"),
+    [
+        ("float32", {}),
+        ("float32", {"tol": 9e-4}),
+        ("float32", {"tol": TOL, "damping": "range"}),
+        ("float32", {"tol": TOL, "precision": "fp64"}),
+        ("float64", {"tol": TOL}),
+    ],
+)
+def test_other_calls_keep_their_digits(dtype: str, keywords: dict[str, Any]) -> None:
+    """No tolerance, a tight one, a pseudo-inverse, a named precision and double input never run eigh in float32."""
+    plan = make_plan(parsed("inv_root", {"a": np.eye(128, dtype=dtype)}, {"r": 4, **keywords}), Profile.nominal())
+    programs = [plan.program, *(program for program, _ in plan.considered)]
+
+    assert not any(isinstance(program, RootProgram) and program.is_trial for program in programs)
