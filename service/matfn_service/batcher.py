@@ -6,8 +6,8 @@ Rules of this file:
 - Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
   that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
-- What waits is shared among all lanes: a free one takes no more than half of its part of all work, so that none ends long
-  after the others, and there is work for it when it does: callers that wait for answers send nothing new.
+- What waits is shared among all lanes: a free one takes no more than half of its part of all work, so that none ends
+  long after the others, and there is work for it when it does: callers that wait for answers send nothing new.
 - A lane that is free gets its next batch before the answers of the last one are made.
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.
