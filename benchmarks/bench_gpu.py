@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 DEVICE: Final = "cuda"
 ROUNDS: Final = 15
+FEWEST_ROUNDS: Final = 3
+PATIENCE: Final = 3000.0
+"""Milliseconds after which a contest has had enough rounds."""
 WARM_UP: Final = 3
 SAMPLE: Final = 4
 """Matrices of a batch whose error is measured."""
@@ -158,6 +161,17 @@ def milliseconds(work: Work) -> float:
     return elapsed
 
 
+def timed(contenders: dict[str, Work]) -> list[dict[str, float]]:
+    """Device times of each round, fewer of them where one takes long; what warms up is not counted."""
+    first = sum(milliseconds(work) for work in contenders.values())
+    for work in list(contenders.values()) * (WARM_UP if first < PATIENCE else 0):
+        work()
+    rounds: list[dict[str, float]] = []
+    while len(rounds) < FEWEST_ROUNDS or (len(rounds) < ROUNDS and sum(sum(r.values()) for r in rounds) < PATIENCE):
+        rounds.append({name: milliseconds(work) for name, work in contenders.items()})
+    return rounds
+
+
 def relative_error(found: Tensor, truth: Tensor) -> float:
     """The largest of the sample."""
     difference = found[:SAMPLE].to("cpu", torch.float64) - truth
@@ -167,9 +181,7 @@ def relative_error(found: Tensor, truth: Tensor) -> float:
 def rows(contest: Contest, order: int, items: int, precision: Precision) -> Iterator[str]:
     """One row a contender: medians and quartiles of the rounds, and the error."""
     errors = {name: relative_error(work(), contest.truth) for name, work in contest.contenders.items()}
-    for work in list(contest.contenders.values()) * WARM_UP:
-        work()
-    rounds = [{name: milliseconds(work) for name, work in contest.contenders.items()} for _ in range(ROUNDS)]
+    rounds = timed(contest.contenders)
     first = next(iter(contest.contenders))
     for name in contest.contenders:
         times = [one[name] for one in rounds]
@@ -185,7 +197,8 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("No GPU that PyTorch can use: nothing was measured.")
         return
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, {ROUNDS} rounds, medians; quartiles of ratios\n")
+    machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    print(f"{machine}, up to {ROUNDS} rounds, medians; quartiles of ratios\n")
     print("| what | order x batch | arithmetic | by | ms | times as fast as the first | error |")
     print("|---|---|---|---|---|---|---|")
     for precision in Precision:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long form of tests that have one."""
+    """The long form of tests that have one, and where the kernels' tests compute."""
     parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
+    parser.addoption("--device", default="cpu", help="where the tests of the kernels compute: cpu or cuda")
 
 
 @pytest.fixture(scope="session")

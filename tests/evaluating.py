@@ -61,7 +61,7 @@ def candidates(function: str, inputs: Mapping[str, Array], **keywords: object) -
 def run(program: Program, call: Call) -> Answer:
     """A call computed by a given program."""
     evaluation = evaluate(program, batch_of(call))
-    return Answer(tuple(output.numpy() for output in settle(call, evaluation)), evaluation.certificates)
+    return Answer(tuple(output.cpu().numpy() for output in settle(call, evaluation)), evaluation.certificates)
 
 
 def truth(

@@ -19,7 +19,7 @@ import torch
 
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.precision import Precision, working
-from matfn_kernels.products import coupled_at_once, invert_leaf, quadratic
+from matfn_kernels.products import coupled_at_once, invert_leaf, quadratic, symmetric_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "Profile", "load_profile", "measure"]
 
-Operation: TypeAlias = Literal["gemm", "eigh", "svd", "symmetric_gemm", "small", "substitution", "leaf"]
-"""Of them only on a GPU: a line of an iteration by half of its tiles, a product of an iteration in one launch, and the
-inverse of a small triangle by torch and in one launch."""
+Operation: TypeAlias = Literal["gemm", "eigh", "svd", "line", "symmetric_gemm", "small", "substitution", "leaf"]
+"""Of them only on a GPU: lines of an iteration by torch and by half of their tiles, a product of an iteration in one
+launch, and the inverse of a small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
@@ -40,20 +40,25 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
 }
 _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
-    "eigh": (16, 64, 128, 256),
-    "svd": (16, 64, 128),
-    "symmetric_gemm": (64, 128, 256, 512, 1024, 2048),
+    "eigh": (16, 32, 33, 64, 128, 256, 512, 1024, 2048),
+    "svd": (16, 32, 33, 64, 128, 256, 512, 1024),
+    "line": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "symmetric_gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
     "small": (16, 32, 64, 128),
     "substitution": (32,),
     "leaf": (32,),
 }
-_IN_BF16: Final = {"gemm", "symmetric_gemm", "small"}
-_VERSION: Final = 2
+_IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
+_VERSION: Final = 3
 _REPEATS: Final = 5
 _PATIENCE: Final = 0.05
 """Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
 _BATCH_ELEMENTS: Final = 1 << 16
-_GPU_BATCH_ELEMENTS: Final = 1 << 20
+_GPU_BATCH_ELEMENTS: Final = 1 << 22
+_ONE_BY_ONE: Final = 32
+"""Order beyond which a GPU's decompositions take one matrix after the other: two of them tell what a batch costs."""
+_QUEUED: Final = 4
+"""Runs that are timed together on a GPU, so that the host is ahead of it."""
 _SMALL_STEPS: Final = 8
 
 
@@ -147,12 +152,19 @@ def measure(device: str = "cpu") -> Profile:
 
 def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
     """Least seconds a matrix over a few repeats; the least is what the machine can do undisturbed."""
-    items = max(1, (_BATCH_ELEMENTS if device == "cpu" else _GPU_BATCH_ELEMENTS) // (order * order))
-    generator = torch.Generator().manual_seed(order)
-    base = torch.randn(items, order, order, generator=generator)
-    x = (base + base.mT).to(device, working(precision, torch.float32))
+    items = _items(operation, order, device)
+    generator = torch.Generator(device).manual_seed(order)
+    base = torch.randn(items, order, order, generator=generator, device=device)
+    x = (base + base.mT).to(working(precision, torch.float32))
     run = partial(_OPERATIONS[operation], x)
     return min(_times(run) if device == "cpu" else _times_on_gpu(run)) / items / _MADE.get(operation, 1)
+
+
+def _items(operation: Operation, order: int, device: str) -> int:
+    """Matrices that are timed together."""
+    if device != "cpu" and operation in {"eigh", "svd"} and order > _ONE_BY_ONE:
+        return 2
+    return max(1, (_BATCH_ELEMENTS if device == "cpu" else _GPU_BATCH_ELEMENTS) // (order * order))
 
 
 def _times(run: Callable[[], object]) -> list[float]:
@@ -165,14 +177,22 @@ def _times(run: Callable[[], object]) -> list[float]:
 
 
 def _times_on_gpu(run: Callable[[], object]) -> list[float]:
-    """Not counting the first run, which loads or compiles kernels."""
+    """Of runs that are queued together, not counting the first, which loads or compiles kernels."""
+    run()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    alone = time.perf_counter() - start
+    if alone > _PATIENCE / _QUEUED:
+        return [alone]
 
-    def finished() -> None:
-        run()
+    def queued() -> None:
+        for _ in range(_QUEUED):
+            run()
         torch.cuda.synchronize()
 
-    finished()
-    return _times(finished)
+    return [seconds / _QUEUED for seconds in _times(queued)]
 
 
 def _iteration(x: Tensor) -> Tensor:
@@ -180,14 +200,20 @@ def _iteration(x: Tensor) -> Tensor:
     return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
 
 
+def _lines(x: Tensor, kernel: Kernel) -> Tensor:
+    """The two lines of which every step has one: a polynomial, and a product known to be symmetric."""
+    return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
+
+
 _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "gemm": lambda x: torch.bmm(x, x),
     "eigh": torch.linalg.eigh,
     "svd": torch.linalg.svd,
-    "symmetric_gemm": lambda x: quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), Kernel.SYMMETRIC),
+    "line": partial(_lines, kernel=Kernel.LIBRARY),
+    "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
     "small": _iteration,
     "substitution": invert_leaf,
     "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
 }
-_MADE: Final[dict[Operation, int]] = {"small": 4 * _SMALL_STEPS - 2}
+_MADE: Final[dict[Operation, int]] = {"line": 2, "symmetric_gemm": 2, "small": 4 * _SMALL_STEPS - 2}
 """Products that an operation is made of, where it is more than one."""

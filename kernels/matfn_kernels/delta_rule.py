@@ -73,6 +73,11 @@ class DeltaRuleProgram:
         """The method's name in certificates."""
         return "chunked"
 
+    @property
+    def is_recordable(self) -> bool:
+        """Products and substitution."""
+        return True
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state."""
         scaled, exponents = _scaled(inputs, self.key_width)

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, Self, TypeAlias, runtime_checkable
@@ -46,7 +47,7 @@ class Kernel(StrEnum):
 
 _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyType(
     {
-        Kernel.LIBRARY: ("gemm", "gemm"),
+        Kernel.LIBRARY: ("line", "gemm"),
         Kernel.SYMMETRIC: ("symmetric_gemm", "gemm"),
         Kernel.ONE_LAUNCH: ("small", "small"),
     }
@@ -84,9 +85,15 @@ def fitting(dtype: torch.dtype, *sizes: int) -> tuple[Kernel, ...]:
 def step_cost(
     kernel: Kernel, profile: Profile, precision: Precision, order: int, products: tuple[float, float]
 ) -> float:
-    """Seconds of so many (symmetric, other) products of one order."""
-    costs = (profile.cost(operation, precision, order) for operation in _OPERATIONS[kernel])
-    return sum(number * cost for number, cost in zip(products, costs, strict=True) if number)
+    """Seconds of so many (symmetric, other) products of one order.
+
+    A symmetric one is a line of an iteration, with what is added to the product; a CPU's profile takes the product for
+    the line.
+    """
+    line, product = (profile.cost(operation, precision, order) for operation in _OPERATIONS[kernel])
+    if kernel is Kernel.LIBRARY and not math.isfinite(line):
+        line = product
+    return sum(number * cost for number, cost in zip(products, (line, product), strict=True) if number)
 
 
 def multiplication(dtype: torch.dtype) -> Multiplication:

@@ -2,15 +2,14 @@
 
 A recording is of one program and one number of matrices. Numbers are rounded up to buckets, so that few are needed; the
 rows beyond hold what an earlier batch left there, and nobody reads their answers. A program's first runs are ordinary:
-they load and compile kernels and fill caches, none of which may happen while recording. What cannot be recorded, such
-as a decomposition that waits for the device, runs as it is, now and ever after.
-
-`record` is the part that needs CUDA; not yet run on a GPU.
+they load and compile kernels and fill caches, none of which may happen while recording. Programs that do more than
+launch kernels (`program.Recordable`) run as they are, and so does one whose recording failed, now and ever after.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,9 +17,10 @@ import torch
 from torch import Tensor
 
 from matfn_kernels.constants import holding
+from matfn_kernels.program import Recordable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from matfn_kernels.calibration import Profile
     from matfn_kernels.findings import Findings
@@ -60,12 +60,17 @@ class Graphs:
         self._capacity = capacity
         self._entries: OrderedDict[tuple[Program, int], _Entry] = OrderedDict()
 
+    @property
+    def recordings(self) -> int:
+        """How many are kept."""
+        return sum(entry.replay is not None for entry in self._entries.values())
+
     def run(self, program: Program, inputs: Mapping[str, Tensor]) -> Findings:
         """What `program.run(inputs)` gives, from a recording if there is one or it is time to make it."""
         items = len(next(iter(inputs.values())))
         entry = self._entry((program, bucket(items)))
         entry.runs += 1
-        if entry.runs == _WARM_RUNS + 1:
+        if entry.runs == _WARM_RUNS + 1 and isinstance(program, Recordable) and program.is_recordable:
             self._record(program, entry, inputs)
         if entry.replay is None:
             return program.run(inputs)
@@ -168,7 +173,7 @@ def record(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findi
     """
     graph = torch.cuda.CUDAGraph()
     # Another thread may be moving the next batch meanwhile, which is its own affair.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with _expendable_generator(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         findings = program.run(inputs)
 
     def replay() -> Findings:
@@ -176,3 +181,15 @@ def record(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findi
         return findings
 
     return replay
+
+
+@contextmanager
+def _expendable_generator() -> Iterator[None]:
+    """A copy of the device's random numbers, for a capture to spoil: one that fails never gives back what it found."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    kept = generator.graphsafe_get_state()
+    generator.graphsafe_set_state(generator.clone_state())
+    try:
+        yield
+    finally:
+        generator.graphsafe_set_state(kept)

@@ -61,6 +61,11 @@ class LowRankProgram:
         """The method's name in certificates."""
         return "chunked"
 
+    @property
+    def is_recordable(self) -> bool:
+        """Products and substitution."""
+        return True
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
         wide, exponent = self._scaled(inputs)

@@ -153,6 +153,11 @@ class PolarProgram:
                 assert isinstance(ground, Polar)
                 return by_iteration(self, ground)
 
+    @property
+    def is_recordable(self) -> bool:
+        """The iteration."""
+        return self.method == "newton_schulz"
+
     def fallbacks(self) -> tuple[PolarProgram, ...]:
         """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
         if self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:

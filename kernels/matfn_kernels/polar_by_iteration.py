@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels import probes
+from matfn_kernels.cholesky import inverse_norm
 from matfn_kernels.coefficients import safe, schedule
 from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
@@ -122,7 +123,7 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     definite = info == 0
     factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
-    smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
+    smallest = floor + 1 / inverse_norm(factor, z, _POWER_ROUNDS)
     condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     wide = o.to(h.dtype)
     gap = (

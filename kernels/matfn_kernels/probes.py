@@ -31,7 +31,7 @@ _SEED: Final = 20240901
 def _columns(order: int, count: int, device: torch.device) -> Tensor:
     """Kept on the device: a copy in the middle of a computation would wait for all that is under way."""
     generator = torch.Generator().manual_seed(_SEED + order)
-    return torch.randn(order, count, generator=generator, dtype=torch.float64).to(device)
+    return torch.randn(order, count, generator=generator, dtype=torch.float64, device="cpu").to(device)
 
 
 def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
@@ -44,7 +44,8 @@ def square(like: Tensor) -> Tensor:
     """Fixed Gaussian matrices of the shape of `like` (batch, n, n), real float64."""
     order = like.shape[-1]
     generator = torch.Generator().manual_seed(_SEED + order)
-    return torch.randn(order, order, generator=generator, dtype=torch.float64).to(like.device).expand_as(like)
+    numbers = torch.randn(order, order, generator=generator, dtype=torch.float64, device="cpu")
+    return numbers.to(like.device).expand_as(like)
 
 
 def times(x: Tensor, z: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matfn_kernels.findings import Findings
     from matfn_kernels.precision import Precision
 
-__all__ = ["Program"]
+__all__ = ["Program", "Recordable"]
 
 
 class Program(Protocol):
@@ -49,3 +49,16 @@ class Program(Protocol):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
+
+
+@runtime_checkable
+class Recordable(Protocol):
+    """A program that knows whether a GPU can record it."""
+
+    @property
+    def is_recordable(self) -> bool:
+        """Whether a run is launches of kernels alone: it asks the device nothing, and decomposes nothing.
+
+        To try is not safe. A decomposition that meets a recording under way leaves cuSOLVER unable to do another one
+        for as long as the process lives.
+        """

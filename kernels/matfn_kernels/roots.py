@@ -162,6 +162,11 @@ class RootProgram:
     def _remarked(self, findings: Findings, given: Tensor, a: Tensor) -> Findings:
         return replace(findings, remarks={**findings.remarks, "asymmetric": asymmetric(given, a, self.eps)})
 
+    @property
+    def is_recordable(self) -> bool:
+        """The iteration, but for its damping in bf16, which is found by eigh."""
+        return self.method == "engine" and self.precision is not Precision.BF16
+
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
         if self.ceiling is Precision.BF16 or (self.method == "eigh" and not self.is_trial):

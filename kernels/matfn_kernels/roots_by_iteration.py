@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels import probes
+from matfn_kernels.cholesky import inverse_norm
 from matfn_kernels.coefficients import safe, schedule
 from matfn_kernels.damping import FLOOR, Regularised, regularise
 from matfn_kernels.engine import coupled, tiles
@@ -132,7 +133,7 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     if p.device.type != "cpu" or not bool(definite.all()):
         factor = torch.where(definite[:, None, None], factor, torch.eye(program.order, device=p.device).to(wide))
     z = probes.gaussian(p, program.order)
-    smallest = floor + 1 / probes.growth(lambda y: torch.cholesky_solve(y, factor), z, _POWER_ROUNDS)
+    smallest = floor + 1 / inverse_norm(factor, z, _POWER_ROUNDS)
     condition = (probes.growth(lambda y: probes.times(wide, y), z, _NORM_ROUNDS) / smallest).clamp_min(1.0)
     residual, missing = _equation(program, x, wide, z)
     law = _rounding_law(program, condition)

@@ -94,15 +94,21 @@ class TriangularProgram:
         )
 
     def _judgement(self, t: Tensor, narrow: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Residual, error and condition of T^-1; always slowly on a GPU, where to look for the rare case is to wait."""
+        """Residual, error and condition of T^-1; on a GPU, where to look for the rare case is to wait, of all alike."""
         if t.device.type != "cpu":
-            return self._slow_judgement(t, value)
+            return self._judgement_of_all(t, value)
         found = _judged(narrow, value, self.precision)
         doubtful = ~(_is_tame(narrow) & _is_tame(value))
         if bool(doubtful.any()):
             for column, slow in zip(found, self._slow_judgement(t[doubtful], value[doubtful]), strict=True):
                 column[doubtful] = slow
         return found
+
+    def _judgement_of_all(self, t: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """By products in float64 where its range holds any of theirs, else by substitution."""
+        if self.dtype == torch.float64:
+            return self._slow_judgement(t, value)
+        return _judged(t.to(torch.float64), value.to(torch.float64), self.precision)
 
     def _slow_judgement(self, t: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same by substitution in float64, whose range holds all products."""
@@ -130,6 +136,11 @@ class TriangularProgram:
     def _scaled(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Brought near 1 where the arithmetic has a smaller range than the dtype."""
         return normalise(x) if self.dtype == torch.float64 and self.precision is Precision.FP32 else (x, None)
+
+    @property
+    def is_recordable(self) -> bool:
+        """Products and substitution."""
+        return True
 
     def fallbacks(self) -> tuple[TriangularProgram, ...]:
         """The same in the precision that the call allows."""
