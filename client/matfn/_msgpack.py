@@ -10,9 +10,12 @@ A tuple is a subtree without binary leaves and is packed by the package in one g
 from __future__ import annotations
 
 import struct
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgpack
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 __all__ = ["MAX_DEPTH", "Buffer", "Repeated", "pack", "unpack"]
 
@@ -26,6 +29,7 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BIN_LIMIT: Final = 1 << 32
 _CONTAINERS: Final = 64
 _BYTES_PER_CONTAINER: Final = 4  # the densest honest body: rows of three small integers
+_WINDOW: Final = 1 << 16
 
 
 class Repeated:
@@ -94,13 +98,17 @@ def _bin_header(size: int) -> bytes:
     return struct.pack(">BI", 0xC6, size)
 
 
-def unpack(body: Buffer) -> object:
+def unpack(body: Buffer, plain: Container[str] = ()) -> object:
     """The tree of exactly one msgpack value; binary leaves are views of the body.
+
+    Args:
+        body: the value.
+        plain: keys below which there are no binary leaves, to be read by the package: five times as fast.
 
     Raises:
         ValueError: not msgpack, cut short, followed by more, nested deeper than 16, or with an extension type.
     """
-    reader = _Reader(memoryview(body).cast("B"))
+    reader = _Reader(memoryview(body).cast("B"), plain)
     try:
         tree = reader.value(MAX_DEPTH)
     except (IndexError, struct.error):
@@ -117,10 +125,11 @@ class _Reader:
     bodies of calls and answers have, because an empty one is a byte here and sixty in memory.
     """
 
-    __slots__ = ("at", "containers", "view")
+    __slots__ = ("at", "containers", "plain", "view")
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, plain: Container[str]) -> None:
         self.view = view
+        self.plain = plain
         self.at = 0
         self.containers = _CONTAINERS + len(view) // _BYTES_PER_CONTAINER
 
@@ -207,8 +216,31 @@ class _Reader:
             key = self.key()
             if key in content:
                 repeated = Repeated(key)
-            content[key] = self.value(room - 1)
+            content[key] = self.without_octets() if key in self.plain else self.value(room - 1)
         return repeated or content
+
+    def without_octets(self) -> object:
+        """A value without binary leaves, read from as much of the body as it takes."""
+        rest = self.view[self.at :]
+        window = _WINDOW
+        while True:
+            piece = rest[:window]
+            size = max(1, len(piece))
+            claim = size // _BYTES_PER_CONTAINER
+            limits = {"max_array_len": claim, "max_map_len": claim, "max_bin_len": 0, "max_ext_len": 0}
+            unpacker = msgpack.Unpacker(max_buffer_size=size, **limits)
+            unpacker.feed(piece)
+            try:
+                value: object = unpacker.unpack()
+            except (msgpack.OutOfData, ValueError) as error:
+                if len(piece) < len(rest):  # cut short, or an array of more elements than a piece can hold
+                    window *= 4
+                    continue
+                if isinstance(error, msgpack.OutOfData):
+                    raise IndexError from None
+                raise ValueError(f"a msgpack value cannot be read: {error}") from None
+            self.at += unpacker.tell()
+            return value
 
 
 _CONSTANTS: Final = {0xC0: None, 0xC2: False, 0xC3: True}

@@ -52,7 +52,7 @@ from matfn.catalogue import FUNCTIONS
 from matfn.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
 __all__ = [
     "ITEM_BYTES",
@@ -83,6 +83,9 @@ __all__ = [
 
 _DIMENSION_LIMIT: Final = 1 << 31
 _TRIANGLES: Final[Mapping[str, Uplo]] = {"L": "L", "U": "U"}
+_OUTCOMES: Final[Mapping[str, Outcome]] = {str(outcome): outcome for outcome in Outcome}
+_PLAIN: Final = frozenset({"certificates"})
+"""What of an answer has no tensors in it, and as many parts as there are matrices."""
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
 
@@ -182,9 +185,9 @@ def decode_calls(body: Buffer, media: Media) -> list[Call | DecodeError]:
     return [_call_or_error(tree) for tree in items(envelope.get("calls"), "calls")]
 
 
-def _load(body: Buffer, media: Media) -> object:
+def _load(body: Buffer, media: Media, plain: Container[str] = ()) -> object:
     try:
-        return _msgpack.unpack(body) if media is Media.MSGPACK else _json.load(body)
+        return _msgpack.unpack(body, plain) if media is Media.MSGPACK else _json.load(body)
     except ValueError as error:
         raise DecodeError(str(error)) from None
 
@@ -308,12 +311,12 @@ def _value(tree: object, name: str, room: int) -> Value:
 
 def decode_answer(body: Buffer, media: Media) -> Answer:
     """The answer to one call."""
-    return _answer(mapping(_load(body, media), "the answer"))
+    return _answer(mapping(_load(body, media, _PLAIN), "the answer"))
 
 
 def decode_answers(body: Buffer, media: Media) -> list[Answer | Problem]:
     """The answers to POST /v1/calls in order; a failed call's is its problem."""
-    envelope = mapping(_load(body, media), "the body")
+    envelope = mapping(_load(body, media, _PLAIN), "the body")
     trees = [mapping(tree, "the answer") for tree in items(envelope.get("answers"), "answers")]
     return [_problem(tree) if "code" in tree else _answer(tree) for tree in trees]
 
@@ -347,10 +350,10 @@ def _answer(tree: Mapping[str, object]) -> Answer:
 def _certificate(entry: object) -> Certificate:
     tree = mapping(entry, "a certificate")
     outcome = text(tree.get("outcome"), "outcome")
-    if outcome not in set(Outcome):
+    if outcome not in _OUTCOMES:
         raise DecodeError(f"{shown(outcome)} is no outcome of a certificate")
     return Certificate(
-        outcome=Outcome(outcome),
+        outcome=_OUTCOMES[outcome],
         residual=_residual(tree.get("residual")),
         error_estimate=optional_number(tree.get("error_estimate"), "error_estimate"),
         condition=optional_number(tree.get("condition"), "condition"),

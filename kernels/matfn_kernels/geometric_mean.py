@@ -198,7 +198,8 @@ class _Polar:
 def _noise(order: int) -> Tensor:
     """Fixed Gaussian matrices (4, probes, n, n), one for each kind of error, and more probes where n is small."""
     generator = torch.Generator().manual_seed(_SEED)
-    return torch.randn(4, max(_PROBES, _PROBE_ROWS // order), order, order, generator=generator, dtype=torch.float64)
+    shape = (4, max(_PROBES, _PROBE_ROWS // order), order, order)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:

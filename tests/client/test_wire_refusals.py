@@ -239,6 +239,22 @@ def test_memory_is_a_small_multiple_of_the_body(element: bytes) -> None:
     assert peak < 32 * len(body)
 
 
+@pytest.mark.parametrize(
+    "claim", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdd\x7f\xff\xff\xff" * 9, b"\x91" * 5000]
+)
+def test_claimed_certificates_allocate_nothing(claim: bytes) -> None:
+    """An answer that promises four billion certificates costs nothing until they come."""
+    body = b"\x81\xaccertificates" + claim
+
+    tracemalloc.start()
+    with pytest.raises(wire.DecodeError):
+        wire.decode_answer(body, Media.MSGPACK)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
+
+
 def test_answers_may_say_more_than_we_know() -> None:
     """A newer server's extra keys are read over."""
     answer = {

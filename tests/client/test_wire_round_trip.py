@@ -126,6 +126,32 @@ def test_problem_survives(problem: Problem, media: Media) -> None:
     assert wire.decode_problem(wire.encode_problem(problem, media), f"{media.problem}; charset=utf-8") == problem
 
 
+def test_many_certificates_survive() -> None:
+    """An answer to thousands of matrices has all of their certificates, in order."""
+    timing = wire.Timing(0, 0, 1, 1)
+    answer = wire.Answer({}, tuple(_certificate(number) for number in range(3000)), timing, "cpu", "r")
+
+    assert wire.decode_answer(body(wire.encode_answer(answer, Media.MSGPACK)), Media.MSGPACK) == answer
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_answer_cut_short_is_only_a_decode_error(count: int) -> None:
+    """Wherever an answer ends too early, it is refused."""
+    certificates = tuple(_certificate(number) for number in range(count))
+    whole = body(wire.encode_answer(wire.Answer({}, certificates, wire.Timing(0, 0, 1, 1), "cpu", "r"), Media.MSGPACK))
+
+    for end in range(0, len(whole), 1 + len(whole) // 400):
+        with pytest.raises(wire.DecodeError):
+            wire.decode_answer(whole[:end], Media.MSGPACK)
+
+
+def _certificate(number: int) -> wire.Certificate:
+    residual = wire.Residual("X^r A^s - I", number / 7)
+    return wire.Certificate(
+        wire.Outcome.CONVERGED, residual, 1e-7, 2.0 + number, "eigh", "fp64", 0, None, 0.0, 0.0, None, None, None
+    )
+
+
 @given(data=st.binary(max_size=200))
 @settings(max_examples=300)
 def test_noise_is_only_a_decode_error(data: bytes) -> None:
