@@ -13,7 +13,7 @@ COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test soak ray lint observability image lock serve up down bench kernels bench-gpu format wheel clean
+.PHONY: help demo test soak ray lint observability image lock serve up down bench kernels test-gpu bench-gpu format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -99,8 +99,16 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
 	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
 
-bench-gpu: $(STAMP) ## the GPU kernels against torch's, on a GPU
-	$(BIN)/python benchmarks/bench_gpu.py
+# of the kernels' own tests those that hold on any device; the others say what LAPACK does
+GPU_TESTS := tests/gpu $(patsubst %,tests/kernels/test_%.py,accuracy attention company_is_invisible gallery \
+	gallery_attention never_silently_wrong peer_defects polar positive)
+
+test-gpu: $(STAMP) ## the tests that a GPU can run, on a GPU
+	$(BIN)/python -m pytest --device cuda $(GPU_TESTS)
+
+bench-gpu: $(STAMP) ## products, iterations, whole programs and the service against torch's, on a GPU
+	$(BIN)/python benchmarks/bench_gpu.py > benchmarks/results/gpu.md
+	$(BIN)/python benchmarks/bench_gpu_service.py > benchmarks/results/gpu_service.md
 
 format: $(STAMP) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .

@@ -3,12 +3,13 @@
 Every contender of a row computes on the same matrices, one after the other in each round; a ratio is of the same round.
 Beside each time is the error against float64 on the host. Times are of the device, by events.
 
-    python benchmarks/bench_gpu.py > benchmarks/results/gpu.md
+    python benchmarks/bench_gpu.py [fp32 fp64 bf16] > benchmarks/results/gpu.md
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -235,7 +236,7 @@ def main() -> None:
     print(f"{machine}, up to {ROUNDS} rounds, medians; quartiles of ratios\n")
     print("| what | order x batch | arithmetic | by | ms | times as fast as the first | error |")
     print("|---|---|---|---|---|---|---|")
-    for precision in Precision:
+    for precision in [Precision(name) for name in sys.argv[1:]] or Precision:
         for order, items in GRID:
             contests = [products, roots, polar_factors]
             if order <= 64 and precision is not Precision.BF16:  # noqa: PLR2004 - the largest leaf

@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["ENVIRONMENT", "main"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ENVIRONMENT", "keep_compiled", "main"]
 
 _GIB: Final = 2**30
 ENVIRONMENT: Final = {
@@ -42,7 +45,14 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
     except Misconfigured as error:
         sys.stderr.writelines(f"matfn serve: {fault}\n" for fault in error.faults)
         return 1
+    keep_compiled(settings.cache_dir)
     return serve(settings)
+
+
+def keep_compiled(cache_dir: Path | None) -> None:
+    """Lets Triton keep what it compiles beside the profile; its own place, the home, containers may not write."""
+    if cache_dir is not None:
+        os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
 
 
 def _settle_environment() -> None:

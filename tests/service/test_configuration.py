@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,6 @@ import torch
 from matfn_service import serve, server
 from matfn_service.configuration import Misconfigured, configured
 from matfn_service.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +134,21 @@ def test_keys_come_from_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("MATFN_API_KEYS", "secret")
 
     assert fault() == "MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them"
+
+
+@pytest.mark.parametrize(
+    ("already", "cache_dir", "expected"),
+    [(None, "/cache", "/cache/triton"), ("/mine", "/cache", "/mine"), (None, None, None)],
+)
+def test_compiled_kernels_are_kept_beside_the_profile(
+    monkeypatch: pytest.MonkeyPatch, already: str | None, cache_dir: str | None, expected: str | None
+) -> None:
+    """Triton's cache is where the server may write, unless its own variable says where."""
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    if already is not None:
+        monkeypatch.setenv("TRITON_CACHE_DIR", already)
+
+    serve.keep_compiled(None if cache_dir is None else Path(cache_dir))
+
+    found = os.environ.pop("TRITON_CACHE_DIR", None)
+    assert found == expected
