@@ -96,7 +96,7 @@ def cases() -> Iterator[Case]:
                     triton_small.leaf_kernel,
                     dtype,
                     {"BLOCK": block, "t_column": 1},
-                    {"num_warps": triton_small.WARPS, "enable_fp_fusion": True},
+                    {"num_warps": triton_small.LEAF_WARPS, "enable_fp_fusion": True},
                 )
 
 

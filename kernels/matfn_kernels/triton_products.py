@@ -3,8 +3,8 @@
 X Y for X = Y^T (a Gram matrix) or for commuting symmetric factors costs half of a product; with the epilogue
 a I + b P + c P^2 it is a whole line of an iteration. The result is symmetric to the bit.
 
-Products of bf16 numbers are exact in fp32, where they are added. Compiled for compute capability 8.0 and 9.0 and tested
-by Triton's interpreter; not yet run on a GPU.
+Products of bf16 numbers are exact in fp32, where they are added. Compiled for compute capability 8.0 and 9.0, tested by
+Triton's interpreter and on an H100.
 """
 
 from __future__ import annotations

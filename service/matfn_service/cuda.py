@@ -1,4 +1,4 @@
-"""A GPU as the executor and its stagings see it: streams, events and page-locked memory; not yet run on a GPU."""
+"""A GPU as the executor and its stagings see it: streams, events and page-locked memory."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ class CpuExecutor:
 class CudaExecutor:
     """One batch computes while the next is packed and copied over, and the last comes back; each has its own thread.
 
-    Batches of one program are replayed from graphs, by the thread whose turn it is. Not yet run on a GPU.
+    Batches of one program are replayed from graphs, by the thread whose turn it is.
     """
 
     lanes = 1
