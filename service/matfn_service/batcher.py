@@ -6,9 +6,9 @@ Rules of this file:
 - Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
   that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
-- What waits is shared among all lanes: a free one takes no more than its part of all work, and a lone one half of it, so
-  that there is something to compute while answers go out. Of a call that was divided a lane takes half of its part, so
-  that all come to the end together: the caller waits for the last of the pieces.
+- What waits is shared among all lanes: a free one takes no more than its part of all work, and a lone one half of it,
+  so that there is something to compute while answers go out. Of a call that was divided a lane takes half of its part,
+  so that all come to the end together: the caller waits for the last of the pieces.
 - A lane that is free gets its next batch before the answers of the last one are made.
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.

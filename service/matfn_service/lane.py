@@ -229,7 +229,7 @@ class Lane:
     def _taken(self, answers: list[_Answer]) -> list[Sealed]:
         """The answers in memory of their own: one copy of all, since they lie side by side."""
         tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
-        return [Sealed(tuple(next(tensors) for _ in slots), *certified) for slots, *certified in answers]
+        return [Sealed(tuple(next(tensors) for _ in slots), fates, octets) for slots, fates, octets in answers]
 
 
 def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:

@@ -137,7 +137,7 @@ async def test_lanes_take_their_whole_share_of_many_calls(opened: Opened, execut
         for seen in (1, 2):
             tasks.append(asyncio.create_task(post(client)))
             await until(lambda seen=seen: len(executor.seen) == seen)  # type: ignore[misc]
-        tasks += [asyncio.create_task(post(client, "msign", 128, 128)) for _ in range(33)]
+        tasks += [asyncio.create_task(post(client, "msign", 64, 64)) for _ in range(33)]
         await until(lambda: len(service_behind(client).queue) == 33)
         executor.gate.set()
         answers = await asyncio.gather(*tasks)
