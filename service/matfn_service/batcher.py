@@ -158,8 +158,7 @@ class Batcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._free and len(self.queue):
-                self._launch_next()
+            self._launch()
 
     def _seconds_ahead(self, priority: int) -> float:
         return (self._running_seconds + self.queue.seconds_ahead(priority)) / self._executor.lanes
@@ -242,6 +241,11 @@ class Batcher:
                 del self._tickets[job]
         return all(dropped)
 
+    def _launch(self) -> None:
+        """Gives free lanes what waits."""
+        while self._free and len(self.queue):
+            self._launch_next()
+
     def _launch_next(self) -> None:
         now = self._clock()
         for job in self.queue.expire(now):
@@ -292,6 +296,7 @@ class Batcher:
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         self._running.discard(launch)
+        self._launch()  # not by waking `run`: the lane would wait for all that a busy loop does before
         await asyncio.sleep(0)  # the freed lane first gets its next batch: to make and send these answers takes longer
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
