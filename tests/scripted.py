@@ -13,6 +13,7 @@ from matfn import wire
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import concatenate, evaluate_together
 from matfn_service.executor import DeviceMemoryError, Run
+from matfn_service.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +63,8 @@ class ScriptedExecutor:
         error = self.fault(batch)
         if error is not None:
             raise error
-        return Run(evaluate_together([(part.program, part.batch) for part in parts]), 0.001)
+        evaluations = evaluate_together([(part.program, part.batch) for part in parts])
+        return Run([seal(evaluation) for evaluation in evaluations], 0.001)
 
     def close(self) -> None:
         """Nothing to let go."""

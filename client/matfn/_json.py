@@ -7,7 +7,7 @@ import math
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
-from matfn._msgpack import Repeated
+from matfn._msgpack import Packed, Pieces, Repeated, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,17 +18,19 @@ __all__ = ["dump", "load"]
 
 
 def dump(tree: object) -> bytes:
-    """The tree as UTF-8 JSON; memoryview leaves become base64 text."""
+    """The tree as UTF-8 JSON; binary leaves become base64 text."""
     try:
-        text = json.dumps(tree, default=_base64, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(tree, default=_plain, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        text = json.dumps(_nulled(tree), default=_base64, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(_nulled(tree), default=_plain, allow_nan=False, separators=(",", ":"))
     return text.encode()
 
 
-def _base64(leaf: object) -> str:
-    if isinstance(leaf, memoryview):
-        return b64encode(leaf).decode("ascii")
+def _plain(leaf: object) -> object:
+    if isinstance(leaf, Packed):
+        return unpack(leaf.octets)
+    if isinstance(leaf, memoryview | Pieces):
+        return b64encode(b"".join(leaf.views) if isinstance(leaf, Pieces) else leaf).decode("ascii")
     raise TypeError(f"{type(leaf).__name__} has no JSON form")
 
 
@@ -36,6 +38,8 @@ def _nulled(tree: object) -> object:
     match tree:
         case float() if not math.isfinite(tree):
             return None
+        case Packed():
+            return _nulled(unpack(tree.octets))
         case dict():
             return {key: _nulled(value) for key, value in tree.items()}
         case list() | tuple():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from matfn._codes import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from matfn._msgpack import Buffer
 
@@ -24,6 +24,8 @@ __all__ = [
     "Media",
     "Outcome",
     "Residual",
+    "Rows",
+    "SealedAnswer",
     "Tensor",
     "Timing",
     "Uplo",
@@ -164,6 +166,26 @@ class Answer:
 
     outputs: dict[str, Tensor]
     certificates: tuple[Certificate, ...]
+    timing: Timing
+    device: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A tensor to be sent that lies in several pieces of memory, along its first dimension."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: Sequence[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class SealedAnswer:
+    """An answer to be sent whose certificates have been encoded where they were made."""
+
+    outputs: dict[str, Rows]
+    certificates: Sequence[bytes]
     timing: Timing
     device: str
     request_id: str

@@ -4,20 +4,22 @@ The msgpack package copies every binary leaf, and believes a header's element co
 For bodies that are one matrix and a few dozen small objects, a copy costs more than reading them here. Writing uses
 the package for everything but the binary leaves.
 
-A tuple is a subtree without binary leaves and is packed by the package in one go: certificates come as tuples.
+A tuple is a subtree without binary leaves and is packed by the package in one go; what was packed elsewhere, as
+certificates are, is taken over as it is.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgpack
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
-__all__ = ["MAX_DEPTH", "Buffer", "Repeated", "pack", "unpack"]
+__all__ = ["MAX_DEPTH", "Buffer", "Packed", "Pieces", "Repeated", "pack", "packed", "unpack"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -41,6 +43,35 @@ class Repeated:
         self.key = key
 
 
+class Packed:
+    """A subtree that has been packed already."""
+
+    __slots__ = ("octets",)
+
+    def __init__(self, octets: bytes) -> None:
+        self.octets = octets
+
+    @classmethod
+    def array(cls, elements: Sequence[bytes]) -> Packed:
+        """Elements that have been packed each."""
+        return cls(_array_header(len(elements)) + b"".join(elements))
+
+
+class Pieces:
+    """A binary leaf that lies in several pieces of memory, in order."""
+
+    __slots__ = ("views",)
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self.views = views
+
+
+def packed(tree: object) -> bytes:
+    """A tree without binary leaves, packed."""
+    octets: bytes = msgpack.packb(tree)
+    return octets
+
+
 def pack(tree: object) -> list[Buffer]:
     """Buffers that, joined, are the tree; memoryview leaves of some size are among them, not copied."""
     writer = _Writer()
@@ -62,11 +93,15 @@ class _Writer:
 
     def write(self, tree: object) -> None:
         if isinstance(tree, memoryview):
-            self._octets(tree)
+            self._octets([tree], tree.nbytes)
+        elif isinstance(tree, Packed):
+            self.small += tree.octets
+        elif isinstance(tree, Pieces):
+            self._octets(tree.views, sum(view.nbytes for view in tree.views))
         elif isinstance(tree, dict) and not _SCALARS.issuperset(map(type, tree.values())):
             self.small += _map_header(len(tree))
             for key, value in tree.items():
-                self.small += self._pack(key)
+                self.small += _key(key)
                 self.write(value)
         elif isinstance(tree, list):
             self.small += _array_header(len(tree))
@@ -75,13 +110,19 @@ class _Writer:
         else:
             self.small += self._pack(tree)
 
-    def _octets(self, octets: memoryview) -> None:
-        self.small += _bin_header(octets.nbytes)
-        if octets.nbytes < _INLINE_BYTES:
-            self.small += octets
+    def _octets(self, views: Sequence[memoryview], size: int) -> None:
+        self.small += _bin_header(size)
+        if size < _INLINE_BYTES:
+            for view in views:
+                self.small += view
         else:
-            self.buffers += [bytes(self.small), octets]
+            self.buffers += [bytes(self.small), *views]
             self.small.clear()
+
+
+@lru_cache(maxsize=1024)  # the same few in every message
+def _key(key: str) -> bytes:
+    return packed(key)
 
 
 def _map_header(size: int) -> bytes:

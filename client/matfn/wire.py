@@ -41,13 +41,15 @@ from matfn._messages import (
     Media,
     Outcome,
     Residual,
+    Rows,
+    SealedAnswer,
     Tensor,
     Timing,
     Uplo,
     Value,
     require_bytes,
 )
-from matfn._msgpack import MAX_DEPTH, Buffer
+from matfn._msgpack import MAX_DEPTH, Buffer, Packed, Pieces
 from matfn.catalogue import FUNCTIONS
 from matfn.errors import Problem
 
@@ -64,6 +66,8 @@ __all__ = [
     "Media",
     "Outcome",
     "Residual",
+    "Rows",
+    "SealedAnswer",
     "Tensor",
     "Timing",
     "Uplo",
@@ -77,6 +81,7 @@ __all__ = [
     "encode_answers",
     "encode_call",
     "encode_calls",
+    "encode_certificate",
     "encode_problem",
     "offset_of",
 ]
@@ -100,15 +105,20 @@ def encode_calls(calls: Sequence[Call], media: Media) -> list[Buffer]:
     return _dump({"calls": [{"function": call.function, **_call_tree(call)} for call in calls]}, media)
 
 
-def encode_answer(answer: Answer, media: Media) -> list[Buffer]:
+def encode_answer(answer: Answer | SealedAnswer, media: Media) -> list[Buffer]:
     """Buffers of the body that answers one call."""
     return _dump(_answer_tree(answer), media)
 
 
-def encode_answers(answers: Sequence[Answer | Problem], media: Media) -> list[Buffer]:
+def encode_answers(answers: Sequence[Answer | SealedAnswer | Problem], media: Media) -> list[Buffer]:
     """Buffers of the body that answers POST /v1/calls, answers and problems in the calls' order."""
-    trees = [_answer_tree(item) if isinstance(item, Answer) else _problem_tree(item) for item in answers]
+    trees = [_problem_tree(item) if isinstance(item, Problem) else _answer_tree(item) for item in answers]
     return _dump({"answers": trees}, media)
+
+
+def encode_certificate(certificate: Certificate) -> bytes:
+    """A certificate as a SealedAnswer holds it."""
+    return _msgpack.packed(_certificate_tree(certificate))
 
 
 def encode_problem(problem: Problem, media: Media) -> bytes:
@@ -129,11 +139,13 @@ def _call_tree(call: Call) -> dict[str, object]:
     return {"inputs": _tensor_trees(call.inputs), "params": call.params, "options": call.options}
 
 
-def _tensor_trees(tensors: Mapping[str, Tensor]) -> dict[str, object]:
+def _tensor_trees(tensors: Mapping[str, Tensor | Rows]) -> dict[str, object]:
     return {name: _tensor_tree(tensor) for name, tensor in tensors.items()}
 
 
-def _tensor_tree(tensor: Tensor) -> dict[str, object]:
+def _tensor_tree(tensor: Tensor | Rows) -> dict[str, object]:
+    if isinstance(tensor, Rows):
+        return {"dtype": tensor.dtype, "shape": tensor.shape, "data": Pieces(tensor.pieces)}
     part = {} if tensor.uplo is None else {"uplo": tensor.uplo}
     return {"dtype": tensor.dtype, "shape": tensor.shape, **part, "data": _octets(tensor.data)}
 
@@ -144,10 +156,11 @@ def _octets(data: Buffer) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
-def _answer_tree(answer: Answer) -> dict[str, object]:
-    timing = answer.timing
+def _answer_tree(answer: Answer | SealedAnswer) -> dict[str, object]:
+    timing, found = answer.timing, answer.certificates
+    sealed = [entry if isinstance(entry, bytes) else encode_certificate(entry) for entry in found]
     return {  # outputs last: what is small leaves before them in one write, and nothing has to follow
-        "certificates": tuple(_certificate_tree(certificate) for certificate in answer.certificates),
+        "certificates": Packed.array(sealed),
         "timing": {name: getattr(timing, name) for name in Timing.__slots__},
         "device": answer.device,
         "request_id": answer.request_id,

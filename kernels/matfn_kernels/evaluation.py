@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 
@@ -23,7 +23,7 @@ from matfn_kernels.scaling import release
 from matfn_kernels.verdicts import DETAILS, OUT_OF_RANGE, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from matfn_kernels.program import Program
     from matfn_kernels.validation import Call
 
-__all__ = ["Batch", "Evaluation", "Wish", "batch_of", "concatenate", "evaluate", "evaluate_together", "join", "settle"]
+__all__ = [
+    "Batch",
+    "Evaluation",
+    "Verdict",
+    "Wish",
+    "batch_of",
+    "concatenate",
+    "demand",
+    "evaluate",
+    "evaluate_together",
+    "join",
+    "settle",
+]
 
 _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
@@ -407,18 +419,44 @@ def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
     """The outputs with the call's leading dimensions restored.
 
     Raises:
-        Rejection: under on_failure="raise", for the first matrix that failed or missed an explicit tolerance.
+        Rejection: as `demand` does.
     """
-    if call.options.on_failure == "raise":
-        for index, certificate in enumerate(evaluation.certificates):
-            missed = call.options.tol is not None and certificate.code == "not_converged"
-            if certificate.outcome is Outcome.FAILED or missed:
-                raise _as_rejection(certificate, index)
+    demand(call, evaluation.certificates)
     return tuple(output.reshape((*call.lead, *output.shape[1:])) for output in evaluation.outputs)
 
 
-def _as_rejection(certificate: Certificate, index: int) -> Rejection:
-    code = certificate.code or "not_converged"
-    absent = code == "not_converged" and certificate.outcome is Outcome.FAILED
+class Verdict(Protocol):
+    """The part of a certificate that says whether there is an answer."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the answer relates to the tolerance asked for."""
+
+    @property
+    def code(self) -> str | None:
+        """The problem's code, if there is a problem."""
+
+    @property
+    def hint(self) -> str | None:
+        """What to know or do about it."""
+
+
+def demand(call: Call, verdicts: Iterable[Verdict]) -> None:
+    """Returns if the call takes its matrices' answers as they are.
+
+    Raises:
+        Rejection: under on_failure="raise", for the first matrix that failed or missed an explicit tolerance.
+    """
+    if call.options.on_failure != "raise":
+        return
+    for index, verdict in enumerate(verdicts):
+        missed = call.options.tol is not None and verdict.code == "not_converged"
+        if verdict.outcome is Outcome.FAILED or missed:
+            raise _as_rejection(verdict, index)
+
+
+def _as_rejection(verdict: Verdict, index: int) -> Rejection:
+    code = verdict.code or "not_converged"
+    absent = code == "not_converged" and verdict.outcome is Outcome.FAILED
     detail = "there is no finite answer" if absent else DETAILS.get(code, code)
-    return Rejection(code, f"matrix {index}: {detail}", certificate.hint, index)
+    return Rejection(code, f"matrix {index}: {detail}", verdict.hint, index)

@@ -6,8 +6,9 @@ Rules of this file:
 - Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
   that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
 - A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
-- What waits is shared among all lanes: a free one takes no more than half of its part of all work, so that none ends
-  long after the others, and there is work for it when it does: callers that wait for answers send nothing new.
+- What waits is shared among all lanes: a free one takes no more than its part of all work, and a lone one half of it,
+  so that there is something to compute while answers go out. Of a call that was divided a lane takes half of its part,
+  so that all come to the end together: the caller waits for the last of the pieces.
 - A lane that is free gets its next batch before the answers of the last one are made.
 - Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
   lanes but one. Then it waits for the end of one computation, however many long ones came before.
@@ -37,9 +38,9 @@ from matfn_service.queue import Limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from matfn_kernels.evaluation import Evaluation
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
+    from matfn_service.sealing import Sealed
     from matfn_service.statistics import Statistics
 
 __all__ = ["Batcher"]
@@ -61,7 +62,7 @@ _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece 
 class _LaneRun:
     """What one lane gave: an evaluation or an exception for each part, and the time it took."""
 
-    answered: list[tuple[Part, Evaluation | Exception]]
+    answered: list[tuple[Part, Sealed | Exception]]
     seconds: float
 
 
@@ -157,8 +158,7 @@ class Batcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._free and len(self.queue):
-                self._launch_next()
+            self._launch()
 
     def _seconds_ahead(self, priority: int) -> float:
         return (self._running_seconds + self.queue.seconds_ahead(priority)) / self._executor.lanes
@@ -217,13 +217,15 @@ class Batcher:
         limit = self._limit
         return max(1, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
 
-    def _fair(self, lanes: int) -> Limit:
-        """What so many lanes may take: half of their share of the work, so that there is some when they are free again.
+    def _fair(self, job: Job, lanes: int) -> Limit:
+        """What so many lanes may take when this job's turn has come.
 
         Callers that wait for their answers send nothing new: with all of them in one batch, the lanes would wait for
         the answers to go out and the next calls to come in.
         """
-        share = (self.queue.seconds + self._running_seconds) * lanes / self._executor.lanes / 2
+        is_piece = len(self._tickets[job].jobs) > 1
+        parts = 2 * self._executor.lanes if is_piece else max(2, self._executor.lanes)
+        share = (self.queue.seconds + self._running_seconds) * lanes / parts
         return Limit(min(self._limit.seconds, max(share, _LEAST_SECONDS)), self._limit.bytes)
 
     def _expire(self, ticket: Ticket) -> None:
@@ -239,6 +241,11 @@ class Batcher:
                 del self._tickets[job]
         return all(dropped)
 
+    def _launch(self) -> None:
+        """Gives free lanes what waits."""
+        while self._free and len(self.queue):
+            self._launch_next()
+
     def _launch_next(self) -> None:
         now = self._clock()
         for job in self.queue.expire(now):
@@ -247,7 +254,7 @@ class Batcher:
         if choice is None:
             return
         job, lanes = choice
-        jobs = self.queue.next_batch(now, self._fair(lanes).scaled(self._caps.get(job.key, 1.0)), job.key)
+        jobs = self.queue.next_batch(now, self._fair(job, lanes).scaled(self._caps.get(job.key, 1.0)), job.key)
         load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
         parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
         shares = deal(parts, min(lanes, 1 + int(load.seconds / _SHARE_SECONDS)))
@@ -289,6 +296,7 @@ class Batcher:
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
         self._running.discard(launch)
+        self._launch()  # not by waking `run`: the lane would wait for all that a busy loop does before
         await asyncio.sleep(0)  # the freed lane first gets its next batch: to make and send these answers takes longer
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
@@ -304,7 +312,7 @@ class Batcher:
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             for piece in evaluations:
-                self._statistics.count_outcomes(job.function, piece.certificates)
+                self._statistics.count_outcomes(job.function, piece.fates)
             self._deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
 
     async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:

@@ -23,6 +23,7 @@ from matfn_kernels.evaluation import evaluate_together
 from matfn_kernels.graphs import Graphed, Graphs
 from matfn_service.cuda import CudaDevice
 from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
+from matfn_service.sealing import seal
 from matfn_service.staging import Staging
 
 if TYPE_CHECKING:
@@ -256,4 +257,4 @@ def _timed(work: Callable[[], list[Evaluation]]) -> Run:
         if is_for_memory(error):
             raise DeviceMemoryError(str(error)) from error
         raise
-    return Run(evaluations, time.perf_counter() - started)
+    return Run([seal(evaluation) for evaluation in evaluations], time.perf_counter() - started)

@@ -13,8 +13,9 @@ from matfn_kernels.foundation import batch_key
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from matfn_kernels.evaluation import Batch, Evaluation
+    from matfn_kernels.evaluation import Batch
     from matfn_kernels.program import Program
+    from matfn_service.sealing import Sealed
 
 __all__ = ["Job", "Served", "Ticket"]
 
@@ -80,7 +81,7 @@ class Served:
         batch_size: matrices in the batch, its mates' included.
     """
 
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[Sealed, ...]
     queue_seconds: float
     device_seconds: float
     batch_size: int

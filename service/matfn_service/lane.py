@@ -29,14 +29,14 @@ import structlog
 import torch
 
 from matfn_kernels import plan  # noqa: F401 - every program, so that none is loaded while a caller waits
-from matfn_kernels.evaluation import Batch, Evaluation, Wish, evaluate_together
+from matfn_kernels.evaluation import Batch, Wish, evaluate_together
 from matfn_service.arena import Arena, Slot, anonymous_file
 from matfn_service.memory import IDLE_SECONDS, trim
+from matfn_service.sealing import Fate, Sealed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from matfn_kernels.certificate import Certificate
     from matfn_kernels.program import Program
     from matfn_service.assembly import Part
 
@@ -52,7 +52,7 @@ _NICENESS: Final = 10  # so that the event loop, which needs little, gets a core
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
 
-_Answer: TypeAlias = "tuple[list[Slot], tuple[Certificate, ...]]"
+_Answer: TypeAlias = "tuple[list[Slot], tuple[Fate, ...], tuple[bytes, ...]]"
 
 
 class DeviceMemoryError(Exception):
@@ -67,7 +67,7 @@ class LaneError(Exception):
 class Run:
     """An evaluation for each part, and the seconds they took on the device."""
 
-    evaluations: list[Evaluation]
+    evaluations: list[Sealed]
     seconds: float
 
 
@@ -83,9 +83,9 @@ class _Evaluate:
             (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, wishes))
             for program, slots, wishes in self.members
         ]
-        evaluations = evaluate_together(batches)
+        answers = [seal(evaluation) for evaluation in evaluate_together(batches)]
         arena.end = self.end
-        return [([arena.put([output]) for output in e.outputs], e.certificates) for e in evaluations]
+        return [([arena.put([output]) for output in a.outputs], a.fates, a.certificates) for a in answers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,10 @@ class Lane:
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
         return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
 
-    def _taken(self, answers: list[_Answer]) -> list[Evaluation]:
+    def _taken(self, answers: list[_Answer]) -> list[Sealed]:
         """The answers in memory of their own: one copy of all, since they lie side by side."""
-        own = self._arena.copied([slot for slots, _ in answers for slot in slots])
-        tensors = iter(own)
-        return [Evaluation(tuple(next(tensors) for _ in slots), certificates) for slots, certificates in answers]
+        tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
+        return [Sealed(tuple(next(tensors) for _ in slots), fates, octets) for slots, fates, octets in answers]
 
 
 def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
@@ -241,9 +240,9 @@ def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
     return members
 
 
-def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Evaluation]) -> list[Evaluation]:
+def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Sealed]) -> list[Sealed]:
     """Each part's own rows of its program's evaluation."""
-    found: dict[int, Evaluation] = {}
+    found: dict[int, Sealed] = {}
     for indices, evaluation in zip(members, evaluations, strict=True):
         bounds = pairwise([0, *accumulate(parts[index].items for index in indices)])
         found |= {index: evaluation.rows(*bound) for index, bound in zip(indices, bounds, strict=True)}

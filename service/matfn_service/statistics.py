@@ -11,9 +11,9 @@ from matfn_kernels.functions import FUNCTIONS
 from matfn_service.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from matfn_kernels.certificate import Certificate
+    from matfn_service.sealing import Fate
 
 __all__ = ["ANSWERED", "NO_FUNCTION", "FunctionStatistics", "Statistics"]
 
@@ -138,15 +138,18 @@ class Statistics:
         if predicted > 0.0:
             self.cost_ratio.count(on_lanes / predicted)
 
-    def count_outcomes(self, function: str, certificates: Iterable[Certificate]) -> None:
+    def count_outcomes(self, function: str, fates: Sequence[Fate]) -> None:
         """Counts what became of matrices of one function."""
-        found: dict[tuple[str, str | None, str | None], int] = {}
-        for entry in certificates:  # plain: making a Counter takes longer than a small batch does
-            fate = entry.outcome, entry.code, entry.fallback
-            found[fate] = found.get(fate, 0) + 1
-        for (outcome, code, fallback), number in found.items():
-            self.matrices[function, outcome, code or "none"] += number
-            if fallback is not None:
+        for fate, number in _counted(fates).items():
+            self.matrices[function, fate.outcome, fate.code or "none"] += number
+            if fate.fallback is not None:
                 self.escalations[function] += number
-                for method in fallback.split(", "):
+                for method in fate.fallback.split(", "):
                     self.fallbacks[function, method] += number
+
+
+def _counted(fates: Sequence[Fate]) -> Mapping[Fate, int]:
+    """How many share each fate; that all share one is told at a glance, and nearly always so."""
+    if fates and fates.count(fates[0]) == len(fates):
+        return {fates[0]: len(fates)}
+    return Counter(fates)

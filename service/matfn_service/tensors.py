@@ -12,9 +12,11 @@ from matfn.triangles import whole
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-__all__ = ["from_wire", "to_wire"]
+__all__ = ["from_wire", "rows_to_wire"]
 
 _DTYPES: Final = {
     "float16": torch.float16,
@@ -49,9 +51,13 @@ def from_wire(tensor: wire.Tensor) -> Tensor:
     return numbers.reshape(tensor.shape)
 
 
-def to_wire(tensor: Tensor) -> wire.Tensor:
-    """A tensor of the wire over the memory of a torch tensor on the CPU."""
+def rows_to_wire(pieces: Sequence[Tensor], lead: tuple[int, ...]) -> wire.Rows:
+    """A tensor of the wire, with these leading dimensions, over the memory of its rows (batch, ...) on the CPU."""
+    first = pieces[0]
+    return wire.Rows(_NAMES[first.dtype], (*lead, *first.shape[1:]), [_octets(piece) for piece in pieces])
+
+
+def _octets(tensor: Tensor) -> memoryview:
     dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
     # as bytes: numpy has no bfloat16, and memoryview cannot cast a complex format
-    octets = dense.reshape(-1).view(torch.uint8).numpy()
-    return wire.Tensor(_NAMES[dense.dtype], tuple(dense.shape), octets.data)
+    return dense.reshape(-1).view(torch.uint8).numpy().data

@@ -129,6 +129,24 @@ async def test_a_batch_leaves_work_for_the_next(
 
 
 @pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+async def test_lanes_take_their_whole_share_of_many_calls(opened: Opened, executor: ScriptedExecutor) -> None:
+    """Each of two takes half of what there is: while the answers of one go out, the other computes."""
+    async with opened() as client:
+        await executor.hold()
+        tasks = []
+        for seen in (1, 2):
+            tasks.append(asyncio.create_task(post(client)))
+            await until(lambda seen=seen: len(executor.seen) == seen)  # type: ignore[misc]
+        tasks += [asyncio.create_task(post(client, "msign", 64, 64)) for _ in range(33)]
+        await until(lambda: len(service_behind(client).queue) == 33)
+        executor.gate.set()
+        answers = await asyncio.gather(*tasks)
+
+    assert executor.sizes[2:4] == [[1] * 16] * 2
+    assert [answer.status_code for answer in answers] == [200] * 35
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
 async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: ScriptedExecutor) -> None:
     """A large call that finds one lane free does not go to it whole: the other one, free soon after, gets as much."""
     async with opened() as client:

@@ -33,7 +33,8 @@ STAGES: dict[str, tuple[object, str]] = {
     "packing": (scripted, "concatenate"),
     "device": (scripted, "evaluate_together"),
     "unpacking": (evaluation, "_apart"),
-    "joining": (answers, "join"),
+    "sealing": (scripted, "seal"),
+    "joining": (answers, "rows_to_wire"),
     "encoding": (wire, "encode_answer"),
 }
 
@@ -44,7 +45,7 @@ def holds_poison(thing: object) -> bool:
         case torch.Tensor():
             return bool((thing == POISON).any())
         case bytes() | bytearray() | memoryview():
-            return bool((np.frombuffer(thing, np.float64) == POISON).any())
+            return not len(thing) % 8 and bool((np.frombuffer(thing, np.float64) == POISON).any())
         case dict():
             return any(map(holds_poison, thing.values()))
         case list() | tuple():

@@ -19,6 +19,7 @@ from matfn_kernels.validation import Limits, parse_call, screen
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
 from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory
+from matfn_service.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ async def test_answers_are_those_of_this_process(lane: Lane) -> None:
     await lane.run([part(4, 5, 8, 8)])
 
     for given_part, evaluation in zip(parts, found, strict=True):
-        alone = evaluate(given_part.program, given_part.batch)
+        alone = seal(evaluate(given_part.program, given_part.batch))
         assert evaluation.certificates == alone.certificates
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
 
@@ -149,8 +150,8 @@ async def test_a_refused_matrix_travels_with_its_mates(lane: Lane) -> None:
 
     (found,) = (await lane.run([sent])).evaluations
 
-    assert [certificate.code for certificate in found.certificates] == [None, "not_finite"]
-    assert found.certificates[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
+    assert [fate.code for fate in found.fates] == [None, "not_finite"]
+    assert found.fates[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
 
 
 class _Unreadable:
@@ -177,4 +178,4 @@ async def test_a_lone_matrix_gets_a_second_process(lane: Lane) -> None:
 
     (found,) = (await lane.run([sent])).evaluations
 
-    assert found.certificates == evaluate(sent.program, sent.batch).certificates
+    assert found.certificates == seal(evaluate(sent.program, sent.batch)).certificates

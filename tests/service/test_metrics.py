@@ -11,7 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from matfn import wire
-from matfn_kernels.certificate import Certificate, Outcome
+from matfn_kernels.certificate import Outcome
+from matfn_service.sealing import Fate
 from scraped import documented, moved, samples
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
 
@@ -158,7 +159,7 @@ async def test_outcomes_are_counted_by_function(
 
 async def test_escalations_name_what_was_tried(client: httpx.AsyncClient, service: Service) -> None:
     """Each matrix answered by a later method is one escalation, each method tried on it before one fallback."""
-    first = Certificate(Outcome.CONVERGED, None, None, None, "direct", "fp64", 0)
+    first = Fate(Outcome.CONVERGED, None, None, None)
     tried = [None, "quick", "quick, better", "quick, better"]
     before = await scrape(client)
     service.statistics.count_outcomes("msign", [replace(first, fallback=methods) for methods in tried])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from matfn import wire
 from matfn_service.problems import Refusal
-from matfn_service.tensors import from_wire, to_wire
+from matfn_service.tensors import from_wire, rows_to_wire
 
 dtypes = st.sampled_from(list(wire.ITEM_BYTES))
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -27,10 +27,10 @@ def test_there_and_back(dtype: str, shape: tuple[int, ...], offset: int, kind: t
     octets = np.random.default_rng(0).integers(0, 255, offset + size, np.uint8).tobytes()
     sent = wire.Tensor(dtype, shape, memoryview(kind(octets))[offset:])
     tensor = from_wire(sent)
-    back = to_wire(tensor)
+    back = rows_to_wire([tensor], shape[:1])
 
     assert tensor.data_ptr() % tensor.dtype.itemsize == 0
-    assert (back.dtype, back.shape, bytes(back.data)) == (dtype, shape, octets[offset:])
+    assert (back.dtype, back.shape, b"".join(back.pieces)) == (dtype, shape, octets[offset:])
 
 
 sizes = st.sampled_from([0, 1, 2, 3, 2**20, 2**29, 2**31 - 1])
@@ -52,18 +52,31 @@ def test_writable_memory_is_not_copied() -> None:
     memory = bytearray(64)
     tensor = from_wire(wire.Tensor("float32", (4, 4), memory))
     memory[:4] = np.float32(7).tobytes()
-    answer = to_wire(tensor)
+    (answer,) = rows_to_wire([tensor], (2, 2)).pieces
     tensor[0, 1] = 8.0
 
     assert tensor[0, 0] == 7.0
-    assert np.frombuffer(answer.data, np.float32)[1] == 8.0
+    assert np.frombuffer(answer, np.float32)[1] == 8.0
 
 
 def test_conjugates_and_transposes_are_resolved() -> None:
     """Lazy views are written out as what they mean."""
     z = torch.tensor([[1 + 2j, 3 + 4j], [5 + 6j, 7 + 8j]])
 
-    assert np.frombuffer(to_wire(z.mH).data, np.complex64).tolist() == [1 - 2j, 5 - 6j, 3 - 4j, 7 - 8j]
+    (octets,) = rows_to_wire([z.mH], (2,)).pieces
+
+    assert np.frombuffer(octets, np.complex64).tolist() == [1 - 2j, 5 - 6j, 3 - 4j, 7 - 8j]
+
+
+def test_rows_lie_where_they_were_computed() -> None:
+    """Pieces of one tensor are sent from where each lies, under the leading dimensions of the call."""
+    pieces = [torch.full((rows, 2), float(rows)) for rows in (1, 3)]
+    rows = rows_to_wire(pieces, (2, 2))
+
+    assert rows.shape == (2, 2, 2)
+    assert np.frombuffer(b"".join(rows.pieces), np.float32).tolist() == [1.0] * 2 + [3.0] * 6
+    pieces[1][2, 1] = 9.0
+    assert np.frombuffer(rows.pieces[1], np.float32)[-1] == 9.0
 
 
 @pytest.mark.parametrize("shape", [(1,) * 65, (2**31 - 1, 2**31 - 1, 2**31 - 1, 0)])

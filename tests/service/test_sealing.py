@@ -1,0 +1,58 @@
+"""Certificates encoded where they were made."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from matfn import wire
+from matfn_kernels.certificate import Certificate, Outcome, Residual
+from matfn_kernels.evaluation import Evaluation
+from matfn_service.sealing import seal
+
+if TYPE_CHECKING:
+    from matfn_service.sealing import Sealed
+
+GOOD = Certificate(Outcome.CONVERGED, Residual("orthogonality", 1e-7), 2e-7, 3.0, "gram", "fp64", 2)
+MISSED = Certificate(
+    Outcome.APPROXIMATE, None, None, None, "svd", "fp32", 0, 3, 0.5, 0.25, "gram", "not_converged", "no estimate"
+)
+
+
+@pytest.fixture
+def sealed() -> Sealed:
+    """Three matrices, the second of which missed its tolerance."""
+    return seal(Evaluation((torch.arange(3.0),), (GOOD, MISSED, GOOD)))
+
+
+def test_certificates_say_what_they_said(sealed: Sealed) -> None:
+    """Every field arrives under its name."""
+    answer = wire.SealedAnswer({}, sealed.certificates, wire.Timing(0, 0, 1, 1), "cpu", "r")
+    body = b"".join(wire.encode_answer(answer, wire.Media.MSGPACK))
+    arrived = wire.decode_answer(body, wire.Media.MSGPACK).certificates
+
+    for sent, got in zip((GOOD, MISSED, GOOD), arrived, strict=True):
+        for name in Certificate.__slots__[2:]:
+            assert getattr(got, name) == getattr(sent, name)
+        assert got.outcome == sent.outcome.value
+    assert arrived[0].residual == wire.Residual("orthogonality", 1e-7)
+    assert arrived[1].residual is None
+
+
+def test_rows_keep_fates_and_certificates(sealed: Sealed) -> None:
+    """A part of it has the values, fates and certificates of its matrices."""
+    part = sealed.rows(1, 2)
+
+    assert (part.items, part.fates[0].code, part.fates[0].fallback) == (1, "not_converged", "gram")
+    assert part.certificates == sealed.certificates[1:2]
+    assert part.outputs[0].tolist() == [1.0]
+
+
+def test_a_fate_is_pickled_once() -> None:
+    """A thousand matrices of one fate cost a message little more than their certificates."""
+    many = seal(Evaluation((torch.zeros(1000),), (GOOD,) * 1000))
+
+    assert len({id(fate) for fate in pickle.loads(pickle.dumps(many.fates))}) == 1  # noqa: S301 - our own
