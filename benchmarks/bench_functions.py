@@ -1,7 +1,8 @@
 """Functions against their peers on the same work in the same run: time, error, and who wins.
 
 Every round of a case runs each rival once, in turn, so that what the machine does meanwhile hits all alike; ratios are
-taken within a round. Rivals are processes of their own (see teams.py) that all wait while one of them works.
+taken within a round. Rivals are processes of their own (see teams.py) that all wait while one of them works. Short runs
+are repeated for more rounds, since it is they that scatter.
 
     .venv-bench/bin/python benchmarks/bench_functions.py [--rounds 7] [--only inv_root]
 
@@ -17,7 +18,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -26,15 +27,17 @@ import torch
 from function_cases import Case, distance, inputs, truth
 from matfn_kernels.calibration import measure
 from rivals import MATFN, rivals_of
-from teams import cores, team
+from teams import Team, cores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matfn_kernels.calibration import Profile
+    from rivals import Rival
 
 _RESULTS: Final = Path(__file__).parent / "results"
 _SLOW: Final = 0.25  # seconds of a run after which fewer rounds must do
+_ENOUGH: Final = 0.5  # seconds of all rivals together until which more rounds are run
 _GRID: Final = (
     *(
         Case("inv_root", n, n, batch, condition, r)
@@ -61,17 +64,43 @@ class Measured:
     error: float
 
 
-def _measured(case: Case, rounds: int, profile: Profile) -> list[Measured]:
-    given = inputs(case)
-    exact = truth(case, given)
-    rivals = rivals_of(case)
-    with ExitStack() as stack:
-        teams = [stack.enter_context(team(rival, case, given, profile)) for rival in rivals]
-        first = [one.seconds() for one in teams]
-        wanted = max(3, rounds // 2) if max(first) > _SLOW else rounds
-        seconds = [[one.seconds() for one in teams] for _ in range(wanted)]
-        errors = [distance(one.answers(), exact) for one in teams]
-    return [Measured(rival.name, tuple(row[i] for row in seconds), errors[i]) for i, rival in enumerate(rivals)]
+class _Contest:
+    """The teams of all rivals, each started when it is first needed; a context that ends them."""
+
+    def __init__(self, rounds: int, profile: Profile) -> None:
+        self._rounds = rounds
+        self._profile = profile
+        self._stack = ExitStack()
+        self._teams: dict[str, Team] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._stack.close()
+
+    def measured(self, case: Case) -> list[Measured]:
+        """All that can do a case, each timed in every round."""
+        given = inputs(case)
+        rivals = rivals_of(case)
+        teams = [self._team(rival) for rival in rivals]
+        for team in teams:
+            team.take(case, given, self._profile)
+        first = [team.seconds() for team in teams]
+        seconds = [[team.seconds() for team in teams] for _ in range(self._wanted(first))]
+        exact = truth(case, given)
+        errors = [distance(team.answers(), exact) for team in teams]
+        return [Measured(rival.name, tuple(row[i] for row in seconds), errors[i]) for i, rival in enumerate(rivals)]
+
+    def _team(self, rival: Rival) -> Team:
+        if rival.name not in self._teams:
+            self._teams[rival.name] = self._stack.enter_context(Team(rival))
+        return self._teams[rival.name]
+
+    def _wanted(self, first: Sequence[float]) -> int:
+        if max(first) > _SLOW:
+            return max(3, self._rounds // 2)
+        return min(5 * self._rounds, max(self._rounds, round(_ENOUGH / sum(first))))
 
 
 def _rows(case: Case, found: Sequence[Measured]) -> list[str]:
@@ -149,10 +178,11 @@ def main() -> None:
     torch.set_num_threads(1)
     profile = measure()
     found = []
-    for case in _GRID:
-        if case.task.startswith(asked.only):
-            found.append((case, _measured(case, asked.rounds, profile)))
-            print("\n".join(_rows(*found[-1])), file=sys.stderr, flush=True)
+    with _Contest(asked.rounds, profile) as contest:
+        for case in _GRID:
+            if asked.only in case.name:
+                found.append((case, contest.measured(case)))
+                print("\n".join(_rows(*found[-1])), file=sys.stderr, flush=True)
     head = ["| work | who | ms a matrix, median (range) | error | time over matfn's |", "|---|---|---|---|---|"]
     rows = [line for case, measured in found for line in _rows(case, measured)]
     losses = ["| work | faster at equal or better accuracy | by | its error |", "|---|---|---|---|", *_losses(found)]

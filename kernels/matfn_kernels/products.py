@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
+from matfn_kernels import blas
 from matfn_kernels.device_policy import Kernel
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ __all__ = [
     "Coefficient",
     "Row",
     "add_diagonal",
+    "conjugate",
     "coupled_at_once",
     "gram",
     "invert_leaf",
     "plain_at_once",
+    "product",
     "quadratic",
     "symmetric_product",
     "symmetrise",
@@ -47,6 +50,13 @@ def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
     return x
 
 
+def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    """X Y (batch, m, n)."""
+    if blas.multiplies(x) and y.shape[-1] >= x.shape[-1]:
+        return blas.product(x, y, x.new_empty(*x.shape[:-1], y.shape[-1]) if out is None else out)
+    return torch.bmm(x, y) if out is None else torch.bmm(x, y, out=out)
+
+
 def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """W = a I + b P + c P^2 for symmetric P (batch, n, n), one GEMM."""
     if kernel is Kernel.SYMMETRIC:
@@ -54,7 +64,9 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
 
         return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
-    if isinstance(b, float) and isinstance(c, float):
+    if blas.multiplies(p):
+        blas.product(p, add_diagonal(c * p, b), out)
+    elif isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
     else:
         torch.baddbmm(b * p, c * p, p, out=out)
@@ -72,7 +84,15 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
         from matfn_kernels import triton_products
 
         return triton_products.gram(x, out)
-    return torch.bmm(x.mH, x, out=out)
+    return product(x.mH, x, out)
+
+
+def conjugate(h: Tensor, p: Tensor, out: Tensor, spare: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """H P H (batch, n, n) of symmetric factors; small ones as it comes, since no step enlarges what rounding skews."""
+    left = product(h, p, spare)
+    if kernel is Kernel.LIBRARY and p.shape[-1] <= _BLOCK:
+        return torch.bmm(left, h, out=out)
+    return symmetric_product(left, h, kernel)
 
 
 def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
@@ -93,7 +113,10 @@ def _by_blocks(x: Tensor, y: Tensor) -> Tensor:
     bounds = [(start, min(start + _BLOCK, order)) for start in range(0, order, _BLOCK)]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start, stop in bounds:
-        out[:, start:stop, :stop] = torch.bmm(x[:, start:stop], y[:, :, :stop])
+        if blas.multiplies(x):
+            blas.product(x[:, start:stop], y[:, :, :stop], out[:, start:stop, :stop])
+        else:
+            out[:, start:stop, :stop] = torch.bmm(x[:, start:stop], y[:, :, :stop])
     for start, stop in bounds:
         out[:, start:stop, start:stop] = symmetrise(out[:, start:stop, start:stop])
         out[:, start:stop, stop:] = out[:, stop:, start:stop].mH

@@ -27,7 +27,7 @@ from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
-from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
+from matfn_kernels.roots_by_iteration import by_iteration, steps_for
 from matfn_kernels.scaling import power_of_two
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 10.0
+_SHARE: Final = 1e-2
+"""Of a loose tolerance: what the iteration may leave of it."""
 _TRIAL_ORDER: Final = 48
 """Below, what is done beside the decompositions costs as much as float32 saves of them."""
 _SMOOTH_ROOTS: Final = 5
@@ -70,6 +72,7 @@ class RootProgram:
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
         kernel: whose products the engine uses.
+        allowed: relative error that the iteration may leave beside rounding.
     """
 
     order: int
@@ -84,6 +87,7 @@ class RootProgram:
     precision: Precision
     ceiling: Precision
     kernel: Kernel = Kernel.LIBRARY
+    allowed: float = 0.0
 
     @property
     def negative(self) -> tuple[int, int, int]:
@@ -188,7 +192,7 @@ class RootProgram:
         _, s, r = self.negative
         others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
         step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
-        steps = len(schedule_for(r, self.precision))
+        steps = len(steps_for(self))
         return steps * step + _PROOF_PRODUCTS * wide + products * gemm
 
 
@@ -227,7 +231,8 @@ def _symmetric(call: Signature) -> list[RootProgram]:
         precision=ceiling,
         ceiling=ceiling,
     )
-    engine = replace(eigh, method="engine", precision=low)
+    loose = call.tol is not None and call.tol >= LOOSE and low is Precision.FP32 and call.function == "inv_root"
+    engine = replace(eigh, method="engine", precision=low, allowed=_SHARE * LOOSE if loose else 0.0)
     if ceiling is Precision.BF16:
         if damping == "range":
             raise Rejection(

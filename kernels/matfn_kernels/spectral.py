@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from matfn_kernels import probes
+from matfn_kernels import blas, probes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,8 @@ def relative_to_truth(error: Tensor) -> Tensor:
 
 def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues ascending (batch, n) and eigenvectors (batch, n, n); NaN where LAPACK gives up."""
+    if blas.decomposes(a):
+        return blas.decompose(a)
     w, v = _isolated(torch.linalg.eigh, a)
     return w, v
 
