@@ -65,7 +65,7 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
         return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
     if blas.multiplies(p):
-        blas.product(p, add_diagonal(c * p, b), out)
+        blas.product(p, p.mT, out).mul_(c).add_(b * p)
     elif isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
     else:

@@ -46,7 +46,10 @@ __all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
 ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
-_PROOF_PRODUCTS: Final = 10.0
+_PROOF_PRODUCTS: Final = 1.0
+_PASSES: Final = {"engine": 12.0, "trial": 12.0, "eigh": 6.0}
+"""What is done beside products and decompositions: passes over the matrix, each as dear as its products of order 16."""
+_PASS_ORDER: Final = 16
 _SHARE: Final = 1e-2
 """Of a loose tolerance: what the iteration may leave of it."""
 _TRIAL_ORDER: Final = 48
@@ -183,17 +186,18 @@ class RootProgram:
         return tuple(torch.zeros(shape, dtype=self.dtype) for _ in self.signs)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: products and decompositions counted, priced by the profile."""
+        """Predicted device seconds a matrix: products, decompositions and passes counted, priced by the profile."""
         gemm = profile.cost("gemm", self.precision, self.order)
         wide = profile.cost("gemm", Precision.FP64, self.order)
         products = (1 if self.rows is None else self.rows / max(1, self.order)) + self.pair
+        one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (self.order / _PASS_ORDER) ** 2
+        passes = _PASSES["trial" if self.is_trial else self.method] * one_pass
         if self.method == "eigh":
-            return profile.cost("eigh", self.precision, self.order) + (1 + products) * wide
+            return profile.cost("eigh", self.precision, self.order) + products * gemm + passes
         _, s, r = self.negative
         others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
         step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
-        steps = len(steps_for(self))
-        return steps * step + _PROOF_PRODUCTS * wide + products * gemm
+        return len(steps_for(self)) * step + _PROOF_PRODUCTS * wide + products * gemm + passes
 
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:

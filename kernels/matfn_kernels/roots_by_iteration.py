@@ -29,7 +29,7 @@ _BOUNDS: Final = {Precision.BF16: 1e-3, Precision.FP32: 1e-6, Precision.FP64: 1e
 _LOOSE_BOUND: Final = 1e-5
 """Least eigenvalue of inverses that may be loose: what is smaller has rounding errors above any such tolerance."""
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
-_POWER_ROUNDS: Final = 4
+_POWER_ROUNDS: Final = 3
 _NORM_ROUNDS: Final = 3
 _DISTRUST: Final = 0.3
 
@@ -143,8 +143,7 @@ class _Proof:
 
 def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
-    wide, x = p.to(torch.float64), values[-1].to(torch.float64)
-    z = probes.gaussian(p, program.order)
+    wide, z = p.to(torch.float64), probes.gaussian(p, program.order)
     floor = max(FLOOR * program.eps, _bound(program))
     shifted = add_diagonal(wide.clone(), -floor)
     if program.signs == (1,):
@@ -152,14 +151,19 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
         smallest = floor + smallest
     else:
         definite, smallest = blas.is_definite(shifted), _smallest_by_inverse(program, values[-1], z)
-    condition = (probes.growth(lambda y: probes.times(wide, y), z, _NORM_ROUNDS) / smallest).clamp_min(1.0)
-    residual, missing = _equation(program, x, wide, z)
+    residual, missing = _equation(program, values[-1].to(torch.float64), wide, z)
+    condition = (_largest(p, z) / smallest).clamp_min(1.0)
     law = _law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
     # The residual of an inverse carries rounding times the condition, and means nothing below that.
     blind = 0.0 if program.signs == (1,) else 0.5 * condition * spacing(program.precision)
     error = torch.where(trusted, law + torch.where(residual > blind, 2 * missing, 0.0), math.inf)
     return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
+
+
+def _largest(p: Tensor, z: Tensor) -> Tensor:
+    """The largest eigenvalue of P by power iteration."""
+    return probes.growth(lambda y: probes.times(p, y), z.to(p.dtype), _NORM_ROUNDS).to(torch.float64)
 
 
 def _smallest_by_cholesky(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,15 +175,15 @@ def _smallest_by_cholesky(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smallest_by_inverse(program: RootProgram, x: Tensor, z: Tensor) -> Tensor:
-    """The smallest eigenvalue of P by power iteration on X = P^(-s/r), whose error is small wherever it is proved."""
+    """The smallest eigenvalue of P by power iteration on X = P^(-s/r), whose error is small wherever it is trusted."""
 
     def applied(y: Tensor) -> Tensor:
         for _ in range(program.r):
             y = probes.times(x, y)
         return y
 
-    found: Tensor = probes.growth(applied, z.to(x.dtype), _POWER_ROUNDS).to(torch.float64).pow(-1 / program.s)
-    return found
+    growth = probes.growth(applied, z.to(x.dtype), _POWER_ROUNDS).to(torch.float64)
+    return growth.pow(-1 / program.s)
 
 
 def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
