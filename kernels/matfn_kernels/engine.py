@@ -30,13 +30,17 @@ from matfn_kernels.products import (
     plain_at_once,
     product,
     quadratic,
+    square,
+    symmetric_conjugate,
     symmetric_product,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+    Conjugation = Callable[[Tensor, Tensor, tuple[Tensor, Tensor], Kernel], Tensor]
 
 __all__ = ["Workspace", "coupled", "per_element", "plain", "tiles"]
 
@@ -91,35 +95,36 @@ def coupled(
     if kernel is Kernel.ONE_LAUNCH:
         return coupled_at_once(g, p, rows, r, s)
     space = Workspace.like(p)
+    conjugated = conjugate if g is None else symmetric_conjugate
     for step, row in enumerate(rows):
         quadratic(p, row, space.w, kernel)
         power = _power(space.w, s, space)
         g = power.clone() if g is None else product(g, power)
         if step + 1 < len(rows):
-            p = _contract(space, p, r, kernel)
+            p = _contract(space, p, r, kernel, conjugated)
     assert g is not None
     return g
 
 
-def _contract(space: Workspace, p: Tensor, r: int, kernel: Kernel) -> Tensor:
+def _contract(space: Workspace, p: Tensor, r: int, kernel: Kernel, conjugated: Conjugation) -> Tensor:
     """W^r P, symmetric by form: H P H with H = W^(r/2), or H (P W) H with H = W^((r-1)/2)."""
     if r == 1:
         return symmetric_product(p, space.w, kernel)
     middle = p if r % 2 == 0 else product(p, space.w)
-    return conjugate(_power(space.w, r // 2, space), middle, space.p, space.spare, kernel)
+    return conjugated(_power(space.w, r // 2, space), middle, (space.p, space.spare), kernel)
 
 
 def _power(w: Tensor, exponent: int, space: Workspace) -> Tensor:
     """W^exponent by binary powering; the result may be W itself or a buffer of the workspace."""
     result: Tensor | None = None
-    square = w
+    factor = w
     while True:
         if exponent & 1:
-            result = square if result is None else product(result, square)
+            result = factor if result is None else product(result, factor)
         exponent >>= 1
         if not exponent:
             break
-        square = product(square, square, out=space.h if square is w else None)
+        factor = square(factor, space.h if factor is w else None)
     assert result is not None
     return result
 
@@ -130,10 +135,10 @@ def plain(x: Tensor, rows: Sequence[Row], kernel: Kernel = Kernel.LIBRARY) -> Te
         return plain_at_once(x, rows)
     x = x.clone()
     spare = torch.empty_like(x)
-    square = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
-    w = torch.empty_like(square)
+    p = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
+    w = torch.empty_like(p)
     for row in rows:
-        quadratic(gram(x, square, kernel), row, w, kernel)
+        quadratic(gram(x, p, kernel), row, w, kernel)
         product(x, w, spare)
         x, spare = spare, x
     return x

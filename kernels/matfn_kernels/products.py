@@ -29,6 +29,8 @@ __all__ = [
     "plain_at_once",
     "product",
     "quadratic",
+    "square",
+    "symmetric_conjugate",
     "symmetric_product",
     "symmetrise",
 ]
@@ -41,6 +43,8 @@ Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
 
 _BLOCK: Final = 64
 """Order of the blocks of a symmetric product on a CPU."""
+_HALVED_FROM: Final = 128
+"""Up to this order half of a product takes as long as all of it."""
 
 
 def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
@@ -57,6 +61,11 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.bmm(x, y) if out is None else torch.bmm(x, y, out=out)
 
 
+def square(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """X^2 of symmetric X (batch, n, n)."""
+    return product(x, x.mT if blas.multiplies(x) else x, out)
+
+
 def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """W = a I + b P + c P^2 for symmetric P (batch, n, n), one GEMM."""
     if kernel is Kernel.SYMMETRIC:
@@ -65,7 +74,7 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
         return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
     if blas.multiplies(p):
-        blas.product(p, p.mT, out).mul_(c).add_(b * p)
+        square(p, out).mul_(c).add_(b * p)
     elif isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
     else:
@@ -87,12 +96,22 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     return product(x.mH, x, out)
 
 
-def conjugate(h: Tensor, p: Tensor, out: Tensor, spare: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
-    """H P H (batch, n, n) of symmetric factors; small ones as it comes, since no step enlarges what rounding skews."""
-    left = product(h, p, spare)
-    if kernel is Kernel.LIBRARY and p.shape[-1] <= _BLOCK:
-        return torch.bmm(left, h, out=out)
-    return symmetric_product(left, h, kernel)
+def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """H P H (batch, n, n) of symmetric factors, symmetric but for rounding, in the first of two buffers or anew.
+
+    Small products are not made symmetric: P^(-s/r) is as good without. Positive powers are not, by a factor of two.
+    """
+    out, spare = space
+    if kernel is Kernel.LIBRARY and p.shape[-1] <= _HALVED_FROM:
+        return product(product(h, p, spare), h, out)
+    return symmetric_conjugate(h, p, space, kernel)
+
+
+def symmetric_conjugate(
+    h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY
+) -> Tensor:
+    """H P H (batch, n, n) of symmetric factors, exactly symmetric; the second buffer is written to."""
+    return symmetric_product(product(h, p, space[1]), h, kernel)
 
 
 def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:

@@ -47,9 +47,9 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 1.0
-_PASSES: Final = {"engine": 12.0, "trial": 12.0, "eigh": 6.0}
-"""What is done beside products and decompositions: passes over the matrix, each as dear as its products of order 16."""
-_PASS_ORDER: Final = 16
+_PASSES: Final = {"engine": 7.0, "trial": 8.0, "eigh": 5.0}
+"""What is done beside products and decompositions grows with n^2: in units of a product at this order."""
+_PASS_ORDER: Final = 64
 _SHARE: Final = 1e-2
 """Of a loose tolerance: what the iteration may leave of it."""
 _TRIAL_ORDER: Final = 48

@@ -47,6 +47,8 @@ _DEFINITE: Final = 64.0
 """Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows."""
 _CORRECTED: Final = 8
 """One in so many eigenvalues, the smallest, has its error corrected."""
+_SKEWED: Final = 3.0
+"""Single columns of float32 eigenvectors are off by so much more, and one may carry the whole power."""
 _NORM_ROUNDS: Final = 2
 _NEGLIGIBLE: Final = 1e-2
 """An error of this many eps of the output's dtype need not be known any better."""
@@ -210,12 +212,13 @@ def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: T
     """What a backward error of that norm does to the power, relative to it, and what its products round."""
     size = (weights * f).square().sum(-1).sqrt()
     limits = weights, power.least(spectrum)
+    rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     if noise.shape == spectrum.shape:
         moved = displaced(spectrum, power, noise, limits)
+        rounding *= _SKEWED
     else:
         negligible = None if power.jumps else _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
         moved = propagated(spectrum, power, noise.squeeze(-1), limits, negligible)
-    rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     return torch.where(size > 0, moved / size, torch.zeros_like(size)) + rounding
 
 
