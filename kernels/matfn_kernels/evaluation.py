@@ -1,7 +1,7 @@
 """From a program and a batch to values and certificates, with the ladder of methods that a missed tolerance climbs.
 
-`evaluate` runs the program on the whole batch, then repeats each matrix that missed its tolerance alone on the next
-rung. A matrix's path therefore depends on itself only, and escalating one leaves the others' batch as it was.
+`evaluate` runs the program on the whole batch, then the matrices that missed their tolerance on the next rung. A
+matrix's path therefore depends on itself only, and escalating one leaves the others' batch as it was.
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ class Batch:
         """The matrices start..stop."""
         return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.wishes[start:stop])
 
+    def chosen(self, indices: list[int]) -> Batch:
+        """Some of the matrices, copied."""
+        return Batch({name: x[indices] for name, x in self.inputs.items()}, tuple(self.wishes[i] for i in indices))
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -102,6 +106,10 @@ class Evaluation:
     def rows(self, start: int, stop: int) -> Evaluation:
         """The answers start..stop."""
         return Evaluation(tuple(output[start:stop] for output in self.outputs), self.certificates[start:stop])
+
+    def chosen(self, indices: list[int]) -> Evaluation:
+        """Some of the answers, copied."""
+        return Evaluation(tuple(x[indices] for x in self.outputs), tuple(self.certificates[i] for i in indices))
 
 
 def batch_of(call: Call) -> Batch:
@@ -196,14 +204,15 @@ def _evaluated(program: Program, batch: Batch, ground: Ground | None) -> Evaluat
     else:
         evaluation = _attempt(program, batch, ground)
     certificates = list(evaluation.certificates)
-    for index, certificate in enumerate(evaluation.certificates):
-        rejection = batch.wishes[index].rejection
-        if rejection is not None:
-            certificates[index] = _refused(program, rejection)
-        elif certificate.code == "not_converged":
-            better = _climb(program, batch.rows(index, index + 1), evaluation.rows(index, index + 1))
-            certificates[index] = better.certificates[0]
-            _replace_row(evaluation.outputs, index, better.outputs)
+    for index, wish in enumerate(batch.wishes):
+        if wish.rejection is not None:
+            certificates[index] = _refused(program, wish.rejection)
+    missed = [index for index, certificate in enumerate(certificates) if certificate.code == "not_converged"]
+    if missed:
+        better = _climb(program, batch.chosen(missed), evaluation.chosen(missed))
+        for place, index in enumerate(missed):
+            certificates[index] = better.certificates[place]
+            _replace_row(evaluation.outputs, index, better.rows(place, place + 1).outputs)
     for index, certificate in enumerate(certificates):
         if certificate.outcome is Outcome.FAILED:
             _replace_row(evaluation.outputs, index, None)
@@ -216,17 +225,24 @@ def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, 
 
 
 def _climb(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation:
-    """The best of the rungs above `program` for one matrix, stopping at the first that meets its tolerance."""
+    """The best of the rungs above `program` for each matrix, which climbs to the first that meets its tolerance."""
     tried = program.method
+    outputs, certificates = evaluation.outputs, list(evaluation.certificates)
+    left = list(range(batch.items))
     for rung in program.fallbacks():
-        candidate = _attempt(rung, batch)
-        certificate = replace(candidate.certificates[0], fallback=tried)
-        tried = f"{tried}, {rung.method}"
-        if _better(certificate, evaluation.certificates[0]):
-            evaluation = Evaluation(candidate.outputs, (certificate,))
-        if certificate.code != "not_converged":
+        candidate = _attempt(rung, batch.chosen(left))
+        for place, index in enumerate(left):
+            certificate = replace(candidate.certificates[place], fallback=tried)
+            if _better(certificate, certificates[index]):
+                certificates[index] = certificate
+                _replace_row(outputs, index, candidate.rows(place, place + 1).outputs)
+        left = [
+            index for place, index in enumerate(left) if candidate.certificates[place].code == "not_converged"
+        ]
+        if not left:
             break
-    return evaluation
+        tried = f"{tried}, {rung.method}"
+    return Evaluation(outputs, tuple(certificates))
 
 
 def _better(new: Certificate, old: Certificate) -> bool:

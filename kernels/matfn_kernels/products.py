@@ -43,8 +43,6 @@ Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
 
 _BLOCK: Final = 64
 """Order of the blocks of a symmetric product on a CPU."""
-_HALVED_FROM: Final = 128
-"""Up to this order half of a product takes as long as all of it."""
 
 
 def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
@@ -62,7 +60,7 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def square(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """X^2 of symmetric X (batch, n, n)."""
+    """X^2 of symmetric X (batch, n, n); where it is made as X X^T, of exactly symmetric X."""
     return product(x, x.mT if blas.multiplies(x) else x, out)
 
 
@@ -102,7 +100,7 @@ def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel
     Small products are not made symmetric: P^(-s/r) is as good without. Positive powers are not, by a factor of two.
     """
     out, spare = space
-    if kernel is Kernel.LIBRARY and p.shape[-1] <= _HALVED_FROM:
+    if kernel is Kernel.LIBRARY and p.shape[-1] <= _BLOCK:
         return product(product(h, p, spare), h, out)
     return symmetric_conjugate(h, p, space, kernel)
 

@@ -144,7 +144,15 @@ class RootProgram:
         if self.is_trial:
             return self._tried(given, exponent, inputs)
         a = symmetrise(given)
-        return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
+        found = by_iteration(self, a, exponent, inputs.get("g"))
+        return self._remarked(replace(found, error=found.error + self._rounded(given, a, found.condition)), given, a)
+
+    def _rounded(self, given: Tensor, a: Tensor, condition: Tensor) -> Tensor:
+        """What the rounding of (A + A^H) / 2 does to the power, none to a matrix that is symmetric."""
+        if given.device.type == "cpu" and torch.equal(given, a):
+            return torch.zeros_like(condition)
+        law = 0.5 * spacing(at_least_single(self.precision)) * condition * self.s / self.r
+        return torch.where(torch.eq(given, a).flatten(1).all(-1), 0.0, law)
 
     def _tried(self, given: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
         """Matrices for which less than the ceiling does, and at once the others, each as if all were alike."""
