@@ -12,6 +12,7 @@ import statistics
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
@@ -128,9 +129,8 @@ def main() -> None:
         p = _positive(order)
         for r in (2, 4):
             rows = safe(schedule(r, _BOUND ** (1 / r), target=_BOUND), r, 1.001)
-            print(_row(f"coupled, r = {r}, n = {order}", len(p), lambda p=p, rows=rows, r=r: engine.coupled(None, p, rows, r, 1)))  # type: ignore[misc]
-        rows = _polar_rows()
-        print(_row(f"plain, n = {order}", len(p), lambda p=p, rows=rows: engine.plain(p, rows)))  # type: ignore[misc]
+            print(_row(f"coupled, r = {r}, n = {order}", len(p), partial(engine.coupled, None, p, rows, r, 1)))
+        print(_row(f"plain, n = {order}", len(p), partial(engine.plain, p, _polar_rows())))
 
 
 if __name__ == "__main__":

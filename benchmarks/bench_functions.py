@@ -129,7 +129,7 @@ def _rows(case: Case, found: Sequence[Measured]) -> list[str]:
 
 
 def _losses(found: Sequence[tuple[Case, list[Measured]]]) -> list[str]:
-    """The cases in which somebody of equal or better accuracy is more than 5% faster than the fastest of matfn's rows."""
+    """The cases in which somebody as accurate is more than 5% faster than the fastest of matfn's rows."""
     lines = []
     for case, rows in found:
         ours = min((one for one in rows if one.rival.startswith(MATFN.name)), key=lambda one: one.middle)

@@ -1,8 +1,8 @@
 """Processes that compute side by side, each with its share of a batch, timed from the word to the last to finish.
 
-A rival keeps its processes from case to case, since starting one takes seconds. Between runs they are stopped, since the
-idle threads of an OpenMP pool spin, and slow others down up to four times. All have the `MALLOC_*` settings of `matfn
-serve`, without which an allocation of some size is fresh pages every time.
+A rival keeps its processes from case to case, since starting one takes seconds. Between runs they are stopped, since
+the idle threads of an OpenMP pool spin, and slow others down up to four times. All have the `MALLOC_*` settings of
+`matfn serve`, without which an allocation of some size is fresh pages every time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Team:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for member in self._members:
             member.end()
 

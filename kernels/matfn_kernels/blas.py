@@ -33,7 +33,7 @@ _CHOLESKY: Final = {torch.float32: lapack.spotrf, torch.float64: lapack.dpotrf}
 def _is_faster() -> bool:
     """Whether torch computes with MKL on a processor that is not Intel's."""
     path = Path("/proc/cpuinfo")
-    return torch.backends.mkl.is_available() and path.exists() and "GenuineIntel" not in path.read_text()
+    return bool(torch.backends.mkl.is_available()) and path.exists() and "GenuineIntel" not in path.read_text()  # type: ignore[no-untyped-call]
 
 
 def _serves(x: Tensor, order: int) -> bool:

@@ -236,9 +236,7 @@ def _climb(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation
             if _better(certificate, certificates[index]):
                 certificates[index] = certificate
                 _replace_row(outputs, index, candidate.rows(place, place + 1).outputs)
-        left = [
-            index for place, index in enumerate(left) if candidate.certificates[place].code == "not_converged"
-        ]
+        left = [index for place, index in enumerate(left) if candidate.certificates[place].code == "not_converged"]
         if not left:
             break
         tried = f"{tried}, {rung.method}"

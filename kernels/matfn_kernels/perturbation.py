@@ -32,7 +32,7 @@ _SECOND_ORDER: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Middle:
-    """M = diag(f) + D P^H + P D^H, P the first columns of the identity: D (batch, n, k) holds half of M's first block."""
+    """M = diag(f) + D P^H + P D^H, P the first k columns of the identity, D (batch, n, k)."""
 
     f: Tensor
     d: Tensor | None

@@ -105,9 +105,7 @@ def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel
     return symmetric_conjugate(h, p, space, kernel)
 
 
-def symmetric_conjugate(
-    h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY
-) -> Tensor:
+def symmetric_conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """H P H (batch, n, n) of symmetric factors, exactly symmetric; the second buffer is written to."""
     return symmetric_product(product(h, p, space[1]), h, kernel)
 

@@ -155,7 +155,7 @@ class _Power:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """Eigenvectors and the spectrum of A 2^-exponent + shift I, noise and known error, and G 2^-left_exponent if any."""
+    """Eigenvectors and spectrum of A 2^-exponent + shift I, noise and known error, G 2^-left_exponent if any."""
 
     vectors: Tensor
     spectrum: Tensor
