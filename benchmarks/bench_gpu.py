@@ -23,7 +23,7 @@ from matfn_kernels.polar import PolarProgram
 from matfn_kernels.precision import Precision, working
 from matfn_kernels.products import gram, invert_leaf, quadratic
 from matfn_kernels.roots import RootProgram
-from matfn_kernels.roots_by_iteration import schedule_for
+from matfn_kernels.roots_by_iteration import rows_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,10 +83,11 @@ def roots(order: int, items: int, precision: Precision) -> Iterator[Contest]:
     p = given.to(working(precision, torch.float32))
     works: dict[str, Work] = {"eigh": partial(_by_eigh, given)}
     for kernel in fitting(p.dtype, order):
-        works[f"iteration, {kernel}"] = partial(coupled, None, p, schedule_for(2, precision), 2, 1, kernel)
+        program = _root_program(order, given.dtype, precision, kernel)
+        works[f"iteration, {kernel}"] = partial(coupled, None, p, rows_for(program), 2, 1, kernel)
         works[f"iteration, {kernel}, graph"] = replayed(works[f"iteration, {kernel}"])
         if precision is not Precision.BF16:  # whose damping is found by eigh
-            works |= _certified(_root_program(order, given.dtype, precision, kernel), {"a": given})
+            works |= _certified(program, {"a": given})
     yield Contest("A^(-1/2)", works, ((vectors * values**-0.5) @ vectors.mT)[:SAMPLE])
 
 

@@ -19,7 +19,8 @@ import torch
 
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.precision import Precision, working
-from matfn_kernels.products import coupled_at_once, invert_leaf, quadratic, symmetric_product
+from matfn_kernels.products import coupled_at_once, invert_leaf, product, quadratic, symmetric_product
+from matfn_kernels.spectral import eigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ launch, and the inverse of a small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
-    "eigh": (16, 64, 128, 256),
+    "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
 }
 _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
@@ -49,7 +50,7 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "leaf": (32,),
 }
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
-_VERSION: Final = 3
+_VERSION: Final = 4
 _REPEATS: Final = 5
 _PATIENCE: Final = 0.05
 """Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
@@ -206,8 +207,8 @@ def _lines(x: Tensor, kernel: Kernel) -> Tensor:
 
 
 _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
-    "gemm": lambda x: torch.bmm(x, x),
-    "eigh": torch.linalg.eigh,
+    "gemm": lambda x: product(x, x),
+    "eigh": eigh,
     "svd": torch.linalg.svd,
     "line": partial(_lines, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),

@@ -22,12 +22,25 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.device_policy import Kernel
-from matfn_kernels.products import Row, coupled_at_once, gram, plain_at_once, quadratic, symmetric_product
+from matfn_kernels.products import (
+    Row,
+    conjugate,
+    coupled_at_once,
+    gram,
+    plain_at_once,
+    product,
+    quadratic,
+    square,
+    symmetric_conjugate,
+    symmetric_product,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+    Conjugation = Callable[[Tensor, Tensor, tuple[Tensor, Tensor], Kernel], Tensor]
 
 __all__ = ["Workspace", "coupled", "per_element", "plain", "tiles"]
 
@@ -37,16 +50,17 @@ _BUFFERS: Final = 5
 
 @dataclass(slots=True)
 class Workspace:
-    """Three buffers of one shape that a tile's whole iteration reuses."""
+    """Buffers of one shape that a tile's whole iteration reuses."""
 
     w: Tensor
     h: Tensor
+    p: Tensor
     spare: Tensor
 
     @classmethod
     def like(cls, p: Tensor) -> Workspace:
         """Buffers of the shape and dtype of p."""
-        return cls(torch.empty_like(p), torch.empty_like(p), torch.empty_like(p))
+        return cls(*(torch.empty_like(p) for _ in range(4)))
 
 
 def tiles(x: Tensor, order: int) -> Iterator[slice]:
@@ -81,37 +95,36 @@ def coupled(
     if kernel is Kernel.ONE_LAUNCH:
         return coupled_at_once(g, p, rows, r, s)
     space = Workspace.like(p)
-    p = p.clone()
+    conjugated = conjugate if g is None else symmetric_conjugate
     for step, row in enumerate(rows):
         quadratic(p, row, space.w, kernel)
         power = _power(space.w, s, space)
-        g = power.clone() if g is None else torch.bmm(g, power)
+        g = power.clone() if g is None else product(g, power)
         if step + 1 < len(rows):
-            p = _contract(space, p, r, kernel)
+            p = _contract(space, p, r, kernel, conjugated)
     assert g is not None
     return g
 
 
-def _contract(space: Workspace, p: Tensor, r: int, kernel: Kernel) -> Tensor:
+def _contract(space: Workspace, p: Tensor, r: int, kernel: Kernel, conjugated: Conjugation) -> Tensor:
     """W^r P, symmetric by form: H P H with H = W^(r/2), or H (P W) H with H = W^((r-1)/2)."""
     if r == 1:
         return symmetric_product(p, space.w, kernel)
-    middle = p if r % 2 == 0 else torch.bmm(p, space.w)
-    half = _power(space.w, r // 2, space)
-    return symmetric_product(torch.bmm(half, middle, out=space.spare), half, kernel)
+    middle = p if r % 2 == 0 else product(p, space.w)
+    return conjugated(_power(space.w, r // 2, space), middle, (space.p, space.spare), kernel)
 
 
 def _power(w: Tensor, exponent: int, space: Workspace) -> Tensor:
     """W^exponent by binary powering; the result may be W itself or a buffer of the workspace."""
     result: Tensor | None = None
-    square = w
+    factor = w
     while True:
         if exponent & 1:
-            result = square if result is None else torch.bmm(result, square)
+            result = factor if result is None else product(result, factor)
         exponent >>= 1
         if not exponent:
             break
-        square = torch.bmm(square, square, out=space.h if square is w else None)
+        factor = square(factor, space.h if factor is w else None)
     assert result is not None
     return result
 
@@ -122,10 +135,10 @@ def plain(x: Tensor, rows: Sequence[Row], kernel: Kernel = Kernel.LIBRARY) -> Te
         return plain_at_once(x, rows)
     x = x.clone()
     spare = torch.empty_like(x)
-    square = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
-    w = torch.empty_like(square)
+    p = x.new_empty(x.shape[0], x.shape[2], x.shape[2])
+    w = torch.empty_like(p)
     for row in rows:
-        quadratic(gram(x, square, kernel), row, w, kernel)
-        torch.bmm(x, w, out=spare)
+        quadratic(gram(x, p, kernel), row, w, kernel)
+        product(x, w, spare)
         x, spare = spare, x
     return x

@@ -50,8 +50,8 @@ _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
 _DEFAULT_FACTOR: Final = 50.0
 _SINGLE_EPS: Final = 1.2e-7
-_TILE_ELEMENTS: Final = 1 << 17
-"""32 matrices of order 64, 2 of order 256: there the time a matrix is least or nearly so."""
+_TILE_ELEMENTS: Final = 1 << 18
+"""64 matrices of order 64, 4 of order 256: there the time a matrix is least or nearly so."""
 
 
 @dataclass(frozen=True, slots=True)

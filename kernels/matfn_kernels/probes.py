@@ -70,8 +70,9 @@ def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Ten
     """Norm of a positive semidefinite operator by block power iteration, (batch,); a lower bound, mostly within 20%."""
     x = start
     size = torch.ones(start.shape[0], dtype=torch.float64, device=start.device)
+    tiny = torch.finfo(start.dtype).tiny
     for _ in range(rounds):
-        x = x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        x = x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(tiny)
         x = apply(x)
         size = torch.linalg.vector_norm(x, dim=-2).amax(-1)
     return size

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
+from matfn_kernels import blas
 from matfn_kernels.device_policy import Kernel
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ __all__ = [
     "Coefficient",
     "Row",
     "add_diagonal",
+    "conjugate",
     "coupled_at_once",
     "gram",
     "invert_leaf",
     "plain_at_once",
+    "product",
     "quadratic",
+    "square",
+    "symmetric_conjugate",
     "symmetric_product",
     "symmetrise",
 ]
@@ -47,6 +52,18 @@ def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
     return x
 
 
+def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    """X Y (batch, m, n)."""
+    if blas.multiplies(x) and y.shape[-1] >= x.shape[-1]:
+        return blas.product(x, y, x.new_empty(*x.shape[:-1], y.shape[-1]) if out is None else out)
+    return torch.bmm(x, y) if out is None else torch.bmm(x, y, out=out)
+
+
+def square(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """X^2 of symmetric X (batch, n, n); where it is made as X X^T, of exactly symmetric X."""
+    return product(x, x.mT if blas.multiplies(x) else x, out)
+
+
 def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """W = a I + b P + c P^2 for symmetric P (batch, n, n), one GEMM."""
     if kernel is Kernel.SYMMETRIC:
@@ -54,7 +71,9 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
 
         return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
-    if isinstance(b, float) and isinstance(c, float):
+    if blas.multiplies(p):
+        square(p, out).mul_(c).add_(b * p)
+    elif isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
     else:
         torch.baddbmm(b * p, c * p, p, out=out)
@@ -72,7 +91,23 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
         from matfn_kernels import triton_products
 
         return triton_products.gram(x, out)
-    return torch.bmm(x.mH, x, out=out)
+    return product(x.mH, x, out)
+
+
+def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """H P H (batch, n, n) of symmetric factors, symmetric but for rounding, in the first of two buffers or anew.
+
+    Small products are not made symmetric: P^(-s/r) is as good without. Positive powers are not, by a factor of two.
+    """
+    out, spare = space
+    if kernel is Kernel.LIBRARY and p.shape[-1] <= _BLOCK:
+        return product(product(h, p, spare), h, out)
+    return symmetric_conjugate(h, p, space, kernel)
+
+
+def symmetric_conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
+    """H P H (batch, n, n) of symmetric factors, exactly symmetric; the second buffer is written to."""
+    return symmetric_product(product(h, p, space[1]), h, kernel)
 
 
 def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
@@ -93,7 +128,10 @@ def _by_blocks(x: Tensor, y: Tensor) -> Tensor:
     bounds = [(start, min(start + _BLOCK, order)) for start in range(0, order, _BLOCK)]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start, stop in bounds:
-        out[:, start:stop, :stop] = torch.bmm(x[:, start:stop], y[:, :, :stop])
+        if blas.multiplies(x):
+            blas.product(x[:, start:stop], y[:, :, :stop], out[:, start:stop, :stop])
+        else:
+            out[:, start:stop, :stop] = torch.bmm(x[:, start:stop], y[:, :, :stop])
     for start, stop in bounds:
         out[:, start:stop, start:stop] = symmetrise(out[:, start:stop, start:stop])
         out[:, start:stop, stop:] = out[:, stop:, start:stop].mH

@@ -27,7 +27,7 @@ from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
-from matfn_kernels.roots_by_iteration import by_iteration, schedule_for
+from matfn_kernels.roots_by_iteration import by_iteration, steps_for
 from matfn_kernels.scaling import power_of_two
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ __all__ = ["ENGINE_REACH", "RootProgram", "asymmetric", "candidates"]
 ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
-_PROOF_PRODUCTS: Final = 10.0
+_PROOF_PRODUCTS: Final = 1.0
+_PASSES: Final = {"engine": 7.0, "trial": 8.0, "eigh": 5.0}
+"""What is done beside products and decompositions grows with n^2: in units of a product at this order."""
+_PASS_ORDER: Final = 64
+_SHARE: Final = 1e-2
+"""Of a loose tolerance: what the iteration may leave of it."""
 _TRIAL_ORDER: Final = 48
 """Below, what is done beside the decompositions costs as much as float32 saves of them."""
 _SMOOTH_ROOTS: Final = 5
@@ -70,6 +75,7 @@ class RootProgram:
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
         kernel: whose products the engine uses.
+        allowed: relative error that the iteration may leave beside rounding.
     """
 
     order: int
@@ -84,6 +90,7 @@ class RootProgram:
     precision: Precision
     ceiling: Precision
     kernel: Kernel = Kernel.LIBRARY
+    allowed: float = 0.0
 
     @property
     def negative(self) -> tuple[int, int, int]:
@@ -137,7 +144,15 @@ class RootProgram:
         if self.is_trial:
             return self._tried(given, exponent, inputs)
         a = symmetrise(given)
-        return self._remarked(by_iteration(self, a, exponent, inputs.get("g")), given, a)
+        found = by_iteration(self, a, exponent, inputs.get("g"))
+        return self._remarked(replace(found, error=found.error + self._rounded(given, a, found.condition)), given, a)
+
+    def _rounded(self, given: Tensor, a: Tensor, condition: Tensor) -> Tensor:
+        """What the rounding of (A + A^H) / 2 does to the power, none to a matrix that is symmetric."""
+        if given.device.type == "cpu" and torch.equal(given, a):
+            return torch.zeros_like(condition)
+        law = 0.5 * spacing(at_least_single(self.precision)) * condition * self.s / self.r
+        return torch.where(torch.eq(given, a).flatten(1).all(-1), 0.0, law)
 
     def _tried(self, given: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
         """Matrices for which less than the ceiling does, and at once the others, each as if all were alike."""
@@ -184,17 +199,18 @@ class RootProgram:
         return tuple(torch.zeros(shape, dtype=self.dtype) for _ in self.signs)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: products and decompositions counted, priced by the profile."""
+        """Predicted device seconds a matrix: products, decompositions and passes counted, priced by the profile."""
         gemm = profile.cost("gemm", self.precision, self.order)
         wide = profile.cost("gemm", Precision.FP64, self.order)
         products = (1 if self.rows is None else self.rows / max(1, self.order)) + self.pair
+        one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (self.order / _PASS_ORDER) ** 2
+        passes = _PASSES["trial" if self.is_trial else self.method] * one_pass
         if self.method == "eigh":
-            return profile.cost("eigh", self.precision, self.order) + (1 + products) * wide
+            return profile.cost("eigh", self.precision, self.order) + products * gemm + passes
         _, s, r = self.negative
         others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
         step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
-        steps = len(schedule_for(r, self.precision))
-        return steps * step + _PROOF_PRODUCTS * wide + products * gemm
+        return len(steps_for(self)) * step + _PROOF_PRODUCTS * wide + products * gemm + passes
 
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:
@@ -232,7 +248,8 @@ def _symmetric(call: Signature) -> list[RootProgram]:
         precision=ceiling,
         ceiling=ceiling,
     )
-    engine = replace(eigh, method="engine", precision=low)
+    loose = call.tol is not None and call.tol >= LOOSE and low is Precision.FP32 and call.function == "inv_root"
+    engine = replace(eigh, method="engine", precision=low, allowed=_SHARE * LOOSE if loose else 0.0)
     if ceiling is Precision.BF16:
         if damping == "range":
             raise Rejection(

@@ -2,8 +2,8 @@
 
 In float64 the error estimate propagates what LAPACK's backward error is known to be. In float32 it propagates what the
 backward error is measured to be, in float64 on random columns: that error is not spread evenly, and it decides. Where
-float64 stands behind it, float32 answers for matrices that are positive definite far beyond its rounding only, and
-leaves every verdict on others to float64.
+float64 stands behind it, float32 answers for matrices that are positive definite far beyond its rounding only, with
+what it got wrong in the smallest eigenvalues corrected, and leaves every verdict on others to float64.
 """
 
 from __future__ import annotations
@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import blas, perturbation, probes
 from matfn_kernels.damping import FLOOR, regularise
 from matfn_kernels.findings import Findings
+from matfn_kernels.perturbation import Middle
 from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.products import add_diagonal, symmetric_product
 from matfn_kernels.scaling import narrowed
-from matfn_kernels.spectral import BACKWARD_ERROR, backward_error, displaced, orthogonality, propagated
+from matfn_kernels.spectral import (
+    BACKWARD_ERROR,
+    backward_error,
+    displaced,
+    in_double,
+    orthogonality,
+    propagated,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from matfn_kernels.foundation import Eigen
@@ -35,6 +45,10 @@ LOOSE: Final = 1e-3
 
 _DEFINITE: Final = 64.0
 """Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows."""
+_CORRECTED: Final = 8
+"""One in so many eigenvalues, the smallest, has its error corrected."""
+_SKEWED: Final = 3.0
+"""Single columns of float32 eigenvectors are off by so much more, and one may carry the whole power."""
 _NORM_ROUNDS: Final = 2
 _NEGLIGIBLE: Final = 1e-2
 """An error of this many eps of the output's dtype need not be known any better."""
@@ -51,7 +65,7 @@ def promising(program: RootProgram, a: Tensor) -> Tensor:
     z = probes.gaussian(a, program.order).to(a.dtype)
     largest = probes.growth(lambda y: probes.times(a, y), z, _NORM_ROUNDS)
     shifted = add_diagonal(a.clone(), ((damping - least) * largest)[:, None, None])
-    return torch.eq(torch.linalg.cholesky_ex(shifted)[1], 0)
+    return blas.is_definite(shifted)
 
 
 def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
@@ -62,7 +76,7 @@ def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
     noise = BACKWARD_ERROR * spacing(program.precision) * largest
     rules = regularise(program, values, noise, exponent)
     left = (None, None) if g is None else narrowed(g, a.dtype)
-    basis = _Basis(vectors, rules.spectrum, _noise(program, eigen, noise), exponent, *left)
+    basis = _Basis(vectors, rules.spectrum, *_noise(program, eigen, noise, rules.spectrum), exponent, *left)
     parts = [_assemble(_Power(program, sign, rules.keep), basis) for sign in program.signs]
     doubtful = rules.ambiguous
     if program.is_trial:
@@ -82,10 +96,19 @@ def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
     )
 
 
-def _noise(program: RootProgram, eigen: Eigen, law: Tensor) -> Tensor:
-    """Backward error of eigh: the norm of a column by the law (batch, 1), or of each row as measured (batch, n)."""
-    measured = program.precision is Precision.FP32 and program.damping != "range"
-    return backward_error(eigen) if measured else law[:, None]
+def _noise(program: RootProgram, eigen: Eigen, law: Tensor, spectrum: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Backward error of eigh: the norm of a column by the law (batch, 1), or of each row as measured (batch, n).
+
+    In the latter case it is what remains of it, with what is to be corrected.
+    """
+    if program.precision is not Precision.FP32 or program.damping == "range":
+        return law[:, None], None
+    wide = in_double(eigen)
+    noise = backward_error(eigen, wide)
+    if not program.is_trial:
+        return noise, None
+    count = -(-program.order // _CORRECTED)
+    return perturbation.remaining(spectrum, noise, count), perturbation.defect(eigen, wide, count)
 
 
 def _rank(program: RootProgram, values: Tensor) -> Tensor:
@@ -111,6 +134,10 @@ class _Power:
         """Whether it drops eigenvalues: its derivative is then not monotone."""
         return self.program.damping == "range"
 
+    def slope(self, values: Tensor, powers: Tensor) -> Tensor:
+        """The derivative, given the powers."""
+        return self.sign * self.program.s / self.program.r * powers / values
+
     def least(self, values: Tensor) -> Tensor:
         """What an eigenvalue within its noise of zero is taken for: zero, or for an inverse a sixteenth of itself."""
         return torch.zeros_like(values) if self.sign > 0 else values / 16
@@ -128,11 +155,12 @@ class _Power:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """Eigenvectors and the spectrum of A 2^-exponent + shift I, the noise in it, and G 2^-left_exponent if any."""
+    """Eigenvectors and spectrum of A 2^-exponent + shift I, noise and known error, G 2^-left_exponent if any."""
 
     vectors: Tensor
     spectrum: Tensor
     noise: Tensor
+    defect: Tensor | None
     exponent: Tensor
     left: Tensor | None
     left_exponent: Tensor | None
@@ -140,14 +168,14 @@ class _Basis:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One power: its value but for 2^lacking, its relative error, and f on the spectrum in units of 2^exponent."""
+    """One power: its value but for 2^lacking, its relative error, and f in the eigenbasis in units of 2^exponent."""
 
     value: Tensor
     lacking: Tensor
     error: Tensor
     exponent: Tensor
     sign: int
-    f: Tensor
+    f: Middle
 
 
 def _assemble(power: _Power, basis: _Basis) -> _Part:
@@ -156,9 +184,13 @@ def _assemble(power: _Power, basis: _Basis) -> _Part:
     unit = power.unit(basis.spectrum)
     spectrum = torch.ldexp(basis.spectrum, -unit[:, None])
     f = power(spectrum)
-    turned, lacking = program.turned(f, basis.exponent + unit, power.sign, basis.left_exponent)
+    middle = Middle(f, None)
+    if basis.defect is not None:
+        small = basis.defect * torch.exp2(-unit.to(torch.float64)).to(basis.defect.real.dtype)[:, None, None]
+        middle = perturbation.corrected(spectrum, f, power.slope(spectrum, f), small)
+    turned, lacking = _turned(program, middle, basis, unit, power.sign)
     coordinates = vectors if g is None else g @ vectors
-    scaled = coordinates * turned[:, None, :].to(vectors.dtype)
+    scaled = turned.before(coordinates)
     weights = torch.ones_like(f) if g is None else torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
     return _Part(
         symmetric_product(scaled, vectors.mH) if g is None else scaled @ vectors.mH,
@@ -166,20 +198,27 @@ def _assemble(power: _Power, basis: _Basis) -> _Part:
         _error(power, spectrum, f, torch.ldexp(basis.noise, -unit[:, None]), weights),
         unit,
         power.sign,
-        f,
+        middle,
     )
+
+
+def _turned(program: RootProgram, middle: Middle, basis: _Basis, unit: Tensor, sign: int) -> tuple[Middle, Tensor]:
+    exponent = basis.exponent + unit
+    f, lacking = program.turned(middle.f, exponent, sign, basis.left_exponent)
+    return Middle(f, None if middle.d is None else program.turned(middle.d, exponent, sign)[0]), lacking
 
 
 def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
     """What a backward error of that norm does to the power, relative to it, and what its products round."""
     size = (weights * f).square().sum(-1).sqrt()
     limits = weights, power.least(spectrum)
+    rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     if noise.shape == spectrum.shape:
         moved = displaced(spectrum, power, noise, limits)
+        rounding *= _SKEWED
     else:
         negligible = None if power.jumps else _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
         moved = propagated(spectrum, power, noise.squeeze(-1), limits, negligible)
-    rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     return torch.where(size > 0, moved / size, torch.zeros_like(size)) + rounding
 
 
@@ -195,15 +234,21 @@ def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor
     spectrum = torch.ldexp(spectrum, -part.exponent[:, None])
     unit = torch.exp2(-part.exponent.to(torch.float64))[:, None, None].to(a.dtype)
 
-    def applied(columns: Tensor, diagonal: Tensor) -> Tensor:
-        return probes.times(vectors, diagonal[:, :, None].to(vectors.dtype) * probes.times(vectors.mH, columns))
+    def applied(columns: Tensor, powers: Callable[[Tensor], Tensor]) -> Tensor:
+        inside = powers(probes.times(vectors.mH, columns))
+        return probes.times(vectors, inside)
+
+    def powered(columns: Tensor) -> Tensor:
+        for _ in range(program.r):
+            columns = part.f.times(columns)
+        return columns
 
     def operator(columns: Tensor) -> Tensor:
         return unit * (probes.times(a, columns) + shift[:, None, None].to(a.dtype) * columns)
 
-    times_s, times_r = spectrum.pow(program.s - 1), part.f.pow(program.r)
+    raised = spectrum.pow(program.s - 1).to(vectors.real.dtype)[:, :, None]
     if part.sign > 0:
-        target = applied(operator(z), times_s)
-        return probes.ratio(applied(z, times_r) - target, target)
-    found = applied(operator(z), times_s * times_r)
+        target = applied(operator(z), lambda y: raised * y)
+        return probes.ratio(applied(z, powered) - target, target)
+    found = applied(operator(z), lambda y: powered(raised * y))
     return probes.ratio(operator(found - z), operator(z)) if program.damping == "range" else probes.ratio(found - z, z)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import blas, probes
 from matfn_kernels.cholesky import inverse_norm
-from matfn_kernels.coefficients import safe, schedule
+from matfn_kernels.coefficients import Step, safe, schedule
 from matfn_kernels.damping import FLOOR, Regularised, regularise
 from matfn_kernels.engine import coupled, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import add_diagonal, symmetrise
-from matfn_kernels.scaling import narrowed, norm, norm_bound, rescale
+from matfn_kernels.products import add_diagonal, product, symmetrise
+from matfn_kernels.scaling import narrowed, norm, power_of_two
 from matfn_kernels.spectral import BACKWARD_ERROR, eigh
 
 if TYPE_CHECKING:
@@ -24,19 +24,30 @@ if TYPE_CHECKING:
 
     from matfn_kernels.roots import RootProgram
 
-__all__ = ["by_iteration", "schedule_for"]
+__all__ = ["by_iteration", "rows_for", "steps_for"]
 
 _BOUNDS: Final = {Precision.BF16: 1e-3, Precision.FP32: 1e-6, Precision.FP64: 1e-8}
+_LOOSE_BOUND: Final = 1e-5
+"""Least eigenvalue of inverses that may be loose: what is smaller has rounding errors above any such tolerance."""
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
-_POWER_ROUNDS: Final = 5
+_POWER_ROUNDS: Final = 3
 _NORM_ROUNDS: Final = 3
 _DISTRUST: Final = 0.3
 
 
-def schedule_for(r: int, precision: Precision) -> tuple[tuple[float, float, float], ...]:
-    """Coefficients for eigenvalues in [bound, 1], the bound being what the precision resolves."""
-    steps = schedule(r, _BOUNDS[precision] ** (1 / r), target=spacing(precision) / 2)
-    return safe(steps, r, _SAFETY[precision])
+def steps_for(program: RootProgram) -> tuple[Step, ...]:
+    """The steps for eigenvalues in [bound, 1], to half of what the precision resolves or to what is allowed."""
+    r = program.negative[2]
+    return schedule(r, _bound(program) ** (1 / r), target=max(spacing(program.precision) / 2, program.allowed))
+
+
+def rows_for(program: RootProgram) -> tuple[tuple[float, float, float], ...]:
+    """The coefficients that are run."""
+    return safe(steps_for(program), program.negative[2], _SAFETY[program.precision])
+
+
+def _bound(program: RootProgram) -> float:
+    return _LOOSE_BOUND if program.allowed else _BOUNDS[program.precision]
 
 
 def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
@@ -44,24 +55,19 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     rules = _rules(program, a, exponent)
     if rules is not None:
         a = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
-    frobenius, unit = torch.frexp(torch.linalg.matrix_norm(a))
-    unit = unit.to(torch.int64)
-    a = rescale(a, -unit)
-    size = norm_bound(a, frobenius)
+    size = _size(a)
     p = a / size[:, None, None]
-    rows = schedule_for(program.negative[2], program.precision)
+    rows = rows_for(program)
     narrow = p.to(working(program.precision, program.dtype))
     parts = [_iterate(program, narrow[tile], rows) for tile in tiles(narrow, program.order)]
     values = [symmetrise(torch.cat(column).to(p.dtype)) for column in zip(*parts, strict=True)]
     proof = _proof(program, p, values)
-    products = [_finished(program, values[k], size, sign, g) for k, sign in enumerate(program.signs)]
-    turned = [
-        program.turned(product.value, exponent + unit, sign, product.exponent)
-        for product, sign in zip(products, program.signs, strict=True)
-    ]
+    unit = torch.frexp(size.to(torch.float64))
+    scale = _Scale(unit.mantissa, exponent + unit.exponent)
+    products = [_finished(program, values[k], scale, sign, g) for k, sign in enumerate(program.signs)]
     return Findings(
-        outputs=tuple(value for value, _ in turned),
-        exponents=tuple(whole for _, whole in turned),
+        outputs=tuple(product.value for product in products),
+        exponents=tuple(product.exponent for product in products),
         residual_name="X^r - A^s" if program.signs == (1,) else "X^r A^s - I",
         residual=proof.residual,
         error=proof.error * torch.stack([product.amplified for product in products]).amax(0),
@@ -75,6 +81,12 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     )
 
 
+def _size(a: Tensor) -> Tensor:
+    """||A^2||_F^(1/2) (batch,) of entries near 1: see `scaling.norm_bound`; 1 for zero."""
+    size: Tensor = torch.linalg.matrix_norm(product(a, a)).sqrt()
+    return torch.where(size > 0, size, torch.ones_like(size))
+
+
 def _rules(program: RootProgram, a: Tensor, exponent: Tensor) -> Regularised | None:
     """The damping of a bf16 iteration, which nothing stands behind; others leave it to eigh."""
     if program.precision is not Precision.BF16:
@@ -84,23 +96,33 @@ def _rules(program: RootProgram, a: Tensor, exponent: Tensor) -> Regularised | N
 
 
 @dataclass(frozen=True, slots=True)
-class _Product:
-    """A power, or G times it, with the power of two that G lacks and what cancellation does to a relative error."""
+class _Scale:
+    """What a matrix was divided by, as a number near 1 and a power of two, both (batch,)."""
 
     value: Tensor
-    exponent: Tensor | None
+    exponent: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A power, or G times it, but for 2^exponent, and what cancellation does to a relative error."""
+
+    value: Tensor
+    exponent: Tensor
     amplified: Tensor
 
 
-def _finished(program: RootProgram, power: Tensor, size: Tensor, sign: int, g: Tensor | None) -> _Product:
-    value = size.to(torch.float64).pow(sign * program.s / program.r).to(power.dtype)[:, None, None] * power
+def _finished(program: RootProgram, power: Tensor, scale: _Scale, sign: int, g: Tensor | None) -> _Product:
+    s, r = sign * program.s, program.r
+    factor, exponent = power_of_two(scale.value.pow(s / r), scale.exponent, s, r)
+    value = factor.to(power.dtype)[:, None, None] * power
     if g is None:
-        return _Product(value, None, torch.ones(len(value), dtype=torch.float64, device=value.device))
-    left, exponent = narrowed(g, value.dtype)
-    product = left @ value
-    whole = norm(product)
+        return _Product(value, exponent, torch.ones_like(factor))
+    left, left_exponent = narrowed(g, value.dtype)
+    image = left @ value
+    whole = norm(image)
     amplified = norm(left) * norm(value) / torch.where(whole > 0, whole, torch.ones_like(whole))
-    return _Product(product, exponent, amplified.clamp_min(1.0))
+    return _Product(image, exponent + left_exponent, amplified.clamp_min(1.0))
 
 
 def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, float], ...]) -> list[Tensor]:
@@ -126,22 +148,47 @@ class _Proof:
 
 def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
-    wide, x = p.to(torch.float64), values[-1].to(torch.float64)
-    floor = max(FLOOR * program.eps, _BOUNDS[program.precision])
-    factor, info = torch.linalg.cholesky_ex(add_diagonal(wide.clone(), -floor))
-    definite = info == 0
-    if p.device.type != "cpu" or not bool(definite.all()):
-        factor = torch.where(definite[:, None, None], factor, torch.eye(program.order, device=p.device).to(wide))
-    z = probes.gaussian(p, program.order)
-    smallest = floor + 1 / inverse_norm(factor, z, _POWER_ROUNDS)
-    condition = (probes.growth(lambda y: probes.times(wide, y), z, _NORM_ROUNDS) / smallest).clamp_min(1.0)
-    residual, missing = _equation(program, x, wide, z)
-    law = _rounding_law(program, condition)
+    wide, z = p.to(torch.float64), probes.gaussian(p, program.order)
+    floor = max(FLOOR * program.eps, _bound(program))
+    shifted = add_diagonal(wide.clone(), -floor)
+    if program.signs == (1,):
+        definite, smallest = _smallest_by_cholesky(shifted, z)
+        smallest = floor + smallest
+    else:
+        definite, smallest = blas.is_definite(shifted), _smallest_by_inverse(program, values[-1], z)
+    residual, missing = _equation(program, values[-1].to(torch.float64), wide, z)
+    condition = (_largest(p, z) / smallest).clamp_min(1.0)
+    law = _law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
     # The residual of an inverse carries rounding times the condition, and means nothing below that.
     blind = 0.0 if program.signs == (1,) else 0.5 * condition * spacing(program.precision)
     error = torch.where(trusted, law + torch.where(residual > blind, 2 * missing, 0.0), math.inf)
     return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
+
+
+def _largest(p: Tensor, z: Tensor) -> Tensor:
+    """The largest eigenvalue of P by power iteration."""
+    return probes.growth(lambda y: probes.times(p, y), z.to(p.dtype), _NORM_ROUNDS).to(torch.float64)
+
+
+def _smallest_by_cholesky(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Which A are positive definite, and their smallest eigenvalues by inverse iteration."""
+    factor, info = torch.linalg.cholesky_ex(a)
+    definite = info == 0
+    factor = torch.where(definite[:, None, None], factor, torch.eye(a.shape[-1], device=a.device).to(a))
+    return definite, 1 / inverse_norm(factor, z, _POWER_ROUNDS)
+
+
+def _smallest_by_inverse(program: RootProgram, x: Tensor, z: Tensor) -> Tensor:
+    """The smallest eigenvalue of P by power iteration on X = P^(-s/r), whose error is small wherever it is trusted."""
+
+    def applied(y: Tensor) -> Tensor:
+        for _ in range(program.r):
+            y = probes.times(x, y)
+        return y
+
+    growth = probes.growth(applied, z.to(x.dtype), _POWER_ROUNDS).to(torch.float64)
+    return growth.pow(-1 / program.s)
 
 
 def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +204,13 @@ def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Te
     return residual, torch.maximum(weighted, residual) / r
 
 
-def _rounding_law(program: RootProgram, condition: Tensor) -> Tensor:
-    """Error of the coupled iteration in its arithmetic, a multiple of what was measured over r and conditions."""
+def _law(program: RootProgram, condition: Tensor) -> Tensor:
+    """Error of the coupled iteration: what its last step leaves, and a multiple of the rounding that was measured."""
     eps = spacing(program.precision)
     k, _, r = program.negative
     law = torch.full_like(condition, BACKWARD_ERROR + 2 * r)
     if -1 in program.signs:
-        law = law + 0.5 * condition * program.s / program.r
+        law = law + 0.65 * condition * program.s / program.r
     if 1 in program.signs:
         law = law + 8 * r * r + 12 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
-    return eps * law
+    return eps * law + (program.s * steps_for(program)[-1].error if program.allowed else 0.0)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
+from matfn_kernels import evaluation
 from matfn_kernels.calibration import Profile
 from matfn_kernels.plan import make_plan
 from matfn_kernels.reference import relative_error
 from matfn_kernels.roots import RootProgram
 from spectra import SHAPES, orthogonal, positive
+
+if TYPE_CHECKING:
+    from matfn_kernels.evaluation import Batch, Evaluation
+    from matfn_kernels.foundation import Ground
+    from matfn_kernels.program import Program
 
 TOL = 1e-3
 CALLS: list[tuple[str, dict[str, Any]]] = [
@@ -105,11 +112,26 @@ def test_condition_ten_thousand_is_within_reach() -> None:
     assert {(c.precision, str(c.outcome)) for c in found.certificates} == {("fp32", "converged")}
 
 
-@pytest.mark.parametrize("hard", ["one_small", "geometric"])
+@pytest.mark.parametrize(("shape", "condition"), [("geometric", 1e4), ("linear", 3e4), ("one_small", 2e4)])
+def test_smallest_eigenvalues_are_corrected(shape: str, condition: float) -> None:
+    """Where few small eigenvalues carry the error of float32 eigh, the answer has less than half of it."""
+    a = positive(64, shape, condition, items=4).astype(np.float32)
+    w, v = torch.linalg.eigh(torch.from_numpy(a))
+    plain = ((v * w[:, None, :] ** -0.25) @ v.mT).numpy()
+
+    found = _trial("inv_root", {"a": a}, {"r": 4})
+
+    (expected,) = truth("inv_root", {"a": a}, found.certificates, r=4)
+    assert {(c.precision, str(c.outcome)) for c in found.certificates} == {("fp32", "converged")}
+    assert relative_error(found.outputs[0], expected).max() < relative_error(plain, expected).max() / 2
+
+
+@pytest.mark.parametrize("hard", ["two_clusters", "geometric"])
 def test_hard_matrix_is_diagonalised_in_double(hard: str) -> None:
     """One that does not promise to do, or turns out not to, is computed in float64; its neighbours in float32."""
     a = positive(64, condition=1e2, items=3).astype(np.float32)
-    a[1] = positive(64, hard, 2e4 if hard == "one_small" else 1e6)[0]
+    q, clusters = orthogonal(np.random.default_rng(0), 64, 64), np.repeat([1.0, 5e-5], 32)
+    a[1] = (q * clusters) @ q.T if hard == "two_clusters" else positive(64, hard, 1e6)[0]
 
     found = _trial("inv_root", {"a": a}, {"r": 4})
 
@@ -146,3 +168,40 @@ def test_other_calls_keep_their_digits(dtype: str, keywords: dict[str, Any]) -> 
     programs = [plan.program, *(program for program, _ in plan.considered)]
 
     assert not any(isinstance(program, RootProgram) and program.is_trial for program in programs)
+
+
+def test_missed_tolerances_climb_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices that the iteration gives up on are diagonalised in one batch, and the answers are in their places."""
+    a = positive(20, condition=1e2, items=5).astype(np.float32)
+    a[1::2] = positive(20, condition=1e7, items=2, seed=3).astype(np.float32)
+    (pair,) = [pair for pair in candidates("inv_root", {"a": a}, r=2) if pair[0].method == "engine"]
+    sizes: list[int] = []
+    attempt = evaluation._attempt
+
+    def counted(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
+        sizes.append(batch.items)
+        return attempt(program, batch, ground)
+
+    monkeypatch.setattr(evaluation, "_attempt", counted)
+
+    found = run(*pair)
+
+    (expected,) = truth("inv_root", {"a": a}, found.certificates, r=2)
+    assert sizes == [5, 2]
+    assert [c.fallback for c in found.certificates] == [None, "engine", None, "engine", None]
+    assert relative_error(found.outputs[0], expected).max() < TOL
+
+
+def test_rounded_symmetric_part_is_estimated() -> None:
+    """The iteration runs on (A + A^H) / 2 as it is rounded: an estimate is larger where that is not exact."""
+    a = positive(24, "linear", 1e3)[0].astype(np.float32)
+    skewed = a + np.triu(np.float32(3e-7) * np.abs(a), 1)
+    engines = [
+        run(program, call).certificates[0].error_estimate
+        for x in (a, skewed)
+        for program, call in candidates("inv_root", {"a": x}, r=2)
+        if program.method == "engine"
+    ]
+
+    assert all(estimate is not None for estimate in engines)
+    assert (engines[1] or 0) > 1.5 * (engines[0] or 1)
