@@ -18,6 +18,7 @@ import torch
 from matfn_kernels.certificate import Certificate, Outcome, Residual
 from matfn_kernels.foundation import Stacked, foundation_of
 from matfn_kernels.precision import Precision, spacing
+from matfn_kernels.program import Tiled
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.scaling import release
 from matfn_kernels.verdicts import DETAILS, OUT_OF_RANGE, REMARKS, lost, refusal
@@ -238,17 +239,22 @@ def _better(new: Certificate, old: Certificate) -> bool:
 
 def _attempt(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
     """One program on one batch, certificates and all; its first stage may have been computed already."""
-    tiles = _tiles(batch)
+    tiles = _tiles(batch, _tile_elements(program))
     return join(
         [_computed(program, batch.rows(*tile), None if ground is None else ground.rows(*tile)) for tile in tiles]
     )
 
 
-def _tiles(batch: Batch) -> list[tuple[int, int]]:
-    """First and last rows of parts whose matrices stay in a core's cache; on a GPU all at once."""
+@lru_cache(maxsize=4096)
+def _tile_elements(program: Program) -> int:
+    return program.tile_elements if isinstance(program, Tiled) else _TILE_ELEMENTS
+
+
+def _tiles(batch: Batch, wanted: int) -> list[tuple[int, int]]:
+    """First and last rows of parts of so many elements, which stay in a core's cache; on a GPU all at once."""
     first = next(iter(batch.inputs.values()))
     elements = max(math.prod(tensor.shape[1:]) for tensor in batch.inputs.values())
-    size = max(1, _TILE_ELEMENTS // elements) if first.device.type == "cpu" else batch.items
+    size = max(1, wanted // elements) if first.device.type == "cpu" else batch.items
     return [(start, min(start + size, batch.items)) for start in range(0, batch.items, size)]
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "gram",
     "invert_leaf",
     "plain_at_once",
+    "product",
     "quadratic",
     "symmetric_product",
     "symmetrise",
@@ -38,6 +39,12 @@ Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
 
 _BLOCK: Final = 64
 """Order of the blocks of a symmetric product on a CPU."""
+
+_ONEDNN: Final = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""X Y^T by oneDNN, as compiled models call it, where torch has it."""
+_WORTHWHILE: Final = 256
+"""Least dimension of a float32 product that oneDNN computes."""
+_HAS_WIDE_VECTORS: Final = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
@@ -59,6 +66,21 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
     else:
         torch.baddbmm(b * p, c * p, p, out=out)
     return add_diagonal(out, a)
+
+
+def product(x: Tensor, y: Tensor) -> Tensor:
+    """X Y of X (batch, m, k) and Y (batch, k, n), matrix by matrix in oneDNN where it takes half of the time of MKL."""
+    fits = x.device.type == "cpu" and x.dtype == torch.float32 and min(*x.shape[1:], y.shape[-1]) >= _WORTHWHILE
+    if not fits or not _HAS_WIDE_VECTORS or _ONEDNN is None:
+        return torch.bmm(x, y)
+    return torch.stack([_by_onednn(*pair) for pair in zip(x, y, strict=True)])
+
+
+def _by_onednn(x: Tensor, y: Tensor) -> Tensor:
+    """X Y of two matrices, which oneDNN wants without gaps: it takes a thousand times as long otherwise."""
+    assert _ONEDNN is not None
+    found: Tensor = _ONEDNN(x.contiguous(), y.contiguous().mT, None, "none", [], "")
+    return found
 
 
 def symmetrise(x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matfn_kernels.findings import Findings
     from matfn_kernels.precision import Precision
 
-__all__ = ["Program"]
+__all__ = ["Program", "Tiled"]
 
 
 class Program(Protocol):
@@ -49,3 +49,12 @@ class Program(Protocol):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
+
+
+@runtime_checkable
+class Tiled(Program, Protocol):
+    """A program that knows better than the others how much to compute at once on a CPU."""
+
+    @property
+    def tile_elements(self) -> int:
+        """Elements of the largest input that one run takes."""
