@@ -204,7 +204,7 @@ def _chunked(x: Tensor, fill: float = 0.0) -> Tensor:
     missing = -order % size
     if missing:
         x = torch.nn.functional.pad(x, (0, 0, 0, missing), value=fill)
-    return x.unflatten(1, (-1, size))
+    return x.reshape(len(x), -1, size, x.shape[-1])
 
 
 def candidates(call: Signature) -> list[LowRankProgram]:

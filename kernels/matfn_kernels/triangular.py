@@ -274,12 +274,14 @@ def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor,
 def _directions(rows: Tensor) -> Tensor:
     """Rows (batch, k, n) divided by their lengths."""
     lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / lengths.clamp_min(torch.finfo(rows.dtype).tiny)
+    directions: Tensor = rows / lengths.clamp_min(torch.finfo(rows.dtype).tiny)
+    return directions
 
 
 def _longest(rows: Tensor) -> Tensor:
     """Largest length of a matrix's rows (batch, k, n), (batch,) float64."""
-    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).amax(-1)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).amax(-1)
+    return length
 
 
 def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:

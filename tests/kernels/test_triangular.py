@@ -27,7 +27,7 @@ def test_inverses_of_nearly_singular_triangles_are_within_their_estimates(order:
     rng = np.random.default_rng(1)
     t = np.tril(rng.standard_normal((150, order, order)))
     size = 10 ** rng.uniform(-6, 0, (150, order))
-    t *= {"rows": size[:, :, None], "columns": size[:, None, :], "none": 1.0}[scale]
+    t *= {"rows": size[:, :, None], "columns": size[:, None, :], "none": np.ones((1, 1, 1))}[scale]
     t = t.astype("float32")
 
     found = answer("tri_inv", {"t": t}, on_failure="nan")
