@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matfn_kernels.calibration import Profile
     from matfn_kernels.signature import Signature
 
-__all__ = ["LowRank", "LowRankProgram", "candidates"]
+__all__ = ["LowRank", "LowRankProgram", "Parts", "candidates"]
 
 CHUNK: Final = 64
 _NORM_ROUNDS: Final = 2
@@ -68,33 +68,30 @@ class LowRankProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
-        wide, exponent = self._scaled(inputs)
+        parts, exponent = self._scaled(inputs)
         dtype = working(self.precision, self.dtype)
-        narrow = LowRank(wide.diag.to(dtype), wide.q.to(dtype), wide.k.to(dtype), self.transpose)
+        wide, narrow = LowRank.of(parts, self.transpose), LowRank.of(parts.to(dtype), self.transpose)
         if self.columns is None:
-            eye = torch.eye(self.order, dtype=torch.float64, device=wide.diag.device)
-            right, right_exponent = eye.expand(len(wide.diag), -1, -1), None
+            eye = torch.eye(self.order, dtype=torch.float64, device=parts.diag.device)
+            right, right_exponent = eye.expand(len(parts.diag), -1, -1), None
         else:
             b = inputs["b"].to(torch.float64)
             right, right_exponent = (b, None) if exponent is None else normalise(b)
         value = narrow.solve(right.to(dtype))
-        magnitude = LowRank(wide.diag.abs(), wide.q.abs(), wide.k.abs(), self.transpose)
-        residual, error = corrected(
-            value, right, Problem(wide.multiply, wide.solve, magnitude.multiply), self.precision
-        )
+        problem = Problem(wide.multiply, wide.solve, lambda x: LowRank.of(parts.abs(), self.transpose).multiply(x))
+        residual, error = corrected(value, right, problem, self.precision)
         return Findings(
             outputs=(value,),
             exponents=(lacking(exponent, right_exponent),),
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
             error=error + spacing(self.precision),
-            condition=_condition(wide.scaled()[0]),
+            condition=_condition(parts.scaled()[0]),
         )
 
-    def _scaled(self, inputs: Mapping[str, Tensor]) -> tuple[LowRank, Tensor | None]:
+    def _scaled(self, inputs: Mapping[str, Tensor]) -> tuple[Parts, Tensor | None]:
         """T in float64, and brought near 1 where the arithmetic has a smaller range than the dtype."""
-        diag, q, k = (inputs[name].to(torch.float64) for name in ("diag", "q", "k"))
-        t = LowRank(diag, q, k, self.transpose)
+        t = Parts(inputs["diag"], inputs["q"], inputs["k"]).to(torch.float64)
         return t.scaled() if self.dtype == torch.float64 and self.precision is Precision.FP32 else (t, None)
 
     def fallbacks(self) -> tuple[LowRankProgram, ...]:
@@ -120,54 +117,99 @@ class LowRankProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class LowRank:
-    """The matrices diag(l) + tril(Q K^T, -1) of a batch, or their transposes."""
+class Parts:
+    """What the matrices diag(l) + tril(Q K^T, -1) of a batch are made of: l (batch, n), Q and K (batch, n, d)."""
 
     diag: Tensor
     q: Tensor
     k: Tensor
-    transpose: bool = False
 
-    def solve(self, b: Tensor) -> Tensor:
-        """T^-1 B for B (batch, n, m)."""
-        left, right = (self.k, self.q) if self.transpose else (self.q, self.k)
-        state = b.new_zeros(b.shape[0], left.shape[-1], b.shape[-1])
-        y = torch.empty_like(b)
-        for chunk in self._chunks():
-            block = self._block(chunk)
-            target = torch.baddbmm(b[:, chunk], left[:, chunk], state, alpha=-1)
-            y[:, chunk] = torch.linalg.solve_triangular(block, target, upper=self.transpose)
-            state.baddbmm_(right[:, chunk].mT, y[:, chunk])
-        return y
+    def to(self, dtype: torch.dtype) -> Parts:
+        """The same in another dtype."""
+        return Parts(self.diag.to(dtype), self.q.to(dtype), self.k.to(dtype))
 
-    def multiply(self, x: Tensor) -> Tensor:
-        """T X for X (batch, n, m)."""
-        left, right = (self.k, self.q) if self.transpose else (self.q, self.k)
-        state = x.new_zeros(x.shape[0], left.shape[-1], x.shape[-1])
-        y = torch.empty_like(x)
-        for chunk in self._chunks():
-            y[:, chunk] = self._block(chunk) @ x[:, chunk] + left[:, chunk] @ state
-            state.baddbmm_(right[:, chunk].mT, x[:, chunk])
-        return y
+    def abs(self) -> Parts:
+        """The matrices of a bound of T's entries."""
+        return Parts(self.diag.abs(), self.q.abs(), self.k.abs())
 
-    def transposed(self) -> LowRank:
-        """The transposes."""
-        return LowRank(self.diag, self.q, self.k, transpose=not self.transpose)
-
-    def scaled(self) -> tuple[LowRank, Tensor]:
+    def scaled(self) -> tuple[Parts, Tensor]:
         """T 2^-e with the largest diagonal entry in [1/2, 1), its generators balanced, and e (batch,)."""
         diag, exponent = normalise(self.diag)
         q, left = normalise(self.q)
         k, right = normalise(self.k)
-        return LowRank(diag, rescale(q, left + right - exponent), k, self.transpose), exponent
+        return Parts(diag, rescale(q, left + right - exponent), k), exponent
 
-    def _chunks(self) -> list[slice]:
-        chunks = [slice(i, min(i + CHUNK, self.diag.shape[-1])) for i in range(0, self.diag.shape[-1], CHUNK)]
-        return chunks[::-1] if self.transpose else chunks
 
-    def _block(self, chunk: slice) -> Tensor:
-        block = (self.q[:, chunk] @ self.k[:, chunk].mT).tril(-1) + torch.diag_embed(self.diag[:, chunk])
-        return block.mT if self.transpose else block
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """A batch of such matrices T, or of their transposes, in chunks of rows; the last is made up by rows of I.
+
+    Attributes:
+        order: n.
+        q: (batch, chunks, c, d).
+        k: likewise.
+        blocks: the diagonal blocks of T (batch, chunks, c, c).
+        transpose: whether it is T^T that acts.
+    """
+
+    order: int
+    q: Tensor
+    k: Tensor
+    blocks: Tensor
+    transpose: bool
+
+    @classmethod
+    def of(cls, parts: Parts, transpose: bool) -> LowRank:
+        """T from its parts; all its diagonal blocks by one product."""
+        q, k = _chunked(parts.q), _chunked(parts.k)
+        blocks = (q @ k.mT).tril_(-1)
+        order = parts.diag.shape[-1]
+        blocks.diagonal(dim1=-2, dim2=-1).copy_(_chunked(parts.diag[..., None], fill=1)[..., 0])
+        return cls(order, q, k, blocks, transpose)
+
+    def solve(self, b: Tensor) -> Tensor:
+        """T^-1 B for B (batch, n, m)."""
+        left, right, blocks = self._acting()
+        b = _chunked(b)
+        state = b.new_zeros(len(b), left.shape[-1], b.shape[-1])
+        y = torch.empty_like(b)
+        chunks = range(b.shape[1])
+        for i in reversed(chunks) if self.transpose else chunks:
+            target = torch.baddbmm(b[:, i], left[:, i], state, alpha=-1)
+            y[:, i] = torch.linalg.solve_triangular(blocks[:, i], target, upper=self.transpose)
+            state.baddbmm_(right[:, i].mT, y[:, i])
+        return y.flatten(1, 2)[:, : self.order]
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """T X for few columns X (batch, n, m); the states of all chunks are kept at once."""
+        left, right, blocks = self._acting()
+        x = _chunked(x)
+        states = right.mT @ x
+        if self.transpose:
+            before = states.flip(1).cumsum(1).flip(1).roll(-1, 1)
+            before[:, -1] = 0
+        else:
+            before = states.cumsum(1).roll(1, 1)
+            before[:, 0] = 0
+        return (blocks @ x + left @ before).flatten(1, 2)[:, : self.order]
+
+    def transposed(self) -> LowRank:
+        """The transposes."""
+        return replace(self, transpose=not self.transpose)
+
+    def _acting(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Q, K and the diagonal blocks of what acts."""
+        return (self.k, self.q, self.blocks.mT) if self.transpose else (self.q, self.k, self.blocks)
+
+
+def _chunked(x: Tensor, fill: float = 0.0) -> Tensor:
+    """Rows of x (batch, n, m) in chunks (batch, chunks, c, m), the last one filled up."""
+    order = x.shape[1]
+    size = min(CHUNK, order)
+    missing = -order % size
+    if missing:
+        x = torch.nn.functional.pad(x, (0, 0, 0, missing), value=fill)
+    return x.reshape(len(x), -1, size, x.shape[-1])
 
 
 def candidates(call: Signature) -> list[LowRankProgram]:
@@ -187,9 +229,10 @@ def candidates(call: Signature) -> list[LowRankProgram]:
     ]
 
 
-def _condition(t: LowRank) -> Tensor:
-    """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse."""
-    z = probes.gaussian(t.diag, t.diag.shape[-1])
+def _condition(parts: Parts) -> Tensor:
+    """||T||_2 ||T^-1||_2 by power iteration on T^T T and, once, its inverse."""
+    z = probes.gaussian(parts.diag, parts.diag.shape[-1])
+    t = LowRank.of(parts, transpose=False)
     flipped = t.transposed()
     large = probes.growth(lambda y: flipped.multiply(t.multiply(y)), z, _NORM_ROUNDS)
-    return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, _NORM_ROUNDS)).sqrt().clamp_min(1.0)
+    return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, 1)).sqrt().clamp_min(1.0)

@@ -26,6 +26,7 @@ __all__ = [
     "coupled_at_once",
     "gram",
     "invert_leaf",
+    "large_product",
     "plain_at_once",
     "product",
     "quadratic",
@@ -57,6 +58,11 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     if blas.multiplies(x) and y.shape[-1] >= x.shape[-1]:
         return blas.product(x, y, x.new_empty(*x.shape[:-1], y.shape[-1]) if out is None else out)
     return torch.bmm(x, y) if out is None else torch.bmm(x, y, out=out)
+
+
+def large_product(x: Tensor, y: Tensor) -> Tensor:
+    """X Y (batch, m, n) by whoever is fastest, where the last bit of each term does not count: see `blas.by_onednn`."""
+    return blas.by_onednn(x, y) if blas.serves_onednn(x, y) else torch.bmm(x, y)
 
 
 def square(x: Tensor, out: Tensor | None = None) -> Tensor:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn_kernels.certificate import Certificate, Outcome
-from matfn_kernels.evaluation import Batch, Evaluation, Wish, join
+from matfn_kernels.certification import Wish
+from matfn_kernels.evaluation import Batch, Evaluation, join
 from matfn_kernels.sign import SignProgram
 from matfn_service.assembly import Part, deal, gather, halves
 

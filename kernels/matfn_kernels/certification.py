@@ -1,0 +1,196 @@
+"""Certificates: what a method found of each matrix of a batch, judged by what its caller wished for."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.certificate import Certificate, Outcome, Residual
+from matfn_kernels.verdicts import OUT_OF_RANGE, REMARKS, lost, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.findings import Findings
+    from matfn_kernels.program import Program
+    from matfn_kernels.rejection import Rejection
+
+__all__ = ["Wish", "certificates_of", "immediate", "refused"]
+
+_DEFAULT_TOL: Final = 1e-3
+_HALF_TOL: Final = 1e-2
+_DEFAULT_FACTOR: Final = 50.0
+_SINGLE_EPS: Final = 1.2e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one matrix asks for beside its program.
+
+    Attributes:
+        tol: the tolerance asked for, or None.
+        eps: spacing that the default tolerance is measured in.
+        rejection: the reason why the matrix has no answer, if it has none.
+    """
+
+    tol: float | None
+    eps: float
+    rejection: Rejection | None
+
+    def tolerance(self, condition: float, spacing_out: float) -> float:
+        """The relative error that counts as converged: what a backward-stable method in that precision gives."""
+        if self.tol is not None:
+            return self.tol
+        cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
+        attainable = _DEFAULT_FACTOR * self.eps * condition
+        return max(spacing_out, min(attainable, cap) if math.isfinite(condition) else cap)
+
+
+def certificates_of(
+    program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
+) -> tuple[Certificate, ...]:
+    """One certificate a matrix of a batch that was computed."""
+    table = _Table.of(findings, *_range(outputs))
+    return tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(wishes))
+
+
+def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+    flat = [output.reshape(len(output), -1) for output in outputs]
+    finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
+    if bool(finite.all()):  # one sum clears nearly every batch
+        return finite, torch.zeros_like(finite)
+    finite = torch.stack([torch.isfinite(rows).all(-1) for rows in flat]).all(0)
+    return finite, torch.stack([torch.isinf(rows).any(-1) for rows in flat]).any(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A batch's findings as plain numbers, fetched from the device in one go."""
+
+    residual: list[float]
+    error: list[float]
+    condition: list[float]
+    rank: list[float]
+    damping: list[float]
+    shift: list[float]
+    finite: list[float]
+    overflown: list[float]
+    escalated: list[float]
+    failures: dict[str, list[float]]
+    remarks: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor) -> _Table:
+        """The table of a batch's findings."""
+        none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
+        masks = {**findings.failures, **findings.remarks}
+        columns = [
+            findings.residual,
+            findings.error,
+            findings.condition,
+            none if findings.rank is None else findings.rank,
+            torch.zeros_like(none) if findings.damping is None else findings.damping,
+            torch.zeros_like(none) if findings.shift is None else findings.shift,
+            finite,
+            overflown,
+            torch.zeros_like(none) if findings.escalated is None else findings.escalated,
+            *masks.values(),
+        ]
+        rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
+        residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
+        named = dict(zip(masks, flags, strict=True))
+        failures = {code: named[code] for code in findings.failures}
+        remarks = {reason: named[reason] for reason in findings.remarks}
+        return cls(
+            residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, failures, remarks
+        )
+
+
+def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
+    code, hint, outcome = _verdict(program, table, wish, i)
+    rank = table.rank[i]
+    failed = outcome is Outcome.FAILED
+    return Certificate(
+        outcome=outcome,
+        residual=None
+        if failed or math.isnan(table.residual[i])
+        else Residual(findings.residual_name, table.residual[i]),
+        error_estimate=None if failed else _number(table.error[i]),
+        condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
+        method=program.method,
+        precision=str(program.ceiling if table.escalated[i] else program.precision),
+        steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
+        rank=int(rank) if rank >= 0 else None,
+        damping=table.damping[i],
+        shift=table.shift[i],
+        code=code,
+        hint=hint,
+    )
+
+
+def _number(error: float) -> float | None:
+    """An estimate, None where it does not say that the answer is nearer to the truth than zero is."""
+    return error if error <= 1.0 else None
+
+
+def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
+    """Code, hint and outcome of one matrix."""
+    for reason, mask in table.failures.items():
+        if mask[i]:
+            return *refusal(reason), Outcome.FAILED
+    error = table.error[i]
+    if not table.finite[i]:
+        return "not_converged", _absent(program, overflown=bool(table.overflown[i])), Outcome.FAILED
+    tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
+    said = [
+        REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+        for reason, mask in table.remarks.items()
+        if mask[i]
+    ]
+    if not error <= tol:
+        known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+        return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+    return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+
+
+def _absent(program: Program, *, overflown: bool) -> str:
+    """The hint where there is no finite answer."""
+    if overflown:
+        return OUT_OF_RANGE.format(dtype=str(program.dtype).removeprefix("torch."))
+    return lost(program.precision)
+
+
+def refused(program: Program, rejection: Rejection) -> Certificate:
+    """The certificate of a matrix that was refused before it was computed."""
+    return Certificate(
+        outcome=Outcome.FAILED,
+        residual=None,
+        error_estimate=None,
+        condition=None,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+        code=rejection.code,
+        hint=rejection.detail if rejection.hint is None else f"{rejection.detail}; {rejection.hint}",
+    )
+
+
+def immediate(program: Program, outputs: tuple[Tensor, ...]) -> Certificate:
+    """The certificate where some dimension is zero: what is not empty or zero has been rounded once or twice."""
+    rounded = any(bool(output.any()) for output in outputs)
+    return Certificate(
+        outcome=Outcome.CONVERGED,
+        residual=None,
+        error_estimate=4 * torch.finfo(program.dtype).eps if rounded else 0.0,
+        condition=1.0,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+    )
