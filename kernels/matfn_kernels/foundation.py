@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 
-from matfn_kernels.products import symmetrise
+from matfn_kernels.products import gram, symmetrise
 from matfn_kernels.program import Program
 from matfn_kernels.scaling import narrowed
 from matfn_kernels.spectral import eigh, some_eigh, svd
@@ -162,7 +162,7 @@ class GramFoundation:
     def of(self, matrices: Sequence[Tensor]) -> Gram:
         """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
         m, exponent = scaled(matrices, self.dtype)
-        return Gram(m, exponent, *eigh(m.mH @ m))
+        return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
 
 
 def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
 from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
+from matfn_kernels.products import product, symmetric_product
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import ENGINE_REACH
 from matfn_kernels.scaling import norm, rescale
@@ -328,7 +329,7 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    value = m @ ((vectors * h[:, None, :].to(vectors.dtype)) @ vectors.mH)
+    value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)

@@ -97,7 +97,7 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
         from matfn_kernels import triton_products
 
         return triton_products.gram(x, out)
-    return product(x.mH, x, out)
+    return blas.product(x.mH, x, out) if blas.multiplies(x) else torch.bmm(x.mH, x, out=out)
 
 
 def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
