@@ -175,6 +175,15 @@ def _jax_qdwh(case: Case, given: Sequence[Array], profile: Profile) -> Callable[
     return lambda: np.asarray(polar(given[0]))
 
 
+def _jax_triangular(case: Case, given: Sequence[Array], profile: Profile) -> Callable[[], object]:
+    del case, profile
+    import jax
+
+    identity = np.eye(given[0].shape[-1], dtype=given[0].dtype)
+    solve = jax.jit(jax.vmap(lambda t: jax.scipy.linalg.solve_triangular(t, identity, lower=True)))
+    return lambda: np.asarray(solve(given[0]))
+
+
 MATFN: Final = Rival("matfn", tuple(_NAMES), whole=False, make=_matfn())
 RIVALS: Final = (
     MATFN,
@@ -192,7 +201,10 @@ RIVALS: Final = (
     Rival("torch T formed and solved", ("dplr_solve",), whole=True, make=_torch(_formed)),
     Rival("scipy", ("tri_inv", "msign"), whole=True, make=_numpy(_scipy)),
     *(
-        [Rival("jax qdwh fp32", ("msign",), whole=True, make=_jax_qdwh)]
+        [
+            Rival("jax qdwh fp32", ("msign",), whole=True, make=_jax_qdwh),
+            Rival("jax solve_triangular(T, I)", ("tri_inv",), whole=True, make=_jax_triangular),
+        ]
         if importlib.util.find_spec("jax") is not None
         else []
     ),
