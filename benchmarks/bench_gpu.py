@@ -24,11 +24,14 @@ from matfn_kernels.precision import Precision, working
 from matfn_kernels.products import gram, invert_leaf, quadratic
 from matfn_kernels.roots import RootProgram
 from matfn_kernels.roots_by_iteration import rows_for
+from matfn_kernels.scaling import rescale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Tensor
+
+    from matfn_kernels.findings import Findings
 
 DEVICE: Final = "cuda"
 ROUNDS: Final = 15
@@ -137,10 +140,10 @@ def _by_svd(m: Tensor) -> Tensor:
     return u @ vh
 
 
-def _first_output(run: Callable[[], object]) -> Tensor:
+def _first_output(run: Callable[[], Findings]) -> Tensor:
     findings = run()
-    output: Tensor = findings.outputs[0]  # type: ignore[attr-defined]
-    return output
+    exponent = findings.exponents[0] if findings.exponents else None
+    return findings.outputs[0] if exponent is None else rescale(findings.outputs[0], exponent)
 
 
 def _root_program(order: int, dtype: torch.dtype, precision: Precision, kernel: Kernel) -> RootProgram:
