@@ -117,6 +117,7 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
     code, hint, outcome = _verdict(program, table, wish, i)
     rank = table.rank[i]
     failed = outcome is Outcome.FAILED
+    rung = program.fallbacks()[0] if table.escalated[i] else program
     return Certificate(
         outcome=outcome,
         residual=None
@@ -124,8 +125,9 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
         else Residual(findings.residual_name, table.residual[i]),
         error_estimate=None if failed else _number(table.error[i]),
         condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
-        method=program.method,
-        precision=str(program.ceiling if table.escalated[i] else program.precision),
+        method=rung.method,
+        precision=str(rung.precision),
+        fallback=None if rung.method == program.method else program.method,
         steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
         rank=int(rank) if rank >= 0 else None,
         damping=table.damping[i],

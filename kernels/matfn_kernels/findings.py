@@ -30,7 +30,7 @@ class Findings:
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
-        escalated: mask of matrices that were computed in the program's ceiling, or None.
+        escalated: mask of matrices that were computed by the program's first fallback, or None.
         failures: masks of matrices without an answer, by reason (see verdicts), the first that holds counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
@@ -51,12 +51,16 @@ class Findings:
 
 
 def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
-    """The first findings where the mask (batch,) holds and the second elsewhere, both of one method on one batch."""
+    """The first findings where the mask (batch,) holds and the second elsewhere, both of one batch; None is zero."""
 
     def rows(one: Tensor, other: Tensor) -> Tensor:
         return torch.where(mask.reshape(-1, *[1] * (one.dim() - 1)), one, other)
 
     def rows_if_any(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+        if one is None or other is None:
+            known = other if one is None else one
+            zero = None if known is None else torch.zeros_like(known)
+            one, other = (zero, other) if one is None else (one, zero)
         return None if one is None or other is None else rows(one, other)
 
     def masks(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,7 +72,9 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
         residual=rows(first.residual, second.residual),
         error=rows(first.error, second.error),
         condition=rows(first.condition, second.condition),
-        steps=first.steps,
+        steps=rows(
+            *(torch.as_tensor(steps, device=mask.device).expand_as(mask) for steps in (first.steps, second.steps))
+        ),
         exponents=tuple(map(rows_if_any, first.exponents, second.exponents)),
         rank=rows_if_any(first.rank, second.rank),
         damping=rows_if_any(first.damping, second.damping),
@@ -81,3 +87,7 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
 
 def _flags(flags: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if flags is None else flags
+
+
+def _each(steps: int | Tensor, like: Tensor) -> Tensor:
+    return torch.as_tensor(steps, device=like.device).expand_as(like)

@@ -145,7 +145,15 @@ class RootProgram:
             return self._tried(given, exponent, inputs)
         a = symmetrise(given)
         found = by_iteration(self, a, exponent, inputs.get("g"))
-        return self._remarked(replace(found, error=found.error + self._rounded(given, a, found.condition)), given, a)
+        found = replace(found, error=found.error + self._rounded(given, a, found.condition))
+        return self._completed(self._remarked(found, given, a), (given, exponent), inputs)
+
+    def _completed(self, found: Findings, scaled: tuple[Tensor, Tensor], inputs: Mapping[str, Tensor]) -> Findings:
+        """What the iteration has no proof for is diagonalised in the same run; a GPU leaves it to the ladder."""
+        if scaled[0].device.type != "cpu" or not self.fallbacks():
+            return found
+        good = torch.isfinite(found.error) | ~torch.isfinite(scaled[0].flatten(1).sum(-1))
+        return found if bool(good.all()) else merged(good, found, self._by_ceiling(*scaled, ~good, inputs))
 
     def _rounded(self, given: Tensor, a: Tensor, condition: Tensor) -> Tensor:
         """What the rounding of (A + A^H) / 2 does to the power, none to a matrix that is symmetric."""
@@ -162,12 +170,15 @@ class RootProgram:
             good = tried.error <= LOOSE
             if bool(good.all()):
                 return tried
-        whole = replace(self, precision=self.ceiling)
-        found = whole.finish(Eigen.of_some(given.to(whole.working), exponent, ~good), inputs)
-        outputs = tuple(output.to(self.working) for output in found.outputs)
-        error = found.error + spacing(self.precision)
-        found = replace(found, outputs=outputs, error=error, escalated=torch.ones_like(good))
+        found = self._by_ceiling(given, exponent, ~good, inputs)
         return found if tried is None else merged(good, tried, found)
+
+    def _by_ceiling(self, given: Tensor, exponent: Tensor, wanted: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
+        """The next rung's findings of the matrices that are wanted (batch,), each as if all were."""
+        (rung,) = self.fallbacks()
+        found = rung.finish(Eigen.of_some(given.to(rung.working), exponent, wanted), inputs)
+        outputs = tuple(output.to(self.working) for output in found.outputs)
+        return replace(found, outputs=outputs, error=found.error + spacing(self.precision), escalated=wanted)
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""
