@@ -16,7 +16,7 @@ from matfn_kernels.constants import holding
 from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.graphs import Graphed, Graphs, bucket
 from matfn_kernels.plan import make_plan
-from spectra import positive
+from spectra import positive, rectangular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,15 +62,14 @@ def refuse(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findi
     raise RuntimeError("operation not permitted when stream is capturing")
 
 
-def _call(items: int, seed: int = 0, r: int = 2) -> Call:
-    return parsed("inv_root", {"a": positive(12, items=items, seed=seed).astype(np.float32)}, {"r": r})
+def _call(items: int, seed: int = 0, order: int = 12) -> Call:
+    m = rectangular((order + 4, order), items=items, seed=seed).astype(np.float32)
+    return parsed("msign", {"m": m}, {"method": "newton_schulz"})
 
 
 def _program(call: Call) -> Program:
     """The iteration, which a GPU can record."""
-    plan = make_plan(call, Profile.nominal())
-    (found,) = (p for p in (plan.program, *(other for other, _ in plan.considered)) if p.method == "engine")
-    return found
+    return make_plan(call, Profile.nominal()).program
 
 
 def test_buckets_waste_a_third_at_most() -> None:
@@ -83,7 +82,7 @@ def test_buckets_waste_a_third_at_most() -> None:
 
 def test_decompositions_are_not_recorded() -> None:
     """Nobody tries to record what a recording under way would break for good."""
-    call = _call(5)
+    call = parsed("inv_root", {"a": positive(12, items=5)}, {"r": 2})
     program = make_plan(call, Profile.nominal()).program
     recorder = Recorder()
 
@@ -148,7 +147,7 @@ def test_recordings_used_last_are_kept() -> None:
     """Beyond its capacity the cache forgets the program that was not used for longest."""
     recorder = Recorder()
     graphs = Graphs(recorder, capacity=2)
-    calls = [_call(4, r=r) for r in (2, 4, 8)]
+    calls = [_call(4, order=order) for order in (8, 12, 16)]
 
     for k in (0, 0, 0, 1, 1, 1, 0, 2, 0, 0, 0, 1, 1, 1):
         graphs.run(_program(calls[k]), batch_of(calls[k]).inputs)

@@ -170,7 +170,7 @@ def test_other_calls_keep_their_digits(dtype: str, keywords: dict[str, Any]) -> 
     assert not any(isinstance(program, RootProgram) and program.is_trial for program in programs)
 
 
-def test_missed_tolerances_climb_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unproved_matrices_are_completed_in_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """How many of a batch the iteration gives up on shows in nobody's computation; the answers are in their places."""
     a = positive(20, condition=1e2, items=5).astype(np.float32)
     a[1::2] = positive(20, condition=1e7, items=2, seed=3).astype(np.float32)
@@ -187,7 +187,7 @@ def test_missed_tolerances_climb_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     found = run(*pair)
 
     (expected,) = truth("inv_root", {"a": a}, found.certificates, r=2)
-    assert sizes == [5, 1, 1]
+    assert sizes == [5]
     assert [c.fallback for c in found.certificates] == [None, "engine", None, "engine", None]
     assert relative_error(found.outputs[0], expected).max() < TOL
 
