@@ -144,7 +144,8 @@ def unpack(body: Buffer, plain: Container[str] = ()) -> object:
 
     Args:
         body: the value.
-        plain: keys below which there are no binary leaves, to be read by the package: five times as fast.
+        plain: keys below which there are no binary leaves, to be read by the package, with its own limit of depth: five
+            times as fast.
 
     Raises:
         ValueError: not msgpack, cut short, followed by more, nested deeper than 16, or with an extension type.

@@ -127,7 +127,7 @@ def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish
         condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
         method=rung.method,
         precision=str(rung.precision),
-        fallback=None if rung.method == program.method else program.method,
+        fallback=program.method if table.escalated[i] else None,
         steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
         rank=int(rank) if rank >= 0 else None,
         damping=table.damping[i],

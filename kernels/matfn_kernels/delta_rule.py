@@ -84,10 +84,10 @@ class DeltaRuleProgram:
         narrow = _Sequence.of(scaled, working(self.precision, self.dtype))
         o, state, _ = narrow.run(self.chunk)
         wide = _Sequence.of(scaled, torch.float64)
-        z = probes.gaussian(wide.v, self.value_width)
+        z = probes.spread(wide.v, self.value_width)
         expected_o, expected_state, reach = wide.projected(z).run(max(1, self.chunk // 2))
         residuals = [
-            probes.ratio(found.to(torch.float64) @ z - expected, expected)
+            probes.ratio(found.to(torch.float64) @ z - expected, found)
             for found, expected in ((o, expected_o), (state, expected_state))
         ]
         residual = torch.stack(residuals).amax(0)

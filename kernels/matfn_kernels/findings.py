@@ -72,9 +72,7 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
         residual=rows(first.residual, second.residual),
         error=rows(first.error, second.error),
         condition=rows(first.condition, second.condition),
-        steps=rows(
-            *(torch.as_tensor(steps, device=mask.device).expand_as(mask) for steps in (first.steps, second.steps))
-        ),
+        steps=rows(_each(first.steps, mask), _each(second.steps, mask)),
         exponents=tuple(map(rows_if_any, first.exponents, second.exponents)),
         rank=rows_if_any(first.rank, second.rank),
         damping=rows_if_any(first.damping, second.damping),

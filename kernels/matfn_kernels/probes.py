@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio", "square", "times"]
+__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio", "spread", "square", "times"]
 
 COUNT: Final = 4
 _SEED: Final = 20240901
@@ -38,6 +38,16 @@ def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
     """Fixed Gaussian columns (batch, order, count) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
     return used(_columns(order, count, like.device)).to(dtype).expand(like.shape[0], order, count)
+
+
+def spread(like: Tensor, order: int) -> Tensor:
+    """The same columns with rows of unit length: of what they multiply no column weighs more than another.
+
+    The Frobenius norm of E Z is that of E where a single column of E is not zero, and near it otherwise.
+    """
+    z = gaussian(like, order)
+    rows: Tensor = z / torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return rows
 
 
 def square(like: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ class RootProgram:
         good = promising(self, given)
         tried = self.finish(Eigen.of_some(given, exponent, good), inputs) if bool(good.any()) else None
         if tried is not None:
-            good = tried.error <= LOOSE
+            good = good & (tried.error <= LOOSE)
             if bool(good.all()):
                 return tried
         found = self._by_ceiling(given, exponent, ~good, inputs)

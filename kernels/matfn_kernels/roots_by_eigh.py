@@ -219,7 +219,7 @@ def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: T
     else:
         negligible = None if power.jumps else _NEGLIGIBLE * torch.finfo(power.program.dtype).eps * size
         moved = propagated(spectrum, power, noise.squeeze(-1), limits, negligible)
-    return torch.where(size > 0, moved / size, torch.zeros_like(size)) + rounding
+    return torch.where(size == 0, torch.zeros_like(size), moved / size) + rounding
 
 
 def _residual_name(program: RootProgram) -> str:

@@ -1,6 +1,6 @@
 """Inverses of and solutions with triangular matrices, by blocks.
 
-inv [[A, 0], [C, B]] = [[A^-1, 0], [-B^-1 C A^-1, B^-1]], halved down to blocks of order 32 that are inverted by
+inv [[A, 0], [C, B]] = [[A^-1, 0], [-B^-1 C A^-1, B^-1]], doubled from diagonal blocks of order 16 or 32, inverted by
 substitution: n^3/3 products, nearly all in GEMMs, and as stable as substitution, componentwise. Products of powers
 (I + N)(I + N^2)(I + N^4)... take fewer launches but lose every digit when powers of N grow, which identical keys of a
 DeltaNet layer already do at order 32; they are not used.
@@ -41,7 +41,7 @@ _NORM_ROUNDS: Final = 3
 _LEAST_CONDITION: Final = 0.5
 """A power iteration is within a factor 2 of the true number, which is 1 at least, unless it under- or overflows."""
 _PROBE_MARGIN: Final = 4.0
-"""Four Gaussian columns understate errors that lie in few columns by up to 3.4 times."""
+"""Four columns see an error that lies in one column as it is, in several by chance less of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ class TriangularProgram:
         """The same by substitution in float64, whose range holds all products."""
         wide = t.to(torch.float64)
         right = torch.eye(self.order, dtype=wide.dtype, device=wide.device).expand_as(wide)
-        # On all columns: an error may lie in few of them, and four Gaussian weights then understate it by 3.4.
+        # On all columns: what four combinations see of an error in several of them is left to chance.
         every = t.device.type == "cpu" and self.precision is not Precision.FP64
-        z = right if every else probes.gaussian(right, self.order)
+        z = right if every else probes.spread(right, self.order)
         residual, error = _corrected_on(z, value, right, _problem(wide, lower=self.lower), self.precision)
         return residual, error, condition_number(normalise(wide)[0], lower=self.lower)
 
@@ -259,7 +259,7 @@ def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor,
     is carried along, as in `corrected`. Norms are by two or three half rounds of power iteration. All is in the
     arithmetic of T and X, so it is trusted where no product of a few such matrices leaves its range.
     """
-    z = probes.gaussian(t, t.shape[-1]).to(t.dtype).mT
+    z = probes.spread(t, t.shape[-1]).to(t.dtype).mT
     image = z @ x.mT
     again, forward = torch.chunk(torch.cat([image, z], dim=1) @ t.mT, 2, dim=1)
     missing = z - again
@@ -293,8 +293,7 @@ def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precisi
 
     In float64 the residual's own rounding, eps |T| |X|, is as large as what it measures and is carried along.
     """
-    z = probes.gaussian(right, right.shape[-1])
-    return _corrected_on(z, value, right, problem, precision)
+    return _corrected_on(probes.spread(right, right.shape[-1]), value, right, problem, precision)
 
 
 def _corrected_on(
@@ -304,10 +303,10 @@ def _corrected_on(
     x = probes.times(value.to(torch.float64), z)
     target = probes.times(right, z)
     missing = target - problem.apply(x)
-    error = _PROBE_MARGIN * probes.ratio(problem.solve(missing), x)
+    error = _PROBE_MARGIN * probes.ratio(problem.solve(missing), value)
     if precision is Precision.FP64:
         rounding = spacing(precision) * problem.magnify(x.abs()) * probes.gaussian(x, x.shape[-2]).sign()
-        error = error + _PROBE_MARGIN * probes.ratio(problem.solve(rounding), x)
+        error = error + _PROBE_MARGIN * probes.ratio(problem.solve(rounding), value)
     vanished = (norm(x) == 0) & (norm(target) > 0)
     return probes.ratio(missing, target), torch.where(vanished, math.inf, error)
 

@@ -205,3 +205,16 @@ def test_rounded_symmetric_part_is_estimated() -> None:
 
     assert all(estimate is not None for estimate in engines)
     assert (engines[1] or 0) > 1.5 * (engines[0] or 1)
+
+
+def test_hopeless_matrices_are_completed_beside_promising_ones() -> None:
+    """What float32 is not tried on is diagonalised in float64 in the run, and certified alike, whatever its mates."""
+    hopeless = positive(64, condition=1e5, seed=1)
+    mates = [positive(64, condition=condition, seed=2) for condition in (1e2, 1e7)]
+    calls = [np.concatenate([hopeless, mate]).astype(np.float32) for mate in mates]
+
+    beside = [_trial("inv_root", {"a": a}, {"r": 4}) for a in calls]
+
+    assert beside[0].certificates[0] == beside[1].certificates[0]
+    assert beside[0].certificates[0].precision == "fp64"
+    np.testing.assert_array_equal(beside[0].outputs[0][0], beside[1].outputs[0][0])

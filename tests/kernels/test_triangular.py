@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from evaluating import Array, answer
+from matfn_kernels import probes
 from matfn_kernels.products import large_product
 from matfn_kernels.triangular import invert_lower
 
@@ -61,3 +62,28 @@ def test_large_products_do_not_depend_on_how_their_factors_are_stored() -> None:
 
     torch.testing.assert_close(found, large_product(x.contiguous(), y.contiguous()), rtol=0, atol=0)
     torch.testing.assert_close(found.double(), x.double() @ y.double(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("function", ["tri_solve", "dplr_solve"])
+@pytest.mark.parametrize("columns", [100, 400])
+def test_error_in_one_column_and_norm_in_another_are_both_seen(function: str, columns: int) -> None:
+    """An exact column that is most of X hides nothing of the error in another, however the probes weigh them."""
+    rng, order = np.random.default_rng(0), 20
+    t = (np.tril(rng.standard_normal((order, order)), -1) + np.diag(rng.uniform(0.3, 1, order))).astype(np.float32)
+    weights = torch.linalg.vector_norm(probes.gaussian(torch.zeros(1, order, columns), columns)[0], dim=-1)
+    wrong, exact = int(weights.argmin()), int(weights.argmax())
+    b = np.zeros((order, columns), np.float32)
+    b[:, wrong] = t @ rng.standard_normal(order).astype(np.float32)
+    size = 30 * np.linalg.norm(np.linalg.solve(t.astype(float), b[:, wrong]))
+    b[-1, exact] = t[-1, -1] * 2 ** np.round(np.log2(size))
+    inputs = (
+        {"t": t[None]} if function == "tri_solve" else {"diag": t.diagonal()[None].copy(), "q": np.tril(t, -1)[None]}
+    )
+    others = {} if function == "tri_solve" else {"k": np.eye(order, dtype=np.float32)[None]}
+
+    found = answer(function, {**inputs, **others, "b": b[None]}, precision="fp32")
+
+    x = np.linalg.solve(t.astype(float), b.astype(float))
+    estimate = found.certificates[0].error_estimate
+    assert estimate is not None
+    assert np.linalg.norm(found.outputs[0][0] - x) / np.linalg.norm(x) <= estimate
