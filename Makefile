@@ -37,7 +37,7 @@ demo: $(STAMP) ## the service on a free port, real matrices from 16 callers, eve
 	$(BIN)/python demo/demo.py
 
 test: $(STAMP) ## the whole test suite
-	$(BIN)/python -m pytest
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 soak: $(STAMP) ## faults and overload until leaks and unfairness would show, about four minutes
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py

@@ -89,8 +89,7 @@ __all__ = [
 _DIMENSION_LIMIT: Final = 1 << 31
 _TRIANGLES: Final[Mapping[str, Uplo]] = {"L": "L", "U": "U"}
 _OUTCOMES: Final[Mapping[str, Outcome]] = {str(outcome): outcome for outcome in Outcome}
-_PLAIN: Final = frozenset({"certificates"})
-"""What of an answer has no tensors in it, and as many parts as there are matrices."""
+_PLAIN: Final = frozenset({"certificates"})  # no tensors in them, and as many parts as there are matrices
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
 

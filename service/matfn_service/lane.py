@@ -49,6 +49,7 @@ _log = structlog.get_logger(__name__)
 
 _CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
 
+_ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # whoever started the server
 _NICENESS: Final = 10  # so that the event loop, which needs little, gets a core at once when it wants one
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
@@ -171,7 +172,9 @@ class Lane:
         self._connection, far = Pipe()
         ends = far.fileno(), self._arena.descriptor
         command = f"from {__name__} import main; main{ends}"  # not -m: both sides must know the messages by one name
-        self._process = subprocess.Popen([sys.executable, "-P", "-c", command], pass_fds=ends)  # noqa: S603
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", "-c", command], pass_fds=ends, env={**os.environ, **_ENVIRONMENT}
+        )
         far.close()
 
     async def _answer(self, message: Callable[[Arena], T]) -> _Done[T]:
