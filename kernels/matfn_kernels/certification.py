@@ -56,8 +56,9 @@ def certificates_of(
     program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
-    table = _Table.of(findings, *_range(outputs))
-    return tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(wishes))
+    table = _Table.of(findings, *_range(outputs), torch.finfo(program.dtype).eps)
+    judge = _Judge(program, findings, table, str(program.precision))
+    return tuple(judge.certificate(wish, i) for i, wish in enumerate(wishes))
 
 
 def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -83,11 +84,13 @@ class _Table:
     finite: list[float]
     overflown: list[float]
     escalated: list[float]
+    steps: list[int]
+    spacing: float
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
     @classmethod
-    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor) -> _Table:
+    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor, spacing: float) -> _Table:
         """The table of a batch's findings."""
         none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
         masks = {**findings.failures, **findings.remarks}
@@ -106,60 +109,82 @@ class _Table:
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
         residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
         named = dict(zip(masks, flags, strict=True))
-        failures = {code: named[code] for code in findings.failures}
-        remarks = {reason: named[reason] for reason in findings.remarks}
+        steps = findings.steps
         return cls(
-            residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, failures, remarks
+            residual,
+            error,
+            condition,
+            rank,
+            damping,
+            shift,
+            is_finite,
+            is_overflown,
+            escalated,
+            [steps] * len(error) if isinstance(steps, int) else steps.to(torch.int64).tolist(),
+            spacing,
+            {code: named[code] for code in findings.failures},
+            {reason: named[reason] for reason in findings.remarks},
         )
 
 
-def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
-    code, hint, outcome = _verdict(program, table, wish, i)
-    rank = table.rank[i]
-    failed = outcome is Outcome.FAILED
-    rung = program.fallbacks()[0] if table.escalated[i] else program
-    return Certificate(
-        outcome=outcome,
-        residual=None
-        if failed or math.isnan(table.residual[i])
-        else Residual(findings.residual_name, table.residual[i]),
-        error_estimate=None if failed else _number(table.error[i]),
-        condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
-        method=rung.method,
-        precision=str(rung.precision),
-        fallback=program.method if table.escalated[i] else None,
-        steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
-        rank=int(rank) if rank >= 0 else None,
-        damping=table.damping[i],
-        shift=table.shift[i],
-        code=code,
-        hint=hint,
-    )
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What the certificates of a batch have in common."""
 
+    program: Program
+    findings: Findings
+    table: _Table
+    precision: str
 
-def _number(error: float) -> float | None:
-    """An estimate, None where it does not say that the answer is nearer to the truth than zero is."""
-    return error if error <= 1.0 else None
+    def certificate(self, wish: Wish, i: int) -> Certificate:
+        """Of one matrix."""
+        table = self.table
+        code, hint, outcome = self._verdict(wish, i)
+        failed = outcome is Outcome.FAILED
+        residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
+        method, precision, fallback = self._route(int(table.escalated[i]))
+        return Certificate(
+            outcome,
+            None if failed or residual != residual else Residual(self.findings.residual_name, residual),
+            None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
+            None if condition != condition else min(condition, sys.float_info.max),
+            method,
+            precision,
+            table.steps[i],
+            int(rank) if rank >= 0 else None,
+            table.damping[i],
+            table.shift[i],
+            fallback,
+            code,
+            hint,
+        )
 
+    def _route(self, escalated: int) -> tuple[str, str, str | None]:
+        """Method and precision of the answer, and the methods that were tried before."""
+        if not escalated:
+            return self.program.method, self.precision, None
+        *below, rung = [self.program, *self.program.fallbacks()[:escalated]]
+        return rung.method, str(rung.precision), ", ".join(tried.method for tried in below)
 
-def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
-    """Code, hint and outcome of one matrix."""
-    for reason, mask in table.failures.items():
-        if mask[i]:
-            return *refusal(reason), Outcome.FAILED
-    error = table.error[i]
-    if not table.finite[i]:
-        return "not_converged", _absent(program, overflown=bool(table.overflown[i])), Outcome.FAILED
-    tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
-    said = [
-        REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
-        for reason, mask in table.remarks.items()
-        if mask[i]
-    ]
-    if not error <= tol:
-        known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
-        return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
-    return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+    def _verdict(self, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
+        """Code, hint and outcome."""
+        table = self.table
+        for reason, mask in table.failures.items():
+            if mask[i]:
+                return *refusal(reason), Outcome.FAILED
+        error = table.error[i]
+        if not table.finite[i]:
+            return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
+        tol = wish.tolerance(table.condition[i], table.spacing)
+        said = [
+            REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+            for reason, mask in table.remarks.items()
+            if mask[i]
+        ]
+        if not error <= tol:
+            known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+            return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+        return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
 def _absent(program: Program, *, overflown: bool) -> str:

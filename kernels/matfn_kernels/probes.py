@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio", "spread", "square", "times"]
+__all__ = ["COUNT", "column_norm", "columns", "gaussian", "growth", "interleaved", "ratio", "spread", "square", "times"]
 
 COUNT: Final = 4
 _SEED: Final = 20240901
@@ -38,6 +38,11 @@ def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
     """Fixed Gaussian columns (batch, order, count) in the double precision of `like`."""
     dtype = torch.complex128 if like.dtype.is_complex else torch.float64
     return used(_columns(order, count, like.device)).to(dtype).expand(like.shape[0], order, count)
+
+
+def columns(order: int) -> Tensor:
+    """The same for one matrix on a CPU, (order, COUNT) float64."""
+    return _columns(order, COUNT, torch.device("cpu"))
 
 
 def spread(like: Tensor, order: int) -> Tensor:

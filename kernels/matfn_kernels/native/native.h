@@ -1,11 +1,34 @@
-/* Placeholder. */
-#pragma once
+/* What the library offers, and the table through which it is reached: one for each instruction set. */
+#ifndef MATFN_NATIVE_H
+#define MATFN_NATIVE_H
 
-struct matfn_table {
-    const char *variant;
-};
+#include <stdint.h>
 
-#ifdef __x86_64__
-extern const struct matfn_table matfn_table_avx512, matfn_table_avx2;
+#define PROBES 4 /* columns of random numbers on which certificates are taken */
+#define MAX_STEPS 24
+
+/* What is found of each matrix. */
+enum { FINITE, DEFINITE, ASYMMETRY, SMALLEST, LARGEST, RESIDUAL, MISSING, STEPS, EXPONENT, OTHER_EXPONENT, ROOT_FINDINGS };
+
+/* What the powers of a batch have in common: A^(s/r) = A^k A^(-s'/r), all orders equal. */
+typedef struct {
+    int64_t items, order;
+    int64_t k, s, r;        /* A^k A^(-s/r), in lowest terms */
+    int64_t whole_s, whole_r; /* the power as it was asked for, whose equation is checked */
+    int64_t identity_too;   /* A^(-s/r) as well, in a second array */
+    int64_t schedules;      /* how many there are to choose from, the widest last */
+    double floor;           /* least eigenvalue that is answered for, relative to the largest */
+    double bound;           /* the same relative to ||A^2||_F^(1/2) */
+    double reach;           /* how far below its estimate the smallest eigenvalue may lie */
+    const double *probes;   /* (order, PROBES) */
+    const double *bounds;   /* (schedules): the smallest eigenvalue that each resolves */
+    const int64_t *steps;   /* (schedules) */
+    const double *rows;     /* (schedules, MAX_STEPS, 3) */
+} roots_plan;
+
+typedef struct {
+    int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
+    int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
+} native_table;
+
 #endif
-extern const struct matfn_table matfn_table_baseline;
