@@ -1,4 +1,6 @@
 /* The entry points, which use the widest instruction set that the processor has. */
+#include <string.h>
+
 #include "native.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -9,32 +11,45 @@ extern const native_table matfn_table_baseline;
 extern const native_table matfn_table_avx2, matfn_table_avx512;
 #endif
 
-static const native_table *chosen = &matfn_table_baseline;
-static const char *name = "baseline";
+typedef struct {
+    const char *name;
+    const native_table *table;
+} variant;
+
+static variant chosen = {"baseline", &matfn_table_baseline};
+
+/* Uses a variant by its name; 0 if this processor has it. */
+EXPORTED int matfn_native_use(const char *name)
+{
+    variant wanted = {"baseline", &matfn_table_baseline};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        wanted = (variant){"avx512", &matfn_table_avx512};
+    if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        wanted = (variant){"avx2", &matfn_table_avx2};
+#endif
+    if (strcmp(name, wanted.name) != 0)
+        return -1;
+    chosen = wanted;
+    return 0;
+}
 
 __attribute__((constructor)) static void choose(void)
 {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl")) {
-        chosen = &matfn_table_avx512;
-        name = "avx512";
-    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        chosen = &matfn_table_avx2;
-        name = "avx2";
-    }
-#endif
+    if (matfn_native_use("avx512") != 0)
+        matfn_native_use("avx2");
 }
 
-EXPORTED const char *matfn_native_variant(void) { return name; }
+EXPORTED const char *matfn_native_variant(void) { return chosen.name; }
 
 EXPORTED int matfn_roots_f32(const roots_plan *plan, const float *a, float *out, float *other, double *findings)
 {
-    return chosen->roots_f32(plan, a, out, other, findings);
+    return chosen.table->roots_f32(plan, a, out, other, findings);
 }
 
 EXPORTED int matfn_roots_f64(const roots_plan *plan, const double *a, double *out, double *other, double *findings)
 {
-    return chosen->roots_f64(plan, a, out, other, findings);
+    return chosen.table->roots_f64(plan, a, out, other, findings);
 }
