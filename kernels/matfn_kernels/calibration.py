@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "Profile", "load_profile", "measure"]
 
-Operation: TypeAlias = Literal["gemm", "eigh", "svd", "native", "line", "symmetric_gemm", "small", "substitution", "leaf"]
-"""Of them only on a CPU a product of an iteration by the kernels in C, only on a GPU lines of an iteration by torch and by half of their tiles, a product of an iteration in one
+Operation: TypeAlias = Literal["gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"]
+"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C, only on a GPU lines of an iteration by torch and by half of their tiles, a product of an iteration in one
 launch, and the inverse of a small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
-    **({"native": (16, 32, 64, 128, 256, 512)} if native.is_built() else {}),
+    **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
 }
 _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
@@ -222,6 +222,7 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "eigh": eigh,
     "svd": torch.linalg.svd,
     "native": _natively,
+    "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
     "line": partial(_lines, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
     "small": _iteration,

@@ -19,12 +19,21 @@ import torch
 from matfn_kernels import probes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["MAX_STEPS", "PowerFindings", "Powers", "is_built", "powers", "variant"]
+__all__ = [
+    "MAX_STEPS",
+    "PowerFindings",
+    "Powers",
+    "TriangleFindings",
+    "is_built",
+    "powers",
+    "triangular_inverses",
+    "variant",
+]
 
 MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
@@ -152,20 +161,69 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
     found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64)
     columns = probes.columns(order)
-    entry = getattr(_library(), f"matfn_roots_{_SUFFIXES[a.dtype]}")
     tables = (array.ctypes.data for array in (wanted.bounds, wanted.steps, wanted.rows))
     settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
     rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *tables)
+    arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
+    _run("roots", lambda count: _PowersPlan(count, *rest), (*arrays, found))
+    return outputs, PowerFindings(*found.unbind(-1))
+
+
+class _TrianglesPlan(ctypes.Structure):
+    """`triangles_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "upper", "unit")),
+        ("spacing", ctypes.c_double),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TriangleFindings:
+    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+
+    Attributes:
+        residual: of T X = I, on columns.
+        error: of X to first order, on columns.
+        norm: of T.
+        inverse_norm: of X.
+    """
+
+    residual: Tensor
+    error: Tensor
+    norm: Tensor
+    inverse_norm: Tensor
+
+
+def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, TriangleFindings]:
+    """Inverses of the triangles of T (batch, n, n), float32 or float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for three matrices.
+    """
+    items, order = len(t), t.shape[-1]
+    out, found = torch.empty_like(t), torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64)
+    columns = probes.spread_columns(order)
+    rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
+    _run("triangles", lambda count: _TrianglesPlan(count, *rest), (t, out, found))
+    return out, TriangleFindings(*found.unbind(-1))
+
+
+def _run(
+    name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]
+) -> None:
+    """Calls an entry point on arrays (batch, ...), the last of them findings, on as many threads as torch would use."""
+    first = arrays[0]
+    assert first is not None
+    entry = getattr(_library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")
 
     def part(start: int, stop: int) -> None:
-        plan = _PowersPlan(stop - start, *rest)
-        pointers = [tensor[start:].data_ptr() for tensor in (a, *outputs)] + [0] * (not wanted.pair)
-        arrays = [ctypes.c_void_p(pointer) for pointer in (*pointers, found[start:].data_ptr())]
-        if entry(ctypes.byref(plan), *arrays):
-            raise MemoryError(f"no memory for matrices of order {order}")
+        pointers = [None if array is None else ctypes.c_void_p(array[start:].data_ptr()) for array in arrays]
+        if entry(ctypes.byref(plan(stop - start)), *pointers):
+            raise MemoryError(f"no memory for matrices of shape {tuple(first.shape[1:])}")
 
-    _in_parts(part, items)
-    return outputs, PowerFindings(*found.unbind(-1))
+    _in_parts(part, len(first))
 
 
 def _in_parts(work: Callable[[int, int], None], items: int) -> None:

@@ -53,3 +53,13 @@ EXPORTED int matfn_roots_f64(const roots_plan *plan, const double *a, double *ou
 {
     return chosen.table->roots_f64(plan, a, out, other, findings);
 }
+
+EXPORTED int matfn_triangles_f32(const triangles_plan *plan, const float *t, float *out, double *findings)
+{
+    return chosen.table->triangles_f32(plan, t, out, findings);
+}
+
+EXPORTED int matfn_triangles_f64(const triangles_plan *plan, const double *t, double *out, double *findings)
+{
+    return chosen.table->triangles_f64(plan, t, out, findings);
+}

@@ -26,9 +26,21 @@ typedef struct {
     const double *rows;     /* (schedules, MAX_STEPS, 3) */
 } roots_plan;
 
+/* What the triangles of a batch have in common. */
+typedef struct {
+    int64_t items, order;
+    int64_t upper, unit;  /* which triangle is read, and whether its diagonal is taken as ones */
+    double spacing;       /* of the arithmetic */
+    const double *probes; /* (order, PROBES), rows of unit length */
+} triangles_plan;
+
+enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
+
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
     int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
+    int (*triangles_f32)(const triangles_plan *, const float *t, float *out, double *findings);
+    int (*triangles_f64)(const triangles_plan *, const double *t, double *out, double *findings);
 } native_table;
 
 #endif
