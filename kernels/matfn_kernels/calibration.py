@@ -203,7 +203,7 @@ def _iteration(x: Tensor) -> Tensor:
     return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
 
 
-_STEADY: Final = native.Powers((0, 1, 2), (1, 2), pair=False, floor=0.0, bound=1e-12, schedules=((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),))
+_STEADY: Final = native.Powers((0, 1, 2), (1, 2), pair=False, floor=0.0, bound=1e-12, schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)))
 """Steps that change nothing."""
 
 

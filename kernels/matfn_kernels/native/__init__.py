@@ -7,11 +7,12 @@ package is installed; without it torch's products serve, and `is_built` says so.
 from __future__ import annotations
 
 import ctypes
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_STEPS",
+    "PolarFindings",
     "PowerFindings",
     "Powers",
+    "Schedules",
     "TriangleFindings",
     "is_built",
+    "polar_factors",
     "powers",
     "triangular_inverses",
     "variant",
@@ -80,6 +84,36 @@ class _PowersPlan(ctypes.Structure):
 
 
 @dataclass(frozen=True)
+class Schedules:
+    """Coefficients of iterations by the smallest number that they resolve, the easiest first."""
+
+    entries: tuple[tuple[float, tuple[Row, ...]], ...]
+
+    @classmethod
+    def down_to(cls, least: float, rows: Callable[[float], tuple[Row, ...]]) -> Schedules:
+        """Schedules by half decades."""
+        halves = math.ceil(-2 * math.log10(least))
+        return cls(tuple((bound, rows(bound)) for bound in (*(10 ** (-half / 2) for half in range(1, halves)), least)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        table = np.zeros((len(self), MAX_STEPS, 3))
+        for part, (_, rows) in zip(table, self.entries, strict=True):
+            part[: len(rows)] = rows
+        bounds = np.array([bound for bound, _ in self.entries])
+        return bounds, np.array([len(rows) for _, rows in self.entries], dtype=np.int64), table
+
+    @property
+    def pointers(self) -> tuple[int, int, int]:
+        """Where the bounds, the numbers of steps and the coefficients (schedules, MAX_STEPS, 3) lie."""
+        bounds, steps, table = (array.ctypes.data for array in self._arrays)
+        return bounds, steps, table
+
+
+@dataclass(frozen=True)
 class Powers:
     """Which powers are wanted: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
 
@@ -89,7 +123,7 @@ class Powers:
         pair: whether A^(-s/r) is wanted too.
         floor: smallest eigenvalue that may be answered for, relative to the largest.
         bound: the same relative to ||A^2||_F^(1/2).
-        schedules: coefficients by the smallest eigenvalue that they resolve, the easiest first.
+        schedules: by the smallest eigenvalue.
     """
 
     exponents: tuple[int, int, int]
@@ -97,25 +131,7 @@ class Powers:
     pair: bool
     floor: float
     bound: float
-    schedules: tuple[tuple[float, tuple[Row, ...]], ...]
-
-    @cached_property
-    def bounds(self) -> NDArray[np.float64]:
-        """The schedules' eigenvalues, (schedules,)."""
-        return np.array([bound for bound, _ in self.schedules])
-
-    @cached_property
-    def steps(self) -> NDArray[np.int64]:
-        """The schedules' lengths, (schedules,)."""
-        return np.array([len(rows) for _, rows in self.schedules], dtype=np.int64)
-
-    @cached_property
-    def rows(self) -> NDArray[np.float64]:
-        """The schedules' coefficients, (schedules, MAX_STEPS, 3)."""
-        table = np.zeros((len(self.schedules), MAX_STEPS, 3))
-        for part, (_, rows) in zip(table, self.schedules, strict=True):
-            part[: len(rows)] = rows
-        return table
+    schedules: Schedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,12 +177,61 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
     found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64)
     columns = probes.columns(order)
-    tables = (array.ctypes.data for array in (wanted.bounds, wanted.steps, wanted.rows))
     settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
-    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *tables)
+    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
     _run("roots", lambda count: _PowersPlan(count, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))
+
+
+class _PolarPlan(ctypes.Structure):
+    """`polar_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "rows", "columns", "schedules")),
+        *((name, ctypes.c_double) for name in ("floor", "reach")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PolarFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether M is proved to have full rank.
+        smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
+        largest: the largest.
+        residual: of M = O sym(O^T M), on columns.
+        gap: from O^T O = I, on columns.
+        steps: of the iteration.
+    """
+
+    definite: Tensor
+    smallest: Tensor
+    largest: Tensor
+    residual: Tensor
+    gap: Tensor
+    steps: Tensor
+
+
+def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:
+    """Polar factors of tall M (batch, m, n), float32 without gaps, NaN where M is not proved to have full rank.
+
+    Args:
+        m: the matrices.
+        floor: smallest singular value that is answered for, relative to ||M^T M||_F^(1/2).
+        schedules: by the smallest singular value.
+
+    Raises:
+        MemoryError: if there is none for half a dozen matrices.
+    """
+    items, rows, order = m.shape
+    out, found = torch.empty_like(m), torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64)
+    probed = probes.columns(order).data_ptr()
+    rest = (rows, order, len(schedules), floor, _REACH, probed, *schedules.pointers)
+    _run("polar", lambda count: _PolarPlan(count, *rest), (m, out, found))
+    return out, PolarFindings(*found.unbind(-1))
 
 
 class _TrianglesPlan(ctypes.Structure):

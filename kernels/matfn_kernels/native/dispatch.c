@@ -63,3 +63,8 @@ EXPORTED int matfn_triangles_f64(const triangles_plan *plan, const double *t, do
 {
     return chosen.table->triangles_f64(plan, t, out, findings);
 }
+
+EXPORTED int matfn_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
+{
+    return chosen.table->polar_factors(plan, m, out, findings);
+}

@@ -37,6 +37,7 @@
 #endif
 #include "products.inc"
 #include "proof.inc"
+#include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
 #undef REAL
@@ -59,10 +60,13 @@
 #define LANE_NUMBERS {0, 1, 2, 3}
 #endif
 #include "products.inc"
+#include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
+
+#include "polar.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
-const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64};
+const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors};
