@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import native, probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
 from matfn_kernels.findings import Findings
@@ -58,8 +58,8 @@ _FIRST_BOUND: Final = 0.3
 _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition."""
 _NATIVE_PROOF: Final = 4.0
-_GRAM_PASSES: Final = 12.0
-"""What is done beside products and eigh, in units of a product at this order."""
+_PASSES: Final = 12.0
+"""What is done beside products and decompositions, in units of a product at this order."""
 _PASS_ORDER: Final = 64
 _SHARE: Final = 0.25
 """Of a loose tolerance: what the iteration may leave of it."""
@@ -133,7 +133,7 @@ class PolarProgram:
 
         The kernels in C keep it to themselves.
         """
-        if self.kernel is Kernel.NATIVE:
+        if self.kernel is Kernel.NATIVE and self.method == "newton_schulz":
             return None
         shape = max(self.rows, self.columns), self.small
         dtype = working(at_least_single(self.precision), self.dtype)
@@ -141,7 +141,7 @@ class PolarProgram:
             case "svd":
                 return SingularFoundation(*shape, dtype)
             case "gram":
-                return GramFoundation(*shape, dtype)
+                return GramFoundation(*shape, dtype, self.kernel)
             case "newton_schulz":
                 return PolarFoundation(*shape, dtype, self.precision, self.obeyed, self.allowed, self.kernel)
 
@@ -190,11 +190,16 @@ class PolarProgram:
 
     def variants(self) -> tuple[PolarProgram, ...]:
         """The same by every kernel that can run it."""
-        if self.method != "newton_schulz":
-            return (self,)
-        single = self.dtype != torch.float64 and self.precision is Precision.FP32
-        native = (Kernel.NATIVE,) if single and self.bounds is None and self.obeyed is None else ()
-        kernels = (*fitting(self.dtype, self.rows, self.columns), *native)
+        single = self.dtype not in {torch.float64, torch.complex64, torch.complex128}
+        match self.method:
+            case "svd":
+                return (self,)
+            case "gram":
+                in_c, kernels = single, (Kernel.LIBRARY,)
+            case "newton_schulz":
+                in_c = single and self.precision is Precision.FP32 and self.bounds is None and self.obeyed is None
+                kernels = fitting(self.dtype, self.rows, self.columns)
+        kernels = (*kernels, *((Kernel.NATIVE,) if in_c else ()))
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -205,13 +210,17 @@ class PolarProgram:
         """Predicted device seconds a matrix: products and decompositions counted, priced by the profile."""
         small, aspect = self.small, max(self.rows, self.columns) / max(1, self.small)
         wide = profile.cost("gemm", Precision.FP64, small)
+        one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * aspect * (small / _PASS_ORDER) ** 2
         match self.method:
             case "svd":
-                return profile.cost("svd", self.precision, small) * math.sqrt(aspect) + 2 * aspect * wide
+                decomposed = profile.cost("svd", self.precision, small) * math.sqrt(aspect)
+                return decomposed + 2 * aspect * wide + _PASSES * one_pass
             case "gram":
-                passes = _GRAM_PASSES * aspect * (small / _PASS_ORDER) ** 2
-                one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER)
-                return profile.cost("eigh", Precision.FP64, small) + (1 + 2 * aspect) * wide + passes * one_pass
+                decomposed = profile.cost("eigh", Precision.FP64, small)
+                if self.kernel is Kernel.NATIVE:
+                    symmetric = profile.cost("native", Precision.FP64, small)
+                    return decomposed + (1 + aspect) * symmetric + aspect * wide + _PASSES / 4 * one_pass
+                return decomposed + (1 + 2 * aspect) * wide + _PASSES * one_pass
             case "newton_schulz":
                 if self.kernel is Kernel.NATIVE:
                     return _native_seconds(self, profile)
@@ -371,11 +380,20 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
+    value, rounding = _image(program, m, vectors, h)
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    return _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
+    found = _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
+    return replace(found, error=found.error + rounding)
+
+
+def _image(program: PolarProgram, m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """M V diag(h) V^H, and the relative error of its rounding where that is done at once, (batch,)."""
+    if program.kernel is Kernel.NATIVE:
+        return native.images(m, vectors.mT.contiguous(), h)
+    middle = symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH)
+    return product(m, middle), torch.zeros(len(m), dtype=torch.float64, device=m.device)
 
 
 def _direct(

@@ -88,7 +88,12 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
     """Polar factor or clipping of matrices whose polar factor has been computed."""
-    o, h, size, steps = polar.o, polar.h, polar.size, len(program.obeyed or rows_from(program.precision, program.allowed))
+    o, h, size, steps = (
+        polar.o,
+        polar.h,
+        polar.size,
+        len(program.obeyed or rows_from(program.precision, program.allowed)),
+    )
     wide = h.dtype
     proof = _proof(program, o, h)
     value, error = o, proof.error

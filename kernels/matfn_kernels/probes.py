@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "columns", "gaussian", "growth", "interleaved", "ratio", "spread", "spread_columns", "square", "times"]
+__all__ = [
+    "COUNT",
+    "column_norm",
+    "columns",
+    "gaussian",
+    "growth",
+    "interleaved",
+    "ratio",
+    "spread",
+    "spread_columns",
+    "square",
+    "times",
+]
 
 COUNT: Final = 4
 _SEED: Final = 20240901

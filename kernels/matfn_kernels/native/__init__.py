@@ -32,6 +32,8 @@ __all__ = [
     "Powers",
     "Schedules",
     "TriangleFindings",
+    "grams",
+    "images",
     "is_built",
     "polar_factors",
     "powers",
@@ -234,6 +236,41 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
     return out, PolarFindings(*found.unbind(-1))
 
 
+class _TallPlan(ctypes.Structure):
+    """`tall_plan` of native.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "rows", "columns"))
+
+
+def grams(m: Tensor) -> Tensor:
+    """M^T M (batch, n, n) in float64 of tall float32 M (batch, m, n) without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out = torch.empty(items, order, order, dtype=torch.float64)
+    _run("gram", lambda count: _TallPlan(count, rows, order), (m, out))
+    return out
+
+
+def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """M V diag(h) V^T (batch, m, n) of tall float32 M, in float64, and the relative error of its rounding, (batch,).
+
+    Args:
+        m: (batch, m, n), float32 without gaps.
+        vectors: V^T (batch, n, n), float64 without gaps.
+        h: (batch, n), float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out, rounding = torch.empty_like(m), torch.empty(items, dtype=torch.float64)
+    _run("image", lambda count: _TallPlan(count, rows, order), (m, vectors, h, out, rounding))
+    return out, rounding
+
+
 class _TrianglesPlan(ctypes.Structure):
     """`triangles_plan` of native.h."""
 
@@ -275,10 +312,8 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
     return out, TriangleFindings(*found.unbind(-1))
 
 
-def _run(
-    name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]
-) -> None:
-    """Calls an entry point on arrays (batch, ...), the last of them findings, on as many threads as torch would use."""
+def _run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
+    """Calls an entry point on arrays (batch, ...) on as many threads as torch would use."""
     first = arrays[0]
     assert first is not None
     entry = getattr(_library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")

@@ -68,3 +68,14 @@ EXPORTED int matfn_polar_f32(const polar_plan *plan, const float *m, float *out,
 {
     return chosen.table->polar_factors(plan, m, out, findings);
 }
+
+EXPORTED int matfn_gram_f32(const tall_plan *plan, const float *m, double *out)
+{
+    return chosen.table->grams(plan, m, out);
+}
+
+EXPORTED int matfn_image_f32(
+    const tall_plan *plan, const float *m, const double *vectors, const double *h, float *out, double *findings)
+{
+    return chosen.table->images(plan, m, vectors, h, out, findings);
+}

@@ -17,6 +17,7 @@
 #define ROWS 4
 #endif
 #define PACKED_FROM 128 /* order from which a panel of columns is copied to lie without gaps */
+#define GRAM_ROWS 128    /* of a Gram matrix that are taken at a time */
 #define ROUNDS 3        /* of power iteration */
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
@@ -69,4 +70,4 @@
 #define TABLE_OF(variant) matfn_table_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
-const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors};
+const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors, grams, images};

@@ -36,6 +36,10 @@ typedef struct {
 
 enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
 
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+} tall_plan;
+
 /* What the polar factors of a batch have in common. */
 typedef struct {
     int64_t items, rows, columns; /* rows >= columns */
@@ -56,6 +60,8 @@ typedef struct {
     int (*triangles_f32)(const triangles_plan *, const float *t, float *out, double *findings);
     int (*triangles_f64)(const triangles_plan *, const double *t, double *out, double *findings);
     int (*polar_factors)(const polar_plan *, const float *m, float *out, double *findings);
+    int (*grams)(const tall_plan *, const float *m, double *out);
+    int (*images)(const tall_plan *, const float *m, const double *vectors, const double *h, float *out, double *);
 } native_table;
 
 #endif
