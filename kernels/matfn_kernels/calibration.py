@@ -34,9 +34,9 @@ __all__ = ["Operation", "Profile", "load_profile", "measure"]
 Operation: TypeAlias = Literal[
     "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
 ]
-"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU lines
-of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a small
-triangle by torch and in one launch."""
+"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU
+lines of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a
+small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),

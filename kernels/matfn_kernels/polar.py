@@ -195,11 +195,11 @@ class PolarProgram:
             case "svd":
                 return (self,)
             case "gram":
-                in_c, kernels = single, (Kernel.LIBRARY,)
+                kernels = [Kernel.LIBRARY]
             case "newton_schulz":
-                in_c = single and self.precision is Precision.FP32 and self.bounds is None and self.obeyed is None
-                kernels = fitting(self.dtype, self.rows, self.columns)
-        kernels = (*kernels, *((Kernel.NATIVE,) if in_c else ()))
+                kernels = [*fitting(self.dtype, self.rows, self.columns)]
+                single &= self.precision is Precision.FP32 and self.bounds is None and self.obeyed is None
+        kernels += [Kernel.NATIVE] if single else []
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -412,7 +412,8 @@ def _direct(
     size = norm(new)
     relative = torch.where(size > 0, error / size, torch.zeros_like(size)) + BACKWARD_ERROR * spacing(program.precision)
     same = multiplier.leaves(sigma, reach)
-    value = torch.where(same[:, None, None], m, value)
+    if same.device.type != "cpu" or bool(same.any()):
+        value = torch.where(same[:, None, None], m, value)
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,

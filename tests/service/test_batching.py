@@ -153,7 +153,7 @@ async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: Sc
         await executor.hold()
         small = asyncio.create_task(post(client))
         await until(lambda: len(executor.seen) == 1)
-        large = asyncio.create_task(post(client, "msign", 100, 64, 64))
+        large = asyncio.create_task(post(client, "msign", 100, 32, 32))
         await until(lambda: len(executor.seen) == 2)
         taken = sum(executor.sizes[1])
         executor.gate.set()
