@@ -7,6 +7,7 @@ package is installed; without it torch's products serve, and `is_built` says so.
 from __future__ import annotations
 
 import ctypes
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -150,15 +151,15 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     """
     items, order = len(a), a.shape[-1]
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
-    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64)
+    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64, device="cpu")
     columns = probes.columns(order)
     entry = getattr(_library(), f"matfn_roots_{_SUFFIXES[a.dtype]}")
-    tables = (array.ctypes.data for array in (wanted.bounds, wanted.steps, wanted.rows))
+    tables = (wanted.bounds, wanted.steps, wanted.rows)
     settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
-    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *tables)
+    rest = (*settings, wanted.floor, wanted.bound, _REACH)
 
     def part(start: int, stop: int) -> None:
-        plan = _PowersPlan(stop - start, *rest)
+        plan = _PowersPlan(stop - start, *rest, columns.data_ptr(), *(table.ctypes.data for table in tables))
         pointers = [tensor[start:].data_ptr() for tensor in (a, *outputs)] + [0] * (not wanted.pair)
         arrays = [ctypes.c_void_p(pointer) for pointer in (*pointers, found[start:].data_ptr())]
         if entry(ctypes.byref(plan), *arrays):
@@ -181,3 +182,7 @@ def _in_parts(work: Callable[[int, int], None], items: int) -> None:
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "matfn-native")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

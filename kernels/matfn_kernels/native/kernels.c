@@ -19,6 +19,7 @@
 #define PACKED_FROM 128 /* order from which a panel of columns is copied to lie without gaps */
 #define ROUNDS 3        /* of power iteration */
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
+#define TINY 1e-10      /* size of a symmetric part that is nothing beside entries of 1 */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
 #define ABOVE 1.01
 
