@@ -26,7 +26,7 @@ def natively(program: RootProgram, given: Tensor, g: Tensor | None) -> Findings:
     """The powers of A (batch, n, n) as it came, multiplied by G if there is one."""
     fits = torch.promote_types(given.dtype, program.working) == program.working
     a, left = (given.to(program.working), None) if fits else narrowed(given, program.working)
-    values, found = native.powers(_wanted(program), a.contiguous())
+    values, found = native.powers(_wanted(program), a.resolve_neg().contiguous())
     products = [
         multiplied(*_scaled_back(program, value, exponent, left, sign), g)
         for value, exponent, sign in zip(values, (found.exponent, found.other_exponent), program.signs, strict=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -177,7 +178,7 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     """
     items, order = len(a), a.shape[-1]
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
-    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64)
+    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64, device="cpu")
     columns = probes.columns(order)
     settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
     rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
@@ -229,9 +230,9 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
         MemoryError: if there is none for half a dozen matrices.
     """
     items, rows, order = m.shape
-    out, found = torch.empty_like(m), torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64)
-    probed = probes.columns(order).data_ptr()
-    rest = (rows, order, len(schedules), floor, _REACH, probed, *schedules.pointers)
+    out, found = torch.empty_like(m), torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64, device="cpu")
+    columns = probes.columns(order)
+    rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
     _run("polar", lambda count: _PolarPlan(count, *rest), (m, out, found))
     return out, PolarFindings(*found.unbind(-1))
 
@@ -249,7 +250,7 @@ def grams(m: Tensor) -> Tensor:
         MemoryError: if there is none for a few matrices.
     """
     items, rows, order = m.shape
-    out = torch.empty(items, order, order, dtype=torch.float64)
+    out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
     _run("gram", lambda count: _TallPlan(count, rows, order), (m, out))
     return out
 
@@ -266,7 +267,7 @@ def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         MemoryError: if there is none for a few matrices.
     """
     items, rows, order = m.shape
-    out, rounding = torch.empty_like(m), torch.empty(items, dtype=torch.float64)
+    out, rounding = torch.empty_like(m), torch.empty(items, dtype=torch.float64, device="cpu")
     _run("image", lambda count: _TallPlan(count, rows, order), (m, vectors, h, out, rounding))
     return out, rounding
 
@@ -305,7 +306,7 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
         MemoryError: if there is none for three matrices.
     """
     items, order = len(t), t.shape[-1]
-    out, found = torch.empty_like(t), torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64)
+    out, found = torch.empty_like(t), torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64, device="cpu")
     columns = probes.spread_columns(order)
     rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
     _run("triangles", lambda count: _TrianglesPlan(count, *rest), (t, out, found))
@@ -339,3 +340,7 @@ def _in_parts(work: Callable[[int, int], None], items: int) -> None:
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "matfn-native")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

@@ -20,6 +20,7 @@
 #define GRAM_ROWS 128    /* of a Gram matrix that are taken at a time */
 #define ROUNDS 3        /* of power iteration */
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
+#define NOTHING 1e-10   /* size of a symmetric part that is nothing beside entries of 1 */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
 #define ABOVE 1.01
 #define COLUMNS 16 /* four groups of probes */
