@@ -230,7 +230,10 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
         MemoryError: if there is none for half a dozen matrices.
     """
     items, rows, order = m.shape
-    out, found = torch.empty_like(m), torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64, device="cpu")
+    out, found = (
+        torch.empty_like(m),
+        torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64, device="cpu"),
+    )
     columns = probes.columns(order)
     rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
     _run("polar", lambda count: _PolarPlan(count, *rest), (m, out, found))
@@ -306,7 +309,10 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
         MemoryError: if there is none for three matrices.
     """
     items, order = len(t), t.shape[-1]
-    out, found = torch.empty_like(t), torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64, device="cpu")
+    out, found = (
+        torch.empty_like(t),
+        torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64, device="cpu"),
+    )
     columns = probes.spread_columns(order)
     rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
     _run("triangles", lambda count: _TrianglesPlan(count, *rest), (t, out, found))
