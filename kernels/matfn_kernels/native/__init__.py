@@ -109,11 +109,10 @@ class Schedules:
         bounds = np.array([bound for bound, _ in self.entries])
         return bounds, np.array([len(rows) for _, rows in self.entries], dtype=np.int64), table
 
-    @property
-    def pointers(self) -> tuple[int, int, int]:
-        """Where the bounds, the numbers of steps and the coefficients (schedules, MAX_STEPS, 3) lie."""
-        bounds, steps, table = (array.ctypes.data for array in self._arrays)
-        return bounds, steps, table
+    @cached_property
+    def pointers(self) -> tuple[int, ...]:
+        """Where the bounds, the numbers of steps and the coefficients (schedules, MAX_STEPS, 3) lie; they live with it."""
+        return tuple(array.ctypes.data for array in self._arrays)
 
 
 @dataclass(frozen=True)
