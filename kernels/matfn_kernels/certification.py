@@ -27,6 +27,7 @@ _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
 _DEFAULT_FACTOR: Final = 50.0
 _SINGLE_EPS: Final = 1.2e-7
+_CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +44,34 @@ class Wish:
     eps: float
     rejection: Rejection | None
 
-    def tolerance(self, condition: float, spacing_out: float) -> float:
-        """The relative error that counts as converged: what a backward-stable method in that precision gives."""
+    def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
+        """Relative errors that count as converged, (batch,): what a backward-stable method in that precision gives."""
         if self.tol is not None:
-            return self.tol
+            return torch.full_like(condition, self.tol)
         cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
-        attainable = _DEFAULT_FACTOR * self.eps * condition
-        return max(spacing_out, min(attainable, cap) if math.isfinite(condition) else cap)
+        attainable = (_DEFAULT_FACTOR * self.eps * condition).nan_to_num(cap, cap, cap)
+        return attainable.clamp(spacing_out, max(spacing_out, cap))
 
 
 def certificates_of(
     program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
-    table = _Table.of(findings, *_range(outputs), torch.finfo(program.dtype).eps)
-    judge = _Judge(program, findings, table, str(program.precision))
-    return tuple(judge.certificate(wish, i) for i, wish in enumerate(wishes))
+    tolerance = _tolerances(wishes, findings.condition, torch.finfo(program.dtype).eps)
+    table = _Table.of(findings, tolerance, *_range(outputs))
+    judge = _Judge(program, findings.residual_name, table, str(program.precision))
+    return tuple(map(judge.certificate, range(len(wishes))))
+
+
+def _tolerances(wishes: Sequence[Wish], condition: Tensor, spacing_out: float) -> Tensor:
+    """What each matrix is allowed, (batch,)."""
+    kinds = dict.fromkeys(wishes)
+    columns = [wish.tolerances(condition, spacing_out) for wish in kinds]
+    if len(columns) == 1:
+        return columns[0]
+    numbers = dict(zip(kinds, range(len(columns)), strict=True))
+    chosen = torch.tensor([[numbers[wish] for wish in wishes]], device=condition.device)
+    return torch.stack(columns).gather(0, chosen)[0]
 
 
 def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -77,6 +90,8 @@ class _Table:
 
     residual: list[float]
     error: list[float]
+    tolerance: list[float]
+    flawless: list[float]
     condition: list[float]
     rank: list[float]
     damping: list[float]
@@ -85,18 +100,22 @@ class _Table:
     overflown: list[float]
     escalated: list[float]
     steps: list[int]
-    spacing: float
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
     @classmethod
-    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor, spacing: float) -> _Table:
+    def of(cls, findings: Findings, tolerance: Tensor, finite: Tensor, overflown: Tensor) -> _Table:
         """The table of a batch's findings."""
         none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
         masks = {**findings.failures, **findings.remarks}
+        flawless = finite & (findings.error <= tolerance)
+        for mask in masks.values():
+            flawless = flawless & ~mask
         columns = [
             findings.residual,
             findings.error,
+            tolerance,
+            flawless,
             findings.condition,
             none if findings.rank is None else findings.rank,
             torch.zeros_like(none) if findings.damping is None else findings.damping,
@@ -107,12 +126,27 @@ class _Table:
             *masks.values(),
         ]
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
+        (
+            residual,
+            error,
+            tolerances,
+            fine,
+            condition,
+            rank,
+            damping,
+            shift,
+            is_finite,
+            is_overflown,
+            escalated,
+            *flags,
+        ) = rows
         named = dict(zip(masks, flags, strict=True))
         steps = findings.steps
         return cls(
             residual,
             error,
+            tolerances,
+            fine,
             condition,
             rank,
             damping,
@@ -121,7 +155,6 @@ class _Table:
             is_overflown,
             escalated,
             [steps] * len(error) if isinstance(steps, int) else steps.to(torch.int64).tolist(),
-            spacing,
             {code: named[code] for code in findings.failures},
             {reason: named[reason] for reason in findings.remarks},
         )
@@ -132,20 +165,20 @@ class _Judge:
     """What the certificates of a batch have in common."""
 
     program: Program
-    findings: Findings
+    residual_name: str
     table: _Table
     precision: str
 
-    def certificate(self, wish: Wish, i: int) -> Certificate:
+    def certificate(self, i: int) -> Certificate:
         """Of one matrix."""
         table = self.table
-        code, hint, outcome = self._verdict(wish, i)
+        code, hint, outcome = _CONVERGED if table.flawless[i] else self._verdict(i)
         failed = outcome is Outcome.FAILED
         residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
         method, precision, fallback = self._route(int(table.escalated[i]))
         return Certificate(
             outcome,
-            None if failed or math.isnan(residual) else Residual(self.findings.residual_name, residual),
+            None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
             None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
             None if math.isnan(condition) else min(condition, sys.float_info.max),
             method,
@@ -166,16 +199,15 @@ class _Judge:
         *below, rung = [self.program, *self.program.fallbacks()[:escalated]]
         return rung.method, str(rung.precision), ", ".join(tried.method for tried in below)
 
-    def _verdict(self, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
+    def _verdict(self, i: int) -> tuple[str | None, str | None, Outcome]:
         """Code, hint and outcome."""
         table = self.table
         for reason, mask in table.failures.items():
             if mask[i]:
                 return *refusal(reason), Outcome.FAILED
-        error = table.error[i]
+        error, tol = table.error[i], table.tolerance[i]
         if not table.finite[i]:
             return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
-        tol = wish.tolerance(table.condition[i], table.spacing)
         said = [
             REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
             for reason, mask in table.remarks.items()

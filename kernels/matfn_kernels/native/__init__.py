@@ -111,7 +111,7 @@ class Schedules:
 
     @cached_property
     def pointers(self) -> tuple[int, ...]:
-        """Where the bounds, the numbers of steps and the coefficients (schedules, MAX_STEPS, 3) lie; they live with it."""
+        """Where bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3) lie; they live as long as this."""
         return tuple(array.ctypes.data for array in self._arrays)
 
 
