@@ -31,15 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "Profile", "load_profile", "measure"]
 
-Operation: TypeAlias = Literal["gemm", "eigh", "svd", "native", "line", "symmetric_gemm", "small", "substitution", "leaf"]
-"""Of them only on a CPU a product of an iteration by the kernels in C, only on a GPU lines of an iteration by torch and by half of their tiles, a product of an iteration in one
-launch, and the inverse of a small triangle by torch and in one launch."""
+Operation: TypeAlias = Literal[
+    "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
+]
+"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU
+lines of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a
+small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
-    **({"native": (16, 32, 64, 128, 256, 512)} if native.is_built() else {}),
+    **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
 }
 _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
@@ -203,7 +206,14 @@ def _iteration(x: Tensor) -> Tensor:
     return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
 
 
-_STEADY: Final = native.Powers((0, 1, 2), (1, 2), pair=False, floor=0.0, bound=1e-12, schedules=((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),))
+_STEADY: Final = native.Powers(
+    (0, 1, 2),
+    (1, 2),
+    pair=False,
+    floor=0.0,
+    bound=1e-12,
+    schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)),
+)
 """Steps that change nothing."""
 
 
@@ -222,11 +232,17 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "eigh": eigh,
     "svd": torch.linalg.svd,
     "native": _natively,
+    "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
     "line": partial(_lines, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
     "small": _iteration,
     "substitution": invert_leaf,
     "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
 }
-_MADE: Final[dict[Operation, int]] = {"line": 2, "symmetric_gemm": 2, "small": 4 * _SMALL_STEPS - 2, "native": 4 * _SMALL_STEPS - 3}
+_MADE: Final[dict[Operation, int]] = {
+    "line": 2,
+    "symmetric_gemm": 2,
+    "small": 4 * _SMALL_STEPS - 2,
+    "native": 4 * _SMALL_STEPS - 3,
+}
 """Products that an operation is made of, where it is more than one."""

@@ -145,9 +145,9 @@ class _Judge:
         method, precision, fallback = self._route(int(table.escalated[i]))
         return Certificate(
             outcome,
-            None if failed or residual != residual else Residual(self.findings.residual_name, residual),
+            None if failed or math.isnan(residual) else Residual(self.findings.residual_name, residual),
             None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
-            None if condition != condition else min(condition, sys.float_info.max),
+            None if math.isnan(condition) else min(condition, sys.float_info.max),
             method,
             precision,
             table.steps[i],
@@ -182,7 +182,9 @@ class _Judge:
             if mask[i]
         ]
         if not error <= tol:
-            known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+            known = (
+                f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+            )
             return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
         return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -51,18 +50,15 @@ def natively(program: RootProgram, given: Tensor, g: Tensor | None) -> Findings:
 
 @lru_cache(maxsize=256)
 def _wanted(program: RootProgram) -> native.Powers:
-    """What the kernels in C need to know; schedules by half decades of the smallest eigenvalue."""
+    """What the kernels in C need to know."""
     least = least_eigenvalue(program)
-    halves = math.ceil(-2 * math.log10(least))
     return native.Powers(
         exponents=program.negative,
         whole=(program.s, program.r),
         pair=program.pair,
         floor=FLOOR * program.eps,
         bound=least,
-        schedules=tuple(
-            (bound, rows_from(program, bound)) for bound in (*(10 ** (-half / 2) for half in range(1, halves)), least)
-        ),
+        schedules=native.Schedules.down_to(least, partial(rows_from, program)),
     )
 
 

@@ -79,7 +79,7 @@ def _errors(found: Answer, expected: tuple[Array, ...]) -> Array:
 
 @pytest.mark.parametrize("order", [1, 2, 16, 33, 70, 129])
 def test_single_precision_is_honest(variant: str, order: int) -> None:
-    """Every estimate is at least the error, whatever the spectrum and the power, alone or with fp64 behind it."""
+    """Every estimate is at least the error, for any spectrum and power, with double precision behind or not."""
     del variant
     conditions = (1.0, 3.0, 30.0, 1e3, 1e5, 2e6) if order < 100 else (30.0, 1e4)
     spectra = [positive(order, shape, condition) for shape in SHAPES for condition in conditions]
@@ -171,8 +171,8 @@ def _powers(good: Tensor) -> native.Powers:
     """The pair of square roots, by a schedule that diverges where the condition is 1e4."""
     program, _ = _by_kernels("sqrt_pair", {"a": good.numpy()})
     usual = _wanted(program)
-    wild = ((1e-2, usual.schedules[3][1]), (usual.bound, ((1e30, 1e30, 1e30),) * 4))
-    return replace(usual, schedules=wild)
+    wild = ((1e-2, usual.schedules.entries[3][1]), (usual.bound, ((1e30, 1e30, 1e30),) * 4))
+    return replace(usual, schedules=native.Schedules(wild))
 
 
 def _bits(found: tuple[tuple[Tensor, ...], native.PowerFindings], item: int) -> tuple[bytes, ...]:
@@ -289,7 +289,8 @@ def test_forked_process_has_threads() -> None:
     script = """if True:
         import os, torch
         from matfn_kernels import native
-        wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, ((1e-6, ((1.875, -1.25, 0.375),) * 3),))
+        schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
+        wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
         torch.set_num_threads(2)
         expected = native.powers(wanted, torch.eye(3).expand(4, 3, 3).contiguous())[0][0]
         if child := os.fork():

@@ -53,3 +53,29 @@ EXPORTED int matfn_roots_f64(const roots_plan *plan, const double *a, double *ou
 {
     return chosen.table->roots_f64(plan, a, out, other, findings);
 }
+
+EXPORTED int matfn_triangles_f32(const triangles_plan *plan, const float *t, float *out, double *findings)
+{
+    return chosen.table->triangles_f32(plan, t, out, findings);
+}
+
+EXPORTED int matfn_triangles_f64(const triangles_plan *plan, const double *t, double *out, double *findings)
+{
+    return chosen.table->triangles_f64(plan, t, out, findings);
+}
+
+EXPORTED int matfn_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
+{
+    return chosen.table->polar_factors(plan, m, out, findings);
+}
+
+EXPORTED int matfn_gram_f32(const tall_plan *plan, const float *m, double *out)
+{
+    return chosen.table->grams(plan, m, out);
+}
+
+EXPORTED int matfn_image_f32(
+    const tall_plan *plan, const float *m, const double *vectors, const double *h, float *out, double *findings)
+{
+    return chosen.table->images(plan, m, vectors, h, out, findings);
+}

@@ -26,9 +26,42 @@ typedef struct {
     const double *rows;     /* (schedules, MAX_STEPS, 3) */
 } roots_plan;
 
+/* What the triangles of a batch have in common. */
+typedef struct {
+    int64_t items, order;
+    int64_t upper, unit;  /* which triangle is read, and whether its diagonal is taken as ones */
+    double spacing;       /* of the arithmetic */
+    const double *probes; /* (order, PROBES), rows of unit length */
+} triangles_plan;
+
+enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
+
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+} tall_plan;
+
+/* What the polar factors of a batch have in common. */
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+    int64_t schedules;            /* as in roots_plan, by the smallest singular value */
+    double floor;                 /* least singular value, relative to ||M^T M||_F^(1/2) */
+    double reach;
+    const double *probes; /* (columns, PROBES) */
+    const double *bounds;
+    const int64_t *steps;
+    const double *coefficients; /* (schedules, MAX_STEPS, 3) */
+} polar_plan;
+
+enum { POLAR_DEFINITE, POLAR_SMALLEST, POLAR_LARGEST, POLAR_RESIDUAL, POLAR_GAP, POLAR_STEPS, POLAR_FINDINGS };
+
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
     int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
+    int (*triangles_f32)(const triangles_plan *, const float *t, float *out, double *findings);
+    int (*triangles_f64)(const triangles_plan *, const double *t, double *out, double *findings);
+    int (*polar_factors)(const polar_plan *, const float *m, float *out, double *findings);
+    int (*grams)(const tall_plan *, const float *m, double *out);
+    int (*images)(const tall_plan *, const float *m, const double *vectors, const double *h, float *out, double *);
 } native_table;
 
 #endif
