@@ -14,7 +14,7 @@ RUN apt-get update \
 FROM base AS build
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends binutils python3-venv \
+    && apt-get install -y --no-install-recommends binutils gcc libc6-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 # pip has an environment of its own, so that the service's has none.
 RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/venv
@@ -42,14 +42,16 @@ RUN case "$TORCH" in \
     && rm -rf "$torch/include" "$torch/share" "$torch/test" \
     && find "$torch/bin" -type f ! -name torch_shm_manager -delete \
     && strip --strip-unneeded "$torch/lib/libtorch_cpu.so" "$torch/lib/libtorch_python.so"
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY client client
 COPY service service
 COPY kernels kernels
 RUN pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip install --no-compile --no-deps dist/*.whl
 # Every function is computed once: nothing that was left out is missed, and what is imported has its bytecode.
-RUN MATFN_CACHE_DIR=/tmp /opt/venv/bin/python -c "import matfn, matfn.cli, matfn.check as check, matfn_service.server; \
+# The kernels in C are loaded by name: a wheel does without them where they cannot be compiled, the image does not.
+RUN MATFN_CACHE_DIR=/tmp /opt/venv/bin/python -c "import ctypes, matfn, matfn.cli, matfn.check as check, matfn_service.server; \
+        ctypes.CDLL(matfn.__path__[0] + '/../matfn_kernels/native/libmatfn_native.so'); \
         assert all(verdict.right for verdict in check.verdicts(matfn.LocalClient(), check.cases()))"
 
 FROM base

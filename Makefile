@@ -3,6 +3,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+PACKAGES := .venv/.packages
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
@@ -11,24 +12,32 @@ RAY_STAMP := .venv-ray/.installed
 PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
+NATIVE := kernels/matfn_kernels/native
+NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch])
+
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test soak ray lint observability image lock serve up down bench kernels test-gpu bench-gpu format wheel clean
+.PHONY: help demo test soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-$(STAMP): pyproject.toml constraints.txt
+$(PACKAGES): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(BENCH_STAMP): pyproject.toml constraints.txt
+# without pip when they change; the first time too, since pip keeps to itself that a compiler is missing
+$(STAMP): $(PACKAGES) $(NATIVE_SOURCES)
+	$(BIN)/python hatch_build.py
+	@touch $@
+
+$(BENCH_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(PYTHON) -m venv .venv-bench
 	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
-$(RAY_STAMP): pyproject.toml constraints.txt
+$(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(PYTHON) -m venv .venv-ray
 	$(RAY_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
 	@touch $@
@@ -46,11 +55,12 @@ soak: $(STAMP) ## faults and overload until leaks and unfairness would show, abo
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
 
-lint: $(STAMP) ## formatting, lint rules, types, import contracts, generated files up to date, Dockerfile, manifests
+lint: $(STAMP) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python hatch_build.py --check
 	$(BIN)/python scripts/generate_methods.py --check
 	$(BIN)/python scripts/list_settings.py --check
 	$(BIN)/docker-compose --file docker/compose.yaml --profile cpu --profile gpu config --quiet
@@ -97,6 +107,9 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
+native: $(PACKAGES) ## the CPU kernels in C, compiled anew: after a change of compiler, say; CC names it
+	$(BIN)/python hatch_build.py
+
 kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
 	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
 
@@ -120,4 +133,4 @@ wheel: $(STAMP) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench .venv-ray dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-ray dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
 
+from matfn_kernels import native
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.precision import Precision, working
 from matfn_kernels.products import coupled_at_once, invert_leaf, product, quadratic, symmetric_product
@@ -30,14 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Operation", "Profile", "load_profile", "measure"]
 
-Operation: TypeAlias = Literal["gemm", "eigh", "svd", "line", "symmetric_gemm", "small", "substitution", "leaf"]
-"""Of them only on a GPU: lines of an iteration by torch and by half of their tiles, a product of an iteration in one
-launch, and the inverse of a small triangle by torch and in one launch."""
+Operation: TypeAlias = Literal[
+    "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
+]
+"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU
+lines of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a
+small triangle by torch and in one launch."""
 
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
+    **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
 }
 _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
@@ -50,7 +55,7 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "leaf": (32,),
 }
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
-_VERSION: Final = 4
+_VERSION: Final = 5
 _REPEATS: Final = 5
 _PATIENCE: Final = 0.05
 """Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
@@ -109,7 +114,7 @@ class Profile:
 
 def load_profile(cache_dir: Path | None, device: str = "cpu") -> Profile:
     """The profile of this machine, read from the cache or measured and kept; an unwritable cache is no error."""
-    key = f"{device}-{platform.machine()}-{os.cpu_count()}-torch{torch.__version__}-v{_VERSION}"
+    key = f"{device}-{platform.machine()}-{os.cpu_count()}-torch{torch.__version__}-{native.variant()}-v{_VERSION}"
     path = None if cache_dir is None else cache_dir / f"profile-{key}.json"
     if path is not None:
         try:
@@ -201,6 +206,22 @@ def _iteration(x: Tensor) -> Tensor:
     return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
 
 
+_STEADY: Final = native.Powers(
+    (0, 1, 2),
+    (1, 2),
+    pair=False,
+    floor=0.0,
+    bound=1e-12,
+    schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)),
+)
+"""Steps that change nothing."""
+
+
+def _natively(x: Tensor) -> object:
+    """Steps of an iteration in C, on matrices that are diagonally dominant."""
+    return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
+
+
 def _lines(x: Tensor, kernel: Kernel) -> Tensor:
     """The two lines of which every step has one: a polynomial, and a product known to be symmetric."""
     return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
@@ -210,11 +231,18 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "gemm": lambda x: product(x, x),
     "eigh": eigh,
     "svd": torch.linalg.svd,
+    "native": _natively,
+    "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
     "line": partial(_lines, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
     "small": _iteration,
     "substitution": invert_leaf,
     "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
 }
-_MADE: Final[dict[Operation, int]] = {"line": 2, "symmetric_gemm": 2, "small": 4 * _SMALL_STEPS - 2}
+_MADE: Final[dict[Operation, int]] = {
+    "line": 2,
+    "symmetric_gemm": 2,
+    "small": 4 * _SMALL_STEPS - 2,
+    "native": 4 * _SMALL_STEPS - 3,
+}
 """Products that an operation is made of, where it is more than one."""

@@ -27,6 +27,7 @@ _DEFAULT_TOL: Final = 1e-3
 _HALF_TOL: Final = 1e-2
 _DEFAULT_FACTOR: Final = 50.0
 _SINGLE_EPS: Final = 1.2e-7
+_CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +44,34 @@ class Wish:
     eps: float
     rejection: Rejection | None
 
-    def tolerance(self, condition: float, spacing_out: float) -> float:
-        """The relative error that counts as converged: what a backward-stable method in that precision gives."""
+    def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
+        """Relative errors that count as converged, (batch,): what a backward-stable method in that precision gives."""
         if self.tol is not None:
-            return self.tol
+            return torch.full_like(condition, self.tol)
         cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
-        attainable = _DEFAULT_FACTOR * self.eps * condition
-        return max(spacing_out, min(attainable, cap) if math.isfinite(condition) else cap)
+        attainable = (_DEFAULT_FACTOR * self.eps * condition).nan_to_num(cap, cap, cap)
+        return attainable.clamp(spacing_out, max(spacing_out, cap))
 
 
 def certificates_of(
     program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
-    table = _Table.of(findings, *_range(outputs))
-    return tuple(_certificate(program, findings, table, wish, i) for i, wish in enumerate(wishes))
+    tolerance = _tolerances(wishes, findings.condition, torch.finfo(program.dtype).eps)
+    table = _Table.of(findings, tolerance, *_range(outputs))
+    judge = _Judge(program, findings.residual_name, table, str(program.precision))
+    return tuple(map(judge.certificate, range(len(wishes))))
+
+
+def _tolerances(wishes: Sequence[Wish], condition: Tensor, spacing_out: float) -> Tensor:
+    """What each matrix is allowed, (batch,)."""
+    kinds = dict.fromkeys(wishes)
+    columns = [wish.tolerances(condition, spacing_out) for wish in kinds]
+    if len(columns) == 1:
+        return columns[0]
+    numbers = dict(zip(kinds, range(len(columns)), strict=True))
+    chosen = torch.tensor([[numbers[wish] for wish in wishes]], device=condition.device)
+    return torch.stack(columns).gather(0, chosen)[0]
 
 
 def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -76,6 +90,8 @@ class _Table:
 
     residual: list[float]
     error: list[float]
+    tolerance: list[float]
+    flawless: list[float]
     condition: list[float]
     rank: list[float]
     damping: list[float]
@@ -83,17 +99,23 @@ class _Table:
     finite: list[float]
     overflown: list[float]
     escalated: list[float]
+    steps: list[int]
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
     @classmethod
-    def of(cls, findings: Findings, finite: Tensor, overflown: Tensor) -> _Table:
+    def of(cls, findings: Findings, tolerance: Tensor, finite: Tensor, overflown: Tensor) -> _Table:
         """The table of a batch's findings."""
         none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
         masks = {**findings.failures, **findings.remarks}
+        flawless = finite & (findings.error <= tolerance)
+        for mask in masks.values():
+            flawless = flawless & ~mask
         columns = [
             findings.residual,
             findings.error,
+            tolerance,
+            flawless,
             findings.condition,
             none if findings.rank is None else findings.rank,
             torch.zeros_like(none) if findings.damping is None else findings.damping,
@@ -104,62 +126,99 @@ class _Table:
             *masks.values(),
         ]
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, *flags = rows
+        (
+            residual,
+            error,
+            tolerances,
+            fine,
+            condition,
+            rank,
+            damping,
+            shift,
+            is_finite,
+            is_overflown,
+            escalated,
+            *flags,
+        ) = rows
         named = dict(zip(masks, flags, strict=True))
-        failures = {code: named[code] for code in findings.failures}
-        remarks = {reason: named[reason] for reason in findings.remarks}
+        steps = findings.steps
         return cls(
-            residual, error, condition, rank, damping, shift, is_finite, is_overflown, escalated, failures, remarks
+            residual,
+            error,
+            tolerances,
+            fine,
+            condition,
+            rank,
+            damping,
+            shift,
+            is_finite,
+            is_overflown,
+            escalated,
+            [steps] * len(error) if isinstance(steps, int) else steps.to(torch.int64).tolist(),
+            {code: named[code] for code in findings.failures},
+            {reason: named[reason] for reason in findings.remarks},
         )
 
 
-def _certificate(program: Program, findings: Findings, table: _Table, wish: Wish, i: int) -> Certificate:
-    code, hint, outcome = _verdict(program, table, wish, i)
-    rank = table.rank[i]
-    failed = outcome is Outcome.FAILED
-    rung = program.fallbacks()[0] if table.escalated[i] else program
-    return Certificate(
-        outcome=outcome,
-        residual=None
-        if failed or math.isnan(table.residual[i])
-        else Residual(findings.residual_name, table.residual[i]),
-        error_estimate=None if failed else _number(table.error[i]),
-        condition=None if math.isnan(table.condition[i]) else min(table.condition[i], sys.float_info.max),
-        method=rung.method,
-        precision=str(rung.precision),
-        fallback=program.method if table.escalated[i] else None,
-        steps=findings.steps if isinstance(findings.steps, int) else int(findings.steps[i]),
-        rank=int(rank) if rank >= 0 else None,
-        damping=table.damping[i],
-        shift=table.shift[i],
-        code=code,
-        hint=hint,
-    )
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What the certificates of a batch have in common."""
 
+    program: Program
+    residual_name: str
+    table: _Table
+    precision: str
 
-def _number(error: float) -> float | None:
-    """An estimate, None where it does not say that the answer is nearer to the truth than zero is."""
-    return error if error <= 1.0 else None
+    def certificate(self, i: int) -> Certificate:
+        """Of one matrix."""
+        table = self.table
+        code, hint, outcome = _CONVERGED if table.flawless[i] else self._verdict(i)
+        failed = outcome is Outcome.FAILED
+        residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
+        method, precision, fallback = self._route(int(table.escalated[i]))
+        return Certificate(
+            outcome,
+            None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
+            None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
+            None if math.isnan(condition) else min(condition, sys.float_info.max),
+            method,
+            precision,
+            table.steps[i],
+            int(rank) if rank >= 0 else None,
+            table.damping[i],
+            table.shift[i],
+            fallback,
+            code,
+            hint,
+        )
 
+    def _route(self, escalated: int) -> tuple[str, str, str | None]:
+        """Method and precision of the answer, and the methods that were tried before."""
+        if not escalated:
+            return self.program.method, self.precision, None
+        *below, rung = [self.program, *self.program.fallbacks()[:escalated]]
+        return rung.method, str(rung.precision), ", ".join(tried.method for tried in below)
 
-def _verdict(program: Program, table: _Table, wish: Wish, i: int) -> tuple[str | None, str | None, Outcome]:
-    """Code, hint and outcome of one matrix."""
-    for reason, mask in table.failures.items():
-        if mask[i]:
-            return *refusal(reason), Outcome.FAILED
-    error = table.error[i]
-    if not table.finite[i]:
-        return "not_converged", _absent(program, overflown=bool(table.overflown[i])), Outcome.FAILED
-    tol = wish.tolerance(table.condition[i], torch.finfo(program.dtype).eps)
-    said = [
-        REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
-        for reason, mask in table.remarks.items()
-        if mask[i]
-    ]
-    if not error <= tol:
-        known = f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
-        return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
-    return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+    def _verdict(self, i: int) -> tuple[str | None, str | None, Outcome]:
+        """Code, hint and outcome."""
+        table = self.table
+        for reason, mask in table.failures.items():
+            if mask[i]:
+                return *refusal(reason), Outcome.FAILED
+        error, tol = table.error[i], table.tolerance[i]
+        if not table.finite[i]:
+            return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
+        said = [
+            REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+            for reason, mask in table.remarks.items()
+            if mask[i]
+        ]
+        if not error <= tol:
+            known = (
+                f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+            )
+            return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+        return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
 def _absent(program: Program, *, overflown: bool) -> str:

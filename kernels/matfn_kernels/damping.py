@@ -69,7 +69,7 @@ def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Te
     shift = torch.where(torch.isfinite(stated), stated, shift)
     spectrum, lost = _shifted(program, values, shift, noise)
     cut = FLOOR * program.eps * largest
-    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 2
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 4
     negative = (relative < -FLOOR * program.eps) & (damping == 0)
     remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(

@@ -1,4 +1,4 @@
-"""Which kernels may serve a program on a GPU, and how their products round: the one place where that is decided.
+"""Which kernels may serve a program, and how their products round: the one place where that is decided.
 
 * Kernels are chosen by measured cost, with the program and hence for a call alone; a profile without the rows of a
   kernel, such as that of a CPU, never chooses it.
@@ -43,6 +43,8 @@ class Kernel(StrEnum):
     """Products that are symmetric by half of their tiles, the others those of torch."""
     ONE_LAUNCH = "one launch"
     """The whole iteration, or a triangle's leaf, in one launch."""
+    NATIVE = "native"
+    """Those in C for a CPU, one matrix after the other."""
 
 
 _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyType(
@@ -50,6 +52,7 @@ _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyT
         Kernel.LIBRARY: ("line", "gemm"),
         Kernel.SYMMETRIC: ("symmetric_gemm", "gemm"),
         Kernel.ONE_LAUNCH: ("small", "small"),
+        Kernel.NATIVE: ("native", "native"),
     }
 )
 _MULTIPLICATIONS: Final[Mapping[torch.dtype, Multiplication]] = MappingProxyType(
@@ -76,10 +79,11 @@ def fastest(program: Program, profile: Profile) -> Program:
 
 
 def fitting(dtype: torch.dtype, *sizes: int) -> tuple[Kernel, ...]:
-    """The kernels that can iterate on matrices of such dimensions."""
+    """The kernels of torch and of a GPU that can iterate on matrices of such dimensions."""
     if dtype.is_complex:
         return (Kernel.LIBRARY,)
-    return tuple(Kernel) if max(sizes) <= SMALL else (Kernel.LIBRARY, Kernel.SYMMETRIC)
+    at_once = (Kernel.ONE_LAUNCH,) if max(sizes) <= SMALL else ()
+    return (Kernel.LIBRARY, Kernel.SYMMETRIC, *at_once)
 
 
 def step_cost(

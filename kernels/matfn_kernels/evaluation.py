@@ -16,6 +16,7 @@ import torch
 
 from matfn_kernels.certificate import Certificate, Outcome
 from matfn_kernels.certification import Wish, certificates_of, immediate, refused
+from matfn_kernels.device_policy import Kernel
 from matfn_kernels.foundation import Stacked, foundation_of
 from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.rejection import Rejection
@@ -46,6 +47,7 @@ __all__ = [
 
 _TILE_ELEMENTS: Final = 1 << 18
 """64 matrices of order 64, 4 of order 256: there the time a matrix is least or nearly so."""
+_NATIVE_TILES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +223,25 @@ def _better(new: Certificate, old: Certificate) -> bool:
 
 def _attempt(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
     """One program on one batch, certificates and all; its first stage may have been computed already."""
-    tiles = _tiles(batch)
+    tiles = _tiles(program, batch)
     return join(
         [_computed(program, batch.rows(*tile), None if ground is None else ground.rows(*tile)) for tile in tiles]
     )
 
 
-def _tiles(batch: Batch) -> list[tuple[int, int]]:
-    """First and last rows of parts whose matrices stay in a core's cache; on a GPU all at once."""
+def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
+    """First and last rows of parts whose matrices stay in a core's cache; on a GPU all at once.
+
+    Kernels in C have one matrix in the cache at a time anyway.
+    """
     first = next(iter(batch.inputs.values()))
     elements = max(math.prod(tensor.shape[1:]) for tensor in batch.inputs.values())
-    size = max(1, _TILE_ELEMENTS // elements) if first.device.type == "cpu" else batch.items
+    native = getattr(program, "kernel", None) is Kernel.NATIVE
+    size = (
+        max(1, (_NATIVE_TILES if native else 1) * _TILE_ELEMENTS // elements)
+        if first.device.type == "cpu"
+        else batch.items
+    )
     return [(start, min(start + size, batch.items)) for start in range(0, batch.items, size)]
 
 

@@ -30,7 +30,7 @@ class Findings:
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
-        escalated: mask of matrices that were computed by the program's first fallback, or None.
+        escalated: of each matrix, which of the program's fallbacks computed it, from 1, or 0; or None.
         failures: masks of matrices without an answer, by reason (see verdicts), the first that holds counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """

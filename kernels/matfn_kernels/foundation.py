@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 
+from matfn_kernels import native
+from matfn_kernels.device_policy import Kernel
 from matfn_kernels.products import gram, symmetrise
 from matfn_kernels.program import Program
 from matfn_kernels.scaling import narrowed
@@ -153,14 +155,21 @@ class SingularFoundation:
 
 @dataclass(frozen=True, slots=True)
 class GramFoundation:
-    """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype."""
+    """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype.
+
+    The kernels in C take matrices in float32 and make Gram matrices in float64 of them.
+    """
 
     rows: int
     columns: int
     dtype: torch.dtype
+    kernel: Kernel
 
     def of(self, matrices: Sequence[Tensor]) -> Gram:
         """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
+        if self.kernel is Kernel.NATIVE:
+            m, exponent = scaled(matrices, torch.float32)
+            return Gram(m, exponent, *eigh(native.grams(m)))
         m, exponent = scaled(matrices, self.dtype)
         return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
 

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import native, probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
 from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
-from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration
+from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration, rows_from
+from matfn_kernels.polar_natively import natively
 from matfn_kernels.precision import Precision, at_least_single, spacing, working
 from matfn_kernels.products import product, symmetric_product
 from matfn_kernels.rejection import Rejection
@@ -54,6 +55,15 @@ _PROOF_PRODUCTS: Final = 10.0
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
 _FIRST_BOUND: Final = 0.3
+_USUAL_BOUND: Final = 1e-4
+"""Smallest singular value of a matrix of no special condition."""
+_NATIVE_PROOF: Final = 4.0
+_PASSES: Final = 12.0
+"""What is done beside products and decompositions, in units of a product at this order."""
+_PASS_ORDER: Final = 64
+_SHARE: Final = 0.25
+"""Of a loose tolerance: what the iteration may leave of it."""
+_LOOSE: Final = 1e-3
 
 Row = tuple[float, float, float]
 
@@ -72,6 +82,7 @@ class PolarProgram:
         ceiling: the arithmetic that no fallback exceeds.
         obeyed: the caller's own coefficients, to be run as they are.
         kernel: whose products the iteration uses.
+        allowed: relative error that the iteration may leave beside rounding.
     """
 
     rows: int
@@ -83,6 +94,7 @@ class PolarProgram:
     ceiling: Precision
     obeyed: tuple[Row, ...] | None = None
     kernel: Kernel = Kernel.LIBRARY
+    allowed: float = 0.0
 
     @property
     def small(self) -> int:
@@ -116,17 +128,22 @@ class PolarProgram:
         return probes.ratio((forward - backward) / 2, forward)
 
     @property
-    def foundation(self) -> SingularFoundation | GramFoundation | PolarFoundation:
-        """The decomposition, or polar factor, which serves any clipping of the singular values."""
+    def foundation(self) -> SingularFoundation | GramFoundation | PolarFoundation | None:
+        """The decomposition, or polar factor, which serves any clipping of the singular values.
+
+        The kernels in C keep it to themselves.
+        """
+        if self.kernel is Kernel.NATIVE and self.method == "newton_schulz":
+            return None
         shape = max(self.rows, self.columns), self.small
         dtype = working(at_least_single(self.precision), self.dtype)
         match self.method:
             case "svd":
                 return SingularFoundation(*shape, dtype)
             case "gram":
-                return GramFoundation(*shape, dtype)
+                return GramFoundation(*shape, dtype, self.kernel)
             case "newton_schulz":
-                return PolarFoundation(*shape, dtype, self.precision, self.obeyed, self.kernel)
+                return PolarFoundation(*shape, dtype, self.precision, self.obeyed, self.allowed, self.kernel)
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """M (batch, m, n), or M^H where that is taller."""
@@ -134,15 +151,21 @@ class PolarProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        m = self.matrices(inputs)
+        if self.foundation is None:
+            return self._turned_back(natively(self, m))
+        return self.finish(self.foundation.of([m]), inputs)
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices that have been decomposed."""
         del inputs
-        findings = self._finished(ground)
-        value = findings.outputs[0].mH if self.rows < self.columns else findings.outputs[0]
         assert isinstance(ground, Singular | Gram | Polar)
-        return replace(findings, outputs=(value,), exponents=(None if self.bounds is None else ground.exponent,))
+        findings = self._turned_back(self._finished(ground))
+        return replace(findings, exponents=(None if self.bounds is None else ground.exponent,))
+
+    def _turned_back(self, findings: Findings) -> Findings:
+        """The image of M where it was M^H that was computed with."""
+        return replace(findings, outputs=(findings.outputs[0].mH,)) if self.rows < self.columns else findings
 
     def _finished(self, ground: Ground) -> Findings:
         match ground:
@@ -163,11 +186,20 @@ class PolarProgram:
         """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
         if self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:
             return ()
-        return (replace(self, method="svd", precision=self.ceiling),)
+        return (replace(self, method="svd", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0),)
 
     def variants(self) -> tuple[PolarProgram, ...]:
         """The same by every kernel that can run it."""
-        kernels = fitting(self.dtype, self.rows, self.columns) if self.method == "newton_schulz" else (Kernel.LIBRARY,)
+        single = self.dtype not in {torch.float64, torch.complex64, torch.complex128}
+        match self.method:
+            case "svd":
+                return (self,)
+            case "gram":
+                kernels = [Kernel.LIBRARY]
+            case "newton_schulz":
+                kernels = [*fitting(self.dtype, self.rows, self.columns)]
+                single &= self.precision is Precision.FP32 and self.bounds is None and self.obeyed is None
+        kernels += [Kernel.NATIVE] if single else []
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -178,16 +210,32 @@ class PolarProgram:
         """Predicted device seconds a matrix: products and decompositions counted, priced by the profile."""
         small, aspect = self.small, max(self.rows, self.columns) / max(1, self.small)
         wide = profile.cost("gemm", Precision.FP64, small)
+        one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * aspect * (small / _PASS_ORDER) ** 2
         match self.method:
             case "svd":
-                return profile.cost("svd", self.precision, small) * math.sqrt(aspect) + 2 * aspect * wide
+                decomposed = profile.cost("svd", self.precision, small) * math.sqrt(aspect)
+                return decomposed + 2 * aspect * wide + _PASSES * one_pass
             case "gram":
-                return profile.cost("eigh", Precision.FP64, small) + (1 + 2 * aspect) * wide
+                decomposed = profile.cost("eigh", Precision.FP64, small)
+                if self.kernel is Kernel.NATIVE:
+                    symmetric = profile.cost("native", Precision.FP64, small)
+                    return decomposed + (1 + aspect) * symmetric + aspect * wide + _PASSES / 4 * one_pass
+                return decomposed + (1 + 2 * aspect) * wide + _PASSES * one_pass
             case "newton_schulz":
+                if self.kernel is Kernel.NATIVE:
+                    return _native_seconds(self, profile)
                 steps = _STEPS if self.obeyed is None else len(self.obeyed)
                 step = step_cost(self.kernel, profile, self.precision, small, (1 + aspect, aspect))
                 signs = 0.0 if self.bounds is None else 2.0 * _STEPS * 3 * wide
                 return steps * step + signs + (_PROOF_PRODUCTS + aspect) * wide
+
+
+def _native_seconds(program: PolarProgram, profile: Profile) -> float:
+    """Lines are half of a product, with what is done beside them; the Gram matrix is made in double precision too."""
+    small, aspect = program.small, max(program.rows, program.columns) / max(1, program.small)
+    steps = len(rows_from(program.precision, program.allowed, _USUAL_BOUND))
+    line, wide = (profile.cost("native", precision, small) for precision in (Precision.FP32, Precision.FP64))
+    return (steps * (1 + 3 * aspect) + _NATIVE_PROOF) * line + aspect * wide
 
 
 def rows_of(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Row, ...] | None:
@@ -222,7 +270,10 @@ def candidates(call: Signature) -> list[PolarProgram]:
         ceiling=ceiling,
         obeyed=_obeyed_of(call),
     )
-    iteration = replace(svd, method="newton_schulz", precision=low)
+    loose = call.tol is not None and call.tol >= _LOOSE and svd.bounds is None and svd.obeyed is None
+    iteration = replace(
+        svd, method="newton_schulz", precision=low, allowed=_SHARE * min(1.0, call.tol or 0.0) if loose else 0.0
+    )
     if svd.obeyed is not None or ceiling is Precision.BF16:
         return [iteration]
     candidates: list[PolarProgram] = [svd]
@@ -329,11 +380,20 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
+    value, rounding = _image(program, m, vectors, h)
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    return _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
+    found = _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
+    return replace(found, error=found.error + rounding)
+
+
+def _image(program: PolarProgram, m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """M V diag(h) V^H, and the relative error of its rounding where that is done at once, (batch,)."""
+    if program.kernel is Kernel.NATIVE:
+        return native.images(m, vectors.mT.contiguous(), h)
+    middle = symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH)
+    return product(m, middle), torch.zeros(len(m), dtype=torch.float64, device=m.device)
 
 
 def _direct(
@@ -352,7 +412,8 @@ def _direct(
     size = norm(new)
     relative = torch.where(size > 0, error / size, torch.zeros_like(size)) + BACKWARD_ERROR * spacing(program.precision)
     same = multiplier.leaves(sigma, reach)
-    value = torch.where(same[:, None, None], m, value)
+    if same.device.type != "cpu" or bool(same.any()):
+        value = torch.where(same[:, None, None], m, value)
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,

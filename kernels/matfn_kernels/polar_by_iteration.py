@@ -10,7 +10,7 @@ import torch
 
 from matfn_kernels import probes
 from matfn_kernels.cholesky import inverse_norm
-from matfn_kernels.coefficients import safe, schedule
+from matfn_kernels.coefficients import CUSHION, safe, schedule
 from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Ground, scaled
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matfn_kernels.device_policy import Kernel
     from matfn_kernels.polar import PolarProgram
 
-__all__ = ["BOUND", "Polar", "PolarFoundation", "by_iteration"]
+__all__ = ["BOUND", "Polar", "PolarFoundation", "by_iteration", "law", "rows_from"]
 
 BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to the Frobenius norm."""
@@ -35,6 +35,9 @@ BOUND: Final = 1e-7
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
 _LOSS: Final = {Precision.BF16: 0.6, Precision.FP32: 0.3, Precision.FP64: 0.3}
 _POWER_ROUNDS: Final = 5
+_LOOSE: Final = 1e-2
+_LOOSE_CUSHION: Final = 0.02
+"""What rounding gains by a cushion is far below so loose a tolerance, and it costs a step."""
 
 Row = tuple[float, float, float]
 
@@ -59,12 +62,13 @@ class PolarFoundation:
     dtype: torch.dtype
     precision: Precision
     obeyed: tuple[Row, ...] | None
+    allowed: float
     kernel: Kernel
 
     @property
     def schedule(self) -> tuple[Row, ...]:
         """The coefficients that are run."""
-        return self.obeyed or _universal(self.precision)
+        return self.obeyed or rows_from(self.precision, self.allowed)
 
     def of(self, matrices: Sequence[Tensor]) -> Polar:
         """Polar factors of several batches (batch, m, n), m >= n."""
@@ -84,7 +88,12 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
     """Polar factor or clipping of matrices whose polar factor has been computed."""
-    o, h, size, steps = polar.o, polar.h, polar.size, len(program.obeyed or _universal(program.precision))
+    o, h, size, steps = (
+        polar.o,
+        polar.h,
+        polar.size,
+        len(program.obeyed or rows_from(program.precision, program.allowed)),
+    )
     wide = h.dtype
     proof = _proof(program, o, h)
     value, error = o, proof.error
@@ -92,7 +101,7 @@ def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
         lo, hi = (bound / size.to(torch.float64)[:, None] for bound in program.scaled_bounds(polar.exponent))
         clipped, missing = _clip(h, lo, hi)
         value = (o.to(wide) @ clipped) * size.to(wide)[:, None, None]
-        steps, error = steps + 2 * len(_universal(Precision.FP64)), error + missing
+        steps, error = steps + 2 * len(rows_from(Precision.FP64)), error + missing
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,
@@ -104,8 +113,16 @@ def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
     )
 
 
-def _universal(precision: Precision) -> tuple[Row, ...]:
-    return safe(schedule(2, BOUND, target=spacing(precision) / 4), 2, _SAFETY[precision])
+def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) -> tuple[Row, ...]:
+    """The coefficients for singular values in [bound, 1], to a quarter of the spacing or to what is allowed."""
+    cushion = _LOOSE_CUSHION if allowed >= _LOOSE else CUSHION
+    steps = schedule(2, bound, cushion=cushion, target=max(spacing(precision) / 4, allowed))
+    return safe(steps, 2, _SAFETY[precision])
+
+
+def law(program: PolarProgram, condition: Tensor) -> Tensor:
+    """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left."""
+    return spacing(program.precision) * (20 + _LOSS[program.precision] * condition) + program.allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +146,8 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     gap = (
         probes.ratio(probes.times(wide.mH, probes.times(wide, z)) - z, z) if program.obeyed is None else _distance(wide)
     )
-    law = spacing(program.precision) * (20 + _LOSS[program.precision] * condition)
     trusted = definite & torch.isfinite(gap)
-    return _Proof(torch.where(trusted, torch.maximum(law, gap), math.inf), condition, definite)
+    return _Proof(torch.where(trusted, torch.maximum(law(program, condition), gap), math.inf), condition, definite)
 
 
 def _distance(o: Tensor) -> Tensor:
@@ -146,7 +162,7 @@ def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
     A bound above the norm is open: the sum below would cancel against it. Eigenvalues too near a bound for their sign
     to be resolved are off by half of their distance at most.
     """
-    rows = _universal(Precision.FP64)
+    rows = rows_from(Precision.FP64)
     size = torch.linalg.matrix_norm(h)[:, None].clamp_min(torch.finfo(torch.float64).tiny)
     top = torch.where(hi >= size, torch.maximum(2 * size, lo), hi)
     below, above = _shifted(h, lo), _shifted(h, top)

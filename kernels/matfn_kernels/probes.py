@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["COUNT", "column_norm", "gaussian", "growth", "interleaved", "ratio", "spread", "square", "times"]
+__all__ = [
+    "COUNT",
+    "column_norm",
+    "columns",
+    "gaussian",
+    "growth",
+    "interleaved",
+    "ratio",
+    "spread",
+    "spread_columns",
+    "square",
+    "times",
+]
 
 COUNT: Final = 4
 _SEED: Final = 20240901
@@ -40,6 +52,11 @@ def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
     return used(_columns(order, count, like.device)).to(dtype).expand(like.shape[0], order, count)
 
 
+def columns(order: int) -> Tensor:
+    """The same for one matrix on a CPU, (order, COUNT) float64."""
+    return _columns(order, COUNT, torch.device("cpu"))
+
+
 def spread(like: Tensor, order: int) -> Tensor:
     """The same columns with rows of unit length: of what they multiply no column weighs more than another.
 
@@ -48,6 +65,12 @@ def spread(like: Tensor, order: int) -> Tensor:
     z = gaussian(like, order)
     rows: Tensor = z / torch.linalg.vector_norm(z, dim=-1, keepdim=True)
     return rows
+
+
+@lru_cache(maxsize=64)
+def spread_columns(order: int) -> Tensor:
+    """The same for one matrix on a CPU, (order, COUNT) float64 without gaps."""
+    return spread(torch.empty(1, order, device="cpu"), order)[0].contiguous()
 
 
 def square(like: Tensor) -> Tensor:

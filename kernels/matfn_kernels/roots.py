@@ -28,6 +28,7 @@ from matfn_kernels.products import symmetrise
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots_by_eigh import LOOSE, by_eigh, promising
 from matfn_kernels.roots_by_iteration import by_iteration, steps_for
+from matfn_kernels.roots_natively import natively
 from matfn_kernels.scaling import power_of_two
 
 if TYPE_CHECKING:
@@ -47,11 +48,15 @@ ENGINE_REACH: Final = 5e-6
 """Tightest tolerance at which the fp32 iteration is worth trying: below, its rounding alone misses it."""
 
 _PROOF_PRODUCTS: Final = 1.0
-_PASSES: Final = {"engine": 7.0, "trial": 8.0, "eigh": 5.0}
+_PASSES: Final = {"engine": 7.0, "native": 2.0, "trial": 20.0, "eigh": 10.0}
 """What is done beside products and decompositions grows with n^2: in units of a product at this order."""
 _PASS_ORDER: Final = 64
 _SHARE: Final = 1e-2
 """Of a loose tolerance: what the iteration may leave of it."""
+_SHARE_OF_EPS: Final = 1 / 32
+"""Of the spacing of an output in fewer digits: what an iteration in float64 may leave of it."""
+_DOUBLE_ORDER: Final = 96
+"""Largest order at which the iteration in float64 takes less time than eigh does."""
 _TRIAL_ORDER: Final = 48
 """Below, what is done beside the decompositions costs as much as float32 saves of them."""
 _SMOOTH_ROOTS: Final = 5
@@ -140,20 +145,29 @@ class RootProgram:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         if self.foundation is not None:
             return self.finish(self.foundation.of([inputs["a"]]), inputs)
-        given, exponent = scaled([inputs["a"]], self.working)
         if self.is_trial:
-            return self._tried(given, exponent, inputs)
+            return self._tried(*scaled([inputs["a"]], self.working), inputs)
+        return self._completed(self._iterated(inputs), inputs)
+
+    def _iterated(self, inputs: Mapping[str, Tensor]) -> Findings:
+        if self.kernel is Kernel.NATIVE:
+            return natively(self, inputs["a"], inputs.get("g"))
+        given, exponent = scaled([inputs["a"]], self.working)
         a = symmetrise(given)
         found = by_iteration(self, a, exponent, inputs.get("g"))
         found = replace(found, error=found.error + self._rounded(given, a, found.condition))
-        return self._completed(self._remarked(found, given, a), (given, exponent), inputs)
+        return self._remarked(found, given, a)
 
-    def _completed(self, found: Findings, scaled: tuple[Tensor, Tensor], inputs: Mapping[str, Tensor]) -> Findings:
-        """What the iteration has no proof for is diagonalised in the same run; a GPU leaves it to the ladder."""
-        if scaled[0].device.type != "cpu" or not self.fallbacks():
+    def _completed(self, found: Findings, inputs: Mapping[str, Tensor]) -> Findings:
+        """What the iteration has no proof for goes up the ladder in the same run; a GPU leaves that to others."""
+        if found.error.device.type != "cpu" or bool(torch.isfinite(found.error).all()):
             return found
-        good = torch.isfinite(found.error) | ~torch.isfinite(scaled[0].flatten(1).sum(-1))
-        return found if bool(good.all()) else merged(good, found, self._by_ceiling(*scaled, ~good, inputs))
+        for rung in range(1, 1 + len(self.fallbacks())):
+            good = torch.isfinite(found.error) | ~torch.isfinite(inputs["a"].flatten(1).sum(-1))
+            if bool(good.all()):
+                break
+            found = merged(good, found, self._by_fallback(rung, ~good, inputs))
+        return found
 
     def _rounded(self, given: Tensor, a: Tensor, condition: Tensor) -> Tensor:
         """What the rounding of (A + A^H) / 2 does to the power, none to a matrix that is symmetric."""
@@ -170,15 +184,20 @@ class RootProgram:
             good = good & (tried.error <= LOOSE)
             if bool(good.all()):
                 return tried
-        found = self._by_ceiling(given, exponent, ~good, inputs)
+        found = self._by_fallback(1, ~good, inputs)
         return found if tried is None else merged(good, tried, found)
 
-    def _by_ceiling(self, given: Tensor, exponent: Tensor, wanted: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
-        """The next rung's findings of the matrices that are wanted (batch,), each as if all were."""
-        (rung,) = self.fallbacks()
-        found = rung.finish(Eigen.of_some(given.to(rung.working), exponent, wanted), inputs)
+    def _by_fallback(self, number: int, wanted: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
+        """A rung's findings of the matrices that are wanted (batch,), each as if all were."""
+        rung = self.fallbacks()[number - 1]
+        if rung.method == "eigh":
+            found = rung.finish(Eigen.of_some(*scaled([inputs["a"]], rung.working), wanted), inputs)
+        else:
+            a = inputs["a"].to(rung.working).where(wanted[:, None, None], math.nan)
+            found = rung._iterated({**inputs, "a": a})  # noqa: SLF001
         outputs = tuple(output.to(self.working) for output in found.outputs)
-        return replace(found, outputs=outputs, error=found.error + spacing(self.precision), escalated=wanted)
+        error = found.error + spacing(self.precision)
+        return replace(found, outputs=outputs, error=error, escalated=number * wanted.to(torch.int64))
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""
@@ -194,14 +213,23 @@ class RootProgram:
         return self.method == "engine" and self.precision is not Precision.BF16
 
     def fallbacks(self) -> tuple[RootProgram, ...]:
-        """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16."""
+        """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16.
+
+        Before it comes the iteration in float64 where it is the faster of the two.
+        """
         if self.ceiling is Precision.BF16 or (self.method == "eigh" and not self.is_trial):
             return ()
-        return (replace(self, method="eigh", precision=self.ceiling),)
+        eigh = replace(self, method="eigh", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0)
+        if self.kernel is not Kernel.NATIVE or self.precision is self.ceiling or self.order > _DOUBLE_ORDER:
+            return (eigh,)
+        return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps), eigh
 
     def variants(self) -> tuple[RootProgram, ...]:
         """The same by every kernel that can run it."""
-        kernels = fitting(self.dtype, self.order) if self.method == "engine" else (Kernel.LIBRARY,)
+        if self.method != "engine":
+            return (self,)
+        native = (Kernel.NATIVE,) if self.precision is not Precision.BF16 and self.negative[1] else ()
+        kernels = (*fitting(self.dtype, self.order), *native)
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -215,13 +243,20 @@ class RootProgram:
         wide = profile.cost("gemm", Precision.FP64, self.order)
         products = (1 if self.rows is None else self.rows / max(1, self.order)) + self.pair
         one_pass = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (self.order / _PASS_ORDER) ** 2
-        passes = _PASSES["trial" if self.is_trial else self.method] * one_pass
+        passes = _PASSES[self._route] * one_pass
         if self.method == "eigh":
             return profile.cost("eigh", self.precision, self.order) + products * gemm + passes
         _, s, r = self.negative
         others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
         step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
-        return len(steps_for(self)) * step + _PROOF_PRODUCTS * wide + products * gemm + passes
+        proof = 0.0 if self.kernel is Kernel.NATIVE else _PROOF_PRODUCTS * wide
+        return len(steps_for(self)) * step + proof + products * gemm + passes
+
+    @property
+    def _route(self) -> str:
+        if self.method == "eigh":
+            return "trial" if self.is_trial else "eigh"
+        return "native" if self.kernel is Kernel.NATIVE else "engine"
 
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:

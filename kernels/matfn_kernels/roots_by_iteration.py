@@ -12,6 +12,7 @@ from matfn_kernels import blas, probes
 from matfn_kernels.cholesky import inverse_norm
 from matfn_kernels.coefficients import Step, safe, schedule
 from matfn_kernels.damping import FLOOR, Regularised, regularise
+from matfn_kernels.device_policy import Kernel
 from matfn_kernels.engine import coupled, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
@@ -24,30 +25,51 @@ if TYPE_CHECKING:
 
     from matfn_kernels.roots import RootProgram
 
-__all__ = ["by_iteration", "rows_for", "steps_for"]
+__all__ = [
+    "Product",
+    "by_iteration",
+    "judged",
+    "least_eigenvalue",
+    "multiplied",
+    "rows_for",
+    "rows_from",
+    "steps_for",
+]
 
 _BOUNDS: Final = {Precision.BF16: 1e-3, Precision.FP32: 1e-6, Precision.FP64: 1e-8}
-_LOOSE_BOUND: Final = 1e-5
-"""Least eigenvalue of inverses that may be loose: what is smaller has rounding errors above any such tolerance."""
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
+_USUAL_BOUND: Final = 1e-4
 _POWER_ROUNDS: Final = 3
 _NORM_ROUNDS: Final = 3
 _DISTRUST: Final = 0.3
 
 
 def steps_for(program: RootProgram) -> tuple[Step, ...]:
-    """The steps for eigenvalues in [bound, 1], to half of what the precision resolves or to what is allowed."""
+    """The steps for eigenvalues in [bound, 1], to half of what the precision resolves or to what is allowed.
+
+    Of the kernels in C, which choose for each matrix, those for a matrix of no special condition.
+    """
+    return _steps(program, _USUAL_BOUND if program.kernel is Kernel.NATIVE else least_eigenvalue(program))
+
+
+def _steps(program: RootProgram, bound: float) -> tuple[Step, ...]:
     r = program.negative[2]
-    return schedule(r, _bound(program) ** (1 / r), target=max(spacing(program.precision) / 2, program.allowed))
+    return schedule(r, bound ** (1 / r), target=max(spacing(program.precision) / 2, program.allowed))
 
 
 def rows_for(program: RootProgram) -> tuple[tuple[float, float, float], ...]:
-    """The coefficients that are run."""
-    return safe(steps_for(program), program.negative[2], _SAFETY[program.precision])
+    """The coefficients that are run on every matrix."""
+    return rows_from(program, least_eigenvalue(program))
 
 
-def _bound(program: RootProgram) -> float:
-    return _LOOSE_BOUND if program.allowed else _BOUNDS[program.precision]
+def rows_from(program: RootProgram, bound: float) -> tuple[tuple[float, float, float], ...]:
+    """The coefficients for eigenvalues in [bound, 1]."""
+    return safe(_steps(program, bound), program.negative[2], _SAFETY[program.precision])
+
+
+def least_eigenvalue(program: RootProgram) -> float:
+    """Least eigenvalue: what is smaller has rounding errors above what is allowed, or too few matrices have it."""
+    return max(_BOUNDS[program.precision], program.allowed)
 
 
 def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | None) -> Findings:
@@ -104,7 +126,7 @@ class _Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class _Product:
+class Product:
     """A power, or G times it, but for 2^exponent, and what cancellation does to a relative error."""
 
     value: Tensor
@@ -112,17 +134,21 @@ class _Product:
     amplified: Tensor
 
 
-def _finished(program: RootProgram, power: Tensor, scale: _Scale, sign: int, g: Tensor | None) -> _Product:
+def _finished(program: RootProgram, power: Tensor, scale: _Scale, sign: int, g: Tensor | None) -> Product:
     s, r = sign * program.s, program.r
     factor, exponent = power_of_two(scale.value.pow(s / r), scale.exponent, s, r)
-    value = factor.to(power.dtype)[:, None, None] * power
+    return multiplied(factor.to(power.dtype)[:, None, None] * power, exponent, g)
+
+
+def multiplied(value: Tensor, exponent: Tensor, g: Tensor | None) -> Product:
+    """A power but for 2^exponent, from the left multiplied by G if there is one."""
     if g is None:
-        return _Product(value, exponent, torch.ones_like(factor))
+        return Product(value, exponent, torch.ones(len(value), dtype=torch.float64, device=value.device))
     left, left_exponent = narrowed(g, value.dtype)
     image = left @ value
     whole = norm(image)
     amplified = norm(left) * norm(value) / torch.where(whole > 0, whole, torch.ones_like(whole))
-    return _Product(image, exponent + left_exponent, amplified.clamp_min(1.0))
+    return Product(image, exponent + left_exponent, amplified.clamp_min(1.0))
 
 
 def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, float], ...]) -> list[Tensor]:
@@ -137,7 +163,7 @@ def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, fl
 
 
 @dataclass(frozen=True, slots=True)
-class _Proof:
+class Proof:
     """What was established of A / ||A||_F and of its computed power X."""
 
     residual: Tensor
@@ -146,10 +172,10 @@ class _Proof:
     definite: Tensor
 
 
-def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
+def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> Proof:
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
     wide, z = p.to(torch.float64), probes.gaussian(p, program.order)
-    floor = max(FLOOR * program.eps, _bound(program))
+    floor = max(FLOOR * program.eps, least_eigenvalue(program))
     shifted = add_diagonal(wide.clone(), -floor)
     if program.signs == (1,):
         definite, smallest = _smallest_by_cholesky(shifted, z)
@@ -158,12 +184,17 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> _Proof:
         definite, smallest = blas.is_definite(shifted), _smallest_by_inverse(program, values[-1], z)
     residual, missing = _equation(program, values[-1].to(torch.float64), wide, z)
     condition = (_largest(p, z) / smallest).clamp_min(1.0)
+    return judged(program, condition, definite, residual, missing)
+
+
+def judged(program: RootProgram, condition: Tensor, definite: Tensor, residual: Tensor, missing: Tensor) -> Proof:
+    """The error by the law of the iteration's rounding, unless a residual contradicts it."""
     law = _law(program, condition)
     trusted = definite & (missing < _DISTRUST) & torch.isfinite(residual)
     # The residual of an inverse carries rounding times the condition, and means nothing below that.
     blind = 0.0 if program.signs == (1,) else 0.5 * condition * spacing(program.precision)
     error = torch.where(trusted, law + torch.where(residual > blind, 2 * missing, 0.0), math.inf)
-    return _Proof(residual, error, torch.where(definite, condition, math.nan), definite)
+    return Proof(residual, error, torch.where(definite, condition, math.nan), definite)
 
 
 def _largest(p: Tensor, z: Tensor) -> Tensor:

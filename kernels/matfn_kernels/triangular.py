@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import native, probes
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
@@ -40,6 +40,9 @@ _LEAF_ON_CPU: Final = 16
 _NORM_ROUNDS: Final = 3
 _LEAST_CONDITION: Final = 0.5
 """A power iteration is within a factor 2 of the true number, which is 1 at least, unless it under- or overflows."""
+_PASSES: Final = 6.0
+"""What is done beside products grows with n^2: in units of a product at this order."""
+_PASS_ORDER: Final = 64
 _PROBE_MARGIN: Final = 4.0
 """Four columns see an error that lies in one column as it is, in several by chance less of it."""
 
@@ -77,6 +80,8 @@ class TriangularProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs t (batch, n, n) and, if the program has columns, b (batch, n, m)."""
+        if self.kernel is Kernel.NATIVE:
+            return self._natively(inputs["t"])
         t = read_triangle(inputs["t"], lower=self.lower, unit=self.unit)
         return self._inverse(t) if self.columns is None else self._solution(t, inputs["b"])
 
@@ -84,7 +89,10 @@ class TriangularProgram:
         t, exponent = self._scaled(t)
         narrow = t.to(working(self.precision, self.dtype))
         value = invert_lower(narrow, self.kernel) if self.lower else invert_lower(narrow.mT, self.kernel).mT
-        residual, error, condition = self._judgement(t, narrow, value)
+        return self._found(value, exponent, self._judgement(t, narrow, value))
+
+    def _found(self, value: Tensor, exponent: Tensor | None, judgement: tuple[Tensor, Tensor, Tensor]) -> Findings:
+        residual, error, condition = judgement
         return Findings(
             outputs=(value,),
             exponents=(lacking(exponent, None),),
@@ -93,6 +101,19 @@ class TriangularProgram:
             error=error + spacing(self.precision),
             condition=condition,
         )
+
+    def _natively(self, given: Tensor) -> Findings:
+        narrow = given.to(working(self.precision, self.dtype)).contiguous()
+        value, found = native.triangular_inverses(narrow, lower=self.lower, unit=self.unit)
+        sizes, error = torch.stack([found.norm, found.inverse_norm]), _PROBE_MARGIN * found.error
+        columns = (found.residual, error, sizes.prod(0).clamp_min(1.0))
+        tame = _is_tame(sizes, error, narrow)
+        if not bool(tame.all()):
+            t = read_triangle(given[~tame], lower=self.lower, unit=self.unit)
+            for column, slow in zip(columns, self._slow_judgement(t, value[~tame]), strict=True):
+                column[~tame] = slow
+        residual, error, condition = columns
+        return self._found(value, None, (residual, error, condition))
 
     def _judgement(self, t: Tensor, narrow: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual, error and condition of T^-1; on a GPU, where to look for the rare case is to wait, of all alike."""
@@ -158,7 +179,10 @@ class TriangularProgram:
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
         share = 1.0 if self.columns is None else self.columns / max(1, self.order)
-        products = profile.cost("gemm", self.precision, self.order) * (0.5 + share)
+        passes = _PASSES * profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (self.order / _PASS_ORDER) ** 2
+        products = profile.cost("gemm", self.precision, self.order) * (0.5 + share) + passes
+        if self.kernel is Kernel.NATIVE:
+            return profile.cost("native_triangle", self.precision, self.order)
         if self.kernel is Kernel.LIBRARY:
             return products
         leaf, usual = (profile.cost(name, self.precision, LEAF) for name in ("leaf", "substitution"))
@@ -166,7 +190,10 @@ class TriangularProgram:
 
     def variants(self) -> tuple[TriangularProgram, ...]:
         """The same by every kernel that can run it."""
-        kernels = (Kernel.LIBRARY, Kernel.ONE_LAUNCH) if self.columns is None else (Kernel.LIBRARY,)
+        if self.columns is not None:
+            return (self,)
+        fits = not self.dtype.is_complex and (self.dtype == torch.float64) == (self.precision is Precision.FP64)
+        kernels = (Kernel.LIBRARY, Kernel.ONE_LAUNCH, *((Kernel.NATIVE,) if fits else ()))
         return tuple(replace(self, kernel=kernel) for kernel in kernels)
 
 
@@ -270,9 +297,13 @@ def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor,
     lengths = torch.linalg.vector_norm(pieces, dim=(-2, -1), dtype=torch.float64)
     error = _PROBE_MARGIN * (lengths[2] + lengths[3]) / lengths[4]
     sizes = torch.stack([_longest(_directions(forward) @ t), _longest(inverse)])
+    return lengths[0] / lengths[1], error, sizes.prod(0).clamp_min(1.0), _is_tame(sizes, error, t)
+
+
+def _is_tame(sizes: Tensor, error: Tensor, t: Tensor) -> Tensor:
+    """Whether products of a few matrices with norms (2, batch) stay in the range of T's dtype, (batch,)."""
     reach = math.sqrt(math.sqrt(torch.finfo(t.dtype).max)) / t.shape[-1]
-    tame = ((sizes < reach) & (sizes > t.shape[-1] / reach)).all(0) & error.isfinite()
-    return lengths[0] / lengths[1], error, sizes.prod(0).clamp_min(1.0), tame
+    return ((sizes < reach) & (sizes > t.shape[-1] / reach)).all(0) & error.isfinite()
 
 
 def _directions(rows: Tensor) -> Tensor:

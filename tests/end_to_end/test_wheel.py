@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -47,6 +48,16 @@ def test_wheel_holds_every_module_and_marker(wheel: Path) -> None:
 
     assert sorted(set(sources) - names) == []
     assert {f"{folder.name}/py.typed" for folder in folders} <= names
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_wheel_is_of_one_platform(wheel: Path) -> None:
+    """The library makes the wheel one of this platform, for every Python."""
+    interpreter, abi, platform = wheel.stem.split("-")[2:]
+
+    assert (interpreter, abi) == ("py3", "none")
+    assert platform.startswith(sys.platform.replace("darwin", "macosx"))
+    assert "matfn_kernels/native/libmatfn_native.so" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_client_imports_without_the_service(bare: Path) -> None:

@@ -153,7 +153,7 @@ async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: Sc
         await executor.hold()
         small = asyncio.create_task(post(client))
         await until(lambda: len(executor.seen) == 1)
-        large = asyncio.create_task(post(client, "msign", 100, 64, 64))
+        large = asyncio.create_task(post(client, "msign", 100, 48, 48))
         await until(lambda: len(executor.seen) == 2)
         taken = sum(executor.sizes[1])
         executor.gate.set()
@@ -161,7 +161,7 @@ async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: Sc
         await small
 
     assert 25 <= taken <= 50
-    assert answer.outputs["x"].shape == (100, 64, 64)
+    assert answer.outputs["x"].shape == (100, 48, 48)
     assert answer.timing.device_ms <= len(executor.sizes), "every batch takes 1 ms and counts once"
 
 

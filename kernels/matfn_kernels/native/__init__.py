@@ -1,0 +1,351 @@
+"""The kernels in C for a CPU: whole methods for one real matrix after the other, where torch needs a call a product.
+
+An answer depends on its own matrix alone, to the bit, whatever else is in the batch. The library is compiled when the
+package is installed; without it torch's products serve, and `is_built` says so. Calls leave the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from matfn_kernels import probes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = [
+    "MAX_STEPS",
+    "PolarFindings",
+    "PowerFindings",
+    "Powers",
+    "Schedules",
+    "TriangleFindings",
+    "grams",
+    "images",
+    "is_built",
+    "polar_factors",
+    "powers",
+    "triangular_inverses",
+    "variant",
+]
+
+MAX_STEPS: Final = 24
+"""Longest schedule of an iteration."""
+
+_PATH: Final = Path(__file__).with_name("libmatfn_native.so")
+_SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64"}
+
+Row = tuple[float, float, float]
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(_PATH))
+    except OSError:
+        return None
+
+
+def is_built() -> bool:
+    """Whether the library is there and this machine can load it."""
+    return _library() is not None
+
+
+@cache
+def variant() -> str:
+    """The instruction set in use: avx512, avx2 or baseline; none without the library."""
+    library = _library()
+    if library is None:
+        return "none"
+    library.matfn_native_variant.restype = ctypes.c_char_p
+    name: bytes = library.matfn_native_variant()
+    return name.decode()
+
+
+class _PowersPlan(ctypes.Structure):
+    """`roots_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "k", "s", "r", "whole_s", "whole_r")),
+        *((name, ctypes.c_int64) for name in ("identity_too", "schedules")),
+        *((name, ctypes.c_double) for name in ("floor", "bound", "reach")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "rows")),
+    )
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Coefficients of iterations by the smallest number that they resolve, the easiest first."""
+
+    entries: tuple[tuple[float, tuple[Row, ...]], ...]
+
+    @classmethod
+    def down_to(cls, least: float, rows: Callable[[float], tuple[Row, ...]]) -> Schedules:
+        """Schedules by half decades."""
+        halves = math.ceil(-2 * math.log10(least))
+        return cls(tuple((bound, rows(bound)) for bound in (*(10 ** (-half / 2) for half in range(1, halves)), least)))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        table = np.zeros((len(self), MAX_STEPS, 3))
+        for part, (_, rows) in zip(table, self.entries, strict=True):
+            part[: len(rows)] = rows
+        bounds = np.array([bound for bound, _ in self.entries])
+        return bounds, np.array([len(rows) for _, rows in self.entries], dtype=np.int64), table
+
+    @cached_property
+    def pointers(self) -> tuple[int, ...]:
+        """Where bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3) lie; they live as long as this."""
+        return tuple(array.ctypes.data for array in self._arrays)
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Which powers are wanted: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
+
+    Attributes:
+        exponents: (k, s, r) in lowest terms.
+        whole: (s, r) as they were asked for, whose equation is checked.
+        pair: whether A^(-s/r) is wanted too.
+        floor: smallest eigenvalue that may be answered for, relative to the largest.
+        bound: the same relative to ||A^2||_F^(1/2).
+        schedules: by the smallest eigenvalue.
+    """
+
+    exponents: tuple[int, int, int]
+    whole: tuple[int, int]
+    pair: bool
+    floor: float
+    bound: float
+    schedules: Schedules
+
+
+@dataclass(frozen=True, slots=True)
+class PowerFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        finite: whether all entries are.
+        definite: whether A is proved to be positive definite.
+        asymmetry: ||A - A^T|| / ||A||.
+        smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
+        largest: the largest.
+        residual: of the equation of the power, on columns.
+        missing: the relative error that it stands for.
+        steps: of the iteration.
+        exponent: of the power of two that the first power lacks.
+        other_exponent: that the other one lacks.
+    """
+
+    finite: Tensor
+    definite: Tensor
+    asymmetry: Tensor
+    smallest: Tensor
+    largest: Tensor
+    residual: Tensor
+    missing: Tensor
+    steps: Tensor
+    exponent: Tensor
+    other_exponent: Tensor
+
+
+_REACH: Final = 1.25
+"""How far below its estimate by power iteration the smallest eigenvalue may lie: proved, or a lower one is taken."""
+
+
+def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings]:
+    """Powers of A (batch, n, n), float32 or float64 without gaps, NaN where A is not proved to be positive definite.
+
+    Raises:
+        MemoryError: if there is none for a dozen matrices.
+    """
+    items, order = len(a), a.shape[-1]
+    outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
+    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64, device="cpu")
+    columns = probes.columns(order)
+    settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
+    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
+    arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
+    _run("roots", lambda count: _PowersPlan(count, *rest), (*arrays, found))
+    return outputs, PowerFindings(*found.unbind(-1))
+
+
+class _PolarPlan(ctypes.Structure):
+    """`polar_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "rows", "columns", "schedules")),
+        *((name, ctypes.c_double) for name in ("floor", "reach")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PolarFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether M is proved to have full rank.
+        smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
+        largest: the largest.
+        residual: of M = O sym(O^T M), on columns.
+        gap: from O^T O = I, on columns.
+        steps: of the iteration.
+    """
+
+    definite: Tensor
+    smallest: Tensor
+    largest: Tensor
+    residual: Tensor
+    gap: Tensor
+    steps: Tensor
+
+
+def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:
+    """Polar factors of tall M (batch, m, n), float32 without gaps, NaN where M is not proved to have full rank.
+
+    Args:
+        m: the matrices.
+        floor: smallest singular value that is answered for, relative to ||M^T M||_F^(1/2).
+        schedules: by the smallest singular value.
+
+    Raises:
+        MemoryError: if there is none for half a dozen matrices.
+    """
+    items, rows, order = m.shape
+    out, found = (
+        torch.empty_like(m),
+        torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64, device="cpu"),
+    )
+    columns = probes.columns(order)
+    rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
+    _run("polar", lambda count: _PolarPlan(count, *rest), (m, out, found))
+    return out, PolarFindings(*found.unbind(-1))
+
+
+class _TallPlan(ctypes.Structure):
+    """`tall_plan` of native.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "rows", "columns"))
+
+
+def grams(m: Tensor) -> Tensor:
+    """M^T M (batch, n, n) in float64 of tall float32 M (batch, m, n) without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
+    _run("gram", lambda count: _TallPlan(count, rows, order), (m, out))
+    return out
+
+
+def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """M V diag(h) V^T (batch, m, n) of tall float32 M, in float64, and the relative error of its rounding, (batch,).
+
+    Args:
+        m: (batch, m, n), float32 without gaps.
+        vectors: V^T (batch, n, n), float64 without gaps.
+        h: (batch, n), float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out, rounding = torch.empty_like(m), torch.empty(items, dtype=torch.float64, device="cpu")
+    _run("image", lambda count: _TallPlan(count, rows, order), (m, vectors, h, out, rounding))
+    return out, rounding
+
+
+class _TrianglesPlan(ctypes.Structure):
+    """`triangles_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "upper", "unit")),
+        ("spacing", ctypes.c_double),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TriangleFindings:
+    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+
+    Attributes:
+        residual: of T X = I, on columns.
+        error: of X to first order, on columns.
+        norm: of T.
+        inverse_norm: of X.
+    """
+
+    residual: Tensor
+    error: Tensor
+    norm: Tensor
+    inverse_norm: Tensor
+
+
+def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, TriangleFindings]:
+    """Inverses of the triangles of T (batch, n, n), float32 or float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for three matrices.
+    """
+    items, order = len(t), t.shape[-1]
+    out, found = (
+        torch.empty_like(t),
+        torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64, device="cpu"),
+    )
+    columns = probes.spread_columns(order)
+    rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
+    _run("triangles", lambda count: _TrianglesPlan(count, *rest), (t, out, found))
+    return out, TriangleFindings(*found.unbind(-1))
+
+
+def _run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
+    """Calls an entry point on arrays (batch, ...) on as many threads as torch would use."""
+    first = arrays[0]
+    assert first is not None
+    entry = getattr(_library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")
+
+    def part(start: int, stop: int) -> None:
+        pointers = [None if array is None else ctypes.c_void_p(array[start:].data_ptr()) for array in arrays]
+        if entry(ctypes.byref(plan(stop - start)), *pointers):
+            raise MemoryError(f"no memory for matrices of shape {tuple(first.shape[1:])}")
+
+    _in_parts(part, len(first))
+
+
+def _in_parts(work: Callable[[int, int], None], items: int) -> None:
+    """Calls work(start, stop) for parts of a batch, on as many threads as torch would use."""
+    parts = min(torch.get_num_threads(), items)
+    if parts == 1:
+        return work(0, items)
+    bounds = [items * part // parts for part in range(parts + 1)]
+    list(_threads(parts).map(work, bounds[:-1], bounds[1:]))
+    return None
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "matfn-native")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

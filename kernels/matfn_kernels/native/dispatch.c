@@ -1,0 +1,81 @@
+/* The entry points, which use the widest instruction set that the processor has. */
+#include <string.h>
+
+#include "native.h"
+
+#define EXPORTED __attribute__((visibility("default")))
+
+extern const native_table matfn_table_baseline;
+
+#if defined(__x86_64__)
+extern const native_table matfn_table_avx2, matfn_table_avx512;
+#endif
+
+typedef struct {
+    const char *name;
+    const native_table *table;
+} variant;
+
+static variant chosen = {"baseline", &matfn_table_baseline};
+
+/* Uses a variant by its name; 0 if this processor has it. */
+EXPORTED int matfn_native_use(const char *name)
+{
+    variant wanted = {"baseline", &matfn_table_baseline};
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        wanted = (variant){"avx512", &matfn_table_avx512};
+    if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        wanted = (variant){"avx2", &matfn_table_avx2};
+#endif
+    if (strcmp(name, wanted.name) != 0)
+        return -1;
+    chosen = wanted;
+    return 0;
+}
+
+__attribute__((constructor)) static void choose(void)
+{
+    if (matfn_native_use("avx512") != 0)
+        matfn_native_use("avx2");
+}
+
+EXPORTED const char *matfn_native_variant(void) { return chosen.name; }
+
+EXPORTED int matfn_roots_f32(const roots_plan *plan, const float *a, float *out, float *other, double *findings)
+{
+    return chosen.table->roots_f32(plan, a, out, other, findings);
+}
+
+EXPORTED int matfn_roots_f64(const roots_plan *plan, const double *a, double *out, double *other, double *findings)
+{
+    return chosen.table->roots_f64(plan, a, out, other, findings);
+}
+
+EXPORTED int matfn_triangles_f32(const triangles_plan *plan, const float *t, float *out, double *findings)
+{
+    return chosen.table->triangles_f32(plan, t, out, findings);
+}
+
+EXPORTED int matfn_triangles_f64(const triangles_plan *plan, const double *t, double *out, double *findings)
+{
+    return chosen.table->triangles_f64(plan, t, out, findings);
+}
+
+EXPORTED int matfn_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
+{
+    return chosen.table->polar_factors(plan, m, out, findings);
+}
+
+EXPORTED int matfn_gram_f32(const tall_plan *plan, const float *m, double *out)
+{
+    return chosen.table->grams(plan, m, out);
+}
+
+EXPORTED int matfn_image_f32(
+    const tall_plan *plan, const float *m, const double *vectors, const double *h, float *out, double *findings)
+{
+    return chosen.table->images(plan, m, vectors, h, out, findings);
+}

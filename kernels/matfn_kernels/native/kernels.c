@@ -1,0 +1,74 @@
+/* The kernels for one instruction set: VARIANT names it, the compiler's flags choose it. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "native.h"
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define ROWS 8
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define ROWS 4
+#else
+#define VECTOR_BYTES 16
+#define ROWS 4
+#endif
+#define PACKED_FROM 128 /* order from which a panel of columns is copied to lie without gaps */
+#define GRAM_ROWS 128    /* of a Gram matrix that are taken at a time */
+#define ROUNDS 3        /* of power iteration */
+#define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
+#define NOTHING 1e-10   /* size of a symmetric part that is nothing beside entries of 1 */
+#define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
+#define ABOVE 1.01
+#define COLUMNS 16 /* four groups of probes */
+
+#define REAL double
+#define INTEGER int64_t
+#define LARGEST_INTEGER INT64_MAX
+#define TINY DBL_MIN
+#define NAME(word) word##_f64
+#if VECTOR_BYTES == 64
+#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
+#elif VECTOR_BYTES == 32
+#define LANE_NUMBERS {0, 1, 2, 3}
+#else
+#define LANE_NUMBERS {0, 1}
+#endif
+#include "products.inc"
+#include "proof.inc"
+#include "columns.inc"
+#include "roots.inc"
+#include "triangles.inc"
+#undef REAL
+#undef INTEGER
+#undef LARGEST_INTEGER
+#undef TINY
+#undef NAME
+#undef LANE_NUMBERS
+
+#define REAL float
+#define INTEGER int32_t
+#define LARGEST_INTEGER INT32_MAX
+#define TINY FLT_MIN
+#define NAME(word) word##_f32
+#if VECTOR_BYTES == 64
+#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#elif VECTOR_BYTES == 32
+#define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
+#else
+#define LANE_NUMBERS {0, 1, 2, 3}
+#endif
+#include "products.inc"
+#include "columns.inc"
+#include "roots.inc"
+#include "triangles.inc"
+
+#include "polar.inc"
+
+#define TABLE_OF(variant) matfn_table_##variant
+#define TABLE(variant) TABLE_OF(variant)
+
+const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors, grams, images};

@@ -1,0 +1,67 @@
+/* What the library offers, and the table through which it is reached: one for each instruction set. */
+#ifndef MATFN_NATIVE_H
+#define MATFN_NATIVE_H
+
+#include <stdint.h>
+
+#define PROBES 4 /* columns of random numbers on which certificates are taken */
+#define MAX_STEPS 24
+
+/* What is found of each matrix. */
+enum { FINITE, DEFINITE, ASYMMETRY, SMALLEST, LARGEST, RESIDUAL, MISSING, STEPS, EXPONENT, OTHER_EXPONENT, ROOT_FINDINGS };
+
+/* What the powers of a batch have in common: A^(s/r) = A^k A^(-s'/r), all orders equal. */
+typedef struct {
+    int64_t items, order;
+    int64_t k, s, r;        /* A^k A^(-s/r), in lowest terms */
+    int64_t whole_s, whole_r; /* the power as it was asked for, whose equation is checked */
+    int64_t identity_too;   /* A^(-s/r) as well, in a second array */
+    int64_t schedules;      /* how many there are to choose from, the widest last */
+    double floor;           /* least eigenvalue that is answered for, relative to the largest */
+    double bound;           /* the same relative to ||A^2||_F^(1/2) */
+    double reach;           /* how far below its estimate the smallest eigenvalue may lie */
+    const double *probes;   /* (order, PROBES) */
+    const double *bounds;   /* (schedules): the smallest eigenvalue that each resolves */
+    const int64_t *steps;   /* (schedules) */
+    const double *rows;     /* (schedules, MAX_STEPS, 3) */
+} roots_plan;
+
+/* What the triangles of a batch have in common. */
+typedef struct {
+    int64_t items, order;
+    int64_t upper, unit;  /* which triangle is read, and whether its diagonal is taken as ones */
+    double spacing;       /* of the arithmetic */
+    const double *probes; /* (order, PROBES), rows of unit length */
+} triangles_plan;
+
+enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
+
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+} tall_plan;
+
+/* What the polar factors of a batch have in common. */
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+    int64_t schedules;            /* as in roots_plan, by the smallest singular value */
+    double floor;                 /* least singular value, relative to ||M^T M||_F^(1/2) */
+    double reach;
+    const double *probes; /* (columns, PROBES) */
+    const double *bounds;
+    const int64_t *steps;
+    const double *coefficients; /* (schedules, MAX_STEPS, 3) */
+} polar_plan;
+
+enum { POLAR_DEFINITE, POLAR_SMALLEST, POLAR_LARGEST, POLAR_RESIDUAL, POLAR_GAP, POLAR_STEPS, POLAR_FINDINGS };
+
+typedef struct {
+    int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
+    int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
+    int (*triangles_f32)(const triangles_plan *, const float *t, float *out, double *findings);
+    int (*triangles_f64)(const triangles_plan *, const double *t, double *out, double *findings);
+    int (*polar_factors)(const polar_plan *, const float *m, float *out, double *findings);
+    int (*grams)(const tall_plan *, const float *m, double *out);
+    int (*images)(const tall_plan *, const float *m, const double *vectors, const double *h, float *out, double *);
+} native_table;
+
+#endif
