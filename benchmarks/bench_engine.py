@@ -1,7 +1,8 @@
 """How much of the coupled and the plain iteration is spent in products, and how near these come to torch's bare bmm.
 
 The products that an iteration calls (of `products` and `torch`) are timed where they are called, and again by
-themselves, on operands of the same shapes in as large a batch. One thread, tiles as the kernels cut them.
+themselves, on operands of the same shapes in as large a batch. One thread, tiles as the kernels cut them. The kernels
+in C are timed as they are called, proof and all.
 
     .venv-bench/bin/python benchmarks/bench_engine.py > benchmarks/results/engine.md
 """
@@ -18,7 +19,7 @@ from unittest.mock import patch
 
 import torch
 
-from matfn_kernels import blas, engine
+from matfn_kernels import blas, engine, native
 from matfn_kernels.coefficients import safe, schedule
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _ORDERS: Final = (32, 64, 128, 256, 512)
 _ROUNDS: Final = 15
 _BOUND: Final = 1e-5
 _STEPS: Final = 8
+_CONTRACTION: Final = {2: 2, 4: 3}
+"""Products of P <- W^r P."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,24 @@ def _row(name: str, batch: int, run: Callable[[], object]) -> str:
     )
 
 
+def _row_in_c(order: int, r: int) -> str:
+    """An inverse root of condition 1e4 in C, from the matrix to what its certificate is made of."""
+    q = torch.linalg.qr(torch.randn(max(1, 4096 // order), order, order))[0]
+    a = (q * torch.logspace(0, -4, order)) @ q.mT
+    a = (a + a.mT) / 2
+    schedules = native.Schedules.down_to(
+        1e-6, lambda bound: safe(schedule(r, bound ** (1 / r), target=_BOUND), r, 1.001)
+    )
+    wanted = native.Powers((0, 1, r), (1, r), pair=False, floor=1e-6, bound=1e-6, schedules=schedules)
+    steps = int(native.powers(wanted, a)[1].steps[0])
+    products = steps * 2 - 1 + (steps - 1) * _CONTRACTION[r]
+    out = torch.empty_like(a)
+    whole = 1e6 * _median(lambda: native.powers(wanted, a)) / len(a)
+    alone = 1e6 * products * _median(lambda: _BMM(a, a, out=out)) / len(a)
+    name = f"in C with its proof, r = {r}, n = {order}"
+    return f"| {name} | 1 | {products} | {whole:.1f} | | | {alone:.1f} | | {alone / whole:.0%} |"
+
+
 def _positive(order: int) -> Tensor:
     """A tile of symmetric matrices with eigenvalues in [0, 1]."""
     x = torch.randn(4096 // order, order, 2 * order)
@@ -131,6 +152,8 @@ def main() -> None:
             rows = safe(schedule(r, _BOUND ** (1 / r), target=_BOUND), r, 1.001)
             print(_row(f"coupled, r = {r}, n = {order}", len(p), partial(engine.coupled, None, p, rows, r, 1)))
         print(_row(f"plain, n = {order}", len(p), partial(engine.plain, p, _polar_rows())))
+        for r in (2, 4) if native.is_built() else ():
+            print(_row_in_c(order, r))
 
 
 if __name__ == "__main__":
