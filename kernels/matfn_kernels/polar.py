@@ -352,7 +352,7 @@ def _by_svd(program: PolarProgram, ground: Singular) -> Findings:
     if spacing(program.precision) > torch.finfo(program.dtype).eps:
         error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
     reach = _LOSSES * spacing(program.precision) * sigma[:, :1]
-    return _direct(program, (m, value), sigma, multiplier, (error, reach))
+    return _direct(program, (m, value, program.residual(m, value)), sigma, multiplier, (error, reach))
 
 
 def _unresolved(multiplier: _Multiplier, sigma: Tensor) -> Tensor:
@@ -380,44 +380,41 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    value, rounding = _image(program, m, vectors, h)
     noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    found = _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
-    return replace(found, error=found.error + rounding)
-
-
-def _image(program: PolarProgram, m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """M V diag(h) V^H, and the relative error of its rounding where that is done at once, (batch,)."""
+    errors = error, limits[0] - sigma
     if program.kernel is Kernel.NATIVE:
-        return native.images(m, vectors.mT.contiguous(), h)
-    middle = symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH)
-    return product(m, middle), torch.zeros(len(m), dtype=torch.float64, device=m.device)
+        image, found = native.images(m, vectors.mT.contiguous(), h)
+        residual = found.residual if program.bounds is None else found.skew
+        findings = _direct(program, (m, image, residual), sigma, multiplier, errors)
+        return replace(findings, error=findings.error + found.rounding)
+    value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
+    return _direct(program, (m, value, program.residual(m, value)), sigma, multiplier, errors)
 
 
 def _direct(
     program: PolarProgram,
-    pair: tuple[Tensor, Tensor],
+    image: tuple[Tensor, Tensor, Tensor],
     sigma: Tensor,
     multiplier: _Multiplier,
     errors: tuple[Tensor, Tensor],
 ) -> Findings:
-    """The findings of M and its computed image, given the errors that the decomposition leaves in it and in sigma.
+    """The findings of M, its computed image and its residual, given the errors that remain in the image and in sigma.
 
     A matrix with nothing to clip comes back as it is; its estimate is what a check in that arithmetic can resolve.
     """
-    (m, value), (error, reach) = pair, errors
+    (m, value, residual), (error, reach) = image, errors
     new = multiplier(sigma) * sigma
     size = norm(new)
     relative = torch.where(size > 0, error / size, torch.zeros_like(size)) + BACKWARD_ERROR * spacing(program.precision)
     same = multiplier.leaves(sigma, reach)
     if same.device.type != "cpu" or bool(same.any()):
-        value = torch.where(same[:, None, None], m, value)
+        value, residual = torch.where(same[:, None, None], m, value), torch.where(same, 0.0, residual)
     return Findings(
         outputs=(value,),
         residual_name=program.residual_name,
-        residual=program.residual(m, value),
+        residual=residual,
         error=torch.where(same, 4 * BACKWARD_ERROR * spacing(program.precision), relative),
         condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
         rank=multiplier.keep.sum(-1),

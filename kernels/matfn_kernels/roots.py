@@ -55,7 +55,7 @@ _SHARE: Final = 1e-2
 """Of a loose tolerance: what the iteration may leave of it."""
 _SHARE_OF_EPS: Final = 1 / 32
 """Of the spacing of an output in fewer digits: what an iteration in float64 may leave of it."""
-_DOUBLE_ORDER: Final = 96
+_DOUBLE_ORDER: Final = 128
 """Largest order at which the iteration in float64 takes less time than eigh does."""
 _TRIAL_ORDER: Final = 48
 """Below, what is done beside the decompositions costs as much as float32 saves of them."""

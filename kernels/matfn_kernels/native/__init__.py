@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_STEPS",
+    "ImageFindings",
     "PolarFindings",
     "PowerFindings",
     "Powers",
@@ -242,7 +243,7 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
 class _TallPlan(ctypes.Structure):
     """`tall_plan` of native.h."""
 
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "rows", "columns"))
+    _fields_ = (*((name, ctypes.c_int64) for name in ("items", "rows", "columns")), ("probes", ctypes.c_void_p))
 
 
 def grams(m: Tensor) -> Tensor:
@@ -253,12 +254,27 @@ def grams(m: Tensor) -> Tensor:
     """
     items, rows, order = m.shape
     out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
-    _run("gram", lambda count: _TallPlan(count, rows, order), (m, out))
+    _run("gram", lambda count: _TallPlan(count, rows, order, None), (m, out))
     return out
 
 
-def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """M V diag(h) V^T (batch, m, n) of tall float32 M, in float64, and the relative error of its rounding, (batch,).
+@dataclass(frozen=True, slots=True)
+class ImageFindings:
+    """What was found of each image, (batch,) float64 each.
+
+    Attributes:
+        rounding: relative error of its rounding to float32.
+        residual: of M = O sym(O^T M), on columns.
+        skew: of O^T M = M^T O, on columns.
+    """
+
+    rounding: Tensor
+    residual: Tensor
+    skew: Tensor
+
+
+def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings]:
+    """O = M V diag(h) V^T (batch, m, n) of tall float32 M, computed in float64.
 
     Args:
         m: (batch, m, n), float32 without gaps.
@@ -269,9 +285,13 @@ def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         MemoryError: if there is none for a few matrices.
     """
     items, rows, order = m.shape
-    out, rounding = torch.empty_like(m), torch.empty(items, dtype=torch.float64, device="cpu")
-    _run("image", lambda count: _TallPlan(count, rows, order), (m, vectors, h, out, rounding))
-    return out, rounding
+    out, found = (
+        torch.empty_like(m),
+        torch.empty(items, len(ImageFindings.__slots__), dtype=torch.float64, device="cpu"),
+    )
+    columns = probes.columns(order)
+    _run("image", lambda count: _TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
+    return out, ImageFindings(*found.unbind(-1))
 
 
 class _TrianglesPlan(ctypes.Structure):

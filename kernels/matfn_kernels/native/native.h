@@ -38,7 +38,10 @@ enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIAN
 
 typedef struct {
     int64_t items, rows, columns; /* rows >= columns */
+    const double *probes;         /* (columns, PROBES) */
 } tall_plan;
+
+enum { IMAGE_ROUNDING, IMAGE_RESIDUAL, IMAGE_SKEW, IMAGE_FINDINGS };
 
 /* What the polar factors of a batch have in common. */
 typedef struct {
