@@ -32,6 +32,8 @@ _EXCHANGES: Final = 100
 _TAIL_ENTRY: Final = 5e-6
 _SAFETY_UNTIL: Final = 1e-2
 _ROUNDING: Final = 1e-15
+_NEAR: Final = 1e-9
+"""Of an interval: points that move so little, and no longer less, move by rounding."""
 _MAX_STEPS: Final = 64
 
 
@@ -54,11 +56,12 @@ def minimax_step(r: int, l: float, u: float) -> tuple[float, float, float]:
     """Coefficients of the best approximation of 1 by x (a + b x^r + c x^2r) on [l, u]."""
     inner = l + (u - l) * np.array([0.25, 0.75])
     points = np.array([l, *inner, u])
-    local = np.zeros(3)
+    local, moved = np.zeros(3), np.inf
     for _ in range(_EXCHANGES):
         local = _equioscillating(r, points)
         before, points = points, _stationary_points(r, local, l, u)
-        if float(np.abs(points - before).max()) <= _ROUNDING * u:
+        last, moved = moved, float(np.abs(points - before).max())
+        if moved <= _ROUNDING * u or (moved <= _NEAR * u and moved >= last):
             break
     alpha, beta, gamma = (float(value) for value in local)
     return alpha - beta + gamma, beta - 2 * gamma, gamma

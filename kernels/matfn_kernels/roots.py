@@ -247,10 +247,12 @@ class RootProgram:
         if self.method == "eigh":
             return profile.cost("eigh", self.precision, self.order) + products * gemm + passes
         _, s, r = self.negative
-        others = _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
+        steps, others = len(steps_for(self)), _power_products(s) + (1 if s else 0) + _contraction_products(r) - 1
+        if self.kernel is Kernel.NATIVE:  # the last step contracts nothing, and the first multiplies nothing by W
+            made = steps * (2 + others) - 2 - _contraction_products(r)
+            return made * profile.cost("native", self.precision, self.order) + products * gemm + passes
         step = step_cost(self.kernel, profile, self.precision, self.order, (2, others))
-        proof = 0.0 if self.kernel is Kernel.NATIVE else _PROOF_PRODUCTS * wide
-        return len(steps_for(self)) * step + proof + products * gemm + passes
+        return steps * step + _PROOF_PRODUCTS * wide + products * gemm + passes
 
     @property
     def _route(self) -> str:

@@ -95,9 +95,10 @@ class Schedules:
 
     @classmethod
     def down_to(cls, least: float, rows: Callable[[float], tuple[Row, ...]]) -> Schedules:
-        """Schedules by half decades."""
-        halves = math.ceil(-2 * math.log10(least))
-        return cls(tuple((bound, rows(bound)) for bound in (*(10 ** (-half / 2) for half in range(1, halves)), least)))
+        """Schedules by quarters of a decade."""
+        quarters = math.ceil(-4 * math.log10(least))
+        bounds = (*(10 ** (-quarter / 4) for quarter in range(1, quarters)), least)
+        return cls(tuple((bound, rows(bound)) for bound in bounds))
 
     def __len__(self) -> int:
         return len(self.entries)
