@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import native, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.scaling import normalise, rescale
@@ -70,7 +70,7 @@ class LowRankProgram:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
         parts, exponent = self._scaled(inputs)
         dtype = working(self.precision, self.dtype)
-        wide, narrow = LowRank.of(parts, self.transpose), LowRank.of(parts.to(dtype), self.transpose)
+        wide, narrow = LowRank(parts, self.transpose), LowRank(parts.to(dtype), self.transpose)
         if self.columns is None:
             eye = torch.eye(self.order, dtype=torch.float64, device=parts.diag.device)
             right, right_exponent = eye.expand(len(parts.diag), -1, -1), None
@@ -78,7 +78,7 @@ class LowRankProgram:
             b = inputs["b"].to(torch.float64)
             right, right_exponent = (b, None) if exponent is None else normalise(b)
         value = narrow.solve(right.to(dtype))
-        problem = Problem(wide.multiply, wide.solve, lambda x: LowRank.of(parts.abs(), self.transpose).multiply(x))
+        problem = Problem(wide.multiply, wide.solve, lambda x: LowRank(parts.abs(), self.transpose).multiply(x))
         residual, error = corrected(value, right, problem, self.precision)
         return Findings(
             outputs=(value,),
@@ -142,64 +142,88 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """A batch of such matrices T, or of their transposes, in chunks of rows; the last is made up by rows of I.
+    """A batch of such matrices T, or of their transposes.
+
+    Attributes:
+        parts: what they are made of.
+        transpose: whether it is T^T that acts.
+    """
+
+    parts: Parts
+    transpose: bool
+
+    def solve(self, b: Tensor) -> Tensor:
+        """T^-1 B for B (batch, n, m)."""
+        return self._natively(b, inverse=True) if _is_native(b) else _Chunks.of(self.parts, self.transpose).solve(b)
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """T X for few columns X (batch, n, m)."""
+        return self._natively(x, inverse=False) if _is_native(x) else _Chunks.of(self.parts, self.transpose).multiply(x)
+
+    def _natively(self, b: Tensor, *, inverse: bool) -> Tensor:
+        parts = self.parts
+        return native.apply_low_rank(parts.diag, parts.q, parts.k, b, transpose=self.transpose, inverse=inverse)
+
+    def transposed(self) -> LowRank:
+        """The transposes."""
+        return replace(self, transpose=not self.transpose)
+
+
+def _is_native(x: Tensor) -> bool:
+    """Whether the kernels in C serve; which depends on nothing that a neighbour could change."""
+    return x.device.type == "cpu" and native.is_built()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """Such matrices in chunks of rows for torch; the last is made up by rows of I.
 
     Attributes:
         order: n.
-        q: (batch, chunks, c, d).
-        k: likewise.
-        blocks: the diagonal blocks of T (batch, chunks, c, c).
+        left: Q, or of transposes K, (batch, chunks, c, d).
+        right: the other one.
+        blocks: the diagonal blocks of what acts (batch, chunks, c, c).
         transpose: whether it is T^T that acts.
     """
 
     order: int
-    q: Tensor
-    k: Tensor
+    left: Tensor
+    right: Tensor
     blocks: Tensor
     transpose: bool
 
     @classmethod
-    def of(cls, parts: Parts, transpose: bool) -> LowRank:
+    def of(cls, parts: Parts, transpose: bool) -> _Chunks:
         """T from its parts; all its diagonal blocks by one product."""
         q, k = _chunked(parts.q), _chunked(parts.k)
         blocks = (q @ k.mT).tril_(-1)
-        order = parts.diag.shape[-1]
         blocks.diagonal(dim1=-2, dim2=-1).copy_(_chunked(parts.diag[..., None], fill=1)[..., 0])
-        return cls(order, q, k, blocks, transpose)
+        left, right, blocks = (k, q, blocks.mT) if transpose else (q, k, blocks)
+        return cls(parts.diag.shape[-1], left, right, blocks, transpose)
 
     def solve(self, b: Tensor) -> Tensor:
         """T^-1 B for B (batch, n, m)."""
-        left, right, blocks = self._acting()
         b = _chunked(b)
-        state = b.new_zeros(len(b), left.shape[-1], b.shape[-1])
+        state = b.new_zeros(len(b), self.left.shape[-1], b.shape[-1])
         y = torch.empty_like(b)
         chunks = range(b.shape[1])
         for i in reversed(chunks) if self.transpose else chunks:
-            target = torch.baddbmm(b[:, i], left[:, i], state, alpha=-1)
-            y[:, i] = torch.linalg.solve_triangular(blocks[:, i], target, upper=self.transpose)
-            state.baddbmm_(right[:, i].mT, y[:, i])
+            target = torch.baddbmm(b[:, i], self.left[:, i], state, alpha=-1)
+            y[:, i] = torch.linalg.solve_triangular(self.blocks[:, i], target, upper=self.transpose)
+            state.baddbmm_(self.right[:, i].mT, y[:, i])
         return y.flatten(1, 2)[:, : self.order]
 
     def multiply(self, x: Tensor) -> Tensor:
         """T X for few columns X (batch, n, m); the states of all chunks are kept at once."""
-        left, right, blocks = self._acting()
         x = _chunked(x)
-        states = right.mT @ x
+        states = self.right.mT @ x
         if self.transpose:
             before = states.flip(1).cumsum(1).flip(1).roll(-1, 1)
             before[:, -1] = 0
         else:
             before = states.cumsum(1).roll(1, 1)
             before[:, 0] = 0
-        return (blocks @ x + left @ before).flatten(1, 2)[:, : self.order]
-
-    def transposed(self) -> LowRank:
-        """The transposes."""
-        return replace(self, transpose=not self.transpose)
-
-    def _acting(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Q, K and the diagonal blocks of what acts."""
-        return (self.k, self.q, self.blocks.mT) if self.transpose else (self.q, self.k, self.blocks)
+        return (self.blocks @ x + self.left @ before).flatten(1, 2)[:, : self.order]
 
 
 def _chunked(x: Tensor, fill: float = 0.0) -> Tensor:
@@ -232,7 +256,7 @@ def candidates(call: Signature) -> list[LowRankProgram]:
 def _condition(parts: Parts) -> Tensor:
     """||T||_2 ||T^-1||_2 by power iteration on T^T T and, once, its inverse."""
     z = probes.gaussian(parts.diag, parts.diag.shape[-1])
-    t = LowRank.of(parts, transpose=False)
+    t = LowRank(parts, transpose=False)
     flipped = t.transposed()
     large = probes.growth(lambda y: flipped.multiply(t.multiply(y)), z, _NORM_ROUNDS)
     return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, 1)).sqrt().clamp_min(1.0)

@@ -34,6 +34,7 @@ __all__ = [
     "Powers",
     "Schedules",
     "TriangleFindings",
+    "apply_low_rank",
     "grams",
     "images",
     "is_built",
@@ -293,6 +294,33 @@ def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings
     columns = probes.columns(order)
     _run("image", lambda count: _TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
     return out, ImageFindings(*found.unbind(-1))
+
+
+class _LowRankPlan(ctypes.Structure):
+    """`low_rank_plan` of native.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "order", "rank", "columns", "transposed", "inverse"))
+
+
+def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: bool, inverse: bool) -> Tensor:
+    """T B or T^-1 B (batch, n, m) for T = diag(l) + tril(Q K^T, -1) or its transpose, all float32 or all float64.
+
+    Args:
+        diag: l (batch, n).
+        q: (batch, n, d).
+        k: (batch, n, d).
+        b: (batch, n, m).
+        transpose: whether it is the transpose that acts.
+        inverse: whether it is solved with.
+
+    Raises:
+        MemoryError: if there is none for a state (d, m).
+    """
+    order, rank, columns = *q.shape[1:], b.shape[-1]
+    given = [x.resolve_neg().contiguous() for x in (diag, q, k, b)]
+    out = torch.empty_like(given[-1])
+    _run("low_rank", lambda count: _LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
+    return out
 
 
 class _TrianglesPlan(ctypes.Structure):

@@ -79,3 +79,15 @@ EXPORTED int matfn_image_f32(
 {
     return chosen.table->images(plan, m, vectors, h, out, findings);
 }
+
+EXPORTED int matfn_low_rank_f32(
+    const low_rank_plan *plan, const float *diagonal, const float *q, const float *k, const float *b, float *out)
+{
+    return chosen.table->low_rank_f32(plan, diagonal, q, k, b, out);
+}
+
+EXPORTED int matfn_low_rank_f64(
+    const low_rank_plan *plan, const double *diagonal, const double *q, const double *k, const double *b, double *out)
+{
+    return chosen.table->low_rank_f64(plan, diagonal, q, k, b, out);
+}

@@ -42,6 +42,7 @@
 #include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
+#include "chunks.inc"
 #undef REAL
 #undef INTEGER
 #undef LARGEST_INTEGER
@@ -65,10 +66,11 @@
 #include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
+#include "chunks.inc"
 
 #include "polar.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
-const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors, grams, images};
+const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors, grams, images, low_rank_f32, low_rank_f64};

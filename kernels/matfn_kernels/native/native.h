@@ -36,6 +36,13 @@ typedef struct {
 
 enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
 
+/* What the products or solutions of a batch have in common. */
+typedef struct {
+    int64_t items, order, rank, columns;
+    int64_t transposed; /* whether it is the transpose that acts */
+    int64_t inverse;    /* whether it is solved with */
+} low_rank_plan;
+
 typedef struct {
     int64_t items, rows, columns; /* rows >= columns */
     const double *probes;         /* (columns, PROBES) */
@@ -65,6 +72,8 @@ typedef struct {
     int (*polar_factors)(const polar_plan *, const float *m, float *out, double *findings);
     int (*grams)(const tall_plan *, const float *m, double *out);
     int (*images)(const tall_plan *, const float *m, const double *vectors, const double *h, float *out, double *);
+    int (*low_rank_f32)(const low_rank_plan *, const float *, const float *, const float *, const float *, float *);
+    int (*low_rank_f64)(const low_rank_plan *, const double *, const double *, const double *, const double *, double *);
 } native_table;
 
 #endif
