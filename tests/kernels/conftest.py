@@ -1,5 +1,6 @@
 """Fixtures of the kernels' tests."""
 
 from devices import device
+from variants import variant
 
-__all__ = ["device"]
+__all__ = ["device", "variant"]

@@ -1,0 +1,73 @@
+"""Diagonal plus low rank in C: the dense products and solutions, whoever is beside, by every instruction set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from evaluating import EPS, answer, truth
+from matfn_kernels import native
+from matfn_kernels.reference import relative_error
+
+pytestmark = pytest.mark.skipif(not native.is_built(), reason="no library")
+
+SHAPES = [(1, 1, 1), (5, 3, 4), (8, 8, 16), (13, 40, 33), (64, 2, 1), (129, 17, 5)]
+
+
+def _parts(order: int, rank: int, columns: int, dtype: str, items: int = 3) -> list[torch.Tensor]:
+    """l, Q, K and B of well-conditioned matrices."""
+    rng = np.random.default_rng(order)
+    arrays = [rng.uniform(1, 2, (items, order))]
+    arrays += [rng.standard_normal((items, order, width)) / order**0.5 for width in (rank, rank, columns)]
+    return [torch.from_numpy(array.astype(dtype)) for array in arrays]
+
+
+def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: bool) -> np.ndarray:
+    t = np.tril(q.double().numpy() @ k.double().numpy().swapaxes(1, 2), -1)
+    t += diag.double().numpy()[:, :, None] * np.eye(t.shape[-1])
+    return t.swapaxes(1, 2) if transpose else t
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_acts_as_the_dense_matrix(variant: str, shape: tuple[int, int, int], dtype: str) -> None:
+    """Products and solutions, of the matrix and its transpose, are those of T itself to rounding."""
+    del variant
+    diag, q, k, b = _parts(*shape, dtype)
+    for transpose in (False, True):
+        t = _dense(diag, q, k, transpose=transpose)
+        product = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=False).numpy()
+        solution = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=True).numpy()
+
+        assert relative_error(product, t @ b.double().numpy()).max() < 8 * EPS[dtype] * np.sqrt(shape[0])
+        assert (
+            relative_error(solution, np.linalg.solve(t, b.double().numpy())).max() < 32 * EPS[dtype] * shape[0] ** 0.5
+        )
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_neighbour_changes_no_bit(variant: str, inverse: bool) -> None:
+    """A matrix of NaN, infinities or a zero on the diagonal leaves nothing behind in the buffers."""
+    del variant
+    parts = _parts(21, 5, 6, "float32")
+    alone = [native.apply_low_rank(*(x[[2]] for x in parts), transpose=False, inverse=inverse)]
+    for bad in (torch.nan, torch.inf, 0.0, 3e38):
+        spoilt = [torch.cat([x[:2] * 0 + bad, x[2:]]) for x in parts]
+        alone.append(native.apply_low_rank(*spoilt, transpose=False, inverse=inverse)[2:])
+
+    assert all(torch.equal(alone[0], found) for found in alone[1:])
+
+
+def test_torch_answers_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library the answers and their estimates are those of the same matrices."""
+    diag, q, k, b = (x.numpy() for x in _parts(150, 6, 4, "float32"))
+    inputs = {"diag": diag, "q": q, "k": k, "b": b}
+    in_c = answer("dplr_solve", inputs)
+    monkeypatch.setattr(native, "is_built", lambda: False)
+    by_torch = answer("dplr_solve", inputs)
+
+    for found in (in_c, by_torch):
+        (expected,) = truth("dplr_solve", inputs, found.certificates)
+        errors = relative_error(found.outputs[0], expected)
+        assert all(error <= (c.error_estimate or 0) for error, c in zip(errors, found.certificates, strict=True))

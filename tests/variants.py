@@ -1,0 +1,33 @@
+"""The instruction sets that the kernels in C are compiled for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from matfn_kernels import native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["VARIANTS", "use", "variant"]
+
+VARIANTS = ("avx512", "avx2", "baseline")
+
+
+def use(name: str) -> bool:
+    """Whether this processor has the instruction set, which is in use then."""
+    library = native._library()
+    assert library is not None
+    return bool(library.matfn_native_use(name.encode()) == 0)
+
+
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set in turn."""
+    usual = native.variant()
+    if not use(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    use(usual)
