@@ -54,6 +54,8 @@ _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 10.0
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
+_GRAM_ERROR: Final = 2 * BACKWARD_ERROR
+"""Of the Gram matrix and its eigh, in eps times the norm: 12 have been seen for the smallest of many singular values."""
 _FIRST_BOUND: Final = 0.3
 _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition."""
@@ -381,11 +383,20 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
     value, rounding = _image(program, m, vectors, h)
-    noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
+    noise = _GRAM_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
     found = _direct(program, (m, value), sigma, multiplier, (error, limits[0] - sigma))
-    return replace(found, error=found.error + rounding)
+    return replace(
+        found, error=torch.where(_is_borderline(program, multiplier, squares, noise), math.inf, found.error + rounding)
+    )
+
+
+def _is_borderline(program: PolarProgram, multiplier: _Multiplier, squares: Tensor, noise: Tensor) -> Tensor:
+    """Whether the noise in sigma^2 hides on which side of the threshold one lies that it matters for, (batch,)."""
+    sigma, edge = squares.clamp_min(0).sqrt(), program.threshold**2 * squares[:, -1:]
+    most, least = (replace(multiplier, keep=squares > edge + shift * noise[:, None]) for shift in (-1, 1))
+    return (most(sigma) != least(sigma)).any(-1)
 
 
 def _image(program: PolarProgram, m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:

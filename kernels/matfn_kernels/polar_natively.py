@@ -6,14 +6,16 @@ schedule: a matrix takes the steps that its own condition needs.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels import native
 from matfn_kernels.findings import Findings
 from matfn_kernels.polar_by_iteration import BOUND, law, rows_from
+from matfn_kernels.precision import spacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["natively"]
 
+_LOSS_OF_SUMS: Final = 0.08
+"""What sums of n terms lose by sqrt(n) eps condition, at most: where half of the singular values are small."""
+
 
 def natively(program: PolarProgram, m: Tensor) -> Findings:
     """Polar factors of tall M (batch, m, n) as it came."""
     floor = max(2 * program.threshold, 10 * BOUND)
     value, found = native.polar_factors(m.to(torch.float32).contiguous(), floor, _schedules(program))
     condition = (found.largest / found.smallest).clamp_min(1.0)
-    error = torch.maximum(law(program, condition), found.gap)
+    sums = _LOSS_OF_SUMS * math.sqrt(program.small) * spacing(program.precision) * condition
+    error = torch.maximum(torch.maximum(law(program, condition), sums + program.allowed), found.gap)
     return Findings(
         outputs=(value,),
         exponents=(None,),
