@@ -55,7 +55,7 @@ _PROOF_PRODUCTS: Final = 10.0
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
 _GRAM_ERROR: Final = 2 * BACKWARD_ERROR
-"""Of the Gram matrix and its eigh, in eps times the norm: 12 have been seen for the smallest of many singular values."""
+"""Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
 _FIRST_BOUND: Final = 0.3
 _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition."""

@@ -31,7 +31,7 @@ _LOSS_OF_SUMS: Final = 0.08
 def natively(program: PolarProgram, m: Tensor) -> Findings:
     """Polar factors of tall M (batch, m, n) as it came."""
     floor = max(2 * program.threshold, 10 * BOUND)
-    value, found = native.polar_factors(m.to(torch.float32).contiguous(), floor, _schedules(program))
+    value, found = native.polar_factors(m.to(torch.float32).resolve_neg().contiguous(), floor, _schedules(program))
     condition = (found.largest / found.smallest).clamp_min(1.0)
     sums = _LOSS_OF_SUMS * math.sqrt(program.small) * spacing(program.precision) * condition
     error = torch.maximum(torch.maximum(law(program, condition), sums + program.allowed), found.gap)
