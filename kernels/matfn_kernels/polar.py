@@ -54,6 +54,8 @@ _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 10.0
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
+_GRAM_ERROR: Final = 2 * BACKWARD_ERROR
+"""Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
 _FIRST_BOUND: Final = 0.3
 _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition."""
@@ -380,10 +382,10 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
     sigma = squares.clamp_min(0).sqrt()
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    noise = BACKWARD_ERROR * spacing(program.precision) * squares[:, -1]
+    noise = _GRAM_ERROR * spacing(program.precision) * squares[:, -1]
     limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
     error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    errors = error, limits[0] - sigma
+    errors = torch.where(_is_borderline(program, multiplier, squares, noise), math.inf, error), limits[0] - sigma
     if program.kernel is Kernel.NATIVE:
         image, found = native.images(m, vectors.mT.contiguous(), h)
         residual = found.residual if program.bounds is None else found.skew
@@ -391,6 +393,13 @@ def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
         return replace(findings, error=findings.error + found.rounding)
     value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
     return _direct(program, (m, value, program.residual(m, value)), sigma, multiplier, errors)
+
+
+def _is_borderline(program: PolarProgram, multiplier: _Multiplier, squares: Tensor, noise: Tensor) -> Tensor:
+    """Whether the noise in sigma^2 hides on which side of the threshold one lies that it matters for, (batch,)."""
+    sigma, edge = squares.clamp_min(0).sqrt(), program.threshold**2 * squares[:, -1:]
+    most, least = (replace(multiplier, keep=squares > edge + shift * noise[:, None]) for shift in (-1, 1))
+    return (most(sigma) != least(sigma)).any(-1)
 
 
 def _direct(

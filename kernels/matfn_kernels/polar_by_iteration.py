@@ -34,6 +34,8 @@ BOUND: Final = 1e-7
 
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
 _LOSS: Final = {Precision.BF16: 0.6, Precision.FP32: 0.3, Precision.FP64: 0.3}
+_LOSS_OF_SUMS: Final = 0.08
+"""What sums of n terms lose by sqrt(n) eps condition, at most: where half of the singular values are small."""
 _POWER_ROUNDS: Final = 5
 _LOOSE: Final = 1e-2
 _LOOSE_CUSHION: Final = 0.02
@@ -122,7 +124,8 @@ def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) 
 
 def law(program: PolarProgram, condition: Tensor) -> Tensor:
     """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left."""
-    return spacing(program.precision) * (20 + _LOSS[program.precision] * condition) + program.allowed
+    loss = max(_LOSS[program.precision], _LOSS_OF_SUMS * math.sqrt(program.small))
+    return spacing(program.precision) * (20 + loss * condition) + program.allowed
 
 
 @dataclass(frozen=True, slots=True)

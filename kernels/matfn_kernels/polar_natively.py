@@ -26,7 +26,7 @@ __all__ = ["natively"]
 def natively(program: PolarProgram, m: Tensor) -> Findings:
     """Polar factors of tall M (batch, m, n) as it came."""
     floor = max(2 * program.threshold, 10 * BOUND)
-    value, found = native.polar_factors(m.to(torch.float32).contiguous(), floor, _schedules(program))
+    value, found = native.polar_factors(m.to(torch.float32).resolve_neg().contiguous(), floor, _schedules(program))
     condition = (found.largest / found.smallest).clamp_min(1.0)
     error = torch.maximum(law(program, condition), found.gap)
     return Findings(

@@ -103,7 +103,7 @@ class TriangularProgram:
         )
 
     def _natively(self, given: Tensor) -> Findings:
-        narrow = given.to(working(self.precision, self.dtype)).contiguous()
+        narrow = given.to(working(self.precision, self.dtype)).resolve_neg().contiguous()
         value, found = native.triangular_inverses(narrow, lower=self.lower, unit=self.unit)
         sizes, error = torch.stack([found.norm, found.inverse_norm]), _PROBE_MARGIN * found.error
         columns = (found.residual, error, sizes.prod(0).clamp_min(1.0))

@@ -22,17 +22,15 @@ from matfn_kernels.reference import relative_error
 from matfn_kernels.roots import RootProgram
 from matfn_kernels.roots_natively import _wanted, natively
 from spectra import SHAPES, positive
+from variants import VARIANTS, use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from matfn_kernels.validation import Call
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="no library")
 
-VARIANTS = ("avx512", "avx2", "baseline")
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("root", {"r": 2}),
     ("root", {"r": 5, "s": 3}),
@@ -43,23 +41,6 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("sqrt_pair", {}),
 ]
 NEIGHBOURS = ("nan", "infinite", "largest", "zero", "indefinite", "singular", "skew", "diverging", "tiny")
-
-
-def _use(variant: str) -> bool:
-    """Whether this processor has the instruction set, which is in use then."""
-    library = native._library()
-    assert library is not None
-    return bool(library.matfn_native_use(variant.encode()) == 0)
-
-
-@pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set in turn."""
-    usual = native.variant()
-    if not _use(request.param):
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    _use(usual)
 
 
 def _by_kernels(function: str, inputs: dict[str, Array], **keywords: Any) -> tuple[RootProgram, Call]:
@@ -244,8 +225,8 @@ def test_variants_agree(function: str, keywords: dict[str, Any], dtype: str) -> 
     usual = native.variant()
     for order in (3, 31, 65):
         pair = _by_kernels(function, {"a": positive(order, condition=50, items=2).astype(dtype)}, **keywords)
-        found = [run(*pair) for name in VARIANTS if _use(name)]
-        _use(usual)
+        found = [run(*pair) for name in VARIANTS if use(name)]
+        use(usual)
 
         for other in found[1:]:
             for x, y in zip(found[0].outputs, other.outputs, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluating import EPS, answer, truth
+from evaluating import EPS, Array, answer, truth
 from matfn_kernels import native
 from matfn_kernels.reference import relative_error
 
@@ -23,10 +23,10 @@ def _parts(order: int, rank: int, columns: int, dtype: str, items: int = 3) -> l
     return [torch.from_numpy(array.astype(dtype)) for array in arrays]
 
 
-def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: bool) -> np.ndarray:
-    t = np.tril(q.double().numpy() @ k.double().numpy().swapaxes(1, 2), -1)
+def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: bool) -> Array:
+    t: Array = np.tril(q.double().numpy() @ k.double().numpy().swapaxes(1, 2), -1)
     t += diag.double().numpy()[:, :, None] * np.eye(t.shape[-1])
-    return t.swapaxes(1, 2) if transpose else t
+    return np.asarray(t.swapaxes(1, 2) if transpose else t)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
