@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels import probes
-from matfn_kernels.cholesky import inverse_norm
+from matfn_kernels.cholesky import solver
 from matfn_kernels.coefficients import CUSHION, safe, schedule
 from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
@@ -33,9 +33,9 @@ BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to the Frobenius norm."""
 
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
-_LOSS: Final = {Precision.BF16: 0.6, Precision.FP32: 0.3, Precision.FP64: 0.3}
-_LOSS_OF_SUMS: Final = 0.08
-"""What sums of n terms lose by sqrt(n) eps condition, at most: where half of the singular values are small."""
+_LOSS_IN_BF16: Final = 0.6
+_LOSS_OF_SUMS: Final = 0.25
+"""Loss in sums of n terms, by sqrt(n) eps ||M||_F ||M^+||_F / n: up to 0.13 in any spectrum and shape."""
 _POWER_ROUNDS: Final = 5
 _LOOSE: Final = 1e-2
 _LOOSE_CUSHION: Final = 0.02
@@ -122,10 +122,18 @@ def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) 
     return safe(steps, 2, _SAFETY[precision])
 
 
-def law(program: PolarProgram, condition: Tensor) -> Tensor:
-    """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left."""
-    loss = max(_LOSS[program.precision], _LOSS_OF_SUMS * math.sqrt(program.small))
-    return spacing(program.precision) * (20 + loss * condition) + program.allowed
+def law(program: PolarProgram, condition: Tensor, spread: Tensor) -> Tensor:
+    """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left.
+
+    Args:
+        program: what is computed.
+        condition: of the matrices, (batch,).
+        spread: ||M||_F ||M^+||_F / n of the matrices, (batch,): what rounding does to the whole factor.
+    """
+    loss = _LOSS_OF_SUMS * math.sqrt(program.small) * spread
+    if program.precision is Precision.BF16:
+        loss = torch.maximum(loss, _LOSS_IN_BF16 * condition)
+    return spacing(program.precision) * (20 + loss) + program.allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +151,19 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     definite = info == 0
     factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
-    smallest = floor + 1 / inverse_norm(factor, z, _POWER_ROUNDS)
+    solve = solver(factor)
+    smallest = floor + 1 / probes.growth(solve, z, _POWER_ROUNDS)
+    inverse = torch.maximum(probes.column_norm(solve(z)), 1 / smallest)
+    spread = torch.linalg.matrix_norm(h) * inverse / order
     condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     wide = o.to(h.dtype)
     gap = (
         probes.ratio(probes.times(wide.mH, probes.times(wide, z)) - z, z) if program.obeyed is None else _distance(wide)
     )
     trusted = definite & torch.isfinite(gap)
-    return _Proof(torch.where(trusted, torch.maximum(law(program, condition), gap), math.inf), condition, definite)
+    return _Proof(
+        torch.where(trusted, torch.maximum(law(program, condition, spread), gap), math.inf), condition, definite
+    )
 
 
 def _distance(o: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def natively(program: PolarProgram, m: Tensor) -> Findings:
     floor = max(2 * program.threshold, 10 * BOUND)
     value, found = native.polar_factors(m.to(torch.float32).resolve_neg().contiguous(), floor, _schedules(program))
     condition = (found.largest / found.smallest).clamp_min(1.0)
-    error = torch.maximum(law(program, condition), found.gap)
+    error = torch.maximum(law(program, condition, found.spread), found.gap)
     return Findings(
         outputs=(value,),
         exponents=(None,),

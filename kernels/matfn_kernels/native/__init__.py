@@ -207,6 +207,7 @@ class PolarFindings:
         definite: whether M is proved to have full rank.
         smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
         largest: the largest.
+        spread: ||M||_F ||M^+||_F / n.
         residual: of M = O sym(O^T M), on columns.
         gap: from O^T O = I, on columns.
         steps: of the iteration.
@@ -215,6 +216,7 @@ class PolarFindings:
     definite: Tensor
     smallest: Tensor
     largest: Tensor
+    spread: Tensor
     residual: Tensor
     gap: Tensor
     steps: Tensor

@@ -62,7 +62,7 @@ typedef struct {
     const double *coefficients; /* (schedules, MAX_STEPS, 3) */
 } polar_plan;
 
-enum { POLAR_DEFINITE, POLAR_SMALLEST, POLAR_LARGEST, POLAR_RESIDUAL, POLAR_GAP, POLAR_STEPS, POLAR_FINDINGS };
+enum { POLAR_DEFINITE, POLAR_SMALLEST, POLAR_LARGEST, POLAR_SPREAD, POLAR_RESIDUAL, POLAR_GAP, POLAR_STEPS, POLAR_FINDINGS };
 
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
