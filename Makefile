@@ -13,7 +13,7 @@ PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 NATIVE := kernels/matfn_kernels/native
-NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch])
+NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 

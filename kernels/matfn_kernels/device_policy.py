@@ -52,7 +52,6 @@ _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyT
         Kernel.LIBRARY: ("line", "gemm"),
         Kernel.SYMMETRIC: ("symmetric_gemm", "gemm"),
         Kernel.ONE_LAUNCH: ("small", "small"),
-        Kernel.NATIVE: ("native", "native"),
     }
 )
 _MULTIPLICATIONS: Final[Mapping[torch.dtype, Multiplication]] = MappingProxyType(

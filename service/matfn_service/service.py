@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
+from matfn_kernels import native
 from matfn_kernels.validation import Limits
 from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher
@@ -113,7 +114,7 @@ class Service:
         else:
             if self.state is State.WARMING:
                 self.state = State.READY
-            _log.info("ready", device=self.executor.device, lanes=self.executor.lanes)
+            _log.info("ready", device=self.executor.device, lanes=self.executor.lanes, kernels=native.variant())
         finally:
             self._warm.set()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -55,10 +56,26 @@ Row = tuple[float, float, float]
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(str(_PATH))
-    except OSError:
+    if not _PATH.exists():
         return None
+    try:
+        library = ctypes.CDLL(str(_PATH))
+        of_library = _layout(library)
+    except (OSError, AttributeError) as error:
+        reason = str(error)
+    else:
+        plans = (_PowersPlan, _TrianglesPlan, _TallPlan, _PolarPlan, _LowRankPlan)
+        if of_library == (probes.COUNT, MAX_STEPS, *map(ctypes.sizeof, plans), 0):
+            return library
+        reason = "it is of another version"
+    warnings.warn(f"{_PATH.name} is not used, torch computes instead: {reason}", RuntimeWarning, stacklevel=2)
+    return None
+
+
+def _layout(library: ctypes.CDLL) -> tuple[int, ...]:
+    """What the library was compiled with: the numbers of probes and steps, and the sizes of its structures."""
+    library.matfn_native_layout.restype = ctypes.c_int64
+    return tuple(library.matfn_native_layout(which) for which in range(8))
 
 
 def is_built() -> bool:
@@ -84,7 +101,7 @@ class _PowersPlan(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("items", "order", "k", "s", "r", "whole_s", "whole_r")),
         *((name, ctypes.c_int64) for name in ("identity_too", "schedules")),
         *((name, ctypes.c_double) for name in ("floor", "bound", "reach")),
-        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "rows")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
     )
 
 

@@ -22,8 +22,8 @@
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
 #define NOTHING 1e-10   /* size of a symmetric part that is nothing beside entries of 1 */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
-#define ABOVE 1.01
-#define COLUMNS 16 /* four groups of probes */
+#define ABOVE 1.01      /* times the largest eigenvalue as it is seen then: mostly above the true one */
+#define COLUMNS (4 * PROBES)
 
 #define REAL double
 #define INTEGER int64_t
@@ -42,7 +42,7 @@
 #include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
-#include "chunks.inc"
+#include "low_rank.inc"
 #undef REAL
 #undef INTEGER
 #undef LARGEST_INTEGER
@@ -66,11 +66,21 @@
 #include "columns.inc"
 #include "roots.inc"
 #include "triangles.inc"
-#include "chunks.inc"
+#include "low_rank.inc"
 
 #include "polar.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
-const native_table TABLE(VARIANT) = {roots_f32, roots_f64, triangles_f32, triangles_f64, polar_factors, grams, images, low_rank_f32, low_rank_f64};
+const native_table TABLE(VARIANT) = {
+    roots_f32,
+    roots_f64,
+    triangles_f32,
+    triangles_f64,
+    polar_factors,
+    grams,
+    images,
+    low_rank_f32,
+    low_rank_f64,
+};

@@ -8,7 +8,19 @@
 #define MAX_STEPS 24
 
 /* What is found of each matrix. */
-enum { FINITE, DEFINITE, ASYMMETRY, SMALLEST, LARGEST, RESIDUAL, MISSING, STEPS, EXPONENT, OTHER_EXPONENT, ROOT_FINDINGS };
+enum {
+    FINITE,
+    DEFINITE,
+    ASYMMETRY,
+    SMALLEST,
+    LARGEST,
+    RESIDUAL,
+    MISSING,
+    STEPS,
+    EXPONENT,
+    OTHER_EXPONENT,
+    ROOT_FINDINGS
+};
 
 /* What the powers of a batch have in common: A^(s/r) = A^k A^(-s'/r), all orders equal. */
 typedef struct {
@@ -23,7 +35,7 @@ typedef struct {
     const double *probes;   /* (order, PROBES) */
     const double *bounds;   /* (schedules): the smallest eigenvalue that each resolves */
     const int64_t *steps;   /* (schedules) */
-    const double *rows;     /* (schedules, MAX_STEPS, 3) */
+    const double *coefficients; /* (schedules, MAX_STEPS, 3) */
 } roots_plan;
 
 /* What the triangles of a batch have in common. */
@@ -62,7 +74,16 @@ typedef struct {
     const double *coefficients; /* (schedules, MAX_STEPS, 3) */
 } polar_plan;
 
-enum { POLAR_DEFINITE, POLAR_SMALLEST, POLAR_LARGEST, POLAR_SPREAD, POLAR_RESIDUAL, POLAR_GAP, POLAR_STEPS, POLAR_FINDINGS };
+enum {
+    POLAR_DEFINITE,
+    POLAR_SMALLEST,
+    POLAR_LARGEST,
+    POLAR_SPREAD,
+    POLAR_RESIDUAL,
+    POLAR_GAP,
+    POLAR_STEPS,
+    POLAR_FINDINGS
+};
 
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
@@ -73,7 +94,8 @@ typedef struct {
     int (*grams)(const tall_plan *, const float *m, double *out);
     int (*images)(const tall_plan *, const float *m, const double *vectors, const double *h, float *out, double *);
     int (*low_rank_f32)(const low_rank_plan *, const float *, const float *, const float *, const float *, float *);
-    int (*low_rank_f64)(const low_rank_plan *, const double *, const double *, const double *, const double *, double *);
+    int (*low_rank_f64)(
+        const low_rank_plan *, const double *, const double *, const double *, const double *, double *);
 } native_table;
 
 #endif
