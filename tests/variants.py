@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from matfn_kernels import native
+from matfn_kernels.native.library import library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,9 +19,9 @@ VARIANTS = ("avx512", "avx2", "baseline")
 
 def use(name: str) -> bool:
     """Whether this processor has the instruction set, which is in use then."""
-    library = native._library()
-    assert library is not None
-    return bool(library.matfn_native_use(name.encode()) == 0)
+    found = library()
+    assert found is not None
+    return bool(found.matfn_native_use(name.encode()) == 0)
 
 
 @pytest.fixture(params=VARIANTS)

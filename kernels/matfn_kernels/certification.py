@@ -99,7 +99,7 @@ class _Table:
     finite: list[float]
     overflown: list[float]
     escalated: list[float]
-    steps: list[int]
+    steps: list[float]
     failures: dict[str, list[float]]
     remarks: dict[str, list[float]]
 
@@ -111,52 +111,27 @@ class _Table:
         flawless = finite & (findings.error <= tolerance)
         for mask in masks.values():
             flawless = flawless & ~mask
-        columns = [
-            findings.residual,
-            findings.error,
-            tolerance,
-            flawless,
-            findings.condition,
-            none if findings.rank is None else findings.rank,
-            torch.zeros_like(none) if findings.damping is None else findings.damping,
-            torch.zeros_like(none) if findings.shift is None else findings.shift,
-            finite,
-            overflown,
-            torch.zeros_like(none) if findings.escalated is None else findings.escalated,
-            *masks.values(),
-        ]
-        rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in columns]).tolist()
-        (
-            residual,
-            error,
-            tolerances,
-            fine,
-            condition,
-            rank,
-            damping,
-            shift,
-            is_finite,
-            is_overflown,
-            escalated,
-            *flags,
-        ) = rows
-        named = dict(zip(masks, flags, strict=True))
-        steps = findings.steps
+        columns = {
+            "residual": findings.residual,
+            "error": findings.error,
+            "tolerance": tolerance,
+            "flawless": flawless,
+            "condition": findings.condition,
+            "rank": none if findings.rank is None else findings.rank,
+            "damping": torch.zeros_like(none) if findings.damping is None else findings.damping,
+            "shift": torch.zeros_like(none) if findings.shift is None else findings.shift,
+            "finite": finite,
+            "overflown": overflown,
+            "escalated": torch.zeros_like(none) if findings.escalated is None else findings.escalated,
+            "steps": torch.full_like(none, findings.steps) if isinstance(findings.steps, int) else findings.steps,
+        }
+        both = (*columns.values(), *masks.values())
+        rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in both]).tolist()
+        named = dict(zip(masks, rows[len(columns) :], strict=True))
         return cls(
-            residual,
-            error,
-            tolerances,
-            fine,
-            condition,
-            rank,
-            damping,
-            shift,
-            is_finite,
-            is_overflown,
-            escalated,
-            [steps] * len(error) if isinstance(steps, int) else steps.to(torch.int64).tolist(),
-            {code: named[code] for code in findings.failures},
-            {reason: named[reason] for reason in findings.remarks},
+            **dict(zip(columns, rows, strict=False)),
+            failures={code: named[code] for code in findings.failures},
+            remarks={reason: named[reason] for reason in findings.remarks},
         )
 
 
@@ -183,7 +158,7 @@ class _Judge:
             None if math.isnan(condition) else min(condition, sys.float_info.max),
             method,
             precision,
-            table.steps[i],
+            int(table.steps[i]),
             int(rank) if rank >= 0 else None,
             table.damping[i],
             table.shift[i],

@@ -24,19 +24,17 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from matfn_kernels import native, probes
+from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
-from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
+from matfn_kernels.polar_by_decomposition import by_gram, by_svd
 from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration, rows_from
 from matfn_kernels.polar_natively import natively
-from matfn_kernels.precision import Precision, at_least_single, spacing, working
-from matfn_kernels.products import product, symmetric_product
+from matfn_kernels.precision import Precision, at_least_single, working
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import ENGINE_REACH
-from matfn_kernels.scaling import norm, rescale
-from matfn_kernels.spectral import BACKWARD_ERROR, propagated
+from matfn_kernels.scaling import rescale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.calibration import Profile
+    from matfn_kernels.findings import Findings
     from matfn_kernels.foundation import Ground
     from matfn_kernels.signature import Signature
 
@@ -52,10 +51,6 @@ __all__ = ["PolarProgram", "candidates", "rows_of"]
 _THRESHOLD: Final = 8.0
 _STEPS: Final = 14
 _PROOF_PRODUCTS: Final = 10.0
-_LOSSES: Final = 128.0
-"""More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
-_GRAM_ERROR: Final = 2 * BACKWARD_ERROR
-"""Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
 _FIRST_BOUND: Final = 0.3
 _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition."""
@@ -172,9 +167,9 @@ class PolarProgram:
     def _finished(self, ground: Ground) -> Findings:
         match ground:
             case Singular():
-                return _by_svd(self, ground)
+                return by_svd(self, ground)
             case Gram():
-                return _by_gram(self, ground)
+                return by_gram(self, ground)
             case _:
                 assert isinstance(ground, Polar)
                 return by_iteration(self, ground)
@@ -313,125 +308,3 @@ def _obeyed_of(call: Signature) -> tuple[tuple[float, float, float], ...] | None
     assert steps is None or isinstance(steps, int)
     assert coefficients is None or isinstance(coefficients, tuple)
     return rows_of(steps, coefficients)
-
-
-@dataclass(frozen=True, slots=True)
-class _Multiplier:
-    """f(sigma) / sigma for the polar factor (f = 1) or a clipping, the numerical range held fixed."""
-
-    keep: Tensor
-    bounds: tuple[Tensor, Tensor] | None
-
-    def __call__(self, sigma: Tensor) -> Tensor:
-        sigma = sigma.clamp_min(torch.finfo(torch.float64).tiny)
-        if self.bounds is None:
-            return torch.where(self.keep, 1 / sigma, 0.0)
-        lo, hi = self.bounds
-        clipped = torch.minimum(torch.where(self.keep, torch.maximum(sigma, lo), sigma), hi)
-        return torch.where(clipped == sigma, 1.0, clipped / sigma)
-
-    def leaves(self, sigma: Tensor, reach: Tensor) -> Tensor:
-        """Whether nothing is clipped even where singular values (batch, n) are off by `reach`, (batch,)."""
-        if self.bounds is None:
-            return torch.zeros(len(sigma), dtype=torch.bool, device=sigma.device)
-        lo, hi = self.bounds
-        return ((sigma + reach <= hi) & ((lo <= 0) | (sigma - reach >= lo))).all(-1)
-
-
-def _multiplier(program: PolarProgram, sigma: Tensor, exponent: Tensor) -> _Multiplier:
-    keep = sigma > program.threshold * sigma.amax(-1, keepdim=True)
-    return _Multiplier(keep, None if program.bounds is None else program.scaled_bounds(exponent))
-
-
-def _by_svd(program: PolarProgram, ground: Singular) -> Findings:
-    m, u = ground.m, ground.u
-    sigma = ground.sigma.to(torch.float64)
-    multiplier = _multiplier(program, sigma, ground.exponent)
-    h = multiplier(sigma)
-    value = (u * (h * sigma)[:, None, :].to(u.dtype)) @ ground.vh
-    noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, 0] * norm(h) / program.small**0.5
-    error = torch.maximum(4 * noise, 2 * _missed(ground, h))
-    if spacing(program.precision) > torch.finfo(program.dtype).eps:
-        error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
-    reach = _LOSSES * spacing(program.precision) * sigma[:, :1]
-    return _direct(program, (m, value, program.residual(m, value)), sigma, multiplier, (error, reach))
-
-
-def _unresolved(multiplier: _Multiplier, sigma: Tensor) -> Tensor:
-    """Whether singular values that were dropped would have another image if rounding had hidden them, (batch,)."""
-    kept = replace(multiplier, keep=torch.ones_like(multiplier.keep))
-    return (kept(sigma) != multiplier(sigma)).any(-1)
-
-
-def _missed(ground: Singular, h: Tensor) -> Tensor:
-    """||(M V - U Sigma, M^H U - V Sigma) h||_F on columns of random signs, (batch,).
-
-    Bidiagonal QR drops entries of up to 90 eps of the norm, rarely and in few places, so what it drops is measured.
-    """
-    u, v = ground.u, ground.vh.mH
-    z = h[:, :, None] * probes.gaussian(h, h.shape[-1]).sign()
-    z, image = z.to(u.dtype), (ground.sigma[:, :, None] * z).to(u.dtype)
-    right = probes.times(ground.m, probes.times(v, z)) - probes.times(u, image)
-    left = probes.times(ground.m.mH, probes.times(u, z)) - probes.times(v, image)
-    return norm(torch.cat((right, left), dim=-2)) / probes.COUNT**0.5
-
-
-def _by_gram(program: PolarProgram, ground: Gram) -> Findings:
-    m, vectors = ground.m, ground.v
-    squares = ground.squares.to(torch.float64)
-    sigma = squares.clamp_min(0).sqrt()
-    multiplier = _multiplier(program, sigma, ground.exponent)
-    h = multiplier(sigma)
-    noise = _GRAM_ERROR * spacing(program.precision) * squares[:, -1]
-    limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
-    error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
-    errors = torch.where(_is_borderline(program, multiplier, squares, noise), math.inf, error), limits[0] - sigma
-    if program.kernel is Kernel.NATIVE:
-        image, found = native.images(m, vectors.mT.contiguous(), h)
-        residual = found.residual if program.bounds is None else found.skew
-        findings = _direct(program, (m, image, residual), sigma, multiplier, errors)
-        return replace(findings, error=findings.error + found.rounding)
-    value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
-    return _direct(program, (m, value, program.residual(m, value)), sigma, multiplier, errors)
-
-
-def _is_borderline(program: PolarProgram, multiplier: _Multiplier, squares: Tensor, noise: Tensor) -> Tensor:
-    """Whether the noise in sigma^2 hides on which side of the threshold one lies that it matters for, (batch,)."""
-    sigma, edge = squares.clamp_min(0).sqrt(), program.threshold**2 * squares[:, -1:]
-    most, least = (replace(multiplier, keep=squares > edge + shift * noise[:, None]) for shift in (-1, 1))
-    return (most(sigma) != least(sigma)).any(-1)
-
-
-def _direct(
-    program: PolarProgram,
-    image: tuple[Tensor, Tensor, Tensor],
-    sigma: Tensor,
-    multiplier: _Multiplier,
-    errors: tuple[Tensor, Tensor],
-) -> Findings:
-    """The findings of M, its computed image and its residual, given the errors that remain in the image and in sigma.
-
-    A matrix with nothing to clip comes back as it is; its estimate is what a check in that arithmetic can resolve.
-    """
-    (m, value, residual), (error, reach) = image, errors
-    new = multiplier(sigma) * sigma
-    size = norm(new)
-    relative = torch.where(size > 0, error / size, torch.zeros_like(size)) + BACKWARD_ERROR * spacing(program.precision)
-    same = multiplier.leaves(sigma, reach)
-    if same.device.type != "cpu" or bool(same.any()):
-        value, residual = torch.where(same[:, None, None], m, value), torch.where(same, 0.0, residual)
-    return Findings(
-        outputs=(value,),
-        residual_name=program.residual_name,
-        residual=residual,
-        error=torch.where(same, 4 * BACKWARD_ERROR * spacing(program.precision), relative),
-        condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
-        rank=multiplier.keep.sum(-1),
-    )
-
-
-def _sensitivity(multiplier: _Multiplier, sigma: Tensor, size: Tensor) -> Tensor:
-    """sigma_max / sigma_min of the range, or for a clipping ||M|| / ||C|| times the largest stretch."""
-    if multiplier.bounds is None:
-        return sigma.amax(-1) / torch.where(multiplier.keep, sigma, math.inf).amin(-1)
-    return (multiplier(sigma).amax(-1) * norm(sigma) / size).clamp_min(1.0)

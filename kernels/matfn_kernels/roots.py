@@ -147,9 +147,10 @@ class RootProgram:
             return self.finish(self.foundation.of([inputs["a"]]), inputs)
         if self.is_trial:
             return self._tried(*scaled([inputs["a"]], self.working), inputs)
-        return self._completed(self._iterated(inputs), inputs)
+        return self._completed(self.iterated(inputs), inputs)
 
-    def _iterated(self, inputs: Mapping[str, Tensor]) -> Findings:
+    def iterated(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """What the iteration finds of a batch, and no other method."""
         if self.kernel is Kernel.NATIVE:
             return natively(self, inputs["a"], inputs.get("g"))
         given, exponent = scaled([inputs["a"]], self.working)
@@ -194,7 +195,7 @@ class RootProgram:
             found = rung.finish(Eigen.of_some(*scaled([inputs["a"]], rung.working), wanted), inputs)
         else:
             a = inputs["a"].to(rung.working).where(wanted[:, None, None], math.nan)
-            found = rung._iterated({**inputs, "a": a})  # noqa: SLF001
+            found = rung.iterated({**inputs, "a": a})
         outputs = tuple(output.to(self.working) for output in found.outputs)
         error = found.error + spacing(self.precision)
         return replace(found, outputs=outputs, error=error, escalated=number * wanted.to(torch.int64))

@@ -17,6 +17,7 @@ from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, trut
 from matfn_kernels import native, probes
 from matfn_kernels.calibration import Profile
 from matfn_kernels.device_policy import Kernel
+from matfn_kernels.native.library import library
 from matfn_kernels.plan import make_plan
 from matfn_kernels.reference import relative_error
 from matfn_kernels.roots import RootProgram
@@ -25,11 +26,13 @@ from spectra import SHAPES, positive
 from variants import VARIANTS, use
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from matfn_kernels.validation import Call
 
-pytestmark = pytest.mark.skipif(not native.is_built(), reason="no library")
+pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")
 
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("root", {"r": 2}),
@@ -289,7 +292,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, dtype
     """Where nothing was compiled no plan asks for it, and answers are as good."""
     a = positive(24, condition=1e2, items=3).astype(dtype)
     usual = make_plan(parsed("inv_root", {"a": a}, {"r": 4}), _measured()).program
-    monkeypatch.setattr(native, "_library", lambda: None)
+    monkeypatch.setattr("matfn_kernels.native.library.library", lambda: None)
 
     plan = make_plan(parsed("inv_root", {"a": a}, {"r": 4}), Profile.nominal())
     found = answer("inv_root", {"a": a}, r=4)
@@ -310,3 +313,53 @@ def _measured() -> Profile:
     """A machine whose kernels in C take no time."""
     rows = Profile.nominal().seconds
     return Profile("quick", (*rows, *(("native", kind, order, 1e-9) for _, kind, order, _ in rows)))
+
+
+def test_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled with other sizes than it is called with is left alone, and that is said."""
+    monkeypatch.setattr("matfn_kernels.native.library.MAX_STEPS", native.MAX_STEPS - 1)
+    library.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match="another version"):
+            assert not native.is_built()
+    finally:
+        library.cache_clear()
+    monkeypatch.undo()
+    assert native.is_built()
+
+
+def test_damaged_library_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file that is no library is left alone, and that is said."""
+    (tmp_path / "library.so").write_bytes(b"not one")
+    monkeypatch.setattr("matfn_kernels.native.library._PATH", tmp_path / "library.so")
+    library.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"library\.so is not used"):
+            assert not native.is_built()
+    finally:
+        library.cache_clear()
+
+
+def test_want_of_memory_is_told() -> None:
+    """Where there is no memory for the buffers the call says so, and the next one is served."""
+    script = """if True:
+        import resource, torch
+        from matfn_kernels import native
+        schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
+        wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
+        torch.set_num_threads(1)
+        small, large = torch.eye(3)[None], torch.eye(3000, dtype=torch.float64)[None]
+        expected = native.powers(wanted, small)[0][0]
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 28), used + (1 << 28)))
+        try:
+            native.powers(wanted, large)
+        except MemoryError as error:
+            assert "(3000, 3000)" in str(error)
+        else:
+            raise SystemExit(2)
+        assert torch.equal(native.powers(wanted, small)[0][0], expected)
+    """
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=False, timeout=60)
+
+    assert done.returncode == 0

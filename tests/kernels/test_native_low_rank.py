@@ -10,7 +10,7 @@ from evaluating import EPS, Array, answer, truth
 from matfn_kernels import native
 from matfn_kernels.reference import relative_error
 
-pytestmark = pytest.mark.skipif(not native.is_built(), reason="no library")
+pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")
 
 SHAPES = [(1, 1, 1), (5, 3, 4), (8, 8, 16), (13, 40, 33), (64, 2, 1), (129, 17, 5)]
 

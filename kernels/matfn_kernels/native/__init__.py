@@ -6,23 +6,20 @@ package is installed; without it torch's products serve, and `is_built` says so.
 
 from __future__ import annotations
 
-import ctypes
 import math
-import os
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
 from matfn_kernels import probes
+from matfn_kernels.native.library import is_built, run, variant
+from matfn_kernels.native.plans import MAX_STEPS, LowRankPlan, PolarPlan, PowersPlan, TallPlan, TrianglesPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -45,64 +42,7 @@ __all__ = [
     "variant",
 ]
 
-MAX_STEPS: Final = 24
-"""Longest schedule of an iteration."""
-
-_PATH: Final = Path(__file__).with_name("libmatfn_native.so")
-_SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64"}
-
 Row = tuple[float, float, float]
-
-
-@cache
-def _library() -> ctypes.CDLL | None:
-    if not _PATH.exists():
-        return None
-    try:
-        library = ctypes.CDLL(str(_PATH))
-        of_library = _layout(library)
-    except (OSError, AttributeError) as error:
-        reason = str(error)
-    else:
-        plans = (_PowersPlan, _TrianglesPlan, _TallPlan, _PolarPlan, _LowRankPlan)
-        if of_library == (probes.COUNT, MAX_STEPS, *map(ctypes.sizeof, plans), 0):
-            return library
-        reason = "it is of another version"
-    warnings.warn(f"{_PATH.name} is not used, torch computes instead: {reason}", RuntimeWarning, stacklevel=2)
-    return None
-
-
-def _layout(library: ctypes.CDLL) -> tuple[int, ...]:
-    """What the library was compiled with: the numbers of probes and steps, and the sizes of its structures."""
-    library.matfn_native_layout.restype = ctypes.c_int64
-    return tuple(library.matfn_native_layout(which) for which in range(8))
-
-
-def is_built() -> bool:
-    """Whether the library is there and this machine can load it."""
-    return _library() is not None
-
-
-@cache
-def variant() -> str:
-    """The instruction set in use: avx512, avx2 or baseline; none without the library."""
-    library = _library()
-    if library is None:
-        return "none"
-    library.matfn_native_variant.restype = ctypes.c_char_p
-    name: bytes = library.matfn_native_variant()
-    return name.decode()
-
-
-class _PowersPlan(ctypes.Structure):
-    """`roots_plan` of native.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "order", "k", "s", "r", "whole_s", "whole_r")),
-        *((name, ctypes.c_int64) for name in ("identity_too", "schedules")),
-        *((name, ctypes.c_double) for name in ("floor", "bound", "reach")),
-        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
-    )
 
 
 @dataclass(frozen=True)
@@ -161,7 +101,6 @@ class PowerFindings:
     """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
 
     Attributes:
-        finite: whether all entries are.
         definite: whether A is proved to be positive definite.
         asymmetry: ||A - A^T|| / ||A||.
         smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
@@ -173,7 +112,6 @@ class PowerFindings:
         other_exponent: that the other one lacks.
     """
 
-    finite: Tensor
     definite: Tensor
     asymmetry: Tensor
     smallest: Tensor
@@ -189,6 +127,11 @@ _REACH: Final = 1.25
 """How far below its estimate by power iteration the smallest eigenvalue may lie: proved, or a lower one is taken."""
 
 
+def _blank(items: int, findings: type) -> Tensor:
+    """Room for findings of so many matrices, (batch, fields) float64."""
+    return torch.empty(items, len(fields(findings)), dtype=torch.float64, device="cpu")
+
+
 def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings]:
     """Powers of A (batch, n, n), float32 or float64 without gaps, NaN where A is not proved to be positive definite.
 
@@ -197,23 +140,13 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     """
     items, order = len(a), a.shape[-1]
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
-    found = torch.empty(items, len(PowerFindings.__slots__), dtype=torch.float64, device="cpu")
+    found = _blank(items, PowerFindings)
     columns = probes.columns(order)
     settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
     rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
-    _run("roots", lambda count: _PowersPlan(count, *rest), (*arrays, found))
+    run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))
-
-
-class _PolarPlan(ctypes.Structure):
-    """`polar_plan` of native.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "rows", "columns", "schedules")),
-        *((name, ctypes.c_double) for name in ("floor", "reach")),
-        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,20 +184,11 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
         MemoryError: if there is none for half a dozen matrices.
     """
     items, rows, order = m.shape
-    out, found = (
-        torch.empty_like(m),
-        torch.empty(items, len(PolarFindings.__slots__), dtype=torch.float64, device="cpu"),
-    )
+    out, found = torch.empty_like(m), _blank(items, PolarFindings)
     columns = probes.columns(order)
     rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
-    _run("polar", lambda count: _PolarPlan(count, *rest), (m, out, found))
+    run("polar", lambda count: PolarPlan(count, *rest), (m, out, found))
     return out, PolarFindings(*found.unbind(-1))
-
-
-class _TallPlan(ctypes.Structure):
-    """`tall_plan` of native.h."""
-
-    _fields_ = (*((name, ctypes.c_int64) for name in ("items", "rows", "columns")), ("probes", ctypes.c_void_p))
 
 
 def grams(m: Tensor) -> Tensor:
@@ -275,7 +199,7 @@ def grams(m: Tensor) -> Tensor:
     """
     items, rows, order = m.shape
     out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
-    _run("gram", lambda count: _TallPlan(count, rows, order, None), (m, out))
+    run("gram", lambda count: TallPlan(count, rows, order, None), (m, out))
     return out
 
 
@@ -306,19 +230,10 @@ def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings
         MemoryError: if there is none for a few matrices.
     """
     items, rows, order = m.shape
-    out, found = (
-        torch.empty_like(m),
-        torch.empty(items, len(ImageFindings.__slots__), dtype=torch.float64, device="cpu"),
-    )
+    out, found = torch.empty_like(m), _blank(items, ImageFindings)
     columns = probes.columns(order)
-    _run("image", lambda count: _TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
+    run("image", lambda count: TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
     return out, ImageFindings(*found.unbind(-1))
-
-
-class _LowRankPlan(ctypes.Structure):
-    """`low_rank_plan` of native.h."""
-
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "order", "rank", "columns", "transposed", "inverse"))
 
 
 def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: bool, inverse: bool) -> Tensor:
@@ -338,18 +253,8 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
     order, rank, columns = *q.shape[1:], b.shape[-1]
     given = [x.resolve_neg().contiguous() for x in (diag, q, k, b)]
     out = torch.empty_like(given[-1])
-    _run("low_rank", lambda count: _LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
+    run("low_rank", lambda count: LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
     return out
-
-
-class _TrianglesPlan(ctypes.Structure):
-    """`triangles_plan` of native.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "order", "upper", "unit")),
-        ("spacing", ctypes.c_double),
-        ("probes", ctypes.c_void_p),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,44 +281,8 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
         MemoryError: if there is none for three matrices.
     """
     items, order = len(t), t.shape[-1]
-    out, found = (
-        torch.empty_like(t),
-        torch.empty(items, len(TriangleFindings.__slots__), dtype=torch.float64, device="cpu"),
-    )
+    out, found = torch.empty_like(t), _blank(items, TriangleFindings)
     columns = probes.spread_columns(order)
     rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
-    _run("triangles", lambda count: _TrianglesPlan(count, *rest), (t, out, found))
+    run("triangles", lambda count: TrianglesPlan(count, *rest), (t, out, found))
     return out, TriangleFindings(*found.unbind(-1))
-
-
-def _run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
-    """Calls an entry point on arrays (batch, ...) on as many threads as torch would use."""
-    first = arrays[0]
-    assert first is not None
-    entry = getattr(_library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")
-
-    def part(start: int, stop: int) -> None:
-        pointers = [None if array is None else ctypes.c_void_p(array[start:].data_ptr()) for array in arrays]
-        if entry(ctypes.byref(plan(stop - start)), *pointers):
-            raise MemoryError(f"no memory for matrices of shape {tuple(first.shape[1:])}")
-
-    _in_parts(part, len(first))
-
-
-def _in_parts(work: Callable[[int, int], None], items: int) -> None:
-    """Calls work(start, stop) for parts of a batch, on as many threads as torch would use."""
-    parts = min(torch.get_num_threads(), items)
-    if parts == 1:
-        return work(0, items)
-    bounds = [items * part // parts for part in range(parts + 1)]
-    list(_threads(parts).map(work, bounds[:-1], bounds[1:]))
-    return None
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "matfn-native")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

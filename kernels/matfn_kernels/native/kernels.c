@@ -17,13 +17,38 @@
 #define ROWS 4
 #endif
 #define PACKED_FROM 128 /* order from which a panel of columns is copied to lie without gaps */
-#define GRAM_ROWS 128    /* of a Gram matrix that are taken at a time */
+#define GRAM_ROWS 128   /* of a Gram matrix that are taken at a time */
 #define ROUNDS 3        /* of power iteration */
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
 #define NOTHING 1e-10   /* size of a symmetric part that is nothing beside entries of 1 */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
 #define ABOVE 1.01      /* times the largest eigenvalue as it is seen then: mostly above the true one */
 #define COLUMNS (4 * PROBES)
+
+/* So many bytes of zeros, or none. */
+static void *zeros(int64_t bytes)
+{
+    int64_t whole = (bytes + 63) / 64 * 64;
+    void *memory = aligned_alloc(64, whole);
+    return memory ? memset(memory, 0, whole) : 0;
+}
+
+static inline void swap(double **x, double **y)
+{
+    double *kept = *x;
+    *x = *y;
+    *y = kept;
+}
+
+/* The first, and so the shortest, of the schedules that resolves what lies `reach` times below `smallest`; the widest
+   if none does, or it is not a number. */
+static int64_t choose(int64_t schedules, const double *bounds, double reach, double smallest)
+{
+    int64_t chosen = 0;
+    while (chosen + 1 < schedules && !(bounds[chosen] * reach <= smallest))
+        chosen++;
+    return chosen;
+}
 
 #define REAL double
 #define INTEGER int64_t

@@ -9,7 +9,6 @@
 
 /* What is found of each matrix. */
 enum {
-    FINITE,
     DEFINITE,
     ASYMMETRY,
     SMALLEST,
@@ -25,16 +24,16 @@ enum {
 /* What the powers of a batch have in common: A^(s/r) = A^k A^(-s'/r), all orders equal. */
 typedef struct {
     int64_t items, order;
-    int64_t k, s, r;        /* A^k A^(-s/r), in lowest terms */
-    int64_t whole_s, whole_r; /* the power as it was asked for, whose equation is checked */
-    int64_t identity_too;   /* A^(-s/r) as well, in a second array */
-    int64_t schedules;      /* how many there are to choose from, the widest last */
-    double floor;           /* least eigenvalue that is answered for, relative to the largest */
-    double bound;           /* the same relative to ||A^2||_F^(1/2) */
-    double reach;           /* how far below its estimate the smallest eigenvalue may lie */
-    const double *probes;   /* (order, PROBES) */
-    const double *bounds;   /* (schedules): the smallest eigenvalue that each resolves */
-    const int64_t *steps;   /* (schedules) */
+    int64_t k, s, r;            /* A^k A^(-s/r), in lowest terms */
+    int64_t whole_s, whole_r;   /* the power as it was asked for, whose equation is checked */
+    int64_t identity_too;       /* A^(-s/r) as well, in a second array */
+    int64_t schedules;          /* how many there are to choose from, the widest last */
+    double floor;               /* least eigenvalue that is answered for, relative to the largest */
+    double bound;               /* the same relative to ||A^2||_F^(1/2) */
+    double reach;               /* how far below its estimate the smallest eigenvalue may lie */
+    const double *probes;       /* (order, PROBES) */
+    const double *bounds;       /* (schedules): the smallest eigenvalue that each resolves */
+    const int64_t *steps;       /* (schedules) */
     const double *coefficients; /* (schedules, MAX_STEPS, 3) */
 } roots_plan;
 

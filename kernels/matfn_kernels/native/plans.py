@@ -1,0 +1,54 @@
+"""What is handed to the library: the structures of native.h."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+__all__ = ["MAX_STEPS", "LowRankPlan", "PolarPlan", "PowersPlan", "TallPlan", "TrianglesPlan"]
+
+MAX_STEPS: Final = 24
+"""Longest schedule of an iteration."""
+
+
+class PowersPlan(ctypes.Structure):
+    """`roots_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "k", "s", "r", "whole_s", "whole_r")),
+        *((name, ctypes.c_int64) for name in ("identity_too", "schedules")),
+        *((name, ctypes.c_double) for name in ("floor", "bound", "reach")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
+    )
+
+
+class PolarPlan(ctypes.Structure):
+    """`polar_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "rows", "columns", "schedules")),
+        *((name, ctypes.c_double) for name in ("floor", "reach")),
+        *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
+    )
+
+
+class TallPlan(ctypes.Structure):
+    """`tall_plan` of native.h."""
+
+    _fields_ = (*((name, ctypes.c_int64) for name in ("items", "rows", "columns")), ("probes", ctypes.c_void_p))
+
+
+class LowRankPlan(ctypes.Structure):
+    """`low_rank_plan` of native.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("items", "order", "rank", "columns", "transposed", "inverse"))
+
+
+class TrianglesPlan(ctypes.Structure):
+    """`triangles_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "upper", "unit")),
+        ("spacing", ctypes.c_double),
+        ("probes", ctypes.c_void_p),
+    )
