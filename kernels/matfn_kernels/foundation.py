@@ -173,6 +173,11 @@ class GramFoundation:
         m, exponent = scaled(matrices, self.dtype)
         return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
 
+    def of_some(self, matrices: Tensor, wanted: Tensor) -> Gram:
+        """That of the matrices that are wanted (batch,), by the kernels in C, NaN for the others."""
+        m, exponent = scaled([matrices], torch.float32)
+        return Gram(m, exponent, *some_eigh(native.grams(m), wanted))
+
 
 def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Several batches in one, each matrix near 1 in size, and the powers of two taken out, (batch,)."""

@@ -27,6 +27,7 @@ import torch
 from matfn_kernels import probes
 from matfn_kernels.coefficients import safe, schedule, taylor_step
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
+from matfn_kernels.findings import merged
 from matfn_kernels.foundation import Gram, GramFoundation, Singular, SingularFoundation
 from matfn_kernels.polar_by_decomposition import by_gram, by_svd
 from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration, rows_from
@@ -150,8 +151,19 @@ class PolarProgram:
         """Computes a batch: input m (batch, m, n)."""
         m = self.matrices(inputs)
         if self.foundation is None:
-            return self._turned_back(natively(self, m))
+            return self._turned_back(self._completed(natively(self, m), m))
         return self.finish(self.foundation.of([m]), inputs)
+
+    def _completed(self, found: Findings, m: Tensor) -> Findings:
+        """What is not proved, or known too roughly for any caller, goes through its Gram matrix in the same run."""
+        missed = ~(found.error <= max(_LOOSE, self.allowed / _SHARE))
+        if not bool(missed.any()) or self.ceiling is not Precision.FP64:
+            return found
+        missed &= torch.isfinite(m.to(torch.float64).flatten(1).sum(-1))
+        gram = self.fallbacks()[0]
+        assert isinstance(gram.foundation, GramFoundation)
+        second = by_gram(gram, gram.foundation.of_some(m, missed))
+        return merged(~missed, found, replace(second, escalated=missed.to(torch.int64)))
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices that have been decomposed."""
@@ -180,10 +192,18 @@ class PolarProgram:
         return self.method == "newton_schulz"
 
     def fallbacks(self) -> tuple[PolarProgram, ...]:
-        """The svd, in the precision that the call allows; explicit coefficients are obeyed and LAPACK has no bf16."""
+        """The Gram matrix where its digits suffice, and the svd, in the precision that the call allows.
+
+        Explicit coefficients are obeyed and LAPACK has no bf16.
+        """
         if self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:
             return ()
-        return (replace(self, method="svd", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0),)
+        svd = replace(self, method="svd", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0)
+        spare = self.method == "newton_schulz" and self.precision is not self.ceiling is Precision.FP64
+        if not spare:
+            return (svd,)
+        kernel = Kernel.NATIVE if self.kernel is Kernel.NATIVE else Kernel.LIBRARY
+        return replace(svd, method="gram", kernel=kernel), svd
 
     def variants(self) -> tuple[PolarProgram, ...]:
         """The same by every kernel that can run it."""

@@ -261,3 +261,26 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, funct
     assert Kernel.NATIVE not in {getattr(program, "kernel", None) for program in programs}
     assert _is_covered(found, truth(function, inputs, found.certificates)[0])
     assert [certificate.outcome for certificate in found.certificates] == ["converged"] * 3
+
+
+def test_matrices_beyond_the_iteration_are_completed_in_the_same_run() -> None:
+    """What the iteration cannot prove, or not well enough, goes through its Gram matrix; others keep every bit."""
+    rng = np.random.default_rng(1)
+    easy, rough = (rectangular((40, 24), condition=condition, items=2).astype(np.float32) for condition in (10, 3e5))
+    low = (rng.standard_normal((1, 40, 5)) @ rng.standard_normal((1, 5, 24))).astype(np.float32)
+    batch = np.concatenate([easy[:1], rough[:1], low, easy[1:], rough[1:]])
+    program = next(pair[0] for pair in _by_kernels("msign", {"m": batch}) if pair[0].method == "newton_schulz")
+
+    found = program.run({"m": torch.from_numpy(batch)})
+    answer = run(program, parsed("msign", {"m": batch}, {}))
+
+    assert found.escalated is not None
+    assert found.escalated.tolist() == [0, 1, 1, 0, 1]
+    assert [c.method for c in answer.certificates] == [
+        "newton_schulz", "gram", "gram", "newton_schulz", "gram",
+    ]  # fmt: skip
+    assert _is_covered(answer, truth("msign", {"m": batch}, answer.certificates)[0])
+    for index in (0, 3):
+        alone = program.run({"m": torch.from_numpy(batch[[index]])})
+        assert torch.equal(found.outputs[0][index], alone.outputs[0][0])
+        assert found.error[index] == alone.error[0]
