@@ -75,9 +75,9 @@ def _compiler() -> list[str]:
 def _units(compiler: list[str]) -> dict[str, list[str]]:
     """What is compiled, by the object's name: the kernels once for each variant, and what chooses among them."""
     variants = _VARIANTS if "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull]) else {"baseline": ()}
-    kernels, dispatch = str(SOURCES / "kernels.c"), str(SOURCES / "dispatch.c")
+    kernels = str(SOURCES / "kernels.c")
     units = {name: [f"-DVARIANT={name}", *flags, kernels] for name, flags in variants.items()}
-    return units | {"dispatch": [dispatch]}
+    return units | {name: [str(SOURCES / f"{name}.c")] for name in ("dispatch", "lapack")}
 
 
 def _run(command: list[str]) -> str:

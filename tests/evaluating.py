@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 
-from matfn_kernels import native, reference
+from matfn_kernels import reference
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import batch_of, evaluate, settle
+from matfn_kernels.native import kernels as native
 from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Call, Limits, parse_call, screen
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from matfn_kernels import native
+from matfn_kernels.native import kernels as native
 from matfn_kernels.native.library import library
 
 if TYPE_CHECKING:

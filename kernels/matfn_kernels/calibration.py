@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import torch
 
-from matfn_kernels import native
 from matfn_kernels.device_policy import Kernel
+from matfn_kernels.native import kernels as native
 from matfn_kernels.precision import Precision, working
 from matfn_kernels.products import coupled_at_once, invert_leaf, product, quadratic, symmetric_product
 from matfn_kernels.spectral import eigh

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels import invariant
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -65,7 +67,7 @@ def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Te
     relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
     damping = torch.where(top > 0, _damping(program, relative), torch.zeros_like(relative))
     shift = damping * largest
-    stated = torch.ldexp(torch.ldexp(shift, exponent), -exponent)
+    stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
     shift = torch.where(torch.isfinite(stated), stated, shift)
     spectrum, lost = _shifted(program, values, shift, noise)
     cut = FLOOR * program.eps * largest

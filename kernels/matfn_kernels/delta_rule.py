@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.products import product
 from matfn_kernels.scaling import normalise
 from matfn_kernels.triangular import condition_number
 
@@ -87,11 +88,11 @@ class DeltaRuleProgram:
         z = probes.spread(wide.v, self.value_width)
         expected_o, expected_state, reach = wide.projected(z).run(max(1, self.chunk // 2))
         residuals = [
-            probes.ratio(found.to(torch.float64) @ z - expected, found)
+            probes.ratio(product(found.to(torch.float64), z) - expected, found)
             for found, expected in ((o, expected_o), (state, expected_state))
         ]
         residual = torch.stack(residuals).amax(0)
-        loss = torch.where(reach > 0, reach.sqrt() / torch.linalg.matrix_norm(expected_o), 1.0).clamp_min(1)
+        loss = torch.where(reach > 0, reach.sqrt() / invariant.matrix_norm(expected_o), 1.0).clamp_min(1)
         rounding = _ROUNDINGS * spacing(self.precision) * torch.where(inputs["q"].flatten(1).any(-1), loss, 1.0)
         return Findings(
             outputs=(o, state),
@@ -152,21 +153,21 @@ class _Sequence:
 
     def projected(self, z: Tensor) -> _Sequence:
         """The same keys and gates with V z and S_0 z."""
-        return replace(self, v=self.v @ z, state=self.state @ z)
+        return replace(self, v=product(self.v, z), state=product(self.state, z))
 
     def run(self, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs (batch, t, dv), final state (batch, dk, dv), and the squared sizes of what outputs sum (batch,)."""
         state = self.state
-        reach = state.new_zeros(len(state))
+        reach = state.new_zeros(len(state), dtype=torch.float64)
         outputs = []
         for part in self._chunks(chunk):
             decay, total, system = part.system()
             before, after = total[..., None], decay[:, -1, :, None]
-            target = part.beta[..., None] * (part.v - before * (part.k @ state))
-            u = torch.linalg.solve_triangular(system, target, upper=False, unitriangular=True)
-            outputs.append(before * (part.q @ state) + ((part.q @ part.k.mT) * decay) @ u)
+            target = part.beta[..., None] * (part.v - before * product(part.k, state))
+            u = invariant.solve_triangular(system, target, upper=False, unitriangular=True)
+            outputs.append(before * product(part.q, state) + product(product(part.q, part.k.mT) * decay, u))
             reach = reach + part.reach(decay, total, state, u)
-            state = before[:, -1:] * state + part.k.mT @ (after * u)
+            state = before[:, -1:] * state + product(part.k.mT, after * u)
         return torch.cat(outputs, dim=1), state, reach
 
     def vanishing(self) -> Tensor:
@@ -176,17 +177,18 @@ class _Sequence:
 
     def reach(self, decay: Tensor, total: Tensor, state: Tensor, u: Tensor) -> Tensor:
         """Sum over a chunk's outputs of the squared norms of their terms, before any of them cancel, (batch,)."""
-        written = (self.k.square().sum(-1) * u.square().sum(-1))[..., None]
-        kept = total.square() * state.square().sum((-2, -1))[:, None]
-        return (self.q.square().sum(-1) * (kept + (decay.square() @ written)[..., 0])).sum(-1)
+        keys, values, queries = (invariant.sums(x.square()) for x in (self.k, u, self.q))
+        kept = total.square() * invariant.matrix_norm(state, torch.float64).square()[:, None]
+        written = product(decay.square().to(torch.float64), (keys * values)[..., None])[..., 0]
+        return invariant.sums(queries * (kept + written))
 
     def system(self) -> tuple[Tensor, Tensor, Tensor]:
         """e^D, zero above the diagonal, e^b, and T of a chunk."""
         size = self.q.shape[1]
         steps = self.log_gate[:, :, None].expand(-1, -1, size).tril(-1)
-        decay = steps.cumsum(1).exp().tril().to(self.q.dtype)
-        total = self.log_gate.cumsum(1).exp().to(self.q.dtype)
-        system = (self.beta[..., None] * (self.k @ self.k.mT) * decay).tril(-1)
+        decay = invariant.exp(steps.cumsum(1)).tril().to(self.q.dtype)
+        total = invariant.exp(self.log_gate.cumsum(1)).to(self.q.dtype)
+        system = (self.beta[..., None] * product(self.k, self.k.mT) * decay).tril(-1)
         system.diagonal(dim1=-2, dim2=-1).fill_(1)
         return decay, total, system
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Eigen, EigenFoundation
 from matfn_kernels.precision import Precision, spacing, working
@@ -80,14 +80,14 @@ class EigClipProgram:
         del inputs
         assert isinstance(ground, Eigen)
         a, exponent, vectors = ground.a, ground.exponent, ground.v
-        w = torch.ldexp(ground.w.to(torch.float64), exponent[:, None])
+        w = invariant.ldexp(ground.w.to(torch.float64), exponent[:, None])
         noise = BACKWARD_ERROR * spacing(self.precision) * w.abs().amax(-1)
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
-        value = symmetrise((vectors * f[:, None, :].to(vectors.dtype)) @ vectors.mH)
+        value = symmetrise(invariant.product(vectors * f[:, None, :].to(vectors.dtype), vectors.mH))
         value = torch.where(inside[:, None, None], a, value)
-        size = torch.linalg.vector_norm(f, dim=-1)
-        condition = torch.where(size > 0, (w.square().sum(-1).sqrt() / torch.ldexp(size, scale)).clamp_min(1), 1.0)
+        size = invariant.row_norm(f)
+        condition = torch.where(size > 0, (invariant.row_norm(w) / invariant.ldexp(size, scale)).clamp_min(1), 1.0)
         backward = torch.where(size > 0, 2 * BACKWARD_ERROR * spacing(self.precision) * condition, torch.inf)
         error = torch.where(inside, 0.0, torch.minimum(self._error(w, noise, f, scale), backward))
         narrowing = spacing(self.precision) if spacing(self.precision) > torch.finfo(self.dtype).eps else 0.0
@@ -104,14 +104,16 @@ class EigClipProgram:
 
     def _error(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:
         """||F o E||_F / ||f(A)||_F for the worst E of a backward error, (batch,); 0 where f is constant around w."""
-        delta = torch.ldexp(noise, -scale)[:, None, None]
-        bounds = [torch.ldexp((w + side * noise[:, None]).clamp(self.lo, self.hi), -scale[:, None]) for side in (-1, 1)]
+        delta = invariant.ldexp(noise, -scale)[:, None, None]
+        bounds = [
+            invariant.ldexp((w + side * noise[:, None]).clamp(self.lo, self.hi), -scale[:, None]) for side in (-1, 1)
+        ]
         difference = torch.maximum(*((f[:, :, None] - bound[:, None, :]).abs() for bound in bounds))
         gap = (w[:, :, None] - w[:, None, :]).abs() / noise[:, None, None] - 1
         moved = torch.minimum(difference / gap.clamp_min(torch.finfo(torch.float64).tiny), delta)
         moved = torch.where(difference > 0, moved, torch.zeros_like(moved))
-        size = torch.linalg.vector_norm(f, dim=-1)
-        total = torch.linalg.matrix_norm(moved) / math.sqrt(self.order)
+        size = invariant.row_norm(f)
+        total = invariant.matrix_norm(moved) / math.sqrt(self.order)
         return torch.where(total > 0, total / size, torch.zeros_like(total))
 
     def fallbacks(self) -> tuple[EigClipProgram, ...]:
@@ -130,7 +132,7 @@ class EigClipProgram:
 def _scaled(f: Tensor) -> tuple[Tensor, Tensor]:
     """F 2^-e (batch, n) with the largest magnitude in [1/2, 1), and e (batch,)."""
     exponent = torch.frexp(f.abs().amax(-1)).exponent
-    return torch.ldexp(f, -exponent[:, None]), exponent
+    return invariant.ldexp(f, -exponent[:, None]), exponent
 
 
 def _residual(a: Tensor, vectors: Tensor, values: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from matfn_kernels.foundation import Stacked, foundation_of
 from matfn_kernels.precision import Precision, spacing
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.scaling import release
+from matfn_kernels.single_thread import one_thread
 from matfn_kernels.verdicts import DETAILS
 
 if TYPE_CHECKING:
@@ -137,6 +138,11 @@ def evaluate_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluati
     Raises:
         torch.OutOfMemoryError: if the device has too little memory for all of them.
     """
+    with one_thread():
+        return _evaluated_together(members)
+
+
+def _evaluated_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
     owners: dict[Program, list[int]] = {}
     for index, (program, _) in enumerate(members):
         owners.setdefault(program, []).append(index)
@@ -162,7 +168,7 @@ def _grounds(batches: Mapping[Program, Batch]) -> dict[Program, Ground]:
     grounds: dict[Program, Ground] = {}
     for foundation, programs in standing.items():
         if len(programs) > 1:
-            whole = foundation.of([program.matrices(batches[program].inputs) for program in programs])
+            whole = foundation.of([program.matrices(_laid_out(batches[program].inputs)) for program in programs])
             stops = [0, *accumulate(batches[program].items for program in programs)]
             grounds |= {p: whole.rows(*bounds) for p, bounds in zip(programs, pairwise(stops), strict=True)}
     return grounds
@@ -246,16 +252,22 @@ def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
 
 
 def _computed(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+    inputs = _laid_out(batch.inputs)
     if ground is None:
-        findings = program.run(batch.inputs)
+        findings = program.run(inputs)
     else:
         assert isinstance(program, Stacked)
-        findings = program.finish(ground, batch.inputs)
+        findings = program.finish(ground, inputs)
     exponents = findings.exponents or (None,) * len(findings.outputs)
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.wishes))
+
+
+def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices row by row and without gaps, however they came: libraries sum a transpose in another order."""
+    return {name: tensor.resolve_conj().resolve_neg().contiguous() for name, tensor in inputs.items()}
 
 
 def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 
-from matfn_kernels import native
 from matfn_kernels.device_policy import Kernel
+from matfn_kernels.native import kernels as native
 from matfn_kernels.products import gram, symmetrise
 from matfn_kernels.program import Program
 from matfn_kernels.scaling import narrowed

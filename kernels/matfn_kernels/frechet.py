@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
 from matfn_kernels.products import symmetrise
@@ -66,7 +66,7 @@ class FrechetProgram:
         exponent = _even_exponent(parts[0], parts[1], parts[2], parts[3])
         shift = rescale((parts[0] - parts[1])[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
         first, second = (_Gaussian.of(part, exponent, self.precision) for part in parts[2:])
-        terms = shift.square().sum(-1).to(torch.float64) + first.trace + second.trace
+        terms = invariant.sums(shift.square()) + first.trace + second.trace
         middle, below, above = (_nuclear(first, second, side) for side in (0, -1, 1))
         value = (terms - 2 * middle).clamp_min(0)
         spread = 2 * torch.maximum(above - middle, middle - below)
@@ -114,7 +114,7 @@ class _Gaussian:
         z = probes.gaussian(s, s.shape[-1]).to(s.dtype)
         target = probes.times(s, z)
         missing = target - probes.times(vectors, values.clamp_min(0)[..., None] * probes.times(vectors.mT, z))
-        trace = s.diagonal(dim1=-2, dim2=-1).sum(-1).to(torch.float64)
+        trace = invariant.sums(s.diagonal(dim1=-2, dim2=-1))
         return cls(values.to(torch.float64), vectors, trace, noise, probes.ratio(missing, target))
 
     def roots(self, side: int) -> Tensor:
@@ -142,9 +142,9 @@ def _even_exponent(mu1: Tensor, mu2: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
 def _nuclear(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
     """||S1^(1/2) S2^(1/2)||_* with both spectra moved up or down, (batch,)."""
     dtype = first.vectors.dtype
-    angles = first.vectors.mT @ second.vectors
+    angles = invariant.product(first.vectors.mT, second.vectors)
     product = first.roots(side)[:, :, None].to(dtype) * angles * second.roots(side)[:, None, :].to(dtype)
-    return svd(product)[1].sum(-1).to(torch.float64)
+    return invariant.sums(svd(product)[1])
 
 
 def candidates(call: Signature) -> list[FrechetProgram]:

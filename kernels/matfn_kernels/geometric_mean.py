@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import symmetrise
+from matfn_kernels.products import product, symmetrise
 from matfn_kernels.residues import is_singular
 from matfn_kernels.roots import asymmetric
 from matfn_kernels.scaling import norm, normalise, power_of_two, real_dtype
@@ -73,8 +73,8 @@ class GeometricMeanProgram:
         a, b = (_Factored.of(inputs[name].to(working(self.precision, self.dtype)), self) for name in ("a", "b"))
         swapped = (a.condition > b.condition)[:, None, None]
         left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
-        u, sigma, vh = svd(torch.linalg.solve_triangular(left, right, upper=False))
-        mean = symmetrise(left @ (u @ vh) @ right.mH)
+        u, sigma, vh = svd(invariant.solve_triangular(left, right, upper=False))
+        mean = symmetrise(product(product(left, product(u, vh)), right.mH))
         condition = torch.maximum(a.condition, b.condition)
         error = _Polar.of(left, right, u, sigma, vh).error(spacing(self.precision))
         value, whole = power_of_two(mean, a.exponent + b.exponent, 1, 2)
@@ -135,10 +135,10 @@ class _Factored:
 
 def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """L of each matrix; where rounding has made one indefinite, and said so, L of the matrix lifted by `noise`."""
-    factor, failed = torch.linalg.cholesky_ex(a)
+    factor, exists = invariant.cholesky(a)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
-    lifted = torch.linalg.cholesky_ex(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
-    return torch.where((failed > 0)[:, None, None], lifted, factor), failed > 0
+    lifted = invariant.cholesky(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
+    return torch.where(exists[:, None, None], factor, lifted), ~exists
 
 
 def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
@@ -170,29 +170,37 @@ class _Polar:
         noise = _noise(order).to(self.left.device, self.left.dtype)
         e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])
         rows, columns = self.s[..., :, None], self.s[..., None, :]
-        turn = self._turn(noise[2], noise[3]) / (rows + columns)
-        moved = (f + rows * e * columns) / (rows + columns) + turn * columns
-        basis = self.left @ self.u
-        moved = norm(basis @ moved @ basis.mH) / math.sqrt(order * noise.shape[1])
-        product = norm(self.left.abs() @ (self.u @ self.vh).abs() @ self.right.abs().mT)
-        reach = torch.stack([norm(x) for x in (e, f / rows / columns, turn)]).amax(0) / math.sqrt(noise.shape[1])
-        error = _MARGIN * unit * (1 + (moved + product) / norm(basis * columns @ basis.mH))
+        turn = invariant.divided(self._turn(noise[2], noise[3]), rows + columns)
+        moved = invariant.divided(f + rows * e * columns, rows + columns) + turn * columns
+        basis = product(self.left, self.u)
+        moved = norm(product(product(basis, moved), basis.mH)) / math.sqrt(order * noise.shape[1])
+        left, middle, right = map(invariant.magnitude, (self.left, product(self.u, self.vh), self.right))
+        rounding = norm(product(product(left, middle), right.mT))
+        scaled = invariant.divided(invariant.divided(f, rows), columns)
+        reach = torch.stack([norm(x) for x in (e, scaled, turn)]).amax(0) / math.sqrt(noise.shape[1])
+        error = _MARGIN * unit * (1 + (moved + rounding) / norm(product(basis * columns, basis.mH)))
         return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
 
     def _inward(self, factor: Tensor, noise: Tensor) -> Tensor:
         """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj)."""
-        size = torch.linalg.vector_norm(factor, dim=-1)
+        size = invariant.row_norm(factor)
         e = size[..., :, None] * (noise + noise.mT) / math.sqrt(2) * size[..., None, :]
-        half = torch.linalg.solve_triangular(self.left, e, upper=False).mH
-        inward: Tensor = self.u.mH @ torch.linalg.solve_triangular(self.left, half, upper=False) @ self.u
-        return inward
+        half = _solved(self.left, e).mH
+        return product(product(self.u.mH, _solved(self.left, half)), self.u)
 
     def _turn(self, solve: Tensor, decompose: Tensor) -> Tensor:
         """U^H E V - V^H E^H U for the errors E of L^-1 K and of its svd."""
-        e = self.left.abs() * solve @ (self.u * self.s[..., None, :])
-        e = self.u.mH @ torch.linalg.solve_triangular(self.left, e, upper=False) + self.s[..., :1, None] * decompose
+        e = product(invariant.magnitude(self.left) * solve, self.u * self.s[..., None, :])
+        e = product(self.u.mH, _solved(self.left, e)) + self.s[..., :1, None] * decompose
         turn: Tensor = e - e.mH
         return turn
+
+
+def _solved(left: Tensor, e: Tensor) -> Tensor:
+    """L^-1 E for L (batch, 1, n, n) and E (batch, probes, n, n) or (probes, n, n)."""
+    lead = torch.broadcast_shapes(left.shape[:-2], e.shape[:-2])  # type: ignore[no-untyped-call]
+    flat = (x.expand(*lead, *x.shape[-2:]).flatten(0, 1) for x in (left, e))
+    return invariant.solve_triangular(*flat, upper=False).reshape(*lead, *e.shape[-2:])
 
 
 def _noise(order: int) -> Tensor:
@@ -206,7 +214,7 @@ def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Relative residual of X A^-1 X = B on random columns, A and B in the order in which they were used."""
     z = probes.gaussian(mean, mean.shape[-1]).to(mean.dtype)
     target = probes.times(right, probes.times(right.mH, z))
-    return probes.ratio(probes.times(mean, torch.cholesky_solve(probes.times(mean, z), left)) - target, target)
+    return probes.ratio(probes.times(mean, invariant.cholesky_solve(probes.times(mean, z), left)) - target, target)
 
 
 def candidates(call: Signature) -> list[GeometricMeanProgram]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels import invariant
 from matfn_kernels.findings import Findings
 from matfn_kernels.heads import group_size
 from matfn_kernels.precision import Precision, spacing, working
@@ -88,7 +89,7 @@ class MaxLogitProgram:
         fraction, up_scale = math.frexp(self.scale)
         ups = (exponent + up_scale).reshape(batch, self.heads)
         highest = torch.where(peak.reshape(batch, self.heads) > 0, ups, ups.amin()).amax(-1)
-        value = torch.ldexp((peak * fraction).reshape(batch, self.heads), ups - highest[:, None])
+        value = invariant.ldexp((peak * fraction).reshape(batch, self.heads), ups - highest[:, None])
         size, limit = (self._norm(x, exponent, batch) for x in (peak, bound))
         condition = torch.where(limit > 0, (limit / size).clamp_min(1), torch.ones_like(size))
         unit = spacing(self.precision) / 2 * self._roundings()
@@ -104,8 +105,8 @@ class MaxLogitProgram:
     def _norm(self, x: Tensor, exponent: Tensor, batch: int) -> Tensor:
         """Norm over the heads of values scaled by 2^-exponent, in units that all heads of an item share."""
         exponent = exponent.reshape(batch, self.heads)
-        shifted = torch.ldexp(x.reshape(batch, self.heads), exponent - exponent.amax(-1, keepdim=True))
-        norm: Tensor = torch.linalg.vector_norm(shifted, dim=-1)
+        shifted = invariant.ldexp(x.reshape(batch, self.heads), exponent - exponent.amax(-1, keepdim=True))
+        norm: Tensor = invariant.row_norm(shifted)
         return norm
 
     def _peak(self, q: Tensor, k: Tensor) -> Tensor:
@@ -146,8 +147,8 @@ class MaxLogitProgram:
     def _bound(self, q: Tensor, k: Tensor) -> Tensor:
         """Max |q_i| max |k_j| over the rows that see any and the columns that are seen, (groups, heads a group)."""
         first = max(0, self.queries - self.keys) if self.causal else 0
-        rows = torch.linalg.vector_norm(q[:, :, first:], dim=-1, dtype=torch.float64)
-        columns = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float64)
+        rows = invariant.row_norm(q[:, :, first:], torch.float64)
+        columns = invariant.row_norm(k, torch.float64)
         bound: Tensor = rows.amax(-1) * columns.amax(-1)[:, None] * (1.0 if self.scale else 0.0)
         return bound
 
@@ -170,7 +171,7 @@ def _products(q: Tensor, k: Tensor) -> Tensor:
     """Q K of q (groups, rows, d) and k (groups, d, columns), by halves down to sums of at most `_LENGTH` terms."""
     width = q.shape[-1]
     if width <= _LENGTH:
-        return q @ k
+        return invariant.product(q, k)
     half = width // 2
     return _products(q[..., :half], k[:, :half]).add_(_products(q[..., half:], k[:, half:]))
 

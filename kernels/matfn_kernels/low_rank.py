@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import native, probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
+from matfn_kernels.native import kernels as native
 from matfn_kernels.precision import Precision, spacing, working
+from matfn_kernels.products import product
 from matfn_kernels.scaling import normalise, rescale
 from matfn_kernels.triangular import Problem, corrected, lacking
 
@@ -196,7 +198,7 @@ class _Chunks:
     def of(cls, parts: Parts, transpose: bool) -> _Chunks:
         """T from its parts; all its diagonal blocks by one product."""
         q, k = _chunked(parts.q), _chunked(parts.k)
-        blocks = (q @ k.mT).tril_(-1)
+        blocks = product(q, k.mT).tril_(-1)
         blocks.diagonal(dim1=-2, dim2=-1).copy_(_chunked(parts.diag[..., None], fill=1)[..., 0])
         left, right, blocks = (k, q, blocks.mT) if transpose else (q, k, blocks)
         return cls(parts.diag.shape[-1], left, right, blocks, transpose)
@@ -208,22 +210,22 @@ class _Chunks:
         y = torch.empty_like(b)
         chunks = range(b.shape[1])
         for i in reversed(chunks) if self.transpose else chunks:
-            target = torch.baddbmm(b[:, i], self.left[:, i], state, alpha=-1)
-            y[:, i] = torch.linalg.solve_triangular(self.blocks[:, i], target, upper=self.transpose)
-            state.baddbmm_(self.right[:, i].mT, y[:, i])
+            target = b[:, i] - product(self.left[:, i], state)
+            y[:, i] = invariant.solve_triangular(self.blocks[:, i], target, upper=self.transpose)
+            state += product(self.right[:, i].mT, y[:, i])
         return y.flatten(1, 2)[:, : self.order]
 
     def multiply(self, x: Tensor) -> Tensor:
         """T X for few columns X (batch, n, m); the states of all chunks are kept at once."""
         x = _chunked(x)
-        states = self.right.mT @ x
+        states = product(self.right.mT, x)
         if self.transpose:
             before = states.flip(1).cumsum(1).flip(1).roll(-1, 1)
             before[:, -1] = 0
         else:
             before = states.cumsum(1).roll(1, 1)
             before[:, 0] = 0
-        return (self.blocks @ x + self.left @ before).flatten(1, 2)[:, : self.order]
+        return (product(self.blocks, x) + product(self.left, before)).flatten(1, 2)[:, : self.order]
 
 
 def _chunked(x: Tensor, fill: float = 0.0) -> Tensor:

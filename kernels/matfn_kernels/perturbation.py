@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.products import symmetrise
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class Middle:
         if self.d is not None:
             d = self.d.to(y.dtype)
             k = d.shape[-1]
-            out[:, :k] += d.mH @ y
-            out += d @ y[:, :k]
+            out[:, :k] += invariant.product(d.mH, y)
+            out += invariant.product(d, y[:, :k])
         return out
 
     def before(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Middle:
             d = self.d.to(x.dtype)
             k = d.shape[-1]
             out[:, :, :k] += probes.times(x, d)
-            torch.baddbmm(out, x[:, :, :k], d.mH, out=out)
+            out += invariant.product(x[:, :, :k], d.mH)
         return out
 
 

@@ -159,7 +159,7 @@ class PolarProgram:
         missed = ~(found.error <= max(_LOOSE, self.allowed / _SHARE))
         if not bool(missed.any()) or self.ceiling is not Precision.FP64:
             return found
-        missed &= torch.isfinite(m.to(torch.float64).flatten(1).sum(-1))
+        missed &= torch.isfinite(m).flatten(1).all(-1)
         gram = self.fallbacks()[0]
         assert isinstance(gram.foundation, GramFoundation)
         second = by_gram(gram, gram.foundation.of_some(m, missed))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import native, probes
+from matfn_kernels import probes
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.findings import Findings
+from matfn_kernels.native import kernels as native
 from matfn_kernels.precision import spacing
 from matfn_kernels.products import product, symmetric_product
 from matfn_kernels.scaling import norm
@@ -64,7 +65,7 @@ def by_svd(program: PolarProgram, ground: Singular) -> Findings:
     sigma = ground.sigma.to(torch.float64)
     multiplier = _multiplier(program, sigma, ground.exponent)
     h = multiplier(sigma)
-    value = (u * (h * sigma)[:, None, :].to(u.dtype)) @ ground.vh
+    value = product(u * (h * sigma)[:, None, :].to(u.dtype), ground.vh)
     noise = BACKWARD_ERROR * spacing(program.precision) * sigma[:, 0] * norm(h) / program.small**0.5
     error = torch.maximum(4 * noise, 2 * _missed(ground, h))
     if spacing(program.precision) > torch.finfo(program.dtype).eps:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.cholesky import solver
 from matfn_kernels.coefficients import CUSHION, safe, schedule
 from matfn_kernels.engine import plain, tiles
 from matfn_kernels.findings import Findings
 from matfn_kernels.foundation import Ground, scaled
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import add_diagonal, symmetrise
+from matfn_kernels.products import add_diagonal, product, symmetrise
 from matfn_kernels.scaling import norm, norm_bound
 from matfn_kernels.spectral import BACKWARD_ERROR
 
@@ -75,13 +75,13 @@ class PolarFoundation:
     def of(self, matrices: Sequence[Tensor]) -> Polar:
         """Polar factors of several batches (batch, m, n), m >= n."""
         m, exponent = scaled(matrices, self.dtype)
-        size = norm_bound(m, torch.linalg.matrix_norm(m))
-        x = m / size[:, None, None]
+        size = norm_bound(m, invariant.matrix_norm(m))
+        x = invariant.divided(m, size[:, None, None])
         narrow = x.to(working(self.precision, self.dtype))
         parts = [plain(narrow[tile], self.schedule, self.kernel) for tile in tiles(narrow, self.rows)]
         o = torch.cat(parts).to(x.dtype)
         wide = _wide(x.dtype)
-        return Polar(m, exponent, size, o, symmetrise(o.to(wide).mH @ x.to(wide)))
+        return Polar(m, exponent, size, o, symmetrise(product(o.to(wide).mH, x.to(wide))))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -102,7 +102,7 @@ def by_iteration(program: PolarProgram, polar: Polar) -> Findings:
     if program.bounds is not None:
         lo, hi = (bound / size.to(torch.float64)[:, None] for bound in program.scaled_bounds(polar.exponent))
         clipped, missing = _clip(h, lo, hi)
-        value = (o.to(wide) @ clipped) * size.to(wide)[:, None, None]
+        value = product(o.to(wide), clipped) * size.to(wide)[:, None, None]
         steps, error = steps + 2 * len(rows_from(Precision.FP64)), error + missing
     return Findings(
         outputs=(value,),
@@ -147,14 +147,13 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
     """Full numerical rank by Cholesky of H - floor I, the condition by power iteration, orthogonality on columns."""
     order = h.shape[-1]
     floor = max(2 * program.threshold, 10 * BOUND)
-    factor, info = torch.linalg.cholesky_ex(add_diagonal(h.clone(), -floor))
-    definite = info == 0
+    factor, definite = invariant.cholesky(add_diagonal(h.clone(), -floor))
     factor = torch.where(definite[:, None, None], factor, torch.eye(order, dtype=factor.dtype, device=h.device))
     z = probes.gaussian(h, order)
     solve = solver(factor)
     smallest = floor + 1 / probes.growth(solve, z, _POWER_ROUNDS)
     inverse = torch.maximum(probes.column_norm(solve(z)), 1 / smallest)
-    spread = torch.linalg.matrix_norm(h) * inverse / order
+    spread = invariant.matrix_norm(h) * inverse / order
     condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
     wide = o.to(h.dtype)
     gap = (
@@ -168,7 +167,7 @@ def _proof(program: PolarProgram, o: Tensor, h: Tensor) -> _Proof:
 
 def _distance(o: Tensor) -> Tensor:
     """||O^H O - I||_F / sqrt(n), which bounds the distance of the caller's own iterate from its polar factor."""
-    gap: Tensor = torch.linalg.matrix_norm(add_diagonal(o.mH @ o, -1.0))
+    gap = invariant.matrix_norm(add_diagonal(product(o.mH, o), -1.0))
     return gap / math.sqrt(o.shape[-1])
 
 
@@ -179,11 +178,11 @@ def _clip(h: Tensor, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
     to be resolved are off by half of their distance at most.
     """
     rows = rows_from(Precision.FP64)
-    size = torch.linalg.matrix_norm(h)[:, None].clamp_min(torch.finfo(torch.float64).tiny)
+    size = invariant.matrix_norm(h)[:, None].clamp_min(torch.finfo(torch.float64).tiny)
     top = torch.where(hi >= size, torch.maximum(2 * size, lo), hi)
     below, above = _shifted(h, lo), _shifted(h, top)
     total = (lo + top)[:, :, None] * torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
-    clipped = symmetrise((total + below @ _sign(below, rows) - above @ _sign(above, rows)) / 2)
+    clipped = symmetrise((total + product(below, _sign(below, rows)) - product(above, _sign(above, rows))) / 2)
     rounding = BACKWARD_ERROR * spacing(Precision.FP64) * (size + lo + top) * h.shape[-1] ** 0.5
     whole = norm(clipped)
     missing = (size * BOUND + rounding)[:, 0] / whole
@@ -195,5 +194,5 @@ def _shifted(h: Tensor, value: Tensor) -> Tensor:
 
 
 def _sign(h: Tensor, rows: tuple[Row, ...]) -> Tensor:
-    size = torch.linalg.matrix_norm(h).clamp_min(torch.finfo(h.dtype).tiny)
-    return symmetrise(plain(h / size[:, None, None], rows))
+    size = invariant.matrix_norm(h).clamp_min(torch.finfo(h.dtype).tiny)
+    return symmetrise(plain(invariant.divided(h, size[:, None, None]), rows))

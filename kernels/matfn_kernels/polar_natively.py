@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from matfn_kernels import native
 from matfn_kernels.findings import Findings
+from matfn_kernels.native import kernels as native
 from matfn_kernels.polar_by_iteration import BOUND, law, rows_from
 
 if TYPE_CHECKING:

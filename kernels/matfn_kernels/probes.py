@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels import invariant
 from matfn_kernels.constants import used
+from matfn_kernels.native.plans import PROBES
 from matfn_kernels.scaling import norm
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ __all__ = [
     "times",
 ]
 
-COUNT: Final = 4
+COUNT: Final = PROBES
 _SEED: Final = 20240901
 
 
@@ -63,8 +65,7 @@ def spread(like: Tensor, order: int) -> Tensor:
     The Frobenius norm of E Z is that of E where a single column of E is not zero, and near it otherwise.
     """
     z = gaussian(like, order)
-    rows: Tensor = z / torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return rows
+    return invariant.divided(z, invariant.row_norm(z)[..., None])
 
 
 @lru_cache(maxsize=64)
@@ -83,13 +84,12 @@ def square(like: Tensor) -> Tensor:
 
 def times(x: Tensor, z: Tensor) -> Tensor:
     """X Z for a few columns Z, as (Z^T X^T)^T: two to twenty times as fast in BLAS as the product of tall and thin."""
-    return (z.mT @ x.mT).mT
+    return invariant.product(z.mT, x.mT).mT
 
 
 def column_norm(x: Tensor) -> Tensor:
     """Frobenius norm over the columns of x (batch, n, COUNT), divided by sqrt(COUNT); (batch,) real."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
-    return norm / COUNT**0.5
+    return invariant.matrix_norm(x) / COUNT**0.5
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ def growth(apply: Callable[[Tensor], Tensor], start: Tensor, rounds: int) -> Ten
     size = torch.ones(start.shape[0], dtype=torch.float64, device=start.device)
     tiny = torch.finfo(start.dtype).tiny
     for _ in range(rounds):
-        x = x / torch.linalg.vector_norm(x, dim=-2, keepdim=True).clamp_min(tiny)
+        x = invariant.divided(x, invariant.row_norm(x.mT)[:, None].clamp_min(tiny))
         x = apply(x)
-        size = torch.linalg.vector_norm(x, dim=-2).amax(-1)
+        size = invariant.row_norm(x.mT).amax(-1)
     return size
 
 

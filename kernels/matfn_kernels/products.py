@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from matfn_kernels import blas
+from matfn_kernels import invariant, onednn
 from matfn_kernels.device_policy import Kernel
 
 if TYPE_CHECKING:
@@ -55,19 +55,17 @@ def add_diagonal(x: Tensor, value: Coefficient) -> Tensor:
 
 def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """X Y (batch, m, n)."""
-    if blas.multiplies(x) and y.shape[-1] >= x.shape[-1]:
-        return blas.product(x, y, x.new_empty(*x.shape[:-1], y.shape[-1]) if out is None else out)
-    return torch.bmm(x, y) if out is None else torch.bmm(x, y, out=out)
+    return invariant.product(x, y, out)
 
 
 def large_product(x: Tensor, y: Tensor) -> Tensor:
-    """X Y (batch, m, n) by whoever is fastest, where the last bit of each term does not count: see `blas.by_onednn`."""
-    return blas.by_onednn(x, y) if blas.serves_onednn(x, y) else torch.bmm(x, y)
+    """X Y (batch, m, n) by whoever is fastest, where the last bit of each term does not count: see `onednn`."""
+    return onednn.product(x, y) if onednn.serves(x, y) else invariant.product(x, y)
 
 
 def square(x: Tensor, out: Tensor | None = None) -> Tensor:
-    """X^2 of symmetric X (batch, n, n); where it is made as X X^T, of exactly symmetric X."""
-    return product(x, x.mT if blas.multiplies(x) else x, out)
+    """X^2 of symmetric X (batch, n, n)."""
+    return product(x, x, out)
 
 
 def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
@@ -77,13 +75,21 @@ def quadratic(p: Tensor, coefficients: Row, out: Tensor, kernel: Kernel = Kernel
 
         return triton_products.quadratic(p, coefficients, out)
     a, b, c = coefficients
-    if blas.multiplies(p):
-        square(p, out).mul_(c).add_(b * p)
+    if p.device.type != "cpu":
+        _fused_quadratic(p, (b, c), out)
     elif isinstance(b, float) and isinstance(c, float):
+        invariant.product(p, p, out.copy_(p), alpha=c, beta=b)
+    else:
+        square(p, out).mul_(c).add_(b * p)
+    return add_diagonal(out, a)
+
+
+def _fused_quadratic(p: Tensor, coefficients: tuple[Coefficient, Coefficient], out: Tensor) -> None:
+    b, c = coefficients
+    if isinstance(b, float) and isinstance(c, float):
         torch.baddbmm(p, p, p, beta=b, alpha=c, out=out)
     else:
         torch.baddbmm(b * p, c * p, p, out=out)
-    return add_diagonal(out, a)
 
 
 def symmetrise(x: Tensor) -> Tensor:
@@ -97,7 +103,7 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
         from matfn_kernels import triton_products
 
         return triton_products.gram(x, out)
-    return blas.product(x.mH, x, out) if blas.multiplies(x) else torch.bmm(x.mH, x, out=out)
+    return invariant.product(x.mH, x, out)
 
 
 def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
@@ -124,7 +130,7 @@ def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> 
         return triton_products.symmetric_product(x, y)
     if x.device.type == "cpu" and x.shape[-1] > _BLOCK:
         return _by_blocks(x, y)
-    half = torch.baddbmm(x, x, y, beta=0, alpha=0.5)
+    half = invariant.product(x, y, alpha=0.5)
     return half + half.mH
 
 
@@ -134,10 +140,7 @@ def _by_blocks(x: Tensor, y: Tensor) -> Tensor:
     bounds = [(start, min(start + _BLOCK, order)) for start in range(0, order, _BLOCK)]
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start, stop in bounds:
-        if blas.multiplies(x):
-            blas.product(x[:, start:stop], y[:, :, :stop], out[:, start:stop, :stop])
-        else:
-            out[:, start:stop, :stop] = torch.bmm(x[:, start:stop], y[:, :, :stop])
+        out[:, start:stop, :stop] = invariant.product(x[:, start:stop], y[:, :, :stop])
     for start, stop in bounds:
         out[:, start:stop, start:stop] = symmetrise(out[:, start:stop, start:stop])
         out[:, start:stop, stop:] = out[:, stop:, start:stop].mH
@@ -165,5 +168,4 @@ def invert_leaf(t: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
 
         return triton_small.invert_leaf(t)
     identity = torch.eye(t.shape[-1], dtype=t.dtype, device=t.device).expand_as(t)
-    leaf: Tensor = torch.linalg.solve_triangular(t, identity, upper=False)
-    return leaf
+    return invariant.solve_triangular(t, identity, upper=False)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 
+from matfn_kernels import invariant
 from matfn_kernels.extended_product import EXTENDED
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
@@ -110,8 +111,8 @@ def candidates(call: Signature) -> list[RiccatiProgram]:
 def _asymmetry(a: Tensor) -> Tensor:
     wide = a.to(torch.float64)
     wide = wide / wide.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    size = torch.linalg.matrix_norm(wide).clamp_min(torch.finfo(torch.float64).tiny)
-    ratio: Tensor = torch.linalg.matrix_norm(wide - wide.mT) / size
+    size = invariant.matrix_norm(wide).clamp_min(torch.finfo(torch.float64).tiny)
+    ratio: Tensor = invariant.matrix_norm(wide - wide.mT) / size
     return ratio
 
 

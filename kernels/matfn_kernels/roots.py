@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from matfn_kernels import roots_general
+from matfn_kernels import invariant, roots_general
 from matfn_kernels.damping import FLOOR
 from matfn_kernels.device_policy import Kernel, fitting, step_cost
 from matfn_kernels.findings import merged
@@ -164,7 +164,7 @@ class RootProgram:
         if found.error.device.type != "cpu" or bool(torch.isfinite(found.error).all()):
             return found
         for rung in range(1, 1 + len(self.fallbacks())):
-            good = torch.isfinite(found.error) | ~torch.isfinite(inputs["a"].flatten(1).sum(-1))
+            good = torch.isfinite(found.error) | ~torch.isfinite(inputs["a"]).flatten(1).all(-1)
             if bool(good.all()):
                 break
             found = merged(good, found, self._by_fallback(rung, ~good, inputs))
@@ -266,7 +266,7 @@ def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:
     """Whether ||A - A^H||_F is above 8 eps ||A||_F: rounding, but more than a symmetric computation leaves."""
     if a.device.type == "cpu" and torch.equal(given, a):
         return torch.zeros(len(a), dtype=torch.bool)
-    return torch.gt(2 * torch.linalg.matrix_norm(given - a), FLOOR * eps * torch.linalg.matrix_norm(given))
+    return torch.gt(2 * invariant.matrix_norm(given - a), FLOOR * eps * invariant.matrix_norm(given))
 
 
 def candidates(call: Signature) -> Sequence[Program]:

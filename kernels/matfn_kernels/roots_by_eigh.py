@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import blas, perturbation, probes
+from matfn_kernels import invariant, perturbation, probes
 from matfn_kernels.damping import FLOOR, regularise
 from matfn_kernels.findings import Findings
 from matfn_kernels.perturbation import Middle
@@ -65,7 +65,7 @@ def promising(program: RootProgram, a: Tensor) -> Tensor:
     z = probes.gaussian(a, program.order).to(a.dtype)
     largest = probes.growth(lambda y: probes.times(a, y), z, _NORM_ROUNDS)
     shifted = add_diagonal(a.clone(), ((damping - least) * largest)[:, None, None])
-    return blas.is_definite(shifted)
+    return invariant.cholesky(shifted)[1]
 
 
 def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
@@ -90,7 +90,7 @@ def by_eigh(program: RootProgram, eigen: Eigen, g: Tensor | None) -> Findings:
         condition=rules.condition,
         rank=rules.keep.sum(-1) if program.damping == "range" else _rank(program, values),
         damping=rules.damping,
-        shift=torch.ldexp(rules.shift, exponent),
+        shift=invariant.ldexp(rules.shift, exponent),
         failures={} if program.is_trial else rules.failures,
         remarks=rules.remarks,
     )
@@ -126,7 +126,7 @@ class _Power:
 
     def __call__(self, values: Tensor) -> Tensor:
         floor = 0.0 if self.sign > 0 else torch.finfo(torch.float64).tiny
-        powers = values.clamp_min(floor).pow(self.sign * self.program.s / self.program.r)
+        powers = invariant.power(values.clamp_min(floor), self.sign * self.program.s / self.program.r)
         return torch.where(self.keep, powers, 0.0) if self.jumps else powers
 
     @property
@@ -182,20 +182,20 @@ def _assemble(power: _Power, basis: _Basis) -> _Part:
     """V f(w) V^H, or G V f(w) V^H, and the relative error that a backward error of eigh leaves in it."""
     program, vectors, g = power.program, basis.vectors, basis.left
     unit = power.unit(basis.spectrum)
-    spectrum = torch.ldexp(basis.spectrum, -unit[:, None])
+    spectrum = invariant.ldexp(basis.spectrum, -unit[:, None])
     f = power(spectrum)
     middle = Middle(f, None)
     if basis.defect is not None:
-        small = basis.defect * torch.exp2(-unit.to(torch.float64)).to(basis.defect.real.dtype)[:, None, None]
+        small = basis.defect * _two_to(-unit).to(basis.defect.real.dtype)[:, None, None]
         middle = perturbation.corrected(spectrum, f, power.slope(spectrum, f), small)
     turned, lacking = _turned(program, middle, basis, unit, power.sign)
-    coordinates = vectors if g is None else g @ vectors
+    coordinates = vectors if g is None else invariant.product(g, vectors)
     scaled = turned.before(coordinates)
-    weights = torch.ones_like(f) if g is None else torch.linalg.vector_norm(coordinates, dim=-2).to(torch.float64)
+    weights = torch.ones_like(f) if g is None else invariant.row_norm(coordinates.mT, torch.float64)
     return _Part(
-        symmetric_product(scaled, vectors.mH) if g is None else scaled @ vectors.mH,
+        symmetric_product(scaled, vectors.mH) if g is None else invariant.product(scaled, vectors.mH),
         lacking,
-        _error(power, spectrum, f, torch.ldexp(basis.noise, -unit[:, None]), weights),
+        _error(power, spectrum, f, invariant.ldexp(basis.noise, -unit[:, None]), weights),
         unit,
         power.sign,
         middle,
@@ -210,7 +210,7 @@ def _turned(program: RootProgram, middle: Middle, basis: _Basis, unit: Tensor, s
 
 def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
     """What a backward error of that norm does to the power, relative to it, and what its products round."""
-    size = (weights * f).square().sum(-1).sqrt()
+    size = invariant.row_norm(weights * f)
     limits = weights, power.least(spectrum)
     rounding = spacing(power.program.precision) * orthogonality(power.program.order)
     if noise.shape == spectrum.shape:
@@ -222,6 +222,10 @@ def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: T
     return torch.where(size == 0, torch.zeros_like(size), moved / size) + rounding
 
 
+def _two_to(exponent: Tensor) -> Tensor:
+    return invariant.ldexp(torch.ones_like(exponent, dtype=torch.float64), exponent)
+
+
 def _residual_name(program: RootProgram) -> str:
     if program.signs == (1,):
         return "X^r - A^s"
@@ -231,8 +235,8 @@ def _residual_name(program: RootProgram) -> str:
 def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor, shift: Tensor, part: _Part) -> Tensor:
     """Relative residual of the defining equation on random columns, A applied as it was given."""
     z = probes.gaussian(a, program.order).to(vectors.dtype)
-    spectrum = torch.ldexp(spectrum, -part.exponent[:, None])
-    unit = torch.exp2(-part.exponent.to(torch.float64))[:, None, None].to(a.dtype)
+    spectrum = invariant.ldexp(spectrum, -part.exponent[:, None])
+    unit = _two_to(-part.exponent)[:, None, None].to(a.dtype)
 
     def applied(columns: Tensor, powers: Callable[[Tensor], Tensor]) -> Tensor:
         inside = powers(probes.times(vectors.mH, columns))
@@ -246,7 +250,7 @@ def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor
     def operator(columns: Tensor) -> Tensor:
         return unit * (probes.times(a, columns) + shift[:, None, None].to(a.dtype) * columns)
 
-    raised = spectrum.pow(program.s - 1).to(vectors.real.dtype)[:, :, None]
+    raised = invariant.power(spectrum, program.s - 1).to(vectors.real.dtype)[:, :, None]
     if part.sign > 0:
         target = applied(operator(z), lambda y: raised * y)
         return probes.ratio(applied(z, powered) - target, target)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import blas, probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.cholesky import inverse_norm
 from matfn_kernels.coefficients import Step, safe, schedule
 from matfn_kernels.damping import FLOOR, Regularised, regularise
@@ -78,7 +78,7 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
     if rules is not None:
         a = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
     size = _size(a)
-    p = a / size[:, None, None]
+    p = invariant.divided(a, size[:, None, None])
     rows = rows_for(program)
     narrow = p.to(working(program.precision, program.dtype))
     parts = [_iterate(program, narrow[tile], rows) for tile in tiles(narrow, program.order)]
@@ -97,7 +97,7 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
         steps=len(rows),
         rank=torch.where(proof.definite, program.order, -1),
         damping=None if rules is None else rules.damping,
-        shift=None if rules is None else torch.ldexp(rules.shift, exponent),
+        shift=None if rules is None else invariant.ldexp(rules.shift, exponent),
         failures={} if rules is None else rules.failures,
         remarks={} if rules is None else rules.remarks,
     )
@@ -105,7 +105,7 @@ def by_iteration(program: RootProgram, a: Tensor, exponent: Tensor, g: Tensor | 
 
 def _size(a: Tensor) -> Tensor:
     """||A^2||_F^(1/2) (batch,) of entries near 1: see `scaling.norm_bound`; 1 for zero."""
-    size: Tensor = torch.linalg.matrix_norm(product(a, a)).sqrt()
+    size = invariant.matrix_norm(product(a, a)).sqrt()
     return torch.where(size > 0, size, torch.ones_like(size))
 
 
@@ -136,7 +136,7 @@ class Product:
 
 def _finished(program: RootProgram, power: Tensor, scale: _Scale, sign: int, g: Tensor | None) -> Product:
     s, r = sign * program.s, program.r
-    factor, exponent = power_of_two(scale.value.pow(s / r), scale.exponent, s, r)
+    factor, exponent = power_of_two(invariant.power(scale.value, s / r), scale.exponent, s, r)
     return multiplied(factor.to(power.dtype)[:, None, None] * power, exponent, g)
 
 
@@ -145,7 +145,7 @@ def multiplied(value: Tensor, exponent: Tensor, g: Tensor | None) -> Product:
     if g is None:
         return Product(value, exponent, torch.ones(len(value), dtype=torch.float64, device=value.device))
     left, left_exponent = narrowed(g, value.dtype)
-    image = left @ value
+    image = product(left, value)
     whole = norm(image)
     amplified = norm(left) * norm(value) / torch.where(whole > 0, whole, torch.ones_like(whole))
     return Product(image, exponent + left_exponent, amplified.clamp_min(1.0))
@@ -158,8 +158,8 @@ def _iterate(program: RootProgram, p: Tensor, rows: tuple[tuple[float, float, fl
         identity = torch.eye(program.order, dtype=p.dtype, device=p.device).expand_as(p)
         stacked = coupled(torch.cat([p, identity], dim=-2), p, rows, 2, 1, program.kernel)
         return list(torch.chunk(stacked, 2, dim=-2))
-    start = None if k == 0 else torch.linalg.matrix_power(p, k)
-    return [coupled(start, p, rows, r, s, program.kernel) if s else torch.linalg.matrix_power(p, k)]
+    start = None if k == 0 else invariant.matrix_power(p, k)
+    return [coupled(start, p, rows, r, s, program.kernel) if s else invariant.matrix_power(p, k)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _proof(program: RootProgram, p: Tensor, values: list[Tensor]) -> Proof:
         definite, smallest = _smallest_by_cholesky(shifted, z)
         smallest = floor + smallest
     else:
-        definite, smallest = blas.is_definite(shifted), _smallest_by_inverse(program, values[-1], z)
+        definite, smallest = invariant.cholesky(shifted)[1], _smallest_by_inverse(program, values[-1], z)
     residual, missing = _equation(program, values[-1].to(torch.float64), wide, z)
     condition = (_largest(p, z) / smallest).clamp_min(1.0)
     return judged(program, condition, definite, residual, missing)
@@ -204,8 +204,7 @@ def _largest(p: Tensor, z: Tensor) -> Tensor:
 
 def _smallest_by_cholesky(a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Which A are positive definite, and their smallest eigenvalues by inverse iteration."""
-    factor, info = torch.linalg.cholesky_ex(a)
-    definite = info == 0
+    factor, definite = invariant.cholesky(a)
     factor = torch.where(definite[:, None, None], factor, torch.eye(a.shape[-1], device=a.device).to(a))
     return definite, 1 / inverse_norm(factor, z, _POWER_ROUNDS)
 
@@ -219,7 +218,7 @@ def _smallest_by_inverse(program: RootProgram, x: Tensor, z: Tensor) -> Tensor:
         return y
 
     growth = probes.growth(applied, z.to(x.dtype), _POWER_ROUNDS).to(torch.float64)
-    return growth.pow(-1 / program.s)
+    return invariant.power(growth, -1 / program.s)
 
 
 def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,7 +229,7 @@ def _equation(program: RootProgram, x: Tensor, a: Tensor, z: Tensor) -> tuple[Te
         residual = probes.ratio(probes.interleaved(x, a, r, 0, z) - target, target)
         return residual, residual / r
     left = probes.interleaved(x, a, r, s, z) - z
-    weighted = probes.column_norm(probes.times(x, left)) / torch.linalg.matrix_norm(x)
+    weighted = probes.column_norm(probes.times(x, left)) / invariant.matrix_norm(x)
     residual = probes.ratio(left, z)
     return residual, torch.maximum(weighted, residual) / r
 
@@ -243,5 +242,5 @@ def _law(program: RootProgram, condition: Tensor) -> Tensor:
     if -1 in program.signs:
         law = law + 0.65 * condition * program.s / program.r
     if 1 in program.signs:
-        law = law + 8 * r * r + 12 * max(1.0, r / 8) * condition.pow(max(k, 1) - program.s / program.r)
+        law = law + 8 * r * r + 12 * max(1.0, r / 8) * invariant.power(condition, max(k, 1) - program.s / program.r)
     return eps * law + (program.s * steps_for(program)[-1].error if program.allowed else 0.0)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.linalg import LinAlgError, rsf2csf, schur
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.findings import Findings
 from matfn_kernels.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.precision import Precision, spacing, working
@@ -105,7 +105,7 @@ class GeneralRootProgram:
         )
         left, up, loss = _left(inputs.get("g"), powers[0])
         shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
-        outputs = (power if left is None else left @ power for power in powers)
+        outputs = (power if left is None else invariant.product(left, power) for power in powers)
         turned = [power_of_two(x, exponent, sign * self.s, self.r) for x, sign in zip(outputs, self.signs, strict=True)]
         return Findings(
             outputs=tuple(value for value, _ in turned),
@@ -115,7 +115,7 @@ class GeneralRootProgram:
             error=relative_to_truth(error * loss),
             condition=condition * loss,
             damping=torch.full_like(error, self.damping),
-            shift=torch.ldexp(shift, exponent),
+            shift=invariant.ldexp(shift, exponent),
             failures={
                 reason: torch.tensor([one.failure == reason for one in solved], device=a.device)
                 for reason in ("exactly_singular", "on_negative_axis")
@@ -256,8 +256,8 @@ def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int,
     if g is None:
         return None, 0, ones
     left, up = normalise(g.to(power.dtype))
-    whole = torch.linalg.matrix_norm(left @ power).to(torch.float64)
-    parts = torch.linalg.matrix_norm(left).to(torch.float64) * torch.linalg.matrix_norm(power).to(torch.float64)
+    whole = invariant.matrix_norm(invariant.product(left, power), torch.float64)
+    parts = invariant.matrix_norm(left, torch.float64) * invariant.matrix_norm(power, torch.float64)
     return left, up, torch.where(parts > 0, parts / whole, ones)
 
 

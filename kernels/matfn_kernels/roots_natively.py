@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from matfn_kernels import native
 from matfn_kernels.damping import FLOOR
 from matfn_kernels.findings import Findings
+from matfn_kernels.native import kernels as native
 from matfn_kernels.precision import at_least_single, spacing
 from matfn_kernels.roots_by_iteration import Product, judged, least_eigenvalue, multiplied, rows_from
 from matfn_kernels.scaling import narrowed, power_of_two

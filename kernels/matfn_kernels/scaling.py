@@ -16,11 +16,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from matfn_kernels import invariant
+
 __all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
 
 _LEAST: Final = 1e-140
 _MARGIN_BITS: Final = 10
-_DOUBLE: Final = {False: torch.float64, True: torch.complex128}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -30,7 +31,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
     """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
-    peak = a.abs().reshape(len(a), -1).amax(-1)  # ten times as fast as the norm of order infinity
+    peak = invariant.magnitude(a).reshape(len(a), -1).amax(-1)  # ten times as fast as the norm of order infinity
     exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
     return rescale(a, -exponent), exponent
 
@@ -48,7 +49,7 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
     left = exponent
     for _ in range(3):
         part = left.clamp(-limit, limit)
-        a = a * torch.exp2(part.to(torch.float64)).to(real_dtype(a.dtype)).reshape(shape)
+        a = a * invariant.ldexp(torch.ones_like(part, dtype=torch.float64), part).to(real_dtype(a.dtype)).reshape(shape)
         left = left - part
         if a.device.type == "cpu" and not bool(left.any()):
             break
@@ -59,7 +60,7 @@ def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: i
     """Value 2^(exponent numerator / denominator) as a value and the whole power of two it lacks, exactly split."""
     product = exponent * numerator
     whole = torch.div(product, denominator, rounding_mode="floor")
-    fraction = torch.exp2((product - whole * denominator).to(torch.float64) / denominator)
+    fraction = invariant.exp2((product - whole * denominator).to(torch.float64) / denominator)
     return value * fraction.to(real_dtype(value.dtype)).reshape(-1, *[1] * (value.dim() - 1)), whole
 
 
@@ -68,7 +69,7 @@ def norm(x: Tensor) -> Tensor:
     flat = x.reshape(len(x), -1)
     if flat.device.type != "cpu":
         return _scaled_norm(flat)
-    length: Tensor = torch.linalg.vector_norm(flat, dim=-1, dtype=_DOUBLE[flat.dtype.is_complex])
+    length = invariant.row_norm(flat, torch.float64)
     doubtful = ~((length > _LEAST) & (length < 1 / _LEAST))
     if bool(doubtful.any()):
         length[doubtful] = _scaled_norm(flat[doubtful])
@@ -77,11 +78,10 @@ def norm(x: Tensor) -> Tensor:
 
 def _scaled_norm(flat: Tensor) -> Tensor:
     """`norm` of rows (batch, n) whose squares might leave float64's range."""
-    size = flat.abs().to(torch.float64)
+    size = invariant.magnitude(flat).to(torch.float64)
     peak = size.amax(-1)
     safe = torch.where((peak > 0) & torch.isfinite(peak), peak, torch.ones_like(peak))
-    length: Tensor = torch.linalg.vector_norm(size / safe[:, None], dim=-1)
-    return safe * length
+    return safe * invariant.row_norm(size / safe[:, None])
 
 
 def norm_bound(a: Tensor, frobenius: Tensor) -> Tensor:
@@ -91,8 +91,8 @@ def norm_bound(a: Tensor, frobenius: Tensor) -> Tensor:
     Frobenius norm is 9.8 times (Wishart matrices of order 512). What an iteration resolves is relative to this bound.
     """
     one = torch.ones_like(frobenius)
-    unit = a / torch.where(frobenius > 0, frobenius, one)[:, None, None]
-    bound = frobenius * torch.linalg.matrix_norm(unit.mH @ unit).sqrt()
+    unit = invariant.divided(a, torch.where(frobenius > 0, frobenius, one)[:, None, None])
+    bound = frobenius * invariant.matrix_norm(invariant.product(unit.mH, unit)).sqrt()
     return torch.where(bound > 0, bound, one)
 
 
@@ -118,8 +118,9 @@ def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -
     if not wide.numel():
         return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
     kind = torch.finfo(dtype)
-    peak = wide.abs().reshape(len(wide), -1).amax(-1).to(torch.float64)
-    return torch.log2(peak) + exponent > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS
+    peak = invariant.magnitude(wide).reshape(len(wide), -1).amax(-1).to(torch.float64)
+    bits = torch.frexp(peak).exponent + exponent
+    return (peak > 0) & (bits > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS)
 
 
 def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

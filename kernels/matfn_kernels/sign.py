@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 
+from matfn_kernels import invariant
 from matfn_kernels.findings import Findings
 from matfn_kernels.per_matrix import Found, each, failed
 from matfn_kernels.precision import Precision
@@ -147,11 +148,11 @@ def _projector(side: float, a: Array) -> Found:
 def _projected(s: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
     """(I + side S) / 2, ||S|| / 2 over its norm, and its rank; exactly I or 0 where the trace says so."""
     order = s.shape[-1]
-    rank = ((order + side * s.diagonal(dim1=-2, dim2=-1).sum(-1)) / 2).round()
+    rank = ((order + side * invariant.sums(s.diagonal(dim1=-2, dim2=-1))) / 2).round()
     identity = torch.eye(order, dtype=s.dtype, device=s.device)
     whole = (rank == 0) | (rank == order)
     value = torch.where(whole[:, None, None], identity * (rank > 0)[:, None, None], (identity + side * s) / 2)
-    larger = torch.where(whole, 1.0, torch.linalg.matrix_norm(s) / (2 * torch.linalg.matrix_norm(value)))
+    larger = torch.where(whole, 1.0, invariant.matrix_norm(s) / (2 * invariant.matrix_norm(value)))
     return value, larger, rank
 
 

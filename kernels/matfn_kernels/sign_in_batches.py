@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.engine import tiles
 from matfn_kernels.precision import Precision, spacing
-from matfn_kernels.products import add_diagonal
+from matfn_kernels.products import add_diagonal, product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,9 +38,6 @@ _SETTLED: Final = 1e-8
 _CROSSING: Final = 1e-2
 _MARGIN: Final = 4.0
 _TINY: Final = float(torch.finfo(torch.float64).tiny)
-_LARGE: Final = 128
-"""From this order on matrices are inverted one by one, at no cost: MKL's batched LU fails there in threads whose number
-of OpenMP threads was changed by another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class _Step:
 
     def move(self, e: Tensor, y: Tensor) -> Tensor:
         """(mu E - Y E Y / mu) / 2 where the step concerns E."""
-        return torch.where(self.mask, (self.mu * e - y @ e @ y / self.mu) / 2, e)
+        return torch.where(self.mask, (self.mu * e - _sandwich(y, e) / self.mu) / 2, e)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +94,15 @@ class _Derivative:
         """L(E), and the largest ||E|| ||X^-1|| on the way, (batch,)."""
         reached = torch.zeros(len(e), dtype=e.dtype, device=e.device)
         for step in self.steps:
-            size = torch.linalg.matrix_norm(e) * torch.linalg.matrix_norm(step.inverse)
+            size = invariant.matrix_norm(e) * invariant.matrix_norm(step.inverse)
             reached = torch.maximum(reached, torch.where(step.mask[:, 0, 0], size, 0.0))
             e = step.move(e, step.inverse)
-        last = (e - self.s @ e @ self.s) / 2
-        return last, torch.maximum(reached, torch.linalg.matrix_norm(last) * torch.linalg.matrix_norm(self.s))
+        last = (e - _sandwich(self.s, e)) / 2
+        return last, torch.maximum(reached, invariant.matrix_norm(last) * invariant.matrix_norm(self.s))
 
     def adjoint(self, e: Tensor) -> Tensor:
         """The adjoint of L applied to E."""
-        e = (e - self.s.mT @ e @ self.s.mT) / 2
+        e = (e - _sandwich(self.s.mT, e)) / 2
         for step in reversed(self.steps):
             e = step.move(e, step.inverse.mT)
         return e
@@ -130,13 +127,13 @@ def _newton(a: Tensor) -> _Iteration:
     for _ in range(_MAX_STEPS):
         inverse, exists = _inverse(x)
         active = active & exists
-        size, other = torch.linalg.matrix_norm(x), torch.linalg.matrix_norm(inverse)
+        size, other = invariant.matrix_norm(x), invariant.matrix_norm(inverse)
         # Rounding of a step is its condition, beside the distance to a singular matrix that is one over the next.
         drift = torch.maximum(drift, torch.where(active, before * size * other, 0.0))
         before = size * other
         mu = torch.where(scaled & exists, (other / size).sqrt(), 1.0)[:, None, None]
         new = torch.where(active[:, None, None], (mu * x + inverse / mu) / 2, x)
-        change = torch.linalg.matrix_norm(new - x) / torch.linalg.matrix_norm(new)
+        change = invariant.matrix_norm(new - x) / invariant.matrix_norm(new)
         if (active & coarse).any():
             steps.append(_Step(inverse, mu, (active & coarse)[:, None, None]))
         count = count + active
@@ -148,14 +145,15 @@ def _newton(a: Tensor) -> _Iteration:
     return _Iteration(x, steps, count, settled, drift * len(a[0]) * _EPS)
 
 
+def _sandwich(x: Tensor, e: Tensor) -> Tensor:
+    """X E X."""
+    return product(product(x, e), x)
+
+
 def _inverse(x: Tensor) -> tuple[Tensor, Tensor]:
     """X^-1, zero where there is none, and whether there is one."""
-    if x.shape[-1] < _LARGE:
-        inverse, info = torch.linalg.inv_ex(x)
-    else:
-        pairs = [torch.linalg.inv_ex(one) for one in torch.split(x, 1)]
-        inverse, info = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
-    exists = (info == 0) & torch.isfinite(inverse).flatten(1).all(-1)
+    inverse = invariant.inverse(x)
+    exists = torch.isfinite(inverse).flatten(1).all(-1)
     return torch.where(exists[:, None, None], inverse, 0.0), exists
 
 
@@ -163,19 +161,19 @@ def _certified(a: Tensor) -> Signs:
     found = _newton(a)
     s = _involutory(found.x)
     derivative = _Derivative(found.steps, s)
-    size, width = torch.linalg.matrix_norm(s), torch.linalg.matrix_norm(a)
+    size, width = invariant.matrix_norm(s), invariant.matrix_norm(a)
     gain, reach = _gain(derivative)
     condition = (gain * width / size).clamp_min(1.0)
-    defect = s @ s
+    defect = product(s, s)
     add_diagonal(defect, -1.0)
-    missing = torch.linalg.matrix_norm(derivative(_mismatch(s, a))) + torch.linalg.matrix_norm(defect @ s)
+    missing = invariant.matrix_norm(derivative(_mismatch(s, a))) + invariant.matrix_norm(product(defect, s))
     crossing = found.drift + a.shape[-1] ** 2 * _EPS * reach * width
     trusted = found.settled & (crossing <= _CROSSING)
-    commutator = torch.linalg.matrix_norm(s @ a - a @ s) / (size * width)
+    commutator = invariant.matrix_norm(product(s, a) - product(a, s)) / (size * width)
     return Signs(
         value=s,
         steps=found.count,
-        residual=torch.maximum(torch.linalg.matrix_norm(defect) / size.square(), commutator),
+        residual=torch.maximum(invariant.matrix_norm(defect) / size.square(), commutator),
         error=torch.where(trusted, _MARGIN * (missing / size + _EPS), math.inf),
         condition=condition,
     )
@@ -183,20 +181,20 @@ def _certified(a: Tensor) -> Signs:
 
 def _involutory(x: Tensor) -> Tensor:
     """A Schulz step: X (3 I - X^2) / 2."""
-    return x - x @ add_diagonal(x @ x, -1.0) / 2
+    return x - product(x, add_diagonal(product(x, x), -1.0)) / 2
 
 
 def _gain(derivative: _Derivative) -> tuple[Tensor, Tensor]:
     """||L|| by a power step, from below, mostly within a factor 2; and the reach of a unit perturbation."""
     start = probes.square(derivative.s)
-    image, reach = derivative.path(start / torch.linalg.matrix_norm(start)[:, None, None])
-    size = torch.linalg.matrix_norm(image).clamp_min(_TINY)
-    back = torch.linalg.matrix_norm(derivative.adjoint(image / size[:, None, None]))
+    image, reach = derivative.path(start / invariant.matrix_norm(start)[:, None, None])
+    size = invariant.matrix_norm(image).clamp_min(_TINY)
+    back = invariant.matrix_norm(derivative.adjoint(image / size[:, None, None]))
     return back, reach
 
 
 def _mismatch(s: Tensor, a: Tensor) -> Tensor:
     """(S A S - A) / 2 with as much noise added as its computation has, as a rule: errors of sums grow as roots."""
-    squares = (s.square() @ a.square() @ s.square()).sqrt()
+    squares = _sandwich(s.square(), a.square()).sqrt()
     noise = _EPS * (1 + math.sqrt(a.shape[-1]) / 4) * squares * probes.square(a)
-    return (s @ a @ s - a) / 2 + noise
+    return (_sandwich(s, a) - a) / 2 + noise

@@ -1,8 +1,4 @@
-"""Routes through LAPACK's eigh and svd, and what a backward error of theirs does to a function.
-
-torch raises for the whole batch when one matrix fails, so a failed batch is repeated matrix by matrix and the failures
-are marked. Each route takes matrices scaled by `scaling.normalise`.
-"""
+"""What a backward error of eigh or svd does to a function of matrices scaled by `scaling.normalise`."""
 
 from __future__ import annotations
 
@@ -10,9 +6,9 @@ import math
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from matfn_kernels import blas, probes
+from matfn_kernels import invariant, probes
+from matfn_kernels.invariant import eigh, svd
 from matfn_kernels.products import symmetrise
 
 if TYPE_CHECKING:
@@ -50,14 +46,6 @@ def relative_to_truth(error: Tensor) -> Tensor:
     return torch.where(error < 1, error / (1 - error), torch.full_like(error, torch.inf))
 
 
-def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ascending (batch, n) and eigenvectors (batch, n, n); NaN where LAPACK gives up."""
-    if blas.decomposes(a):
-        return blas.decompose(a)
-    w, v = _isolated(torch.linalg.eigh, a)
-    return w, v
-
-
 def some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """`eigh` of the matrices that are wanted (batch,), NaN for the others."""
     if bool(wanted.all()):
@@ -86,24 +74,7 @@ def backward_error(eigen: Eigen, wide: Tensor) -> Tensor:
     z = probes.gaussian(eigen.a, eigen.a.shape[-1], _PROBES)
     v = eigen.v.to(z.dtype)
     missing = probes.times(wide, z) - probes.times(v, eigen.w[..., None] * probes.times(v.mH, z))
-    rows: Tensor = torch.linalg.vector_norm(probes.times(v.mH, missing), dim=-1)
-    return _PROBE_MARGIN / math.sqrt(_PROBES) * rows
-
-
-def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin U (batch, m, k), descending values (batch, k), V^H (batch, k, n); NaN where LAPACK gives up."""
-    u, sigma, vh = _isolated(lambda x: torch.linalg.svd(x, full_matrices=False), m)
-    return u, sigma, vh
-
-
-def _isolated(decompose: Callable[[Tensor], tuple[Tensor, ...]], a: Tensor) -> tuple[Tensor, ...]:
-    try:
-        return tuple(decompose(a))
-    except LinAlgError:
-        if a.shape[0] == 1:
-            return tuple(torch.full_like(part, float("nan")) for part in decompose(torch.zeros_like(a)))
-    parts = [_isolated(decompose, a[i : i + 1]) for i in range(a.shape[0])]
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return _PROBE_MARGIN / math.sqrt(_PROBES) * invariant.row_norm(probes.times(v.mH, missing))
 
 
 def propagated(
@@ -133,7 +104,7 @@ def propagated(
     squares = reach.square()
     if negligible is None or values.device.type != "cpu":
         return _weighed(weights, _squares(values, f, noise, reach) / values.shape[-1] + squares)
-    found = _weighed(weights, 2 * squares + squares.mean(-1, keepdim=True))
+    found = _weighed(weights, 2 * squares + invariant.sums(squares)[:, None] / squares.shape[-1])
     large = ~(found <= negligible)
     if bool(large.any()):
         exact = _squares(values[large], f[large], noise[large], reach[large]) / values.shape[-1] + squares[large]
@@ -143,7 +114,7 @@ def propagated(
 
 def _weighed(weights: Tensor, squares: Tensor) -> Tensor:
     """(batch,) root of the sum of squares, each times the square of its weight."""
-    return (weights.square() * squares).sum(-1).sqrt()
+    return invariant.sums(weights.square() * squares).sqrt()
 
 
 def displaced(
@@ -155,7 +126,8 @@ def displaced(
     """
     weights, least = limits
     reach = _reach(values, function(values), function, noise, least)
-    return _weighed(torch.hypot(weights, weights.amax(-1, keepdim=True)), reach.square())
+    both = (weights.square() + weights.amax(-1, keepdim=True).square()).sqrt()
+    return _weighed(both, reach.square())
 
 
 def _reach(values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, least: Tensor) -> Tensor:
@@ -169,7 +141,7 @@ def _squares(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
     slope = values[:, :, None] - values[:, None, :]
     slope.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     torch.div(f[:, :, None] - f[:, None, :], slope, out=slope)
-    found: Tensor = (torch.linalg.vector_norm(slope, dim=-1) * noise).square() + reach.square()
+    found: Tensor = (invariant.row_norm(slope) * noise).square() + reach.square()
     close = (values.diff(dim=-1).abs() <= noise).any(-1)  # the values are sorted
     if bool(close.any()):
         found[close] = _squares_of_close(values[close], f[close], noise[close], reach[close])
@@ -183,4 +155,4 @@ def _squares_of_close(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -
         noise[:, :, None] / gap.clamp_min(torch.finfo(gap.dtype).tiny)
     )
     nearby = torch.maximum(reach[:, :, None], reach[:, None, :])
-    return torch.where(gap > noise[:, :, None], difference, nearby).square().sum(-1)
+    return invariant.sums(torch.where(gap > noise[:, :, None], difference, nearby).square())

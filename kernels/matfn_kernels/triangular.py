@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import native, probes
+from matfn_kernels import invariant, probes
 from matfn_kernels.device_policy import Kernel
 from matfn_kernels.findings import Findings
+from matfn_kernels.native import kernels as native
 from matfn_kernels.precision import Precision, spacing, working
-from matfn_kernels.products import invert_leaf, large_product
+from matfn_kernels.products import invert_leaf, large_product, product
 from matfn_kernels.scaling import norm, normalise
 from matfn_kernels.validation import read_triangle
 
@@ -148,7 +149,7 @@ class TriangularProgram:
         t = t.mT if self.transpose else t
         lower = self.lower != self.transpose
         narrow = t.to(working(self.precision, self.dtype))
-        value = torch.linalg.solve_triangular(narrow, right.to(narrow.dtype), upper=not lower)
+        value = invariant.solve_triangular(narrow, right.to(narrow.dtype), upper=not lower)
         residual, error = corrected(value, right, _problem(t, lower=lower), self.precision)
         return Findings(
             outputs=(value,),
@@ -274,7 +275,7 @@ class Problem:
 def _problem(t: Tensor, *, lower: bool) -> Problem:
     return Problem(
         lambda x: probes.times(t, x),
-        lambda y: torch.linalg.solve_triangular(t, y, upper=not lower),
+        lambda y: invariant.solve_triangular(t, y, upper=not lower),
         lambda x: probes.times(t.abs(), x),
     )
 
@@ -287,16 +288,17 @@ def _judged(t: Tensor, x: Tensor, precision: Precision) -> tuple[Tensor, Tensor,
     arithmetic of T and X, so it is trusted where no product of a few such matrices leaves its range.
     """
     z = probes.spread(t, t.shape[-1]).to(t.dtype).mT
-    image = z @ x.mT
-    again, forward = torch.chunk(torch.cat([image, z], dim=1) @ t.mT, 2, dim=1)
+    image = product(z, x.mT)
+    again, forward = torch.chunk(product(torch.cat([image, z], dim=1), t.mT), 2, dim=1)
     missing = z - again
-    rounding = spacing(precision) * (image.abs() @ t.mT.abs()) * z.sign()
-    together = torch.cat([missing, rounding, _directions(_directions(image) @ x)], dim=1) @ x.mT
+    rounding = spacing(precision) * product(image.abs(), t.mT.abs()) * z.sign()
+    turned = _directions(product(_directions(image), x))
+    together = product(torch.cat([missing, rounding, turned], dim=1), x.mT)
     wrong, rounded, inverse = torch.chunk(together, 3, dim=1)
     pieces = torch.stack([missing, z, wrong, rounded, image])
-    lengths = torch.linalg.vector_norm(pieces, dim=(-2, -1), dtype=torch.float64)
+    lengths = invariant.matrix_norm(pieces, torch.float64)
     error = _PROBE_MARGIN * (lengths[2] + lengths[3]) / lengths[4]
-    sizes = torch.stack([_longest(_directions(forward) @ t), _longest(inverse)])
+    sizes = torch.stack([_longest(product(_directions(forward), t)), _longest(inverse)])
     return lengths[0] / lengths[1], error, sizes.prod(0).clamp_min(1.0), _is_tame(sizes, error, t)
 
 
@@ -308,15 +310,12 @@ def _is_tame(sizes: Tensor, error: Tensor, t: Tensor) -> Tensor:
 
 def _directions(rows: Tensor) -> Tensor:
     """Rows (batch, k, n) divided by their lengths."""
-    lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    directions: Tensor = rows / lengths.clamp_min(torch.finfo(rows.dtype).tiny)
-    return directions
+    return rows / invariant.row_norm(rows)[..., None].clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 def _longest(rows: Tensor) -> Tensor:
     """Largest length of a matrix's rows (batch, k, n), (batch,) float64."""
-    length: Tensor = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).amax(-1)
-    return length
+    return invariant.row_norm(rows, torch.float64).amax(-1)
 
 
 def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:
@@ -347,9 +346,8 @@ def condition_number(t: Tensor, *, lower: bool) -> Tensor:
     z = probes.gaussian(t, t.shape[-1])
 
     def inverse(y: Tensor) -> Tensor:
-        inner = torch.linalg.solve_triangular(t.mT, y, upper=lower)
-        outer: Tensor = torch.linalg.solve_triangular(t, inner, upper=not lower)
-        return outer
+        inner = invariant.solve_triangular(t.mT, y, upper=lower)
+        return invariant.solve_triangular(t, inner, upper=not lower)
 
     large = probes.growth(lambda y: probes.times(t.mT, probes.times(t, y)), z, _NORM_ROUNDS)
     found = (large * probes.growth(inverse, z, _NORM_ROUNDS)).sqrt()

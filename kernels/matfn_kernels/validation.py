@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from matfn_kernels import invariant
 from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Value
 from matfn_kernels.heads import check_heads
 from matfn_kernels.parameters import parse_parameters
@@ -345,11 +346,10 @@ def _asymmetry(a: Tensor) -> Tensor:
     if _are_symmetric(a):
         return torch.zeros(len(a))
     wide = a if a.dtype.is_complex or a.dtype == torch.float64 else a.to(torch.float32)
-    peak = wide.abs().amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
-    scaled = wide / torch.where(peak > 0, peak, torch.ones_like(peak))
-    size = torch.linalg.matrix_norm(scaled)
-    ratio: Tensor = torch.linalg.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
-    return ratio
+    peak = invariant.magnitude(wide).amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
+    scaled = invariant.divided(wide, torch.where(peak > 0, peak, torch.ones_like(peak)))
+    size = invariant.matrix_norm(scaled)
+    return invariant.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
 
 
 def _are_symmetric(a: Tensor) -> bool:

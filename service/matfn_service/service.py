@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
-from matfn_kernels import native
+from matfn_kernels.native import kernels as native
 from matfn_kernels.validation import Limits
 from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from evaluating import Array, parsed
+from matfn_kernels import foundation, invariant
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import Batch, Evaluation, batch_of, evaluate, evaluate_together
 from matfn_kernels.foundation import batch_key
@@ -74,13 +75,13 @@ def test_functions_that_share_a_stage_share_a_batch(members: dict[str, tuple[Pro
 def test_the_shared_stage_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One decomposition serves every function of a batch."""
     batches: list[int] = []
-    eigh = torch.linalg.eigh
+    eigh = invariant.eigh
 
     def counted(a: torch.Tensor) -> Any:
         batches.append(len(a))
         return eigh(a)
 
-    monkeypatch.setattr(torch.linalg, "eigh", counted)
+    monkeypatch.setattr(foundation, "eigh", counted)
     members = [member for name, member in SPECTRA.items() if name != "indefinite"]
 
     evaluate_together(members)

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
-from matfn_kernels import native, probes
+from matfn_kernels import probes
 from matfn_kernels.calibration import Profile
 from matfn_kernels.device_policy import Kernel
+from matfn_kernels.native import kernels as native
 from matfn_kernels.native.library import library
 from matfn_kernels.plan import make_plan
 from matfn_kernels.reference import relative_error
@@ -272,7 +273,7 @@ def test_forked_process_has_threads() -> None:
     """A child of a process that had threads for the kernels computes with its own."""
     script = """if True:
         import os, torch
-        from matfn_kernels import native
+        from matfn_kernels.native import kernels as native
         schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
         wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
         torch.set_num_threads(2)
@@ -344,7 +345,7 @@ def test_want_of_memory_is_told() -> None:
     """Where there is no memory for the buffers the call says so, and the next one is served."""
     script = """if True:
         import resource, torch
-        from matfn_kernels import native
+        from matfn_kernels.native import kernels as native
         schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
         wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
         torch.set_num_threads(1)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, candidates, parsed, run, truth
-from matfn_kernels import native
 from matfn_kernels.calibration import Profile
 from matfn_kernels.device_policy import Kernel
+from matfn_kernels.native import kernels as native
 from matfn_kernels.plan import make_plan
 from matfn_kernels.reference import relative_error
 from spectra import SHAPES, orthogonal, rectangular

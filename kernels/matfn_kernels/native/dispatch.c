@@ -46,7 +46,9 @@ __attribute__((constructor)) static void choose(void)
 EXPORTED int64_t matfn_native_layout(int which)
 {
     static const int64_t layout[] = {PROBES, MAX_STEPS, sizeof(roots_plan), sizeof(triangles_plan), sizeof(tall_plan),
-                                     sizeof(polar_plan), sizeof(low_rank_plan)};
+                                     sizeof(polar_plan), sizeof(low_rank_plan),  sizeof(products_plan),
+                                     sizeof(substitutions_plan), sizeof(cholesky_plan), sizeof(eigh_plan),
+                                     sizeof(svd_plan), sizeof(inverses_plan)};
     return which >= 0 && which < (int)(sizeof(layout) / sizeof(*layout)) ? layout[which] : 0;
 }
 
@@ -98,4 +100,24 @@ EXPORTED int matfn_low_rank_f64(
     const low_rank_plan *plan, const double *diagonal, const double *q, const double *k, const double *b, double *out)
 {
     return chosen.table->low_rank_f64(plan, diagonal, q, k, b, out);
+}
+
+EXPORTED void matfn_sums_f32(int64_t rows, int64_t length, const float *x, double *out)
+{
+    chosen.table->sums_f32(rows, length, x, out);
+}
+
+EXPORTED void matfn_sums_f64(int64_t rows, int64_t length, const double *x, double *out)
+{
+    chosen.table->sums_f64(rows, length, x, out);
+}
+
+EXPORTED void matfn_norms_f32(int64_t rows, int64_t length, const float *x, float *out)
+{
+    chosen.table->norms_f32(rows, length, x, out);
+}
+
+EXPORTED void matfn_norms_f64(int64_t rows, int64_t length, const double *x, double *out)
+{
+    chosen.table->norms_f64(rows, length, x, out);
 }

@@ -24,6 +24,7 @@
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
 #define ABOVE 1.01      /* times the largest eigenvalue as it is seen then: mostly above the true one */
 #define COLUMNS (4 * PROBES)
+#define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
 /* So many bytes of zeros, or none. */
 static void *zeros(int64_t bytes)
@@ -68,6 +69,7 @@ static int64_t choose(int64_t schedules, const double *bounds, double reach, dou
 #include "roots.inc"
 #include "triangles.inc"
 #include "low_rank.inc"
+#include "reductions.inc"
 #undef REAL
 #undef INTEGER
 #undef LARGEST_INTEGER
@@ -92,6 +94,7 @@ static int64_t choose(int64_t schedules, const double *bounds, double reach, dou
 #include "roots.inc"
 #include "triangles.inc"
 #include "low_rank.inc"
+#include "reductions.inc"
 
 #include "polar.inc"
 
@@ -108,4 +111,8 @@ const native_table TABLE(VARIANT) = {
     images,
     low_rank_f32,
     low_rank_f64,
+    sums_f32,
+    sums_f64,
+    norms_f32,
+    norms_f64,
 };

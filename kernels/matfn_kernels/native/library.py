@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels import probes
-from matfn_kernels.native.plans import MAX_STEPS, LowRankPlan, PolarPlan, PowersPlan, TallPlan, TrianglesPlan
+from matfn_kernels.native.plans import (
+    CALLS,
+    MAX_STEPS,
+    PROBES,
+    LowRankPlan,
+    PolarPlan,
+    PowersPlan,
+    TallPlan,
+    TrianglesPlan,
+)
+from matfn_kernels.single_thread import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +45,7 @@ def library() -> ctypes.CDLL | None:
     except (OSError, AttributeError) as error:
         reason = str(error)
     else:
-        if layout == (probes.COUNT, MAX_STEPS, *map(ctypes.sizeof, _PLANS), 0):
+        if layout == (PROBES, MAX_STEPS, *map(ctypes.sizeof, _PLANS), *(call.size for call in CALLS.values()), 0):
             return found
         reason = "it is of another version"
     warnings.warn(f"{_PATH.name} is not used, torch computes instead: {reason}", RuntimeWarning, stacklevel=2)
@@ -48,7 +55,7 @@ def library() -> ctypes.CDLL | None:
 def _layout(found: ctypes.CDLL) -> tuple[int, ...]:
     """What the library was compiled with: the numbers of probes and steps, and the sizes of its structures."""
     found.matfn_native_layout.restype = ctypes.c_int64
-    return tuple(found.matfn_native_layout(which) for which in range(len(_PLANS) + 3))
+    return tuple(found.matfn_native_layout(which) for which in range(len(_PLANS) + len(CALLS) + 3))
 
 
 def is_built() -> bool:
@@ -68,7 +75,7 @@ def variant() -> str:
 
 
 def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
-    """Calls an entry point on arrays (batch, ...) on as many threads as torch would use.
+    """Calls an entry point on arrays (batch, ...) on the threads that the caller may use.
 
     Raises:
         MemoryError: if the library has none for its buffers.
@@ -82,23 +89,4 @@ def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Ten
         if entry(ctypes.byref(plan(stop - start)), *pointers):
             raise MemoryError(f"no memory for matrices of shape {tuple(first.shape[1:])}")
 
-    _in_parts(part, len(first))
-
-
-def _in_parts(work: Callable[[int, int], None], items: int) -> None:
-    """Calls work(start, stop) for parts of a batch, on as many threads as torch would use."""
-    parts = min(torch.get_num_threads(), items)
-    if parts == 1:
-        return work(0, items)
-    bounds = [items * part // parts for part in range(parts + 1)]
-    list(_threads(parts).map(work, bounds[:-1], bounds[1:]))
-    return None
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "matfn-native")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
+    in_parts(part, len(first))

@@ -84,6 +84,55 @@ enum {
     POLAR_FINDINGS
 };
 
+/* What calls of BLAS and LAPACK have in common: whose routines, and the kind of numbers (see lapack.c). Matrices without
+   a description of their own have no gaps. */
+typedef struct {
+    const char *at;
+    int64_t item, row; /* numbers from one matrix, and from one row, to the next */
+    int64_t stored;    /* as it is, as its transpose or as its conjugate transpose */
+} operand;
+
+typedef struct {
+    int64_t library, kind;
+    int64_t m, k, n;
+    int64_t panel; /* rows of a product that are one unit of work */
+    operand x, y;
+    char *out;
+    double alpha, beta;
+} products_plan;
+
+typedef struct {
+    int64_t library, kind;
+    int64_t n, m;
+    int64_t upper, has_ones; /* which triangle of T as it is stored, and whether its diagonal is taken as ones */
+    operand t;
+    char *b;
+} substitutions_plan;
+
+typedef struct {
+    int64_t library, kind, n;
+    char *a;
+    char *exists;
+} cholesky_plan;
+
+typedef struct {
+    int64_t library, kind, n;
+    const char *a;
+    char *w, *v;
+} eigh_plan;
+
+typedef struct {
+    int64_t library, kind, m, n;
+    const char *given;
+    char *u, *sigma, *vh;
+} svd_plan;
+
+typedef struct {
+    int64_t library, kind, n;
+    const char *a;
+    char *out;
+} inverses_plan;
+
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
     int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
@@ -95,6 +144,10 @@ typedef struct {
     int (*low_rank_f32)(const low_rank_plan *, const float *, const float *, const float *, const float *, float *);
     int (*low_rank_f64)(
         const low_rank_plan *, const double *, const double *, const double *, const double *, double *);
+    void (*sums_f32)(int64_t rows, int64_t length, const float *, double *);
+    void (*sums_f64)(int64_t rows, int64_t length, const double *, double *);
+    void (*norms_f32)(int64_t rows, int64_t length, const float *, float *);
+    void (*norms_f64)(int64_t rows, int64_t length, const double *, double *);
 } native_table;
 
 #endif

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from struct import Struct
 from typing import Final
 
-__all__ = ["MAX_STEPS", "LowRankPlan", "PolarPlan", "PowersPlan", "TallPlan", "TrianglesPlan"]
+__all__ = ["CALLS", "MAX_STEPS", "PROBES", "LowRankPlan", "PolarPlan", "PowersPlan", "TallPlan", "TrianglesPlan"]
 
+PROBES: Final = 4
+"""Columns of random numbers on which certificates are taken."""
 MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
 
@@ -52,3 +55,14 @@ class TrianglesPlan(ctypes.Structure):
         ("spacing", ctypes.c_double),
         ("probes", ctypes.c_void_p),
     )
+
+
+CALLS: Final = {
+    "products": Struct("2q 4q 4q 4q q 2d"),
+    "substitutions": Struct("2q 4q 4q q"),
+    "cholesky": Struct("5q"),
+    "eigh": Struct("6q"),
+    "svd": Struct("8q"),
+    "inverses": Struct("5q"),
+}
+"""What calls of BLAS and LAPACK are told, by function: numbers and addresses, all of eight bytes, as in native.h."""

@@ -1,0 +1,130 @@
+"""One thread for every library that computes within a block, so that no number depends on how many there are.
+
+MKL, OpenBLAS, oneDNN and torch's own loops cut sums where their threads meet. Within `one_thread` each of them has one;
+what is done in parallel is whole matrices and fixed panels of large ones, on threads of `in_parts`. Counts that belong
+to a thread (OpenMP's, which torch and oneDNN follow, and MKL's) are set for the thread that computes. OpenBLAS has one
+count for the process: it is set while any thread computes, and put back by the last one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["in_parts", "one_thread"]
+
+_LOCAL: Final = threading.local()
+"""`threads`: how many the caller may use, set while it computes on one."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Gives every library one thread within the block, and `in_parts` as many as torch had before it."""
+    if getattr(_LOCAL, "threads", None) is not None:
+        yield
+        return
+    _LOCAL.threads = threads = (
+        torch.get_num_threads()
+    )  # asked before it is set: torch sets its default when first asked
+    openmp, mkl = (None, None) if threads == 1 else (_openmp(), _mkl())
+    _PROCESS_WIDE.enter()
+    before = 0 if mkl is None else mkl(1)
+    try:
+        if openmp is not None:
+            openmp(1)
+        yield
+    finally:
+        if openmp is not None:
+            openmp(threads)
+        if mkl is not None:
+            mkl(before)
+        _PROCESS_WIDE.leave()
+        _LOCAL.threads = None
+
+
+def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> None:
+    """Calls work(first, last) for parts of so many units, each part of `least` or more, on the caller's threads."""
+    parts = min(getattr(_LOCAL, "threads", None) or torch.get_num_threads(), units // least) if units > least else 1
+    if parts <= 1:
+        return work(0, units)
+    bounds = [units * part // parts for part in range(parts + 1)]
+    list(_threads(parts).map(work, bounds[:-1], bounds[1:]))
+    return None
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "matfn-native")
+
+
+@cache
+def _openmp() -> Any | None:
+    """`omp_set_num_threads` of the OpenMP that torch uses, for the calling thread; None where it uses another one."""
+    try:
+        library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except OSError:
+        return None
+    return library.omp_set_num_threads
+
+
+@cache
+def _mkl() -> Any | None:
+    """`MKL_Set_Num_Threads_Local` of torch's MKL, for the calling thread; None where torch has another library."""
+    try:
+        return ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so")).MKL_Set_Num_Threads_Local
+    except (OSError, AttributeError):
+        return None
+
+
+class _ProcessWide:
+    """The count of the libraries that have one for the process, 1 while anybody computes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[tuple[Any, int]] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = [(one, one.get_num_threads()) for one in _libraries()]
+                self._set([(one, 1) for one, threads in self._before if threads != 1])
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._set([(one, threads) for one, threads in self._before if threads != 1])
+
+    @staticmethod
+    def _set(counts: list[tuple[Any, int]]) -> None:
+        for one, threads in counts:
+            one.set_num_threads(threads)
+
+
+_PROCESS_WIDE: Final = _ProcessWide()
+
+
+@cache
+def _libraries() -> list[Any]:
+    """The controllers of the BLAS libraries of numpy and scipy."""
+    import scipy.linalg  # noqa: F401 - which loads its own
+
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads

@@ -1,0 +1,255 @@
+"""Operations whose result for one matrix depends on that matrix alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeGuard
+
+import pytest
+import torch
+
+import matfn_kernels
+from matfn_kernels import invariant, onednn
+from matfn_kernels.native import lapack
+from matfn_kernels.single_thread import one_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    Operation = Callable[[Tensor], tuple[Tensor, ...]]
+
+DTYPES: Final = tuple(lapack.KINDS)
+ORDERS: Final = (1, 7, 9, 16, 33)
+
+
+@pytest.fixture(params=["mkl", "openblas", "torch"], autouse=True)
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test with MKL, with OpenBLAS and without the kernels in C."""
+    if request.param == "torch":
+        monkeypatch.setattr(lapack, "is_ready", lambda: False)
+        monkeypatch.setattr(invariant, "library", lambda: None)
+    lapack.use(lapack.ALL_OPENBLAS if request.param == "openblas" else lapack.ALL_MKL)
+    yield
+    lapack.use(None)
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
+    """Gaussian numbers."""
+    return torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def hermitian(a: Tensor) -> Tensor:
+    """(A + A^H) / 2."""
+    return (a + a.mH) / 2
+
+
+def definite(a: Tensor) -> Tensor:
+    """A A^H + I, the same for each matrix wherever it is."""
+    return hermitian(torch.stack([one @ one.mH for one in a])) + torch.eye(a.shape[-1], dtype=a.dtype)
+
+
+def factor(a: Tensor) -> Tensor:
+    """A lower triangle far from singular."""
+    return a.tril(-1) / a.shape[-1] + torch.eye(a.shape[-1], dtype=a.dtype)
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "product": lambda a: (invariant.product(a, a),),
+    "product of the adjoint": lambda a: (invariant.product(a.mH, a),),
+    "product by the transpose": lambda a: (invariant.product(a, a.mT),),
+    "product of few rows": lambda a: (invariant.product(a[:, :1], a),),
+    "product with a shared matrix": lambda a: (invariant.product(a.new_ones(3, a.shape[-1]), a),),
+    "product with addition": lambda a: (invariant.product(a, a, a.clone(), alpha=0.5, beta=2.0),),
+    "eigh": lambda a: invariant.eigh(hermitian(a)),
+    "svd": invariant.svd,
+    "svd of tall": lambda a: invariant.svd(a[:, :, :-2]) if a.shape[-1] > 2 else (a,),
+    "cholesky": lambda a: invariant.cholesky(definite(a)),
+    "cholesky_solve": lambda a: (invariant.cholesky_solve(a, factor(a)),),
+    "solve_triangular": lambda a: (invariant.solve_triangular(factor(a), a, upper=False),),
+    "solve_triangular above": lambda a: (invariant.solve_triangular(factor(a).mH, a[:, :, :1], upper=True),),
+    "inverse": lambda a: (invariant.inverse(definite(a)),),
+    "row_norm": lambda a: (invariant.row_norm(a),),
+    "matrix_norm": lambda a: (invariant.matrix_norm(a), invariant.matrix_norm(a.mT, torch.float64)),
+    "sums": lambda a: (invariant.sums(a.real), invariant.sums(a.real.mT)),
+    "divided": lambda a: (invariant.divided(a, invariant.row_norm(a)[..., None]),),
+    "magnitude": lambda a: (invariant.magnitude(a),),
+    "power": lambda a: (invariant.power(a.real.abs(), -0.3), invariant.power(a.real.abs().mT, 0.25)),
+    "exp": lambda a: (invariant.exp(a.real), invariant.exp2(a.real)),
+    "ldexp": lambda a: (invariant.ldexp(a.real, torch.arange(a.shape[-1])),),
+}
+
+
+def moved(a: Tensor, by: int) -> Tensor:
+    """The same numbers so many numbers further in memory."""
+    room = a.new_empty(a.numel() + by)
+    return room[by:].view(a.shape).copy_(a)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_matrix_has_the_same_result_in_any_batch_and_place(name: str, dtype: torch.dtype) -> None:
+    """Each of seven matrices gives the same bits alone, among others, and from any address."""
+    operation = OPERATIONS[name]
+    for order in ORDERS:
+        batch = random(7, order, order, dtype=dtype)
+        together = operation(batch)
+        for place in range(7):
+            alone = operation(moved(batch[place : place + 1], place))
+            for one, other in zip(alone, together, strict=True):
+                torch.testing.assert_close(one[0], other[place], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", ["product", "eigh", "svd", "cholesky", "inverse", "solve_triangular"])
+def test_the_number_of_threads_changes_no_bit(name: str, dtype: torch.dtype) -> None:
+    """One to four threads give the same, on matrices large enough to be worth several."""
+    batch, before, found = random(3, 300, 300, dtype=dtype), torch.get_num_threads(), []
+    for threads in (1, 2, 3, 4):
+        torch.set_num_threads(threads)
+        with one_thread():
+            found.append(OPERATIONS[name](batch))
+    torch.set_num_threads(before)
+
+    for other in found[1:]:
+        assert all(map(torch.equal, found[0], other))
+
+
+def test_one_thread_counts_and_puts_back() -> None:
+    """Within the block, and in a block in it, torch has one thread; after it as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    with one_thread():
+        within = torch.get_num_threads()
+        with one_thread():
+            pass
+        still = torch.get_num_threads()
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+
+    assert (within, still, after) == (1, 1, 3)
+
+
+def close(found: Tensor, exact: Tensor) -> None:
+    """Equal but for rounding."""
+    assert found.shape == exact.shape
+    scale = 1e3 * torch.finfo(found.dtype).eps * max(1, found.shape[-1])
+    torch.testing.assert_close(found, exact, rtol=scale, atol=scale)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("order", ORDERS)
+def test_results_are_those_of_the_definitions(order: int, dtype: torch.dtype) -> None:
+    """Products, decompositions and solutions reproduce what they are made of."""
+    a, m = random(3, order, order, dtype=dtype), random(3, order + 2, order, dtype=dtype)
+    symmetric, positive, lower = hermitian(a), definite(a), factor(a)
+    w, v = invariant.eigh(symmetric)
+    u, sigma, vh = invariant.svd(m)
+    left, exists = invariant.cholesky(positive)
+
+    close(invariant.product(m, a), torch.matmul(m, a))
+    close(invariant.product(a.mH, m.mT), torch.matmul(a.mH, m.mT))
+    close(invariant.product(m, a, m.clone(), alpha=0.5, beta=2.0), 2 * m + torch.matmul(m, a) / 2)
+    close(torch.matmul(v * w[:, None, :], v.mH), symmetric)
+    close(torch.matmul(u * sigma[:, None, :], vh), m)
+    close(torch.matmul(left, left.mH), positive)
+    close(torch.matmul(lower, invariant.solve_triangular(lower, a, upper=False)), a)
+    close(torch.matmul(lower.mH, invariant.solve_triangular(lower.mH, a, upper=True)), a)
+    close(torch.matmul(positive, invariant.inverse(positive)), torch.eye(order, dtype=dtype).expand_as(a))
+    assert exists.all()
+    assert torch.equal(left, left.tril())
+
+
+@pytest.mark.parametrize("flaw", [float("nan"), float("inf")])
+def test_a_matrix_without_a_decomposition_spoils_no_other(flaw: float) -> None:
+    """NaN and infinities give NaN, and their neighbours what they have alone."""
+    a = definite(random(3, 9, 9))
+    flawed = a.clone()
+    flawed[1, 2, 2] = flaw
+
+    for operation in (invariant.eigh, invariant.svd, lambda x: (invariant.inverse(x),)):
+        found, right = operation(flawed), operation(a)
+        assert all(part[1].isnan().all() for part in found)
+        assert all(torch.equal(one[[0, 2]], other[[0, 2]]) for one, other in zip(found, right, strict=True))
+    assert invariant.cholesky(flawed)[1].tolist() == [True, False, True]
+
+
+def test_an_indefinite_matrix_has_no_factor_and_a_singular_one_no_inverse() -> None:
+    """Said of each matrix."""
+    a = torch.stack([torch.eye(3), -torch.eye(3), torch.zeros(3, 3)]).to(torch.float64)
+
+    assert invariant.cholesky(a)[1].tolist() == [True, False, False]
+    assert invariant.inverse(a).isfinite().all(-1).all(-1).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_an_empty_product_is_empty_or_zero(shape: tuple[int, int, int]) -> None:
+    """Also over an empty inner dimension."""
+    x = torch.ones(shape, dtype=torch.float64)
+
+    assert torch.equal(invariant.product(x, x.mT), torch.matmul(x, x.mT))
+
+
+def test_onednn_serves_large_products_alike() -> None:
+    """Its products are the same bits alone and among others, on any number of threads."""
+    batch, before, found = random(3, 257, 257, dtype=torch.float32), torch.get_num_threads(), []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        with one_thread():
+            found.append(onednn.product(batch, batch))
+            found.append(torch.cat([onednn.product(moved(batch[i : i + 1], i), batch[i : i + 1]) for i in range(3)]))
+    torch.set_num_threads(before)
+
+    close(found[0], torch.matmul(batch, batch))
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+KERNELS: Final = Path(matfn_kernels.__file__).parent
+BY_ARRAY: Final = {
+    "sylvester",
+    "sylvester_operator",
+    "sign_iteration",
+    "riccati",
+    "riccati_doubling",
+    "riccati_equation",
+    "riccati_newton",
+    "roots_general",
+    "stabilisability",
+    "extended_product",
+    "triangular_power",
+    "residues",
+}
+"""Modules that take one matrix at a time, as an array."""
+FORBIDDEN: Final = {
+    *("bmm", "matmul", "einsum", "mv", "dot", "vdot", "cholesky_ex", "cholesky_solve", "solve_triangular", "inv_ex"),
+    *("matrix_norm", "vector_norm", "matrix_power", "exp2", "log2", "hypot", "ldexp", "pow", "logsumexp", "std"),
+}
+
+
+def calls_of_torch(path: Path) -> list[str]:
+    """Names of operations whose results torch lets depend on the batch, used in a module."""
+    tree = ast.parse(path.read_text())
+    found = [
+        f"{path.name}:{node.lineno} @" for node in ast.walk(tree) if is_product(node) and path.stem not in BY_ARRAY
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, owner = node.func.attr, ast.unparse(node.func.value)
+            if name in FORBIDDEN and owner.startswith("torch"):
+                found.append(f"{path.name}:{node.lineno} {owner}.{name}")
+    return found
+
+
+def is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    """Whether it is X @ Y."""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult)
+
+
+def test_kernels_take_such_operations_from_one_module() -> None:
+    """Only `invariant`, the reference and what runs on a GPU call torch's products, norms and powers of batches."""
+    others = {"invariant", "reference", "products"}
+    paths = [path for path in KERNELS.glob("*.py") if path.stem not in others and not path.stem.startswith("triton")]
+
+    assert [call for path in paths for call in calls_of_torch(path)] == []
