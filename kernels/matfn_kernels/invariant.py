@@ -1,10 +1,10 @@
 """Operations whose result for one matrix is the same bits in any batch, at any place in memory, on any threads.
 
 torch's own are not: its products are one call of a library for the whole batch, folded where an operand is shared;
-MKL's kernels go by the alignment of what they are given; sums, powers and exponentials are taken by vectors where a row fits
-and by single numbers at its end; large ones are cut where threads meet. On a CPU every operation here works on one
-matrix after the other, on aligned storage and one thread (`native.lapack`, `native.reductions`), or elementwise by
-numpy on storage without gaps, where each number is computed alike. Elementwise torch is used where IEEE arithmetic
+MKL's kernels go by the alignment of what they are given; sums, powers and exponentials are taken by vectors where a
+row fits and by single numbers at its end; large ones are cut where threads meet. On a CPU every operation here works
+on one matrix after the other, on aligned storage and one thread (`native.lapack`, `native.reductions`), or elementwise
+by numpy on storage without gaps, where each number is computed alike. Elementwise torch is used where IEEE arithmetic
 leaves no choice: sums, products, quotients and square roots of real numbers. Without the library in C torch computes
 matrix by matrix. On a GPU these are torch's operations.
 """
