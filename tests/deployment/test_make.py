@@ -1,4 +1,4 @@
-"""The first minutes with make: each target installs what it needs, says so before, and refuses a Python that will not do."""
+"""The first minutes with make: each target installs what it needs and says so; a Python that will not do is refused."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ COMMANDS = {place: block for place, block in blocks("sh").items() if re.search(r
 
 
 def run(server: ServerProcess, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """The command's result in this folder, where MATFN_URL names the server; `python` and `matfn` are the tests' own."""
+    """The result in this folder, where MATFN_URL names the server; `python` and `matfn` are the tests' own."""
     matfn = folder / "bin" / "matfn"
     matfn.parent.mkdir()
     matfn.write_text(f"#!{sys.executable}\nfrom matfn.__main__ import main\nmain()\n")
