@@ -37,6 +37,7 @@ from matfn.errors import (
     TransportTimeout,
     Unauthorized,
     UnknownFunction,
+    UnsupportedArray,
     UnsupportedDtype,
     UnsupportedMediaType,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "TransportTimeout",
     "Unauthorized",
     "UnknownFunction",
+    "UnsupportedArray",
     "UnsupportedDtype",
     "UnsupportedMediaType",
     "call",

@@ -4,7 +4,8 @@ Rules of this file:
 - The caller's array is never written to, whatever its strides; a contiguous little-endian one is not even copied.
 - What comes back shares its memory with nothing, is writable where its kind can be, and is of the kind, and on the
   device, of the array that was sent.
-- torch, JAX and numpy.ma are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
+- torch and JAX are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
+- An array that would lose something is refused by `plain`, which every input passes first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from matfn._aligned import address_of, aligned
-from matfn.errors import Problem, problem_error
+from matfn.errors import Problem, UnsupportedArray, problem_error
+from matfn.losses import is_a, named, require_whole
 from matfn.wire import ITEM_BYTES, Tensor
 
 __all__ = ["Kind", "Layout", "copied", "from_torch", "kind_of", "layout_of", "owned", "plain", "to_torch"]
@@ -51,25 +53,26 @@ class Kind(Protocol):
 def kind_of(array: Any) -> Kind:
     """The kind of an array; anything without an array library of its own is numpy's."""
     library = type(array).__module__.partition(".")[0]
-    if _is_a(array, "torch", "Tensor"):
+    if is_a(array, "torch", "Tensor"):
         return _Torch(array)
-    if _is_a(array, "jax", "Array"):
+    if is_a(array, "jax", "Array"):
         return _Jax(array)
     if hasattr(array, "__array_namespace__") and library != "numpy":
         return _ArrayApi(array)
     return _Numpy(array)
 
 
-def plain(array: Any) -> Any:
+def plain(array: Any, name: str = "the input") -> Any:
     """The array with its dtype and shape in sight: numpy's for anything that does not show them; only lists are copied.
 
     Raises:
-        TypeError, ValueError: it is no dense array with numbers in it.
+        UnsupportedArray: it is no dense array with numbers in it, or would lose what it has besides them.
     """
-    if _is_a(array, "torch", "Tensor"):
-        return _dense(array)
+    require_whole(array, name)
+    if is_a(array, "torch", "Tensor"):
+        return array
     shown = isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "shape")
-    return array if shown and not _is_a(array, "numpy.ma", "MaskedArray") else _numpy_of(array)
+    return array if shown else _numpy_of(array, name)
 
 
 def layout_of(array: Any) -> Layout:
@@ -81,15 +84,9 @@ def layout_of(array: Any) -> Layout:
 
 
 def _dtype_name(array: Any) -> str:
-    if _is_a(array, "torch", "Tensor"):
+    if is_a(array, "torch", "Tensor"):
         return str(array.dtype).removeprefix("torch.")
     return str(array.dtype.name)
-
-
-def _is_a(array: Any, library: str, name: str) -> bool:
-    """An instance of a class of a library that the caller has imported."""
-    kind = getattr(sys.modules.get(library), name, None)
-    return isinstance(kind, type) and isinstance(array, kind)
 
 
 def _unsupported(dtype: object) -> Exception:
@@ -97,21 +94,25 @@ def _unsupported(dtype: object) -> Exception:
     return problem_error(Problem.of("unsupported_dtype", detail))
 
 
-def _numpy_of(array: Any) -> _NdArray:
-    if _is_a(array, "numpy.ma", "MaskedArray"):
-        raise TypeError("a masked array has entries without a value; fill them first, with .filled(...)")
+def _numpy_of(array: Any, name: str = "the input") -> _NdArray:
     try:
+        if isinstance(array, list | tuple | int):
+            return _float64_for_integers(np.asarray(array))
         if hasattr(array, "__array__") or not hasattr(array, "__dlpack__"):
             return np.asarray(array)
         return np.from_dlpack(array)
     except ValueError as error:
-        raise ValueError(f"{_named(array)} is no array: its rows differ in length, or {error}") from error
+        raise UnsupportedArray(
+            f"{name} is {named(array)} and no array: its rows differ in length, or {error}"
+        ) from error
     except (TypeError, BufferError, RuntimeError) as error:
-        raise TypeError(f"{_named(array)} cannot be read as an array in this process's memory: {error}") from error
+        detail = f"{name} is {named(array)}, which cannot be read as an array in this process's memory: {error}"
+        raise UnsupportedArray(detail) from error
 
 
-def _named(array: Any) -> str:
-    return f"a {type(array).__module__}.{type(array).__qualname__}".replace("a builtins.", "a ")
+def _float64_for_integers(array: _NdArray) -> _NdArray:
+    """Python's integers have no dtype to keep: they are float64, as in JSON and beside a float."""
+    return array.astype(np.float64) if array.dtype.kind in "iu" else array
 
 
 def _tensor_of(array: _NdArray) -> Tensor:
@@ -119,16 +120,6 @@ def _tensor_of(array: _NdArray) -> Tensor:
     ordered = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
     # numpy exports no buffer of ml_dtypes' bfloat16, and of any dtype as bytes
     return Tensor(layout.dtype, array.shape, ordered.reshape(-1).view(np.uint8).data)
-
-
-def _dense(tensor: Any) -> Any:
-    """The torch tensor itself; TypeError for one that has no numbers, or not all of them, to be sent."""
-    if tensor.device.type == "meta":
-        raise TypeError("a meta tensor has a shape but no numbers; matfn takes tensors of a real device")
-    if tensor.is_nested or str(tensor.layout) != "torch.strided":
-        layout = "nested" if tensor.is_nested else str(tensor.layout)
-        raise TypeError(f"the tensor is {layout}; matfn takes dense tensors: pass .to_dense(), or padded rows")
-    return tensor
 
 
 def owned(tensor: Tensor) -> Tensor:
@@ -203,14 +194,14 @@ class _Jax:
 
 
 class _Torch:
-    """torch tensors of any device; gradients stop here, `matfn.torch` carries them."""
+    """torch tensors of any device."""
 
     def __init__(self, array: Any) -> None:
         self.device = array.device
 
     def tensor(self, array: Any) -> Tensor:
         torch: Any = sys.modules["torch"]
-        layout = layout_of(_dense(array))
+        layout = layout_of(array)
         flat = array.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
         return Tensor(layout.dtype, layout.shape, flat.view(torch.uint8).numpy().data)
 
@@ -224,7 +215,7 @@ def to_torch(array: Any, like: Any) -> Any:
     """The array as a torch tensor on the device of the tensor `like`; only a caller that has torch may ask."""
     kind = kind_of(array)
     if isinstance(kind, _Torch):
-        return _dense(array).detach().to(like.device)
+        return array.detach().to(like.device)
     return _Torch(like).array(copied(kind.tensor(array)))
 
 

@@ -2,6 +2,7 @@
 
 MatfnError                      anything this package raises on purpose
 ├── ClosedError                 the client was closed before the call
+├── UnsupportedArray            an array would lose something on its way, or is none; nothing was sent
 ├── TransportError              never got an answer: name not resolved, refused, reset
 │   ├── TransportTimeout        the answer did not come within the client's timeout
 │   └── ProtocolError           something came back, but no answer of matfn
@@ -57,6 +58,7 @@ __all__ = [
     "TransportTimeout",
     "Unauthorized",
     "UnknownFunction",
+    "UnsupportedArray",
     "UnsupportedDtype",
     "UnsupportedMediaType",
     "is_retryable",
@@ -79,6 +81,23 @@ class MatfnError(Exception):
 
 class ClosedError(MatfnError):
     """The client was closed before this call."""
+
+
+class UnsupportedArray(MatfnError, TypeError, ValueError):
+    """An input is no dense array of numbers, or has something besides them that would be lost; nothing was sent.
+
+    Attributes:
+        detail: what was given.
+        hint: what to pass instead; empty where that depends.
+    """
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        super().__init__(detail, hint)
+        self.detail = detail
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.detail} ({self.hint})" if self.hint else self.detail
 
 
 class TransportError(MatfnError):

@@ -100,10 +100,11 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
 
     Raises:
         TooLarge: instead of what the server would refuse; nothing has been copied then.
+        UnsupportedArray: for arrays that would lose something.
         UnsupportedDtype: for arrays that no tensor can hold.
     """
+    arrays = {name: plain(array, f"the input {name}") for name, array in invocation.arrays.items()}
     kind = kind_of(invocation.first)
-    arrays = {name: plain(array) for name, array in invocation.arrays.items()}
     layouts = {name: layout_of(array) for name, array in arrays.items()}
     limits.check(invocation.function, layouts)
     limits.check_bytes(layouts)

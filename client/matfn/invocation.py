@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from matfn.catalogue import FUNCTIONS, OPTIONS
 from matfn.errors import Problem, problem_error
+from matfn.losses import require_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +83,7 @@ def _plain(name: str, value: Any) -> Value:
         raise problem_error(Problem.of("invalid_parameter", f"{name} is an integer of more than 64 bits"))
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    require_whole(value, name)
     rows = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(rows, list | tuple):
         return tuple(_plain(name, row) for row in rows)

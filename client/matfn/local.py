@@ -29,7 +29,7 @@ from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -80,19 +80,20 @@ class LocalClient(ValueMethods):
 
         from matfn_kernels.validation import Rejection
 
-        kind = kind_of(require_call(invocation).first)
+        arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
+        kind = kind_of(invocation.first)
         profile = _profile(self._cache_dir, self._like.device.type)  # start-up, which is no part of the call's time
         started = time.perf_counter()
         try:
-            outputs, certificates = self._evaluate(invocation, profile)
+            outputs, certificates = self._evaluate(invocation, arrays, profile)
         except Rejection as error:
             raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
         except torch.OutOfMemoryError as error:
             raise problem_error(Problem.of("out_of_memory", str(error))) from error
         milliseconds = (time.perf_counter() - started) * 1000
         _meet_deadline(invocation, milliseconds)
-        arrays = tuple(from_torch(output, kind) for output in outputs)
-        value: Any = arrays[0] if len(arrays) == 1 else arrays
+        values = tuple(from_torch(output, kind) for output in outputs)
+        value: Any = values[0] if len(values) == 1 else values
         timing = Timing(0.0, milliseconds, len(certificates), 1.0)
         return Answer(value, certificates, timing, "", str(self._like.device))
 
@@ -176,11 +177,10 @@ class LocalClient(ValueMethods):
             return error
 
     def _evaluate(
-        self, invocation: Invocation[Any], profile: calibration.Profile
+        self, invocation: Invocation[Any], arrays: Mapping[str, Any], profile: calibration.Profile
     ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
         from matfn_kernels import evaluation, plan, validation
 
-        arrays = {name: plain(array) for name, array in invocation.arrays.items()}
         sizes = {name: layout_of(array) for name, array in arrays.items()}
         Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements).check(
             invocation.function, sizes
