@@ -1,0 +1,173 @@
+"""Looks for answers that depend on other matrices in the batch, their place in it or in memory, or on threads.
+
+Every program of every function is run with each matrix alone and then in company, elsewhere in memory and with other
+numbers of threads; outputs and certificates are compared bit by bit. Prints a table and ends with 1 if any differ.
+
+    OPENBLAS_NUM_THREADS=1 python scripts/same_bits.py --function msign --method svd --list differences.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import torch
+
+import first_difference
+from same_answers import (
+    BRIEF,
+    FULL,
+    MIDDLE,
+    THREADS,
+    Combination,
+    Difference,
+    combinations,
+    differences,
+    shared_differences,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
+
+    from same_answers import Extent
+
+_EXTENTS: Final = {"brief": BRIEF, "middle": MIDDLE, "full": FULL, "threads": THREADS}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found of one combination.
+
+    Attributes:
+        name: of the combination.
+        group: function, method and dtype.
+        count: of answers compared.
+        found: those that differ.
+        cause: the first operation with another result, if it was asked for.
+    """
+
+    name: str
+    group: tuple[str, str, str]
+    count: int
+    found: list[Difference]
+    cause: str = ""
+
+
+def _group(combination: Combination) -> tuple[str, str, str]:
+    return combination.case.function, combination.method, combination.case.dtype
+
+
+def _report(combination: Combination, extent: Extent, *, why: bool) -> Report:
+    try:
+        found, count = differences(combination, extent)
+    except Exception as error:  # noqa: BLE001 - the others are still of interest
+        found, count = [Difference(f"raised {error!r}", "", (), in_output=True)], 1
+    cause = first_difference.first_difference(combination) if why and found else ""
+    return Report(combination.name, _group(combination), count, found, cause)
+
+
+def _reports(chosen: Sequence[Combination], extent: Extent, jobs: int, *, why: bool) -> Iterator[Report]:
+    work = partial(_report, extent=extent, why=why)
+    if jobs == 1:
+        torch.set_num_threads(1)
+        yield from map(work, chosen)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(work, chosen, chunksize=4)
+
+
+def _table(reports: Iterable[Report]) -> str:
+    """Combinations, comparisons and differences of each function, method and dtype."""
+    rows: dict[tuple[str, str, str], Counter[str]] = {}
+    for report in reports:
+        row = rows.setdefault(report.group, Counter())
+        outputs = sum(difference.in_output for difference in report.found)
+        row["combinations"] += 1
+        row["affected"] += bool(report.found)
+        row["comparisons"] += report.count
+        row["outputs"] += outputs
+        row["certificates"] += len(report.found) - outputs
+    columns = ("combinations", "affected", "comparisons", "outputs", "certificates")
+    lines = ["| function | method | dtype | combinations | affected | comparisons | outputs | certificates only |"]
+    lines.append("|---" * 8 + "|")
+    total: Counter[str] = Counter()
+    for group, row in sorted(rows.items()):
+        total.update(row)
+        lines.append(f"| {' | '.join(group)} | {' | '.join(str(row[name]) for name in columns)} |")
+    lines.append(f"| all | | | {' | '.join(str(total[name]) for name in columns)} |")
+    return "\n".join(lines)
+
+
+def _write(report: Report, file: TextIO) -> None:
+    print(f"{report.name}: {len(report.found)} of {report.count}", file=file)
+    if report.cause:
+        print(f"    first: {report.cause}", file=file)
+    for difference in report.found:
+        print(f"    {difference}", file=file)
+    file.flush()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--function", action="append", help="only this one; may be repeated")
+    parser.add_argument("--method", help="only names of methods that hold this, such as svd or engine-fp32")
+    parser.add_argument("--dtype", action="append", help="only this one; may be repeated")
+    parser.add_argument("--name", help="only combinations whose names hold this")
+    parser.add_argument("--extent", choices=tuple(_EXTENTS), default="full", help="how much is compared")
+    parser.add_argument("--brief", action="store_true", help="only the combinations of the tests")
+    parser.add_argument("--list", type=Path, help="file for every difference")
+    parser.add_argument("--why", action="store_true", help="name the first operation whose result differs")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    return parser.parse_args(arguments)
+
+
+def _chosen(options: argparse.Namespace) -> list[Combination]:
+    return [
+        combination
+        for combination in combinations(brief=options.brief)
+        if (options.function is None or combination.case.function in options.function)
+        and (options.dtype is None or combination.case.dtype in options.dtype)
+        and (options.method is None or options.method in combination.method)
+        and (options.name is None or options.name in combination.name)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compares, prints and tells whether all was equal."""
+    options = _options(arguments)
+    chosen = _chosen(options)
+    started = time.monotonic()
+    reports = list(_listed(_reports(chosen, _EXTENTS[options.extent], options.jobs, why=options.why), options.list))
+    if options.extent != "threads":
+        torch.set_num_threads(1)
+        kinds = _EXTENTS[options.extent].kinds
+        for combination, found, count in shared_differences(chosen, kinds):
+            reports += _listed([Report(f"{combination.name}-shared", _group(combination), count, found)], options.list)
+    print(_table(reports))
+    print(f"\n{time.monotonic() - started:.0f} s, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
+    return int(any(report.found for report in reports))
+
+
+def _listed(reports: Iterable[Report], path: Path | None) -> Iterator[Report]:
+    """The reports, those with differences written down as they come."""
+    for report in reports:
+        if report.found and path is not None:
+            with path.open("a") as file:
+                _write(report, file)
+        yield report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

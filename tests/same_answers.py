@@ -1,0 +1,344 @@
+"""Whether a program's answers depend on what is none of their business: other matrices, place, memory, threads."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from bit_cases import KINDS, Case, cases
+from matfn_kernels import native
+from matfn_kernels.certificate import Certificate, Residual
+from matfn_kernels.device_policy import Kernel, Tunable
+from matfn_kernels.evaluation import Batch, batch_of, evaluate, evaluate_together
+from matfn_kernels.foundation import foundation_of
+from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels.plan import _CANDIDATES
+from matfn_kernels.rejection import Rejection
+from matfn_kernels.signature import Signature
+from matfn_kernels.validation import Call, Limits, parse_call, screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.evaluation import Evaluation
+    from matfn_kernels.program import Program
+
+__all__ = [
+    "BRIEF",
+    "FULL",
+    "MIDDLE",
+    "THREADS",
+    "Combination",
+    "Difference",
+    "Extent",
+    "combinations",
+    "differences",
+    "parsed_batches",
+    "shared_differences",
+]
+
+_OPTIONS: Final = ("tol", "precision")
+_ALIGNMENT: Final = 64
+_THREADS: Final = (1, 2, 3, 4)
+_SIZES: Final = (2, 3, 7, 13)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The bits of one matrix's answer: each output and each field of the certificate, by name."""
+
+    outputs: Mapping[str, bytes]
+    certificate: Mapping[str, str]
+
+    def differing(self, other: Row) -> tuple[str, ...]:
+        """Names of outputs and fields that are not the same bits."""
+        pairs = ((self.outputs, other.outputs), (self.certificate, other.certificate))
+        return tuple(name for one, two in pairs for name in one if one[name] != two[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One matrix's answer that changed.
+
+    Attributes:
+        check: what was done.
+        item: the kind of the matrix.
+        fields: outputs and fields of the certificate that changed.
+        in_output: whether an output did.
+    """
+
+    check: str
+    item: str
+    fields: tuple[str, ...]
+    in_output: bool
+
+    def __str__(self) -> str:
+        return f"{self.check}: {self.item}: {', '.join(self.fields)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much is compared.
+
+    Attributes:
+        kinds: of matrices.
+        windows: at most so many batches of each size.
+        offsets: of the storage, in elements.
+        layouts: of the storage.
+        threads: numbers of threads of torch.
+        is_threaded: whether threads evaluate side by side.
+    """
+
+    kinds: tuple[str, ...]
+    windows: int
+    offsets: tuple[int, ...]
+    layouts: tuple[str, ...]
+    threads: tuple[int, ...]
+    is_threaded: bool
+
+
+_LAYOUTS: Final = ("transposed", "strided", "interleaved", "conjugated")
+FULL: Final = Extent(KINDS, 9, (1, 2, 3, 4, 5, 6, 7), _LAYOUTS, _THREADS, is_threaded=True)
+BRIEF: Final = Extent(("well", "ill", "deficient", "large", "failing"), 2, (1, 6), _LAYOUTS[:1], (), is_threaded=True)
+MIDDLE: Final = Extent(KINDS, 5, (1, 2, 5), _LAYOUTS, (2,), is_threaded=False)
+THREADS: Final = Extent(("well", "ill", "failing"), 0, (), (), _THREADS, is_threaded=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Combination:
+    """A program and a call that it can serve."""
+
+    case: Case
+    program: Program
+    name: str
+
+    @cached_property
+    def inputs(self) -> dict[str, Tensor]:
+        """One matrix of each kind."""
+        return _inputs(self.case)
+
+    @property
+    def method(self) -> str:
+        """Method, arithmetic and kernels."""
+        return _method(self.program)
+
+    def batch(self, kinds: Sequence[str], place: Callable[[Tensor], Tensor] | None = None) -> Batch:
+        """The matrices of these kinds, where `place` puts them."""
+        items = [KINDS.index(kind) for kind in kinds]
+        chosen = {name: (place or _aligned)(tensor[items]) for name, tensor in self.inputs.items()}
+        return batch_of(screen(parsed(self.case, chosen)))
+
+    def rows(self, kinds: Sequence[str], place: Callable[[Tensor], Tensor] | None = None) -> list[Row]:
+        """The answers for matrices of these kinds in one batch."""
+        return self.read(evaluate(self.program, self.batch(kinds, place)))
+
+    def read(self, evaluation: Evaluation) -> list[Row]:
+        """An evaluation's answers, one a matrix."""
+        names = FUNCTIONS[self.case.function].outputs
+        return [
+            Row(
+                {name: _bits(output[i]) for name, output in zip(names, evaluation.outputs, strict=True)},
+                _written(certificate),
+            )
+            for i, certificate in enumerate(evaluation.certificates)
+        ]
+
+
+@lru_cache(maxsize=64)
+def _inputs(case: Case) -> dict[str, Tensor]:
+    return case.inputs()
+
+
+def parsed(case: Case, inputs: Mapping[str, Tensor]) -> Call:
+    """The call that a case makes of these inputs."""
+    options = {name: value for name, value in case.keywords.items() if name in _OPTIONS}
+    params = {name: value for name, value in case.keywords.items() if name not in _OPTIONS}
+    return parse_call(case.function, inputs, params, {**options, "on_failure": "nan"}, Limits())
+
+
+def _bits(x: Tensor) -> bytes:
+    return x.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _written(certificate: Certificate) -> dict[str, str]:
+    return {field.name: _text(getattr(certificate, field.name)) for field in fields(Certificate)}
+
+
+def _text(value: object) -> str:
+    """A value to the last bit."""
+    if isinstance(value, float):
+        return value.hex()
+    return f"{value.name} {value.value.hex()}" if isinstance(value, Residual) else str(value)
+
+
+def combinations(*, brief: bool = False) -> Iterator[Combination]:
+    """Every program of every case, by every kernel that this machine has; none twice at one tolerance."""
+    seen: set[tuple[object, ...]] = set()
+    names: dict[str, int] = {}
+    for case in cases():
+        if brief and not case.is_brief:
+            continue
+        for program in _programs(case):
+            shapes = tuple(tuple(tensor.shape[1:]) for tensor in case.inputs(()).values())
+            key = (case.function, case.keywords.get("tol"), program, shapes)
+            if key in seen:
+                continue
+            seen.add(key)
+            name = f"{case.name}-{_method(program)}"
+            names[name] = names.get(name, 0) + 1
+            yield Combination(case, program, name if names[name] == 1 else f"{name}-{names[name]}")
+
+
+def _method(program: Program) -> str:
+    kernel = getattr(program, "kernel", Kernel.LIBRARY)
+    return f"{program.method}-{program.precision}" + ("" if kernel is Kernel.LIBRARY else f"-{kernel}")
+
+
+def _programs(case: Case) -> list[Program]:
+    """The candidates for a case, by every kernel, and all that they fall back on."""
+    call = parsed(case, case.inputs(("well",)))
+    try:
+        waiting: list[Program] = list(_CANDIDATES[case.function](Signature.of(call)))
+    except Rejection:
+        return []
+    found: dict[Program, None] = {}
+    while waiting:
+        program = waiting.pop(0)
+        variants: Iterable[Program] = program.variants() if isinstance(program, Tunable) else (program,)
+        for variant in variants:
+            if variant not in found and _runs_here(variant):
+                found[variant] = None
+                waiting.extend(variant.fallbacks())
+    return list(found)
+
+
+def _runs_here(program: Program) -> bool:
+    kernel = getattr(program, "kernel", Kernel.LIBRARY)
+    return kernel is Kernel.LIBRARY or (kernel is Kernel.NATIVE and native.is_built())
+
+
+def _storage(number: int, dtype: torch.dtype, offset: int = 0) -> Tensor:
+    """Storage for so many numbers that begins so many elements behind a multiple of 64 bytes."""
+    spare = _ALIGNMENT // dtype.itemsize
+    whole = torch.zeros(number + 2 * spare, dtype=dtype)
+    start = -whole.data_ptr() % _ALIGNMENT // dtype.itemsize
+    return whole[start + offset : start + offset + number]
+
+
+def _aligned(x: Tensor, offset: int = 0) -> Tensor:
+    return _storage(x.numel(), x.dtype, offset).reshape(x.shape).copy_(x)
+
+
+def _laid_out(layout: str, x: Tensor) -> Tensor:
+    """The same numbers, as a view of memory that is ordered otherwise."""
+    match layout:
+        case "transposed":
+            return _aligned(x.mT).mT if x.dim() > 2 else x
+        case "strided":
+            wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1] + 1, dtype=x.dtype)
+            wide[..., 1::2] = x
+            return wide[..., 1::2]
+        case "interleaved":
+            return _aligned(x.movedim(0, -1)).movedim(-1, 0)
+        case _:
+            return _aligned(x.conj().resolve_conj()).conj()
+
+
+def _windows(kinds: Sequence[str], size: int, most: int) -> list[tuple[str, ...]]:
+    """Batches of one size that together hold every matrix, most of them at more than one place."""
+    around = [*kinds, *kinds[1::2], *kinds[::2], *reversed(kinds)]
+    step = 1 if size == 2 else size - 1
+    starts = range(0, len(kinds), step)
+    turned = [tuple(itertools.islice(itertools.cycle(around), start, start + size)) for start in starts]
+    return turned[-most:] if most else []
+
+
+class _Comparison:
+    """Answers against those of each matrix alone."""
+
+    def __init__(self, combination: Combination, kinds: Sequence[str]) -> None:
+        self.combination = combination
+        self.count = 0
+        self.found: list[Difference] = []
+        self.alone = {kind: combination.rows([kind])[0] for kind in kinds}
+
+    def compare(self, check: str, kinds: Sequence[str], rows: Sequence[Row]) -> None:
+        """Counts the answers and keeps those that differ."""
+        for place, (kind, row) in enumerate(zip(kinds, rows, strict=True)):
+            self.count += 1
+            changed = self.alone[kind].differing(row)
+            if changed:
+                where = f"{check}, place {place} of {len(kinds)}" if len(kinds) > 1 else f"{check}, alone"
+                self.found.append(Difference(where, kind, changed, not row.outputs.keys().isdisjoint(changed)))
+
+
+def differences(combination: Combination, extent: Extent) -> tuple[list[Difference], int]:
+    """The answers that changed, and how many were compared."""
+    comparison = _Comparison(combination, extent.kinds)
+    windows = [(size, window) for size in _SIZES for window in _windows(extent.kinds, size, extent.windows)]
+    for _, window in windows:
+        comparison.compare("batch", window, combination.rows(window))
+    some = extent.kinds[:3]
+    for offset in extent.offsets:
+        for kinds in (some, extent.kinds[:1]):
+            rows = combination.rows(kinds, lambda x, offset=offset: _aligned(x, offset))  # type: ignore[misc]
+            comparison.compare(f"{offset} elements on", kinds, rows)
+    for layout in extent.layouts:
+        for kinds in (some, extent.kinds[:1]):
+            rows = combination.rows(kinds, lambda x, layout=layout: _laid_out(layout, x))  # type: ignore[misc]
+            comparison.compare(layout, kinds, rows)
+    for threads in extent.threads:
+        with _threads(threads):
+            for kinds in (extent.kinds, *([kind] for kind in extent.kinds[:2])):
+                comparison.compare(f"{threads} threads", kinds, combination.rows(kinds))
+    if extent.is_threaded:
+        with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            batches = [some, some[::-1], some[:2]]
+            for kinds, rows in zip(batches, pool.map(combination.rows, batches), strict=True):
+                comparison.compare("in a thread", kinds, rows)
+    return comparison.found, comparison.count
+
+
+def parsed_batches(combination: Combination, size: int) -> tuple[Batch, list[Batch]]:
+    """A batch of so many matrices, and each of them alone."""
+    kinds = KINDS[:size]
+    return combination.batch(kinds), [combination.batch([kind]) for kind in kinds]
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """So many threads of torch, then as many as before."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+def shared_differences(
+    combinations: Iterable[Combination], kinds: Sequence[str]
+) -> Iterator[tuple[Combination, list[Difference], int]]:
+    """The answers that changed where programs of different functions share a decomposition, and how many there were."""
+    groups: dict[object, dict[Program, Combination]] = {}
+    for combination in combinations:
+        foundation = foundation_of(combination.program)
+        if foundation is not None:
+            groups.setdefault(foundation, {}).setdefault(combination.program, combination)
+    for group in groups.values():
+        members = list(group.values())
+        if len(members) == 1:
+            continue
+        evaluations = evaluate_together([(member.program, member.batch(kinds)) for member in members])
+        for member, evaluation in zip(members, evaluations, strict=True):
+            comparison = _Comparison(member, kinds)
+            comparison.compare(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
+            yield member, comparison.found, comparison.count
