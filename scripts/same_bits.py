@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import sys
 import time
 from collections import Counter
@@ -23,11 +24,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
 
-import first_difference
+from first_difference import first_difference
 from same_answers import (
     BRIEF,
     FULL,
-    MIDDLE,
     THREADS,
     Combination,
     Difference,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from same_answers import Extent
 
-_EXTENTS: Final = {"brief": BRIEF, "middle": MIDDLE, "full": FULL, "threads": THREADS}
+_EXTENTS: Final = {"brief": BRIEF, "full": FULL, "threads": THREADS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def _report(combination: Combination, extent: Extent, *, why: bool) -> Report:
     try:
         found, count = differences(combination, extent)
     except Exception as error:  # noqa: BLE001 - the others are still of interest
-        found, count = [Difference(f"raised {error!r}", "", (), in_output=True)], 1
-    cause = first_difference.first_difference(combination) if why and found else ""
+        found, count = [Difference(f"raised {error!r}", "", (), in_output=True, layout="none")], 1
+    cause = first_difference(combination, found) if why and found else ""
     return Report(combination.name, _group(combination), count, found, cause)
 
 
@@ -129,12 +129,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--brief", action="store_true", help="only the combinations of the tests")
     parser.add_argument("--list", type=Path, help="file for every difference")
     parser.add_argument("--why", action="store_true", help="name the first operation whose result differs")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after these, at a random sample")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     return parser.parse_args(arguments)
 
 
 def _chosen(options: argparse.Namespace) -> list[Combination]:
-    return [
+    chosen = [
         combination
         for combination in combinations(brief=options.brief)
         if (options.function is None or combination.case.function in options.function)
@@ -142,6 +143,8 @@ def _chosen(options: argparse.Namespace) -> list[Combination]:
         and (options.method is None or options.method in combination.method)
         and (options.name is None or options.name in combination.name)
     ]
+    random.Random(0).shuffle(chosen)  # what is known after a while is then of all of them
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,14 +152,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     chosen = _chosen(options)
     started = time.monotonic()
-    reports = list(_listed(_reports(chosen, _EXTENTS[options.extent], options.jobs, why=options.why), options.list))
+    reports = []
+    for report in _listed(_reports(chosen, _EXTENTS[options.extent], options.jobs, why=options.why), options.list):
+        reports.append(report)
+        if time.monotonic() - started > 60 * options.minutes:
+            break
     if options.extent != "threads":
         torch.set_num_threads(1)
         kinds = _EXTENTS[options.extent].kinds
         for combination, found, count in shared_differences(chosen, kinds):
             reports += _listed([Report(f"{combination.name}-shared", _group(combination), count, found)], options.list)
     print(_table(reports))
-    print(f"\n{time.monotonic() - started:.0f} s, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
+    print(f"\n{len(reports)} of {len(chosen)}, {time.monotonic() - started:.0f} s, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
     return int(any(report.found for report in reports))
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from matfn_kernels.evaluation import evaluate
-from same_answers import parsed_batches
+from same_answers import bits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from same_answers import Combination
+    from same_answers import Combination, Difference
 
 __all__ = ["first_difference"]
 
-_LARGEST = 7
+_UNWRITTEN = ("aten.empty", "aten.new_empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,11 @@ class _Step:
     name: str
     inputs: list[Tensor]
     outputs: list[Tensor]
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Name and shapes but for the number of matrices."""
+        return self.name, *(tuple(x.shape[1:]) for x in (*self.inputs, *self.outputs))
 
 
 class _Recorder(TorchDispatchMode):
@@ -63,41 +69,42 @@ def _same(one: Tensor, many: Tensor, place: int, items: int) -> bool | None:
     if len(many) != items * len(one) or one.shape[1:] != many.shape[1:]:
         return None
     part = many[place * len(one) : (place + 1) * len(one)]
-    return _bytes(one) == _bytes(part)
+    return bits(one) == bits(part)
 
 
-def _bytes(x: Tensor) -> bytes:
-    x = x.resolve_conj().contiguous().reshape(-1)
-    return bytes(x.view(torch.uint8).numpy().tobytes())
+def first_difference(combination: Combination, found: Sequence[Difference]) -> str:
+    """The first operation of each kind of comparison that differs though its inputs do not."""
+    causes = dict.fromkeys(
+        _cause(combination, difference)
+        for difference in {difference.layout: difference for difference in reversed(found)}.values()
+        if difference.layout != "none"
+    )
+    return "; ".join(causes)
 
 
-def _recorded(combination: Combination, batch: Any) -> list[_Step]:
+def _cause(combination: Combination, difference: Difference) -> str:
+    alone = _recorded(combination, [difference.item], "")
+    together = _recorded(combination, difference.kinds, difference.layout)
+    tried = difference.layout or difference.check
+    return f"{tried}: {_compared(alone, together, difference.place, len(difference.kinds))}"
+
+
+def _recorded(combination: Combination, kinds: Sequence[str], layout: str) -> list[_Step]:
+    batch = combination.batch(kinds, layout)
     with _Recorder() as recorder:
         evaluate(combination.program, batch)
-    return recorder.steps
-
-
-def first_difference(combination: Combination) -> str:
-    """The operations that differ though their inputs do not, over all matrices of a batch of seven."""
-    found: dict[str, int] = {}
-    batch, singles = parsed_batches(combination, _LARGEST)
-    together = _recorded(combination, batch)
-    for place, single in enumerate(singles):
-        steps = _recorded(combination, single)
-        cause = _compared(steps, together, place, len(singles))
-        if cause:
-            found[cause] = found.get(cause, 0) + 1
-    return "; ".join(f"{cause} ({count} of {len(singles)})" for cause, count in found.items()) or "not in torch's batch"
+    return [step for step in recorder.steps if step.outputs and not step.name.startswith(_UNWRITTEN)]
 
 
 def _compared(alone: list[_Step], together: list[_Step], place: int, items: int) -> str:
-    for one, many in zip(alone, together, strict=False):
-        if one.name != many.name:
-            return f"other path at {one.name} / {many.name}"
-        pairs = zip(one.outputs, many.outputs, strict=False)
-        if any(_same(x, y, place, items) is False for x, y in pairs):
-            shapes = ", ".join("x".join(map(str, x.shape)) for x in one.inputs)
-            given = zip(one.inputs, many.inputs, strict=False)
-            before = all(_same(x, y, place, items) is not False for x, y in given)
-            return f"{one.name}({shapes}) {one.outputs[0].dtype}" + ("" if before else " (its input already)")
-    return ""
+    """The first operation with other results, among those that both evaluations have."""
+    matcher = SequenceMatcher(None, [step.key for step in alone], [step.key for step in together], autojunk=False)
+    for start, other, size in matcher.get_matching_blocks():
+        for one, many in zip(alone[start : start + size], together[other : other + size], strict=True):
+            pairs = zip(one.outputs, many.outputs, strict=False)
+            if any(_same(x, y, place, items) is False for x, y in pairs):
+                shapes = ", ".join("x".join(map(str, x.shape)) for x in many.inputs)
+                given = zip(one.inputs, many.inputs, strict=False)
+                before = any(_same(x, y, place, items) is False for x, y in given)
+                return f"{one.name}({shapes}) {one.outputs[0].dtype}" + (" of other input" if before else "")
+    return "not in torch"

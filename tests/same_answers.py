@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -24,7 +25,7 @@ from matfn_kernels.signature import Signature
 from matfn_kernels.validation import Call, Limits, parse_call, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -34,14 +35,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BRIEF",
     "FULL",
-    "MIDDLE",
     "THREADS",
     "Combination",
     "Difference",
     "Extent",
+    "bits",
     "combinations",
     "differences",
-    "parsed_batches",
     "shared_differences",
 ]
 
@@ -73,15 +73,22 @@ class Difference:
         item: the kind of the matrix.
         fields: outputs and fields of the certificate that changed.
         in_output: whether an output did.
+        kinds: of the matrices that were in the batch.
+        place: of the matrix among them.
+        layout: of the storage.
     """
 
     check: str
     item: str
     fields: tuple[str, ...]
     in_output: bool
+    kinds: tuple[str, ...] = ()
+    place: int = 0
+    layout: str = ""
 
     def __str__(self) -> str:
-        return f"{self.check}: {self.item}: {', '.join(self.fields)}"
+        where = f"place {self.place} of {len(self.kinds)}" if len(self.kinds) > 1 else "alone"
+        return f"{self.check}, {where}: {self.item}: {', '.join(self.fields)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,6 @@ class Extent:
     Attributes:
         kinds: of matrices.
         windows: at most so many batches of each size.
-        offsets: of the storage, in elements.
         layouts: of the storage.
         threads: numbers of threads of torch.
         is_threaded: whether threads evaluate side by side.
@@ -99,17 +105,16 @@ class Extent:
 
     kinds: tuple[str, ...]
     windows: int
-    offsets: tuple[int, ...]
     layouts: tuple[str, ...]
     threads: tuple[int, ...]
     is_threaded: bool
 
 
-_LAYOUTS: Final = ("transposed", "strided", "interleaved", "conjugated")
-FULL: Final = Extent(KINDS, 9, (1, 2, 3, 4, 5, 6, 7), _LAYOUTS, _THREADS, is_threaded=True)
-BRIEF: Final = Extent(("well", "ill", "deficient", "large", "failing"), 2, (1, 6), _LAYOUTS[:1], (), is_threaded=True)
-MIDDLE: Final = Extent(KINDS, 5, (1, 2, 5), _LAYOUTS, (2,), is_threaded=False)
-THREADS: Final = Extent(("well", "ill", "failing"), 0, (), (), _THREADS, is_threaded=False)
+_OFFSETS: Final = tuple(f"offset {elements}" for elements in range(1, 8))
+_LAYOUTS: Final = (*_OFFSETS, "transposed", "strided", "interleaved", "conjugated")
+FULL: Final = Extent(KINDS, 9, _LAYOUTS, _THREADS, is_threaded=True)
+BRIEF: Final = Extent(("well", "ill", "large", "failing"), 1, ("offset 1", "offset 6", "transposed"), (), is_threaded=True)
+THREADS: Final = Extent(("well", "ill", "failing"), 0, (), _THREADS, is_threaded=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,22 +135,22 @@ class Combination:
         """Method, arithmetic and kernels."""
         return _method(self.program)
 
-    def batch(self, kinds: Sequence[str], place: Callable[[Tensor], Tensor] | None = None) -> Batch:
-        """The matrices of these kinds, where `place` puts them."""
+    def batch(self, kinds: Sequence[str], layout: str = "") -> Batch:
+        """The matrices of these kinds, laid out in memory in some way."""
         items = [KINDS.index(kind) for kind in kinds]
-        chosen = {name: (place or _aligned)(tensor[items]) for name, tensor in self.inputs.items()}
+        chosen = {name: _laid_out(layout, tensor[items]) for name, tensor in self.inputs.items()}
         return batch_of(screen(parsed(self.case, chosen)))
 
-    def rows(self, kinds: Sequence[str], place: Callable[[Tensor], Tensor] | None = None) -> list[Row]:
+    def rows(self, kinds: Sequence[str], layout: str = "") -> list[Row]:
         """The answers for matrices of these kinds in one batch."""
-        return self.read(evaluate(self.program, self.batch(kinds, place)))
+        return self.read(evaluate(self.program, self.batch(kinds, layout)))
 
     def read(self, evaluation: Evaluation) -> list[Row]:
         """An evaluation's answers, one a matrix."""
         names = FUNCTIONS[self.case.function].outputs
         return [
             Row(
-                {name: _bits(output[i]) for name, output in zip(names, evaluation.outputs, strict=True)},
+                {name: bits(output[i]) for name, output in zip(names, evaluation.outputs, strict=True)},
                 _written(certificate),
             )
             for i, certificate in enumerate(evaluation.certificates)
@@ -164,8 +169,10 @@ def parsed(case: Case, inputs: Mapping[str, Tensor]) -> Call:
     return parse_call(case.function, inputs, params, {**options, "on_failure": "nan"}, Limits())
 
 
-def _bits(x: Tensor) -> bytes:
-    return x.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def bits(x: Tensor) -> bytes:
+    """The numbers as they lie in memory."""
+    flat = torch.empty(x.numel(), dtype=x.dtype).copy_(x.reshape(-1))
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 def _written(certificate: Certificate) -> dict[str, str]:
@@ -173,7 +180,9 @@ def _written(certificate: Certificate) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    """A value to the last bit."""
+    """A value to the last bit; a refusal may number the matrix as its caller does."""
+    if isinstance(value, str):
+        return re.sub(r"^matrix \d+", "matrix", value)
     if isinstance(value, float):
         return value.hex()
     return f"{value.name} {value.value.hex()}" if isinstance(value, Residual) else str(value)
@@ -238,18 +247,20 @@ def _aligned(x: Tensor, offset: int = 0) -> Tensor:
 
 
 def _laid_out(layout: str, x: Tensor) -> Tensor:
-    """The same numbers, as a view of memory that is ordered otherwise."""
+    """The same numbers so many elements behind a multiple of 64 bytes, or as a view of memory that is ordered otherwise."""
     match layout:
-        case "transposed":
-            return _aligned(x.mT).mT if x.dim() > 2 else x
+        case "transposed" if x.dim() > 2:
+            return _aligned(x.mT).mT
         case "strided":
             wide = torch.zeros(*x.shape[:-1], 2 * x.shape[-1] + 1, dtype=x.dtype)
             wide[..., 1::2] = x
             return wide[..., 1::2]
         case "interleaved":
             return _aligned(x.movedim(0, -1)).movedim(-1, 0)
-        case _:
+        case "conjugated":
             return _aligned(x.conj().resolve_conj()).conj()
+        case _:
+            return _aligned(x, int(layout.removeprefix("offset ")) if layout.startswith("offset") else 0)
 
 
 def _windows(kinds: Sequence[str], size: int, most: int) -> list[tuple[str, ...]]:
@@ -270,47 +281,40 @@ class _Comparison:
         self.found: list[Difference] = []
         self.alone = {kind: combination.rows([kind])[0] for kind in kinds}
 
-    def compare(self, check: str, kinds: Sequence[str], rows: Sequence[Row]) -> None:
+    def compare(self, check: str, kinds: Sequence[str], layout: str = "") -> None:
+        """Evaluates a batch and compares."""
+        self.judge(check, kinds, self.combination.rows(kinds, layout), layout)
+
+    def judge(self, check: str, kinds: Sequence[str], rows: Sequence[Row], layout: str = "") -> None:
         """Counts the answers and keeps those that differ."""
         for place, (kind, row) in enumerate(zip(kinds, rows, strict=True)):
             self.count += 1
             changed = self.alone[kind].differing(row)
             if changed:
-                where = f"{check}, place {place} of {len(kinds)}" if len(kinds) > 1 else f"{check}, alone"
-                self.found.append(Difference(where, kind, changed, not row.outputs.keys().isdisjoint(changed)))
+                in_output = not row.outputs.keys().isdisjoint(changed)
+                self.found.append(Difference(check, kind, changed, in_output, tuple(kinds), place, layout))
 
 
 def differences(combination: Combination, extent: Extent) -> tuple[list[Difference], int]:
     """The answers that changed, and how many were compared."""
     comparison = _Comparison(combination, extent.kinds)
-    windows = [(size, window) for size in _SIZES for window in _windows(extent.kinds, size, extent.windows)]
-    for _, window in windows:
-        comparison.compare("batch", window, combination.rows(window))
-    some = extent.kinds[:3]
-    for offset in extent.offsets:
-        for kinds in (some, extent.kinds[:1]):
-            rows = combination.rows(kinds, lambda x, offset=offset: _aligned(x, offset))  # type: ignore[misc]
-            comparison.compare(f"{offset} elements on", kinds, rows)
+    some, first = extent.kinds[:3], extent.kinds[:1]
+    for size in _SIZES:
+        for window in _windows(extent.kinds, size, extent.windows):
+            comparison.compare("batch", window)
     for layout in extent.layouts:
-        for kinds in (some, extent.kinds[:1]):
-            rows = combination.rows(kinds, lambda x, layout=layout: _laid_out(layout, x))  # type: ignore[misc]
-            comparison.compare(layout, kinds, rows)
+        comparison.compare(layout, some, layout)
+        comparison.compare(layout, first, layout)
     for threads in extent.threads:
         with _threads(threads):
-            for kinds in (extent.kinds, *([kind] for kind in extent.kinds[:2])):
-                comparison.compare(f"{threads} threads", kinds, combination.rows(kinds))
+            for kinds in (extent.kinds, some[:1], some[1:2]):
+                comparison.compare(f"{threads} threads", kinds)
     if extent.is_threaded:
         with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             batches = [some, some[::-1], some[:2]]
             for kinds, rows in zip(batches, pool.map(combination.rows, batches), strict=True):
-                comparison.compare("in a thread", kinds, rows)
+                comparison.judge("in a thread", kinds, rows)
     return comparison.found, comparison.count
-
-
-def parsed_batches(combination: Combination, size: int) -> tuple[Batch, list[Batch]]:
-    """A batch of so many matrices, and each of them alone."""
-    kinds = KINDS[:size]
-    return combination.batch(kinds), [combination.batch([kind]) for kind in kinds]
 
 
 @contextmanager
@@ -340,5 +344,5 @@ def shared_differences(
         evaluations = evaluate_together([(member.program, member.batch(kinds)) for member in members])
         for member, evaluation in zip(members, evaluations, strict=True):
             comparison = _Comparison(member, kinds)
-            comparison.compare(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
+            comparison.judge(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
             yield member, comparison.found, comparison.count
