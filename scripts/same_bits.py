@@ -143,7 +143,7 @@ def _chosen(options: argparse.Namespace) -> list[Combination]:
         and (options.method is None or options.method in combination.method)
         and (options.name is None or options.name in combination.name)
     ]
-    random.Random(0).shuffle(chosen)  # what is known after a while is then of all of them
+    random.Random(0).shuffle(chosen)  # noqa: S311 - so that what is known after a while is of all of them
     return chosen
 
 
@@ -163,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for combination, found, count in shared_differences(chosen, kinds):
             reports += _listed([Report(f"{combination.name}-shared", _group(combination), count, found)], options.list)
     print(_table(reports))
-    print(f"\n{len(reports)} of {len(chosen)}, {time.monotonic() - started:.0f} s, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
+    seconds, instructions = time.monotonic() - started, torch.backends.cpu.get_cpu_capability()
+    print(f"\n{len(reports)} of {len(chosen)}, {seconds:.0f} s, {instructions}, torch {torch.__version__}")
     return int(any(report.found for report in reports))
 
 

@@ -147,10 +147,8 @@ def _spectrum(order: int, condition: float) -> Array:
 def _values(order: int, kind: str, scale: Scale) -> Array:
     """Eigenvalues or singular values of a kind of matrix."""
     match kind:
-        case "ill":
-            return _spectrum(order, scale.ill)
-        case "singular":
-            return _spectrum(order, scale.singular)
+        case "ill" | "singular":
+            return _spectrum(order, scale.ill if kind == "ill" else scale.singular)
         case "deficient":
             return _spectrum(order, 10.0) * (np.arange(order) < max(1, order // 2))
         case "large" | "small":
@@ -243,7 +241,9 @@ def _general_with_g(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
 def _sylvester(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     rows, columns = (size, size) if isinstance(size, int) else size
     a = _squares(rng, rows, scale, right=True)
-    b = _squares(rng, columns, scale, ("well", "other", "ill", "large", "well", "small", "well", "well", "well"), right=True)
+    b = _squares(
+        rng, columns, scale, ("well", "other", "ill", "large", "well", "small", "well", "well", "well"), right=True
+    )
     b[-1] = -np.eye(columns) * np.abs(a[-1]).max()
     a[-1] = np.eye(rows) * np.abs(a[-1]).max()
     return {"a": a, "b": b, "q": _noise(rng, scale, len(KINDS), rows, columns)}

@@ -113,7 +113,9 @@ class Extent:
 _OFFSETS: Final = tuple(f"offset {elements}" for elements in range(1, 8))
 _LAYOUTS: Final = (*_OFFSETS, "transposed", "strided", "interleaved", "conjugated")
 FULL: Final = Extent(KINDS, 9, _LAYOUTS, _THREADS, is_threaded=True)
-BRIEF: Final = Extent(("well", "ill", "large", "failing"), 1, ("offset 1", "offset 6", "transposed"), (), is_threaded=True)
+BRIEF: Final = Extent(
+    ("well", "ill", "large", "failing"), 1, ("offset 1", "offset 6", "transposed"), (), is_threaded=True
+)
 THREADS: Final = Extent(("well", "ill", "failing"), 0, (), _THREADS, is_threaded=False)
 
 
@@ -195,8 +197,9 @@ def combinations(*, brief: bool = False) -> Iterator[Combination]:
     for case in cases():
         if brief and not case.is_brief:
             continue
-        for program in _programs(case):
-            shapes = tuple(tuple(tensor.shape[1:]) for tensor in case.inputs(()).values())
+        call = parsed(case, case.inputs(("well",)))
+        shapes = tuple(tuple(tensor.shape[1:]) for tensor in call.inputs.values())
+        for program in _programs(call):
             key = (case.function, case.keywords.get("tol"), program, shapes)
             if key in seen:
                 continue
@@ -211,11 +214,10 @@ def _method(program: Program) -> str:
     return f"{program.method}-{program.precision}" + ("" if kernel is Kernel.LIBRARY else f"-{kernel}")
 
 
-def _programs(case: Case) -> list[Program]:
-    """The candidates for a case, by every kernel, and all that they fall back on."""
-    call = parsed(case, case.inputs(("well",)))
+def _programs(call: Call) -> list[Program]:
+    """The candidates for a call, by every kernel, and all that they fall back on."""
     try:
-        waiting: list[Program] = list(_CANDIDATES[case.function](Signature.of(call)))
+        waiting: list[Program] = list(_CANDIDATES[call.function](Signature.of(call)))
     except Rejection:
         return []
     found: dict[Program, None] = {}
@@ -247,7 +249,7 @@ def _aligned(x: Tensor, offset: int = 0) -> Tensor:
 
 
 def _laid_out(layout: str, x: Tensor) -> Tensor:
-    """The same numbers so many elements behind a multiple of 64 bytes, or as a view of memory that is ordered otherwise."""
+    """The same numbers, so many elements behind a multiple of 64 bytes or as a view of memory in another order."""
     match layout:
         case "transposed" if x.dim() > 2:
             return _aligned(x.mT).mT
@@ -329,9 +331,9 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def shared_differences(
-    combinations: Iterable[Combination], kinds: Sequence[str]
+    combinations: Iterable[Combination], kinds: Sequence[str], function: str | None = None
 ) -> Iterator[tuple[Combination, list[Difference], int]]:
-    """The answers that changed where programs of different functions share a decomposition, and how many there were."""
+    """The answers that changed where programs, of one function or of all, share a decomposition, and their number."""
     groups: dict[object, dict[Program, Combination]] = {}
     for combination in combinations:
         foundation = foundation_of(combination.program)
@@ -339,10 +341,13 @@ def shared_differences(
             groups.setdefault(foundation, {}).setdefault(combination.program, combination)
     for group in groups.values():
         members = list(group.values())
-        if len(members) == 1:
+        names = {member.case.function for member in members}
+        if len(members) == 1 or function not in {None, *names}:
             continue
         evaluations = evaluate_together([(member.program, member.batch(kinds)) for member in members])
         for member, evaluation in zip(members, evaluations, strict=True):
+            if function not in {None, member.case.function}:
+                continue
             comparison = _Comparison(member, kinds)
             comparison.judge(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
             yield member, comparison.found, comparison.count
