@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from bit_cases import KINDS, Case, cases
+from matfn import wire
 from matfn_kernels import native
 from matfn_kernels.certificate import Certificate, Residual
 from matfn_kernels.device_policy import Kernel, Tunable
@@ -39,10 +40,13 @@ __all__ = [
     "Combination",
     "Difference",
     "Extent",
+    "Row",
     "bits",
     "combinations",
     "differences",
     "shared_differences",
+    "windows",
+    "written",
 ]
 
 _OPTIONS: Final = ("tol", "precision")
@@ -153,7 +157,7 @@ class Combination:
         return [
             Row(
                 {name: bits(output[i]) for name, output in zip(names, evaluation.outputs, strict=True)},
-                _written(certificate),
+                written(certificate),
             )
             for i, certificate in enumerate(evaluation.certificates)
         ]
@@ -177,8 +181,9 @@ def bits(x: Tensor) -> bytes:
     return flat.view(torch.uint8).numpy().tobytes()
 
 
-def _written(certificate: Certificate) -> dict[str, str]:
-    return {field.name: _text(getattr(certificate, field.name)) for field in fields(Certificate)}
+def written(certificate: Certificate | wire.Certificate) -> dict[str, str]:
+    """A certificate's fields to the last bit."""
+    return {field.name: _text(getattr(certificate, field.name)) for field in fields(certificate)}
 
 
 def _text(value: object) -> str:
@@ -187,7 +192,8 @@ def _text(value: object) -> str:
         return re.sub(r"^matrix \d+", "matrix", value)
     if isinstance(value, float):
         return value.hex()
-    return f"{value.name} {value.value.hex()}" if isinstance(value, Residual) else str(value)
+    residual = (Residual, wire.Residual)
+    return f"{value.name} {float(value.value).hex()}" if isinstance(value, residual) else str(value)
 
 
 def combinations(*, brief: bool = False) -> Iterator[Combination]:
@@ -265,7 +271,7 @@ def _laid_out(layout: str, x: Tensor) -> Tensor:
             return _aligned(x, int(layout.removeprefix("offset ")) if layout.startswith("offset") else 0)
 
 
-def _windows(kinds: Sequence[str], size: int, most: int) -> list[tuple[str, ...]]:
+def windows(kinds: Sequence[str], size: int, most: int) -> list[tuple[str, ...]]:
     """Batches of one size that together hold every matrix, most of them at more than one place."""
     around = [*kinds, *kinds[1::2], *kinds[::2], *reversed(kinds)]
     step = 1 if size == 2 else size - 1
@@ -302,7 +308,7 @@ def differences(combination: Combination, extent: Extent) -> tuple[list[Differen
     comparison = _Comparison(combination, extent.kinds)
     some, first = extent.kinds[:3], extent.kinds[:1]
     for size in _SIZES:
-        for window in _windows(extent.kinds, size, extent.windows):
+        for window in windows(extent.kinds, size, extent.windows):
             comparison.compare("batch", window)
     for layout in extent.layouts:
         comparison.compare(layout, some, layout)
