@@ -4,14 +4,19 @@ Every program of every function is run with each matrix alone and then in compan
 numbers of threads; outputs and certificates are compared bit by bit. Prints a table and ends with 1 if any differ.
 
     OPENBLAS_NUM_THREADS=1 python scripts/same_bits.py --function msign --method svd --list differences.txt
+
+With --url a running server is asked instead, with --serve one that it starts for each number of BLAS threads: every
+call alone, stacked, in requests of many and beside other connections.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -19,12 +24,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
 
+import matfn
 from first_difference import first_difference
+from processes import running_server
 from same_answers import (
     BRIEF,
     FULL,
@@ -35,13 +43,16 @@ from same_answers import (
     differences,
     shared_differences,
 )
+from same_answers_over_http import alone, compare, served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from same_answers import Extent
+    from bit_cases import Case
+    from same_answers import Extent, Row
 
+_THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _EXTENTS: Final = {"brief": BRIEF, "full": FULL, "threads": THREADS}
 
 
@@ -126,6 +137,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", action="append", help="only this one; may be repeated")
     parser.add_argument("--name", help="only combinations whose names hold this")
     parser.add_argument("--extent", choices=tuple(_EXTENTS), default="full", help="how much is compared")
+    parser.add_argument("--url", help="ask this server instead of computing here")
+    parser.add_argument("--serve", action="store_true", help="ask servers started for it, with 1 to 4 BLAS threads")
+    parser.add_argument("--workers", type=int, default=2, help="of such a server")
+    parser.add_argument("--rounds", type=int, default=1, help="how often a server is asked beside other calls")
     parser.add_argument("--brief", action="store_true", help="only the combinations of the tests")
     parser.add_argument("--list", type=Path, help="file for every difference")
     parser.add_argument("--why", action="store_true", help="name the first operation whose result differs")
@@ -150,9 +165,18 @@ def _chosen(options: argparse.Namespace) -> list[Combination]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compares, prints and tells whether all was equal."""
     options = _options(arguments)
-    chosen = _chosen(options)
     started = time.monotonic()
-    reports = []
+    reports = list(_listed(_asked(options), options.list)) if options.url or options.serve else _computed(options)
+    print(_table(reports))
+    seconds, instructions = time.monotonic() - started, torch.backends.cpu.get_cpu_capability()
+    print(f"\n{len(reports)} combinations, {seconds:.0f} s, {instructions}, torch {torch.__version__}")
+    return int(any(report.found for report in reports))
+
+
+def _computed(options: argparse.Namespace) -> list[Report]:
+    """What this process finds, until its time is over."""
+    chosen, started = _chosen(options), time.monotonic()
+    reports: list[Report] = []
     for report in _listed(_reports(chosen, _EXTENTS[options.extent], options.jobs, why=options.why), options.list):
         reports.append(report)
         if time.monotonic() - started > 60 * options.minutes:
@@ -162,10 +186,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kinds = _EXTENTS[options.extent].kinds
         for combination, found, count in shared_differences(chosen, kinds):
             reports += _listed([Report(f"{combination.name}-shared", _group(combination), count, found)], options.list)
-    print(_table(reports))
-    seconds, instructions = time.monotonic() - started, torch.backends.cpu.get_cpu_capability()
-    print(f"\n{len(reports)} of {len(chosen)}, {seconds:.0f} s, {instructions}, torch {torch.__version__}")
-    return int(any(report.found for report in reports))
+    return reports
+
+
+def _asked(options: argparse.Namespace) -> Iterator[Report]:
+    """What servers answer: the one at hand, or new ones whose answers must be those of the first as well."""
+    chosen = [
+        case
+        for case in served(brief=options.brief)
+        if (options.function is None or case.function in options.function)
+        and (options.dtype is None or case.dtype in options.dtype)
+        and (options.name is None or options.name in case.name)
+    ]
+    kinds = _EXTENTS[options.extent].kinds
+    if options.url:
+        with matfn.Client(options.url) as client:
+            yield from _answered(client, alone(client, chosen, kinds), options.rounds, "")
+        return
+    expected: dict[tuple[Case, str], Row] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for threads in map(str, range(1, 5)):
+            with (
+                mock.patch.dict(os.environ, dict.fromkeys(_THREADS, threads)),
+                running_server(lanes=str(options.workers), cache_dir=folder) as server,  # all have one profile
+                matfn.Client(server.url) as client,
+            ):
+                expected = expected or alone(client, chosen, kinds)
+                yield from _answered(client, expected, options.rounds, f"-{threads}-threads")
+
+
+def _answered(
+    client: matfn.Client, expected: Mapping[tuple[Case, str], Row], rounds: int, suffix: str
+) -> Iterator[Report]:
+    for found in compare(client, expected, rounds):
+        group = found.case.function, found.method, found.case.dtype
+        yield Report(found.case.name + suffix, group, found.count, found.found)
 
 
 def _listed(reports: Iterable[Report], path: Path | None) -> Iterator[Report]:

@@ -21,7 +21,26 @@ if TYPE_CHECKING:
 
 __all__ = ["first_difference"]
 
-_UNWRITTEN = ("aten.empty", "aten.new_empty")
+_NO_RESULT = tuple(
+    f"aten.{name}"
+    for name in (
+        "empty",
+        "new_empty",
+        "slice",
+        "select",
+        "view",
+        "expand",
+        "permute",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "diagonal",
+        "lift_fresh",
+        "detach",
+        "alias",
+    )
+)
+"""Memory that is not written yet, and views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,7 @@ def _recorded(combination: Combination, kinds: Sequence[str], layout: str) -> li
     batch = combination.batch(kinds, layout)
     with _Recorder() as recorder:
         evaluate(combination.program, batch)
-    return [step for step in recorder.steps if step.outputs and not step.name.startswith(_UNWRITTEN)]
+    return [step for step in recorder.steps if step.outputs and not step.name.startswith(_NO_RESULT)]
 
 
 def _compared(alone: list[_Step], together: list[_Step], place: int, items: int) -> str:
