@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from scipy.linalg import lapack
+
+from matfn_kernels.machine import is_intel, processor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,8 +45,8 @@ def _is_faster() -> bool:
     """Whether torch computes with MKL on a processor that is not Intel's, and OpenBLAS on one thread."""
     if next((os.environ[name] for name in _THREADS if name in os.environ), None) != "1":
         return False
-    path = Path("/proc/cpuinfo")
-    return bool(torch.backends.mkl.is_available()) and path.exists() and "GenuineIntel" not in path.read_text()  # type: ignore[no-untyped-call]
+    found = processor()
+    return bool(torch.backends.mkl.is_available()) and bool(found) and not is_intel(found)  # type: ignore[no-untyped-call]
 
 
 def _serves(x: Tensor, order: int) -> bool:

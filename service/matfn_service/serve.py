@@ -50,7 +50,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 
 def keep_compiled(cache_dir: Path | None) -> None:
-    """Lets Triton keep what it compiles beside the profile; its own place, the home, containers may not write."""
+    """Lets Triton keep what it compiles there; its own place, the home, containers may not write."""
     if cache_dir is not None:
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from matfn import local, tables, wire
+from matfn import tables, wire
 from matfn.answers import Answer
 from matfn.catalogue import FUNCTIONS
 from matfn.check import cases
@@ -22,7 +22,6 @@ from matfn.cli import app
 from matfn.client import Client
 from matfn.errors import TABLE
 from matfn.session import package_version
-from matfn_kernels.calibration import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
 if TYPE_CHECKING:
@@ -37,9 +36,8 @@ def invoked(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with matrices, and a nominal machine for --local."""
-    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
+def folder(tmp_path: Path) -> Path:
+    """A folder with matrices."""
     np.save(tmp_path / "A.npy", np.diag([1.0, 16.0]))
     np.save(tmp_path / "N.npy", -np.eye(2))
     np.save(tmp_path / "G.npy", np.ones((3, 2)))
