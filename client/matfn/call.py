@@ -48,6 +48,7 @@ def root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -66,6 +67,8 @@ def root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -91,7 +94,14 @@ def root(
         "root",
         {"a": a, "g": g},
         {"r": r, "s": s, "structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -103,6 +113,7 @@ def inv_root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -121,6 +132,8 @@ def inv_root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -146,7 +159,14 @@ def inv_root(
         "inv_root",
         {"a": a, "g": g},
         {"r": r, "s": s, "structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -155,6 +175,7 @@ def sqrt_pair(
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -170,6 +191,8 @@ def sqrt_pair(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -195,16 +218,23 @@ def sqrt_pair(
         "sqrt_pair",
         {"a": a},
         {"structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
 def msign(
     m: ArrayT,
     *,
-    method: Literal["newton_schulz", "gram", "svd"] | None = None,
     steps: int | None = None,
     coefficients: Sequence[tuple[float, float, float]] | None = None,
+    method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -217,10 +247,11 @@ def msign(
 
     Args:
         m: (*, m, n) array, matrices of any shape and rank.
-        method: Force a method instead of the measured best.
         steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
         coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
             most 64 of them.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -242,8 +273,15 @@ def msign(
     return Invocation(
         "msign",
         {"m": m},
-        {"method": method, "steps": steps, "coefficients": coefficients},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {"steps": steps, "coefficients": coefficients},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -252,6 +290,7 @@ def mclip(
     *,
     hi: float | None = 1.0,
     lo: float = 0.0,
+    method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -266,6 +305,8 @@ def mclip(
         m: (*, m, n) array, matrices of any shape and rank.
         hi: Upper bound; None is open.
         lo: Lower bound, at most hi.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -288,13 +329,21 @@ def mclip(
         "mclip",
         {"m": m},
         {"hi": hi, "lo": lo},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
 def mcsgn(
     a: ArrayT,
     *,
+    method: Literal["auto", "newton", "newton_schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -307,6 +356,8 @@ def mcsgn(
 
     Args:
         a: (*, n, n) array, square matrices.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -330,7 +381,14 @@ def mcsgn(
         "mcsgn",
         {"a": a},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -339,6 +397,7 @@ def solve_sylvester(
     b: ArrayT,
     q: ArrayT,
     *,
+    method: Literal["auto", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -353,6 +412,8 @@ def solve_sylvester(
         a: (*, m, m) array, square matrices.
         b: (*, n, n) array, square matrices.
         q: (*, m, n) array, right-hand sides.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -376,7 +437,14 @@ def solve_sylvester(
         "solve_sylvester",
         {"a": a, "b": b, "q": q},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -384,6 +452,7 @@ def solve_lyapunov(
     a: ArrayT,
     q: ArrayT,
     *,
+    method: Literal["auto", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -397,6 +466,8 @@ def solve_lyapunov(
     Args:
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -420,7 +491,14 @@ def solve_lyapunov(
         "solve_lyapunov",
         {"a": a, "q": q},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -430,6 +508,7 @@ def solve_care(
     q: ArrayT,
     r: ArrayT,
     *,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -445,6 +524,8 @@ def solve_care(
         b: (*, n, m) array, input matrices.
         q: (*, n, n) array, symmetric weights of the state.
         r: (*, m, m) array, symmetric nonsingular weights of the input.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -470,7 +551,14 @@ def solve_care(
         "solve_care",
         {"a": a, "b": b, "q": q, "r": r},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -478,6 +566,7 @@ def spectral_projector(
     a: ArrayT,
     *,
     half: Literal["right", "left"] = "right",
+    method: Literal["auto", "newton", "newton_schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -491,6 +580,8 @@ def spectral_projector(
     Args:
         a: (*, n, n) array, square matrices.
         half: Which half plane.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -514,7 +605,14 @@ def spectral_projector(
         "spectral_projector",
         {"a": a},
         {"half": half},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -523,6 +621,7 @@ def tri_inv(
     *,
     lower: bool = True,
     unit_diagonal: bool = False,
+    method: Literal["auto", "blocked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -537,6 +636,8 @@ def tri_inv(
         t: (*, n, n) array, triangular matrices; the other triangle is never read.
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -560,7 +661,14 @@ def tri_inv(
         "tri_inv",
         {"t": t},
         {"lower": lower, "unit_diagonal": unit_diagonal},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -571,6 +679,7 @@ def tri_solve(
     lower: bool = True,
     unit_diagonal: bool = False,
     transpose: bool = False,
+    method: Literal["auto", "substitution"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -587,6 +696,8 @@ def tri_solve(
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         transpose: Solve with the transpose.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -610,7 +721,14 @@ def tri_solve(
         "tri_solve",
         {"t": t, "b": b},
         {"lower": lower, "unit_diagonal": unit_diagonal, "transpose": transpose},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -619,6 +737,7 @@ def dplr_inv(
     q: ArrayT,
     k: ArrayT,
     *,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -633,6 +752,8 @@ def dplr_inv(
         diag: (*, n) array, the diagonal, no entry zero.
         q: (*, n, d) array, left generators of the strictly lower part.
         k: (*, n, d) array, right generators of the strictly lower part.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -656,7 +777,14 @@ def dplr_inv(
         "dplr_inv",
         {"diag": diag, "q": q, "k": k},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -667,6 +795,7 @@ def dplr_solve(
     b: ArrayT,
     *,
     transpose: bool = False,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -683,6 +812,8 @@ def dplr_solve(
         k: (*, n, d) array, right generators of the strictly lower part.
         b: (*, n, m) array, right-hand sides.
         transpose: Solve with the transpose.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -706,7 +837,14 @@ def dplr_solve(
         "dplr_solve",
         {"diag": diag, "q": q, "k": k, "b": b},
         {"transpose": transpose},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -716,6 +854,7 @@ def frechet_distance(
     mu2: ArrayT,
     s2: ArrayT,
     *,
+    method: Literal["auto", "eigh"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -732,6 +871,8 @@ def frechet_distance(
         s1: (*, n, n) array, symmetric positive semidefinite covariances.
         mu2: (*, n) array, means.
         s2: (*, n, n) array, symmetric positive semidefinite covariances.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -756,7 +897,14 @@ def frechet_distance(
         "frechet_distance",
         {"mu1": mu1, "s1": s1, "mu2": mu2, "s2": s2},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -765,6 +913,7 @@ def eig_clip(
     *,
     lo: float | None = None,
     hi: float | None = None,
+    method: Literal["auto", "eigh"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -779,6 +928,8 @@ def eig_clip(
         a: (*, n, n) array, symmetric (Hermitian) matrices.
         lo: Lower bound; None is open.
         hi: Upper bound, at least lo; None is open.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -802,7 +953,14 @@ def eig_clip(
         "eig_clip",
         {"a": a},
         {"lo": lo, "hi": hi},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -810,6 +968,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
+    method: Literal["auto", "cholesky_polar"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -823,6 +982,8 @@ def geometric_mean(
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -847,7 +1008,14 @@ def geometric_mean(
         "geometric_mean",
         {"a": a, "b": b},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -857,6 +1025,7 @@ def max_logit(
     *,
     scale: float | None = None,
     causal: bool = True,
+    method: Literal["auto", "blocked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -872,6 +1041,8 @@ def max_logit(
         k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
         scale: Factor of the logits; None: d^(-1/2).
         causal: Key j is visible to query i iff j <= i + s - t.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -894,7 +1065,14 @@ def max_logit(
         "max_logit",
         {"q": q, "k": k},
         {"scale": scale, "causal": causal},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -905,6 +1083,7 @@ def qk_clip(
     *,
     tau: float = 100.0,
     variant: Literal["mha", "gqa", "mla"] = "mha",
+    method: Literal["auto", "scaling"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -922,6 +1101,8 @@ def qk_clip(
         max_logit: (*, h) array, largest |logit| of each head.
         tau: Largest logit allowed.
         variant: How heads share keys.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -944,7 +1125,14 @@ def qk_clip(
         "qk_clip",
         {"w_q": w_q, "w_k": w_k, "max_logit": max_logit},
         {"tau": tau, "variant": variant},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -957,6 +1145,7 @@ def delta_rule(
     log_gate: ArrayT | None = None,
     initial_state: ArrayT | None = None,
     chunk: int = 64,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -976,6 +1165,8 @@ def delta_rule(
         log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
         initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
         chunk: Rows a chunk, 1 to 1024.
+        method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
+            profile.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -998,5 +1189,12 @@ def delta_rule(
         "delta_rule",
         {"q": q, "k": k, "v": v, "beta": beta, "log_gate": log_gate, "initial_state": initial_state},
         {"chunk": chunk},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
