@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import matfn
+from matfn import local
 from matfn.catalogue import FUNCTIONS
 from matfn.check import DTYPES, cases, verdict_of, verdicts
+from matfn_kernels import calibration
+from matfn_kernels.calibration import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from matfn.check import Case
 
@@ -133,6 +139,50 @@ def test_answer_counts_the_calls_matrices(client: matfn.LocalClient) -> None:
     answer = client.with_info.root(np.broadcast_to(A, (2, 3, 3, 3)), 2)
 
     assert (answer.timing.batch_size, answer.request_id) == (6, "")
+
+
+def test_profile_stands_in_status_and_timing(client: matfn.LocalClient) -> None:
+    """The client says by which profile it chooses methods, and so does each of its answers."""
+    profile = client.status()["profile"]
+
+    assert client.with_info.root(A, 2).timing.profile == f"{profile['name']}@{profile['hash']}"
+
+
+def test_broken_profile_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that MATFN_PROFILE names and that is no profile fails the constructor, with the file's name."""
+    path = tmp_path / "profile.json"
+    path.write_text("{}")
+    monkeypatch.setenv("MATFN_PROFILE", str(path))
+
+    with pytest.raises(ValueError, match=rf"^MATFN_PROFILE={path}: it is no profile: it has no 'device'"):
+        matfn.LocalClient(device="cpu")
+
+
+def test_machine_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is measured in a fresh thread that computes alone, whatever the caller's own count of threads."""
+    seen: list[tuple[bool, int, str]] = []
+
+    def measure(device: str) -> Profile:
+        seen.append((threading.current_thread() is here, torch.get_num_threads(), device))
+        return Profile.nominal()
+
+    here, before = threading.current_thread(), torch.get_num_threads()
+    monkeypatch.setattr(calibration, "measure", measure)
+
+    found = local.calibrated("mine", "cpu")
+
+    assert seen == [(False, 1, "cpu")]
+    assert (found.label, found.device) == (f"mine@{found.hash}", "cpu")
+    with ThreadPoolExecutor(1) as later:
+        assert [torch.get_num_threads(), later.submit(torch.get_num_threads).result()] == [before, before]
+
+
+def test_unfit_name_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile must have a name that can be printed anywhere."""
+    monkeypatch.setattr(calibration, "measure", lambda _: pytest.fail("measured"))
+
+    with pytest.raises(ValueError, match="is no name"):
+        local.calibrated("two words", "cpu")
 
 
 def test_too_large_is_known_before_anything_is_copied(client: matfn.LocalClient) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluating import parsed
-from matfn_kernels import machine, shipped
+from matfn_kernels import calibration, machine, native, shipped
 from matfn_kernels.calibration import Profile
 from matfn_kernels.functions import FUNCTIONS
 from matfn_kernels.machine import Machine, is_intel
@@ -100,6 +100,16 @@ def test_text_is_read_back(tmp_path: Path) -> None:
     found = read_profile(path, "cpu")
 
     assert (found, found.measured, found.label) == (profile, "here", profile.label)
+
+
+def test_measured_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured prices every operation of this machine, and can be read back from its text."""
+    monkeypatch.setattr(calibration, "_REPEATS", 1)
+
+    profile = calibration.measure()
+
+    assert Profile.parse(profile.text()) == profile
+    assert any(row[0] == "native" for row in profile.seconds) == native.is_built()
 
 
 def test_hash_is_of_what_plans_depend_on() -> None:
