@@ -3,26 +3,29 @@
 python scripts/measure_profiles.py          every set, the least of three runs for each row
 
 A processor with less is imitated by one with more: `matfn_native_use` chooses the kernels in C, and environment
-variables hold MKL, oneDNN and torch to the set. Each profile is measured in a process of its own.
+variables hold MKL, oneDNN and torch to the set. Each profile is measured in a process of its own. Those of other makers
+that were never measured are put together anew: torch's operations as on an AMD EPYC, the kernels in C as on Intel's.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from matfn.local import calibrated
+from matfn_kernels.calibration import Profile
 from matfn_kernels.machine import this_machine
 from matfn_kernels.native.library import library
 
-if TYPE_CHECKING:
-    from matfn_kernels.calibration import Profile
-
-FOLDER: Final = Path(__file__).resolve().parents[1] / "kernels" / "matfn_kernels" / "profiles"
+ROOT: Final = Path(__file__).resolve().parents[1]
+FOLDER: Final = ROOT / "kernels" / "matfn_kernels" / "profiles"
+EPYC: Final = ROOT / "benchmarks" / "results" / "scaling_inputs.json"
+BORROWED: Final = "Not measured as a whole: "
 RUNS: Final = 3
 HELD: Final = {
     "avx512": {},
@@ -46,6 +49,30 @@ def measure(instructions: str) -> None:
         write(replace(profile, name=f"{maker}-torch", seconds=rows, measured=f"{how}, without the kernels in C"))
 
 
+def borrow() -> None:
+    """Writes the profiles of other makers' processors that say that they were not measured."""
+    rows = json.loads(EPYC.read_text())["calibration"]["seconds"]
+    epyc = tuple(
+        (operation, precision, order, float(f"{seconds:.4g}")) for operation, precision, order, seconds in rows
+    )
+    found = f"{BORROWED}gemm, eigh and svd are those of an AMD EPYC with AVX-512 in benchmarks/results/{EPYC.name}"
+    baseline = read("intel-baseline")
+    made = [Profile("cpu", epyc, "other-torch", f"{found}; no kernels in C")]
+    made.append(replace(baseline, name="other-baseline", measured=f"{BORROWED}as {baseline.name}: {baseline.measured}"))
+    for profile in map(read, ("intel-avx512", "intel-avx2")):
+        native = tuple(row for row in profile.seconds if row[0].startswith("native"))
+        name = profile.name.replace("intel", "other")
+        made.append(Profile("cpu", epyc + native, name, f"{found}; kernels in C as {profile.name}: {profile.measured}"))
+    for profile in made:
+        if read(profile.name).measured.startswith(BORROWED):
+            write(profile)
+
+
+def read(name: str) -> Profile:
+    """A profile that ships."""
+    return Profile.parse((FOLDER / f"{name}.json").read_text())
+
+
 def least(profiles: list[Profile]) -> Profile:
     """The least seconds of each row: what the machine can do undisturbed."""
     rows = zip(*(profile.seconds for profile in profiles), strict=True)
@@ -59,14 +86,16 @@ def write(profile: Profile) -> None:
 
 
 def main() -> int:
-    """Measures one instruction set if it is named, else all of them one after the other."""
+    """Measures one instruction set if it is named, else all of them one after the other, and borrows from them."""
     if len(sys.argv) > 1:
         measure(sys.argv[1])
         return 0
     command = [sys.executable, __file__]
-    return max(
+    codes = [
         subprocess.run([*command, name], check=False, env=os.environ | held).returncode for name, held in HELD.items()
-    )
+    ]
+    borrow()
+    return max(codes)
 
 
 if __name__ == "__main__":

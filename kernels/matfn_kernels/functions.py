@@ -366,7 +366,7 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
     Parameter(
         "method",
         "string",
-        "one of the function's methods, instead of which no other answers, or auto: the cheapest by the profile",
+        "auto: the cheapest by the profile; otherwise the only method that may answer",
         default="auto",
         nullable=True,
         choices=("auto", *_METHODS),

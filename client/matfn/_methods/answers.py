@@ -55,8 +55,7 @@ class AnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -123,8 +122,7 @@ class AnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -185,8 +183,7 @@ class AnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -244,8 +241,7 @@ class AnswerMethods(ABC):
             steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -299,8 +295,7 @@ class AnswerMethods(ABC):
             m: (*, m, n) array, matrices of any shape and rank.
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -350,8 +345,7 @@ class AnswerMethods(ABC):
 
         Args:
             a: (*, n, n) array, square matrices.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -404,8 +398,7 @@ class AnswerMethods(ABC):
             a: (*, m, m) array, square matrices.
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -458,8 +451,7 @@ class AnswerMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -515,8 +507,7 @@ class AnswerMethods(ABC):
             b: (*, n, m) array, input matrices.
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -572,8 +563,7 @@ class AnswerMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             half: Which half plane.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -627,8 +617,7 @@ class AnswerMethods(ABC):
             t: (*, n, n) array, triangular matrices; the other triangle is never read.
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -687,8 +676,7 @@ class AnswerMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -745,8 +733,7 @@ class AnswerMethods(ABC):
             diag: (*, n) array, the diagonal, no entry zero.
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -805,8 +792,7 @@ class AnswerMethods(ABC):
             k: (*, n, d) array, right generators of the strictly lower part.
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -866,8 +852,7 @@ class AnswerMethods(ABC):
             s1: (*, n, n) array, symmetric positive semidefinite covariances.
             mu2: (*, n) array, means.
             s2: (*, n, n) array, symmetric positive semidefinite covariances.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -924,8 +909,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) matrices.
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -978,8 +962,7 @@ class AnswerMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1036,8 +1019,7 @@ class AnswerMethods(ABC):
             k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
             scale: Factor of the logits; None: d^(-1/2).
             causal: Key j is visible to query i iff j <= i + s - t.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1097,8 +1079,7 @@ class AnswerMethods(ABC):
             max_logit: (*, h) array, largest |logit| of each head.
             tau: Largest logit allowed.
             variant: How heads share keys.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1163,8 +1144,7 @@ class AnswerMethods(ABC):
             log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
-            method: One of the function's methods, instead of which no other answers, or auto: the cheapest by the
-                profile.
+            method: Auto: the cheapest by the profile; otherwise the only method that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
