@@ -67,7 +67,7 @@ def root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -131,7 +131,7 @@ def inv_root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -189,7 +189,7 @@ def sqrt_pair(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -247,7 +247,7 @@ def msign(
         steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
         coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
             most 64 of them.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -301,7 +301,7 @@ def mclip(
         m: (*, m, n) array, matrices of any shape and rank.
         hi: Upper bound; None is open.
         lo: Lower bound, at most hi.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -351,7 +351,7 @@ def mcsgn(
 
     Args:
         a: (*, n, n) array, square matrices.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -406,7 +406,7 @@ def solve_sylvester(
         a: (*, m, m) array, square matrices.
         b: (*, n, n) array, square matrices.
         q: (*, m, n) array, right-hand sides.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -459,7 +459,7 @@ def solve_lyapunov(
     Args:
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -516,7 +516,7 @@ def solve_care(
         b: (*, n, m) array, input matrices.
         q: (*, n, n) array, symmetric weights of the state.
         r: (*, m, m) array, symmetric nonsingular weights of the input.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -571,7 +571,7 @@ def spectral_projector(
     Args:
         a: (*, n, n) array, square matrices.
         half: Which half plane.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -626,7 +626,7 @@ def tri_inv(
         t: (*, n, n) array, triangular matrices; the other triangle is never read.
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -685,7 +685,7 @@ def tri_solve(
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         transpose: Solve with the transpose.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -740,7 +740,7 @@ def dplr_inv(
         diag: (*, n) array, the diagonal, no entry zero.
         q: (*, n, d) array, left generators of the strictly lower part.
         k: (*, n, d) array, right generators of the strictly lower part.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -799,7 +799,7 @@ def dplr_solve(
         k: (*, n, d) array, right generators of the strictly lower part.
         b: (*, n, m) array, right-hand sides.
         transpose: Solve with the transpose.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -857,7 +857,7 @@ def frechet_distance(
         s1: (*, n, n) array, symmetric positive semidefinite covariances.
         mu2: (*, n) array, means.
         s2: (*, n, n) array, symmetric positive semidefinite covariances.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -913,7 +913,7 @@ def eig_clip(
         a: (*, n, n) array, symmetric (Hermitian) matrices.
         lo: Lower bound; None is open.
         hi: Upper bound, at least lo; None is open.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -966,7 +966,7 @@ def geometric_mean(
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1024,7 +1024,7 @@ def max_logit(
         k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
         scale: Factor of the logits; None: d^(-1/2).
         causal: Key j is visible to query i iff j <= i + s - t.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1083,7 +1083,7 @@ def qk_clip(
         max_logit: (*, h) array, largest |logit| of each head.
         tau: Largest logit allowed.
         variant: How heads share keys.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1146,7 +1146,7 @@ def delta_rule(
         log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
         initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
         chunk: Rows a chunk, 1 to 1024.
-        method: Auto: the cheapest by the profile; otherwise the only method that may answer.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.

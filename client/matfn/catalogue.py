@@ -367,7 +367,7 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
     Parameter(
         "method",
         "string",
-        "auto: the cheapest by the profile; otherwise the only method that may answer",
+        "the cheapest by the profile (auto), or the only one that may answer",
         default="auto",
         nullable=True,
         choices=("auto", *_METHODS),
