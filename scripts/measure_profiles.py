@@ -21,6 +21,7 @@ from matfn.local import calibrated
 from matfn_kernels.calibration import Profile
 from matfn_kernels.machine import this_machine
 from matfn_kernels.native.library import library
+from matfn_service.serve import ENVIRONMENT
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "kernels" / "matfn_kernels" / "profiles"
@@ -90,12 +91,15 @@ def main() -> int:
     if len(sys.argv) > 1:
         measure(sys.argv[1])
         return 0
-    command = [sys.executable, __file__]
-    codes = [
-        subprocess.run([*command, name], check=False, env=os.environ | held).returncode for name, held in HELD.items()
-    ]
+    codes = [apart(name, held) for name, held in HELD.items()]
     borrow()
     return max(codes)
+
+
+def apart(name: str, held: dict[str, str]) -> int:
+    """The exit code of a process that measures one instruction set, under the environment that lanes have."""
+    environment = os.environ | ENVIRONMENT | held
+    return subprocess.run([sys.executable, __file__, name], check=False, env=environment).returncode
 
 
 if __name__ == "__main__":

@@ -105,6 +105,9 @@ def calibrate(
 ) -> None:
     """Measure this machine, on one thread, and write the profile that MATFN_PROFILE may name."""
     try:
+        from matfn_service.serve import settle_environment
+
+        settle_environment()  # under which lanes compute
         profile = calibrated(output.stem, device)
         output.write_text(profile.text())
     except ImportError as error:

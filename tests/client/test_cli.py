@@ -330,6 +330,7 @@ def test_explain_names_the_codes_it_knows() -> None:
 
 def test_calibrate_writes_what_a_client_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is a profile by its own name, and MATFN_PROFILE takes it."""
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
     monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
     path = tmp_path / "mine.json"
 
@@ -343,6 +344,7 @@ def test_calibrate_writes_what_a_client_reads(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["two words.json", "folder/mine.json"])
 def test_calibrate_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A name that no profile can have, and a folder that is not there, are explained."""
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
     monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
 
     assert invoked("calibrate", "-o", tmp_path / name, "--device", "cpu").exit_code == 1

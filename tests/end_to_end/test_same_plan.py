@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 import matfn
 from matfn_kernels.calibration import Profile
@@ -15,7 +16,7 @@ from spectra import positive
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+pytestmark = pytest.mark.timeout(150)  # two starts
 
 ORDERS = (16, 64, 192, 512)
 
