@@ -50,7 +50,7 @@ RUN pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --whee
     && pip install --no-compile --no-deps dist/*.whl
 # Every function is computed once: nothing that was left out is missed, and what is imported has its bytecode.
 # The kernels in C are loaded by name: a wheel does without them where they cannot be compiled, the image does not.
-RUN MATFN_CACHE_DIR=/tmp /opt/venv/bin/python -c "import ctypes, matfn, matfn.cli, matfn.check as check, matfn_service.server; \
+RUN /opt/venv/bin/python -c "import ctypes, matfn, matfn.cli, matfn.check as check, matfn_service.server; \
         ctypes.CDLL(matfn.__path__[0] + '/../matfn_kernels/native/libmatfn_native.so'); \
         assert all(verdict.right for verdict in check.verdicts(matfn.LocalClient(), check.cases()))"
 

@@ -25,8 +25,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from function_cases import Case, distance, inputs, truth
-from matfn_kernels.calibration import measure
 from matfn_kernels.precision import Precision
+from matfn_kernels.shipped import load_profile
 from rivals import MATFN, rivals_of
 from teams import Team, cores
 
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--only", default="")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    profile = measure()
+    profile = load_profile()
     found = []
     with _Contest(asked.rounds, profile) as contest:
         for case in _GRID:

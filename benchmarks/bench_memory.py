@@ -17,9 +17,9 @@ from typing import Final
 
 import torch
 
-from matfn_kernels.calibration import measure
 from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
+from matfn_kernels.shipped import load_profile
 from matfn_kernels.validation import Call, Limits, parse_call
 
 _SELF: Final = Path("/proc/self")
@@ -53,7 +53,7 @@ def _peak() -> int:
 def _row(function: str, order: int, items: int) -> str:
     """One case, measured in this process."""
     torch.set_num_threads(1)
-    plan = make_plan(_call(function, order, 1), measure())
+    plan = make_plan(_call(function, order, 1), load_profile())
     evaluate(plan.program, batch_of(_call(function, order, 1)))
     batch = batch_of(_call(function, order, items))
     ctypes.CDLL(None).malloc_trim(0)

@@ -20,7 +20,7 @@ from textwrap import fill, indent
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import functions, schema
-from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter
+from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,7 +228,7 @@ def arguments(function: Function) -> tuple[list[Input | Parameter], list[Input |
     optional = [item for item in function.inputs if item.optional]
     positional = [parameter for parameter in function.parameters if parameter.positional]
     keyword = [parameter for parameter in function.parameters if not parameter.positional]
-    return [*required, *positional], [*optional, *keyword, *OPTIONS]
+    return [*required, *positional], [*optional, *keyword, *options_of(function)]
 
 
 def declared(argument: Input | Parameter) -> str:

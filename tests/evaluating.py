@@ -40,7 +40,7 @@ class Answer:
 
 def parsed(function: str, inputs: Mapping[str, Array | torch.Tensor], keywords: Mapping[str, object]) -> Call:
     """The call that numpy or torch inputs and keyword arguments make."""
-    options = {key: keywords[key] for key in ("tol", "precision", "on_failure") if key in keywords}
+    options = {key: keywords[key] for key in ("method", "tol", "precision", "on_failure") if key in keywords}
     params = {key: value for key, value in keywords.items() if key not in options}
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     return screen(parse_call(function, tensors, params, options, Limits()))

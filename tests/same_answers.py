@@ -14,12 +14,12 @@ import torch
 
 from bit_cases import KINDS, Case, cases
 from matfn import wire
-from matfn_kernels import native
 from matfn_kernels.certificate import Certificate, Residual
 from matfn_kernels.device_policy import Kernel, Tunable
 from matfn_kernels.evaluation import Batch, batch_of, evaluate, evaluate_together
 from matfn_kernels.foundation import foundation_of
 from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels.native import kernels as native
 from matfn_kernels.plan import _CANDIDATES
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.signature import Signature

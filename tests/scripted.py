@@ -47,9 +47,9 @@ class ScriptedExecutor:
         self.seen: list[Batch] = []
         self.fault: Callable[[Batch], Exception | None] = lambda batch: None  # noqa: ARG005
 
-    async def load_profile(self, cache_dir: Path | None) -> Profile:
+    async def load_profile(self, path: Path | None) -> Profile:
         """A made-up profile, when the test lets the device be warm."""
-        del cache_dir
+        del path
         await self.warm.wait()
         return Profile.nominal()
 

@@ -43,9 +43,9 @@ class StandIn:
     def __init__(self) -> None:
         self._threads = computing_threads(1, "stand-in")
 
-    async def load_profile(self, cache_dir: Path | None) -> Profile:
+    async def load_profile(self, path: Path | None) -> Profile:
         """A profile by which a polar factor, three operations by svd, takes what a matrix takes here."""
-        del cache_dir
+        del path
         share = MATRIX_SECONDS / 3
         return Profile("stand-in", tuple((row[0], row[1], _ANY_ORDER, share) for row in Profile.nominal().seconds))
 

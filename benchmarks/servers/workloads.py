@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import time
 from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.calibration import load_profile
 from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
+from matfn_kernels.shipped import load_profile
 from matfn_kernels.validation import Limits, parse_call
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def _call(matrices: torch.Tensor) -> Call:
 
 @cache
 def _profile() -> Profile:
-    return load_profile(Path(os.environ["MATFN_CACHE_DIR"]))  # the same plans as matfn's own server makes
+    return load_profile()  # the same plans as matfn's own server makes
 
 
 @cache

@@ -125,12 +125,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time went: waiting, computing, and in a batch of how many calls, filled to what part."""
+    """Where the time went: waiting, computing, and in a batch of how many calls, filled to what part.
+
+    `profile` is name@hash of the profile that chose the methods; None from servers that do not say.
+    """
 
     queue_ms: float
     device_ms: float
     batch_size: int
     fill: float
+    profile: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -66,6 +67,7 @@ def root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -91,7 +93,14 @@ def root(
         "root",
         {"a": a, "g": g},
         {"r": r, "s": s, "structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -103,6 +112,7 @@ def inv_root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -121,6 +131,7 @@ def inv_root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -146,7 +157,14 @@ def inv_root(
         "inv_root",
         {"a": a, "g": g},
         {"r": r, "s": s, "structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -155,6 +173,7 @@ def sqrt_pair(
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -170,6 +189,7 @@ def sqrt_pair(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -195,16 +215,23 @@ def sqrt_pair(
         "sqrt_pair",
         {"a": a},
         {"structure": structure, "damping": damping},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
 def msign(
     m: ArrayT,
     *,
-    method: Literal["newton_schulz", "gram", "svd"] | None = None,
     steps: int | None = None,
     coefficients: Sequence[tuple[float, float, float]] | None = None,
+    method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -217,10 +244,10 @@ def msign(
 
     Args:
         m: (*, m, n) array, matrices of any shape and rank.
-        method: Force a method instead of the measured best.
         steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
         coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
             most 64 of them.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -242,8 +269,15 @@ def msign(
     return Invocation(
         "msign",
         {"m": m},
-        {"method": method, "steps": steps, "coefficients": coefficients},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {"steps": steps, "coefficients": coefficients},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -252,6 +286,7 @@ def mclip(
     *,
     hi: float | None = 1.0,
     lo: float = 0.0,
+    method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -266,6 +301,7 @@ def mclip(
         m: (*, m, n) array, matrices of any shape and rank.
         hi: Upper bound; None is open.
         lo: Lower bound, at most hi.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -288,13 +324,21 @@ def mclip(
         "mclip",
         {"m": m},
         {"hi": hi, "lo": lo},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
 def mcsgn(
     a: ArrayT,
     *,
+    method: Literal["auto", "newton", "newton_schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -307,6 +351,7 @@ def mcsgn(
 
     Args:
         a: (*, n, n) array, square matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -330,7 +375,14 @@ def mcsgn(
         "mcsgn",
         {"a": a},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -339,6 +391,7 @@ def solve_sylvester(
     b: ArrayT,
     q: ArrayT,
     *,
+    method: Literal["auto", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -353,6 +406,7 @@ def solve_sylvester(
         a: (*, m, m) array, square matrices.
         b: (*, n, n) array, square matrices.
         q: (*, m, n) array, right-hand sides.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -376,7 +430,14 @@ def solve_sylvester(
         "solve_sylvester",
         {"a": a, "b": b, "q": q},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -384,6 +445,7 @@ def solve_lyapunov(
     a: ArrayT,
     q: ArrayT,
     *,
+    method: Literal["auto", "schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -397,6 +459,7 @@ def solve_lyapunov(
     Args:
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -420,7 +483,14 @@ def solve_lyapunov(
         "solve_lyapunov",
         {"a": a, "q": q},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -430,6 +500,7 @@ def solve_care(
     q: ArrayT,
     r: ArrayT,
     *,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -445,6 +516,7 @@ def solve_care(
         b: (*, n, m) array, input matrices.
         q: (*, n, n) array, symmetric weights of the state.
         r: (*, m, m) array, symmetric nonsingular weights of the input.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -470,7 +542,14 @@ def solve_care(
         "solve_care",
         {"a": a, "b": b, "q": q, "r": r},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -478,6 +557,7 @@ def spectral_projector(
     a: ArrayT,
     *,
     half: Literal["right", "left"] = "right",
+    method: Literal["auto", "newton", "newton_schur"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -491,6 +571,7 @@ def spectral_projector(
     Args:
         a: (*, n, n) array, square matrices.
         half: Which half plane.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -514,7 +595,14 @@ def spectral_projector(
         "spectral_projector",
         {"a": a},
         {"half": half},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -523,6 +611,7 @@ def tri_inv(
     *,
     lower: bool = True,
     unit_diagonal: bool = False,
+    method: Literal["auto", "blocked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -537,6 +626,7 @@ def tri_inv(
         t: (*, n, n) array, triangular matrices; the other triangle is never read.
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -560,7 +650,14 @@ def tri_inv(
         "tri_inv",
         {"t": t},
         {"lower": lower, "unit_diagonal": unit_diagonal},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -571,6 +668,7 @@ def tri_solve(
     lower: bool = True,
     unit_diagonal: bool = False,
     transpose: bool = False,
+    method: Literal["auto", "substitution"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -587,6 +685,7 @@ def tri_solve(
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         transpose: Solve with the transpose.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -610,7 +709,14 @@ def tri_solve(
         "tri_solve",
         {"t": t, "b": b},
         {"lower": lower, "unit_diagonal": unit_diagonal, "transpose": transpose},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -619,6 +725,7 @@ def dplr_inv(
     q: ArrayT,
     k: ArrayT,
     *,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -633,6 +740,7 @@ def dplr_inv(
         diag: (*, n) array, the diagonal, no entry zero.
         q: (*, n, d) array, left generators of the strictly lower part.
         k: (*, n, d) array, right generators of the strictly lower part.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -656,7 +764,14 @@ def dplr_inv(
         "dplr_inv",
         {"diag": diag, "q": q, "k": k},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -667,6 +782,7 @@ def dplr_solve(
     b: ArrayT,
     *,
     transpose: bool = False,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -683,6 +799,7 @@ def dplr_solve(
         k: (*, n, d) array, right generators of the strictly lower part.
         b: (*, n, m) array, right-hand sides.
         transpose: Solve with the transpose.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -706,7 +823,14 @@ def dplr_solve(
         "dplr_solve",
         {"diag": diag, "q": q, "k": k, "b": b},
         {"transpose": transpose},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -716,6 +840,7 @@ def frechet_distance(
     mu2: ArrayT,
     s2: ArrayT,
     *,
+    method: Literal["auto", "eigh"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -732,6 +857,7 @@ def frechet_distance(
         s1: (*, n, n) array, symmetric positive semidefinite covariances.
         mu2: (*, n) array, means.
         s2: (*, n, n) array, symmetric positive semidefinite covariances.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -756,7 +882,14 @@ def frechet_distance(
         "frechet_distance",
         {"mu1": mu1, "s1": s1, "mu2": mu2, "s2": s2},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -765,6 +898,7 @@ def eig_clip(
     *,
     lo: float | None = None,
     hi: float | None = None,
+    method: Literal["auto", "eigh"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -779,6 +913,7 @@ def eig_clip(
         a: (*, n, n) array, symmetric (Hermitian) matrices.
         lo: Lower bound; None is open.
         hi: Upper bound, at least lo; None is open.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -802,7 +937,14 @@ def eig_clip(
         "eig_clip",
         {"a": a},
         {"lo": lo, "hi": hi},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -810,6 +952,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
+    method: Literal["auto", "cholesky_polar"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -823,6 +966,7 @@ def geometric_mean(
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -847,7 +991,14 @@ def geometric_mean(
         "geometric_mean",
         {"a": a, "b": b},
         {},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -857,6 +1008,7 @@ def max_logit(
     *,
     scale: float | None = None,
     causal: bool = True,
+    method: Literal["auto", "blocked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -872,6 +1024,7 @@ def max_logit(
         k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
         scale: Factor of the logits; None: d^(-1/2).
         causal: Key j is visible to query i iff j <= i + s - t.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -894,7 +1047,14 @@ def max_logit(
         "max_logit",
         {"q": q, "k": k},
         {"scale": scale, "causal": causal},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -905,6 +1065,7 @@ def qk_clip(
     *,
     tau: float = 100.0,
     variant: Literal["mha", "gqa", "mla"] = "mha",
+    method: Literal["auto", "scaling"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -922,6 +1083,7 @@ def qk_clip(
         max_logit: (*, h) array, largest |logit| of each head.
         tau: Largest logit allowed.
         variant: How heads share keys.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -944,7 +1106,14 @@ def qk_clip(
         "qk_clip",
         {"w_q": w_q, "w_k": w_k, "max_logit": max_logit},
         {"tau": tau, "variant": variant},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )
 
 
@@ -957,6 +1126,7 @@ def delta_rule(
     log_gate: ArrayT | None = None,
     initial_state: ArrayT | None = None,
     chunk: int = 64,
+    method: Literal["auto", "chunked"] | None = "auto",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -976,6 +1146,7 @@ def delta_rule(
         log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
         initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
         chunk: Rows a chunk, 1 to 1024.
+        method: The cheapest by the profile (auto), or the only one that may answer.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -998,5 +1169,12 @@ def delta_rule(
         "delta_rule",
         {"q": q, "k": k, "v": v, "beta": beta, "log_gate": log_gate, "initial_state": initial_state},
         {"chunk": chunk},
-        {"tol": tol, "precision": precision, "deadline": deadline, "priority": priority, "on_failure": on_failure},
+        {
+            "method": method,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
     )

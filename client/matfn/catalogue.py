@@ -7,6 +7,7 @@ line, so that none of them can drift from the others. It needs nothing but the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from matfn.schema import Function, Input, Parameter, Value
@@ -27,6 +28,7 @@ __all__ = [
     "Input",
     "Parameter",
     "Value",
+    "options_of",
 ]
 
 MAX_ROOT: Final = 64
@@ -87,6 +89,10 @@ _TRIANGULAR_ERRORS = (
 )
 _SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
 
+_ROOTS = ("engine", "eigh", "schur")
+_POLAR = ("newton_schulz", "gram", "svd")
+_SIGNS = ("newton", "newton_schur")
+
 FUNCTIONS: Final[Mapping[str, Function]] = {
     function.name: function
     for function in (
@@ -99,6 +105,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
         ),
         Function(
             name="inv_root",
@@ -109,6 +116,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
         ),
         Function(
             name="sqrt_pair",
@@ -120,6 +128,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
+            methods=_ROOTS,
         ),
         Function(
             name="msign",
@@ -127,13 +136,6 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             formula="U V^T where sigma > 8 eps sigma_max, 0 below",
             inputs=(_M,),
             parameters=(
-                Parameter(
-                    "method",
-                    "string",
-                    "force a method instead of the measured best",
-                    nullable=True,
-                    choices=("newton_schulz", "gram", "svd"),
-                ),
                 Parameter(
                     "steps",
                     "integer",
@@ -153,6 +155,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
+            methods=_POLAR,
         ),
         Function(
             name="mclip",
@@ -166,6 +169,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
+            methods=_POLAR,
         ),
         Function(
             name="mcsgn",
@@ -174,6 +178,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE,),
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
+            methods=_SIGNS,
         ),
         Function(
             name="solve_sylvester",
@@ -186,6 +191,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
         ),
         Function(
             name="solve_lyapunov",
@@ -194,6 +200,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
         ),
         Function(
             name="solve_care",
@@ -207,6 +214,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+            methods=("newton_kleinman",),
         ),
         Function(
             name="spectral_projector",
@@ -216,6 +224,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
+            methods=_SIGNS,
         ),
         Function(
             name="tri_inv",
@@ -225,6 +234,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
+            methods=("blocked",),
         ),
         Function(
             name="tri_solve",
@@ -234,6 +244,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT, _TRANSPOSE),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
+            methods=("substitution",),
         ),
         Function(
             name="dplr_inv",
@@ -242,6 +253,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_DIAG, _Q, _K),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
         ),
         Function(
             name="dplr_solve",
@@ -251,6 +263,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_TRANSPOSE,),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
         ),
         Function(
             name="frechet_distance",
@@ -264,6 +277,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
+            methods=("eigh",),
         ),
         Function(
             name="eig_clip",
@@ -277,6 +291,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Linear Algebra Appl. 103 (1988)",
+            methods=("eigh",),
         ),
         Function(
             name="geometric_mean",
@@ -289,6 +304,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POSITIVE_ERRORS,
             source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
+            methods=("cholesky_polar",),
         ),
         Function(
             name="max_logit",
@@ -304,6 +320,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126",
+            methods=("blocked",),
         ),
         Function(
             name="qk_clip",
@@ -321,6 +338,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             outputs=("x", "y", "z"),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
+            methods=("scaling",),
         ),
         Function(
             name="delta_rule",
@@ -338,11 +356,22 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
+            methods=("chunked",),
         ),
     )
 }
 
+_METHODS = tuple(dict.fromkeys(method for function in FUNCTIONS.values() for method in function.methods))
+
 OPTIONS: Final[tuple[Parameter, ...]] = (
+    Parameter(
+        "method",
+        "string",
+        "the cheapest by the profile (auto), or the only one that may answer",
+        default="auto",
+        nullable=True,
+        choices=("auto", *_METHODS),
+    ),
     Parameter(
         "tol",
         "number",
@@ -367,3 +396,9 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
         choices=("raise", "nan"),
     ),
 )
+
+
+def options_of(function: Function) -> tuple[Parameter, ...]:
+    """The options of a function's calls: those of every call, with its own methods to choose from."""
+    choices = ("auto", *function.methods)
+    return tuple(replace(option, choices=choices) if option.name == "method" else option for option in OPTIONS)

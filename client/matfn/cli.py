@@ -1,8 +1,9 @@
-"""The command line: serve, functions, run, check, explain."""
+"""The command line: serve, functions, run, check, calibrate, explain."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,14 +16,13 @@ from matfn.check import cases, verdict_of
 from matfn.client import Client
 from matfn.complaints import explained, fail
 from matfn.errors import TABLE
-from matfn.local import LocalClient
+from matfn.local import LocalClient, calibrated
 from matfn.npy_files import write_array
 from matfn.run_command import Job, add_functions
 from matfn.session import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 __all__ = ["app", "main"]
 
@@ -97,6 +97,25 @@ def check(urls: Urls = None) -> None:
     wrong = sum(not verdict.right for verdict in verdicts)
     _out.print(f"{len(verdicts) - wrong} of {len(verdicts)} answers are right")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def calibrate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write; its stem names the profile.")],
+    device: Annotated[str | None, typer.Option(help="What to measure: cpu or cuda; a GPU if there is one.")] = None,
+) -> None:
+    """Measure this machine, on one thread, and write the profile that MATFN_PROFILE may name."""
+    try:
+        from matfn_service.serve import settle_environment
+
+        settle_environment()  # under which lanes compute
+        profile = calibrated(output.stem, device)
+        output.write_text(profile.text())
+    except ImportError as error:
+        fail("cannot measure", f"{error.name} is missing", 'pip install "matfn[service]"')
+    except (OSError, RuntimeError, ValueError) as error:
+        fail("cannot calibrate", str(error))
+    _out.print(Text(f"wrote {profile.label} to {output}"), soft_wrap=True)
 
 
 @app.command()

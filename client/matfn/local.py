@@ -7,11 +7,10 @@ constructor says what to install.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -38,9 +37,10 @@ if TYPE_CHECKING:
     from matfn.catalogue import Function
     from matfn.invocation import Invocation
     from matfn.mapping import OnError
-    from matfn_kernels import calibration, certificate
+    from matfn_kernels import certificate
+    from matfn_kernels.calibration import Profile
 
-__all__ = ["LocalClient"]
+__all__ = ["LocalClient", "calibrated"]
 
 ValueT = TypeVar("ValueT")
 
@@ -50,20 +50,21 @@ class LocalClient(ValueMethods):
 
     Args:
         device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
-        cache_dir: where this machine's measured speeds are kept; None takes MATFN_CACHE_DIR, else the user's cache
-            folder (XDG_CACHE_HOME or ~/.cache).
+
+    Raises:
+        ValueError: if MATFN_PROFILE names no profile of the device.
     """
 
-    def __init__(self, *, device: str | None = None, cache_dir: str | Path | None = None) -> None:
+    def __init__(self, *, device: str | None = None) -> None:
         try:
             import torch
 
             from matfn_kernels import validation
         except ImportError as error:
             raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
-        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self._like = torch.empty(0, device=chosen)
-        self._cache_dir = Path(cache_dir) if cache_dir else _user_cache()
+        self._like = torch.empty(0, device=device or _best_device())
+        self._profile = _profile(str(self._like.device))
+        self._profile_label = self._profile.label
         self._limits = validation.Limits()
         self._closed = False
 
@@ -82,10 +83,9 @@ class LocalClient(ValueMethods):
 
         arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
         kind = kind_of(invocation.first)
-        profile = _profile(self._cache_dir, self._like.device.type)  # start-up, which is no part of the call's time
         started = time.perf_counter()
         try:
-            outputs, certificates = self._evaluate(invocation, arrays, profile)
+            outputs, certificates = self._evaluate(invocation, arrays)
         except Rejection as error:
             raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
         except torch.OutOfMemoryError as error:
@@ -94,7 +94,7 @@ class LocalClient(ValueMethods):
         _meet_deadline(invocation, milliseconds)
         values = tuple(from_torch(output, kind) for output in outputs)
         value: Any = values[0] if len(values) == 1 else values
-        timing = Timing(0.0, milliseconds, len(certificates), 1.0)
+        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
         return Answer(value, certificates, timing, "", str(self._like.device))
 
     @overload
@@ -136,9 +136,10 @@ class LocalClient(ValueMethods):
         }
 
     def status(self) -> dict[str, Any]:
-        """The device, the state and the version."""
+        """The device, the profile that methods are chosen by, the state and the version."""
         state = "closed" if self._closed else "ready"
-        return {"version": package_version(), "device": str(self._like.device), "state": state}
+        profile = {"name": self._profile.name, "hash": self._profile.hash}
+        return {"version": package_version(), "device": str(self._like.device), "profile": profile, "state": state}
 
     def close(self) -> None:
         """Ends the client; every later call raises ClosedError."""
@@ -177,7 +178,7 @@ class LocalClient(ValueMethods):
             return error
 
     def _evaluate(
-        self, invocation: Invocation[Any], arrays: Mapping[str, Any], profile: calibration.Profile
+        self, invocation: Invocation[Any], arrays: Mapping[str, Any]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
         from matfn_kernels import evaluation, plan, validation
 
@@ -189,47 +190,57 @@ class LocalClient(ValueMethods):
         params, options = invocation.plain_params(), invocation.plain_options()
         call = validation.parse_call(invocation.function, inputs, params, options, self._limits)
         call = validation.screen(call)
-        program = plan.make_plan(call, profile).program
+        program = plan.make_plan(call, self._profile).program
         result = evaluation.evaluate(program, evaluation.batch_of(call))
         return evaluation.settle(call, result), tuple(map(_translated, result.certificates))
 
 
-_profile_lock = threading.Lock()
+def calibrated(name: str, device: str | None = None) -> Profile:
+    """A profile of this machine, measured in a thread of its own that computes alone: one thread is its unit.
 
+    Args:
+        name: what to call it.
+        device: what to measure, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
-def _profile(cache_dir: Path | None, device: str) -> calibration.Profile:
-    with _profile_lock:  # measured once, and never by two threads that would slow each other down
-        return _measured(cache_dir, device)
-
-
-@cache
-def _measured(cache_dir: Path | None, device: str) -> calibration.Profile:
-    """The profile, read or measured in a thread of its own that computes alone, as the profile's unit is one thread."""
+    Raises:
+        ValueError: if a profile cannot have this name.
+    """
     import torch
 
-    from matfn_kernels import evaluation, plan  # noqa: F401 - what the call needs is imported before its time runs
-    from matfn_kernels.calibration import load_profile
+    from matfn_kernels.calibration import Profile, measure
+    from matfn_kernels.machine import described
 
-    threads = torch.get_num_threads()
+    chosen, threads = device or _best_device(), torch.get_num_threads()
+    where = f"{datetime.now(UTC):%Y-%m-%d}, {described(chosen)}: matfn calibrate"
+    empty = Profile(chosen.partition(":")[0], (), name, where)
     with ThreadPoolExecutor(1, "matfn-measure", initializer=torch.set_num_threads, initargs=(1,)) as alone:
         try:
-            return alone.submit(load_profile, cache_dir, device).result()
+            return replace(empty, seconds=alone.submit(measure, chosen).result().seconds)
         finally:
             # the caller keeps its own count, but threads that torch meets later would take over the last one set
             alone.submit(torch.set_num_threads, threads).result()
 
 
-def _user_cache() -> Path | None:
-    """MATFN_CACHE_DIR, else matfn's folder in the user's cache; None for a user without a home."""
-    given, shared = os.environ.get("MATFN_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
-    if given:
-        return Path(given)
-    if Path(shared).is_absolute():
-        return Path(shared) / "matfn"
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _profile(device: str) -> Profile:
+    """The profile in MATFN_PROFILE, else the one that ships for this kind of machine.
+
+    Raises:
+        ValueError: if there is no such profile in the file.
+    """
+    from matfn_kernels import evaluation, plan  # noqa: F401 - what calls need is imported before their time runs
+    from matfn_kernels.shipped import load_profile
+
+    given = os.environ.get("MATFN_PROFILE")
     try:
-        return Path.home() / ".cache" / "matfn"
-    except RuntimeError:
-        return None
+        return load_profile(device, Path(given) if given else None)
+    except ValueError as error:
+        raise ValueError(f"MATFN_PROFILE={given}: {error}") from None
 
 
 def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:

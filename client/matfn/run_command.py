@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 from rich.markup import escape
 
-from matfn.catalogue import FUNCTIONS, OPTIONS, Function, Parameter
+from matfn.catalogue import FUNCTIONS, Function, Parameter, options_of
 from matfn.invocation import Invocation
 from matfn.npy_files import read_array, targets_of
 
@@ -68,7 +68,7 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     arguments = [
         _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
         *(_argument(item.name, Path | None, _option(item.name, item.summary), None) for item in function.inputs),
-        *(_parameter(parameter) for parameter in (*function.parameters, *OPTIONS)),
+        *(_parameter(parameter) for parameter in (*function.parameters, *options_of(function))),
         _argument(_OUTPUT, list[Path] | None, typer.Option("-o", "--output", help=_where(function)), None),
         _argument(
             _URL,
@@ -111,7 +111,7 @@ def _text(default: Any) -> str:
 
 def _job(function: Function, given: Mapping[str, Any]) -> Job:
     params = {parameter.name: _value(parameter, given[parameter.name]) for parameter in function.parameters}
-    options = {option.name: _value(option, given[option.name]) for option in OPTIONS}
+    options = {option.name: _value(option, given[option.name]) for option in options_of(function)}
     return Invocation(function.name, _inputs(function, given), params, options)
 
 

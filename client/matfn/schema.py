@@ -40,13 +40,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One matrix function: its name, arguments, outputs and the sentence that defines it."""
+    """One matrix function: its name, arguments, outputs, methods by their names in certificates, and its definition."""
 
     name: str
     summary: str
     formula: str
     inputs: tuple[Input, ...]
     source: str
+    methods: tuple[str, ...]
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
     complex_ok: bool = False

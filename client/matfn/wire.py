@@ -353,6 +353,7 @@ def _answer(tree: Mapping[str, object]) -> Answer:
             number(timing.get("device_ms"), "device_ms"),
             integer(timing.get("batch_size"), "batch_size"),
             number(timing.get("fill"), "fill"),
+            optional_text(timing.get("profile"), "profile"),
         ),
         device=text(tree.get("device"), "device"),
         request_id=text(tree.get("request_id"), "request_id"),

@@ -1,19 +1,20 @@
-"""What this machine's products and decompositions cost, measured once in under two seconds and kept.
+"""Profiles: what products and decompositions cost on a kind of machine, and how that is measured.
 
 A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
-The planner interpolates it; nothing else looks at it.
+The planner interpolates it; nothing else looks at it. Profiles ship with the package (`shipped`), so that the same call
+has the same plan in every process on one kind of machine; `matfn calibrate` measures another one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import torch
 
@@ -25,11 +26,10 @@ from matfn_kernels.spectral import eigh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import Tensor
 
-__all__ = ["Operation", "Profile", "load_profile", "measure"]
+__all__ = ["Operation", "Profile", "measure"]
 
 Operation: TypeAlias = Literal[
     "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
@@ -55,10 +55,9 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "leaf": (32,),
 }
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
-_VERSION: Final = 5
-_REPEATS: Final = 5
-_PATIENCE: Final = 0.05
-"""Seconds after which an operation is not repeated, so that a slow machine measures in two seconds as well."""
+_REPEATS: Final = 15
+_PATIENCE: Final = 0.3
+"""Seconds after which an operation is not repeated."""
 _BATCH_ELEMENTS: Final = 1 << 16
 _GPU_BATCH_ELEMENTS: Final = 1 << 22
 _ONE_BY_ONE: Final = 32
@@ -66,6 +65,12 @@ _ONE_BY_ONE: Final = 32
 _QUEUED: Final = 4
 """Runs that are timed together on a GPU, so that the host is ahead of it."""
 _SMALL_STEPS: Final = 8
+_NEEDED: Final = {(name, kind) for name in ("gemm", "eigh", "svd") for kind in (Precision.FP32, Precision.FP64)}
+"""Without them there are calls that no plan has a price for."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGITS: Final = 12
+
+Row: TypeAlias = tuple[str, str, int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,57 @@ class Profile:
     """Seconds a matrix of each operation on one thread, at a few orders.
 
     Attributes:
-        device: what was measured.
+        device: cpu or cuda.
         seconds: rows (operation, precision, order, seconds).
+        name: letters, digits, dots, dashes and underscores.
+        measured: where and how the seconds were found, in words.
     """
 
     device: str
-    seconds: tuple[tuple[str, str, int, float], ...]
+    seconds: tuple[Row, ...]
+    name: str = "unnamed"
+    measured: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of letters, digits, dots, dashes and underscores, at most 64")
+
+    @property
+    def hash(self) -> str:
+        """The first digits of the SHA-256 of all that plans depend on: the device and the rows in their order."""
+        content = json.dumps([self.device, sorted(self.seconds)], separators=(",", ":"))
+        return sha256(content.encode()).hexdigest()[:_DIGITS]
+
+    @property
+    def label(self) -> str:
+        """The name and the hash, name@hash."""
+        return f"{self.name}@{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Profile:
+        """The profile that `text` wrote.
+
+        Raises:
+            ValueError: if it is none, with the reason in words.
+        """
+        try:
+            loaded = json.loads(text)
+            names = {key: str(loaded[key]) for key in ("device", "name", "measured")}
+            rows = tuple(_row(*row) for row in loaded["seconds"])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error}") from None
+        except KeyError as error:
+            raise ValueError(f"it has no {error}") from None
+        except TypeError:
+            raise ValueError("it must be a map whose seconds are rows [operation, precision, order, seconds]") from None
+        _check(rows)
+        return cls(seconds=rows, **names)
+
+    def text(self) -> str:
+        """The profile as JSON, a line for each row."""
+        heads = [f'  "{key}": {json.dumps(getattr(self, key))},' for key in ("name", "device", "measured")]
+        rows = ",\n".join(f"    {json.dumps(row)}" for row in self.seconds)
+        return "\n".join(["{", *heads, '  "seconds": [', rows, "  ]", "}", ""])
 
     @classmethod
     def nominal(cls) -> Profile:
@@ -93,6 +143,7 @@ class Profile:
                 for precision, rate in rates.items()
                 for order in _ORDERS[operation]
             ),
+            "nominal",
         )
 
     def cost(self, operation: Operation, precision: Precision, order: float) -> float:
@@ -112,48 +163,42 @@ class Profile:
         return math.exp((1 - share) * math.log(first) + share * math.log(last))
 
 
-def load_profile(cache_dir: Path | None, device: str = "cpu") -> Profile:
-    """The profile of this machine, read from the cache or measured and kept; an unwritable cache is no error."""
-    key = f"{device}-{platform.machine()}-{os.cpu_count()}-torch{torch.__version__}-{native.variant()}-v{_VERSION}"
-    path = None if cache_dir is None else cache_dir / f"profile-{key}.json"
-    if path is not None:
-        try:
-            return _parse(path.read_text())
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
-    profile = measure(device)
-    if path is not None:
-        _write(path, profile)
-    return profile
+def _row(operation: str, precision: str, order: int, seconds: float) -> Row:
+    """A row of a profile, checked.
+
+    Raises:
+        ValueError: if it prices nothing.
+    """
+    known = operation in get_args(Operation) and precision in set(Precision)
+    whole = isinstance(order, int) and 0 < order < 1 << 31
+    if not (known and whole and isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        raise ValueError(f"the row {json.dumps([operation, precision, order, seconds])} prices no operation")
+    return operation, precision, order, float(seconds)
 
 
-def _parse(text: str) -> Profile:
-    loaded = json.loads(text)
-    rows = tuple((str(o), str(Precision(p)), int(n), float(s)) for o, p, n, s in loaded["seconds"])
-    if not rows or any(not 0 < row[3] < math.inf for row in rows):
-        raise ValueError("a profile needs positive times")
-    return Profile(str(loaded["device"]), rows)
+def _check(rows: tuple[Row, ...]) -> None:
+    """Insists on one price for whatever every plan needs.
 
-
-def _write(path: Path, profile: Profile) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        partial.write_text(json.dumps({"device": profile.device, "seconds": profile.seconds}))
-        partial.replace(path)
-    except OSError:
-        return
+    Raises:
+        ValueError: if something is missing or given twice.
+    """
+    missing = _NEEDED - {(operation, precision) for operation, precision, _, _ in rows}
+    if missing:
+        operation, precision = min(missing)
+        raise ValueError(f"it has no row of {operation} in {precision}")
+    if len({row[:3] for row in rows}) < len(rows):
+        raise ValueError("it prices an operation twice")
 
 
 def measure(device: str = "cpu") -> Profile:
-    """Times the operations on the calling thread; use a thread of the kind that will compute."""
+    """Times the operations on the calling thread, to four digits; use a thread of the kind that will compute."""
     rows = [
-        (operation, str(precision), order, _time(operation, precision, order, device))
+        (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
         for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
         for order in orders
     ]
-    return Profile(device, tuple(rows))
+    return Profile(device.partition(":")[0], tuple(rows), "measured")
 
 
 def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
@@ -163,7 +208,8 @@ def _time(operation: Operation, precision: Precision, order: int, device: str) -
     base = torch.randn(items, order, order, generator=generator, device=device)
     x = (base + base.mT).to(working(precision, torch.float32))
     run = partial(_OPERATIONS[operation], x)
-    return min(_times(run) if device == "cpu" else _times_on_gpu(run)) / items / _MADE.get(operation, 1)
+    times = _times(run, time.thread_time) if device == "cpu" else _times_on_gpu(run)  # without other processes' turns
+    return min(times) / items / _MADE.get(operation, 1)
 
 
 def _items(operation: Operation, order: int, device: str) -> int:
@@ -173,12 +219,12 @@ def _items(operation: Operation, order: int, device: str) -> int:
     return max(1, (_BATCH_ELEMENTS if device == "cpu" else _GPU_BATCH_ELEMENTS) // (order * order))
 
 
-def _times(run: Callable[[], object]) -> list[float]:
+def _times(run: Callable[[], object], clock: Callable[[], float]) -> list[float]:
     times: list[float] = []
     while len(times) < _REPEATS and sum(times) < _PATIENCE:
-        start = time.perf_counter()
+        start = clock()
         run()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return times
 
 
@@ -198,7 +244,7 @@ def _times_on_gpu(run: Callable[[], object]) -> list[float]:
             run()
         torch.cuda.synchronize()
 
-    return [seconds / _QUEUED for seconds in _times(queued)]
+    return [seconds / _QUEUED for seconds in _times(queued, time.perf_counter)]
 
 
 def _iteration(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.certificate import Certificate, Outcome, Residual
-from matfn_kernels.verdicts import OUT_OF_RANGE, REMARKS, lost, refusal
+from matfn_kernels.verdicts import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,6 +200,8 @@ def _absent(program: Program, *, overflown: bool) -> str:
     """The hint where there is no finite answer."""
     if overflown:
         return OUT_OF_RANGE.format(dtype=str(program.dtype).removeprefix("torch."))
+    if getattr(program, "pinned", False):
+        return PINNED.format(method=program.method)
     return lost(program.precision)
 
 

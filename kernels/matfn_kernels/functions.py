@@ -6,6 +6,7 @@ line, so that none of them can drift from the others. It needs nothing but the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.schema import Function, Input, Parameter, Value
@@ -26,6 +27,7 @@ __all__ = [
     "Input",
     "Parameter",
     "Value",
+    "options_of",
 ]
 
 MAX_ROOT: Final = 64
@@ -86,6 +88,10 @@ _TRIANGULAR_ERRORS = (
 )
 _SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
 
+_ROOTS = ("engine", "eigh", "schur")
+_POLAR = ("newton_schulz", "gram", "svd")
+_SIGNS = ("newton", "newton_schur")
+
 FUNCTIONS: Final[Mapping[str, Function]] = {
     function.name: function
     for function in (
@@ -98,6 +104,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
         ),
         Function(
             name="inv_root",
@@ -108,6 +115,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
         ),
         Function(
             name="sqrt_pair",
@@ -119,6 +127,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
+            methods=_ROOTS,
         ),
         Function(
             name="msign",
@@ -126,13 +135,6 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             formula="U V^T where sigma > 8 eps sigma_max, 0 below",
             inputs=(_M,),
             parameters=(
-                Parameter(
-                    "method",
-                    "string",
-                    "force a method instead of the measured best",
-                    nullable=True,
-                    choices=("newton_schulz", "gram", "svd"),
-                ),
                 Parameter(
                     "steps",
                     "integer",
@@ -152,6 +154,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
+            methods=_POLAR,
         ),
         Function(
             name="mclip",
@@ -165,6 +168,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
+            methods=_POLAR,
         ),
         Function(
             name="mcsgn",
@@ -173,6 +177,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE,),
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
+            methods=_SIGNS,
         ),
         Function(
             name="solve_sylvester",
@@ -185,6 +190,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
         ),
         Function(
             name="solve_lyapunov",
@@ -193,6 +199,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
         ),
         Function(
             name="solve_care",
@@ -206,6 +213,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+            methods=("newton_kleinman",),
         ),
         Function(
             name="spectral_projector",
@@ -215,6 +223,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
+            methods=_SIGNS,
         ),
         Function(
             name="tri_inv",
@@ -224,6 +233,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
+            methods=("blocked",),
         ),
         Function(
             name="tri_solve",
@@ -233,6 +243,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT, _TRANSPOSE),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
+            methods=("substitution",),
         ),
         Function(
             name="dplr_inv",
@@ -241,6 +252,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_DIAG, _Q, _K),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
         ),
         Function(
             name="dplr_solve",
@@ -250,6 +262,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_TRANSPOSE,),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
         ),
         Function(
             name="frechet_distance",
@@ -263,6 +276,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
+            methods=("eigh",),
         ),
         Function(
             name="eig_clip",
@@ -276,6 +290,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Linear Algebra Appl. 103 (1988)",
+            methods=("eigh",),
         ),
         Function(
             name="geometric_mean",
@@ -288,6 +303,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POSITIVE_ERRORS,
             source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
+            methods=("cholesky_polar",),
         ),
         Function(
             name="max_logit",
@@ -303,6 +319,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126",
+            methods=("blocked",),
         ),
         Function(
             name="qk_clip",
@@ -320,6 +337,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             outputs=("x", "y", "z"),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
+            methods=("scaling",),
         ),
         Function(
             name="delta_rule",
@@ -337,11 +355,22 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
+            methods=("chunked",),
         ),
     )
 }
 
+_METHODS = tuple(dict.fromkeys(method for function in FUNCTIONS.values() for method in function.methods))
+
 OPTIONS: Final[tuple[Parameter, ...]] = (
+    Parameter(
+        "method",
+        "string",
+        "the cheapest by the profile (auto), or the only one that may answer",
+        default="auto",
+        nullable=True,
+        choices=("auto", *_METHODS),
+    ),
     Parameter(
         "tol",
         "number",
@@ -366,3 +395,9 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
         choices=("raise", "nan"),
     ),
 )
+
+
+def options_of(function: Function) -> tuple[Parameter, ...]:
+    """The options of a function's calls: those of every call, with its own methods to choose from."""
+    choices = ("auto", *function.methods)
+    return tuple(replace(option, choices=choices) if option.name == "method" else option for option in OPTIONS)

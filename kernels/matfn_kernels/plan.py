@@ -28,6 +28,7 @@ from matfn_kernels import (
     triangular,
 )
 from matfn_kernels.device_policy import fastest
+from matfn_kernels.rejection import Rejection
 from matfn_kernels.signature import Signature
 
 if TYPE_CHECKING:
@@ -84,17 +85,34 @@ def make_plan(call: Call, profile: Profile) -> Plan:
     """The cheapest program for a call.
 
     Raises:
-        Rejection: if the named precision has no method for the function.
+        Rejection: if the function has no method in the named precision, or the named method does not serve the call.
     """
     return _plan(Signature.of(call), profile)
 
 
 @lru_cache(maxsize=4096)
 def _plan(call: Signature, profile: Profile) -> Plan:
-    candidates = [fastest(program, profile) for program in _CANDIDATES[call.function](call)]
+    candidates = [fastest(program, profile) for program in _serving(call)]
     priced = sorted(((program, program.seconds(profile)) for program in candidates), key=lambda pair: pair[1])
     program, seconds = priced[0]
     return Plan(program, seconds, _bytes(call), tuple(priced[1:]))
+
+
+def _serving(call: Signature) -> Sequence[Program]:
+    """The programs that may serve a call, by the named method alone if one is named.
+
+    Raises:
+        Rejection: if that one does not serve it.
+    """
+    candidates = _CANDIDATES[call.function](call)
+    found = [program for program in candidates if call.method in {"auto", program.method}]
+    if not found:
+        raise Rejection(
+            "invalid_parameter",
+            f"{call.function}(): method={call.method!r} does not serve this dtype with these parameters and options",
+            f"here: {', '.join(dict.fromkeys(program.method for program in candidates))}",
+        )
+    return found
 
 
 def explain(plan: Plan) -> str:

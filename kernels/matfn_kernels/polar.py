@@ -33,7 +33,6 @@ from matfn_kernels.polar_by_decomposition import by_gram, by_svd
 from matfn_kernels.polar_by_iteration import BOUND, Polar, PolarFoundation, by_iteration, rows_from
 from matfn_kernels.polar_natively import natively
 from matfn_kernels.precision import Precision, at_least_single, working
-from matfn_kernels.rejection import Rejection
 from matfn_kernels.roots import ENGINE_REACH
 from matfn_kernels.scaling import rescale
 
@@ -81,6 +80,7 @@ class PolarProgram:
         obeyed: the caller's own coefficients, to be run as they are.
         kernel: whose products the iteration uses.
         allowed: relative error that the iteration may leave beside rounding.
+        pinned: whether the caller asked for the method, so that no other may answer.
     """
 
     rows: int
@@ -93,6 +93,7 @@ class PolarProgram:
     obeyed: tuple[Row, ...] | None = None
     kernel: Kernel = Kernel.LIBRARY
     allowed: float = 0.0
+    pinned: bool = False
 
     @property
     def small(self) -> int:
@@ -157,7 +158,7 @@ class PolarProgram:
     def _completed(self, found: Findings, m: Tensor) -> Findings:
         """What is not proved, or known too roughly for any caller, goes through its Gram matrix in the same run."""
         missed = ~(found.error <= max(_LOOSE, self.allowed / _SHARE))
-        if not bool(missed.any()) or self.ceiling is not Precision.FP64:
+        if self.pinned or not bool(missed.any()) or self.ceiling is not Precision.FP64:
             return found
         missed &= torch.isfinite(m).flatten(1).all(-1)
         gram = self.fallbacks()[0]
@@ -196,7 +197,7 @@ class PolarProgram:
 
         Explicit coefficients are obeyed and LAPACK has no bf16.
         """
-        if self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:
+        if self.pinned or self.method == "svd" or self.obeyed is not None or self.ceiling is Precision.BF16:
             return ()
         svd = replace(self, method="svd", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0)
         spare = self.method == "newton_schulz" and self.precision is not self.ceiling is Precision.FP64
@@ -274,7 +275,7 @@ def rows_of(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Ro
 
 
 def candidates(call: Signature) -> list[PolarProgram]:
-    """The programs that may serve a call, or the one that it forces."""
+    """The programs that may serve a call."""
     rows, columns = call.sizes("m")
     low, ceiling = call.precisions()
     svd = PolarProgram(
@@ -286,6 +287,7 @@ def candidates(call: Signature) -> list[PolarProgram]:
         precision=ceiling,
         ceiling=ceiling,
         obeyed=_obeyed_of(call),
+        pinned=call.is_pinned,
     )
     loose = call.tol is not None and call.tol >= _LOOSE and svd.bounds is None and svd.obeyed is None
     iteration = replace(
@@ -298,20 +300,7 @@ def candidates(call: Signature) -> list[PolarProgram]:
         candidates.append(replace(svd, method="gram"))
     if not call.dtype.is_complex and (low is Precision.FP64 or call.tolerates(ENGINE_REACH)):
         candidates.append(iteration)
-    return _forced(call, candidates)
-
-
-def _forced(call: Signature, candidates: list[PolarProgram]) -> list[PolarProgram]:
-    method = call.parameter("method")
-    chosen = [program for program in candidates if method in {None, program.method}]
-    if not chosen:
-        known = ", ".join(program.method for program in candidates)
-        raise Rejection(
-            "invalid_parameter",
-            f"method={method!r} does not serve {call.dtype} at this tolerance and precision",
-            f"here: {known}",
-        )
-    return chosen
+    return candidates
 
 
 def _bounds_of(call: Signature) -> tuple[float, float] | None:

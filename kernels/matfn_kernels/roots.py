@@ -81,6 +81,7 @@ class RootProgram:
         ceiling: the arithmetic that no fallback exceeds.
         kernel: whose products the engine uses.
         allowed: relative error that the iteration may leave beside rounding.
+        pinned: whether the caller asked for the method, so that no other may answer.
     """
 
     order: int
@@ -96,6 +97,7 @@ class RootProgram:
     ceiling: Precision
     kernel: Kernel = Kernel.LIBRARY
     allowed: float = 0.0
+    pinned: bool = False
 
     @property
     def negative(self) -> tuple[int, int, int]:
@@ -216,8 +218,12 @@ class RootProgram:
     def fallbacks(self) -> tuple[RootProgram, ...]:
         """Float64 eigh, or what the named precision allows of it; LAPACK has no bf16.
 
-        Before it comes the iteration in float64 where it is the faster of the two.
+        Before it comes the iteration in float64 where it is the faster of the two. A method that was asked for is not
+        left.
         """
+        return tuple(rung for rung in self._rungs() if rung.method == self.method or not self.pinned)
+
+    def _rungs(self) -> tuple[RootProgram, ...]:
         if self.ceiling is Precision.BF16 or (self.method == "eigh" and not self.is_trial):
             return ()
         eigh = replace(self, method="eigh", precision=self.ceiling, kernel=Kernel.LIBRARY, allowed=0.0)
@@ -296,6 +302,7 @@ def _symmetric(call: Signature) -> list[RootProgram]:
         method="eigh",
         precision=ceiling,
         ceiling=ceiling,
+        pinned=call.is_pinned,
     )
     loose = call.tol is not None and call.tol >= LOOSE and low is Precision.FP32 and call.function == "inv_root"
     engine = replace(eigh, method="engine", precision=low, allowed=_SHARE * LOOSE if loose else 0.0)

@@ -54,6 +54,7 @@ class SignProgram:
         method: newton or newton_schur.
         precision: fp64.
         ceiling: fp64.
+        pinned: whether the caller asked for the method, so that no other may answer.
     """
 
     order: int
@@ -62,6 +63,7 @@ class SignProgram:
     method: Literal["newton", "newton_schur"] = "newton"
     precision: Precision = Precision.FP64
     ceiling: Precision = Precision.FP64
+    pinned: bool = False
 
     @property
     def side(self) -> float:
@@ -95,7 +97,7 @@ class SignProgram:
 
     def fallbacks(self) -> tuple[SignProgram, ...]:
         """The method that takes one matrix at a time, after the one that takes a batch."""
-        return (replace(self, method="newton_schur"),) if self.method == "newton" else ()
+        return () if self.pinned or self.method == "newton_schur" else (replace(self, method="newton_schur"),)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty matrix."""
@@ -109,16 +111,16 @@ class SignProgram:
 
 
 def candidates(call: Signature) -> list[SignProgram]:
-    """The one program that serves a call."""
+    """The program that serves a call, and if a method was asked for those of all methods."""
     call.require_double()
     half = call.parameter("half")
-    return [
-        SignProgram(
-            order=call.sizes("a")[-1],
-            half=None if half is None else "right" if half == "right" else "left",
-            dtype=call.dtype,
-        )
-    ]
+    newton = SignProgram(
+        order=call.sizes("a")[-1],
+        half=None if half is None else "right" if half == "right" else "left",
+        dtype=call.dtype,
+        pinned=call.is_pinned,
+    )
+    return [newton, replace(newton, method="newton_schur")] if call.is_pinned else [newton]
 
 
 def _sign(a: Array) -> Found:

@@ -26,6 +26,7 @@ class Signature:
         shapes: trailing shape of each input that is given.
         dtype: of the inputs.
         parameters: the function's parameters.
+        method: the method asked for, or auto.
         tol: the tolerance asked for, or None.
         precision: the precision asked for.
     """
@@ -34,6 +35,7 @@ class Signature:
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     dtype: torch.dtype
     parameters: tuple[tuple[str, Value], ...]
+    method: str
     tol: float | None
     precision: str
 
@@ -42,7 +44,13 @@ class Signature:
         """The signature of a call."""
         shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in call.inputs.items())
         options = call.options
-        return cls(call.function, shapes, call.dtype, tuple(call.parameters.items()), options.tol, options.precision)
+        parameters = tuple(call.parameters.items())
+        return cls(call.function, shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a method was asked for, which no other may then replace."""
+        return self.method != "auto"
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Trailing shape of an input, None if it is not given."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from matfn_kernels import invariant
-from matfn_kernels.functions import FUNCTIONS, OPTIONS, Function, Input, Value
+from matfn_kernels.functions import FUNCTIONS, Function, Input, Value, options_of
 from matfn_kernels.heads import check_heads
 from matfn_kernels.parameters import parse_parameters
 from matfn_kernels.rejection import Rejection
@@ -70,6 +70,7 @@ class Limits:
 class Options:
     """What every call may ask for, whatever the function."""
 
+    method: str = "auto"
     tol: float | None = None
     precision: str = "auto"
     deadline: float | None = None
@@ -126,12 +127,13 @@ def parse_call(
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
     _check_shapes(spec, inputs, limits)
+    parameters, options = _with_method(spec, parameters, options)
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
-    _check_together(function, values)
     check_heads(function, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, math.prod(lead), limits)
-    chosen = _options(parse_parameters("options", OPTIONS, options), next(iter(inputs.values())).dtype)
+    chosen = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
+    _check_together(function, values, chosen.method)
     flat = {
         entry.name: _flatten(inputs[entry.name], lead, len(entry.shape))
         for entry in spec.inputs
@@ -266,16 +268,33 @@ def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
     return tensor.expand(*lead, *shape).reshape(math.prod(lead), *shape)
 
 
-def _check_together(function: str, values: Mapping[str, Value]) -> None:
-    """Rules that tie two parameters."""
+def _with_method(
+    spec: Function, parameters: Mapping[str, object], options: Mapping[str, object]
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """The parameters and options of a call, where msign's method may stand among its parameters too.
+
+    Raises:
+        Rejection: if two methods are named.
+    """
+    if spec.name != "msign" or "method" not in parameters:
+        return parameters, options
+    named = parameters["method"]
+    if options.get("method", named) != named:
+        raise Rejection("invalid_parameter", "msign(): params and options name two methods", "name it in options")
+    rest = {name: value for name, value in parameters.items() if name != "method"}
+    return rest, {**options, "method": named}
+
+
+def _check_together(function: str, values: Mapping[str, Value], method: str) -> None:
+    """Rules that tie two arguments."""
     lo, hi = values.get("lo"), values.get("hi")
     if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
         raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
     forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]
-    if forced and values.get("method") not in {None, "newton_schulz"}:
+    if forced and method not in {"auto", "newton_schulz"}:
         raise Rejection(
             "invalid_parameter",
-            f"msign(): {forced[0]} belongs to newton_schulz, but method={values['method']!r}",
+            f"msign(): {forced[0]} belongs to newton_schulz, but method={method!r}",
             "leave method out, or leave steps and coefficients out",
         )
 
@@ -292,7 +311,8 @@ def _options(values: Mapping[str, Value], dtype: torch.dtype) -> Options:
             f"tol={tol:g} is below the spacing {eps:.2g} of {_DTYPE_NAMES[dtype]}",
             "send float64" if eps > torch.finfo(torch.float64).eps else f"ask for at least {eps:.2g}",
         )
-    return Options(tol, str(values["precision"]), deadline, priority, str(values["on_failure"]))
+    method = str(values["method"] or "auto")
+    return Options(method, tol, str(values["precision"]), deadline, priority, str(values["on_failure"]))
 
 
 def asymmetry_limit(dtype: torch.dtype) -> float:

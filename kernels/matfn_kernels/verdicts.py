@@ -9,7 +9,7 @@ from matfn_kernels.precision import Precision
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DETAILS", "OUT_OF_RANGE", "REMARKS", "lost", "refusal"]
+__all__ = ["DETAILS", "OUT_OF_RANGE", "PINNED", "REMARKS", "lost", "refusal"]
 
 _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "not_positive": (
@@ -57,6 +57,8 @@ REMARKS: Final[Mapping[str, str]] = {
 """Templates for the certificate's shift and damping."""
 
 OUT_OF_RANGE: Final = "the answer is too large for {dtype}: scale the input"
+
+PINNED: Final = "{method} found no answer that it can vouch for: leave the method to auto"
 
 DETAILS: Final[Mapping[str, str]] = {
     "not_positive": "an eigenvalue is negative, or zero where it may not be",

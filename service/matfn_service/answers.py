@@ -27,8 +27,15 @@ def weight(prepared: Prepared, media: wire.Media) -> int:
     return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if media is wire.Media.JSON else 0))
 
 
-def answer_of(prepared: Prepared, served: Served, device: str, request_id: str) -> wire.SealedAnswer:
+def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.SealedAnswer:
     """The answer to one call: outputs by their names in the catalogue, one certificate a matrix.
+
+    Args:
+        prepared: the call.
+        served: what the device gave.
+        device: its name.
+        profile: name@hash of the profile that chose the method.
+        request_id: of the request.
 
     Raises:
         Refusal: if a matrix has no answer and the call asked for an error then.
@@ -38,12 +45,13 @@ def answer_of(prepared: Prepared, served: Served, device: str, request_id: str) 
         demand(call, (fate for evaluation in evaluations for fate in evaluation.fates))
     except Rejection as rejection:
         raise as_refusal(rejection) from None
+    queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     named = zip(FUNCTIONS[call.function].outputs, columns, strict=True)
     return wire.SealedAnswer(
         outputs={name: rows_to_wire(column, call.lead) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
-        timing=wire.Timing(served.queue_seconds * 1e3, served.device_seconds * 1e3, served.batch_size, fill=1.0),
+        timing=wire.Timing(queue_ms, device_ms, served.batch_size, 1.0, profile),
         device=device,
         request_id=request_id,
     )

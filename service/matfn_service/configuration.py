@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 import torch
 from pydantic import ValidationError
 
+from matfn_kernels.shipped import read_profile
+from matfn_service.executor import chosen_device
 from matfn_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,6 +81,18 @@ def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:
     reason = None if settings.uds is None else _unfit(settings.uds)
     if reason is not None:
         yield "uds", settings.uds, reason
+    reason = None if settings.profile is None else _unread(settings.profile, chosen_device(settings))
+    if reason is not None:
+        yield "profile", settings.profile, reason
+
+
+def _unread(path: Path, device: str) -> str | None:
+    """Why a profile cannot be used; None if it can."""
+    try:
+        read_profile(path, device)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _unfit(path: Path) -> str | None:

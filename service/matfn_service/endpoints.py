@@ -153,8 +153,8 @@ class Computation:
         return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
 
     def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.SealedAnswer:
-        served = ticket.future.result()
-        return answer_of(prepared, served, self._service.executor.device, exchange.head.request_id)
+        service, served = self._service, ticket.future.result()
+        return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head.request_id)
 
     def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.SealedAnswer | Problem:
         try:

@@ -13,14 +13,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 
-from matfn_kernels.calibration import Profile, load_profile
 from matfn_kernels.evaluation import evaluate_together
 from matfn_kernels.graphs import Graphed, Graphs
+from matfn_kernels.shipped import load_profile
 from matfn_service.cuda import CudaDevice
 from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
 from matfn_service.sealing import seal
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.calibration import Profile
     from matfn_kernels.evaluation import Batch, Evaluation
     from matfn_kernels.findings import Findings
     from matfn_kernels.program import Program
@@ -47,6 +47,7 @@ __all__ = [
     "DeviceMemoryError",
     "Executor",
     "Run",
+    "chosen_device",
     "computing_threads",
     "make_executor",
 ]
@@ -101,8 +102,8 @@ class Executor(Protocol):
     def device(self) -> str:
         """The name that answers carry."""
 
-    async def load_profile(self, cache_dir: Path | None) -> Profile:
-        """The device's measured profile, which plans are made by."""
+    async def load_profile(self, path: Path | None) -> Profile:
+        """The profile that plans are made by: that of the file, else the one that ships for the device."""
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share, parts that may share a batch, on a free lane.
@@ -122,9 +123,16 @@ def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
 
 def make_executor(settings: Settings) -> Executor:
     """The executor that the settings ask for; `auto` is a GPU if there is one."""
-    if settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available()):
+    if chosen_device(settings) == "cuda":
         return CudaExecutor(CudaDevice())
     return CpuExecutor(settings.lanes or len(os.sched_getaffinity(0)))
+
+
+def chosen_device(settings: Settings) -> Literal["cpu", "cuda"]:
+    """Where the settings let kernels run on this machine."""
+    if settings.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return settings.device
 
 
 class CpuExecutor:
@@ -150,10 +158,9 @@ class CpuExecutor:
         """Processes that ended and were replaced."""
         return sum(lane.losses for lane in self._all)
 
-    async def load_profile(self, cache_dir: Path | None) -> Profile:
-        """The CPU's profile, measured in a lane when all have started."""
-        await asyncio.gather(*(lane.call(int) for lane in self._all))
-        return await self._all[0].call(partial(load_profile, cache_dir, self.device))
+    async def load_profile(self, path: Path | None) -> Profile:
+        """The file's profile, else the one that ships for the processor."""
+        return load_profile(self.device, path)
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on a free core."""
@@ -188,9 +195,9 @@ class CudaExecutor:
         self._turn = threading.Lock()
         self._graphs = Graphs(device.record)
 
-    async def load_profile(self, cache_dir: Path | None) -> Profile:
-        """The GPU's profile, measured on the computing stream."""
-        return await _in(self._threads, lambda: self._profile(cache_dir))
+    async def load_profile(self, path: Path | None) -> Profile:
+        """The file's profile, else the one that ships for the GPU."""
+        return load_profile(self.device, path)
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the GPU."""
@@ -199,10 +206,6 @@ class CudaExecutor:
     def close(self) -> None:
         """Lets the thread end when it has done what it does."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _profile(self, cache_dir: Path | None) -> Profile:
-        with self._turn, self._device.computing():
-            return load_profile(cache_dir, self.device)
 
     def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:
         staging = self._staging()

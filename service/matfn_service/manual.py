@@ -33,7 +33,7 @@ _ROUTES: Final = (
     ("POST /v1/{function}", "one call, in msgpack or JSON; the answer comes in the same, or as Accept says"),
     ("POST /v1/calls", 'many calls, {"calls": [call, ...]}, each with its "function"; {"answers": [...]} in order'),
     ("GET /v1/functions", "this page's tables as data"),
-    ("GET /v1/status", "device, calibration, queue, batches, version"),
+    ("GET /v1/status", "device, profile, queue, batches, version"),
     ("GET /metrics", "counters and states for Prometheus"),
     ("GET /healthz", "200 as long as the process lives"),
     ("GET /readyz", "200 while calls are taken; 503 while warming up or draining"),

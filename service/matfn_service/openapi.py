@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from matfn import wire
 from matfn.errors import TABLE
-from matfn_kernels.functions import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter
+from matfn_kernels.functions import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -135,7 +135,7 @@ def _call_schema(function: Function) -> Json:
                 {entry.name: _input(entry) for entry in function.inputs}, _needed_inputs(function.inputs)
             ),
             "params": _parameters(function.parameters),
-            "options": _parameters(OPTIONS),
+            "options": _parameters(options_of(function)),
         },
         "required": ["inputs", "params"] if any(entry.required for entry in function.parameters) else ["inputs"],
         "additionalProperties": False,
@@ -251,7 +251,13 @@ def _tensor(**more: Json) -> Json:
 def _answer(number: Json) -> Json:
     timing: Json = {
         "type": "object",
-        "properties": {"queue_ms": number, "device_ms": number, "batch_size": {"type": "integer"}, "fill": number},
+        "properties": {
+            "queue_ms": number,
+            "device_ms": number,
+            "batch_size": {"type": "integer"},
+            "fill": number,
+            "profile": {"type": "string", "description": "name@hash of the profile that chose the methods"},
+        },
     }
     return {
         "type": "object",

@@ -60,6 +60,7 @@ def status_report(service: Service) -> dict[str, object]:
         "uptime": service.clock() - service.started,
         "device": service.executor.device,
         "lanes": service.executor.lanes,
+        "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else asdict(profile),
         "queue": {
             "jobs": len(queue),

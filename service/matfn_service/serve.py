@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ENVIRONMENT", "keep_compiled", "main"]
+__all__ = ["ENVIRONMENT", "keep_compiled", "main", "settle_environment"]
 
 _GIB: Final = 2**30
 ENVIRONMENT: Final = {
@@ -35,7 +35,7 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
     What is given wins over the environment. Settings that cannot be are told in one line each, with exit code 1.
     """
-    _settle_environment()
+    settle_environment()
     from matfn_service.configuration import Misconfigured, configured
     from matfn_service.server import serve
 
@@ -50,12 +50,12 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 
 def keep_compiled(cache_dir: Path | None) -> None:
-    """Lets Triton keep what it compiles beside the profile; its own place, the home, containers may not write."""
+    """Lets Triton keep what it compiles there; its own place, the home, containers may not write."""
     if cache_dir is not None:
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
 
 
-def _settle_environment() -> None:
+def settle_environment() -> None:
     """Starts the process again with one BLAS thread, and kept pages: fresh ones cost more than copies in them."""
     missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:

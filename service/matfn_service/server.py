@@ -96,7 +96,7 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
     else:
         reason = None if os.access(cache_dir, os.W_OK | os.X_OK) else "it is not writable"
     if reason is not None:
-        _log.warning("the device profile will not be kept", MATFN_CACHE_DIR=str(cache_dir), reason=reason)
+        _log.warning("kernels compiled for a GPU will not be kept", MATFN_CACHE_DIR=str(cache_dir), reason=reason)
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:

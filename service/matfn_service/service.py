@@ -63,6 +63,7 @@ class Service:
             Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds
         )
         self.profile: Profile | None = None
+        self.profile_label = ""
         self._executor = executor
         self._batcher: Batcher | None = None
         self._admission: Admission | None = None
@@ -105,7 +106,8 @@ class Service:
 
     async def _warm_up(self, readers: ThreadPoolExecutor) -> None:
         try:
-            self.profile = await self.executor.load_profile(self.settings.cache_dir)
+            self.profile = await self.executor.load_profile(self.settings.profile)
+            self.profile_label = self.profile.label  # in every answer, so it is hashed once
             self._admission = Admission(self.limits, self.profile, readers)
             await warm_up(self.executor, self.profile)
         except Exception:  # noqa: BLE001 - a server that cannot compute still answers, and says why
@@ -114,7 +116,13 @@ class Service:
         else:
             if self.state is State.WARMING:
                 self.state = State.READY
-            _log.info("ready", device=self.executor.device, lanes=self.executor.lanes, kernels=native.variant())
+            _log.info(
+                "ready",
+                device=self.executor.device,
+                lanes=self.executor.lanes,
+                kernels=native.variant(),
+                profile=self.profile_label,
+            )
         finally:
             self._warm.set()
 

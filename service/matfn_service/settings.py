@@ -63,8 +63,12 @@ class Settings(BaseSettings):
     )
     body_seconds: float = Field(default=300.0, gt=0, description="Time in which a request's body must have arrived.")
     keep_alive_seconds: int = Field(default=75, ge=1, description="How long an idle connection stays open.")
+    profile: Path | None = Field(
+        default=None,
+        description="Profile to choose methods by, of `matfn calibrate`; unset: that shipped for this machine.",
+    )
     cache_dir: Path | None = Field(
-        default=None, description="Where the measured device profile is kept; unset: measured anew."
+        default=None, description="Where kernels compiled for a GPU are kept; unset: in the user's home."
     )
     log_format: Literal["console", "json"] = Field(
         default="console", description="Log lines for people or for machines."

@@ -14,14 +14,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from matfn import local, tables, wire
+from matfn import tables, wire
 from matfn.answers import Answer
 from matfn.catalogue import FUNCTIONS
 from matfn.check import cases
 from matfn.cli import app
 from matfn.client import Client
 from matfn.errors import TABLE
+from matfn.local import LocalClient
 from matfn.session import package_version
+from matfn_kernels import calibration
 from matfn_kernels.calibration import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
@@ -37,9 +39,8 @@ def invoked(*arguments: object) -> Result:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with matrices, and a nominal machine for --local."""
-    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
+def folder(tmp_path: Path) -> Path:
+    """A folder with matrices."""
     np.save(tmp_path / "A.npy", np.diag([1.0, 16.0]))
     np.save(tmp_path / "N.npy", -np.eye(2))
     np.save(tmp_path / "G.npy", np.ones((3, 2)))
@@ -362,6 +363,38 @@ def test_explain_names_the_codes_it_knows() -> None:
 
     assert result.exit_code == 1
     assert "not_positive" in result.stderr
+
+
+def test_calibrate_writes_what_a_client_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is a profile by its own name, and MATFN_PROFILE takes it."""
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
+    monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
+    path = tmp_path / "mine.json"
+
+    result = invoked("calibrate", "-o", path, "--device", "cpu")
+    monkeypatch.setenv("MATFN_PROFILE", str(path))
+
+    assert (result.exit_code, result.output) == (0, f"wrote {Profile.parse(path.read_text()).label} to {path}\n")
+    assert LocalClient(device="cpu").status()["profile"]["name"] == "mine"
+
+
+@pytest.mark.parametrize("name", ["two words.json", "folder/mine.json"])
+def test_calibrate_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A name that no profile can have, and a folder that is not there, are explained."""
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
+    monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
+
+    assert invoked("calibrate", "-o", tmp_path / name, "--device", "cpu").exit_code == 1
+
+
+def test_run_takes_a_method(folder: Path) -> None:
+    """--method is one of the function's methods."""
+    result = invoked(
+        "run", "inv_root", folder / "A.npy", "--r", 2, "--method", "eigh", "-o", folder / "X.npy", "--local"
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "eigh" in result.output
 
 
 def test_serve_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from matfn_kernels.calibration import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from matfn.check import Case
 
@@ -32,9 +31,8 @@ A = np.diag([1.0, 4.0, 9.0])
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[matfn.LocalClient]:
-    """A client on the CPU that takes the machine for a nominal one instead of measuring it."""
-    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
+def client() -> Iterator[matfn.LocalClient]:
+    """A client on the CPU."""
     with matfn.LocalClient(device="cpu") as client:
         yield client
 
@@ -143,64 +141,48 @@ def test_answer_counts_the_calls_matrices(client: matfn.LocalClient) -> None:
     assert (answer.timing.batch_size, answer.request_id) == (6, "")
 
 
-def test_start_up_is_no_part_of_the_time(client: matfn.LocalClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring the machine on the first call counts neither as computing nor against the deadline."""
-    clock = [0.0]
+def test_profile_stands_in_status_and_timing(client: matfn.LocalClient) -> None:
+    """The client says by which profile it chooses methods, and so does each of its answers."""
+    profile = client.status()["profile"]
 
-    def measured(*_: object) -> Profile:
-        clock[0] += 1000.0
-        return Profile.nominal()
-
-    monkeypatch.setattr(local, "_measured", measured)
-    monkeypatch.setattr(local, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-
-    assert client.with_info.root(A, 2, deadline=1.0).timing.device_ms == 0.0
+    assert client.with_info.root(A, 2).timing.profile == f"{profile['name']}@{profile['hash']}"
 
 
-def test_machine_is_measured_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The profile is measured in a fresh thread that computes alone, whatever the caller's own count of threads."""
-    seen: list[tuple[bool, int, Path, str]] = []
+def test_broken_profile_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that MATFN_PROFILE names and that is no profile fails the constructor, with the file's name."""
+    path = tmp_path / "profile.json"
+    path.write_text("{}")
+    monkeypatch.setenv("MATFN_PROFILE", str(path))
 
-    def load(cache_dir: Path, device: str) -> Profile:
-        seen.append((threading.current_thread() is here, torch.get_num_threads(), cache_dir, device))
+    with pytest.raises(ValueError, match=rf"^MATFN_PROFILE={path}: it is no profile: it has no 'device'"):
+        matfn.LocalClient(device="cpu")
+
+
+def test_machine_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile is measured in a fresh thread that computes alone, whatever the caller's own count of threads."""
+    seen: list[tuple[bool, int, str]] = []
+
+    def measure(device: str) -> Profile:
+        seen.append((threading.current_thread() is here, torch.get_num_threads(), device))
         return Profile.nominal()
 
     here, before = threading.current_thread(), torch.get_num_threads()
-    monkeypatch.setattr(calibration, "load_profile", load)
+    monkeypatch.setattr(calibration, "measure", measure)
 
-    local._measured(tmp_path, "cpu")
+    found = local.calibrated("mine", "cpu")
 
-    assert seen == [(False, 1, tmp_path, "cpu")]
+    assert seen == [(False, 1, "cpu")]
+    assert (found.label, found.device) == (f"mine@{found.hash}", "cpu")
     with ThreadPoolExecutor(1) as later:
         assert [torch.get_num_threads(), later.submit(torch.get_num_threads).result()] == [before, before]
 
 
-def test_profile_is_kept_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The argument, MATFN_CACHE_DIR, XDG_CACHE_HOME and ~/.cache are asked in this order."""
-    monkeypatch.setenv("HOME", "/elsewhere")
-    monkeypatch.delenv("MATFN_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert matfn.LocalClient()._cache_dir == Path("/elsewhere/.cache/matfn")
+def test_unfit_name_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile must have a name that can be printed anywhere."""
+    monkeypatch.setattr(calibration, "measure", lambda _: pytest.fail("measured"))
 
-    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert matfn.LocalClient()._cache_dir == Path("/caches/matfn")
-
-    monkeypatch.setenv("MATFN_CACHE_DIR", "/own")
-    assert matfn.LocalClient()._cache_dir == Path("/own")
-    assert matfn.LocalClient(cache_dir="/argument")._cache_dir == Path("/argument")
-
-
-def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a home folder keeps nothing."""
-
-    def homeless() -> Path:
-        raise RuntimeError
-
-    monkeypatch.delenv("MATFN_CACHE_DIR", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(Path, "home", homeless)
-
-    assert matfn.LocalClient()._cache_dir is None
+    with pytest.raises(ValueError, match="is no name"):
+        local.calibrated("two words", "cpu")
 
 
 def test_too_large_is_known_before_anything_is_copied(client: matfn.LocalClient) -> None:

@@ -69,7 +69,7 @@ answers = st.builds(
     wire.Answer,
     outputs=st.dictionaries(words, tensors(), max_size=2),
     certificates=st.lists(certificates, max_size=3).map(tuple),
-    timing=st.builds(wire.Timing, sizes, sizes, st.integers(0, 99), sizes),
+    timing=st.builds(wire.Timing, sizes, sizes, st.integers(0, 99), sizes, st.none() | words),
     device=words,
     request_id=words,
 )

@@ -107,7 +107,7 @@ def test_warnings_do_not_hold_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with running_server(host="0.0.0.0", cache_dir=str(tmp_path / "file" / "cache")) as server:  # noqa: S104 - the point of the test
         assert server.wait_for("open to the network without keys")["level"] == "warning"
-        assert server.wait_for("the device profile will not be kept")["level"] == "warning"
+        assert server.wait_for("kernels compiled for a GPU will not be kept")["level"] == "warning"
 
 
 def test_process_keeps_its_pages(server: ServerProcess) -> None:

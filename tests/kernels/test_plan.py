@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 import torch
 
 from evaluating import parsed
-from matfn_kernels.calibration import Profile, load_profile
+from matfn_kernels.calibration import Profile
 from matfn_kernels.device_policy import Kernel, Tunable
 from matfn_kernels.plan import Plan, explain, make_plan
 from matfn_kernels.precision import Precision
 from spectra import positive
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _plan(function: str, name: str, shape: tuple[int, ...], dtype: torch.dtype, **keywords: object) -> Plan:
@@ -162,32 +156,3 @@ def test_cost_grows_with_order() -> None:
 
     assert costs == sorted(costs)
     assert costs[-1] / costs[-2] == pytest.approx(64, rel=0.01)
-
-
-def test_profile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second start reads the profile instead of measuring again."""
-    first = load_profile(tmp_path)
-    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: pytest.fail("measured again"))
-
-    assert load_profile(tmp_path) == first
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"device": "cpu", "seconds": [["gemm", "fp99", 1, 1]]}'])
-def test_broken_profile_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
-    """A truncated or foreign file is replaced, not trusted."""
-    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: Profile.nominal())
-    load_profile(tmp_path)
-    (path,) = tmp_path.iterdir()
-    path.write_text(content)
-
-    assert load_profile(tmp_path) == Profile.nominal()
-    assert json.loads(path.read_text())["device"] == "nominal"
-
-
-def test_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the cache can't be written the profile is measured and used all the same."""
-    monkeypatch.setattr("matfn_kernels.calibration.measure", lambda _: Profile.nominal())
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-
-    assert load_profile(blocked / "cache") == Profile.nominal()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from matfn_kernels.calibration import Profile
 from matfn_service import serve, server
 from matfn_service.configuration import Misconfigured, configured
 from matfn_service.settings import Settings
@@ -104,7 +105,28 @@ def test_cache_that_cannot_be_made_is_warned_of(
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server.serve(Settings(port=taken.getsockname()[1], cache_dir=tmp_path / "file" / "cache"))
 
-    assert "the device profile will not be kept" in capsys.readouterr().out
+    assert "kernels compiled for a GPU will not be kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "it cannot be read: No such file or directory"),
+        ("{", "it is no profile: it is not JSON: "),
+        (Profile("cuda", Profile.nominal().seconds).text(), "it is a profile of cuda, and cpu computes here"),
+    ],
+)
+def test_profile_that_cannot_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None, reason: str
+) -> None:
+    """A profile that is missing, broken or of another device ends the start, with its path and the reason."""
+    path = tmp_path / "profile.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("MATFN_PROFILE", str(path))
+    monkeypatch.setenv("MATFN_DEVICE", "cpu")
+
+    assert fault().startswith(f"MATFN_PROFILE={path}: {reason}")
 
 
 @pytest.mark.parametrize(

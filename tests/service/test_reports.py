@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from matfn import wire
 from matfn.errors import TABLE
+from matfn_kernels.calibration import Profile
 from matfn_kernels.functions import FUNCTIONS, OPTIONS
 from scripted import MSGPACK, call_body, post
 
@@ -50,6 +52,38 @@ async def test_status_counts(client: httpx.AsyncClient) -> None:
     assert status["batches"]["by_function"]["msign"] == {"batches": 2, "matrices": 4}
     assert (status["queue"]["jobs"], status["queue"]["bytes"], status["queue"]["seconds"]) == (0, 0, 0)
     assert (status["state"], status["device"]) == ("ready", "scripted")
+
+
+async def test_profile_stands_in_status_and_answers(client: httpx.AsyncClient) -> None:
+    """Name and hash of the profile are in the status, and in the timing of one call's and of many calls' answers."""
+    one = wire.decode_answer((await post(client)).content, wire.Media.MSGPACK)
+    calls = {"calls": [{"function": "msign", "inputs": {"m": [[1.0]]}}]}
+    many = (await client.post("/v1/calls", json=calls)).json()["answers"]
+    profile = (await client.get("/v1/status")).json()["profile"]
+
+    assert profile == {"name": "nominal", "hash": Profile.nominal().hash}
+    assert one.timing.profile == many[0]["timing"]["profile"] == Profile.nominal().label
+
+
+async def test_methods_are_told(client: httpx.AsyncClient) -> None:
+    """Every function lists its methods, which its options in the OpenAPI document choose from."""
+    listed = {entry["name"]: entry["methods"] for entry in (await client.get("/v1/functions")).json()["functions"]}
+    document = (await client.get("/openapi.json")).json()
+    body = document["paths"]["/v1/msign"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    (words, _) = body["properties"]["options"]["properties"]["method"]["anyOf"]
+
+    assert listed == {name: list(function.methods) for name, function in FUNCTIONS.items()}
+    assert words["enum"] == ["auto", *listed["msign"]]
+
+
+@pytest.mark.parametrize("place", ["params", "options"])
+async def test_method_is_taken(client: httpx.AsyncClient, place: str) -> None:
+    """A call's method is an option; msign's may be a parameter too."""
+    call = {"inputs": {"m": [[1.0, 2.0], [3.0, 5.0]]}, place: {"method": "svd"}}
+
+    answer = (await client.post("/v1/msign", json=call)).json()
+
+    assert answer["certificates"][0]["method"] == "svd"
 
 
 async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:

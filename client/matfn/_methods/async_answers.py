@@ -36,6 +36,7 @@ class AsyncAnswerMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -54,6 +55,7 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -83,6 +85,7 @@ class AsyncAnswerMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -100,6 +103,7 @@ class AsyncAnswerMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -118,6 +122,7 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -147,6 +152,7 @@ class AsyncAnswerMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -161,6 +167,7 @@ class AsyncAnswerMethods(ABC):
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -176,6 +183,7 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -202,6 +210,7 @@ class AsyncAnswerMethods(ABC):
                 a,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -214,9 +223,9 @@ class AsyncAnswerMethods(ABC):
         self,
         m: ArrayT,
         *,
-        method: Literal["newton_schulz", "gram", "svd"] | None = None,
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
+        method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -229,10 +238,10 @@ class AsyncAnswerMethods(ABC):
 
         Args:
             m: (*, m, n) array, matrices of any shape and rank.
-            method: Force a method instead of the measured best.
             steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -254,9 +263,9 @@ class AsyncAnswerMethods(ABC):
         return await self._answer(
             call.msign(
                 m,
-                method=method,
                 steps=steps,
                 coefficients=coefficients,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -271,6 +280,7 @@ class AsyncAnswerMethods(ABC):
         *,
         hi: float | None = 1.0,
         lo: float = 0.0,
+        method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -285,6 +295,7 @@ class AsyncAnswerMethods(ABC):
             m: (*, m, n) array, matrices of any shape and rank.
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -308,6 +319,7 @@ class AsyncAnswerMethods(ABC):
                 m,
                 hi=hi,
                 lo=lo,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -320,6 +332,7 @@ class AsyncAnswerMethods(ABC):
         self,
         a: ArrayT,
         *,
+        method: Literal["auto", "newton", "newton_schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -332,6 +345,7 @@ class AsyncAnswerMethods(ABC):
 
         Args:
             a: (*, n, n) array, square matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -352,7 +366,15 @@ class AsyncAnswerMethods(ABC):
         Source: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
         """
         return await self._answer(
-            call.mcsgn(a, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure)
+            call.mcsgn(
+                a,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
         )
 
     async def solve_sylvester(
@@ -361,6 +383,7 @@ class AsyncAnswerMethods(ABC):
         b: ArrayT,
         q: ArrayT,
         *,
+        method: Literal["auto", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -375,6 +398,7 @@ class AsyncAnswerMethods(ABC):
             a: (*, m, m) array, square matrices.
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -396,7 +420,15 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.solve_sylvester(
-                a, b, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                q,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -405,6 +437,7 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         q: ArrayT,
         *,
+        method: Literal["auto", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -418,6 +451,7 @@ class AsyncAnswerMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -439,7 +473,14 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.solve_lyapunov(
-                a, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                q,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -450,6 +491,7 @@ class AsyncAnswerMethods(ABC):
         q: ArrayT,
         r: ArrayT,
         *,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -465,6 +507,7 @@ class AsyncAnswerMethods(ABC):
             b: (*, n, m) array, input matrices.
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -488,7 +531,16 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.solve_care(
-                a, b, q, r, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                q,
+                r,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -497,6 +549,7 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         *,
         half: Literal["right", "left"] = "right",
+        method: Literal["auto", "newton", "newton_schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -510,6 +563,7 @@ class AsyncAnswerMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             half: Which half plane.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -531,7 +585,14 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.spectral_projector(
-                a, half=half, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                half=half,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -541,6 +602,7 @@ class AsyncAnswerMethods(ABC):
         *,
         lower: bool = True,
         unit_diagonal: bool = False,
+        method: Literal["auto", "blocked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -555,6 +617,7 @@ class AsyncAnswerMethods(ABC):
             t: (*, n, n) array, triangular matrices; the other triangle is never read.
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -579,6 +642,7 @@ class AsyncAnswerMethods(ABC):
                 t,
                 lower=lower,
                 unit_diagonal=unit_diagonal,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -595,6 +659,7 @@ class AsyncAnswerMethods(ABC):
         lower: bool = True,
         unit_diagonal: bool = False,
         transpose: bool = False,
+        method: Literal["auto", "substitution"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -611,6 +676,7 @@ class AsyncAnswerMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -637,6 +703,7 @@ class AsyncAnswerMethods(ABC):
                 lower=lower,
                 unit_diagonal=unit_diagonal,
                 transpose=transpose,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -651,6 +718,7 @@ class AsyncAnswerMethods(ABC):
         q: ArrayT,
         k: ArrayT,
         *,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -665,6 +733,7 @@ class AsyncAnswerMethods(ABC):
             diag: (*, n) array, the diagonal, no entry zero.
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -686,7 +755,15 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.dplr_inv(
-                diag, q, k, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                diag,
+                q,
+                k,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -698,6 +775,7 @@ class AsyncAnswerMethods(ABC):
         b: ArrayT,
         *,
         transpose: bool = False,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -714,6 +792,7 @@ class AsyncAnswerMethods(ABC):
             k: (*, n, d) array, right generators of the strictly lower part.
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -740,6 +819,7 @@ class AsyncAnswerMethods(ABC):
                 k,
                 b,
                 transpose=transpose,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -755,6 +835,7 @@ class AsyncAnswerMethods(ABC):
         mu2: ArrayT,
         s2: ArrayT,
         *,
+        method: Literal["auto", "eigh"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -771,6 +852,7 @@ class AsyncAnswerMethods(ABC):
             s1: (*, n, n) array, symmetric positive semidefinite covariances.
             mu2: (*, n) array, means.
             s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -797,6 +879,7 @@ class AsyncAnswerMethods(ABC):
                 s1,
                 mu2,
                 s2,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -811,6 +894,7 @@ class AsyncAnswerMethods(ABC):
         *,
         lo: float | None = None,
         hi: float | None = None,
+        method: Literal["auto", "eigh"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -825,6 +909,7 @@ class AsyncAnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) matrices.
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -849,6 +934,7 @@ class AsyncAnswerMethods(ABC):
                 a,
                 lo=lo,
                 hi=hi,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -862,6 +948,7 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
+        method: Literal["auto", "cholesky_polar"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -875,6 +962,7 @@ class AsyncAnswerMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -897,7 +985,14 @@ class AsyncAnswerMethods(ABC):
         """
         return await self._answer(
             call.geometric_mean(
-                a, b, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -908,6 +1003,7 @@ class AsyncAnswerMethods(ABC):
         *,
         scale: float | None = None,
         causal: bool = True,
+        method: Literal["auto", "blocked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -923,6 +1019,7 @@ class AsyncAnswerMethods(ABC):
             k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
             scale: Factor of the logits; None: d^(-1/2).
             causal: Key j is visible to query i iff j <= i + s - t.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -947,6 +1044,7 @@ class AsyncAnswerMethods(ABC):
                 k,
                 scale=scale,
                 causal=causal,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -963,6 +1061,7 @@ class AsyncAnswerMethods(ABC):
         *,
         tau: float = 100.0,
         variant: Literal["mha", "gqa", "mla"] = "mha",
+        method: Literal["auto", "scaling"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -980,6 +1079,7 @@ class AsyncAnswerMethods(ABC):
             max_logit: (*, h) array, largest |logit| of each head.
             tau: Largest logit allowed.
             variant: How heads share keys.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1005,6 +1105,7 @@ class AsyncAnswerMethods(ABC):
                 max_logit,
                 tau=tau,
                 variant=variant,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1023,6 +1124,7 @@ class AsyncAnswerMethods(ABC):
         log_gate: ArrayT | None = None,
         initial_state: ArrayT | None = None,
         chunk: int = 64,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1042,6 +1144,7 @@ class AsyncAnswerMethods(ABC):
             log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1069,6 +1172,7 @@ class AsyncAnswerMethods(ABC):
                 log_gate=log_gate,
                 initial_state=initial_state,
                 chunk=chunk,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,

@@ -35,6 +35,7 @@ class AsyncValueMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -53,6 +54,7 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -82,6 +84,7 @@ class AsyncValueMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -99,6 +102,7 @@ class AsyncValueMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -117,6 +121,7 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -146,6 +151,7 @@ class AsyncValueMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -160,6 +166,7 @@ class AsyncValueMethods(ABC):
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -175,6 +182,7 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -201,6 +209,7 @@ class AsyncValueMethods(ABC):
                 a,
                 structure=structure,
                 damping=damping,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -213,9 +222,9 @@ class AsyncValueMethods(ABC):
         self,
         m: ArrayT,
         *,
-        method: Literal["newton_schulz", "gram", "svd"] | None = None,
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
+        method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -228,10 +237,10 @@ class AsyncValueMethods(ABC):
 
         Args:
             m: (*, m, n) array, matrices of any shape and rank.
-            method: Force a method instead of the measured best.
             steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -253,9 +262,9 @@ class AsyncValueMethods(ABC):
         return await self._value(
             call.msign(
                 m,
-                method=method,
                 steps=steps,
                 coefficients=coefficients,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -270,6 +279,7 @@ class AsyncValueMethods(ABC):
         *,
         hi: float | None = 1.0,
         lo: float = 0.0,
+        method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -284,6 +294,7 @@ class AsyncValueMethods(ABC):
             m: (*, m, n) array, matrices of any shape and rank.
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -307,6 +318,7 @@ class AsyncValueMethods(ABC):
                 m,
                 hi=hi,
                 lo=lo,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -319,6 +331,7 @@ class AsyncValueMethods(ABC):
         self,
         a: ArrayT,
         *,
+        method: Literal["auto", "newton", "newton_schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -331,6 +344,7 @@ class AsyncValueMethods(ABC):
 
         Args:
             a: (*, n, n) array, square matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -351,7 +365,15 @@ class AsyncValueMethods(ABC):
         Source: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
         """
         return await self._value(
-            call.mcsgn(a, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure)
+            call.mcsgn(
+                a,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
         )
 
     async def solve_sylvester(
@@ -360,6 +382,7 @@ class AsyncValueMethods(ABC):
         b: ArrayT,
         q: ArrayT,
         *,
+        method: Literal["auto", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -374,6 +397,7 @@ class AsyncValueMethods(ABC):
             a: (*, m, m) array, square matrices.
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -395,7 +419,15 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.solve_sylvester(
-                a, b, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                q,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -404,6 +436,7 @@ class AsyncValueMethods(ABC):
         a: ArrayT,
         q: ArrayT,
         *,
+        method: Literal["auto", "schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -417,6 +450,7 @@ class AsyncValueMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -438,7 +472,14 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.solve_lyapunov(
-                a, q, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                q,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -449,6 +490,7 @@ class AsyncValueMethods(ABC):
         q: ArrayT,
         r: ArrayT,
         *,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -464,6 +506,7 @@ class AsyncValueMethods(ABC):
             b: (*, n, m) array, input matrices.
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -487,7 +530,16 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.solve_care(
-                a, b, q, r, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                q,
+                r,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -496,6 +548,7 @@ class AsyncValueMethods(ABC):
         a: ArrayT,
         *,
         half: Literal["right", "left"] = "right",
+        method: Literal["auto", "newton", "newton_schur"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -509,6 +562,7 @@ class AsyncValueMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             half: Which half plane.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -530,7 +584,14 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.spectral_projector(
-                a, half=half, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                half=half,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -540,6 +601,7 @@ class AsyncValueMethods(ABC):
         *,
         lower: bool = True,
         unit_diagonal: bool = False,
+        method: Literal["auto", "blocked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -554,6 +616,7 @@ class AsyncValueMethods(ABC):
             t: (*, n, n) array, triangular matrices; the other triangle is never read.
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -578,6 +641,7 @@ class AsyncValueMethods(ABC):
                 t,
                 lower=lower,
                 unit_diagonal=unit_diagonal,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -594,6 +658,7 @@ class AsyncValueMethods(ABC):
         lower: bool = True,
         unit_diagonal: bool = False,
         transpose: bool = False,
+        method: Literal["auto", "substitution"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -610,6 +675,7 @@ class AsyncValueMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -636,6 +702,7 @@ class AsyncValueMethods(ABC):
                 lower=lower,
                 unit_diagonal=unit_diagonal,
                 transpose=transpose,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -650,6 +717,7 @@ class AsyncValueMethods(ABC):
         q: ArrayT,
         k: ArrayT,
         *,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -664,6 +732,7 @@ class AsyncValueMethods(ABC):
             diag: (*, n) array, the diagonal, no entry zero.
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -685,7 +754,15 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.dplr_inv(
-                diag, q, k, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                diag,
+                q,
+                k,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -697,6 +774,7 @@ class AsyncValueMethods(ABC):
         b: ArrayT,
         *,
         transpose: bool = False,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -713,6 +791,7 @@ class AsyncValueMethods(ABC):
             k: (*, n, d) array, right generators of the strictly lower part.
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -739,6 +818,7 @@ class AsyncValueMethods(ABC):
                 k,
                 b,
                 transpose=transpose,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -754,6 +834,7 @@ class AsyncValueMethods(ABC):
         mu2: ArrayT,
         s2: ArrayT,
         *,
+        method: Literal["auto", "eigh"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -770,6 +851,7 @@ class AsyncValueMethods(ABC):
             s1: (*, n, n) array, symmetric positive semidefinite covariances.
             mu2: (*, n) array, means.
             s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -796,6 +878,7 @@ class AsyncValueMethods(ABC):
                 s1,
                 mu2,
                 s2,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -810,6 +893,7 @@ class AsyncValueMethods(ABC):
         *,
         lo: float | None = None,
         hi: float | None = None,
+        method: Literal["auto", "eigh"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -824,6 +908,7 @@ class AsyncValueMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) matrices.
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -848,6 +933,7 @@ class AsyncValueMethods(ABC):
                 a,
                 lo=lo,
                 hi=hi,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -861,6 +947,7 @@ class AsyncValueMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
+        method: Literal["auto", "cholesky_polar"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -874,6 +961,7 @@ class AsyncValueMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -896,7 +984,14 @@ class AsyncValueMethods(ABC):
         """
         return await self._value(
             call.geometric_mean(
-                a, b, tol=tol, precision=precision, deadline=deadline, priority=priority, on_failure=on_failure
+                a,
+                b,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
             )
         )
 
@@ -907,6 +1002,7 @@ class AsyncValueMethods(ABC):
         *,
         scale: float | None = None,
         causal: bool = True,
+        method: Literal["auto", "blocked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -922,6 +1018,7 @@ class AsyncValueMethods(ABC):
             k: (*, hk, s, d) array, keys, each head shared by h/hk heads of q.
             scale: Factor of the logits; None: d^(-1/2).
             causal: Key j is visible to query i iff j <= i + s - t.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -946,6 +1043,7 @@ class AsyncValueMethods(ABC):
                 k,
                 scale=scale,
                 causal=causal,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -962,6 +1060,7 @@ class AsyncValueMethods(ABC):
         *,
         tau: float = 100.0,
         variant: Literal["mha", "gqa", "mla"] = "mha",
+        method: Literal["auto", "scaling"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -979,6 +1078,7 @@ class AsyncValueMethods(ABC):
             max_logit: (*, h) array, largest |logit| of each head.
             tau: Largest logit allowed.
             variant: How heads share keys.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1004,6 +1104,7 @@ class AsyncValueMethods(ABC):
                 max_logit,
                 tau=tau,
                 variant=variant,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1022,6 +1123,7 @@ class AsyncValueMethods(ABC):
         log_gate: ArrayT | None = None,
         initial_state: ArrayT | None = None,
         chunk: int = 64,
+        method: Literal["auto", "chunked"] | None = "auto",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1041,6 +1143,7 @@ class AsyncValueMethods(ABC):
             log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
+            method: The cheapest by the profile (auto), or the only one that may answer.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1068,6 +1171,7 @@ class AsyncValueMethods(ABC):
                 log_gate=log_gate,
                 initial_state=initial_state,
                 chunk=chunk,
+                method=method,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,

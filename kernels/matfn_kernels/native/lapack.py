@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from matfn_kernels.machine import is_intel, processor
 from matfn_kernels.native.library import library
 from matfn_kernels.native.plans import CALLS
 from matfn_kernels.single_thread import in_parts
@@ -84,9 +85,7 @@ def routes() -> Routes:
 
 @cache
 def _usual() -> Routes:
-    cpu = Path("/proc/cpuinfo")
-    is_intel = not cpu.exists() or "GenuineIntel" in cpu.read_text()
-    return ALL_MKL if is_intel else BY_MEASUREMENT
+    return ALL_MKL if not processor() or is_intel(processor()) else BY_MEASUREMENT
 
 
 @lru_cache(maxsize=1024)
