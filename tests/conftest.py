@@ -13,9 +13,39 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long form of tests that have one, and where the kernels' tests compute."""
+    """The long form of tests that have one, and where and with what the kernels' tests compute."""
     parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
     parser.addoption("--device", default="cpu", help="where the tests of the kernels compute: cpu or cuda")
+    parser.addoption("--kernels", help="the only kernels in C to use: avx512, avx2, baseline or none")
+    parser.addoption("--blas", help="the only BLAS to use, at any order: mkl, openblas or onednn")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Chooses the kernels in C before any module asks for them."""
+    if name := config.getoption("--kernels"):
+        import machines
+
+        patch = pytest.MonkeyPatch()
+        config.add_cleanup(patch.undo)
+        machines.force_kernels(patch, name)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """What another machine's stand-in computes with."""
+    if not (config.getoption("--kernels") or config.getoption("--blas")):
+        return None
+    import machines
+
+    return machines.described()
+
+
+@pytest.fixture(autouse=True)
+def forced_blas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The BLAS that was asked for."""
+    if name := request.config.getoption("--blas"):
+        import machines
+
+        machines.force_blas(monkeypatch, name)
 
 
 @pytest.fixture(scope="session")

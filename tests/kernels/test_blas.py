@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True)
+def forced_blas() -> None:
+    """None: here it is asked which one is chosen."""
+
+
+@pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
     """What the environment said is asked anew, before and after."""
     blas._is_faster.cache_clear()
