@@ -61,7 +61,7 @@ def _errors(found: Answer, expected: tuple[Array, ...]) -> Array:
     return errors
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("order", [1, 2, 16, 33, 70, 129])
 def test_single_precision_is_honest(order: int) -> None:
     """Every estimate is at least the error, for any spectrum and power, with double precision behind or not."""
@@ -98,7 +98,7 @@ def _exact(order: int, condition: float, s: int, r: int) -> Array:
     return np.array(power.tolist(), dtype=np.float64)[None]
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("order", [1, 3, 9])
 def test_double_precision_is_honest(order: int) -> None:
     """Estimates near 1e-15 hold against 40 digits."""
@@ -113,7 +113,7 @@ def test_double_precision_is_honest(order: int) -> None:
             assert error <= (found.certificates[0].error_estimate or np.inf)
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [8, 16, 64])
 def test_unseen_eigenvector_is_answered_for(order: int, dtype: str) -> None:
@@ -166,7 +166,7 @@ def _bits(found: tuple[tuple[Tensor, ...], native.PowerFindings], item: int) -> 
     return tuple(part[item].numpy().tobytes() for part in (*outputs, *columns))
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", NEIGHBOURS)
 def test_neighbour_changes_no_bit(kind: str, dtype: str) -> None:
@@ -184,7 +184,7 @@ def test_neighbour_changes_no_bit(kind: str, dtype: str) -> None:
         assert kind == "tiny" or not bool(torch.isfinite(found[1].residual[1]))
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_place_and_threads_change_no_bit(dtype: str) -> None:
     """Alone or anywhere among others, on one thread or several: the same bits, certificates included."""
@@ -208,7 +208,7 @@ def test_place_and_threads_change_no_bit(dtype: str) -> None:
             assert found.certificates == tuple(one.certificates[0] for one in alone)
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_powers_of_two_cost_no_bit(dtype: str) -> None:
     """Of 2^(3 k) A the cube root is 2^k times that of A, to the bit, at either end of the range."""

@@ -29,7 +29,7 @@ def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: b
     return np.asarray(t.swapaxes(1, 2) if transpose else t)
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str) -> None:
@@ -46,7 +46,7 @@ def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str) -> No
         )
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("inverse", [False, True])
 def test_neighbour_changes_no_bit(inverse: bool) -> None:
     """A matrix of NaN, infinities or a zero on the diagonal leaves nothing behind in the buffers."""

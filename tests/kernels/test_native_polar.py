@@ -57,7 +57,7 @@ def _half_small(shape: tuple[int, int], condition: float) -> Array:
     return matrix[None]
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("shape", TALL)
 def test_polar_factors_are_honest(shape: tuple[int, int]) -> None:
     """Every estimate is at least the error, by iteration and by Gram matrix, at any condition and scale."""
@@ -120,7 +120,7 @@ def _inverses(t: Array) -> Array:
     return x
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [1, 8, 33, 70, 129])
 def test_triangles_are_honest(order: int, dtype: str) -> None:
@@ -149,7 +149,7 @@ def _bits(answer: Answer, item: int) -> tuple[object, ...]:
     return (*(output[item].tobytes() for output in answer.outputs), replace(answer.certificates[item], hint=None))
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("function", ["msign", "mclip", "tri_inv"])
 def test_place_and_threads_change_no_bit(function: str) -> None:
     """Alone or among others, on one thread or several: the same bits, certificates included."""
@@ -169,7 +169,7 @@ def test_place_and_threads_change_no_bit(function: str) -> None:
                 assert _bits(alone, 0) == _bits(found, item) == _bits(together, len(a) - 1 - item)
 
 
-@pytest.mark.usefixtures("variant")
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
 def test_neighbour_changes_no_bit(neighbour: float) -> None:
     """Whatever came before it in the same buffers, a matrix has the answer that it has alone."""
