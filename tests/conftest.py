@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,50 @@ from processes import ServerProcess, running_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+OWN = "MATFN_"
+"""What this user's services and clients are told is no matter of the tests'."""
+TERMINAL = {"COLUMNS", "LINES", "TERM", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS"}
+"""What commands print is read without colours, and by its lines."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long form of tests that have one, and where the kernels' tests compute."""
+    """The long form of tests that have one, and where and with what the kernels' tests compute."""
     parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
     parser.addoption("--device", default="cpu", help="where the tests of the kernels compute: cpu or cuda")
+    parser.addoption(
+        "--kernels", help="the only kernels in C to use: avx512, avx2, baseline, none, or own, those of this processor"
+    )
+    parser.addoption("--blas", help="the only BLAS to use, at any order: mkl, openblas or onednn")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leaves the shell's settings behind, and chooses the kernels in C, before any module asks for either."""
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    for name in list(os.environ):
+        if name.startswith(OWN) or name in TERMINAL:
+            patch.delenv(name)
+    if name := config.getoption("--kernels"):
+        import machines
+
+        machines.force_kernels(patch, name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What a process that stands for another machine computed with, by its own account."""
+    if config.getoption("--kernels"):
+        import machines
+
+        terminalreporter.write_line(f"computed with {machines.described()}")
+
+
+@pytest.fixture(autouse=True)
+def forced_blas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The BLAS that was asked for."""
+    if name := request.config.getoption("--blas"):
+        import machines
+
+        machines.force_blas(monkeypatch, name)
 
 
 @pytest.fixture(scope="session")

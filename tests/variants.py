@@ -12,7 +12,7 @@ from matfn_kernels.native.library import library
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["VARIANTS", "use", "variant"]
+__all__ = ["VARIANTS", "instructions", "use"]
 
 VARIANTS = ("avx512", "avx2", "baseline")
 
@@ -24,9 +24,9 @@ def use(name: str) -> bool:
     return bool(found.matfn_native_use(name.encode()) == 0)
 
 
-@pytest.fixture(params=VARIANTS)
-def variant(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set in turn."""
+@pytest.fixture
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each instruction set in turn, or the one that was asked for: the conftest beside the tests names them."""
     usual = native.variant()
     if not use(request.param):
         pytest.skip(f"this processor has no {request.param}")

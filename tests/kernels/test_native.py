@@ -62,10 +62,10 @@ def _errors(found: Answer, expected: tuple[Array, ...]) -> Array:
     return errors
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("order", [1, 2, 16, 33, 70, 129])
-def test_single_precision_is_honest(variant: str, order: int) -> None:
+def test_single_precision_is_honest(order: int) -> None:
     """Every estimate is at least the error, for any spectrum and power, with double precision behind or not."""
-    del variant
     conditions = (1.0, 3.0, 30.0, 1e3, 1e5, 2e6) if order < 100 else (30.0, 1e4)
     spectra = [positive(order, shape, condition) for shape in SHAPES for condition in conditions]
     a = np.concatenate(spectra).astype(np.float32)
@@ -99,10 +99,10 @@ def _exact(order: int, condition: float, s: int, r: int) -> Array:
     return np.array(power.tolist(), dtype=np.float64)[None]
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("order", [1, 3, 9])
-def test_double_precision_is_honest(variant: str, order: int) -> None:
+def test_double_precision_is_honest(order: int) -> None:
     """Estimates near 1e-15 hold against 40 digits."""
-    del variant
     for condition in (1.0, 10.0, 1e4, 1e7):
         a = _spectrum(order, condition)[0][None]
         for function, keywords in CALLS:
@@ -114,11 +114,11 @@ def test_double_precision_is_honest(variant: str, order: int) -> None:
             assert error <= (found.certificates[0].error_estimate or np.inf)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [8, 16, 64])
-def test_unseen_eigenvector_is_answered_for(variant: str, order: int, dtype: str) -> None:
+def test_unseen_eigenvector_is_answered_for(order: int, dtype: str) -> None:
     """A small eigenvalue whose vector none of the columns sees is as well resolved as any other."""
-    del variant
     rng = np.random.default_rng(order)
     q, _ = np.linalg.qr(np.hstack([probes.columns(order).numpy(), rng.standard_normal((order, order - 4))]))
     for smallest in (1e-1, 1e-2, 1e-3, 1e-5):
@@ -167,11 +167,11 @@ def _bits(found: tuple[tuple[Tensor, ...], native.PowerFindings], item: int) -> 
     return tuple(part[item].numpy().tobytes() for part in (*outputs, *columns))
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", NEIGHBOURS)
-def test_neighbour_changes_no_bit(variant: str, kind: str, dtype: str) -> None:
+def test_neighbour_changes_no_bit(kind: str, dtype: str) -> None:
     """Whatever came before it in the same buffers, a matrix has the answer that it has alone."""
-    del variant
     for order in (2, 5, 17, 40):
         good = torch.from_numpy(positive(order, condition=10, items=2).astype(dtype))
         wanted, bad = _powers(good), _neighbour(kind, good[0])[None]
@@ -185,10 +185,10 @@ def test_neighbour_changes_no_bit(variant: str, kind: str, dtype: str) -> None:
         assert kind == "tiny" or not bool(torch.isfinite(found[1].residual[1]))
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_place_and_threads_change_no_bit(variant: str, dtype: str) -> None:
+def test_place_and_threads_change_no_bit(dtype: str) -> None:
     """Alone or anywhere among others, on one thread or several: the same bits, certificates included."""
-    del variant
     usual = torch.get_num_threads()
     for order in (1, 7, 33, 70):
         conditions = (1.0, 10.0, 1e2, 1e3, 1e4)
@@ -209,10 +209,10 @@ def test_place_and_threads_change_no_bit(variant: str, dtype: str) -> None:
             assert found.certificates == tuple(one.certificates[0] for one in alone)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_powers_of_two_cost_no_bit(variant: str, dtype: str) -> None:
+def test_powers_of_two_cost_no_bit(dtype: str) -> None:
     """Of 2^(3 k) A the cube root is 2^k times that of A, to the bit, at either end of the range."""
-    del variant
     a = 2 * positive(9, condition=10).astype(dtype)
     usual = run(*_by_kernels("root", {"a": a}, r=3))
     for k in (-30, 40) if dtype == "float32" else (-320, 330):

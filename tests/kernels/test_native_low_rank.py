@@ -29,11 +29,11 @@ def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: b
     return np.asarray(t.swapaxes(1, 2) if transpose else t)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_acts_as_the_dense_matrix(variant: str, shape: tuple[int, int, int], dtype: str) -> None:
+def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str) -> None:
     """Products and solutions, of the matrix and its transpose, are those of T itself to rounding."""
-    del variant
     diag, q, k, b = _parts(*shape, dtype)
     for transpose in (False, True):
         t = _dense(diag, q, k, transpose=transpose)
@@ -46,10 +46,10 @@ def test_acts_as_the_dense_matrix(variant: str, shape: tuple[int, int, int], dty
         )
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("inverse", [False, True])
-def test_neighbour_changes_no_bit(variant: str, inverse: bool) -> None:
+def test_neighbour_changes_no_bit(inverse: bool) -> None:
     """A matrix of NaN, infinities or a zero on the diagonal leaves nothing behind in the buffers."""
-    del variant
     parts = _parts(21, 5, 6, "float32")
     alone = [native.apply_low_rank(*(x[[2]] for x in parts), transpose=False, inverse=inverse)]
     for bad in (torch.nan, torch.inf, 0.0, 3e38):

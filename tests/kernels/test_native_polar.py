@@ -57,10 +57,10 @@ def _half_small(shape: tuple[int, int], condition: float) -> Array:
     return matrix[None]
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("shape", TALL)
-def test_polar_factors_are_honest(variant: str, shape: tuple[int, int]) -> None:
+def test_polar_factors_are_honest(shape: tuple[int, int]) -> None:
     """Every estimate is at least the error, by iteration and by Gram matrix, at any condition and scale."""
-    del variant
     conditions = (1.0, 30.0, 1e4, 5e5, 1e8) if max(shape) < 100 else (30.0, 1e4)
     parts = [rectangular(shape, kind, condition) for kind in SHAPES for condition in conditions]
     parts += [_half_small(shape, condition) for condition in conditions]
@@ -120,11 +120,11 @@ def _inverses(t: Array) -> Array:
     return x
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("order", [1, 8, 33, 70, 129])
-def test_triangles_are_honest(variant: str, order: int, dtype: str) -> None:
+def test_triangles_are_honest(order: int, dtype: str) -> None:
     """Every estimate is at least the error; the other triangle, and a diagonal taken as ones, may hold anything."""
-    del variant
     t, other = _triangles(order, dtype), np.triu(np.full((order, order), np.nan), 1).astype(dtype)
     for unit in (False, True):
         exact = _inverses(np.tril(t, -1) + np.eye(order) if unit else t)
@@ -149,10 +149,10 @@ def _bits(answer: Answer, item: int) -> tuple[object, ...]:
     return (*(output[item].tobytes() for output in answer.outputs), replace(answer.certificates[item], hint=None))
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("function", ["msign", "mclip", "tri_inv"])
-def test_place_and_threads_change_no_bit(variant: str, function: str) -> None:
+def test_place_and_threads_change_no_bit(function: str) -> None:
     """Alone or among others, on one thread or several: the same bits, certificates included."""
-    del variant
     usual, name = torch.get_num_threads(), "t" if function == "tri_inv" else "m"
     for shape in ((1, 1), (9, 7), (40, 40), (5, 33)):
         some = [rectangular(shape, kind, condition) for kind in SHAPES for condition in (3.0, 1e3, 1e9)]
@@ -169,10 +169,10 @@ def test_place_and_threads_change_no_bit(variant: str, function: str) -> None:
                 assert _bits(alone, 0) == _bits(found, item) == _bits(together, len(a) - 1 - item)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
-def test_neighbour_changes_no_bit(variant: str, neighbour: float) -> None:
+def test_neighbour_changes_no_bit(neighbour: float) -> None:
     """Whatever came before it in the same buffers, a matrix has the answer that it has alone."""
-    del variant
     schedules = native.Schedules(((1e-2, ((1.875, -1.25, 0.375),) * 9), (1e-6, ((1e30, 1e30, 1e30),) * 4)))
     for rows, order in ((1, 1), (9, 5), (33, 17), (40, 40)):
         good = torch.from_numpy(rectangular((rows, order), condition=10, items=2).astype(np.float32))
