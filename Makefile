@@ -3,8 +3,10 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-PACKAGES := .venv/.packages
-STAMP := .venv/.installed
+SERVICE := .venv/.service
+TEST := .venv/.test
+LINT := .venv/.lint
+KERNELS := .venv/.kernels
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 RAY_BIN := .venv-ray/bin
@@ -13,6 +15,7 @@ PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 NATIVE := kernels/matfn_kernels/native
+LIBRARY := $(NATIVE)/libmatfn_native.so
 NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
@@ -22,40 +25,58 @@ MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.ya
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 
-$(PACKAGES): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# why $(PYTHON) cannot run matfn, in one sentence; nothing where it can
+UNFIT = $(shell $(PYTHON) scripts/unfit_python.py 2> /dev/null || echo '$(PYTHON) does not start; matfn needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12 names one')
+VENV = $(if $(UNFIT),$(error $(UNFIT)))$(PYTHON) -m venv
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# one environment, and a stamp for each thing that is asked for: service, then test, then lint
+$(SERVICE): pyproject.toml constraints.txt
+	@$(VENV) .venv
+	@echo "Installing the service into .venv (torch, scipy, FastAPI, hatchling for the kernels in C): about SERVICE_SIZE"
+	$(BIN)/python $(PIP_INSTALL) hatchling -e '.[service]'
 	@touch $@
 
-# without pip when they change; the first time too, since pip keeps to itself that a compiler is missing
-$(STAMP): $(PACKAGES) $(NATIVE_SOURCES)
-	$(BIN)/python hatch_build.py
+# the editable matfn is there, so that pip adds only what the extra names
+$(TEST): $(SERVICE)
+	@echo "Installing into .venv what the tests need (pytest, hypothesis, triton): about TEST_SIZE more"
+	$(BIN)/python $(PIP_INSTALL) 'matfn[test]'
+	@touch $@
+
+$(LINT): $(TEST)
+	@echo "Installing into .venv what lints (mypy, import-linter, hadolint, uv): about LINT_SIZE more"
+	$(BIN)/python $(PIP_INSTALL) 'matfn[lint]'
+	@touch $@
+
+# pip has just compiled them; where there was no compiler it kept that to itself
+$(KERNELS): $(SERVICE) $(NATIVE_SOURCES)
+	@[ -e $(LIBRARY) ] && [ -z "$$(find $(NATIVE_SOURCES) -newer $(LIBRARY))" ] || $(BIN)/python hatch_build.py
 	@touch $@
 
 $(BENCH_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
-	$(PYTHON) -m venv .venv-bench
-	$(BENCH_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(VENV) .venv-bench
+	$(BENCH_BIN)/python $(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 
 $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
-	$(PYTHON) -m venv .venv-ray
-	$(RAY_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
+	@$(VENV) .venv-ray
+	$(RAY_BIN)/python $(PIP_INSTALL) -e '.[ray]'
 	@touch $@
 
-demo: $(STAMP) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
+demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
 	$(BIN)/python demo/demo.py
 
-test: $(STAMP) ## the whole test suite
+test: $(TEST) $(KERNELS) ## the whole test suite
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
-soak: $(STAMP) ## faults and overload until leaks and unfairness would show, about four minutes
+soak: $(TEST) $(KERNELS) ## faults and overload until leaks and unfairness would show, about four minutes
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
 	$(BIN)/python benchmarks/overload.py
 
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
 
-lint: $(STAMP) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
+lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -73,13 +94,13 @@ observability: ## Prometheus' own checks of its configuration, the alerts and th
 	promtool check rules docker/prometheus/rules.yml
 	promtool test rules docker/prometheus/rules_test.yml
 
-image: $(STAMP) ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
+image: $(KERNELS) ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
 	PYTHONPATH=demo $(BIN)/python scripts/image.py
 
-lock: $(STAMP) ## the versions and hashes that the image is made of
+lock: $(LINT) ## the versions and hashes that the image is made of
 	PATH=$(BIN):$$PATH $(BIN)/python scripts/lock_requirements.py
 
-serve: $(STAMP) ## the service in the foreground on http://127.0.0.1:8000
+serve: $(KERNELS) ## the service in the foreground on http://127.0.0.1:8000
 	$(BIN)/matfn serve
 
 up: docker/secrets/api_keys docker/secrets/grafana_password ## matfn, Prometheus and Grafana in containers; PROFILE=gpu for CUDA
@@ -107,29 +128,29 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
-native: $(PACKAGES) ## the CPU kernels in C, compiled anew: after a change of compiler, say; CC names it
+native: $(SERVICE) ## the CPU kernels in C, compiled anew: after a change of compiler, say; CC names it
 	$(BIN)/python hatch_build.py
 
-kernels: $(STAMP) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
+kernels: $(TEST) $(KERNELS) ## the GPU kernels, compiled without a GPU: registers, spills, shared memory, tensor cores
 	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
 
 # of the kernels' own tests those that hold on any device; others say what LAPACK does, or have not been looked at there
 GPU_TESTS := tests/gpu $(patsubst %,tests/kernels/test_%.py,accuracy attention company_is_invisible)
 
-test-gpu: $(STAMP) ## the tests that a GPU can run, on a GPU
+test-gpu: $(TEST) $(KERNELS) ## the tests that a GPU can run, on a GPU
 	$(BIN)/python -m pytest --device cuda $(GPU_TESTS)
 
-bench-gpu: $(STAMP) ## products, iterations, whole programs and the service against torch's, on a GPU
+bench-gpu: $(TEST) $(KERNELS) ## products, iterations, whole programs and the service against torch's, on a GPU
 	$(BIN)/python benchmarks/bench_gpu.py > benchmarks/results/gpu.md
 	$(BIN)/python benchmarks/bench_gpu_service.py > benchmarks/results/gpu_service.md
 
-format: $(STAMP) ## rewrite the tree as the formatter wants it
+format: $(LINT) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/generate_methods.py
 	$(BIN)/python scripts/list_settings.py
 
-wheel: $(STAMP) ## the wheel, in dist/
+wheel: $(TEST) ## the wheel, in dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove what make made

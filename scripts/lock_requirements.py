@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -32,12 +32,22 @@ _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 def locks() -> dict[Path, list[Requirement]]:
     """The files to write, and what is installed from each: the service, and what builds its wheel."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    service = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["service"]
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {
-        ROOT / "docker" / "requirements.txt": [Requirement(line) for line in service],
-        ROOT / "docker" / "build-requirements.txt": [Requirement(line) for line in project["build-system"]["requires"]],
+        ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "service")),
+        ROOT / "docker" / "build-requirements.txt": list(map(Requirement, document["build-system"]["requires"])),
     }
+
+
+def _of_extra(project: dict[str, Any], extra: str) -> Iterator[Requirement]:
+    """The base requirements and the extra's, those of the extras that it includes in their place."""
+    yield from map(Requirement, project["dependencies"])
+    for requirement in map(Requirement, project["optional-dependencies"][extra]):
+        if requirement.name == project["name"]:
+            for included in requirement.extras:
+                yield from _of_extra(project, included)
+        else:
+            yield requirement
 
 
 def lock(path: Path, requirements: list[Requirement], options: list[str]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 __all__ = ["counted"]
+
+_WIDTH: Final = 40
 
 
 @contextmanager
@@ -17,10 +20,19 @@ def counted(total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
     if not shown:
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("matfn", total=total)
-        yield lambda finished: bar.update(task, completed=finished)
+    def show(finished: int) -> None:
+        sys.stderr.write(f"\r{_bar(finished, total)}")
+        sys.stderr.flush()
+
+    try:
+        show(0)
+        yield show
+    finally:
+        sys.stderr.write("\n")
+
+
+def _bar(finished: int, total: int) -> str:
+    """Such as `matfn [##########..........] 5/10`."""
+    full = _WIDTH * finished // total if total else _WIDTH
+    return f"matfn [{'#' * full}{'.' * (_WIDTH - full)}] {finished}/{total}"
