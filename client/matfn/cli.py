@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from matfn import tables
+from matfn.catalogue import FUNCTIONS
 from matfn.check import cases, verdict_of
 from matfn.client import Client
 from matfn.complaints import explained, fail
@@ -108,13 +109,16 @@ def explain(code: Annotated[str, typer.Argument(help="A problem's code, such as 
 
 
 def _run(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: bool) -> None:
-    """Answers one call, saves its values and prints its certificates."""
+    """Answers one call, prints its certificates, and saves its values or prints them."""
     with explained(), _client(urls, local=local) as client:
         answer = client.ask(job)
     values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
     _out.print(tables.certificates_table(job.function, answer))
-    for (name, path), value in zip(targets.items(), values, strict=False):
-        write_array(path, value)
+    outputs = dict(zip(FUNCTIONS[job.function].outputs, values, strict=True))
+    if not targets:
+        _out.print(tables.values_text(outputs), soft_wrap=True)
+    for name, path in targets.items():
+        write_array(path, outputs[name])
         _out.print(Text(f"wrote {name} to {path}"), soft_wrap=True)
 
 

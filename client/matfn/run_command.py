@@ -48,9 +48,12 @@ def _help(function: Function) -> str:
 
 def _where(function: Function) -> str:
     if len(function.outputs) == 1:
-        return "the .npy file for the value"
+        return "the .npy file for the value; without it up to 64 numbers are printed"
     further = ", ".join(f"P.{name}.npy" for name in function.outputs[1:])
-    return f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; or one -o for each"
+    return (
+        f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; or one -o for each; "
+        "without it up to 64 numbers of each are printed"
+    )
 
 
 def _command(function: Function, run: Run) -> Callable[..., None]:

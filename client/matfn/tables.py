@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -16,13 +17,17 @@ from matfn.wire import Certificate, Residual
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from matfn.answers import Answer
     from matfn.check import Verdict
     from matfn.errors import ErrorCode
 
-__all__ = ["certificates_table", "code_table", "functions_table", "verdicts_table"]
+__all__ = ["certificates_table", "code_table", "functions_table", "values_text", "verdicts_table"]
 
 _SHOWN: Final = 20
+_NUMBERS: Final = 64  # a matrix of order 8
+_LINE: Final = 240  # eight complex numbers
 _COMPACT: Final = ("outcome", "error_estimate", "condition", "method", "precision", "steps", "rank", "hint")
 
 
@@ -74,6 +79,19 @@ def _cell(value: object) -> str:
             return _number(value)
         case _:
             return str(value)
+
+
+def values_text(outputs: Mapping[str, NDArray[Any]]) -> Text:
+    """Small outputs number by number, as numpy prints them; of others the shape, and how to keep them."""
+    return Text("\n".join(_value(name, value) for name, value in outputs.items()))
+
+
+def _value(name: str, value: NDArray[Any]) -> str:
+    if value.ndim == 0:
+        return f"{name} = {value[()]}"
+    if not 0 < value.size <= _NUMBERS:
+        return f"{name} is {_shape(value.shape)} {value.dtype}: -o {name.upper()}.npy saves it"
+    return f"{name} =\n{np.array2string(value, max_line_width=_LINE)}"
 
 
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:

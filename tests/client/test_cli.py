@@ -69,6 +69,43 @@ def test_run_saves_the_value_and_prints_the_certificate(folder: Path) -> None:
     assert "error estimate" in result.stdout
 
 
+def test_run_prints_a_number(folder: Path) -> None:
+    """Without -o a number is printed in full, such as the distance of two Gaussians a tenth apart, 0.01."""
+    np.save(folder / "mu.npy", np.zeros(2))
+    np.save(folder / "nu.npy", np.array([0.1, 0.0]))
+    inputs = [folder / name for name in ("mu.npy", "A.npy", "nu.npy", "A.npy")]
+
+    result = invoked("run", "frechet_distance", *inputs, "--local")
+
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("x = ")]
+    assert float(line.removeprefix("x = ")) == pytest.approx(0.01, abs=1e-12)
+
+
+def test_run_prints_small_values(folder: Path) -> None:
+    """Without -o up to 64 numbers are printed as numpy prints them, each row in one line."""
+    result = invoked("run", "sqrt_pair", folder / "A.npy", "--local")
+
+    assert "x =\n[[1. 0.]\n [0. 4.]]\ny =\n[[1.   0.  ]\n [0.   0.25]]\n" in result.stdout
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (2, 4, 8)])
+def test_order_eight_is_small(shape: tuple[int, ...]) -> None:
+    """Sixty-four numbers are printed, even complex ones, a row in a line."""
+    printed = tables.values_text({"x": np.full(shape, -np.pi - 1j * np.e)}).plain
+
+    rows = [line for line in printed.splitlines() if "3.14159265" in line]
+    assert [row.count("3.14159265") for row in rows] == [8] * 8
+
+
+@pytest.mark.parametrize(("shape", "words"), [((5, 13), "5x13"), ((0, 3, 3), "0x3x3")])
+def test_run_says_how_to_keep_large_values(shape: tuple[int, ...], words: str) -> None:
+    """Of more numbers the shape and the dtype are told, and the option that saves them."""
+    printed = tables.values_text({"y": np.ones(shape, "f4")}).plain
+
+    assert printed == f"y is {words} float32: -o Y.npy saves it"
+
+
 def test_run_saves_pairs_and_takes_inputs_by_name_or_place(folder: Path) -> None:
     """Two files for a pair; further inputs by name, or in order."""
     x, y = folder / "X.npy", folder / "Y.npy"
