@@ -33,18 +33,18 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints
 # one environment, and a stamp for each thing that is asked for: service, then test, then lint
 $(SERVICE): pyproject.toml constraints.txt
 	@$(VENV) .venv
-	@echo "Installing the service into .venv (torch, scipy, FastAPI, hatchling for the kernels in C): about SERVICE_SIZE"
+	@echo "Installing the service into .venv (torch, scipy, FastAPI, hatchling for the kernels in C): about 1.2 GB, more with a torch for CUDA"
 	$(BIN)/python $(PIP_INSTALL) hatchling -e '.[service]'
 	@touch $@
 
 # the editable matfn is there, so that pip adds only what the extra names
 $(TEST): $(SERVICE)
-	@echo "Installing into .venv what the tests need (pytest, hypothesis, triton): about TEST_SIZE more"
+	@echo "Installing into .venv what the tests need (pytest, hypothesis, triton): about 1.1 GB more"
 	$(BIN)/python $(PIP_INSTALL) 'matfn[test]'
 	@touch $@
 
 $(LINT): $(TEST)
-	@echo "Installing into .venv what lints (mypy, import-linter, hadolint, uv): about LINT_SIZE more"
+	@echo "Installing into .venv what lints (mypy, import-linter, hadolint, uv): about 240 MB more"
 	$(BIN)/python $(PIP_INSTALL) 'matfn[lint]'
 	@touch $@
 

@@ -8,11 +8,12 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Runs the command line; without the extra `cli` it says so, with exit code 1."""
+    """Runs the command line; without the extra `cli`, which `service` includes, it says so with exit code 1."""
     try:
         from matfn import cli
     except ModuleNotFoundError as error:
-        sys.exit(f'the command line is not installed: {error.name} is missing\nhint: pip install "matfn[cli]"')
+        extra = "service" if sys.argv[1:2] == ["serve"] else "cli"
+        sys.exit(f'the command line is not installed: {error.name} is missing\nhint: pip install "matfn[{extra}]"')
     cli.main()
 
 

@@ -69,12 +69,31 @@ def test_client_imports_without_the_service(bare: Path) -> None:
     assert done.stdout.startswith("[] 0.")
 
 
-def test_serve_names_the_missing_extra(bare: Path) -> None:
-    """Without the extra `matfn serve` ends with 1 and says what to install."""
-    done = subprocess.run([str(bare / "matfn"), "serve"], check=False, capture_output=True, text=True)
+@pytest.mark.parametrize(("arguments", "extra"), [(["serve"], "service"), (["functions"], "cli"), ([], "cli")])
+def test_command_names_the_missing_extra(bare: Path, arguments: list[str], extra: str) -> None:
+    """Without an extra `matfn` ends with 1 and says in two lines what to install for this command."""
+    done = subprocess.run([str(bare / "matfn"), *arguments], check=False, capture_output=True, text=True)
 
-    assert done.returncode == 1
-    assert "matfn[service]" in done.stderr + done.stdout
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [f'hint: pip install "matfn[{extra}]"']
+
+
+def test_client_is_numpy_and_msgpack(bare: Path) -> None:
+    """Nothing else comes with the client."""
+    code = "from importlib.metadata import distributions; print(*sorted(one.name for one in distributions()))"
+
+    done = subprocess.run([str(bare / "python"), "-Ic", code], check=True, capture_output=True, text=True)
+
+    assert set(done.stdout.split()) - {"pip", "setuptools"} == {"matfn", "msgpack", "numpy"}
+
+
+def test_progress_needs_no_extra(bare: Path) -> None:
+    """The client's bar is its own."""
+    code = "from matfn.progress import counted\nwith counted(3, shown=True) as show:\n    show(3)"
+
+    done = subprocess.run([str(bare / "python"), "-Ic", code], check=True, capture_output=True, text=True)
+
+    assert "3/3" in done.stderr
 
 
 def test_local_client_names_the_missing_extra(bare: Path) -> None:

@@ -1,0 +1,71 @@
+"""The examples of README.md and docs/ run as they stand: Python blocks alone, and commands of `matfn`."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from processes import ServerProcess
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def blocks(language: str) -> dict[str, str]:
+    """The blocks of a language in all pages, by page and line."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text()
+        for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            found[f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}"] = block[1]
+    return found
+
+
+PYTHON = blocks("python")
+COMMANDS = {place: block for place, block in blocks("sh").items() if re.search(r"^matfn ", block, re.MULTILINE)}
+
+
+def run(server: ServerProcess, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """The result in this folder, where MATFN_URL names the server; `python` and `matfn` are the tests' own."""
+    matfn = folder / "bin" / "matfn"
+    matfn.parent.mkdir()
+    matfn.write_text(f"#!{sys.executable}\nfrom matfn.__main__ import main\nmain()\n")
+    matfn.chmod(0o755)
+    path = os.pathsep.join([str(matfn.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"MATFN_URL": server.url, "PATH": path}
+    return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("place", PYTHON)
+def test_python_block_runs(server: ServerProcess, tmp_path: Path, place: str) -> None:
+    """Each block is complete, and runs without an error or a warning."""
+    done = run(server, tmp_path, sys.executable, "-W", "error", "-c", PYTHON[place])
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("place", COMMANDS)
+def test_commands_run(server: ServerProcess, tmp_path: Path, place: str) -> None:
+    """The commands of a block run one after the other; `matfn serve` is running already."""
+    commands = re.sub(r"^matfn serve( +#.*)?$", "", COMMANDS[place], flags=re.MULTILINE)
+
+    done = run(server, tmp_path, "bash", "-euo", "pipefail", "-c", commands)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "matfn serve" not in commands
+
+
+def test_examples_are_found() -> None:
+    """The README has blocks of both kinds, so that a renamed one is not passed over."""
+    assert sum(place.startswith("README") for place in PYTHON) >= 2
+    assert sum(place.startswith("README") for place in COMMANDS) == 1
