@@ -44,7 +44,7 @@ $(TEST): $(SERVICE)
 	@touch $@
 
 $(LINT): $(TEST)
-	@echo "Installing into .venv what lints (mypy, import-linter, hadolint, uv): about 240 MB more"
+	@echo "Installing into .venv what lints (mypy, import-linter, hadolint, uv): about 0.3 GB more"
 	$(BIN)/python $(PIP_INSTALL) 'matfn[lint]'
 	@touch $@
 
