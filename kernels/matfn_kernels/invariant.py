@@ -190,7 +190,7 @@ def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
         w, v = _isolated(torch.linalg.eigh, a)
         return w, v
     if not lapack.is_ready():
-        pairs = [_isolated(torch.linalg.eigh, _own(one)[None]) for one in a]
+        pairs = [_alone(torch.linalg.eigh, one) for one in a]
         return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     a, n = a.resolve_conj().contiguous(), a.shape[-1]
     w, v = torch.empty(a.shape[:-1], dtype=_real(a.dtype)), torch.empty_like(a)
@@ -205,7 +205,7 @@ def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u, sigma, vh = _isolated(_thin_svd, m)
         return u, sigma, vh
     if not lapack.is_ready():
-        columns = zip(*(_isolated(_thin_svd, _own(one)[None]) for one in m), strict=True)
+        columns = zip(*(_alone(_thin_svd, one) for one in m), strict=True)
         u, sigma, vh = (torch.cat(column) for column in columns)
         return u, sigma, vh
     m = m.resolve_conj().contiguous()
@@ -223,6 +223,13 @@ def _thin_svd(m: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.linalg.svd(m, full_matrices=False))
 
 
+def _alone(decompose: Callable[[Tensor], tuple[Tensor, ...]], one: Tensor) -> tuple[Tensor, ...]:
+    """A decomposition of one matrix by torch, NaN of a matrix that is not finite."""
+    finite = bool(one.isfinite().all())
+    parts = _isolated(decompose, _own(one)[None] if finite else torch.zeros_like(_own(one))[None])
+    return parts if finite else tuple(torch.full_like(part, math.nan) for part in parts)
+
+
 def _isolated(decompose: Callable[[Tensor], tuple[Tensor, ...]], a: Tensor) -> tuple[Tensor, ...]:
     """A decomposition by torch, which raises for the whole batch when one matrix fails: then one by one."""
     try:
@@ -237,13 +244,18 @@ def _isolated(decompose: Callable[[Tensor], tuple[Tensor, ...]], a: Tensor) -> t
 def inverse(a: Tensor) -> Tensor:
     """A^-1 of A (batch, n, n), NaN or infinite where there is none."""
     if not a.is_cpu or not lapack.is_ready():
-        pairs = [torch.linalg.inv_ex(_own(one)) for one in a]
-        return torch.stack([found.where(info == 0, math.nan) for found, info in pairs])
+        found = torch.stack([_inverse_alone(one) for one in a])
+        return found.where(a.isfinite().flatten(1).all(-1)[:, None, None], math.nan)
     a, n = a.contiguous(), a.shape[-1]
     out = torch.empty_like(a)
     settings = (lapack.blas_for("others", a.dtype, n), lapack.KINDS[a.dtype])
     lapack.call("inverses", settings, len(a), _least(2 * n**3), (n, a.data_ptr(), out.data_ptr()))
     return out
+
+
+def _inverse_alone(one: Tensor) -> Tensor:
+    found, info = torch.linalg.inv_ex(_own(one))
+    return torch.where(info == 0, found, math.nan)
 
 
 def sums(x: Tensor) -> Tensor:
