@@ -41,10 +41,10 @@ def test_kind_chooses_the_profile(kind: Machine, name: str) -> None:
 
 
 @pytest.mark.parametrize("intel", [True, False])
-@pytest.mark.parametrize("instructions", ["avx512", "avx2", "baseline", "none"])
-def test_every_kind_has_a_profile(intel: bool, instructions: str) -> None:
+@pytest.mark.parametrize("variant", ["avx512", "avx2", "baseline", "none"])
+def test_every_kind_has_a_profile(intel: bool, variant: str) -> None:
     """There is a file for whatever processor and library a machine may have."""
-    assert name_for(Machine(intel, instructions)) in NAMES
+    assert name_for(Machine(intel, variant)) in NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
