@@ -14,9 +14,7 @@ import scipy.sparse
 import torch
 
 import matfn
-from matfn import local
 from matfn.arrays import layout_of, plain
-from matfn_kernels.calibration import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,12 +103,6 @@ def computed(call: Any) -> Any:
 # torch's own forward mode uses what torch has deprecated
 SCRIPTING = pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")
 ASKING = pytest.mark.parametrize("ask", [sent, sent_async, computed])
-
-
-@pytest.fixture(autouse=True)
-def nominal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that needs no measuring."""
-    monkeypatch.setattr(local, "_measured", lambda *_: Profile.nominal())
 
 
 @ASKING
