@@ -66,7 +66,7 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
     else:
         lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2])  # type: ignore[no-untyped-call]
         shape = (*lead, x.shape[-2], y.shape[-1])
-        x, y = (z.expand(*lead, *z.shape[-2:]).reshape(-1, *z.shape[-2:]) for z in (x, y))
+        x, y = (z.expand(*lead, *z.shape[-2:]).reshape(math.prod(lead), *z.shape[-2:]) for z in (x, y))
     made = out if out is not None and out.is_contiguous() else torch.empty(shape, dtype=x.dtype)
     if made is not out and beta:
         assert out is not None
@@ -74,7 +74,7 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
     if x.dtype in lapack.KINDS and lapack.is_ready():
         _products(x, y, made, alpha, beta)
     else:
-        _one_by_one(x, y, made.view(-1, *shape[-2:]), alpha, beta)
+        _one_by_one(x, y, made.view(len(x), *shape[-2:]), alpha, beta)
     return made if out is None or made is out else out.copy_(made)
 
 
@@ -90,7 +90,8 @@ def _torchs_product(x: Tensor, y: Tensor, out: Tensor | None, alpha: float, beta
 
 def _products(x: Tensor, y: Tensor, out: Tensor, alpha: float, beta: float) -> None:
     (items, m, k), n, dtype = x.shape, y.shape[-1], x.dtype
-    if not items * m * n:
+    if not items * m * n * k:  # a sum over nothing is zero
+        out.mul_(beta) if beta else out.zero_()
         return
     x, left = _operand(x)
     y, right = _operand(y)
@@ -171,7 +172,8 @@ def cholesky(a: Tensor) -> tuple[Tensor, Tensor]:
         return factor, info == 0
     if not lapack.is_ready():
         pairs = [torch.linalg.cholesky_ex(_own(one)) for one in a]
-        return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs]) == 0
+        exists = torch.stack([pair[1] for pair in pairs]) == 0
+        return torch.stack([pair[0] for pair in pairs]), exists & a.isfinite().flatten(1).all(-1)
     out, n = a.resolve_conj().clone(memory_format=torch.contiguous_format), a.shape[-1]
     exists = torch.empty(len(a), dtype=torch.bool)
     settings = (lapack.blas_for("cholesky", a.dtype, n), lapack.KINDS[a.dtype])
