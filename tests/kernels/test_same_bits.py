@@ -55,7 +55,8 @@ def test_sharing_a_decomposition_changes_no_bit(function: str, worker: ThreadPoo
 @pytest.mark.timeout(120)
 def test_the_number_of_threads_changes_no_bit() -> None:
     """One to four threads of torch give the same bits, in a process of its own, since torch keeps the number."""
-    command = [sys.executable, str(ALL), "--brief", "--extent", "threads", "--dtype", "float64"]
+    sizes = [f"--name={size}" for size in ("r=2-129-float64", "msign-129-float64", "-64-float64", "fp32-33-float32")]
+    command = [sys.executable, str(ALL), "--extent", "threads", *sizes]
 
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_WAIT_POLICY": "passive"}
