@@ -135,7 +135,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--function", action="append", help="only this one; may be repeated")
     parser.add_argument("--method", help="only names of methods that hold this, such as svd or engine-fp32")
     parser.add_argument("--dtype", action="append", help="only this one; may be repeated")
-    parser.add_argument("--name", help="only combinations whose names hold this")
+    parser.add_argument("--name", action="append", help="only combinations whose names hold this; may be repeated")
     parser.add_argument("--extent", choices=tuple(_EXTENTS), default="full", help="how much is compared")
     parser.add_argument("--url", help="ask this server instead of computing here")
     parser.add_argument("--serve", action="store_true", help="ask servers started for it, with 1 to 4 BLAS threads")
@@ -156,7 +156,7 @@ def _chosen(options: argparse.Namespace) -> list[Combination]:
         if (options.function is None or combination.case.function in options.function)
         and (options.dtype is None or combination.case.dtype in options.dtype)
         and (options.method is None or options.method in combination.method)
-        and (options.name is None or options.name in combination.name)
+        and (options.name is None or any(part in combination.name for part in options.name))
     ]
     random.Random(0).shuffle(chosen)  # noqa: S311 - so that what is known after a while is of all of them
     return chosen
@@ -196,7 +196,7 @@ def _asked(options: argparse.Namespace) -> Iterator[Report]:
         for case in served(brief=options.brief)
         if (options.function is None or case.function in options.function)
         and (options.dtype is None or case.dtype in options.dtype)
-        and (options.name is None or options.name in case.name)
+        and (options.name is None or any(part in case.name for part in options.name))
     ]
     kinds = _EXTENTS[options.extent].kinds
     if options.url:

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from matfn_kernels.evaluation import evaluate
-from same_answers import bits
+from same_answers import bits, with_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +95,9 @@ def first_difference(combination: Combination, found: Sequence[Difference]) -> s
     """The first operation of each kind of comparison that differs though its inputs do not."""
     causes = dict.fromkeys(
         _cause(combination, difference)
-        for difference in {difference.layout: difference for difference in reversed(found)}.values()
+        for difference in {
+            (difference.layout, difference.threads): difference for difference in reversed(found)
+        }.values()
         if difference.layout != "none"
     )
     return "; ".join(causes)
@@ -103,7 +105,8 @@ def first_difference(combination: Combination, found: Sequence[Difference]) -> s
 
 def _cause(combination: Combination, difference: Difference) -> str:
     alone = _recorded(combination, [difference.item], "")
-    together = _recorded(combination, difference.kinds, difference.layout)
+    with with_threads(difference.threads):
+        together = _recorded(combination, difference.kinds, difference.layout)
     tried = difference.layout or difference.check
     return f"{tried}: {_compared(alone, together, difference.place, len(difference.kinds))}"
 

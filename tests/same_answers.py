@@ -6,7 +6,7 @@ import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +46,7 @@ __all__ = [
     "differences",
     "shared_differences",
     "windows",
+    "with_threads",
     "written",
 ]
 
@@ -80,6 +81,7 @@ class Difference:
         kinds: of the matrices that were in the batch.
         place: of the matrix among them.
         layout: of the storage.
+        threads: of torch.
     """
 
     check: str
@@ -89,6 +91,7 @@ class Difference:
     kinds: tuple[str, ...] = ()
     place: int = 0
     layout: str = ""
+    threads: int = 1
 
     def __str__(self) -> str:
         where = f"place {self.place} of {len(self.kinds)}" if len(self.kinds) > 1 else "alone"
@@ -289,18 +292,19 @@ class _Comparison:
         self.found: list[Difference] = []
         self.alone = {kind: combination.rows([kind])[0] for kind in kinds}
 
-    def compare(self, check: str, kinds: Sequence[str], layout: str = "") -> None:
+    def compare(self, check: str, kinds: Sequence[str], layout: str = "", threads: int = 1) -> None:
         """Evaluates a batch and compares."""
-        self.judge(check, kinds, self.combination.rows(kinds, layout), layout)
+        for difference in self.judge(check, kinds, self.combination.rows(kinds, layout)):
+            self.found.append(replace(difference, layout=layout, threads=threads))
 
-    def judge(self, check: str, kinds: Sequence[str], rows: Sequence[Row], layout: str = "") -> None:
-        """Counts the answers and keeps those that differ."""
+    def judge(self, check: str, kinds: Sequence[str], rows: Sequence[Row]) -> Iterator[Difference]:
+        """Counts the answers and gives those that differ."""
         for place, (kind, row) in enumerate(zip(kinds, rows, strict=True)):
             self.count += 1
             changed = self.alone[kind].differing(row)
             if changed:
                 in_output = not row.outputs.keys().isdisjoint(changed)
-                self.found.append(Difference(check, kind, changed, in_output, tuple(kinds), place, layout))
+                yield Difference(check, kind, changed, in_output, tuple(kinds), place)
 
 
 def differences(combination: Combination, extent: Extent) -> tuple[list[Difference], int]:
@@ -314,19 +318,19 @@ def differences(combination: Combination, extent: Extent) -> tuple[list[Differen
         comparison.compare(layout, some, layout)
         comparison.compare(layout, first, layout)
     for threads in extent.threads:
-        with _threads(threads):
+        with with_threads(threads):
             for kinds in (extent.kinds, some[:1], some[1:2]):
-                comparison.compare(f"{threads} threads", kinds)
+                comparison.compare(f"{threads} threads", kinds, threads=threads)
     if extent.is_threaded:
         with ThreadPoolExecutor(3, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             batches = [some, some[::-1], some[:2]]
             for kinds, rows in zip(batches, pool.map(combination.rows, batches), strict=True):
-                comparison.judge("in a thread", kinds, rows)
+                comparison.found += comparison.judge("in a thread", kinds, rows)
     return comparison.found, comparison.count
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def with_threads(number: int) -> Iterator[None]:
     """So many threads of torch, then as many as before."""
     usual = torch.get_num_threads()
     torch.set_num_threads(number)
@@ -355,5 +359,5 @@ def shared_differences(
             if function not in {None, member.case.function}:
                 continue
             comparison = _Comparison(member, kinds)
-            comparison.judge(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
+            comparison.found += comparison.judge(f"beside {len(members) - 1} programs", kinds, member.read(evaluation))
             yield member, comparison.found, comparison.count
