@@ -53,7 +53,7 @@ def force_blas(patch: pytest.MonkeyPatch, name: str) -> None:
     """
     patch.setattr(lapack, "_used", lapack.ALL_OPENBLAS if name == "openblas" else lapack.ALL_MKL)
     patch.setattr(onednn, "_least", _SMALLEST if name == "onednn" else None)
-    lapack.blas_for.cache_clear()
+    lapack.forget()
 
 
 def described() -> str:

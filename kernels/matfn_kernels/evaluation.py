@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
 import torch
 
 from matfn_kernels.certificate import Certificate, Outcome
@@ -138,7 +139,7 @@ def evaluate_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluati
     Raises:
         torch.OutOfMemoryError: if the device has too little memory for all of them.
     """
-    with one_thread():
+    with one_thread(), np.errstate(all="ignore"):
         return _evaluated_together(members)
 
 

@@ -46,12 +46,11 @@ __all__ = [
     "solve_triangular",
     "sums",
     "svd",
+    "two_to",
 ]
 
 _PANEL: Final = 256
 """Rows of a large product that are one unit of work; a multiple of what fills a vector, so that panels are aligned."""
-_PARALLEL: Final = 1 << 20
-"""Multiplications that are worth a thread: some 20 us of a core."""
 
 
 def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
@@ -61,8 +60,8 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
     """
     if not x.is_cpu:
         return _torchs_product(x, y, out, alpha, beta)
-    if x.dim() == 3 and y.dim() == 3 and len(x) == len(y):  # noqa: PLR2004 - (batch, m, k)
-        shape: tuple[int, ...] = (len(x), x.shape[1], y.shape[2])
+    if x.dim() == 3 and y.dim() == 3 and x.shape[0] == y.shape[0]:  # noqa: PLR2004 - (batch, m, k)
+        shape: tuple[int, ...] = (*x.shape[:2], y.shape[2])
     else:
         lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2])  # type: ignore[no-untyped-call]
         shape = (*lead, x.shape[-2], y.shape[-1])
@@ -89,22 +88,15 @@ def _torchs_product(x: Tensor, y: Tensor, out: Tensor | None, alpha: float, beta
 
 
 def _products(x: Tensor, y: Tensor, out: Tensor, alpha: float, beta: float) -> None:
-    (items, m, k), n, dtype = x.shape, y.shape[-1], x.dtype
+    (items, m, k), n = x.shape, y.shape[2]
     if not items * m * n * k:  # a sum over nothing is zero
         out.mul_(beta) if beta else out.zero_()
         return
+    dtype, panel = x.dtype, min(m, _PANEL)
     x, left = _operand(x)
     y, right = _operand(y)
-    panel = min(m, _PANEL)
-    settings = (lapack.blas_for("products", dtype, min(m, k)), lapack.KINDS[dtype])
-    units = items * -(-m // panel)
     arguments = (m, k, n, panel, *left, *right, out.data_ptr(), alpha, beta)
-    lapack.call("products", settings, units, _least(panel * k * n), arguments)
-
-
-def _least(work: int) -> int:
-    """Units of so much work that are worth a thread."""
-    return -(-_PARALLEL // max(work, 1))
+    lapack.call("products", dtype, min(m, k), items * -(-m // panel), panel * k * n, arguments)
 
 
 def _operand(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
@@ -152,10 +144,9 @@ def solve_triangular(t: Tensor, b: Tensor, *, upper: bool, unitriangular: bool =
         return _substituted_one_by_one(t, out, upper, unitriangular)
     items, n, m = out.shape
     t, triangle = _operand(t)
-    settings = (lapack.blas_for("others", t.dtype, n), lapack.KINDS[t.dtype])
     arguments = (n, m, upper != bool(triangle[-1]), unitriangular, *triangle, out.data_ptr())
     if out.numel():
-        lapack.call("substitutions", settings, items, _least(n * n * m), arguments)
+        lapack.call("substitutions", t.dtype, n, items, n * n * m, arguments)
     return out
 
 
@@ -176,8 +167,7 @@ def cholesky(a: Tensor) -> tuple[Tensor, Tensor]:
         return torch.stack([pair[0] for pair in pairs]), exists & a.isfinite().flatten(1).all(-1)
     out, n = a.resolve_conj().clone(memory_format=torch.contiguous_format), a.shape[-1]
     exists = torch.empty(len(a), dtype=torch.bool)
-    settings = (lapack.blas_for("cholesky", a.dtype, n), lapack.KINDS[a.dtype])
-    lapack.call("cholesky", settings, len(a), _least(n**3 // 6), (n, out.data_ptr(), exists.data_ptr()))
+    lapack.call("cholesky", a.dtype, n, len(a), n**3 // 6, (n, out.data_ptr(), exists.data_ptr()))
     return out, exists
 
 
@@ -196,8 +186,7 @@ def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     a, n = a.resolve_conj().contiguous(), a.shape[-1]
     w, v = torch.empty(a.shape[:-1], dtype=_real(a.dtype)), torch.empty_like(a)
-    settings = (lapack.blas_for("eigh", a.dtype, n), lapack.KINDS[a.dtype])
-    lapack.call("eigh", settings, len(a), _least(9 * n**3), (n, a.data_ptr(), w.data_ptr(), v.data_ptr()))
+    lapack.call("eigh", a.dtype, n, len(a), 9 * n**3, (n, a.data_ptr(), w.data_ptr(), v.data_ptr()))
     return w, v.mT
 
 
@@ -215,9 +204,8 @@ def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     k = min(rows, columns_)
     u, vh = m.new_empty(items, rows, k), m.new_empty(items, k, columns_)
     sigma = torch.empty(items, k, dtype=_real(m.dtype))
-    settings = (lapack.blas_for("others", m.dtype, k), lapack.KINDS[m.dtype])
     pointers = (m.data_ptr(), u.data_ptr(), sigma.data_ptr(), vh.data_ptr())
-    lapack.call("svd", settings, items, _least(20 * rows * k * k), (rows, columns_, *pointers))
+    lapack.call("svd", m.dtype, k, items, 20 * rows * k * k, (rows, columns_, *pointers))
     return u, sigma, vh
 
 
@@ -250,8 +238,7 @@ def inverse(a: Tensor) -> Tensor:
         return found.where(a.isfinite().flatten(1).all(-1)[:, None, None], math.nan)
     a, n = a.contiguous(), a.shape[-1]
     out = torch.empty_like(a)
-    settings = (lapack.blas_for("others", a.dtype, n), lapack.KINDS[a.dtype])
-    lapack.call("inverses", settings, len(a), _least(2 * n**3), (n, a.data_ptr(), out.data_ptr()))
+    lapack.call("inverses", a.dtype, n, len(a), 2 * n**3, (n, a.data_ptr(), out.data_ptr()))
     return out
 
 
@@ -345,15 +332,25 @@ def exp2(x: Tensor) -> Tensor:
 def ldexp(x: Tensor, exponent: Tensor) -> Tensor:
     """X 2^exponent for integer exponents, rounded once."""
     if not x.is_cpu:
-        return x * torch.exp2(exponent.to(torch.float64)).to(x.dtype)
-    return _elementwise(lambda values: np.ldexp(values, exponent.contiguous().numpy()), x)
+        return x * two_to(exponent).to(x.dtype)
+    return torch.from_numpy(np.asarray(np.ldexp(_array(x), _array(exponent))))
+
+
+def two_to(exponent: Tensor) -> Tensor:
+    """2^exponent in float64 for integer exponents: exact, and so the same however it is computed."""
+    return torch.exp2(exponent.to(torch.float64))
 
 
 def _elementwise(function: Callable[[Any], Any], x: Tensor) -> Tensor:
     """By numpy, which takes all numbers of an array without gaps in the same way."""
-    with np.errstate(all="ignore"):
-        found = function(x.resolve_conj().resolve_neg().contiguous().numpy())
-    return torch.from_numpy(np.asarray(found))
+    return torch.from_numpy(np.asarray(function(_array(x))))
+
+
+def _array(x: Tensor) -> Any:
+    """An array without gaps."""
+    if x.is_neg() or x.is_conj():
+        x = x.resolve_neg().resolve_conj()
+    return x.contiguous().numpy()
 
 
 def _real(dtype: torch.dtype) -> torch.dtype:

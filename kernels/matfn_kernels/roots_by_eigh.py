@@ -186,7 +186,7 @@ def _assemble(power: _Power, basis: _Basis) -> _Part:
     f = power(spectrum)
     middle = Middle(f, None)
     if basis.defect is not None:
-        small = basis.defect * _two_to(-unit).to(basis.defect.real.dtype)[:, None, None]
+        small = basis.defect * invariant.two_to(-unit).to(basis.defect.real.dtype)[:, None, None]
         middle = perturbation.corrected(spectrum, f, power.slope(spectrum, f), small)
     turned, lacking = _turned(program, middle, basis, unit, power.sign)
     coordinates = vectors if g is None else invariant.product(g, vectors)
@@ -222,10 +222,6 @@ def _error(power: _Power, spectrum: Tensor, f: Tensor, noise: Tensor, weights: T
     return torch.where(size == 0, torch.zeros_like(size), moved / size) + rounding
 
 
-def _two_to(exponent: Tensor) -> Tensor:
-    return invariant.ldexp(torch.ones_like(exponent, dtype=torch.float64), exponent)
-
-
 def _residual_name(program: RootProgram) -> str:
     if program.signs == (1,):
         return "X^r - A^s"
@@ -236,7 +232,7 @@ def _residual(program: RootProgram, vectors: Tensor, spectrum: Tensor, a: Tensor
     """Relative residual of the defining equation on random columns, A applied as it was given."""
     z = probes.gaussian(a, program.order).to(vectors.dtype)
     spectrum = invariant.ldexp(spectrum, -part.exponent[:, None])
-    unit = _two_to(-part.exponent)[:, None, None].to(a.dtype)
+    unit = invariant.two_to(-part.exponent)[:, None, None].to(a.dtype)
 
     def applied(columns: Tensor, powers: Callable[[Tensor], Tensor]) -> Tensor:
         inside = powers(probes.times(vectors.mH, columns))

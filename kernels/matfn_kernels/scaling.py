@@ -49,7 +49,7 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
     left = exponent
     for _ in range(3):
         part = left.clamp(-limit, limit)
-        a = a * invariant.ldexp(torch.ones_like(part, dtype=torch.float64), part).to(real_dtype(a.dtype)).reshape(shape)
+        a = a * invariant.two_to(part).to(real_dtype(a.dtype)).reshape(shape)
         left = left - part
         if a.device.type == "cpu" and not bool(left.any()):
             break

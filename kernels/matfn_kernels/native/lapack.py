@@ -24,9 +24,9 @@ from matfn_kernels.native.plans import CALLS
 from matfn_kernels.single_thread import in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["KINDS", "Blas", "Routes", "blas_for", "call", "is_ready", "routes", "use"]
+__all__ = ["KINDS", "Blas", "Routes", "blas_for", "call", "forget", "is_ready", "routes", "use"]
 
 
 class Blas(IntEnum):
@@ -47,6 +47,9 @@ _ROUTINES: Final = (
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
 _NEVER: Final = 1 << 62
+_ROUTED: Final = ("products", "cholesky", "eigh")
+_PARALLEL: Final = 1 << 20
+"""Multiplications that are worth a thread: some 20 us of a core."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,13 @@ def use(wanted: Routes | None) -> None:
     """Takes these routes from now on in this process; None: those of this machine."""
     global _used  # noqa: PLW0603 - the tests' and calibration's only
     _used = wanted
+    forget()
+
+
+def forget() -> None:
+    """Forgets which library was chosen for what."""
     blas_for.cache_clear()
+    _settings.cache_clear()
 
 
 def routes() -> Routes:
@@ -149,6 +158,13 @@ def _pointer(capsule: object) -> int:
     return found
 
 
+@lru_cache(maxsize=4096)
+def _settings(name: str, dtype: torch.dtype, order: int) -> tuple[Any, Callable[..., bytes], Blas, int]:
+    """A function of lapack.c, what packs its plan, the library and the kind of numbers."""
+    routine = name if name in _ROUTED else "others"
+    return _entry(name), CALLS[name].pack, blas_for(routine, dtype, order), KINDS[dtype]
+
+
 @cache
 def _entry(name: str) -> Any:
     entry = getattr(library(), f"matfn_lapack_{name}")
@@ -156,23 +172,30 @@ def _entry(name: str) -> Any:
     return entry
 
 
-def call(name: str, settings: tuple[int, int], units: int, least: int, arguments: tuple[int | float, ...]) -> None:
-    """Calls a function of lapack.c on units of work, `least` or more of them a thread, out of the interpreter's lock.
+def call(
+    name: str, dtype: torch.dtype, order: int, units: int, products: int, arguments: tuple[int | float, ...]
+) -> None:
+    """Calls a function of lapack.c on units of work, out of the interpreter's lock.
 
     Args:
         name: of the function.
-        settings: the library and the kind of numbers.
+        dtype: of the numbers.
+        order: by which the library is chosen.
         units: matrices, or panels of them.
-        least: units that are worth a thread.
+        products: multiplications of a unit.
         arguments: the rest of its plan in native.h.
 
     Raises:
         MemoryError: if there is none for its buffers.
     """
-    entry, plan = _entry(name), CALLS[name].pack(*settings, *arguments)
+    entry, pack, blas, kind = _settings(name, dtype, order)
+    plan = pack(blas, kind, *arguments)
 
     def work(first: int, last: int) -> None:
         if entry(plan, first, last):
             raise MemoryError(f"no memory for {name} of that order")
 
-    in_parts(work, units, least)
+    if units * products < 2 * _PARALLEL:
+        work(0, units)
+    else:
+        in_parts(work, units, -(-_PARALLEL // products))
