@@ -67,7 +67,8 @@ demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, e
 	$(BIN)/python demo/demo.py
 
 test: $(TEST) $(KERNELS) ## the whole test suite
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(BIN)/python -m pytest
+	$(BIN)/python scripts/test_machines.py --short
 
 test-machines: $(TEST) $(KERNELS) ## the kernels' tests as on other machines: instruction sets, BLAS, threads; about an hour
 	$(BIN)/python scripts/test_machines.py

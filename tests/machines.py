@@ -37,7 +37,7 @@ def force_kernels(patch: pytest.MonkeyPatch, name: str) -> None:
     if name == "own":
         return
     if name == "none":
-        patch.setattr("matfn_kernels.module._PATH", module._PATH.with_name("not_compiled.so"))
+        patch.setattr(module, "_PATH", module._PATH.with_name("not_compiled.so"))
         library.cache_clear()
     elif not is_built():
         raise pytest.UsageError(f"--kernels={name}: the kernels are not compiled here (make native)")
