@@ -1,8 +1,8 @@
 """Which method a call runs, decided from the call alone and from measured costs, before any matrix is touched.
 
 Every candidate that can meet the call's tolerance is priced with the profile and the cheapest wins. The decision rests
-on the function, shapes, dtype, parameters, tolerance and precision only, never on content or on the company a call will
-keep in its batch: the same call gets the same plan for as long as the profile stands.
+on the function, shapes, dtype, parameters, tolerance and precision only, never on content or on other calls in the
+batch: the same call gets the same plan for as long as the profile stands.
 """
 
 from __future__ import annotations
