@@ -26,7 +26,10 @@ IGNORED: Final = "tests/kernels/test_triton.py"
 """It starts a process of its own, in which no BLAS computes."""
 SHORT_TESTS: Final = tuple(
     f"tests/kernels/test_{name}.py"
-    for name in ("accuracy", "company_is_invisible", "invariant", "never_silently_wrong", "native_low_rank", "native_polar")
+    for name in (
+        *("accuracy", "company_is_invisible", "invariant", "never_silently_wrong", "domain"),
+        *("native_low_rank", "native_polar"),
+    )
 )
 PREFIXES: Final = ("OMP_", "MKL_", "OPENBLAS_", "GOTO_", "ATEN_", "KMP_", "DNNL_", "ONEDNN_", "CC")
 """Variables of this shell that no environment inherits."""

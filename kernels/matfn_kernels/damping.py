@@ -5,8 +5,8 @@ With w = lambda_min / lambda_max and eps the coarser of the input's dtype and th
 * w < -sqrt(eps), any explicit damping added, or lambda_max < 0: not positive. Negative eigenvalues above count as 0.
 * damping = None: inverse roots use max(0, 8 eps - w), continuous in A; roots never damp.
 * damping = d: A + d lambda_max I. damping = 0: never; a singular matrix is then refused by inverse roots.
-* inverse roots of an A + shift I that is not positive definite beyond rounding count negative eigenvalues of A as 0
-  before the shift is added, and have no error estimate.
+* inverse roots of an A + shift I that is not positive definite beyond rounding count eigenvalues of A that rounding
+  cannot tell from 0, and negative ones, as 0 before the shift is added, and have no error estimate.
 * damping = "range": 0 on eigenvalues below 8 eps lambda_max.
 * the inverse root of the zero matrix is singular, whatever the damping.
 """
@@ -92,7 +92,7 @@ def _shifted(program: RootProgram, values: Tensor, shift: Tensor, noise: Tensor)
     if -1 not in program.signs:
         return shifted.clamp_min(0), torch.zeros_like(shift, dtype=torch.bool)
     lost = shifted <= noise[:, None] / 2
-    counted = values.clamp_min(0) + shift[:, None]
+    counted = torch.where(shift[:, None] > 0, shift[:, None], values.clamp_min(0))
     return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 
 

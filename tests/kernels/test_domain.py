@@ -174,6 +174,17 @@ def test_damping_below_rounding_is_the_smallest_eigenvalue(damping: float, r: in
     assert ("not positive definite beyond rounding" in (certificate.hint or "")) == below_rounding
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("r", [1, 4])
+def test_the_sign_of_a_rounded_eigenvalue_does_not_matter(sign: int, r: int) -> None:
+    """Below rounding an eigenvalue counts as 0 before the shift, on whichever side of it a library left it."""
+    found = answer("inv_root", {"a": np.diag([1.0, 0.5, sign * 1e-16])}, r=r, damping=1e-18)
+
+    certificate = found.certificates[0]
+    assert found.outputs[0][2, 2] == pytest.approx(certificate.shift ** (-1 / r), rel=1e-9)
+    assert certificate.error_estimate is None
+
+
 def test_damping_below_rounding_in_bf16() -> None:
     """An iteration has nothing larger than the shift allows either, and vouches for nothing."""
     found = answer("inv_root", {"a": _hankel_gram().astype("float32")}, r=2, damping=1e-8, precision="bf16")
