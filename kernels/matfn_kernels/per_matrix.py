@@ -1,7 +1,8 @@
 """Methods that LAPACK offers for one matrix at a time: each is computed alone, so that no neighbour can touch it.
 
 Schur forms have no batched kernel, and the substitutions behind them none either. A method is a function of the
-matrices of one item, in float64; this module hands them out one by one and gathers what was found.
+matrices of one item, in float64; this module hands them out one by one and gathers what was found. Each is a copy: in
+a batch odd orders lie at other addresses, and OpenBLAS's oldest kernels go by them.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def each(
     """
     arrays = {name: tensor.to("cpu", torch.float64).numpy() for name, tensor in inputs.items()}
     first = next(iter(inputs.values()))
-    found = [_alone(method, {name: array[i] for name, array in arrays.items()}, shape) for i in range(len(first))]
+    found = [
+        _alone(method, {name: array[i].copy() for name, array in arrays.items()}, shape) for i in range(len(first))
+    ]
 
     def column(entries: list[float] | list[bool]) -> Tensor:
         return torch.tensor(entries, dtype=None if isinstance(entries[0], bool) else torch.float64, device=first.device)

@@ -97,7 +97,8 @@ class GeneralRootProgram:
         dtype = working(self.precision, self.dtype)
         sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
         a, exponent = narrowed(sent, dtype)
-        solved = [_Solved.of(*pair, self) for pair in zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)]
+        pairs = zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)
+        solved = [_Solved.of(one.copy(), exact.copy(), self) for one, exact in pairs]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
         shift, error, condition = (
             torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)

@@ -123,7 +123,10 @@ def test_smallest_eigenvalues_are_corrected(shape: str, condition: float) -> Non
     found = _trial("inv_root", {"a": a}, {"r": 4})
 
     (expected,) = truth("inv_root", {"a": a}, found.certificates, r=4)
-    assert {(c.precision, str(c.outcome)) for c in found.certificates} == {("fp32", "converged")}
+    assert {str(c.outcome) for c in found.certificates} == {"converged"}
+    assert "fp32" in {
+        c.precision for c in found.certificates
+    }  # one that a poorer eigh leaves too rough is done in fp64
     assert relative_error(found.outputs[0], expected).max() < relative_error(plain, expected).max() / 2
 
 

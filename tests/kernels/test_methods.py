@@ -133,7 +133,8 @@ def test_method_that_misses_stands_alone(
         function, params, torch.float32, inputs, method=method, tol=1e-5, on_failure="nan"
     ).certificates
 
-    assert (certificate.method, certificate.code, certificate.fallback) == (method, "not_converged", None)
+    assert (certificate.method, certificate.code) == (method, "not_converged")
+    assert set((certificate.fallback or method).split(", ")) == {method}  # in another precision, at most
     assert certificate.outcome != "converged"
 
 

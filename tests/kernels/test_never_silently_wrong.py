@@ -247,16 +247,17 @@ def test_powers_near_an_integer_are_honest(r: int, s: int, condition: float, dty
             _honest(run(program, call), (v * w ** (s / r)) @ v.T)
 
 
-@pytest.mark.parametrize("seed", [35, 136, 143, 150, 177])
-def test_powers_of_two_far_clusters_are_honest(seed: int) -> None:
+@pytest.mark.parametrize(("r", "s", "order"), [(4, 3, 16), (4, 3, 40), (5, 4, 40), (8, 7, 40)])
+@pytest.mark.parametrize("seed", [1, 35, 67, 136, 143, 150, 177])
+def test_powers_of_two_far_clusters_are_honest(seed: int, r: int, s: int, order: int) -> None:
     """Half of the eigenvalues 3e5 times as small as the others: the iteration's rounding is in the estimate."""
-    q, w = _basis(16, seed), np.repeat([1, 1 / 3e5], 8)
+    q, w = _basis(order, seed), np.repeat([1, 1 / 3e5], order // 2)
     a = ((q * w) @ q.T).astype(SINGLE)
     a = (a + a.T) / 2
     values, v = np.linalg.eigh(a.astype(np.float64))
 
-    for program, call in candidates("root", {"a": a}, r=4, s=3):
-        _honest(run(program, call), (v * values**0.75) @ v.T)
+    for program, call in candidates("root", {"a": a}, r=r, s=s):
+        _honest(run(program, call), (v * values ** (s / r)) @ v.T)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-150, 1e150, 1e200])

@@ -52,9 +52,9 @@ GALLERY: dict[str, Array] = {
     "companion": scipy.linalg.companion(np.poly([1, 2, 3, -4, -5, 0.5, -0.2, 7])),
     "vandermonde": np.vander(np.linspace(-1, 1, ORDER)),
     "graded": 10.0 ** -np.arange(ORDER)[:, None] * RNG.standard_normal((ORDER, ORDER)),
-    "rank 5": RNG.standard_normal((ORDER, 5)) @ RNG.standard_normal((5, ORDER)),
     "one": np.array([[-3.0]]),
 }
+RANK_5 = RNG.standard_normal((ORDER, 5)) @ RNG.standard_normal((5, ORDER))
 
 
 def _sign(a: Array) -> Any:
@@ -91,7 +91,7 @@ def _check(error: float, certificate: Certificate, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", GALLERY)
 def test_sign_is_within_its_estimate(name: str, dtype: str) -> None:
-    """Near-imaginary, Jordan-like, involutory and rank-deficient matrices: the error is known, or said not to be."""
+    """Near-imaginary, Jordan-like and involutory matrices: the error is known, or said not to be."""
     a = GALLERY[name].astype(dtype)
 
     found = answer("mcsgn", {"a": a[None]})
@@ -144,10 +144,10 @@ def test_undefined_signs_fail_alone(function: str, a: Array) -> None:
 
 
 def test_rank_deficient_sign_has_no_estimate() -> None:
-    """A rank-deficient nonsymmetric matrix gives S^2 = I and a wrong sign: no error is promised."""
-    certificate = answer("mcsgn", {"a": GALLERY["rank 5"][None]}).certificates[0]
+    """A rank-deficient nonsymmetric matrix has no sign: refused, or where rounding hides that nothing promised."""
+    certificate = answer("mcsgn", {"a": RANK_5[None]}, on_failure="nan").certificates[0]
 
-    assert certificate.outcome == "approximate"
+    assert (certificate.outcome, certificate.code) in {("approximate", "not_converged"), ("failed", "sign_undefined")}
     assert certificate.error_estimate is None
 
 
