@@ -13,7 +13,9 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,42 +90,65 @@ def _mkl() -> Any | None:
         return None
 
 
+@dataclass(frozen=True)
+class _Count:
+    """How a library is asked for its number of threads, and told it."""
+
+    get: Any
+    set: Any
+
+    @classmethod
+    def of(cls, path: str) -> _Count | None:
+        """That of OpenBLAS in a file, whose names differ by who built it."""
+        library = ctypes.CDLL(path)
+        for prefix, suffix in product(("scipy_", ""), ("64_", "_64", "")):
+            names = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
+            get, put = (getattr(library, name, None) for name in names)
+            if get is not None and put is not None:
+                return cls(get, put)
+        return None
+
+
 class _ProcessWide:
-    """The count of the libraries that have one for the process, 1 while anybody computes."""
+    """The number of threads of the libraries that have one for the process: 1 while anybody computes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._before: list[tuple[Any, int]] = []
+        self._several: list[tuple[_Count, int]] = []
 
     def enter(self) -> None:
+        """Sets it to 1 for the first who computes."""
         with self._lock:
             self._inside += 1
             if self._inside == 1:
-                self._before = [(one, one.get_num_threads()) for one in _libraries()]
-                self._set([(one, 1) for one, threads in self._before if threads != 1])
+                counts = [(one, one.get()) for one in _counts()]
+                self._several = [(one, threads) for one, threads in counts if threads != 1]
+                for one, _ in self._several:
+                    one.set(1)
 
     def leave(self) -> None:
+        """Puts it back after the last."""
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._set([(one, threads) for one, threads in self._before if threads != 1])
-
-    @staticmethod
-    def _set(counts: list[tuple[Any, int]]) -> None:
-        for one, threads in counts:
-            one.set_num_threads(threads)
+                for one, threads in self._several:
+                    one.set(threads)
 
 
 _PROCESS_WIDE: Final = _ProcessWide()
 
 
 @cache
-def _libraries() -> list[Any]:
-    """The controllers of the BLAS libraries of numpy and scipy."""
+def _counts() -> list[_Count]:
+    """Those of numpy's and scipy's OpenBLAS.
+
+    threadpoolctl finds the files. Its own limits are no use here: since 3.8 those of a second thread have no effect.
+    """
     import scipy.linalg  # noqa: F401 - which loads its own
 
-    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
+    found = ThreadpoolController().select(internal_api="openblas").lib_controllers
+    return [count for one in found if (count := _Count.of(one.filepath)) is not None]
 
 
 if hasattr(os, "register_at_fork"):

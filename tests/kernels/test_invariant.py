@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -12,7 +13,7 @@ import torch
 import matfn_kernels
 from matfn_kernels import invariant, onednn
 from matfn_kernels.native import lapack
-from matfn_kernels.single_thread import one_thread
+from matfn_kernels.single_thread import _counts, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -130,6 +131,41 @@ def test_one_thread_counts_and_puts_back() -> None:
     torch.set_num_threads(before)
 
     assert (within, still, after) == (1, 1, 3)
+
+
+def test_several_threads_at_once_have_one_each() -> None:
+    """OpenBLAS has one count for the process: it is one for whoever computes, and put back after the last."""
+    before = [count.get() for count in _counts()]
+    for count in _counts():
+        count.set(2)
+
+    def within(_: int) -> list[int]:
+        with one_thread():
+            return [count.get() for count in _counts()]
+
+    with one_thread():  # from the main thread first: whoever comes first must not keep the others out
+        pass
+    with ThreadPoolExecutor(3) as threads:
+        seen = list(threads.map(within, range(300)))
+    after = [count.get() for count in _counts()]
+    for count, number in zip(_counts(), before, strict=True):
+        count.set(number)
+
+    assert before
+    assert all(number == 1 for numbers in seen for number in numbers)
+    assert set(after) == {2}
+
+
+def test_an_error_within_puts_back_too() -> None:
+    """Threads are put back where the computation raises."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(MemoryError), one_thread():
+        raise MemoryError
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+
+    assert after == 2
 
 
 def close(found: Tensor, exact: Tensor) -> None:
