@@ -51,7 +51,7 @@ RUN pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --whee
 # Every function is computed once: nothing that was left out is missed, and what is imported has its bytecode.
 # The kernels in C are loaded by name: a wheel does without them where they cannot be compiled, the image does not.
 RUN /opt/venv/bin/python -c "import ctypes, matfn, matfn.cli, matfn.check as check, matfn_service.server; \
-        ctypes.CDLL(matfn.__path__[0] + '/../matfn_kernels/native/libmatfn_native.so'); \
+        ctypes.CDLL(matfn.__path__[0] + '/../matfn_kernels/linalg/native/libmatfn_native.so'); \
         assert all(verdict.right for verdict in check.verdicts(matfn.LocalClient(), check.cases()))"
 
 FROM base

@@ -14,7 +14,7 @@ RAY_STAMP := .venv-ray/.installed
 PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
-NATIVE := kernels/matfn_kernels/native
+NATIVE := kernels/matfn_kernels/linalg/native
 LIBRARY := $(NATIVE)/libmatfn_native.so
 NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 

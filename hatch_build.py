@@ -21,7 +21,7 @@ from typing import Any, Final
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-SOURCES: Final = Path(__file__).parent / "kernels" / "matfn_kernels" / "native"
+SOURCES: Final = Path(__file__).parent / "kernels" / "matfn_kernels" / "linalg" / "native"
 LIBRARY: Final = "libmatfn_native.so"
 
 _FLAGS: Final = (
@@ -103,7 +103,7 @@ class NativeKernels(BuildHookInterface[Any]):
         if not editable:
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform()}"
-            build_data["force_include"][str(library)] = f"matfn_kernels/native/{LIBRARY}"
+            build_data["force_include"][str(library)] = f"matfn_kernels/linalg/native/{LIBRARY}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Removes what the wheel has taken."""

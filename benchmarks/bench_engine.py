@@ -19,9 +19,9 @@ from unittest.mock import patch
 
 import torch
 
-from matfn_kernels import engine, invariant
-from matfn_kernels.coefficients import safe, schedule
-from matfn_kernels.native import kernels as native
+from matfn_kernels.linalg import invariant, iteration
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.numbers.coefficients import safe, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,7 +129,7 @@ def _row_in_c(order: int, r: int) -> str:
 def _positive(order: int) -> Tensor:
     """A tile of symmetric matrices with eigenvalues in [0, 1]."""
     x = torch.randn(4096 // order, order, 2 * order)
-    tile = next(engine.tiles(x, order))
+    tile = next(iteration.tiles(x, order))
     p = x[tile] @ x[tile].mT
     return p / torch.linalg.matrix_norm(p, 2)[:, None, None]
 
@@ -149,8 +149,8 @@ def main() -> None:
         p = _positive(order)
         for r in (2, 4):
             rows = safe(schedule(r, _BOUND ** (1 / r), target=_BOUND), r, 1.001)
-            print(_row(f"coupled, r = {r}, n = {order}", len(p), partial(engine.coupled, None, p, rows, r, 1)))
-        print(_row(f"plain, n = {order}", len(p), partial(engine.plain, p, _polar_rows())))
+            print(_row(f"coupled, r = {r}, n = {order}", len(p), partial(iteration.coupled, None, p, rows, r, 1)))
+        print(_row(f"plain, n = {order}", len(p), partial(iteration.plain, p, _polar_rows())))
         for r in (2, 4) if native.is_built() else ():
             print(_row_in_c(order, r))
 

@@ -25,8 +25,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from function_cases import Case, distance, inputs, truth
-from matfn_kernels.precision import Precision
-from matfn_kernels.shipped import load_profile
+from matfn_kernels import load_profile
+from matfn_kernels.numbers.precision import Precision
 from rivals import MATFN, rivals_of
 from teams import Team, cores
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
     from rivals import Rival
 
 _RESULTS: Final = Path(__file__).parent / "results"

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from matfn_kernels.device_policy import Kernel, fitting
-from matfn_kernels.engine import coupled, plain
-from matfn_kernels.graphs import record
-from matfn_kernels.polar import PolarProgram
-from matfn_kernels.precision import Precision, working
-from matfn_kernels.products import gram, invert_leaf, quadratic
-from matfn_kernels.roots import RootProgram
-from matfn_kernels.roots_by_iteration import rows_for
-from matfn_kernels.scaling import rescale
+from matfn_kernels import record
+from matfn_kernels.linalg.iteration import coupled, plain
+from matfn_kernels.linalg.kernel_choice import Kernel, fitting
+from matfn_kernels.linalg.products import gram, invert_leaf, quadratic
+from matfn_kernels.linalg.scaling import rescale
+from matfn_kernels.methods.polar.program import PolarProgram
+from matfn_kernels.methods.roots.by_iteration import rows_for
+from matfn_kernels.methods.roots.program import RootProgram
+from matfn_kernels.numbers.precision import Precision, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
-    from matfn_kernels.findings import Findings
+    from matfn_kernels import Findings
 
 DEVICE: Final = "cuda"
 ROUNDS: Final = 15

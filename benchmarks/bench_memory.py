@@ -17,10 +17,7 @@ from typing import Final
 
 import torch
 
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.plan import make_plan
-from matfn_kernels.shipped import load_profile
-from matfn_kernels.validation import Call, Limits, parse_call
+from matfn_kernels import Call, Limits, batch_of, evaluate, load_profile, make_plan, parse_call
 
 _SELF: Final = Path("/proc/self")
 _CASES: Final = (

@@ -15,9 +15,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call, screen
+from matfn_kernels import Limits, batch_of, evaluate, make_plan, parse_call, screen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from function_cases import Array, Case
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
 
 __all__ = ["MATFN", "RIVALS", "Rival", "rivals_of", "runner"]
 

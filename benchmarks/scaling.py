@@ -28,10 +28,7 @@ import torch
 
 from ceilings import PROXY_DEVICES, ceilings, demand
 from fleet import Fleet, by_key, shorter_of_two, simulate, uniform
-from matfn_kernels.calibration import Profile, measure
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call
+from matfn_kernels import Limits, Profile, batch_of, evaluate, make_plan, measure, parse_call
 from matfn_service.affinity import preferred
 from matfn_service.queue import Limit
 from traffic import Sort, seconds_a_call, sorts, trace

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from function_cases import Array, Case
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
     from rivals import Rival
 
 __all__ = ["Team", "cores"]

@@ -15,9 +15,7 @@ import numpy as np
 import torch
 
 from fleet import Kind, Trace
-from matfn_kernels.foundation import batch_key
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call
+from matfn_kernels import Limits, batch_key, make_plan, parse_call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
 
 __all__ = ["BURST", "SHARES", "Sort", "seconds_a_call", "sorts", "trace"]
 

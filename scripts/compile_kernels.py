@@ -22,9 +22,10 @@ from triton.backends import nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from matfn_kernels import triton_products, triton_small
-from matfn_kernels.device_policy import state
-from matfn_kernels.triton_types import NAMES, TYPES
+from matfn_kernels.linalg.kernel_choice import state
+from matfn_kernels.linalg.triton import iteration as triton_small
+from matfn_kernels.linalg.triton import products as triton_products
+from matfn_kernels.linalg.triton.types import NAMES, TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

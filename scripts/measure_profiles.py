@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Final
 
 from matfn.local import calibrated
-from matfn_kernels.calibration import Profile
-from matfn_kernels.machine import this_machine
-from matfn_kernels.native.library import library
+from matfn_kernels import Profile
+from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.native.machine import this_machine
 from matfn_service.serve import ENVIRONMENT
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-FOLDER: Final = ROOT / "kernels" / "matfn_kernels" / "profiles"
+FOLDER: Final = ROOT / "kernels" / "matfn_kernels" / "programs" / "profiles"
 EPYC: Final = ROOT / "benchmarks" / "results" / "scaling_inputs.json"
 BORROWED: Final = "Not measured as a whole: "
 RUNS: Final = 3

@@ -14,12 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import torch
 
 from bit_cases import KINDS
-from matfn_kernels.calibration import Profile
+from matfn_kernels import Profile
 from same_answers import Combination, combinations
 
 if TYPE_CHECKING:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from workloads import MATRIX_SECONDS, occupy
 
-from matfn_kernels.calibration import Profile
-from matfn_kernels.certificate import Certificate, Outcome
-from matfn_kernels.evaluation import Evaluation, concatenate
+from matfn_kernels import Certificate, Evaluation, Outcome, Profile, concatenate
 from matfn_service.executor import Run, computing_threads
 from matfn_service.sealing import seal
 from matfn_service.server import serve

@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.plan import make_plan
-from matfn_kernels.shipped import load_profile
-from matfn_kernels.validation import Limits, parse_call
+from matfn_kernels import Limits, batch_of, evaluate, load_profile, make_plan, parse_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy as np
 
-    from matfn_kernels.calibration import Profile
-    from matfn_kernels.program import Program
-    from matfn_kernels.validation import Call
+    from matfn_kernels import Call, Profile, Program
 
 __all__ = ["LAUNCH_SECONDS", "MATRIX_SECONDS", "MAX_BATCH", "WORKLOADS", "occupy"]
 

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
     import torch
 
+    import matfn_kernels
     from matfn.catalogue import Function
     from matfn.invocation import Invocation
     from matfn.mapping import OnError
-    from matfn_kernels import certificate
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
 
 __all__ = ["LocalClient", "calibrated"]
 
@@ -59,13 +59,13 @@ class LocalClient(ValueMethods):
         try:
             import torch
 
-            from matfn_kernels import validation
+            import matfn_kernels
         except ImportError as error:
             raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
         self._like = torch.empty(0, device=device or _best_device())
         self._profile = _profile(str(self._like.device))
         self._profile_label = self._profile.label
-        self._limits = validation.Limits()
+        self._limits = matfn_kernels.Limits()
         self._closed = False
 
     @property
@@ -79,7 +79,7 @@ class LocalClient(ValueMethods):
             raise ClosedError("this client is closed")
         import torch
 
-        from matfn_kernels.validation import Rejection
+        from matfn_kernels import Rejection
 
         arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
         kind = kind_of(invocation.first)
@@ -180,7 +180,7 @@ class LocalClient(ValueMethods):
     def _evaluate(
         self, invocation: Invocation[Any], arrays: Mapping[str, Any]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
-        from matfn_kernels import evaluation, plan, validation
+        from matfn_kernels import compute
 
         sizes = {name: layout_of(array) for name, array in arrays.items()}
         Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements).check(
@@ -188,11 +188,10 @@ class LocalClient(ValueMethods):
         )
         inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
         params, options = invocation.plain_params(), invocation.plain_options()
-        call = validation.parse_call(invocation.function, inputs, params, options, self._limits)
-        call = validation.screen(call)
-        program = plan.make_plan(call, self._profile).program
-        result = evaluation.evaluate(program, evaluation.batch_of(call))
-        return evaluation.settle(call, result), tuple(map(_translated, result.certificates))
+        outputs, certificates = compute(
+            invocation.function, inputs, params, options, profile=self._profile, limits=self._limits
+        )
+        return outputs, tuple(map(_translated, certificates))
 
 
 def calibrated(name: str, device: str | None = None) -> Profile:
@@ -207,8 +206,7 @@ def calibrated(name: str, device: str | None = None) -> Profile:
     """
     import torch
 
-    from matfn_kernels.calibration import Profile, measure
-    from matfn_kernels.machine import described
+    from matfn_kernels import Profile, described, measure
 
     chosen, threads = device or _best_device(), torch.get_num_threads()
     where = f"{datetime.now(UTC):%Y-%m-%d}, {described(chosen)}: matfn calibrate"
@@ -233,8 +231,7 @@ def _profile(device: str) -> Profile:
     Raises:
         ValueError: if there is no such profile in the file.
     """
-    from matfn_kernels import evaluation, plan  # noqa: F401 - what calls need is imported before their time runs
-    from matfn_kernels.shipped import load_profile
+    from matfn_kernels import load_profile
 
     given = os.environ.get("MATFN_PROFILE")
     try:
@@ -250,7 +247,7 @@ def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:
         raise problem_error(Problem.of("deadline_exceeded", detail))
 
 
-def _translated(given: certificate.Certificate) -> Certificate:
+def _translated(given: matfn_kernels.Certificate) -> Certificate:
     """The kernels' certificate as the client's."""
     residual = None if given.residual is None else Residual(given.residual.name, given.residual.value)
     values = {name: getattr(given, name) for name in Certificate.__slots__}

@@ -1,1 +1,88 @@
-"""Kernels of matfn: matrix functions on batches of tensors, each answer with a certificate."""
+"""Matrix functions on batches of tensors, each answer with a certificate.
+
+All that other packages use is here; what lies in the folders below may change with any version.
+"""
+
+from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
+from matfn_kernels.contract.functions import (
+    DTYPES,
+    FUNCTIONS,
+    MAX_COEFFICIENT_ROWS,
+    MAX_ROOT,
+    MAX_STEPS,
+    OPTIONS,
+    options_of,
+)
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.contract.schema import Function, Input, Parameter
+from matfn_kernels.linalg.native.library import is_built, variant
+from matfn_kernels.linalg.native.machine import described
+from matfn_kernels.programs.calibration import measure
+from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.program import Program
+from matfn_kernels.programs.shared_decomposition import batch_key
+from matfn_kernels.programs.shipped import load_profile, read_profile
+from matfn_kernels.programs.validation import Call, Limits, parse_call, refilled, screen
+from matfn_kernels.running.certification import Wish
+from matfn_kernels.running.compute import compute
+from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
+from matfn_kernels.running.evaluation import (
+    Batch,
+    Evaluation,
+    batch_of,
+    concatenate,
+    demand,
+    evaluate,
+    evaluate_together,
+    settle,
+)
+from matfn_kernels.running.plan import Plan, explain, make_plan
+
+__all__ = [
+    "DTYPES",
+    "FUNCTIONS",
+    "MAX_COEFFICIENT_ROWS",
+    "MAX_ROOT",
+    "MAX_STEPS",
+    "OPTIONS",
+    "Batch",
+    "Call",
+    "Certificate",
+    "Evaluation",
+    "Findings",
+    "Function",
+    "Graphed",
+    "Graphs",
+    "Input",
+    "Limits",
+    "Outcome",
+    "Parameter",
+    "Plan",
+    "Profile",
+    "Program",
+    "Rejection",
+    "Residual",
+    "Wish",
+    "batch_key",
+    "batch_of",
+    "compute",
+    "concatenate",
+    "demand",
+    "described",
+    "evaluate",
+    "evaluate_together",
+    "explain",
+    "is_built",
+    "load_profile",
+    "make_plan",
+    "measure",
+    "options_of",
+    "parse_call",
+    "read_profile",
+    "record",
+    "refilled",
+    "screen",
+    "settle",
+    "variant",
+]

@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from matfn import wire
-from matfn_kernels.evaluation import Batch, batch_of
-from matfn_kernels.plan import Plan, make_plan
-from matfn_kernels.rejection import Rejection
-from matfn_kernels.validation import Call, Limits, parse_call, screen
+from matfn_kernels import Batch, Call, Limits, Plan, Rejection, batch_of, make_plan, parse_call, screen
 from matfn_service.forms import Forms
 from matfn_service.jobs import Job
 from matfn_service.problems import Refusal, as_refusal
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import ThreadPoolExecutor
 
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
 
 __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from matfn import wire
-from matfn_kernels.evaluation import demand
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.rejection import Rejection
+from matfn_kernels import FUNCTIONS, Rejection, demand
 from matfn_service.problems import as_refusal
 from matfn_service.tensors import rows_to_wire
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from matfn_kernels.evaluation import Batch
-    from matfn_kernels.program import Program
+    from matfn_kernels import Batch, Program
 
 __all__ = ["Part", "deal", "gather", "halves"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 import torch
 from pydantic import ValidationError
 
-from matfn_kernels.shipped import read_profile
+from matfn_kernels import read_profile
 from matfn_service.executor import chosen_device
 from matfn_service.settings import Settings
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from matfn_kernels.graphs import record
+from matfn_kernels import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.findings import Findings
-    from matfn_kernels.program import Program
+    from matfn_kernels import Findings, Program
 
 __all__ = ["CudaDevice", "CudaPort"]
 

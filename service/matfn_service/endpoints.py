@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from matfn import wire
-from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels import FUNCTIONS
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight

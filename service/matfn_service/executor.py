@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 
-from matfn_kernels.evaluation import evaluate_together
-from matfn_kernels.graphs import Graphed, Graphs
-from matfn_kernels.shipped import load_profile
+from matfn_kernels import Graphed, Graphs, evaluate_together, load_profile
 from matfn_service.cuda import CudaDevice
 from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
 from matfn_service.sealing import seal
@@ -32,10 +30,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.calibration import Profile
-    from matfn_kernels.evaluation import Batch, Evaluation
-    from matfn_kernels.findings import Findings
-    from matfn_kernels.program import Program
+    from matfn_kernels import Batch, Evaluation, Findings, Profile, Program
     from matfn_service.assembly import Part
     from matfn_service.settings import Settings
     from matfn_service.staging import Port

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from matfn import wire
 from matfn._aligned import address_of
-from matfn_kernels.validation import refilled
+from matfn_kernels import refilled
 from matfn_service.tensors import from_wire
 
 if TYPE_CHECKING:
-    from matfn_kernels.plan import Plan
-    from matfn_kernels.validation import Call
+    from matfn_kernels import Call, Plan
 
 __all__ = ["Form", "Forms"]
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from matfn_kernels.foundation import batch_key
+from matfn_kernels import batch_key
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from matfn_kernels.evaluation import Batch
-    from matfn_kernels.program import Program
+    from matfn_kernels import Batch, Program
     from matfn_service.sealing import Sealed
 
 __all__ = ["Job", "Served", "Ticket"]

@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 import structlog
 import torch
 
-from matfn_kernels import plan  # noqa: F401 - every program, so that none is loaded while a caller waits
-from matfn_kernels.evaluation import Batch, evaluate_together
+from matfn_kernels import Batch, evaluate_together
 from matfn_service.arena import Arena, Slot, anonymous_file
 from matfn_service.memory import IDLE_SECONDS, trim
 from matfn_service.sealing import Fate, Sealed, seal
@@ -37,8 +36,7 @@ from matfn_service.sealing import Fate, Sealed, seal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from matfn_kernels.certification import Wish
-    from matfn_kernels.program import Program
+    from matfn_kernels import Program, Wish
     from matfn_service.assembly import Part
 
 __all__ = ["DeviceMemoryError", "Lane", "LaneError", "Run", "is_for_memory"]

@@ -7,14 +7,14 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from matfn.errors import TABLE
-from matfn_kernels.functions import DTYPES, FUNCTIONS, OPTIONS
+from matfn_kernels import DTYPES, FUNCTIONS, OPTIONS
 from matfn_service.reports import limits_report
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from matfn_kernels.functions import Function, Input, Parameter
+    from matfn_kernels import Function, Input, Parameter
     from matfn_service.settings import Settings
 
 __all__ = ["MANUAL_POLICY", "manual"]

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from matfn import wire
 from matfn.errors import TABLE
-from matfn_kernels.functions import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
+from matfn_kernels import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

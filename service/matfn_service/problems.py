@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from matfn.errors import Problem
 from matfn.wire import DecodeError
-from matfn_kernels.rejection import Rejection
+from matfn_kernels import Rejection
 
 __all__ = ["CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
 

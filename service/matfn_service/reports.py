@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.functions import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
+from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:

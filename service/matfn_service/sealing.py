@@ -17,8 +17,7 @@ from matfn import wire
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matfn_kernels.certificate import Certificate, Outcome, Residual
-    from matfn_kernels.evaluation import Evaluation
+    from matfn_kernels import Certificate, Evaluation, Outcome, Residual
 
 __all__ = ["Fate", "Sealed", "seal"]
 

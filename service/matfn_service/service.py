@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
-from matfn_kernels.native import kernels as native
-from matfn_kernels.validation import Limits
+from matfn_kernels import Limits, variant
 from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from concurrent.futures import ThreadPoolExecutor
 
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
     from matfn_service.executor import Executor
     from matfn_service.jobs import Job, Ticket
     from matfn_service.settings import Settings
@@ -120,7 +119,7 @@ class Service:
                 "ready",
                 device=self.executor.device,
                 lanes=self.executor.lanes,
-                kernels=native.variant(),
+                kernels=variant(),
                 profile=self.profile_label,
             )
         finally:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels import FUNCTIONS
 from matfn_service.histogram import Histogram
 
 if TYPE_CHECKING:

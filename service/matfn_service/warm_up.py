@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.evaluation import batch_of
-from matfn_kernels.functions import FUNCTIONS, Function
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Call, Limits, parse_call
+from matfn_kernels import FUNCTIONS, Call, Function, Limits, batch_of, make_plan, parse_call
 from matfn_service.assembly import Part
 
 if TYPE_CHECKING:
-    from matfn_kernels.calibration import Profile
+    from matfn_kernels import Profile
     from matfn_service.executor import Executor
 
 __all__ = ["warm_up"]

@@ -11,7 +11,7 @@ import pytest
 
 from ceilings import ceilings, demand
 from fleet import Fleet, Kind, Trace, View, by_key, shorter_of_two, simulate, uniform
-from matfn_kernels.calibration import Profile
+from matfn_kernels.programs.profile import Profile
 from matfn_service.affinity import preferred
 from matfn_service.queue import Limit
 from traffic import seconds_a_call, sorts, trace

@@ -23,8 +23,8 @@ from matfn.client import Client
 from matfn.errors import TABLE
 from matfn.local import LocalClient
 from matfn.session import package_version
-from matfn_kernels import calibration
-from matfn_kernels.calibration import Profile
+from matfn_kernels.programs import calibration
+from matfn_kernels.programs.profile import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
 if TYPE_CHECKING:

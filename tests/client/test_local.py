@@ -16,8 +16,8 @@ import matfn
 from matfn import local
 from matfn.catalogue import FUNCTIONS
 from matfn.check import DTYPES, cases, verdict_of, verdicts
-from matfn_kernels import calibration
-from matfn_kernels.calibration import Profile
+from matfn_kernels.programs import calibration
+from matfn_kernels.programs.profile import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

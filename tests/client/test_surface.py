@@ -17,7 +17,7 @@ import pytest
 import matfn
 from matfn import call, catalogue
 from matfn.errors import TABLE, Problem, problem_error
-from matfn_kernels import functions
+from matfn_kernels.contract import functions
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = (matfn.Client, matfn.AsyncClient, matfn.LocalClient)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NATIVE = Path("kernels", "matfn_kernels", "native")
+NATIVE = Path("kernels", "matfn_kernels", "linalg", "native")
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import matfn
-from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels.contract.functions import FUNCTIONS
 from processes import running_server
 from same_answers_over_http import alone, compare, served
 

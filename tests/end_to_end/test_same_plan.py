@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import matfn
-from matfn_kernels.calibration import Profile
+from matfn_kernels.programs.profile import Profile
 from processes import ServerProcess, running_server
 from spectra import positive
 

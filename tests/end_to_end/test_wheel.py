@@ -57,7 +57,7 @@ def test_wheel_is_of_one_platform(wheel: Path) -> None:
 
     assert (interpreter, abi) == ("py3", "none")
     assert platform.startswith(sys.platform.replace("darwin", "macosx"))
-    assert "matfn_kernels/native/libmatfn_native.so" in zipfile.ZipFile(wheel).namelist()
+    assert "matfn_kernels/linalg/native/libmatfn_native.so" in zipfile.ZipFile(wheel).namelist()
 
 
 def test_client_imports_without_the_service(bare: Path) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import batch_of
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call, screen
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of
+from matfn_kernels.running.plan import make_plan
 from matfn_service.assembly import Part
 from matfn_service.cuda import CudaDevice
 from matfn_service.executor import CudaExecutor, DeviceMemoryError

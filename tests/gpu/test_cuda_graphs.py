@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from evaluating import Array, candidates
-from matfn_kernels.device_policy import Kernel, Tunable
-from matfn_kernels.evaluation import Batch, Evaluation, batch_of, evaluate
-from matfn_kernels.graphs import Graphed, Graphs, record
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.programs.variants import Tunable
+from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
+from matfn_kernels.running.evaluation import Batch, Evaluation, batch_of, evaluate
 from spectra import positive, rectangular
 
 RNG = np.random.default_rng(3)

@@ -8,11 +8,11 @@ import torch
 import triton
 import triton.language as tl
 
-from matfn_kernels.calibration import _GPU_ORDERS, _OPERATIONS
-from matfn_kernels.device_policy import Kernel
-from matfn_kernels.products import gram, quadratic, symmetric_product
-from matfn_kernels.triton_products import table_of
-from matfn_kernels.triton_tiles import lower_tile
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.products import gram, quadratic, symmetric_product
+from matfn_kernels.linalg.triton.products import table_of
+from matfn_kernels.linalg.triton.tiles import lower_tile
+from matfn_kernels.programs.calibration import _GPU_ORDERS, _OPERATIONS
 from spectra import positive
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]

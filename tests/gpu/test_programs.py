@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluating import Array, candidates, run, truth
-from matfn_kernels.certificate import Outcome
-from matfn_kernels.device_policy import Kernel, Tunable
+from matfn_kernels.contract.certificate import Outcome
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.programs.variants import Tunable
 from matfn_kernels.reference import relative_error
 from spectra import positive, rectangular
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from matfn_kernels import engine, triton_small
-from matfn_kernels.coefficients import safe, schedule
-from matfn_kernels.engine import per_element
+from matfn_kernels.linalg import iteration
+from matfn_kernels.linalg.iteration import per_element
+from matfn_kernels.linalg.triton import iteration as triton_small
+from matfn_kernels.numbers.coefficients import safe, schedule
 from spectra import positive, rectangular
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ RUNS: dict[str, tuple[Callable[[int, int], torch.Tensor], Callable[..., torch.Te
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 1), (3, 2), (4, 1), (4, 3), (5, 1), (8, 1)])
 def test_roots_are_those_of_the_engine(r: int, s: int, dtype: torch.dtype) -> None:
-    """G P^(-s/r) as `engine.coupled` has it in float64, for every form of the contraction and of the power."""
+    """G P^(-s/r) as `iteration.coupled` has it in float64, for every form of the contraction and of the power."""
     p, rows = _positive(20, 2, dtype), safe(schedule(r, 0.02 ** (1 / r)), r, 1.001)[:3]
     g = torch.as_tensor(np.random.default_rng(0).standard_normal((2, 25, 20))).to(dtype)
 
     found = triton_small.coupled(g, p, rows, r, s)
 
-    truth = engine.coupled(g.double(), p.double(), rows, r, s)
+    truth = iteration.coupled(g.double(), p.double(), rows, r, s)
     assert _distance(found, truth) < 100 * torch.finfo(dtype).eps
 
 
@@ -75,12 +76,12 @@ def test_roots_of_several_tiles(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(20, 20), (50, 40), (70, 16)])
 def test_polar_factors_are_those_of_the_engine(shape: tuple[int, int], dtype: torch.dtype) -> None:
-    """The polar iteration as `engine.plain` has it in float64."""
+    """The polar iteration as `iteration.plain` has it in float64."""
     x = _tall(*shape, 2, dtype)
 
     found = triton_small.plain(x, LONG)
 
-    assert _distance(found, engine.plain(x.double(), LONG)) < 100 * torch.finfo(dtype).eps
+    assert _distance(found, iteration.plain(x.double(), LONG)) < 100 * torch.finfo(dtype).eps
 
 
 def test_bf16_is_rounded_at_the_end_only() -> None:
@@ -90,8 +91,8 @@ def test_bf16_is_rounded_at_the_end_only() -> None:
     root, factor = triton_small.coupled(None, p, SHORT, 2, 1), triton_small.plain(x, SHORT)
 
     assert root.dtype == factor.dtype == torch.bfloat16
-    assert _distance(root, engine.coupled(None, p.double(), SHORT, 2, 1)) < torch.finfo(torch.bfloat16).eps
-    assert _distance(factor, engine.plain(x.double(), SHORT)) < torch.finfo(torch.bfloat16).eps
+    assert _distance(root, iteration.coupled(None, p.double(), SHORT, 2, 1)) < torch.finfo(torch.bfloat16).eps
+    assert _distance(factor, iteration.plain(x.double(), SHORT)) < torch.finfo(torch.bfloat16).eps
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -187,7 +188,7 @@ def test_only_the_identity_is_skipped() -> None:
 
     found = triton_small.coupled(None, p, rows, 2, 1)
 
-    assert _distance(found, engine.coupled(None, p.double(), rows, 2, 1)) < 10 * torch.finfo(torch.float32).eps
+    assert _distance(found, iteration.coupled(None, p.double(), rows, 2, 1)) < 10 * torch.finfo(torch.float32).eps
 
 
 def test_inputs_are_not_written_to() -> None:

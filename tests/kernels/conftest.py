@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devices import device
-from matfn_kernels.native import kernels as native
+from matfn_kernels.linalg import native_kernels as native
 from variants import VARIANTS, instructions
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from matfn_kernels.reference import relative_error
 from spectra import SHAPES, positive, rectangular
 
 if TYPE_CHECKING:
-    from matfn_kernels.program import Program
-    from matfn_kernels.validation import Call
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.validation import Call
 
 ROOTS: list[tuple[str, dict[str, Any]]] = [
     ("inv_root", {"r": 4}),

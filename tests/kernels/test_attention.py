@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluating import EPS, answer
-from matfn_kernels.rejection import Rejection
+from matfn_kernels.contract.rejection import Rejection
 
 Array: TypeAlias = NDArray[Any]
 RNG = np.random.default_rng(7)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from matfn_kernels.coefficients import BOUNDS, CUSHION, ROOTS, Step, minimax_step, safe, schedule, taylor_step
+from matfn_kernels.numbers.coefficients import BOUNDS, CUSHION, ROOTS, Step, minimax_step, safe, schedule, taylor_step
 
 REFERENCE: dict[str, list[list[float]]] = json.loads((Path(__file__).parent / "data" / "coefficients.json").read_text())
 

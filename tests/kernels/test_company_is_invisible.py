@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from evaluating import Array, answer
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import batch_of, concatenate, evaluate
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.plan import make_plan
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits, parse_call, screen
 from matfn_kernels.reference import relative_error
-from matfn_kernels.validation import Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of, concatenate, evaluate
+from matfn_kernels.running.plan import make_plan
 from spectra import positive, rectangular
 
 RNG = np.random.default_rng(11)

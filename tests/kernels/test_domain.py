@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from evaluating import EPS, Array, answer, parsed
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import batch_of, evaluate, settle
-from matfn_kernels.plan import make_plan
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import power, relative_error
-from matfn_kernels.rejection import Rejection
+from matfn_kernels.running.evaluation import batch_of, evaluate, settle
+from matfn_kernels.running.plan import make_plan
 from spectra import orthogonal, positive, rectangular
 
 EYE = np.eye(3)

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from evaluating import Array, parsed
-from matfn_kernels import foundation, invariant
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import Batch, Evaluation, batch_of, evaluate, evaluate_together
-from matfn_kernels.foundation import batch_key
-from matfn_kernels.plan import make_plan
+from matfn_kernels.linalg import invariant
+from matfn_kernels.programs import shared_decomposition
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.shared_decomposition import batch_key
+from matfn_kernels.running.evaluation import Batch, Evaluation, batch_of, evaluate, evaluate_together
+from matfn_kernels.running.plan import make_plan
 from spectra import orthogonal
 
 if TYPE_CHECKING:
-    from matfn_kernels.program import Program
+    from matfn_kernels.programs.program import Program
 
 RNG = np.random.default_rng(70)
 ORDER = 12
@@ -81,7 +82,7 @@ def test_the_shared_stage_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> N
         batches.append(len(a))
         return eigh(a)
 
-    monkeypatch.setattr(foundation, "eigh", counted)
+    monkeypatch.setattr(shared_decomposition, "eigh", counted)
     members = [member for name, member in SPECTRA.items() if name != "indefinite"]
 
     evaluate_together(members)

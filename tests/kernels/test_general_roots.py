@@ -11,9 +11,9 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from evaluating import EPS, answer
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.reference import relative_error
-from matfn_kernels.rejection import Rejection
-from matfn_kernels.residues import is_singular
 from spectra import orthogonal
 
 Array: TypeAlias = NDArray[Any]

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from evaluating import parsed
-from matfn_kernels import probes
-from matfn_kernels.calibration import Profile
-from matfn_kernels.constants import holding
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.graphs import Graphed, Graphs, bucket
-from matfn_kernels.plan import make_plan
+from matfn_kernels.linalg import probes
+from matfn_kernels.numbers.pinned import holding
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.running.cuda_graphs import Graphed, Graphs, bucket
+from matfn_kernels.running.evaluation import batch_of, evaluate
+from matfn_kernels.running.plan import make_plan
 from spectra import positive, rectangular
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.findings import Findings
-    from matfn_kernels.program import Program
-    from matfn_kernels.validation import Call
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.validation import Call
 
 
 class Recorder:

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
-from matfn_kernels import evaluation
-from matfn_kernels.calibration import Profile
-from matfn_kernels.plan import make_plan
+from matfn_kernels.methods.roots.program import RootProgram
+from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
-from matfn_kernels.roots import RootProgram
+from matfn_kernels.running import evaluation
+from matfn_kernels.running.plan import make_plan
 from spectra import SHAPES, orthogonal, positive
 
 if TYPE_CHECKING:
-    from matfn_kernels.evaluation import Batch, Evaluation
-    from matfn_kernels.foundation import Ground
-    from matfn_kernels.program import Program
-    from matfn_kernels.validation import Call
+    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.validation import Call
+    from matfn_kernels.running.evaluation import Batch, Evaluation
 
 TOL = 1e-3
 CALLS: list[tuple[str, dict[str, Any]]] = [

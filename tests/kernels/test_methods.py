@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.plan import make_plan
-from matfn_kernels.rejection import Rejection
-from matfn_kernels.shipped import load_profile
-from matfn_kernels.validation import Limits, parse_call, screen
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.programs.shipped import load_profile
+from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of, evaluate
+from matfn_kernels.running.plan import make_plan
 from spectra import positive
 
 if TYPE_CHECKING:
-    from matfn_kernels.evaluation import Evaluation
+    from matfn_kernels.running.evaluation import Evaluation
 
 SERVED = [
     (function.name, method, dtype)

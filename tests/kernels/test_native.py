@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
-from matfn_kernels import probes
-from matfn_kernels.calibration import Profile
-from matfn_kernels.device_policy import Kernel
-from matfn_kernels.native import kernels as native
-from matfn_kernels.native.library import library
-from matfn_kernels.plan import make_plan
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.native.library import library
+from matfn_kernels.methods.roots.natively import _wanted, natively
+from matfn_kernels.methods.roots.program import RootProgram
+from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
-from matfn_kernels.roots import RootProgram
-from matfn_kernels.roots_natively import _wanted, natively
+from matfn_kernels.running.plan import make_plan
 from spectra import SHAPES, positive
 from variants import VARIANTS, use
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.validation import Call
+    from matfn_kernels.programs.validation import Call
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")
 
@@ -273,7 +273,7 @@ def test_forked_process_has_threads() -> None:
     """A child of a process that had threads for the kernels computes with its own."""
     script = """if True:
         import os, torch
-        from matfn_kernels.native import kernels as native
+        from matfn_kernels.linalg import native_kernels as native
         schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
         wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
         torch.set_num_threads(2)
@@ -293,7 +293,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, dtype
     """Where nothing was compiled no plan asks for it, and answers are as good."""
     a = positive(24, condition=1e2, items=3).astype(dtype)
     usual = make_plan(parsed("inv_root", {"a": a}, {"r": 4}), _measured()).program
-    monkeypatch.setattr("matfn_kernels.native.library.library", lambda: None)
+    monkeypatch.setattr("matfn_kernels.linalg.native.library.library", lambda: None)
 
     plan = make_plan(parsed("inv_root", {"a": a}, {"r": 4}), Profile.nominal())
     found = answer("inv_root", {"a": a}, r=4)
@@ -318,7 +318,7 @@ def _measured() -> Profile:
 
 def test_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was compiled with other sizes than it is called with is left alone, and that is said."""
-    monkeypatch.setattr("matfn_kernels.native.library.MAX_STEPS", native.MAX_STEPS - 1)
+    monkeypatch.setattr("matfn_kernels.linalg.native.library.MAX_STEPS", native.MAX_STEPS - 1)
     library.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="another version"):
@@ -332,7 +332,7 @@ def test_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch)
 def test_damaged_library_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A file that is no library is left alone, and that is said."""
     (tmp_path / "library.so").write_bytes(b"not one")
-    monkeypatch.setattr("matfn_kernels.native.library._PATH", tmp_path / "library.so")
+    monkeypatch.setattr("matfn_kernels.linalg.native.library._PATH", tmp_path / "library.so")
     library.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match=r"library\.so is not used"):
@@ -345,7 +345,7 @@ def test_want_of_memory_is_told() -> None:
     """Where there is no memory for the buffers the call says so, and the next one is served."""
     script = """if True:
         import resource, torch
-        from matfn_kernels.native import kernels as native
+        from matfn_kernels.linalg import native_kernels as native
         schedules = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
         wanted = native.Powers((0, 1, 2), (1, 2), False, 1e-6, 1e-6, schedules)
         torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluating import EPS, Array, answer, truth
-from matfn_kernels.native import kernels as native
+from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.reference import relative_error
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, candidates, parsed, run, truth
-from matfn_kernels.calibration import Profile
-from matfn_kernels.device_policy import Kernel
-from matfn_kernels.native import kernels as native
-from matfn_kernels.plan import make_plan
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
+from matfn_kernels.running.plan import make_plan
 from spectra import SHAPES, orthogonal, rectangular
 
 if TYPE_CHECKING:
-    from matfn_kernels.polar import PolarProgram
-    from matfn_kernels.triangular import TriangularProgram
-    from matfn_kernels.validation import Call
+    from matfn_kernels.methods.polar.program import PolarProgram
+    from matfn_kernels.methods.triangular.program import TriangularProgram
+    from matfn_kernels.programs.validation import Call
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")
 
@@ -251,7 +251,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, funct
     """Where nothing was compiled no plan asks for it, and answers are as good."""
     a = np.tril(rectangular((24, 24), condition=30, items=3)) + np.eye(24)
     inputs = {name: a.astype(np.float32)}
-    monkeypatch.setattr("matfn_kernels.native.library.library", lambda: None)
+    monkeypatch.setattr("matfn_kernels.linalg.native.library.library", lambda: None)
 
     call = parsed(function, inputs, {})
     plan = make_plan(call, Profile.nominal())

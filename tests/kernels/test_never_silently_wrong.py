@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from evaluating import EPS, Answer, Array, answer, candidates, run
+from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.reference import relative_error
-from matfn_kernels.rejection import Rejection
 from spectra import orthogonal
 
 EYE = np.eye(2)

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from evaluating import Array, candidates, parsed
-from matfn_kernels.calibration import Profile
-from matfn_kernels.coefficients import safe, schedule
-from matfn_kernels.engine import coupled, per_element, plain
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.padding import PADDINGS, crop, pad
-from matfn_kernels.plan import make_plan
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.linalg.iteration import coupled, per_element, plain
+from matfn_kernels.numbers.coefficients import safe, schedule
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.running.evaluation import batch_of, evaluate
+from matfn_kernels.running.plan import make_plan
+from padding import PADDINGS, crop, pad
 from spectra import positive, rectangular
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from evaluating import parsed
-from matfn_kernels.calibration import Profile
-from matfn_kernels.device_policy import Kernel, Tunable
-from matfn_kernels.plan import Plan, explain, make_plan
-from matfn_kernels.precision import Precision
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.variants import Tunable
+from matfn_kernels.running.plan import Plan, explain, make_plan
 from spectra import positive
 
 

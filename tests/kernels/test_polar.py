@@ -10,10 +10,10 @@ import torch
 from evaluating import EPS, Array, answer, candidates, run
 from gallery import exact, plain
 from matfn_kernels import reference
-from matfn_kernels.foundation import Singular
-from matfn_kernels.polar import PolarProgram
-from matfn_kernels.precision import Precision
-from matfn_kernels.scaling import release
+from matfn_kernels.linalg.decompositions import Singular
+from matfn_kernels.linalg.scaling import release
+from matfn_kernels.methods.polar.program import PolarProgram
+from matfn_kernels.numbers.precision import Precision
 from spectra import orthogonal, rectangular
 
 ITEMS = 80

@@ -12,8 +12,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from evaluating import EPS, answer
+from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.reference import relative_error
-from matfn_kernels.rejection import Rejection
 from spectra import positive
 
 Array: TypeAlias = NDArray[Any]

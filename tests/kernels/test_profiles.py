@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from evaluating import parsed
-from matfn_kernels import calibration, machine, shipped
-from matfn_kernels.calibration import Profile
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.machine import Machine, is_intel
-from matfn_kernels.native import kernels as native
-from matfn_kernels.plan import make_plan
-from matfn_kernels.shipped import load_profile, name_for, read_profile
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.native import machine
+from matfn_kernels.linalg.native.machine import Machine, is_intel
+from matfn_kernels.programs import calibration, shipped
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.shipped import load_profile, name_for, read_profile
+from matfn_kernels.running.plan import make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 
 from carex import CAREX, Equation, measured
 from evaluating import EPS, Array, answer
-from matfn_kernels.rejection import Rejection
+from matfn_kernels.contract.rejection import Rejection
 from spectra import orthogonal
 
 RNG = np.random.default_rng(40)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from matfn_kernels.functions import FUNCTIONS
+from matfn_kernels.contract.functions import FUNCTIONS
 from same_answers import BRIEF, Combination, combinations, differences, shared_differences
 
 if TYPE_CHECKING:

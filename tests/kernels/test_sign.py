@@ -13,7 +13,7 @@ from evaluating import EPS, Array, answer
 from spectra import orthogonal
 
 if TYPE_CHECKING:
-    from matfn_kernels.certificate import Certificate
+    from matfn_kernels.contract.certificate import Certificate
 
 RNG = np.random.default_rng(20)
 ORDER = 8

@@ -8,8 +8,8 @@ import pytest
 import scipy.linalg
 
 from evaluating import EPS, Array, answer
-from matfn_kernels.extended_product import EXTENDED, product
-from matfn_kernels.shared_eigenvalue import share_eigenvalue
+from matfn_kernels.methods.equations.shared_eigenvalue import share_eigenvalue
+from matfn_kernels.numbers.extended_product import EXTENDED, product
 from spectra import orthogonal
 
 RNG = np.random.default_rng(30)

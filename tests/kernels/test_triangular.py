@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from evaluating import Array, answer
-from matfn_kernels import probes
-from matfn_kernels.products import large_product
-from matfn_kernels.triangular import invert_lower
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.products import large_product
+from matfn_kernels.linalg.triangles import invert_lower
 
 
 def _inverse(t: Array) -> Array:

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_kernels.certificate import Certificate, Outcome
-from matfn_kernels.certification import Wish
-from matfn_kernels.evaluation import Batch, Evaluation, join
-from matfn_kernels.sign import SignProgram
+from matfn_kernels.contract.certificate import Certificate, Outcome
+from matfn_kernels.methods.sign.program import SignProgram
+from matfn_kernels.running.certification import Wish
+from matfn_kernels.running.evaluation import Batch, Evaluation, join
 from matfn_service.assembly import Part, deal, gather, halves
 
 PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)

@@ -14,7 +14,7 @@ from scripted import Opened, ScriptedExecutor, matrices, post, service_behind, u
 if TYPE_CHECKING:
     import httpx
 
-    from matfn_kernels.evaluation import Batch
+    from matfn_kernels.running.evaluation import Batch
     from matfn_service.service import Service
 
 pytestmark = pytest.mark.anyio

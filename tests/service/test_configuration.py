@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from matfn_kernels.calibration import Profile
+from matfn_kernels.programs.profile import Profile
 from matfn_service import serve, server
 from matfn_service.configuration import Misconfigured, configured
 from matfn_service.settings import Settings

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import batch_of
-from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits, parse_call
+from matfn_kernels.running.evaluation import batch_of
+from matfn_kernels.running.plan import make_plan
 from matfn_service.assembly import Part
 from matfn_service.executor import CpuExecutor, CudaExecutor, DeviceMemoryError, computing_threads, make_executor
 from matfn_service.settings import Settings
@@ -22,8 +22,8 @@ from matfn_service.warm_up import warm_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from matfn_kernels.findings import Findings
-    from matfn_kernels.program import Program
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.program import Program
 
 pytestmark = pytest.mark.anyio
 

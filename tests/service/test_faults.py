@@ -12,7 +12,7 @@ import torch
 
 import scripted
 from matfn import wire
-from matfn_kernels import evaluation
+from matfn_kernels.running import evaluation
 from matfn_service import admission, answers
 from scripted import MSGPACK, ScriptedExecutor, until
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn import wire
-from matfn_kernels.calibration import Profile
-from matfn_kernels.validation import Limits
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits
 from matfn_service.admission import Admission
 from matfn_service.problems import Refusal
 from scripted import matrices

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_kernels.calibration import Profile
-from matfn_kernels.evaluation import batch_of, evaluate
-from matfn_kernels.plan import make_plan
-from matfn_kernels.validation import Limits, parse_call, screen
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of, evaluate
+from matfn_kernels.running.plan import make_plan
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
 from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain_text
 
 from matfn import wire
-from matfn_kernels.certificate import Outcome
+from matfn_kernels.contract.certificate import Outcome
 from matfn_service.sealing import Fate
 from scraped import documented, moved, samples
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx
     from prometheus_client import Metric
 
-    from matfn_kernels.evaluation import Batch
+    from matfn_kernels.running.evaluation import Batch
     from matfn_service.service import Service
 
 pytestmark = pytest.mark.anyio

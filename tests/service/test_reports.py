@@ -9,8 +9,8 @@ import pytest
 
 from matfn import wire
 from matfn.errors import TABLE
-from matfn_kernels.calibration import Profile
-from matfn_kernels.functions import FUNCTIONS, OPTIONS
+from matfn_kernels.contract.functions import FUNCTIONS, OPTIONS
+from matfn_kernels.programs.profile import Profile
 from scripted import MSGPACK, call_body, post
 
 if TYPE_CHECKING:

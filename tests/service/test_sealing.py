@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from matfn import wire
-from matfn_kernels.certificate import Certificate, Outcome, Residual
-from matfn_kernels.evaluation import Evaluation
+from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
+from matfn_kernels.running.evaluation import Evaluation
 from matfn_service.sealing import seal
 
 if TYPE_CHECKING:

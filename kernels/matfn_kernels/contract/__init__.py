@@ -1,0 +1,1 @@
+"""What callers and kernels agree on: the table of functions, certificates and rejections."""

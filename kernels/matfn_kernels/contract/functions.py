@@ -1,0 +1,403 @@
+"""The catalogue: what every function takes, allows and returns.
+
+One table serves the kernels, the HTTP routes, the OpenAPI document, the generated client methods and the command
+line, so that none of them can drift from the others. It needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.contract.schema import Function, Input, Parameter, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "DTYPES",
+    "FUNCTIONS",
+    "MAX_CHUNK",
+    "MAX_COEFFICIENT_ROWS",
+    "MAX_DAMPING",
+    "MAX_ROOT",
+    "MAX_STEPS",
+    "OPTIONS",
+    "Function",
+    "Input",
+    "Parameter",
+    "Value",
+    "options_of",
+]
+
+MAX_ROOT: Final = 64
+MAX_STEPS: Final = 64
+MAX_COEFFICIENT_ROWS: Final = 64
+MAX_CHUNK: Final = 1024
+MAX_DAMPING: Final = 1e100
+DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+
+_A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrices")
+_G = Input("g", ("m", "n"), "matrices multiplied from the left", optional=True)
+_M = Input("m", ("m", "n"), "matrices of any shape and rank")
+_T = Input("t", ("n", "n"), "triangular matrices; the other triangle is never read")
+_SQUARE = Input("a", ("n", "n"), "square matrices")
+_DIAG = Input("diag", ("n",), "the diagonal, no entry zero")
+_Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
+_K = Input("k", ("n", "d"), "right generators of the strictly lower part")
+_B = Input("b", ("n", "m"), "right-hand sides")
+
+_R = Parameter("r", "integer", "the root", required=True, positional=True, minimum=1, maximum=MAX_ROOT)
+_S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
+_STRUCTURE = Parameter(
+    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric", "general")
+)
+_DAMPING = Parameter(
+    "damping",
+    "damping",
+    'shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": pseudo-inverse power',
+    nullable=True,
+    minimum=0.0,
+    maximum=MAX_DAMPING,
+    choices=("range",),
+)
+_LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
+_UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
+_TRANSPOSE = Parameter("transpose", "boolean", "solve with the transpose", default=False)
+
+_SYMMETRIC_ERRORS = (
+    "invalid_shape",
+    "invalid_parameter",
+    "unsupported_dtype",
+    "not_finite",
+    "not_symmetric",
+    "not_positive",
+    "singular",
+    "not_converged",
+)
+_POSITIVE_ERRORS = tuple(code for code in _SYMMETRIC_ERRORS if code != "singular")
+_POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+_TRIANGULAR_ERRORS = (
+    "invalid_shape",
+    "invalid_parameter",
+    "unsupported_dtype",
+    "not_finite",
+    "singular",
+    "not_converged",
+)
+_SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
+
+_ROOTS = ("engine", "eigh", "schur")
+_POLAR = ("newton_schulz", "gram", "svd")
+_SIGNS = ("newton", "newton_schur")
+
+FUNCTIONS: Final[Mapping[str, Function]] = {
+    function.name: function
+    for function in (
+        Function(
+            name="root",
+            summary="Power A^(s/r) of symmetric positive semidefinite matrices, or G A^(s/r).",
+            formula="A^{s/r} or G A^{s/r}",
+            inputs=(_A, _G),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
+        ),
+        Function(
+            name="inv_root",
+            summary="Inverse power A^(-s/r) of symmetric positive definite matrices, or G A^(-s/r).",
+            formula="A^{-s/r} or G A^{-s/r}",
+            inputs=(_A, _G),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            methods=_ROOTS,
+        ),
+        Function(
+            name="sqrt_pair",
+            summary="Square root and inverse square root of the same symmetric matrices, in one pass.",
+            formula="(A^{1/2}, A^{-1/2})",
+            inputs=(_A,),
+            parameters=(_STRUCTURE, _DAMPING),
+            outputs=("x", "y"),
+            complex_ok=True,
+            errors=_SYMMETRIC_ERRORS,
+            source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
+            methods=_ROOTS,
+        ),
+        Function(
+            name="msign",
+            summary="Polar factor U V^T of matrices of any shape, on their numerical range.",
+            formula="U V^T where sigma > 8 eps sigma_max, 0 below",
+            inputs=(_M,),
+            parameters=(
+                Parameter(
+                    "steps",
+                    "integer",
+                    "number of Newton-Schulz steps, obeyed without escalation",
+                    nullable=True,
+                    minimum=1,
+                    maximum=MAX_STEPS,
+                ),
+                Parameter(
+                    "coefficients",
+                    "coefficients",
+                    "rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation",
+                    nullable=True,
+                    maximum=MAX_COEFFICIENT_ROWS,
+                ),
+            ),
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
+            methods=_POLAR,
+        ),
+        Function(
+            name="mclip",
+            summary="Singular values clipped to [lo, hi]: U clip(S, lo, hi) V^T; lo acts on the numerical range only.",
+            formula="U clip(S, lo, hi) V^T",
+            inputs=(_M,),
+            parameters=(
+                Parameter("hi", "number", "upper bound; None is open", default=1.0, nullable=True, minimum=0.0),
+                Parameter("lo", "number", "lower bound, at most hi", default=0.0, minimum=0.0),
+            ),
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11006 and 11059",
+            methods=_POLAR,
+        ),
+        Function(
+            name="mcsgn",
+            summary="Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.",
+            formula="A (A^2)^{-1/2}",
+            inputs=(_SQUARE,),
+            errors=_SIGN_ERRORS,
+            source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
+            methods=_SIGNS,
+        ),
+        Function(
+            name="solve_sylvester",
+            summary="Solution X of A X + X B = Q; no eigenvalue of A is minus one of B.",
+            formula="A X + X B = Q",
+            inputs=(
+                Input("a", ("m", "m"), "square matrices"),
+                Input("b", ("n", "n"), "square matrices"),
+                Input("q", ("m", "n"), "right-hand sides"),
+            ),
+            errors=_TRIANGULAR_ERRORS,
+            source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
+        ),
+        Function(
+            name="solve_lyapunov",
+            summary="Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.",
+            formula="A X + X A^T = Q",
+            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
+            errors=_TRIANGULAR_ERRORS,
+            source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            methods=("schur",),
+        ),
+        Function(
+            name="solve_care",
+            summary="Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.",
+            formula="A^T X + X A - X B R^{-1} B^T X + Q = 0",
+            inputs=(
+                _SQUARE,
+                Input("b", ("n", "m"), "input matrices"),
+                Input("q", ("n", "n"), "symmetric weights of the state"),
+                Input("r", ("m", "m"), "symmetric nonsingular weights of the input"),
+            ),
+            errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
+            source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+            methods=("newton_kleinman",),
+        ),
+        Function(
+            name="spectral_projector",
+            summary="Projector on the invariant subspace of the eigenvalues in one half plane, along the others'.",
+            formula="(I + S) / 2 or (I - S) / 2 with S the matrix sign",
+            inputs=(_SQUARE,),
+            parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
+            errors=_SIGN_ERRORS,
+            source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
+            methods=_SIGNS,
+        ),
+        Function(
+            name="tri_inv",
+            summary="Inverse of triangular matrices; the other triangle is never read.",
+            formula="T^{-1}",
+            inputs=(_T,),
+            parameters=(_LOWER, _UNIT),
+            errors=_TRIANGULAR_ERRORS,
+            source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
+            methods=("blocked",),
+        ),
+        Function(
+            name="tri_solve",
+            summary="Solution X of T X = B, or of T^T X = B, for triangular T.",
+            formula="T^{-1} B",
+            inputs=(_T, _B),
+            parameters=(_LOWER, _UNIT, _TRANSPOSE),
+            errors=_TRIANGULAR_ERRORS,
+            source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
+            methods=("substitution",),
+        ),
+        Function(
+            name="dplr_inv",
+            summary="Inverse of diagonal plus strictly lower low-rank matrices, diag(l) + tril(Q K^T, -1).",
+            formula="(diag(l) + tril(Q K^T, -1))^{-1}",
+            inputs=(_DIAG, _Q, _K),
+            errors=_TRIANGULAR_ERRORS,
+            source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
+        ),
+        Function(
+            name="dplr_solve",
+            summary="Solution X of (diag(l) + tril(Q K^T, -1)) X = B in O(n d m), the inverse never formed.",
+            formula="(diag(l) + tril(Q K^T, -1))^{-1} B",
+            inputs=(_DIAG, _Q, _K, _B),
+            parameters=(_TRANSPOSE,),
+            errors=_TRIANGULAR_ERRORS,
+            source="Su, kexue.fm/archives/11072",
+            methods=("chunked",),
+        ),
+        Function(
+            name="frechet_distance",
+            summary="Squared Fréchet distance of Gaussians, |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.",
+            formula="|mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*",
+            inputs=(
+                Input("mu1", ("n",), "means"),
+                Input("s1", ("n", "n"), "symmetric positive semidefinite covariances"),
+                Input("mu2", ("n",), "means"),
+                Input("s2", ("n", "n"), "symmetric positive semidefinite covariances"),
+            ),
+            errors=_POSITIVE_ERRORS,
+            source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
+            methods=("eigh",),
+        ),
+        Function(
+            name="eig_clip",
+            summary="Symmetric matrices with eigenvalues clipped to [lo, hi]; lo=0 gives the nearest PSD matrices.",
+            formula="V clip(w, lo, hi) V^T",
+            inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices"),),
+            parameters=(
+                Parameter("lo", "number", "lower bound; None is open", nullable=True),
+                Parameter("hi", "number", "upper bound, at least lo; None is open", nullable=True),
+            ),
+            complex_ok=True,
+            errors=(*_POLAR_ERRORS, "not_symmetric"),
+            source="Higham, Linear Algebra Appl. 103 (1988)",
+            methods=("eigh",),
+        ),
+        Function(
+            name="geometric_mean",
+            summary="Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.",
+            formula="A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}",
+            inputs=(
+                Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
+                Input("b", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
+            ),
+            complex_ok=True,
+            errors=_POSITIVE_ERRORS,
+            source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
+            methods=("cholesky_polar",),
+        ),
+        Function(
+            name="max_logit",
+            summary="Largest |q.k| scale of each attention head, block by block, over the pairs that a query may see.",
+            formula="max_{i,j} |q_i . k_j| scale",
+            inputs=(
+                Input("q", ("h", "t", "d"), "queries"),
+                Input("k", ("hk", "s", "d"), "keys, each head shared by h/hk heads of q"),
+            ),
+            parameters=(
+                Parameter("scale", "number", "factor of the logits; None: d^(-1/2)", nullable=True, minimum=0.0),
+                Parameter("causal", "boolean", "key j is visible to query i iff j <= i + s - t", default=True),
+            ),
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11126",
+            methods=("blocked",),
+        ),
+        Function(
+            name="qk_clip",
+            summary="Query and key weights scaled so that no head's largest logit exceeds tau, and the factors gamma.",
+            formula="(W_q, W_k, gamma), gamma_h = min(1, tau / max_logit_h)",
+            inputs=(
+                Input("w_q", ("h", "dq", "m"), "query weights of each head"),
+                Input("w_k", ("hk", "dk", "m'"), "key weights of each head; mla: their nope part"),
+                Input("max_logit", ("h",), "largest |logit| of each head"),
+            ),
+            parameters=(
+                Parameter("tau", "number", "largest logit allowed", default=100.0, minimum=0.0),
+                Parameter("variant", "string", "how heads share keys", default="mha", choices=("mha", "gqa", "mla")),
+            ),
+            outputs=("x", "y", "z"),
+            errors=_POLAR_ERRORS,
+            source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
+            methods=("scaling",),
+        ),
+        Function(
+            name="delta_rule",
+            summary="Gated delta rule over a sequence, chunk by chunk: the outputs and the final state.",
+            formula="(o, S_t), S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t",
+            inputs=(
+                Input("q", ("t", "dk"), "queries; no scale is applied"),
+                Input("k", ("t", "dk"), "keys; not normalised"),
+                Input("v", ("t", "dv"), "values"),
+                Input("beta", ("t",), "writing strengths, 1 if not given", optional=True),
+                Input("log_gate", ("t",), "logarithms of the gates, at most 0; 0 if not given", optional=True),
+                Input("initial_state", ("dk", "dv"), "the state before, transposed; 0 if not given", optional=True),
+            ),
+            parameters=(Parameter("chunk", "integer", "rows a chunk", default=64, minimum=1, maximum=MAX_CHUNK),),
+            outputs=("x", "y"),
+            errors=_POLAR_ERRORS,
+            source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
+            methods=("chunked",),
+        ),
+    )
+}
+
+_METHODS = tuple(dict.fromkeys(method for function in FUNCTIONS.values() for method in function.methods))
+
+OPTIONS: Final[tuple[Parameter, ...]] = (
+    Parameter(
+        "method",
+        "string",
+        "the cheapest by the profile (auto), or the only one that may answer",
+        default="auto",
+        nullable=True,
+        choices=("auto", *_METHODS),
+    ),
+    Parameter(
+        "tol",
+        "number",
+        "relative error wanted; None: what a backward-stable method in this dtype gives",
+        nullable=True,
+        minimum=0.0,
+    ),
+    Parameter(
+        "precision",
+        "string",
+        "arithmetic never exceeded, or auto: the cheapest that meets tol",
+        default="auto",
+        choices=("auto", "bf16", "fp32", "fp64"),
+    ),
+    Parameter("deadline", "number", "seconds until the answer is worthless", nullable=True, minimum=0.0),
+    Parameter("priority", "integer", "0 to 9; higher goes first", default=0, minimum=0, maximum=9),
+    Parameter(
+        "on_failure",
+        "string",
+        'raise a typed error, or answer a failed matrix with "nan"',
+        default="raise",
+        choices=("raise", "nan"),
+    ),
+)
+
+
+def options_of(function: Function) -> tuple[Parameter, ...]:
+    """The options of a function's calls: those of every call, with its own methods to choose from."""
+    choices = ("auto", *function.methods)
+    return tuple(replace(option, choices=choices) if option.name == "method" else option for option in OPTIONS)

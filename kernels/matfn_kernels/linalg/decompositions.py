@@ -1,0 +1,84 @@
+"""Decompositions of batches of matrices, each matrix scaled by itself before it is decomposed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from matfn_kernels.linalg.invariant import eigh
+from matfn_kernels.linalg.products import symmetrise
+from matfn_kernels.linalg.scaling import narrowed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+__all__ = ["Eigen", "Gram", "Ground", "Singular", "scaled", "some_eigh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a foundation computed of a batch of matrices: tensors (batch, ...)."""
+
+    def rows(self, start: int, stop: int) -> Self:
+        """That of the matrices start..stop."""
+        return type(self)(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Eigen(Ground):
+    """Matrices scaled by 2^-exponent as given, their Hermitian parts A, and A = V diag(w) V^H, w ascending."""
+
+    given: Tensor
+    exponent: Tensor
+    a: Tensor
+    w: Tensor
+    v: Tensor
+
+    @classmethod
+    def of_some(cls, given: Tensor, exponent: Tensor, wanted: Tensor) -> Self:
+        """That of the matrices that are wanted (batch,), NaN for the others."""
+        a = symmetrise(given)
+        return cls(given, exponent, a, *some_eigh(a, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Singular(Ground):
+    """Tall matrices scaled by 2^-exponent and M = U diag(sigma) V^H, sigma descending."""
+
+    m: Tensor
+    exponent: Tensor
+    u: Tensor
+    sigma: Tensor
+    vh: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Gram(Ground):
+    """Tall matrices scaled by 2^-exponent and M^H M = V diag(squares) V^H, squares ascending."""
+
+    m: Tensor
+    exponent: Tensor
+    squares: Tensor
+    v: Tensor
+
+
+def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Several batches in one, each matrix near 1 in size, and the powers of two taken out, (batch,)."""
+    pairs = [narrowed(batch, dtype) for batch in matrices]
+    one, exponent = pairs[0] if len(pairs) == 1 else (torch.cat(column) for column in zip(*pairs, strict=True))
+    return one.resolve_conj().contiguous(), exponent
+
+
+def some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """`eigh` of the matrices that are wanted (batch,), NaN for the others."""
+    if bool(wanted.all()):
+        return eigh(a)
+    w, v = torch.full_like(a[..., 0], math.nan).real, torch.full_like(a, math.nan).mT  # laid out as LAPACK does
+    if bool(wanted.any()):
+        w[wanted], v[wanted] = eigh(a[wanted])
+    return w, v

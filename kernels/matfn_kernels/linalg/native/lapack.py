@@ -1,0 +1,201 @@
+"""BLAS and LAPACK of the libraries in this process, called from C for one matrix after the other (lapack.c).
+
+torch brings MKL, whose routines its library exports; scipy brings OpenBLAS and hands its routines out for callers in C.
+MKL gives other makers' processors the kernels of an older instruction set: on one thread of an AMD EPYC with AVX-512
+OpenBLAS takes a fifth to a half of its time for Cholesky factorisations, 0.9 of it for products and 0.8 to 0.9 for
+large eigendecompositions. Which of the two computes depends on the processor's maker, the routine, the order and the
+dtype.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.native.machine import is_intel, processor
+from matfn_kernels.linalg.native.structures import CALLS
+from matfn_kernels.linalg.single_thread import in_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["KINDS", "Blas", "Routes", "blas_for", "call", "forget", "is_ready", "routes", "use"]
+
+
+class Blas(IntEnum):
+    """A library, by its number in lapack.c."""
+
+    MKL = 0
+    OPENBLAS = 1
+
+
+KINDS: Final = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
+_ROUTINES: Final = (
+    ("sgemm", "dgemm", "cgemm", "zgemm"),
+    ("strsm", "dtrsm", "ctrsm", "ztrsm"),
+    ("spotrf", "dpotrf", "cpotrf", "zpotrf"),
+    ("ssyevd", "dsyevd", "cheevd", "zheevd"),
+    ("sgesdd", "dgesdd", "cgesdd", "zgesdd"),
+    ("sgetrf", "dgetrf", "cgetrf", "zgetrf"),
+    ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
+)
+_NEVER: Final = 1 << 62
+_ROUTED: Final = ("products", "cholesky", "eigh")
+_PARALLEL: Final = 1 << 20
+"""Multiplications that are worth a thread: some 20 us of a core."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """From which order on OpenBLAS computes, by routine and dtype; MKL does below, where torch has it."""
+
+    products: Mapping[torch.dtype, int]
+    cholesky: Mapping[torch.dtype, int]
+    eigh: Mapping[torch.dtype, int]
+    others: int = _NEVER
+
+
+ALL_MKL: Final = Routes({}, {}, {})
+ALL_OPENBLAS: Final = Routes(dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0)
+BY_MEASUREMENT: Final = Routes(
+    dict.fromkeys((torch.float32, torch.float64), 128),
+    dict.fromkeys((torch.float32, torch.float64), 32),
+    {torch.float32: 512, torch.float64: 256},
+)
+"""On an AMD EPYC 9575F with AVX-512, torch 2.13 and scipy 1.17: below these orders MKL is as fast."""
+
+_used: Routes | None = None
+
+
+def use(wanted: Routes | None) -> None:
+    """Takes these routes from now on in this process; None: those of this machine."""
+    global _used  # noqa: PLW0603 - the tests' and calibration's only
+    _used = wanted
+    forget()
+
+
+def forget() -> None:
+    """Forgets which library was chosen for what."""
+    blas_for.cache_clear()
+    _settings.cache_clear()
+
+
+def routes() -> Routes:
+    """The routes in use."""
+    return _used or _usual()
+
+
+@cache
+def _usual() -> Routes:
+    return ALL_MKL if not processor() or is_intel(processor()) else BY_MEASUREMENT
+
+
+@lru_cache(maxsize=1024)
+def blas_for(routine: str, dtype: torch.dtype, order: int) -> Blas:
+    """The library that computes a routine ("products", "cholesky", "eigh", "others") of that order."""
+    if Blas.MKL not in _taken():
+        return Blas.OPENBLAS
+    chosen = routes()
+    least = chosen.others if routine == "others" else getattr(chosen, routine).get(dtype, chosen.others)
+    return Blas.OPENBLAS if order >= least else Blas.MKL
+
+
+def is_ready() -> bool:
+    """Whether the kernels in C are built and have routines to call."""
+    return bool(_taken())
+
+
+@cache
+def _taken() -> frozenset[Blas]:
+    """The libraries whose routines were handed over."""
+    found = library()
+    if found is None:
+        return frozenset()
+    addresses = {Blas.MKL: _of_mkl(), Blas.OPENBLAS: _of_openblas()}
+    for blas, (routines, set_threads) in addresses.items():
+        if routines:
+            found.matfn_lapack_take(blas, (ctypes.c_void_p * len(routines))(*routines), set_threads)
+    return frozenset(blas for blas, (routines, _) in addresses.items() if routines)
+
+
+def _of_mkl() -> tuple[list[int], ctypes.c_void_p]:
+    """Addresses of MKL's routines in torch's library, none where it has not all of them."""
+    try:
+        torchs = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
+        routines = [_address(getattr(torchs, f"{name}_")) for row in _ROUTINES for name in row]
+        return routines, ctypes.c_void_p(_address(torchs.MKL_Set_Num_Threads_Local))
+    except (OSError, AttributeError):
+        return [], ctypes.c_void_p()
+
+
+def _of_openblas() -> tuple[list[int], ctypes.c_void_p]:
+    """Addresses of the routines that scipy offers; their threads are set for the whole process, elsewhere."""
+    from scipy.linalg import cython_blas, cython_lapack
+
+    offered = {**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__}
+    return [_pointer(offered[name]) for row in _ROUTINES for name in row], ctypes.c_void_p()
+
+
+def _address(function: Any) -> int:
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None
+    return address
+
+
+def _pointer(capsule: object) -> int:
+    """What a capsule holds."""
+    python = ctypes.pythonapi
+    name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", python))
+    pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
+    found: int = pointer(capsule, name(capsule))
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _settings(name: str, dtype: torch.dtype, order: int) -> tuple[Any, Callable[..., bytes], Blas, int]:
+    """A function of lapack.c, what packs its plan, the library and the kind of numbers."""
+    routine = name if name in _ROUTED else "others"
+    return _entry(name), CALLS[name].pack, blas_for(routine, dtype, order), KINDS[dtype]
+
+
+@cache
+def _entry(name: str) -> Any:
+    entry = getattr(library(), f"matfn_lapack_{name}")
+    entry.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]
+    return entry
+
+
+def call(
+    name: str, dtype: torch.dtype, order: int, units: int, products: int, arguments: tuple[int | float, ...]
+) -> None:
+    """Calls a function of lapack.c on units of work, out of the interpreter's lock.
+
+    Args:
+        name: of the function.
+        dtype: of the numbers.
+        order: by which the library is chosen.
+        units: matrices, or panels of them.
+        products: multiplications of a unit.
+        arguments: the rest of its plan in native.h.
+
+    Raises:
+        MemoryError: if there is none for its buffers.
+    """
+    entry, pack, blas, kind = _settings(name, dtype, order)
+    plan = pack(blas, kind, *arguments)
+
+    def work(first: int, last: int) -> None:
+        if entry(plan, first, last):
+            raise MemoryError(f"no memory for {name} of that order")
+
+    if units * products < 2 * _PARALLEL:
+        work(0, units)
+    else:
+        in_parts(work, units, -(-_PARALLEL // products))

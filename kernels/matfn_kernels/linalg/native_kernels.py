@@ -1,0 +1,295 @@
+"""The kernels in C for a CPU: whole methods for one real matrix after the other, where torch needs a call a product.
+
+An answer depends on its own matrix alone, to the bit, whatever else is in the batch. The library is compiled when the
+package is installed; without it torch's products serve, and `is_built` says so. Calls leave the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.native.library import is_built, run, variant
+from matfn_kernels.linalg.native.structures import (
+    MAX_STEPS,
+    LowRankPlan,
+    PolarPlan,
+    PowersPlan,
+    TallPlan,
+    TrianglesPlan,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = [
+    "MAX_STEPS",
+    "ImageFindings",
+    "PolarFindings",
+    "PowerFindings",
+    "Powers",
+    "Schedules",
+    "TriangleFindings",
+    "apply_low_rank",
+    "grams",
+    "images",
+    "is_built",
+    "polar_factors",
+    "powers",
+    "triangular_inverses",
+    "variant",
+]
+
+Row = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """Coefficients of iterations by the smallest number that they resolve, the easiest first."""
+
+    entries: tuple[tuple[float, tuple[Row, ...]], ...]
+
+    @classmethod
+    def down_to(cls, least: float, rows: Callable[[float], tuple[Row, ...]]) -> Schedules:
+        """Schedules by quarters of a decade."""
+        quarters = math.ceil(-4 * math.log10(least))
+        bounds = (*(10 ** (-quarter / 4) for quarter in range(1, quarters)), least)
+        return cls(tuple((bound, rows(bound)) for bound in bounds))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        table = np.zeros((len(self), MAX_STEPS, 3))
+        for part, (_, rows) in zip(table, self.entries, strict=True):
+            part[: len(rows)] = rows
+        bounds = np.array([bound for bound, _ in self.entries])
+        return bounds, np.array([len(rows) for _, rows in self.entries], dtype=np.int64), table
+
+    @cached_property
+    def pointers(self) -> tuple[int, ...]:
+        """Where bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3) lie; they live as long as this."""
+        return tuple(array.ctypes.data for array in self._arrays)
+
+
+@dataclass(frozen=True)
+class Powers:
+    """Which powers are wanted: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
+
+    Attributes:
+        exponents: (k, s, r) in lowest terms.
+        whole: (s, r) as they were asked for, whose equation is checked.
+        pair: whether A^(-s/r) is wanted too.
+        floor: smallest eigenvalue that may be answered for, relative to the largest.
+        bound: the same relative to ||A^2||_F^(1/2).
+        schedules: by the smallest eigenvalue.
+    """
+
+    exponents: tuple[int, int, int]
+    whole: tuple[int, int]
+    pair: bool
+    floor: float
+    bound: float
+    schedules: Schedules
+
+
+@dataclass(frozen=True, slots=True)
+class PowerFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether A is proved to be positive definite.
+        asymmetry: ||A - A^T|| / ||A||.
+        smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
+        largest: the largest.
+        residual: of the equation of the power, on columns.
+        missing: the relative error that it stands for.
+        steps: of the iteration.
+        exponent: of the power of two that the first power lacks.
+        other_exponent: that the other one lacks.
+    """
+
+    definite: Tensor
+    asymmetry: Tensor
+    smallest: Tensor
+    largest: Tensor
+    residual: Tensor
+    missing: Tensor
+    steps: Tensor
+    exponent: Tensor
+    other_exponent: Tensor
+
+
+_REACH: Final = 1.25
+"""How far below its estimate by power iteration the smallest eigenvalue may lie: proved, or a lower one is taken."""
+
+
+def _blank(items: int, findings: type) -> Tensor:
+    """Room for findings of so many matrices, (batch, fields) float64."""
+    return torch.empty(items, len(fields(findings)), dtype=torch.float64, device="cpu")
+
+
+def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings]:
+    """Powers of A (batch, n, n), float32 or float64 without gaps, NaN where A is not proved to be positive definite.
+
+    Raises:
+        MemoryError: if there is none for a dozen matrices.
+    """
+    items, order = len(a), a.shape[-1]
+    outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
+    found = _blank(items, PowerFindings)
+    columns = probes.columns(order)
+    settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
+    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
+    arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
+    run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
+    return outputs, PowerFindings(*found.unbind(-1))
+
+
+@dataclass(frozen=True, slots=True)
+class PolarFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether M is proved to have full rank.
+        smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
+        largest: the largest.
+        spread: ||M||_F ||M^+||_F / n.
+        residual: of M = O sym(O^T M), on columns.
+        gap: from O^T O = I, on columns.
+        steps: of the iteration.
+    """
+
+    definite: Tensor
+    smallest: Tensor
+    largest: Tensor
+    spread: Tensor
+    residual: Tensor
+    gap: Tensor
+    steps: Tensor
+
+
+def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:
+    """Polar factors of tall M (batch, m, n), float32 without gaps, NaN where M is not proved to have full rank.
+
+    Args:
+        m: the matrices.
+        floor: smallest singular value that is answered for, relative to ||M^T M||_F^(1/2).
+        schedules: by the smallest singular value.
+
+    Raises:
+        MemoryError: if there is none for half a dozen matrices.
+    """
+    items, rows, order = m.shape
+    out, found = torch.empty_like(m), _blank(items, PolarFindings)
+    columns = probes.columns(order)
+    rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
+    run("polar", lambda count: PolarPlan(count, *rest), (m, out, found))
+    return out, PolarFindings(*found.unbind(-1))
+
+
+def grams(m: Tensor) -> Tensor:
+    """M^T M (batch, n, n) in float64 of tall float32 M (batch, m, n) without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
+    run("gram", lambda count: TallPlan(count, rows, order, None), (m, out))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFindings:
+    """What was found of each image, (batch,) float64 each.
+
+    Attributes:
+        rounding: relative error of its rounding to float32.
+        residual: of M = O sym(O^T M), on columns.
+        skew: of O^T M = M^T O, on columns.
+    """
+
+    rounding: Tensor
+    residual: Tensor
+    skew: Tensor
+
+
+def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings]:
+    """O = M V diag(h) V^T (batch, m, n) of tall float32 M, computed in float64.
+
+    Args:
+        m: (batch, m, n), float32 without gaps.
+        vectors: V^T (batch, n, n), float64 without gaps.
+        h: (batch, n), float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for a few matrices.
+    """
+    items, rows, order = m.shape
+    out, found = torch.empty_like(m), _blank(items, ImageFindings)
+    columns = probes.columns(order)
+    run("image", lambda count: TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
+    return out, ImageFindings(*found.unbind(-1))
+
+
+def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: bool, inverse: bool) -> Tensor:
+    """T B or T^-1 B (batch, n, m) for T = diag(l) + tril(Q K^T, -1) or its transpose, all float32 or all float64.
+
+    Args:
+        diag: l (batch, n).
+        q: (batch, n, d).
+        k: (batch, n, d).
+        b: (batch, n, m).
+        transpose: whether it is the transpose that acts.
+        inverse: whether it is solved with.
+
+    Raises:
+        MemoryError: if there is none for a state (d, m).
+    """
+    order, rank, columns = *q.shape[1:], b.shape[-1]
+    given = [x.resolve_neg().contiguous() for x in (diag, q, k, b)]
+    out = torch.empty_like(given[-1])
+    run("low_rank", lambda count: LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class TriangleFindings:
+    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+
+    Attributes:
+        residual: of T X = I, on columns.
+        error: of X to first order, on columns.
+        norm: of T.
+        inverse_norm: of X.
+    """
+
+    residual: Tensor
+    error: Tensor
+    norm: Tensor
+    inverse_norm: Tensor
+
+
+def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, TriangleFindings]:
+    """Inverses of the triangles of T (batch, n, n), float32 or float64 without gaps.
+
+    Raises:
+        MemoryError: if there is none for three matrices.
+    """
+    items, order = len(t), t.shape[-1]
+    out, found = torch.empty_like(t), _blank(items, TriangleFindings)
+    columns = probes.spread_columns(order)
+    rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
+    run("triangles", lambda count: TrianglesPlan(count, *rest), (t, out, found))
+    return out, TriangleFindings(*found.unbind(-1))

@@ -1,0 +1,138 @@
+"""Powers of two: matrices brought near 1 exactly before anything is computed, and back at the very end.
+
+Whatever a method computes on is scaled, so that 1e300 and 1e-300 cost no digit and no square overflows. The way back
+is taken in one place, `release`, which also measures what it costs: an answer that is subnormal or zero in the output's
+dtype is as wrong as it is, and its certificate says so.
+
+On a CPU the rare matrix that needs more care is looked for and treated by itself; on a GPU, where to ask is to wait for
+the device and cannot be recorded, all are treated so.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from matfn_kernels.linalg import invariant
+
+__all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
+
+_LEAST: Final = 1e-140
+_MARGIN_BITS: Final = 10
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The real dtype of the same precision."""
+    return {torch.complex64: torch.float32, torch.complex128: torch.float64}.get(dtype, dtype)
+
+
+def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
+    """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
+    peak = invariant.magnitude(a).reshape(len(a), -1).amax(-1)  # ten times as fast as the norm of order infinity
+    exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
+    return rescale(a, -exponent), exponent
+
+
+def narrowed(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`normalise`, then the cast to a dtype that may have a smaller range."""
+    scaled, exponent = normalise(a.to(torch.promote_types(a.dtype, dtype)))
+    return scaled.to(dtype), exponent
+
+
+def rescale(a: Tensor, exponent: Tensor) -> Tensor:
+    """A 2^exponent with an integer exponent per matrix, in steps of which no factor overflows."""
+    shape = (-1, *[1] * (a.dim() - 1))
+    limit = 100 if real_dtype(a.dtype) != torch.float64 else 1000
+    left = exponent
+    for _ in range(3):
+        part = left.clamp(-limit, limit)
+        a = a * invariant.two_to(part).to(real_dtype(a.dtype)).reshape(shape)
+        left = left - part
+        if a.device.type == "cpu" and not bool(left.any()):
+            break
+    return a
+
+
+def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: int) -> tuple[Tensor, Tensor]:
+    """Value 2^(exponent numerator / denominator) as a value and the whole power of two it lacks, exactly split."""
+    product = exponent * numerator
+    whole = torch.div(product, denominator, rounding_mode="floor")
+    fraction = invariant.exp2((product - whole * denominator).to(torch.float64) / denominator)
+    return value * fraction.to(real_dtype(value.dtype)).reshape(-1, *[1] * (value.dim() - 1)), whole
+
+
+def norm(x: Tensor) -> Tensor:
+    """Frobenius norm over all but the first dimension, (batch,) float64; no square under- or overflows."""
+    flat = x.reshape(len(x), -1)
+    if flat.device.type != "cpu":
+        return _scaled_norm(flat)
+    length = invariant.row_norm(flat, torch.float64)
+    doubtful = ~((length > _LEAST) & (length < 1 / _LEAST))
+    if bool(doubtful.any()):
+        length[doubtful] = _scaled_norm(flat[doubtful])
+    return length
+
+
+def _scaled_norm(flat: Tensor) -> Tensor:
+    """`norm` of rows (batch, n) whose squares might leave float64's range."""
+    size = invariant.magnitude(flat).to(torch.float64)
+    peak = size.amax(-1)
+    safe = torch.where((peak > 0) & torch.isfinite(peak), peak, torch.ones_like(peak))
+    return safe * invariant.row_norm(size / safe[:, None])
+
+
+def norm_bound(a: Tensor, frobenius: Tensor) -> Tensor:
+    """||A^H A||_F^(1/2) of A (batch, m, n) near 1 in size: above the 2-norm, below the Frobenius norm; 1 for zero.
+
+    For one more product it is nearer to the 2-norm, by up to the fourth root of the rank: 2.6 times above it where the
+    Frobenius norm is 9.8 times (Wishart matrices of order 512). What an iteration resolves is relative to this bound.
+    """
+    one = torch.ones_like(frobenius)
+    unit = invariant.divided(a, torch.where(frobenius > 0, frobenius, one)[:, None, None])
+    bound = frobenius * invariant.matrix_norm(invariant.product(unit.mH, unit)).sqrt()
+    return torch.where(bound > 0, bound, one)
+
+
+def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Value 2^exponent in the output's dtype, and the relative error of putting it there, (batch,)."""
+    wide = value.to(torch.promote_types(value.dtype, dtype))
+    if exponent is None:
+        if wide.dtype == dtype:
+            return wide, torch.zeros(len(value), dtype=torch.float64, device=value.device)
+        exponent = torch.zeros(len(wide), dtype=torch.int64, device=wide.device)
+    if wide.device.type != "cpu":
+        return _released(wide, exponent, dtype)
+    rounded = wide.to(dtype)
+    out, error = rescale(rounded, exponent), _distance(rounded, wide)
+    small = ~_is_far_from_subnormal(wide, exponent, dtype)
+    if bool(small.any()):
+        out[small], error[small] = _released(wide[small], exponent[small], dtype)
+    return out, error
+
+
+def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where scaling by a power of two may come after rounding: what it makes subnormal is nothing beside the rest."""
+    if not wide.numel():
+        return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
+    kind = torch.finfo(dtype)
+    peak = invariant.magnitude(wide).reshape(len(wide), -1).amax(-1).to(torch.float64)
+    bits = torch.frexp(peak).exponent + exponent
+    return (peak > 0) & (bits > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS)
+
+
+def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`release` where numbers may become subnormal: scaled first, then rounded once."""
+    out = rescale(wide, exponent).to(dtype)
+    return out, _distance(rescale(out.to(wide.dtype), -exponent), wide)
+
+
+def _distance(rounded: Tensor, exact: Tensor) -> Tensor:
+    """||rounded - exact|| / ||exact||, (batch,); 0 where both are zero."""
+    if rounded is exact:
+        return torch.zeros(len(exact), dtype=torch.float64, device=exact.device)
+    size = norm(exact)
+    error = norm(rounded - exact) / size
+    return torch.where(size > 0, error, torch.zeros_like(error))

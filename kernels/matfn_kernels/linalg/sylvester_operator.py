@@ -1,0 +1,144 @@
+"""The operator X -> A X + X B through the Schur forms of A and B, its inverse, and how small it can be.
+
+With A = U T U^T and B = V R V^T the equation A X + X B = Q becomes T Y + Y R = U^T Q V, which is solved by substitution
+(Bartels and Stewart, Comm. ACM 15 (1972)), or by division where both are diagonal, as for symmetric A and B. Once the
+two forms are there a solution costs a few products, so that the separation sep(A, -B) = min ||A X + X B|| / ||X|| comes
+almost free, by power steps on the inverse and its adjoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.linalg import eigh, lapack, schur
+
+from matfn_kernels.numbers.arrays import EPS, Array, growth
+
+__all__ = ["SylvesterOperator"]
+
+
+_TINY: Final = float(np.finfo(np.float64).tiny)
+_LEAF: Final = 48
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SylvesterOperator:
+    """X -> A X + X B, with A = U T U^T and B = V R V^T, or B = V R^T V^T if `turned`."""
+
+    u: Array
+    t: Array
+    v: Array
+    r: Array
+    turned: bool
+
+    @classmethod
+    def of(cls, a: Array, b: Array) -> SylvesterOperator:
+        """The operator of two square matrices.
+
+        Raises:
+            numpy.linalg.LinAlgError: if LAPACK gives up.
+            ValueError: if an entry is not finite.
+        """
+        t, u = _form(a)
+        r, v = _form(b)
+        return cls(u, t, v, r, turned=False)
+
+    @classmethod
+    def twice(cls, a: Array) -> SylvesterOperator:
+        """X -> A X + X A, from one Schur form."""
+        t, u = _form(a)
+        return cls(u, t, u, t, turned=False)
+
+    @classmethod
+    def lyapunov(cls, a: Array) -> SylvesterOperator:
+        """X -> A X + X A^T, from one Schur form."""
+        t, u = _form(a)
+        return cls(u, t, u, t, turned=True)
+
+    @property
+    def spectra(self) -> tuple[Array, Array]:
+        """Eigenvalues of A and of B."""
+        return _eigenvalues(self.t), _eigenvalues(self.r)
+
+    def solve(self, q: Array) -> Array:
+        """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does."""
+        return self._turned_back(self._forward(self.u.T @ q @ self.v))
+
+    def solve_adjoint(self, q: Array) -> Array:
+        """X with A^T X + X B^T = Q."""
+        return self._turned_back(self._backward(self.u.T @ q @ self.v))
+
+    def inverse_norm(self) -> float:
+        """1 / sep(A, -B), from below, mostly within a factor 1.5."""
+        return growth(self._forward, self._backward, (len(self.t), len(self.r)))
+
+    def _forward(self, f: Array) -> Array:
+        return _substitute((self.t, self.r), f, turn_a=False, turn_b=self.turned)
+
+    def _backward(self, f: Array) -> Array:
+        return _substitute((self.t, self.r), f, turn_a=True, turn_b=not self.turned)
+
+    def _turned_back(self, y: Array) -> Array:
+        x: Array = self.u @ y @ self.v.T
+        return x
+
+
+def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: bool) -> Array:
+    """Y with T Y + Y R = F, T or R transposed if turned, by halves down to blocks that LAPACK solves."""
+    t, r = forms
+    if _is_diagonal(t) and _is_diagonal(r):
+        return f / _pivots(t.diagonal(), r.diagonal())
+    if max(f.shape) <= _LEAF:
+        y, scale, _ = lapack.dtrsyl(t, r, f, trana=b"T" if turn_a else b"N", tranb=b"T" if turn_b else b"N")
+        return np.asarray(y / scale)
+    if len(t) < len(r):
+        # The transposed equation is of the same kind: R^T Y^T + Y^T T^T = F^T.
+        return _substitute((r, t), f.T, turn_a=not turn_b, turn_b=not turn_a).T
+    half = _cut(t)
+    upper, corner, lower = t[:half, :half], t[:half, half:], t[half:, half:]
+    if turn_a:
+        first = _substitute((upper, r), f[:half], turn_a=turn_a, turn_b=turn_b)
+        last = _substitute((lower, r), f[half:] - corner.T @ first, turn_a=turn_a, turn_b=turn_b)
+    else:
+        last = _substitute((lower, r), f[half:], turn_a=turn_a, turn_b=turn_b)
+        first = _substitute((upper, r), f[:half] - corner @ last, turn_a=turn_a, turn_b=turn_b)
+    return np.concatenate([first, last])
+
+
+def _form(a: Array) -> tuple[Array, Array]:
+    """T and U of the real Schur form A = U T U^T, diagonal where A is symmetric."""
+    if np.array_equal(a, a.T):
+        values, u = eigh(a)
+        return np.diag(values), u
+    t, u = schur(a)
+    return t, u
+
+
+def _is_diagonal(t: Array) -> bool:
+    return bool(np.count_nonzero(t) == np.count_nonzero(t.diagonal()))
+
+
+def _pivots(left: Array, right: Array) -> Array:
+    """Sums of eigenvalues, lifted to eps where they are below it."""
+    sums = left[:, None] + right[None, :]
+    least = max(EPS * max(np.abs(left).max(), np.abs(right).max()), _TINY)
+    return np.where(np.abs(sums) < least, least, sums)
+
+
+def _cut(t: Array) -> int:
+    """An index near the middle that splits no 2 x 2 block."""
+    half = len(t) // 2
+    return half + 1 if t[half, half - 1] else half
+
+
+def _eigenvalues(t: Array) -> Array:
+    """Eigenvalues of a standardised real Schur form: equal diagonal entries in each 2 x 2 block."""
+    diagonal = t.diagonal().astype(complex)
+    outer = np.append(t.diagonal(-1) * t.diagonal(1), 0.0)
+    for i in np.flatnonzero(t.diagonal(-1)):
+        root = np.sqrt(max(0.0, -outer[i]))
+        diagonal[i] += 1j * root
+        diagonal[i + 1] -= 1j * root
+    return diagonal

@@ -1,0 +1,1 @@
+"""Products and iterations in Triton, for a GPU."""

@@ -1,0 +1,1 @@
+"""The methods, one folder for each family of functions and one module for each method."""

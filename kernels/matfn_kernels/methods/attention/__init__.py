@@ -1,0 +1,1 @@
+"""Largest logits, QK-clip and the delta rule."""

@@ -1,0 +1,1 @@
+"""Sylvester, Lyapunov and Riccati equations."""

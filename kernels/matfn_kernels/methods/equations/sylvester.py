@@ -1,0 +1,176 @@
+"""The equations A X + X B = Q and A X + X A^T = Q.
+
+Method: Bartels and Stewart through real Schur forms, always in float64, and steps of refinement while the residual
+falls. Domain: any real square A and B whose eigenvalues sum to no zero. The error estimate is the residual, rounding of
+its computation included, over sep(A, -B) ||X||; there is none where the equation is singular to rounding.
+Equations that look singular are examined in exact arithmetic. Padding: ones on the diagonals of A and B, zeros in Q,
+which is invisible unless the other matrix has an eigenvalue -1.
+References: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import torch
+
+from matfn_kernels.linalg.scaling import normalise
+from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
+from matfn_kernels.methods.equations.shared_eigenvalue import share_eigenvalue
+from matfn_kernels.numbers.arrays import EPS, Array, norm
+from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
+from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.per_matrix import Found, each, failed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["HOPELESS", "SylvesterProgram", "bounded_error", "candidates"]
+
+HOPELESS: Final = 1e-2
+"""Above this condition times eps no digit is promised."""
+
+_REFINEMENTS: Final = 3
+_STORED: Final = 0.25
+_SUSPICIOUS: Final = 1e-6
+_EXACT_ORDER: Final = 256
+_MARGIN: Final = 4.0
+_ROUNDING: Final = 4.0
+_SCHUR: Final = 3.0
+"""A real Schur form in units of eigh."""
+
+
+@dataclass(frozen=True, slots=True)
+class SylvesterProgram:
+    """What a batch of equations must have in common to be computed together.
+
+    Attributes:
+        rows: order of A.
+        columns: order of B, or None for Lyapunov's equation.
+        dtype: of the inputs and outputs.
+        method: schur.
+        precision: fp64.
+        ceiling: fp64.
+    """
+
+    rows: int
+    columns: int | None
+    dtype: torch.dtype
+    method: Literal["schur"] = "schur"
+    precision: Precision = Precision.FP64
+    ceiling: Precision = Precision.FP64
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs a (batch, m, m), q (batch, m, n) and, with columns, b (batch, n, n)."""
+        wide = {name: tensor.to(torch.float64) for name, tensor in inputs.items()}
+        q, exponent = normalise(wide.pop("q"))
+        common = _common_exponent(wide)
+        name = "A X + X A^T - Q" if self.columns is None else "A X + X B - Q"
+        findings = each(_solve, {**wide, "q": q, "exponent": common}, tuple(q.shape[1:]), name)
+        return replace(findings, exponents=(exponent - common,), rank=None)
+
+    def fallbacks(self) -> tuple[SylvesterProgram, ...]:
+        """None: this is the last resort already."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix."""
+        return (torch.zeros(inputs["q"].shape, dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        orders = (self.rows, *(() if self.columns is None else (self.columns,)))
+        return sum(_SCHUR * profile.cost("eigh", Precision.FP64, order) for order in orders)
+
+
+def candidates(call: Signature) -> list[SylvesterProgram]:
+    """The one program that serves a call."""
+    call.require_double()
+    b = call.shape("b")
+    return [SylvesterProgram(rows=call.sizes("a")[-1], columns=None if b is None else b[-1], dtype=call.dtype)]
+
+
+def _common_exponent(matrices: Mapping[str, Tensor]) -> Tensor:
+    """The power of two just above every entry of an item's matrices, (batch,)."""
+    peaks = torch.stack([tensor.abs().amax((-2, -1)) for tensor in matrices.values()])
+    return torch.frexp(peaks.amax(0)).exponent
+
+
+def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found:
+    """X 2^exponent of one equation, A and B of about that size; without B it is A^T."""
+    sent = a, a.T if b is None else b
+    a, right = (np.ldexp(x, -int(exponent)) for x in sent)
+    operator = SylvesterOperator.lyapunov(a) if b is None else SylvesterOperator.of(a, right)
+    gain = operator.inverse_norm()
+    # Scaling may drop what is 2^-1074 of the largest entry: only the equation as sent is exact.
+    if _may_be_singular(a, right, gain) and _singular(*sent, operator):
+        return failed(q.shape, "shared_eigenvalue")
+    x, missing = _refined(a, right, q, operator)
+    if b is None and np.array_equal(q, q.T):
+        x = (x + x.T) / 2
+        missing = _missing(a, right, q, x)
+    size = norm(x)
+    if size == 0:
+        return Found(x, 0.0, 0.0, 1.0)
+    sizes = (norm(a) + norm(right)) * size + norm(q)
+    residual = norm(missing) / (norm(a @ x) + norm(x @ right) + norm(q))
+    condition, error = bounded_error(gain, missing, sizes, size)
+    return Found(x, residual, error, condition, remarks=("ill_conditioned",) if math.isnan(error) else ())
+
+
+def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
+    """X and its residual Q - A X - X B, refined while that falls and is more than the rounding of X leaves."""
+    x = operator.solve(q)
+    missing = _missing(a, b, q, x)
+    least = _STORED * EPS * (norm(a) + norm(b))
+    for _ in range(_REFINEMENTS):
+        if norm(missing) <= least * norm(x):
+            break
+        better = x + operator.solve(missing)
+        left = _missing(a, b, q, better)
+        if not norm(left) < norm(missing):
+            break
+        x, missing = better, left
+    return x, missing
+
+
+def _missing(a: Array, b: Array, q: Array, x: Array) -> Array:
+    """Q - A X - X B, summed in extended precision."""
+    return narrow(q - product(a, x) - product(x, b))
+
+
+def bounded_error(gain: float, missing: Array, sizes: float, size: float) -> tuple[float, float]:
+    """(condition, relative error) of a solution whose residual is `missing`; NaN where no digit is promised.
+
+    Args:
+        gain: 1 / sep.
+        missing: the residual, summed in extended precision.
+        sizes: sum of the norms that bound the equation's terms; their rounding is the residual's.
+        size: ||X||.
+    """
+    condition = max(1.0, gain * sizes / size)
+    error = _MARGIN * gain * norm(missing) / size + _ROUNDING * (EXTENDED * condition + EPS)
+    return condition, error if condition * EPS <= HOPELESS else math.nan
+
+
+def _may_be_singular(a: Array, b: Array, gain: float) -> bool:
+    """Whether rounding leaves it open that the equation is singular."""
+    return not gain * (norm(a) + norm(b)) * EPS < _SUSPICIOUS
+
+
+def _singular(a: Array, b: Array, operator: SylvesterOperator) -> bool:
+    """Whether an eigenvalue of A is minus one of B: exactly so in all but very large equations."""
+    if max(len(a), len(b)) <= _EXACT_ORDER:
+        return share_eigenvalue(a, b)
+    left, right = operator.spectra
+    size = norm(operator.t) + norm(operator.r)
+    return bool(np.abs(left[:, None] + right[None, :]).min() <= (len(a) + len(b)) * EPS * size)

@@ -1,0 +1,1 @@
+"""Functions of Hermitian matrices by eigendecomposition."""

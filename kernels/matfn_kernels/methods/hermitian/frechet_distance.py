@@ -1,0 +1,153 @@
+"""Squared Fréchet (Wasserstein-2) distance of Gaussians: |mu1 - mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.
+
+With S1 = V1 diag(w1) V1^T and S2 = V2 diag(w2) V2^T the nuclear norm is that of diag(w1)^(1/2) V1^T V2 diag(w2)^(1/2).
+Formulas through tr sqrtm(S1 S2), or eigenvalues of S1^(1/2) S2 S1^(1/2), lose half the digits of rank-deficient data.
+
+Domain: symmetric positive semidefinite to rounding. Error, relative to the sum of the three positive terms: the nuclear
+norm is monotone in both matrices, so that a backward error of eigh of size delta leaves it between its values at
+w - delta and at w + delta; both are computed. That is a bound, and small where the null spaces coincide.
+References: Dowson and Landau, J. Multivariate Anal. 12 (1982); Heusel et al., arXiv 1706.08500.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.products import symmetrise
+from matfn_kernels.linalg.scaling import rescale
+from matfn_kernels.linalg.spectral import BACKWARD_ERROR, eigh, svd
+from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["FrechetProgram", "candidates"]
+
+_FLOOR: Final = 8.0
+_NO_EXPONENT: Final = -5000
+
+
+@dataclass(frozen=True, slots=True)
+class FrechetProgram:
+    """What a batch of distances must have in common to be computed together.
+
+    Attributes:
+        order: n.
+        dtype: of the inputs and outputs.
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+    """
+
+    order: int
+    dtype: torch.dtype
+    precision: Precision
+    ceiling: Precision
+
+    @property
+    def method(self) -> str:
+        """The method's name in certificates."""
+        return "eigh"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs mu1, mu2 (batch, n) and s1, s2 (batch, n, n)."""
+        dtype = working(self.precision, self.dtype)
+        parts = [inputs[name].to(dtype) for name in ("mu1", "mu2", "s1", "s2")]
+        exponent = _even_exponent(parts[0], parts[1], parts[2], parts[3])
+        shift = rescale((parts[0] - parts[1])[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
+        first, second = (_Gaussian.of(part, exponent, self.precision) for part in parts[2:])
+        terms = invariant.sums(shift.square()) + first.trace + second.trace
+        middle, below, above = (_nuclear(first, second, side) for side in (0, -1, 1))
+        value = (terms - 2 * middle).clamp_min(0)
+        spread = 2 * torch.maximum(above - middle, middle - below)
+        rounding = BACKWARD_ERROR * spacing(self.precision) * math.sqrt(self.order)
+        error = torch.where(terms > 0, spread / terms, torch.zeros_like(terms)) + rounding
+        return Findings(
+            outputs=(value,),
+            exponents=(exponent,),
+            residual_name="S^{1/2} S^{1/2} - S",
+            residual=torch.maximum(first.residual, second.residual),
+            error=error,
+            condition=1 + error / (BACKWARD_ERROR * spacing(self.precision)),
+            failures={"s1_negative": first.negative(self.dtype), "s2_negative": second.negative(self.dtype)},
+            remarks={"negative": first.clamped(self.dtype) | second.clamped(self.dtype)},
+        )
+
+    def fallbacks(self) -> tuple[FrechetProgram, ...]:
+        """None: it runs in the highest precision that the call allows."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Two points in a space without dimensions coincide."""
+        return (torch.zeros(inputs["mu1"].shape[0], dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a pair: two eigh and three svd, which cost about as much."""
+        return 5 * profile.cost("eigh", self.precision, self.order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gaussian:
+    """A covariance (batch, n, n) by its spectrum; `noise` is what a backward error may have moved each eigenvalue."""
+
+    values: Tensor
+    vectors: Tensor
+    trace: Tensor
+    noise: Tensor
+    residual: Tensor
+
+    @classmethod
+    def of(cls, s: Tensor, exponent: Tensor, precision: Precision) -> _Gaussian:
+        s = symmetrise(rescale(s, -exponent))
+        values, vectors = eigh(s)
+        noise = BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1).to(torch.float64)
+        z = probes.gaussian(s, s.shape[-1]).to(s.dtype)
+        target = probes.times(s, z)
+        missing = target - probes.times(vectors, values.clamp_min(0)[..., None] * probes.times(vectors.mT, z))
+        trace = invariant.sums(s.diagonal(dim1=-2, dim2=-1))
+        return cls(values.to(torch.float64), vectors, trace, noise, probes.ratio(missing, target))
+
+    def roots(self, side: int) -> Tensor:
+        """Square roots of the eigenvalues, moved up or down by the noise."""
+        return (self.values + side * self.noise[:, None]).clamp_min(0).sqrt()
+
+    def negative(self, dtype: torch.dtype) -> Tensor:
+        """Whether an eigenvalue is negative beyond rounding."""
+        limit = math.sqrt(torch.finfo(dtype).eps) * self.values[:, -1].clamp_min(0)
+        return self.values[:, 0] < -limit
+
+    def clamped(self, dtype: torch.dtype) -> Tensor:
+        """Whether an eigenvalue that counts as 0 is negative by more than an exact computation leaves."""
+        return self.values[:, 0] < -_FLOOR * torch.finfo(dtype).eps * self.values[:, -1]
+
+
+def _even_exponent(mu1: Tensor, mu2: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
+    """The even e (batch,) for which 2^-e S and 2^(-e/2) mu have entries of order 1; exact, 0 where all are zero."""
+    size = torch.stack([s.abs().amax((-2, -1)) for s in (s1, s2)]).amax(0).to(torch.float64)
+    mean = (mu1 - mu2).abs().amax(-1).to(torch.float64)
+    halves = [torch.frexp(x).exponent.where(x > 0, _NO_EXPONENT) for x in (size.sqrt(), mean)]
+    return 2 * torch.maximum(*halves).where((size > 0) | (mean > 0), 0)
+
+
+def _nuclear(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
+    """||S1^(1/2) S2^(1/2)||_* with both spectra moved up or down, (batch,)."""
+    dtype = first.vectors.dtype
+    angles = invariant.product(first.vectors.mT, second.vectors)
+    product = first.roots(side)[:, :, None].to(dtype) * angles * second.roots(side)[:, None, :].to(dtype)
+    return invariant.sums(svd(product)[1])
+
+
+def candidates(call: Signature) -> list[FrechetProgram]:
+    """The one program that serves a call."""
+    _, ceiling = call.direct_precisions()
+    return [FrechetProgram(call.sizes("mu1")[-1], call.dtype, ceiling, ceiling)]

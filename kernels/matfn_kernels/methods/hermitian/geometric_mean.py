@@ -1,0 +1,222 @@
+"""Geometric mean A # B = A^(1/2) (A^(-1/2) B A^(-1/2))^(1/2) A^(1/2) of positive definite (Hermitian) matrices.
+
+With Cholesky factors A = L L^H and B = K K^H it is A # B = L Q K^H, where Q is the unitary polar factor of L^-1 K:
+L^-1 (A # B) L^-H = (W W^H)^(1/2) for W = L^-1 K = U S V^H, and L U S U^H L^H = L (U V^H) K^H since L U S = K V. No
+square root of a small eigenvalue is taken, so that the error grows with the worse of the two condition numbers and not,
+as for L (L^-1 B L^-H)^(1/2) L^H, with their product. That matches the problem: a relative change of A by delta in the
+positive order changes A # B by at most delta.
+
+Domain: positive definite; a smallest eigenvalue that is exactly 0, or negative by more than rounding, is
+`not_positive`; where rounding has lost it the answer has no estimate. Error: with P = L U both matrices are diagonal in
+one basis, A = P P^H and B = P S^2 P^H, and dA = P E P^H, dB = P F P^H give dX = P ((F + S E S)_ij / (s_i + s_j)) P^H to
+first order. That is evaluated for random errors of the size that the factorisations leave, plus the product's rounding.
+References: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.products import product, symmetrise
+from matfn_kernels.linalg.scaling import norm, normalise, power_of_two, real_dtype
+from matfn_kernels.linalg.spectral import BACKWARD_ERROR, asymmetric, eigh, relative_to_truth, svd
+from matfn_kernels.numbers.modular import is_singular
+from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["GeometricMeanProgram", "candidates"]
+
+_MARGIN: Final = 6.0
+_SMALL: Final = 0.1
+_PROBES: Final = 4
+_PROBE_ROWS: Final = 32
+_SEED: Final = 20240903
+
+
+@dataclass(frozen=True, slots=True)
+class GeometricMeanProgram:
+    """What a batch of means must have in common to be computed together.
+
+    Attributes:
+        order: n.
+        dtype: of the inputs and outputs.
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+    """
+
+    order: int
+    dtype: torch.dtype
+    precision: Precision
+    ceiling: Precision
+
+    @property
+    def method(self) -> str:
+        """The method's name in certificates."""
+        return "cholesky_polar"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs a and b (batch, n, n)."""
+        a, b = (_Factored.of(inputs[name].to(working(self.precision, self.dtype)), self) for name in ("a", "b"))
+        swapped = (a.condition > b.condition)[:, None, None]
+        left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
+        u, sigma, vh = svd(invariant.solve_triangular(left, right, upper=False))
+        mean = symmetrise(product(product(left, product(u, vh)), right.mH))
+        condition = torch.maximum(a.condition, b.condition)
+        error = _Polar.of(left, right, u, sigma, vh).error(spacing(self.precision))
+        value, whole = power_of_two(mean, a.exponent + b.exponent, 1, 2)
+        return Findings(
+            outputs=(value,),
+            exponents=(whole,),
+            residual_name="X A^{-1} X - B",
+            residual=_residual(mean, left, right),
+            error=relative_to_truth(torch.where(a.lifted | b.lifted, torch.inf, error)),
+            condition=condition,
+            failures={"a_not_definite": a.not_positive, "b_not_definite": b.not_positive},
+            remarks={"asymmetric": a.asymmetric | b.asymmetric},
+        )
+
+    def fallbacks(self) -> tuple[GeometricMeanProgram, ...]:
+        """None: it runs in the highest precision that the call allows."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty matrix."""
+        return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a pair: two eigh, an svd that costs about as much as two more, and the estimate."""
+        gemm = profile.cost("gemm", self.precision, self.order)
+        return 4 * profile.cost("eigh", self.precision, self.order) + 20 * _PROBES * gemm
+
+
+@dataclass(frozen=True, slots=True)
+class _Factored:
+    """A 2^-exponent = L L^H for a batch, and what its eigenvalues say; a matrix without a factor gets a stand-in."""
+
+    factor: Tensor
+    exponent: Tensor
+    condition: Tensor
+    lifted: Tensor
+    not_positive: Tensor
+    asymmetric: Tensor
+
+    @classmethod
+    def of(cls, sent: Tensor, program: GeometricMeanProgram) -> _Factored:
+        given, exponent = normalise(sent)
+        a = symmetrise(given)
+        values = eigh(a)[0].to(torch.float64)
+        bottom, top = values[:, 0], values[:, -1]
+        unit = spacing(program.precision)
+        noise = BACKWARD_ERROR * unit * values.abs().amax(-1)
+        factor, lifted = _cholesky(a, 4 * noise)
+        return cls(
+            factor,
+            exponent,
+            (top / torch.maximum(bottom, unit * top)).nan_to_num(torch.inf),
+            lifted,
+            (bottom < -noise) | (top <= 0) | _singular(sent, bottom <= noise),
+            asymmetric(given, a, torch.finfo(program.dtype).eps),
+        )
+
+
+def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """L of each matrix; where rounding has made one indefinite, and said so, L of the matrix lifted by `noise`."""
+    factor, exists = invariant.cholesky(a)
+    identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    lifted = invariant.cholesky(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
+    return torch.where(exists[:, None, None], factor, lifted), ~exists
+
+
+def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
+    """Which of the suspects among the matrices sent are singular in exact arithmetic."""
+    pairs = zip(sent, suspects.tolist(), strict=True)
+    found = [suspect and is_singular(symmetrise(a[None])[0].cpu().numpy()) for a, suspect in pairs]
+    return torch.tensor(found, device=sent.device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Polar:
+    """L^-1 K = U S V^H in double precision, (batch, 1, n, n), of which X = L U V^H K^H is made."""
+
+    left: Tensor
+    right: Tensor
+    u: Tensor
+    s: Tensor
+    vh: Tensor
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor, u: Tensor, s: Tensor, vh: Tensor) -> _Polar:
+        double = torch.complex128 if left.dtype.is_complex else torch.float64
+        left, right, u, vh = (x[:, None].to(double) for x in (left, right, u, vh))
+        return cls(left, right, u, s[:, None].to(torch.float64), vh)
+
+    def error(self, unit: float) -> Tensor:
+        """Relative error of X for rounding errors of that unit, infinite where they are not small beside A, B or Q."""
+        order = self.s.shape[-1]
+        noise = _noise(order).to(self.left.device, self.left.dtype)
+        e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])
+        rows, columns = self.s[..., :, None], self.s[..., None, :]
+        turn = invariant.divided(self._turn(noise[2], noise[3]), rows + columns)
+        moved = invariant.divided(f + rows * e * columns, rows + columns) + turn * columns
+        basis = product(self.left, self.u)
+        moved = norm(product(product(basis, moved), basis.mH)) / math.sqrt(order * noise.shape[1])
+        left, middle, right = map(invariant.magnitude, (self.left, product(self.u, self.vh), self.right))
+        rounding = norm(product(product(left, middle), right.mT))
+        scaled = invariant.divided(invariant.divided(f, rows), columns)
+        reach = torch.stack([norm(x) for x in (e, scaled, turn)]).amax(0) / math.sqrt(noise.shape[1])
+        error = _MARGIN * unit * (1 + (moved + rounding) / norm(product(basis * columns, basis.mH)))
+        return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
+
+    def _inward(self, factor: Tensor, noise: Tensor) -> Tensor:
+        """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj)."""
+        size = invariant.row_norm(factor)
+        e = size[..., :, None] * (noise + noise.mT) / math.sqrt(2) * size[..., None, :]
+        half = _solved(self.left, e).mH
+        return product(product(self.u.mH, _solved(self.left, half)), self.u)
+
+    def _turn(self, solve: Tensor, decompose: Tensor) -> Tensor:
+        """U^H E V - V^H E^H U for the errors E of L^-1 K and of its svd."""
+        e = product(invariant.magnitude(self.left) * solve, self.u * self.s[..., None, :])
+        e = product(self.u.mH, _solved(self.left, e)) + self.s[..., :1, None] * decompose
+        turn: Tensor = e - e.mH
+        return turn
+
+
+def _solved(left: Tensor, e: Tensor) -> Tensor:
+    """L^-1 E for L (batch, 1, n, n) and E (batch, probes, n, n) or (probes, n, n)."""
+    lead = torch.broadcast_shapes(left.shape[:-2], e.shape[:-2])  # type: ignore[no-untyped-call]
+    flat = (x.expand(*lead, *x.shape[-2:]).flatten(0, 1) for x in (left, e))
+    return invariant.solve_triangular(*flat, upper=False).reshape(*lead, *e.shape[-2:])
+
+
+def _noise(order: int) -> Tensor:
+    """Fixed Gaussian matrices (4, probes, n, n), one for each kind of error, and more probes where n is small."""
+    generator = torch.Generator().manual_seed(_SEED)
+    shape = (4, max(_PROBES, _PROBE_ROWS // order), order, order)
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
+
+
+def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Relative residual of X A^-1 X = B on random columns, A and B in the order in which they were used."""
+    z = probes.gaussian(mean, mean.shape[-1]).to(mean.dtype)
+    target = probes.times(right, probes.times(right.mH, z))
+    return probes.ratio(probes.times(mean, invariant.cholesky_solve(probes.times(mean, z), left)) - target, target)
+
+
+def candidates(call: Signature) -> list[GeometricMeanProgram]:
+    """The one program that serves a call."""
+    _, ceiling = call.direct_precisions()
+    return [GeometricMeanProgram(call.sizes("a")[-1], call.dtype, ceiling, ceiling)]

@@ -1,0 +1,1 @@
+"""Polar factors and clipping of singular values."""

@@ -1,0 +1,1 @@
+"""Powers A^(s/r) of matrices."""

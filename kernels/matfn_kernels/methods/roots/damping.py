@@ -1,0 +1,112 @@
+"""Which symmetric matrices have roots, and what is added to them: one table of rules for every method.
+
+With w = lambda_min / lambda_max and eps the coarser of the input's dtype and the arithmetic:
+
+* w < -sqrt(eps), any explicit damping added, or lambda_max < 0: not positive. Negative eigenvalues above count as 0.
+* damping = None: inverse roots use max(0, 8 eps - w), continuous in A; roots never damp.
+* damping = d: A + d lambda_max I. damping = 0: never; a singular matrix is then refused by inverse roots.
+* inverse roots of an A + shift I that is not positive definite beyond rounding count eigenvalues of A that rounding
+  cannot tell from 0, and negative ones, as 0 before the shift is added, and have no error estimate.
+* damping = "range": 0 on eigenvalues below 8 eps lambda_max.
+* the inverse root of the zero matrix is singular, whatever the damping.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from matfn_kernels.linalg import invariant
+from matfn_kernels.numbers.precision import FLOOR
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from matfn_kernels.methods.roots.program import RootProgram
+
+__all__ = ["Regularised", "regularise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Regularised:
+    """A spectrum with its damping, all (batch,) but `spectrum` and `keep` (batch, n).
+
+    Attributes:
+        spectrum: eigenvalues of A + shift I, those that are not positive counted as described above.
+        keep: eigenvalues above the threshold of numerical rank.
+        damping: shift relative to the largest eigenvalue.
+        shift: what is added to the diagonal, in the units of the eigenvalues.
+        condition: largest over smallest eigenvalue of A + shift I.
+        failures: matrices without an answer, by reason.
+        remarks: matrices whose answer is approximate for its damping or sign.
+        ambiguous: matrices of which "range" cannot say what to keep, or whose inverse roots rounding leaves open.
+    """
+
+    spectrum: Tensor
+    keep: Tensor
+    damping: Tensor
+    shift: Tensor
+    condition: Tensor
+    failures: dict[str, Tensor]
+    remarks: dict[str, Tensor]
+    ambiguous: Tensor
+
+
+def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
+    """Applies the rules to eigenvalues (batch, n) ascending, scaled by 2^-exponent, known to within `noise` (batch,).
+
+    The shift has no bit that is lost when it is scaled back and subnormal: certificates state it exactly.
+    """
+    bottom, top = values[:, 0], values[:, -1]
+    largest = top.clamp_min(0)
+    relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
+    damping = torch.where(top > 0, _damping(program, relative), torch.zeros_like(relative))
+    shift = damping * largest
+    stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
+    shift = torch.where(torch.isfinite(stated), stated, shift)
+    spectrum, lost = _shifted(program, values, shift, noise)
+    cut = FLOOR * program.eps * largest
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 4
+    negative = (relative < -FLOOR * program.eps) & (damping == 0)
+    remarks = {"negative": negative, "semidefinite": lost}
+    return Regularised(
+        spectrum=spectrum,
+        keep=spectrum > cut[:, None],
+        damping=damping,
+        shift=shift,
+        condition=spectrum[:, -1] / spectrum.amin(-1),
+        failures=_failures(program, relative, top, spectrum[:, 0] <= noise),
+        remarks={**remarks, "damped": damping > 0} if program.damping is None else remarks,
+        ambiguous=near.any(-1) if program.damping == "range" else lost,
+    )
+
+
+def _shifted(program: RootProgram, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of A + shift I, and whether an inverse root has to count one of them as something else."""
+    shifted = values + shift[:, None]
+    if -1 not in program.signs:
+        return shifted.clamp_min(0), torch.zeros_like(shift, dtype=torch.bool)
+    lost = shifted <= noise[:, None] / 2
+    counted = torch.where(shift[:, None] > 0, shift[:, None], values.clamp_min(0))
+    return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
+
+
+def _damping(program: RootProgram, relative: Tensor) -> Tensor:
+    if isinstance(program.damping, float):
+        return torch.full_like(relative, program.damping)
+    if program.damping is None and -1 in program.signs:
+        return (FLOOR * program.eps - relative).clamp_min(0)
+    return torch.zeros_like(relative)
+
+
+def _failures(program: RootProgram, relative: Tensor, top: Tensor, vanishing: Tensor) -> dict[str, Tensor]:
+    added = program.damping if isinstance(program.damping, float) else 0.0
+    failures = {"not_positive": relative + added < -math.sqrt(program.eps)}
+    if -1 in program.signs:
+        failures["zero_matrix"] = top <= 0
+        if program.damping == 0:
+            failures["singular"] = vanishing
+    return failures

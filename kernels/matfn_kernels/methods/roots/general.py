@@ -1,0 +1,287 @@
+"""Principal powers A^(s/r) and A^(-s/r) of matrices without symmetry, alone or multiplied from the left by G.
+
+By the complex Schur form A = Q T Q^H and `triangular_power` on T, matrix by matrix. A real matrix is brought to its
+real Schur form first, so that a simple real eigenvalue is exactly real.
+
+Domain: no eigenvalue on the closed negative axis. One that is known to lie there (`negative_axis`) is `not_positive`; a
+singular matrix, in exact arithmetic, is `singular` for an inverse and `not_positive` for a root. One that is singular
+to rounding only, or of which rounding leaves open whether it meets the axis, is answered without an estimate and with a
+condition number that says so. Whole powers take no root: they exist for every matrix, with negative exponents for every
+nonsingular one.
+Error: the condition number of the function at T times the backward errors of the Schur form and of the recurrence.
+References: Smith (2003); Higham, Functions of Matrices (2008), chapters 3 and 7.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, rsf2csf, schur
+
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.scaling import narrowed, normalise, power_of_two
+from matfn_kernels.linalg.spectral import BACKWARD_ERROR, relative_to_truth
+from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
+from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
+from matfn_kernels.numbers.modular import is_singular
+from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["GeneralRootProgram", "candidates"]
+
+Array: TypeAlias = "NDArray[Any]"
+
+_MARGIN: Final = 3.0
+"""The power method's norm of a derivative is a lower bound."""
+_GROWTH: Final = 0.7
+"""Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class GeneralRootProgram:
+    """What a batch of roots of general matrices must have in common to be computed together.
+
+    Attributes:
+        order: n.
+        rows: rows of G, or None without G.
+        r: the root.
+        s: the power.
+        signs: +1 for A^(s/r), -1 for A^(-s/r), one an output.
+        damping: the shift relative to the spectral radius.
+        dtype: of the inputs and outputs.
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+    """
+
+    order: int
+    rows: int | None
+    r: int
+    s: int
+    signs: tuple[int, ...]
+    damping: float
+    dtype: torch.dtype
+    precision: Precision
+    ceiling: Precision
+
+    @property
+    def method(self) -> str:
+        """The method's name in certificates."""
+        return "schur"
+
+    @property
+    def takes_root(self) -> bool:
+        """Whether the power is no whole one."""
+        return self.s % self.r != 0
+
+    @property
+    def needs_inverse(self) -> bool:
+        """Whether the power exists for nonsingular matrices only."""
+        return self.signs[-1] < 0 or self.takes_root
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
+        dtype = working(self.precision, self.dtype)
+        sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
+        a, exponent = narrowed(sent, dtype)
+        pairs = zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)
+        solved = [_Solved.of(one.copy(), exact.copy(), self) for one, exact in pairs]
+        powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
+        shift, error, condition = (
+            torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
+            for name in ("shift", "error", "condition")
+        )
+        left, up, loss = _left(inputs.get("g"), powers[0])
+        shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
+        outputs = (power if left is None else invariant.product(left, power) for power in powers)
+        turned = [power_of_two(x, exponent, sign * self.s, self.r) for x, sign in zip(outputs, self.signs, strict=True)]
+        return Findings(
+            outputs=tuple(value for value, _ in turned),
+            exponents=tuple(whole + up for _, whole in turned),
+            residual_name="X^r - A^s" if self.signs[-1] > 0 else "X^r A^s - I",
+            residual=self._residual(shifted, powers[-1]),
+            error=relative_to_truth(error * loss),
+            condition=condition * loss,
+            damping=torch.full_like(error, self.damping),
+            shift=invariant.ldexp(shift, exponent),
+            failures={
+                reason: torch.tensor([one.failure == reason for one in solved], device=a.device)
+                for reason in ("exactly_singular", "on_negative_axis")
+            },
+            remarks={
+                reason: torch.tensor([one.remark == reason for one in solved], device=a.device)
+                for reason in ("ill_conditioned", "near_negative_axis")
+            },
+        )
+
+    def _tensor(self, values: list[Array], like: Tensor) -> Tensor:
+        stacked = np.stack(values)
+        return torch.as_tensor(stacked if like.dtype.is_complex else stacked.real.copy()).to(like.device, like.dtype)
+
+    def _residual(self, a: Tensor, x: Tensor) -> Tensor:
+        """Relative residual of the defining equation on random columns."""
+        z = probes.gaussian(a, self.order).to(a.dtype)
+        if self.signs[-1] < 0:
+            return probes.ratio(probes.interleaved(x, a, self.r, self.s, z) - z, z)
+        target = probes.interleaved(x, a, 0, self.s, z)
+        return probes.ratio(probes.interleaved(x, a, self.r, 0, z) - target, target)
+
+    def fallbacks(self) -> tuple[GeneralRootProgram, ...]:
+        """None: it runs in the highest precision that the call allows."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """A product over an empty dimension is zero, all else is empty."""
+        shape = inputs["g" if "g" in inputs else "a"].shape
+        return tuple(torch.zeros(shape, dtype=self.dtype) for _ in self.signs)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: a Schur form, and the recurrence of the root and of four derivatives."""
+        gemm = profile.cost("gemm", self.precision, self.order)
+        return 8 * profile.cost("eigh", self.precision, self.order) + 60 * self.r * gemm
+
+
+@dataclass(frozen=True, slots=True)
+class _Domain:
+    """Why a matrix has no answer, or why one without an estimate, and the condition number that says so."""
+
+    failure: str = ""
+    remark: str = ""
+    condition: float = 0.0
+
+    @classmethod
+    def of(cls, exact: Array, shifted: Array, t: Array, program: GeneralRootProgram) -> _Domain:
+        """What is to be said of A + shift I, exact and scaled, with the Schur form T."""
+        if not program.needs_inverse:
+            return cls()
+        unit = spacing(program.precision)
+        singularity = Singularity.of(shifted, unit)
+        if singularity.is_singular and is_singular(exact):
+            return cls(failure="exactly_singular" if program.signs[-1] < 0 else "on_negative_axis")
+        noise = BACKWARD_ERROR * unit * norm(t)
+        axis = NegativeAxis.of(exact, t, singularity, noise) if program.takes_root else NegativeAxis.CLEAR
+        if axis is NegativeAxis.MET:
+            return cls(failure="on_negative_axis")
+        if singularity.is_singular:
+            return cls(remark="ill_conditioned", condition=singularity.condition)
+        return cls(remark="near_negative_axis", condition=math.inf) if axis is NegativeAxis.UNKNOWN else cls()
+
+
+@dataclass(frozen=True, slots=True)
+class _Solved:
+    """The powers of one matrix with their worst error and condition, or why it has none."""
+
+    values: tuple[Array, ...]
+    shift: float
+    error: float = math.nan
+    condition: float = math.nan
+    failure: str = ""
+    remark: str = ""
+
+    @classmethod
+    def of(cls, a: Array, sent: Array, program: GeneralRootProgram) -> _Solved:
+        """The powers of A (n, n), which is the matrix sent, scaled to entries near 1."""
+        nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
+        try:
+            t, q = _schur_form(a)
+            shift = program.damping * float(np.abs(t.diagonal()).max())
+            identity = np.eye(len(t), dtype=t.dtype)
+            t += shift * identity
+            shifted = a + shift * identity.real
+            # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
+            domain = _Domain.of(shifted if shift else sent, shifted, t, program)
+            if domain.failure:
+                return cls(nothing, shift, failure=domain.failure)
+            with np.errstate(all="ignore"):
+                lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
+                found = cls._powers(lifted, q, program, shift)
+        except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
+            return cls(nothing, 0.0)
+        if not domain.remark:
+            return found
+        return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
+
+    @classmethod
+    def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
+        root = TriangularPower.of(t, program.r, program.s)
+        values, errors, conditions = [], [], []
+        unit = max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
+        for sign in program.signs:
+            power = root.value(sign)
+            if not power.any():
+                # A whole power of a nilpotent matrix, zero itself for certain only where the matrix is.
+                return cls((power,) * len(program.signs), shift, 0.0 if not t.any() else math.nan, 1.0)
+            condition = max(1.0, root.condition(sign, power))
+            missing, rounding = root.rounding(sign, power)
+            value = q @ power @ q.conj().T
+            # What a real function leaves in the imaginary part is error, seen directly.
+            seen = 0.0 if program.dtype.is_complex else norm(value.imag) / norm(value)
+            values.append(value)
+            errors.append(float(np.maximum(seen, condition * (_MARGIN * unit + missing) + rounding)))
+            conditions.append(condition)
+        return cls(tuple(values), shift, float(np.max(errors)), max(conditions))
+
+
+def _schur_form(a: Array) -> tuple[Array, Array]:
+    """T and Q of A = Q T Q^H, complex upper triangular T."""
+    if np.iscomplexobj(a):
+        t, q = schur(a, output="complex", check_finite=False)
+        return t, q
+    t, q = rsf2csf(*schur(a, output="real", check_finite=False), check_finite=False)
+    return t, q
+
+
+def _nonsingular(t: Array, unit: float) -> Array:
+    """T with eigenvalues that rounding made 0 lifted by as much."""
+    lifted = t.copy()
+    np.fill_diagonal(lifted, np.where(t.diagonal() == 0, unit * norm(t), t.diagonal()))
+    return lifted
+
+
+def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor]:
+    """G scaled, its exponent, and by how much G X may be less accurate than X."""
+    ones = torch.ones(len(power), dtype=torch.float64, device=power.device)
+    if g is None:
+        return None, 0, ones
+    left, up = normalise(g.to(power.dtype))
+    whole = invariant.matrix_norm(invariant.product(left, power), torch.float64)
+    parts = invariant.matrix_norm(left, torch.float64) * invariant.matrix_norm(power, torch.float64)
+    return left, up, torch.where(parts > 0, parts / whole, ones)
+
+
+def candidates(call: Signature) -> list[GeneralRootProgram]:
+    """The one program that serves a call.
+
+    Raises:
+        Rejection: for the pseudo-inverse power, which needs orthogonal eigenvectors.
+    """
+    _, ceiling = call.direct_precisions()
+    pair = call.function == "sqrt_pair"
+    r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
+    damping = call.parameter("damping")
+    if isinstance(damping, str):
+        raise Rejection(
+            "invalid_parameter",
+            f'{call.function}(): damping="{damping}" with structure="general"',
+            "give a number; the pseudo-inverse power is defined for symmetric matrices",
+        )
+    assert isinstance(r, int)
+    assert isinstance(s, int)
+    g = call.shape("g")
+    signs = (1, -1) if pair else (-1,) if call.function == "inv_root" else (1,)
+    shift = float(damping) if isinstance(damping, int | float) else 0.0
+    rows = None if g is None else g[-2]
+    return [GeneralRootProgram(call.sizes("a")[-1], rows, r, s, signs, shift, call.dtype, ceiling, ceiling)]

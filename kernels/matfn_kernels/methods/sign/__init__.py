@@ -1,0 +1,1 @@
+"""The matrix sign and spectral projectors."""

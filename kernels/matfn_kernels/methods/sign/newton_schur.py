@@ -1,0 +1,178 @@
+"""The matrix sign by Newton's iteration, refined and certified through its own condition operator.
+
+Newton: X <- (mu X + (mu X)^-1) / 2 with mu = |det X|^(-1/n) until X changes by less than 1%, then mu = 1. It breaks
+down, or does not settle, where an eigenvalue is imaginary.
+
+Refinement: let S^2 = I, and N = (S M + M S) / 2, which commutes with S. Then S N = M + D with D = (S M S - M) / 2, so S
+is the exact sign of M + D provided that N has its spectrum in the right half plane; and to first order
+sign(M) = S - L(D), where N L(E) + L(E) N = E - S E S. One Schur form of N gives the correction, the condition number
+||L|| ||M|| / ||S|| and the test of the half plane: nothing of the certificate rests on the iteration.
+References: Higham, Functions of Matrices (2008), chapter 5, theorem 5.3; Byers, Linear Algebra Appl. 85 (1987).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.linalg import lapack, svdvals
+
+from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
+from matfn_kernels.numbers.arrays import EPS, Array, gaussian, growth, norm
+from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
+
+__all__ = ["Sign", "certified_sign", "newton"]
+
+MAX_STEPS: Final = 50
+_SETTLING: Final = 1e-2
+_REFINEMENTS: Final = 3
+_MARGIN: Final = 4.0
+_ROUNDING: Final = 4.0
+_HOPELESS: Final = 1e-2
+_CROSSINGS: Final = 3
+_TINY: Final = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign and its certificate.
+
+    Attributes:
+        value: S.
+        steps: of Newton.
+        residual: the larger of ||S^2 - I|| / ||S||^2 and ||S M - M S|| / (||S|| ||M||).
+        error: estimated ||error|| / ||S||; NaN where rounding of M alone may carry an eigenvalue across the axis.
+        condition: ||L|| ||M|| / ||S||, at least 1, or one over the distance to the axis where that is within rounding.
+    """
+
+    value: Array
+    steps: int
+    residual: float
+    error: float
+    condition: float
+
+
+def newton(m: Array) -> tuple[Array, int] | None:
+    """(S, steps) up to the rounding of the iteration, or None where the sign is undefined."""
+    x, previous, scaling = m, math.inf, True
+    for step in range(1, MAX_STEPS + 1):
+        inverse, log_det = _inverse(x)
+        if inverse is None:
+            return None
+        mu = math.exp(-log_det / len(x)) if scaling else 1.0
+        new = (mu * x + inverse / mu) / 2
+        size = norm(new)
+        if not 0 < size < math.inf:
+            return None
+        change = norm(new - x) / size
+        # The error of X is at most ||X^-1|| ||change||^2 / 2; past that, rounding alone moves X.
+        settled = change <= math.sqrt(len(x) * EPS * size / norm(inverse))
+        if not scaling and (settled or (previous < _SETTLING and change > previous / 2)):
+            return new, step
+        scaling = scaling and change >= _SETTLING
+        x, previous = new, change
+    return None
+
+
+def _inverse(x: Array) -> tuple[Array | None, float]:
+    """X^-1 and log |det X|; None where X is singular to the last bit."""
+    lu, pivots, info = lapack.dgetrf(x)
+    if info != 0:
+        return None, 0.0
+    inverse, info = lapack.dgetri(lu, pivots)
+    return (inverse if info == 0 else None), float(np.log(np.abs(lu.diagonal())).sum())
+
+
+def certified_sign(m: Array) -> Sign | None:
+    """The sign of M (n, n), scaled near 1, or None where it is undefined."""
+    found = newton(m)
+    if found is None:
+        return None
+    s, steps = found
+    s = _involutory(s)
+    operator = SylvesterOperator.twice((s @ m + m @ s) / 2)
+    s, correction = _refined(s, m, operator)
+    condition = max(1.0, _operator_norm(s, operator) * norm(m) / norm(s))
+    rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, condition) / norm(s))
+    error = _MARGIN * correction + _MARGIN * norm(_defect(s) @ s) / norm(s) + rounding
+    distance = _distance(m, operator)
+    if condition * EPS <= _HOPELESS and distance > len(m) * EPS:
+        return Sign(s, steps, _residual(s, m), error, condition)
+    return Sign(s, steps, _residual(s, m), math.nan, max(condition, 1 / max(distance, _TINY)))
+
+
+def _defect(s: Array) -> Array:
+    """S^2 - I, summed in extended precision: entries of S^2 may be far above 1."""
+    return narrow(product(s, s) - np.eye(len(s)))
+
+
+def _mismatch(s: Array, m: Array) -> Array:
+    """S M S - M, summed in extended precision: rounding in it is amplified by ||L||."""
+    return narrow(product(product(s, m), s) - m)
+
+
+def _involutory(s: Array) -> Array:
+    """A Schulz step: S (3 I - S^2) / 2."""
+    return np.asarray(s - s @ _defect(s) / 2)
+
+
+def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, float]:
+    """S corrected to first order while that shrinks the correction, and the last correction relative to S."""
+    step = _correction(s, m, operator)
+    for _ in range(_REFINEMENTS):
+        better = _involutory(s - step)
+        after = _correction(better, m, operator)
+        if not norm(after) < norm(step) / 2:
+            break
+        s, step = better, after
+    return s, norm(step) / norm(s)
+
+
+def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
+    """L(D), which is anticommuting with S, as is its right side: what rounding adds to either is taken out."""
+    return _anticommuting(s, operator.solve(_anticommuting(s, _mismatch(s, m))))
+
+
+def _noise(s: Array, m: Array, operator: SylvesterOperator, condition: float) -> float:
+    """What rounding of S M S, by norm or entry by entry, leaves in the correction."""
+    bound = EXTENDED * norm(s) ** 2 * condition
+    sizes = np.abs(s) @ np.abs(m) @ np.abs(s)
+    error = EXTENDED * sizes * gaussian((len(s), len(s)))
+    return min(bound, norm(_anticommuting(s, operator.solve(_anticommuting(s, error)))))
+
+
+def _anticommuting(s: Array, x: Array) -> Array:
+    return np.asarray((x - s @ x @ s) / 2)
+
+
+def _operator_norm(s: Array, operator: SylvesterOperator) -> float:
+    """||L||, the derivative of the sign, by power steps."""
+
+    def derivative(e: Array) -> Array:
+        return operator.solve(e - s @ e @ s)
+
+    def adjoint(e: Array) -> Array:
+        g = operator.solve_adjoint(e)
+        return np.asarray(g - s.T @ g @ s.T)
+
+    return growth(derivative, adjoint, (len(s), len(s)))
+
+
+def _distance(m: Array, operator: SylvesterOperator) -> float:
+    """The least change, relative to ||M||, that puts an eigenvalue on the imaginary axis; 0 if N left its half plane.
+
+    It is looked for at 0 and level with the eigenvalues nearest to the axis.
+    """
+    values = operator.spectra[0]
+    if not (values.real > 0).all():
+        return 0.0
+    levels = np.abs(values.imag)[np.argsort(values.real)][: 2 * _CROSSINGS]
+    shifted = (m - 1j * level * np.eye(len(m)) for level in set(levels[levels > 0].tolist()))
+    return float(min(svdvals(x)[-1] for x in (m, *shifted)) / svdvals(m)[0])
+
+
+def _residual(s: Array, m: Array) -> float:
+    size = norm(s)
+    return max(norm(_defect(s)) / size**2, norm(s @ m - m @ s) / (size * norm(m)))

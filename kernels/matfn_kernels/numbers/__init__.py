@@ -1,0 +1,1 @@
+"""Arithmetic, coefficients and constants: no operation on a batch."""

@@ -1,0 +1,1 @@
+"""What a method is: a program that is validated, priced and shared."""

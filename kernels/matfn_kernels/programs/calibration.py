@@ -1,0 +1,157 @@
+"""Times the operations that a profile prices: what `matfn calibrate` runs."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.products import coupled_at_once, invert_leaf, product, quadratic, symmetric_product
+from matfn_kernels.linalg.spectral import eigh
+from matfn_kernels.numbers.precision import Precision, working
+from matfn_kernels.programs.profile import Operation, Profile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+__all__ = ["measure"]
+
+_GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
+    "gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "eigh": (16, 32, 33, 64, 128, 256, 512, 1024, 2048),
+    "svd": (16, 32, 33, 64, 128, 256, 512, 1024),
+    "line": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "symmetric_gemm": (16, 32, 64, 128, 256, 512, 1024, 2048),
+    "small": (16, 32, 64, 128),
+    "substitution": (32,),
+    "leaf": (32,),
+}
+_IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
+_REPEATS: Final = 15
+_PATIENCE: Final = 0.3
+"""Seconds after which an operation is not repeated."""
+_BATCH_ELEMENTS: Final = 1 << 16
+_GPU_BATCH_ELEMENTS: Final = 1 << 22
+_ONE_BY_ONE: Final = 32
+"""Order beyond which a GPU's decompositions take one matrix after the other: two of them tell what a batch costs."""
+_QUEUED: Final = 4
+"""Runs that are timed together on a GPU, so that the host is ahead of it."""
+_SMALL_STEPS: Final = 8
+_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
+    "gemm": (16, 64, 256, 512),
+    "eigh": (16, 64, 128, 256, 512),
+    "svd": (16, 64, 128),
+    **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
+}
+
+
+def measure(device: str = "cpu") -> Profile:
+    """Times the operations on the calling thread, to four digits; use a thread of the kind that will compute."""
+    rows = [
+        (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
+        for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
+        for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
+        for order in orders
+    ]
+    return Profile(device.partition(":")[0], tuple(rows), "measured")
+
+
+def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
+    """Least seconds a matrix over a few repeats; the least is what the machine can do undisturbed."""
+    items = _items(operation, order, device)
+    generator = torch.Generator(device).manual_seed(order)
+    base = torch.randn(items, order, order, generator=generator, device=device)
+    x = (base + base.mT).to(working(precision, torch.float32))
+    run = partial(_OPERATIONS[operation], x)
+    times = _times(run, time.thread_time) if device == "cpu" else _times_on_gpu(run)  # without other processes' turns
+    return min(times) / items / _MADE.get(operation, 1)
+
+
+def _items(operation: Operation, order: int, device: str) -> int:
+    """Matrices that are timed together."""
+    if device != "cpu" and operation in {"eigh", "svd"} and order > _ONE_BY_ONE:
+        return 2
+    return max(1, (_BATCH_ELEMENTS if device == "cpu" else _GPU_BATCH_ELEMENTS) // (order * order))
+
+
+def _times(run: Callable[[], object], clock: Callable[[], float]) -> list[float]:
+    times: list[float] = []
+    while len(times) < _REPEATS and sum(times) < _PATIENCE:
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return times
+
+
+def _times_on_gpu(run: Callable[[], object]) -> list[float]:
+    """Of runs that are queued together, not counting the first, which loads or compiles kernels."""
+    run()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    alone = time.perf_counter() - start
+    if alone > _PATIENCE / _QUEUED:
+        return [alone]
+
+    def queued() -> None:
+        for _ in range(_QUEUED):
+            run()
+        torch.cuda.synchronize()
+
+    return [seconds / _QUEUED for seconds in _times(queued, time.perf_counter)]
+
+
+def _iteration(x: Tensor) -> Tensor:
+    """Steps of an iteration in one launch, with coefficients that neither freeze nor blow up."""
+    return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
+
+
+_STEADY: Final = native.Powers(
+    (0, 1, 2),
+    (1, 2),
+    pair=False,
+    floor=0.0,
+    bound=1e-12,
+    schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)),
+)
+"""Steps that change nothing."""
+
+
+def _natively(x: Tensor) -> object:
+    """Steps of an iteration in C, on matrices that are diagonally dominant."""
+    return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
+
+
+def _lines(x: Tensor, kernel: Kernel) -> Tensor:
+    """The two lines of which every step has one: a polynomial, and a product known to be symmetric."""
+    return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
+
+
+_OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
+    "gemm": lambda x: product(x, x),
+    "eigh": eigh,
+    "svd": torch.linalg.svd,
+    "native": _natively,
+    "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
+    "line": partial(_lines, kernel=Kernel.LIBRARY),
+    "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
+    "small": _iteration,
+    "substitution": invert_leaf,
+    "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
+}
+
+
+_MADE: Final[dict[Operation, int]] = {
+    "line": 2,
+    "symmetric_gemm": 2,
+    "small": 4 * _SMALL_STEPS - 2,
+    "native": 4 * _SMALL_STEPS - 3,
+}
+"""Products that an operation is made of, where it is more than one."""

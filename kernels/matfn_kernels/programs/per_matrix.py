@@ -1,0 +1,109 @@
+"""Methods that LAPACK offers for one matrix at a time: each is computed alone, so that no neighbour can touch it.
+
+Schur forms have no batched kernel, and the substitutions behind them none either. A method is a function of the
+matrices of one item, in float64; this module hands them out one by one and gathers what was found. Each is a copy: in
+a batch odd orders lie at other addresses, and OpenBLAS's oldest kernels go by them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from matfn_kernels.programs.findings import Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.numbers.arrays import Array
+
+__all__ = ["Found", "each", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One item's answer.
+
+    Attributes:
+        value: the answer, float64; NaN where there is none.
+        residual: relative residual.
+        error: estimated relative error; NaN where none can be given.
+        condition: estimated condition number.
+        steps: iterations.
+        rank: numerical rank, NaN where it is not defined.
+        failure: code of the problem, if there is no answer.
+        remarks: further reasons why the answer is approximate.
+    """
+
+    value: Array
+    residual: float = math.nan
+    error: float = math.nan
+    condition: float = math.nan
+    steps: int = 0
+    rank: float = math.nan
+    failure: str | None = None
+    remarks: tuple[str, ...] = ()
+
+
+_NUMBERS: Final = tuple(field.name for field in fields(Found) if field.type in {"float", "int"})
+
+
+def failed(shape: tuple[int, ...], code: str | None) -> Found:
+    """An item without an answer; without a code it is one that a method lost."""
+    return Found(np.full(shape, math.nan), failure=code)
+
+
+def each(
+    method: Callable[..., Found], inputs: Mapping[str, Tensor], shape: tuple[int, ...], residual_name: str
+) -> Findings:
+    """Calls the method with every item's matrices, by name and in float64; outputs are float64 as well.
+
+    Args:
+        method: of one item; LAPACK's giving up counts as no answer.
+        inputs: (batch, ...).
+        shape: of an item's answer.
+        residual_name: the equation whose residual the method measures.
+    """
+    arrays = {name: tensor.to("cpu", torch.float64).numpy() for name, tensor in inputs.items()}
+    first = next(iter(inputs.values()))
+    found = [
+        _alone(method, {name: array[i].copy() for name, array in arrays.items()}, shape) for i in range(len(first))
+    ]
+
+    def column(entries: list[float] | list[bool]) -> Tensor:
+        return torch.tensor(entries, dtype=None if isinstance(entries[0], bool) else torch.float64, device=first.device)
+
+    columns = {name: column([float(getattr(f, name)) for f in found]) for name in _NUMBERS}
+    return Findings(
+        outputs=(torch.as_tensor(np.stack([f.value for f in found]), device=first.device),),
+        residual_name=residual_name,
+        residual=columns["residual"],
+        error=columns["error"],
+        condition=columns["condition"],
+        steps=columns["steps"],
+        rank=columns["rank"],
+        failures={code: column([f.failure == code for f in found]) for code in _codes(found)},
+        remarks={name: column([name in f.remarks for f in found]) for name in _reasons(found)},
+    )
+
+
+def _codes(found: list[Found]) -> list[str]:
+    return sorted({f.failure for f in found if f.failure is not None})
+
+
+def _reasons(found: list[Found]) -> list[str]:
+    return sorted({reason for f in found for reason in f.remarks})
+
+
+def _alone(method: Callable[..., Found], arrays: dict[str, Array], shape: tuple[int, ...]) -> Found:
+    try:
+        with np.errstate(all="ignore"):
+            return method(**arrays)
+    except (np.linalg.LinAlgError, ValueError):  # LAPACK gave up, or was about to be given NaN
+        return failed(shape, None)

@@ -1,0 +1,154 @@
+"""Profiles: what products and decompositions cost on a kind of machine, and how that is measured.
+
+A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
+The planner interpolates it; nothing else looks at it. Profiles ship with the package (`shipped`), so that the same call
+has the same plan in every process on one kind of machine; `matfn calibrate` measures another one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Literal, TypeAlias, get_args
+
+from matfn_kernels.numbers.precision import Precision
+
+__all__ = ["Operation", "Profile"]
+
+Operation: TypeAlias = Literal[
+    "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
+]
+"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU
+lines of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a
+small triangle by torch and in one launch."""
+
+_NEEDED: Final = {(name, kind) for name in ("gemm", "eigh", "svd") for kind in (Precision.FP32, Precision.FP64)}
+"""Without them there are calls that no plan has a price for."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGITS: Final = 12
+
+Row: TypeAlias = tuple[str, str, int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Seconds a matrix of each operation on one thread, at a few orders.
+
+    Attributes:
+        device: cpu or cuda.
+        seconds: rows (operation, precision, order, seconds).
+        name: letters, digits, dots, dashes and underscores.
+        measured: where and how the seconds were found, in words.
+    """
+
+    device: str
+    seconds: tuple[Row, ...]
+    name: str = "unnamed"
+    measured: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is no name of letters, digits, dots, dashes and underscores, at most 64")
+
+    @property
+    def hash(self) -> str:
+        """The first digits of the SHA-256 of all that plans depend on: the device and the rows in their order."""
+        content = json.dumps([self.device, sorted(self.seconds)], separators=(",", ":"))
+        return sha256(content.encode()).hexdigest()[:_DIGITS]
+
+    @property
+    def label(self) -> str:
+        """The name and the hash, name@hash."""
+        return f"{self.name}@{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> Profile:
+        """The profile that `text` wrote.
+
+        Raises:
+            ValueError: if it is none, with the reason in words.
+        """
+        try:
+            loaded = json.loads(text)
+            names = {key: str(loaded[key]) for key in ("device", "name", "measured")}
+            rows = tuple(_row(*row) for row in loaded["seconds"])
+        except json.JSONDecodeError as error:
+            raise ValueError(f"it is not JSON: {error}") from None
+        except KeyError as error:
+            raise ValueError(f"it has no {error}") from None
+        except TypeError:
+            raise ValueError("it must be a map whose seconds are rows [operation, precision, order, seconds]") from None
+        _check(rows)
+        return cls(seconds=rows, **names)
+
+    def text(self) -> str:
+        """The profile as JSON, a line for each row."""
+        heads = [f'  "{key}": {json.dumps(getattr(self, key))},' for key in ("name", "device", "measured")]
+        rows = ",\n".join(f"    {json.dumps(row)}" for row in self.seconds)
+        return "\n".join(["{", *heads, '  "seconds": [', rows, "  ]", "}", ""])
+
+    @classmethod
+    def nominal(cls) -> Profile:
+        """A made-up machine: 50 GFLOP/s in fp32, half that in fp64, twice that in bf16."""
+        rates = {Precision.BF16: 1e11, Precision.FP32: 5e10, Precision.FP64: 2.5e10}
+        flops: dict[Operation, tuple[float, tuple[int, ...]]] = {
+            "gemm": (2.0, (16, 64, 256, 512)),
+            "eigh": (18.0, (16, 64, 128, 256, 512)),
+            "svd": (50.0, (16, 64, 128)),
+        }
+        return cls(
+            "nominal",
+            tuple(
+                (operation, str(precision), order, 5e-6 + cubes * order**3 / rate)
+                for operation, (cubes, orders) in flops.items()
+                for precision, rate in rates.items()
+                for order in orders
+            ),
+            "nominal",
+        )
+
+    def cost(self, operation: Operation, precision: Precision, order: float) -> float:
+        """Seconds a matrix of that order, by the cubic law between and beyond the measured orders."""
+        points = sorted(
+            (at, seconds) for name, kind, at, seconds in self.seconds if name == operation and kind == precision
+        )
+        if not points:
+            return math.inf
+        order = max(float(order), 1.0)
+        below = [point for point in points if point[0] <= order] or points[:1]
+        above = [point for point in points if point[0] >= order] or points[-1:]
+        (low, first), (high, last) = below[-1], above[0]
+        if low == high:
+            return first * (order / low) ** 3 if order > low else first
+        share = math.log(order / low) / math.log(high / low)
+        return math.exp((1 - share) * math.log(first) + share * math.log(last))
+
+
+def _row(operation: str, precision: str, order: int, seconds: float) -> Row:
+    """A row of a profile, checked.
+
+    Raises:
+        ValueError: if it prices nothing.
+    """
+    known = operation in get_args(Operation) and precision in set(Precision)
+    whole = isinstance(order, int) and 0 < order < 1 << 31
+    if not (known and whole and isinstance(seconds, int | float) and 0 < seconds < math.inf):
+        raise ValueError(f"the row {json.dumps([operation, precision, order, seconds])} prices no operation")
+    return operation, precision, order, float(seconds)
+
+
+def _check(rows: tuple[Row, ...]) -> None:
+    """Insists on one price for whatever every plan needs.
+
+    Raises:
+        ValueError: if something is missing or given twice.
+    """
+    missing = _NEEDED - {(operation, precision) for operation, precision, _, _ in rows}
+    if missing:
+        operation, precision = min(missing)
+        raise ValueError(f"it has no row of {operation} in {precision}")
+    if len({row[:3] for row in rows}) < len(rows):
+        raise ValueError("it prices an operation twice")

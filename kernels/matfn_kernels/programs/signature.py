@@ -1,0 +1,112 @@
+"""What a plan may depend on: the call without its matrices and without their number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.numbers.precision import Precision, natural
+
+if TYPE_CHECKING:
+    import torch
+
+    from matfn_kernels.contract.functions import Value
+    from matfn_kernels.programs.validation import Call
+
+__all__ = ["Signature"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A call as the planner sees it.
+
+    Attributes:
+        function: a name of the catalogue.
+        shapes: trailing shape of each input that is given.
+        dtype: of the inputs.
+        parameters: the function's parameters.
+        method: the method asked for, or auto.
+        tol: the tolerance asked for, or None.
+        precision: the precision asked for.
+    """
+
+    function: str
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    dtype: torch.dtype
+    parameters: tuple[tuple[str, Value], ...]
+    method: str
+    tol: float | None
+    precision: str
+
+    @classmethod
+    def of(cls, call: Call) -> Signature:
+        """The signature of a call."""
+        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in call.inputs.items())
+        options = call.options
+        parameters = tuple(call.parameters.items())
+        return cls(call.function, shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a method was asked for, which no other may then replace."""
+        return self.method != "auto"
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Trailing shape of an input, None if it is not given."""
+        return dict(self.shapes).get(name)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Trailing shape of an input that is given."""
+        return dict(self.shapes)[name]
+
+    def parameter(self, name: str) -> Value:
+        """A parameter's value, None if the function has none of that name."""
+        return dict(self.parameters).get(name)
+
+    def precisions(self) -> tuple[Precision, Precision]:
+        """(cheapest, ceiling): equal where the caller named one.
+
+        Raises:
+            Rejection: if there is no such arithmetic for the dtype.
+        """
+        if self.precision == "auto":
+            return natural(self.dtype), Precision.FP64
+        named = Precision(self.precision)
+        if named is Precision.BF16 and self.dtype.is_complex:
+            raise Rejection(
+                "invalid_parameter", "there is no complex bf16 arithmetic", 'use precision="fp32" or "auto"'
+            )
+        return named, named
+
+    def direct_precisions(self) -> tuple[Precision, Precision]:
+        """`precisions` of a function computed by substitution, which bf16 would ruin.
+
+        Raises:
+            Rejection: if bf16 was named.
+        """
+        low, ceiling = self.precisions()
+        if ceiling is Precision.BF16:
+            raise Rejection(
+                "invalid_parameter",
+                f"{self.function}() has no bf16 arithmetic: it would lose every digit",
+                'use precision="fp32" or "auto"; bf16 inputs are fine',
+            )
+        return low, ceiling
+
+    def require_double(self) -> None:
+        """Insists on float64 arithmetic, where a function has no other.
+
+        Raises:
+            Rejection: if a lower precision was named.
+        """
+        if self.precisions()[1] is not Precision.FP64:
+            raise Rejection(
+                "invalid_parameter",
+                f"{self.function}() is computed in fp64 only: it may lose more digits than {self.precision} has",
+                'use precision="fp64" or "auto"; inputs of any dtype are fine',
+            )
+
+    def tolerates(self, error: float) -> bool:
+        """Whether a method with that relative error may be tried."""
+        return self.tol is None or self.tol >= error

@@ -1,0 +1,428 @@
+"""From whatever was sent to a call that kernels may trust, or a rejection that says what to change.
+
+`parse_call` reads names, shapes, dtypes and parameters and touches no matrix. `screen` reads the matrices once. Both
+serve the server's admission and the in-process client, so that the two refuse the same things in the same words.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from matfn_kernels.contract.functions import FUNCTIONS, Function, Input, Value, options_of
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.triangles import read_triangle
+from matfn_kernels.programs.heads import check_heads
+from matfn_kernels.programs.parameters import parse_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+__all__ = ["Call", "Limits", "Options", "Rejection", "asymmetry_limit", "parse_call", "refilled", "screen"]
+
+_DTYPE_NAMES: Final = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.complex64: "complex64",
+    torch.complex128: "complex128",
+}
+_MAX_DIMENSION: Final = 2**31
+_TURNED_TOGETHER: Final = 128  # order beyond which turning one matrix after the other is faster, by up to six times
+_POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
+
+_SYMMETRIC: Final = {
+    "root": ("a",),
+    "inv_root": ("a",),
+    "sqrt_pair": ("a",),
+    "eig_clip": ("a",),
+    "geometric_mean": ("a", "b"),
+    "frechet_distance": ("s1", "s2"),
+    "solve_care": ("q", "r"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that a call may not exceed.
+
+    Attributes:
+        max_order: each dimension of a matrix.
+        max_items: product of the leading dimensions.
+        max_elements: numbers in all inputs after broadcasting, and in all outputs.
+    """
+
+    max_order: int = 8192
+    max_items: int = 65536
+    max_elements: int = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What every call may ask for, whatever the function."""
+
+    method: str = "auto"
+    tol: float | None = None
+    precision: str = "auto"
+    deadline: float | None = None
+    priority: int = 0
+    on_failure: str = "raise"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call whose names, shapes, dtypes and parameters are right.
+
+    Attributes:
+        function: a name of the catalogue.
+        inputs: tensors of shape (items, ...), leading dimensions broadcast and flattened.
+        lead: the leading dimensions, to be restored on the outputs.
+        parameters: every parameter of the function, defaults filled in.
+        options: the options of the call.
+        rejected: matrices without an answer, by their index; their content has been replaced.
+    """
+
+    function: str
+    inputs: Mapping[str, Tensor]
+    lead: tuple[int, ...]
+    parameters: Mapping[str, Value]
+    options: Options
+    rejected: Mapping[int, Rejection]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return math.prod(self.lead)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype all inputs share."""
+        return next(iter(self.inputs.values())).dtype
+
+
+def parse_call(
+    function: str,
+    inputs: Mapping[str, Tensor],
+    parameters: Mapping[str, object],
+    options: Mapping[str, object],
+    limits: Limits,
+) -> Call:
+    """Returns the call that the arguments describe, without reading a matrix.
+
+    Raises:
+        Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
+    """
+    spec = FUNCTIONS.get(function)
+    if spec is None:
+        raise Rejection("unknown_function", f"there is no function {function!r}", f"known: {', '.join(FUNCTIONS)}")
+    _check_names(spec, inputs)
+    _check_dtypes(spec, inputs)
+    _check_shapes(spec, inputs, limits)
+    parameters, options = _with_method(spec, parameters, options)
+    values = parse_parameters(f"{function}()", spec.parameters, parameters)
+    check_heads(function, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
+    lead = _leading(spec, inputs, limits)
+    _check_elements(spec, inputs, math.prod(lead), limits)
+    chosen = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
+    _check_together(function, values, chosen.method)
+    flat = {
+        entry.name: _flatten(inputs[entry.name], lead, len(entry.shape))
+        for entry in spec.inputs
+        if entry.name in inputs
+    }
+    return Call(function, flat, lead, values, chosen, {})
+
+
+def refilled(call: Call, inputs: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Call:
+    """The same call of other inputs, whose shapes and dtypes as sent are those that it was parsed from.
+
+    Args:
+        call: what `parse_call` returned for those; its own inputs are not looked at.
+        inputs: by name, as they were sent.
+        shapes: of the inputs that it returned, in their order.
+    """
+    flat = {name: _spread(inputs[name], call.lead, shape) for name, shape in shapes.items()}
+    return Call(call.function, flat, call.lead, call.parameters, call.options, {})
+
+
+def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    if tensor.numel() == math.prod(shape):
+        return tensor.reshape(shape)
+    return tensor.expand(*lead, *shape[1:]).reshape(shape)
+
+
+def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+    known = [entry.name for entry in spec.inputs]
+    for name in inputs:
+        if name not in known:
+            raise Rejection("invalid_parameter", f"{spec.name}() has no input {name!r}", f"inputs: {', '.join(known)}")
+    for entry in spec.inputs:
+        if not entry.optional and entry.name not in inputs:
+            raise Rejection(
+                "invalid_parameter", f"{spec.name}() needs the input {entry.name!r}", f"inputs: {', '.join(known)}"
+            )
+
+
+def _check_dtypes(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+    dtypes = {tensor.dtype for tensor in inputs.values()}
+    for dtype in dtypes:
+        if dtype not in _DTYPE_NAMES:
+            raise Rejection(
+                "unsupported_dtype", f"{dtype} is not supported", f"send one of {', '.join(_DTYPE_NAMES.values())}"
+            )
+        if dtype.is_complex and not spec.complex_ok:
+            raise Rejection(
+                "unsupported_dtype",
+                f"{spec.name}() is real; {_DTYPE_NAMES[dtype]} was given",
+                "send the real embedding [[Re, -Im], [Im, Re]] and read the answer from its first block column",
+            )
+    if len(dtypes) > 1:
+        names = ", ".join(f"{name}: {_DTYPE_NAMES[tensor.dtype]}" for name, tensor in inputs.items())
+        raise Rejection("unsupported_dtype", f"inputs differ in dtype ({names})", "cast them to one dtype")
+
+
+def _check_shapes(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> None:
+    sizes: dict[str, tuple[int, str]] = {}
+    for entry in spec.inputs:
+        if entry.name not in inputs:
+            continue
+        shape = tuple(inputs[entry.name].shape)
+        _check_rank(entry, shape)
+        for label, size in zip(entry.shape, shape[len(shape) - len(entry.shape) :], strict=True):
+            expected, owner = sizes.setdefault(label, (size, entry.name))
+            if size != expected:
+                raise Rejection(
+                    "invalid_shape",
+                    f"{entry.name} has shape {shape}: {label} is {size}, but {owner} makes it {expected}",
+                    f"{entry.name} must be (*, {', '.join(entry.shape)})",
+                )
+            if size > limits.max_order:
+                raise Rejection(
+                    "invalid_shape",
+                    f"{entry.name} has shape {shape}; each matrix dimension may be at most {limits.max_order}",
+                    "split the matrix, or ask the operator to raise MATFN_MAX_ORDER",
+                )
+
+
+def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
+    if len(shape) < len(entry.shape):
+        raise Rejection(
+            "invalid_shape",
+            f"{entry.name} has shape {shape}",
+            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}",
+        )
+    if max(shape, default=0) >= _MAX_DIMENSION:
+        raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
+
+
+def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tuple[int, ...]:
+    leads = [
+        tuple(inputs[entry.name].shape[: inputs[entry.name].dim() - len(entry.shape)])
+        for entry in spec.inputs
+        if entry.name in inputs
+    ]
+    try:
+        lead = np.broadcast_shapes(*leads)
+    except ValueError as error:
+        raise Rejection("invalid_shape", f"leading dimensions {leads} do not broadcast") from error
+    if math.prod(size for size in lead if size) > limits.max_items:
+        raise Rejection(
+            "invalid_shape",
+            f"leading dimensions {lead} hold more than {limits.max_items} matrices",
+            "split the call, or ask the operator to raise MATFN_MAX_ITEMS",
+        )
+    return lead
+
+
+def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, limits: Limits) -> None:
+    """Broadcasting, and outputs larger than their inputs, must not turn a small request into a large allocation."""
+    sizes = {
+        label: size
+        for entry in spec.inputs
+        if entry.name in inputs
+        for label, size in zip(entry.shape, inputs[entry.name].shape[-len(entry.shape) :], strict=True)
+    }
+    taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
+    order = sizes.get("n", 0)
+    given = len(spec.outputs) * max(order * order if spec.name == "dplr_inv" else 0, taken)
+    if items * max(taken, given) > limits.max_elements:
+        raise Rejection(
+            "invalid_shape",
+            f"{spec.name}() of {items} matrices would hold {items * max(taken, given)} numbers, "
+            f"allowed {limits.max_elements}",
+            "split the call",
+        )
+
+
+def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
+    shape = tensor.shape[tensor.dim() - trailing :]
+    return tensor.expand(*lead, *shape).reshape(math.prod(lead), *shape)
+
+
+def _with_method(
+    spec: Function, parameters: Mapping[str, object], options: Mapping[str, object]
+) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """The parameters and options of a call, where msign's method may stand among its parameters too.
+
+    Raises:
+        Rejection: if two methods are named.
+    """
+    if spec.name != "msign" or "method" not in parameters:
+        return parameters, options
+    named = parameters["method"]
+    if options.get("method", named) != named:
+        raise Rejection("invalid_parameter", "msign(): params and options name two methods", "name it in options")
+    rest = {name: value for name, value in parameters.items() if name != "method"}
+    return rest, {**options, "method": named}
+
+
+def _check_together(function: str, values: Mapping[str, Value], method: str) -> None:
+    """Rules that tie two arguments."""
+    lo, hi = values.get("lo"), values.get("hi")
+    if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
+        raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
+    forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]
+    if forced and method not in {"auto", "newton_schulz"}:
+        raise Rejection(
+            "invalid_parameter",
+            f"msign(): {forced[0]} belongs to newton_schulz, but method={method!r}",
+            "leave method out, or leave steps and coefficients out",
+        )
+
+
+def _options(values: Mapping[str, Value], dtype: torch.dtype) -> Options:
+    tol, deadline, priority = values["tol"], values["deadline"], values["priority"]
+    assert tol is None or isinstance(tol, float)
+    assert deadline is None or isinstance(deadline, float)
+    assert isinstance(priority, int)
+    eps = torch.finfo(dtype).eps
+    if tol is not None and tol < eps:
+        raise Rejection(
+            "invalid_parameter",
+            f"tol={tol:g} is below the spacing {eps:.2g} of {_DTYPE_NAMES[dtype]}",
+            "send float64" if eps > torch.finfo(torch.float64).eps else f"ask for at least {eps:.2g}",
+        )
+    method = str(values["method"] or "auto")
+    return Options(method, tol, str(values["precision"]), deadline, priority, str(values["on_failure"]))
+
+
+def asymmetry_limit(dtype: torch.dtype) -> float:
+    """Largest ||A - A^H||_F / ||A||_F that is still taken as rounding."""
+    return 1e-2 if dtype in {torch.float16, torch.bfloat16} else 1e-5
+
+
+def screen(call: Call) -> Call:
+    """Returns the call with every matrix that has no answer rejected and replaced by a harmless one.
+
+    Raises:
+        Rejection: for the first such matrix, when the call's on_failure is "raise".
+    """
+    reasons = {index: _rejection(call, index, code) for code, index in _flaws(call)}
+    if not reasons:
+        return call
+    if call.options.on_failure == "raise":
+        raise reasons[min(reasons)]
+    return replace(call, inputs=_harmless(call, sorted(reasons)), rejected=reasons)
+
+
+def _flaws(call: Call) -> list[tuple[str, int]]:
+    """Code and index of each matrix without an answer; a later code overrides an earlier one."""
+    found: list[tuple[str, int]] = []
+    if call.items == 0:
+        return found
+    limit = asymmetry_limit(call.dtype)
+    for name in _symmetric_inputs(call):
+        found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs[name]) > limit)]
+    if "log_gate" in call.inputs:
+        found += [("invalid_parameter", i) for i in _where((call.inputs["log_gate"] > 0).any(-1))]
+    diagonal = _diagonal(call)
+    if diagonal is not None:
+        found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
+    return found + [("not_finite", i) for i in _not_finite(call)]
+
+
+def _symmetric_inputs(call: Call) -> tuple[str, ...]:
+    """The inputs that are declared symmetric (Hermitian)."""
+    if call.parameters.get("structure") == "general":
+        return ()
+    return _SYMMETRIC.get(call.function, ())
+
+
+def _where(flags: Tensor) -> list[int]:
+    return [int(i) for i in flags.nonzero().flatten().tolist()] if bool(flags.any()) else []
+
+
+def _asymmetry(a: Tensor) -> Tensor:
+    """||A - A^H||_F / ||A||_F, (batch,); NaN compares as symmetric and is caught as not finite."""
+    if _are_symmetric(a):
+        return torch.zeros(len(a))
+    wide = a if a.dtype.is_complex or a.dtype == torch.float64 else a.to(torch.float32)
+    peak = invariant.magnitude(wide).amax((-2, -1), keepdim=True) if wide.numel() else wide.new_zeros(())
+    scaled = invariant.divided(wide, torch.where(peak > 0, peak, torch.ones_like(peak)))
+    size = invariant.matrix_norm(scaled)
+    return invariant.matrix_norm(scaled - scaled.mH) / torch.where(size > 0, size, torch.ones_like(size))
+
+
+def _are_symmetric(a: Tensor) -> bool:
+    """Whether all equal their mirror images bit for bit, as nearly every matrix does that is meant to."""
+    parts = a if a.shape[-1] > _TURNED_TOGETHER else (a,)
+    return all(torch.equal(part, part.mH.resolve_conj().contiguous()) for part in parts)
+
+
+def _diagonal(call: Call) -> Tensor | None:
+    if call.function in _POSITION_OF_TRIANGULAR and not call.parameters["unit_diagonal"]:
+        return call.inputs["t"].diagonal(dim1=-2, dim2=-1)
+    return call.inputs.get("diag")
+
+
+def _not_finite(call: Call) -> list[int]:
+    """Indices of the matrices with a NaN or an infinity that a function would read."""
+    found: set[int] = set()
+    for name, tensor in call.inputs.items():
+        if name == _POSITION_OF_TRIANGULAR.get(call.function):
+            lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
+            tensor = read_triangle(tensor, lower=lower, unit=unit)  # noqa: PLW2901 - only this part of it is read
+        # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
+        if not cmath.isfinite(tensor.sum().item()):
+            found |= set(_where(~torch.isfinite(tensor).flatten(1).all(-1)))
+    return sorted(found)
+
+
+def _rejection(call: Call, index: int, code: str) -> Rejection:
+    if code == "not_finite":
+        return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
+    if code == "singular":
+        return Rejection(
+            code, f"matrix {index} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero", index
+        )
+    if code == "invalid_parameter":
+        return Rejection(code, f"log_gate of item {index} is above 0", "gates are e^log_gate <= 1", index)
+    measured = {name: float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in _symmetric_inputs(call)}
+    name, size = max(measured.items(), key=itemgetter(1))
+    return Rejection(
+        code,
+        f"matrix {index} of {name}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
+        "send (A + A^H) / 2 if that is what is meant",
+        index,
+    )
+
+
+def _harmless(call: Call, indices: list[int]) -> dict[str, Tensor]:
+    """Copies of the inputs with the named matrices replaced by the identity, or by ones."""
+    replaced = {}
+    for name, tensor in call.inputs.items():
+        copy = tensor.clone()
+        square = copy.dim() == 3 and copy.shape[-1] == copy.shape[-2]  # noqa: PLR2004 - (batch, n, n)
+        copy[indices] = torch.eye(copy.shape[-1], dtype=copy.dtype, device=copy.device) if square else 1
+        replaced[name] = copy
+    return replaced

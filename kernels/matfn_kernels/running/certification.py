@@ -1,0 +1,234 @@
+"""Certificates: what a method found of each matrix of a batch, judged by what its caller wished for."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
+from matfn_kernels.running.verdicts import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.contract.rejection import Rejection
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.program import Program
+
+__all__ = ["Wish", "certificates_of", "immediate", "refused"]
+
+_DEFAULT_TOL: Final = 1e-3
+_HALF_TOL: Final = 1e-2
+_DEFAULT_FACTOR: Final = 50.0
+_SINGLE_EPS: Final = 1.2e-7
+_CONVERGED: Final = (None, None, Outcome.CONVERGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one matrix asks for beside its program.
+
+    Attributes:
+        tol: the tolerance asked for, or None.
+        eps: spacing that the default tolerance is measured in.
+        rejection: the reason why the matrix has no answer, if it has none.
+    """
+
+    tol: float | None
+    eps: float
+    rejection: Rejection | None
+
+    def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
+        """Relative errors that count as converged, (batch,): what a backward-stable method in that precision gives."""
+        if self.tol is not None:
+            return torch.full_like(condition, self.tol)
+        cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
+        attainable = (_DEFAULT_FACTOR * self.eps * condition).nan_to_num(cap, cap, cap)
+        return attainable.clamp(spacing_out, max(spacing_out, cap))
+
+
+def certificates_of(
+    program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
+) -> tuple[Certificate, ...]:
+    """One certificate a matrix of a batch that was computed."""
+    tolerance = _tolerances(wishes, findings.condition, torch.finfo(program.dtype).eps)
+    table = _Table.of(findings, tolerance, *_range(outputs))
+    judge = _Judge(program, findings.residual_name, table, str(program.precision))
+    return tuple(map(judge.certificate, range(len(wishes))))
+
+
+def _tolerances(wishes: Sequence[Wish], condition: Tensor, spacing_out: float) -> Tensor:
+    """What each matrix is allowed, (batch,)."""
+    kinds = dict.fromkeys(wishes)
+    columns = [wish.tolerances(condition, spacing_out) for wish in kinds]
+    if len(columns) == 1:
+        return columns[0]
+    numbers = dict(zip(kinds, range(len(columns)), strict=True))
+    chosen = torch.tensor([[numbers[wish] for wish in wishes]], device=condition.device)
+    return torch.stack(columns).gather(0, chosen)[0]
+
+
+def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+    flat = [output.reshape(len(output), -1) for output in outputs]
+    finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
+    if bool(finite.all()):  # one sum clears nearly every batch
+        return finite, torch.zeros_like(finite)
+    finite = torch.stack([torch.isfinite(rows).all(-1) for rows in flat]).all(0)
+    return finite, torch.stack([torch.isinf(rows).any(-1) for rows in flat]).any(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A batch's findings as plain numbers, fetched from the device in one go."""
+
+    residual: list[float]
+    error: list[float]
+    tolerance: list[float]
+    flawless: list[float]
+    condition: list[float]
+    rank: list[float]
+    damping: list[float]
+    shift: list[float]
+    finite: list[float]
+    overflown: list[float]
+    escalated: list[float]
+    steps: list[float]
+    failures: dict[str, list[float]]
+    remarks: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, findings: Findings, tolerance: Tensor, finite: Tensor, overflown: Tensor) -> _Table:
+        """The table of a batch's findings."""
+        none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
+        masks = {**findings.failures, **findings.remarks}
+        flawless = finite & (findings.error <= tolerance)
+        for mask in masks.values():
+            flawless = flawless & ~mask
+        columns = {
+            "residual": findings.residual,
+            "error": findings.error,
+            "tolerance": tolerance,
+            "flawless": flawless,
+            "condition": findings.condition,
+            "rank": none if findings.rank is None else findings.rank,
+            "damping": torch.zeros_like(none) if findings.damping is None else findings.damping,
+            "shift": torch.zeros_like(none) if findings.shift is None else findings.shift,
+            "finite": finite,
+            "overflown": overflown,
+            "escalated": torch.zeros_like(none) if findings.escalated is None else findings.escalated,
+            "steps": torch.full_like(none, findings.steps) if isinstance(findings.steps, int) else findings.steps,
+        }
+        both = (*columns.values(), *masks.values())
+        rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in both]).tolist()
+        named = dict(zip(masks, rows[len(columns) :], strict=True))
+        return cls(
+            **dict(zip(columns, rows, strict=False)),
+            failures={code: named[code] for code in findings.failures},
+            remarks={reason: named[reason] for reason in findings.remarks},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What the certificates of a batch have in common."""
+
+    program: Program
+    residual_name: str
+    table: _Table
+    precision: str
+
+    def certificate(self, i: int) -> Certificate:
+        """Of one matrix."""
+        table = self.table
+        code, hint, outcome = _CONVERGED if table.flawless[i] else self._verdict(i)
+        failed = outcome is Outcome.FAILED
+        residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
+        method, precision, fallback = self._route(int(table.escalated[i]))
+        return Certificate(
+            outcome,
+            None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
+            None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
+            None if math.isnan(condition) else min(condition, sys.float_info.max),
+            method,
+            precision,
+            int(table.steps[i]),
+            int(rank) if rank >= 0 else None,
+            table.damping[i],
+            table.shift[i],
+            fallback,
+            code,
+            hint,
+        )
+
+    def _route(self, escalated: int) -> tuple[str, str, str | None]:
+        """Method and precision of the answer, and the methods that were tried before."""
+        if not escalated:
+            return self.program.method, self.precision, None
+        *below, rung = [self.program, *self.program.fallbacks()[:escalated]]
+        return rung.method, str(rung.precision), ", ".join(tried.method for tried in below)
+
+    def _verdict(self, i: int) -> tuple[str | None, str | None, Outcome]:
+        """Code, hint and outcome."""
+        table = self.table
+        for reason, mask in table.failures.items():
+            if mask[i]:
+                return *refusal(reason), Outcome.FAILED
+        error, tol = table.error[i], table.tolerance[i]
+        if not table.finite[i]:
+            return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
+        said = [
+            REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
+            for reason, mask in table.remarks.items()
+            if mask[i]
+        ]
+        if not error <= tol:
+            known = (
+                f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
+            )
+            return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+        return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+
+
+def _absent(program: Program, *, overflown: bool) -> str:
+    """The hint where there is no finite answer."""
+    if overflown:
+        return OUT_OF_RANGE.format(dtype=str(program.dtype).removeprefix("torch."))
+    if getattr(program, "pinned", False):
+        return PINNED.format(method=program.method)
+    return lost(program.precision)
+
+
+def refused(program: Program, rejection: Rejection) -> Certificate:
+    """The certificate of a matrix that was refused before it was computed."""
+    return Certificate(
+        outcome=Outcome.FAILED,
+        residual=None,
+        error_estimate=None,
+        condition=None,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+        code=rejection.code,
+        hint=rejection.detail if rejection.hint is None else f"{rejection.detail}; {rejection.hint}",
+    )
+
+
+def immediate(program: Program, outputs: tuple[Tensor, ...]) -> Certificate:
+    """The certificate where some dimension is zero: what is not empty or zero has been rounded once or twice."""
+    rounded = any(bool(output.any()) for output in outputs)
+    return Certificate(
+        outcome=Outcome.CONVERGED,
+        residual=None,
+        error_estimate=4 * torch.finfo(program.dtype).eps if rounded else 0.0,
+        condition=1.0,
+        method=program.method,
+        precision=str(program.precision),
+        steps=0,
+    )

@@ -1,0 +1,49 @@
+"""A call from its arguments to its answers in one process: what the server does in stages, without a queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of, evaluate, settle
+from matfn_kernels.running.plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.contract.certificate import Certificate
+    from matfn_kernels.programs.profile import Profile
+
+__all__ = ["compute"]
+
+_DEFAULT = Limits()
+
+
+def compute(
+    function: str,
+    inputs: Mapping[str, Tensor],
+    parameters: Mapping[str, object],
+    options: Mapping[str, object],
+    *,
+    profile: Profile,
+    limits: Limits = _DEFAULT,
+) -> tuple[tuple[Tensor, ...], tuple[Certificate, ...]]:
+    """Returns the outputs of a call, (*lead, ...) each, and one certificate for each matrix.
+
+    Args:
+        function: a name in `FUNCTIONS`.
+        inputs: tensors on one device, by name.
+        parameters: of the function; the others have their defaults.
+        options: such as tol, precision, method and on_failure.
+        profile: the prices by which a method is chosen.
+        limits: sizes that the call may not exceed.
+
+    Raises:
+        Rejection: for an argument that is wrong, or, under on_failure="raise", a matrix without an answer.
+        torch.OutOfMemoryError: if the device has too little memory.
+    """
+    call = screen(parse_call(function, inputs, parameters, options, limits))
+    evaluation = evaluate(make_plan(call, profile).program, batch_of(call))
+    return settle(call, evaluation), evaluation.certificates

@@ -1,0 +1,319 @@
+"""From a program and a batch to values and certificates, with the ladder of methods that a missed tolerance climbs.
+
+`evaluate` runs the program on the whole batch, then repeats each matrix that missed its tolerance alone on the next
+rung. A matrix's path therefore depends on itself only, and escalating one leaves the others' batch as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import torch
+
+from matfn_kernels.contract.certificate import Certificate, Outcome
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.scaling import release
+from matfn_kernels.linalg.single_thread import one_thread
+from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.programs.shared_decomposition import Stacked, foundation_of
+from matfn_kernels.running.certification import Wish, certificates_of, immediate, refused
+from matfn_kernels.running.verdicts import DETAILS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.shared_decomposition import Foundation
+    from matfn_kernels.programs.validation import Call
+
+__all__ = [
+    "Batch",
+    "Evaluation",
+    "Verdict",
+    "batch_of",
+    "concatenate",
+    "demand",
+    "evaluate",
+    "evaluate_together",
+    "join",
+    "settle",
+]
+
+_TILE_ELEMENTS: Final = 1 << 18
+"""64 matrices of order 64, 4 of order 256: there the time a matrix is least or nearly so."""
+_NATIVE_TILES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Matrices to be computed together: inputs (batch, ...) and one wish a matrix."""
+
+    inputs: Mapping[str, Tensor]
+    wishes: tuple[Wish, ...]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return len(self.wishes)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compute: some dimension is zero."""
+        return any(size == 0 for tensor in self.inputs.values() for size in tensor.shape)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The matrices start..stop."""
+        return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.wishes[start:stop])
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Values (batch, ...) and one certificate a matrix."""
+
+    outputs: tuple[Tensor, ...]
+    certificates: tuple[Certificate, ...]
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return len(self.certificates)
+
+    def rows(self, start: int, stop: int) -> Evaluation:
+        """The answers start..stop."""
+        return Evaluation(tuple(output[start:stop] for output in self.outputs), self.certificates[start:stop])
+
+
+def batch_of(call: Call) -> Batch:
+    """The batch that one call makes."""
+    named = call.options.precision
+    eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
+    tol = call.options.tol
+    if not call.rejected:
+        return Batch(call.inputs, (_wish(tol, eps),) * call.items)
+    return Batch(call.inputs, tuple(Wish(tol, eps, call.rejected.get(index)) for index in range(call.items)))
+
+
+@lru_cache(maxsize=1024)
+def _wish(tol: float | None, eps: float) -> Wish:
+    """One object for all who ask for the same: a pickle of many then holds it once."""
+    return Wish(tol, eps, None)
+
+
+def concatenate(batches: Sequence[Batch]) -> Batch:
+    """One batch of several with the same program; `Evaluation.rows` takes it apart again."""
+    if len(batches) == 1:
+        return batches[0]
+    names = batches[0].inputs
+    inputs = {name: torch.cat([batch.inputs[name] for batch in batches]) for name in names}
+    return Batch(inputs, tuple(wish for batch in batches for wish in batch.wishes))
+
+
+def join(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of several, in order."""
+    if len(evaluations) == 1:
+        return evaluations[0]
+    outputs = tuple(torch.cat(column) for column in zip(*(e.outputs for e in evaluations), strict=True))
+    return Evaluation(outputs, tuple(c for e in evaluations for c in e.certificates))
+
+
+def evaluate(program: Program, batch: Batch) -> Evaluation:
+    """Values and certificates of a batch; content never raises, it only shows in certificates.
+
+    Raises:
+        torch.OutOfMemoryError: if the device has too little memory for the batch.
+    """
+    return evaluate_together([(program, batch)])[0]
+
+
+def evaluate_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
+    """Values and certificates of several batches, in order; what their programs share is computed once.
+
+    Raises:
+        torch.OutOfMemoryError: if the device has too little memory for all of them.
+    """
+    with one_thread(), np.errstate(all="ignore"):
+        return _evaluated_together(members)
+
+
+def _evaluated_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
+    owners: dict[Program, list[int]] = {}
+    for index, (program, _) in enumerate(members):
+        owners.setdefault(program, []).append(index)
+    batches = {program: concatenate([members[i][1] for i in indices]) for program, indices in owners.items()}
+    grounds = _grounds(batches)
+    found: dict[int, Evaluation] = {}
+    for program, indices in owners.items():
+        pieces = _apart(
+            _evaluated(program, batches[program], grounds.get(program)), [members[i][1].items for i in indices]
+        )
+        found |= dict(zip(indices, pieces, strict=True))
+    return [found[index] for index in range(len(members))]
+
+
+def _grounds(batches: Mapping[Program, Batch]) -> dict[Program, Ground]:
+    """The first stages that more than one program stands on, each computed for all of its programs at once."""
+    standing: dict[Foundation, list[Stacked]] = {}
+    for program, batch in batches.items():
+        foundation = foundation_of(program)
+        if foundation is not None and not batch.is_empty:
+            assert isinstance(program, Stacked)
+            standing.setdefault(foundation, []).append(program)
+    grounds: dict[Program, Ground] = {}
+    for foundation, programs in standing.items():
+        if len(programs) > 1:
+            whole = foundation.of([program.matrices(_laid_out(batches[program].inputs)) for program in programs])
+            stops = [0, *accumulate(batches[program].items for program in programs)]
+            grounds |= {p: whole.rows(*bounds) for p, bounds in zip(programs, pairwise(stops), strict=True)}
+    return grounds
+
+
+def _apart(evaluation: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
+    """The evaluation in consecutive pieces of these sizes, as views."""
+    return [evaluation.rows(*bounds) for bounds in pairwise([0, *accumulate(sizes)])]
+
+
+def _evaluated(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+    """One program's batch, each matrix as far up the ladder as it needs."""
+    if batch.is_empty:
+        outputs = program.empty(batch.inputs)
+        evaluation = Evaluation(outputs, tuple(immediate(program, outputs) for _ in batch.wishes))
+    else:
+        evaluation = _attempt(program, batch, ground)
+    certificates = list(evaluation.certificates)
+    for index, certificate in enumerate(evaluation.certificates):
+        rejection = batch.wishes[index].rejection
+        if rejection is not None:
+            certificates[index] = refused(program, rejection)
+        elif certificate.code == "not_converged":
+            better = _climb(program, batch.rows(index, index + 1), evaluation.rows(index, index + 1))
+            certificates[index] = better.certificates[0]
+            _replace_row(evaluation.outputs, index, better.outputs)
+    for index, certificate in enumerate(certificates):
+        if certificate.outcome is Outcome.FAILED:
+            _replace_row(evaluation.outputs, index, None)
+    return Evaluation(evaluation.outputs, tuple(certificates))
+
+
+def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...] | None) -> None:
+    for position, output in enumerate(outputs):
+        output[index] = math.nan if values is None else values[position][0]
+
+
+def _climb(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation:
+    """The best of the rungs above `program` for one matrix, stopping at the first that meets its tolerance."""
+    tried = program.method
+    for rung in program.fallbacks():
+        candidate = _attempt(rung, batch)
+        certificate = replace(candidate.certificates[0], fallback=tried)
+        tried = f"{tried}, {rung.method}"
+        if _better(certificate, evaluation.certificates[0]):
+            evaluation = Evaluation(candidate.outputs, (certificate,))
+        if certificate.code != "not_converged":
+            break
+    return evaluation
+
+
+def _better(new: Certificate, old: Certificate) -> bool:
+    """Whether a rung's answer replaces the one before: a verdict does, and a smaller estimate."""
+    if new.code != "not_converged" or old.error_estimate is None:
+        return True
+    return new.error_estimate is not None and new.error_estimate <= old.error_estimate
+
+
+def _attempt(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
+    """One program on one batch, certificates and all; its first stage may have been computed already."""
+    tiles = _tiles(program, batch)
+    return join(
+        [_computed(program, batch.rows(*tile), None if ground is None else ground.rows(*tile)) for tile in tiles]
+    )
+
+
+def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
+    """First and last rows of parts whose matrices stay in a core's cache; on a GPU all at once.
+
+    Kernels in C have one matrix in the cache at a time anyway.
+    """
+    first = next(iter(batch.inputs.values()))
+    elements = max(math.prod(tensor.shape[1:]) for tensor in batch.inputs.values())
+    native = getattr(program, "kernel", None) is Kernel.NATIVE
+    size = (
+        max(1, (_NATIVE_TILES if native else 1) * _TILE_ELEMENTS // elements)
+        if first.device.type == "cpu"
+        else batch.items
+    )
+    return [(start, min(start + size, batch.items)) for start in range(0, batch.items, size)]
+
+
+def _computed(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+    inputs = _laid_out(batch.inputs)
+    if ground is None:
+        findings = program.run(inputs)
+    else:
+        assert isinstance(program, Stacked)
+        findings = program.finish(ground, inputs)
+    exponents = findings.exponents or (None,) * len(findings.outputs)
+    released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
+    outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
+    findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
+    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.wishes))
+
+
+def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices row by row and without gaps, however they came: libraries sum a transpose in another order."""
+    return {name: tensor.resolve_conj().resolve_neg().contiguous() for name, tensor in inputs.items()}
+
+
+def settle(call: Call, evaluation: Evaluation) -> tuple[Tensor, ...]:
+    """The outputs with the call's leading dimensions restored.
+
+    Raises:
+        Rejection: as `demand` does.
+    """
+    demand(call, evaluation.certificates)
+    return tuple(output.reshape((*call.lead, *output.shape[1:])) for output in evaluation.outputs)
+
+
+class Verdict(Protocol):
+    """The part of a certificate that says whether there is an answer."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the answer relates to the tolerance asked for."""
+
+    @property
+    def code(self) -> str | None:
+        """The problem's code, if there is a problem."""
+
+    @property
+    def hint(self) -> str | None:
+        """What to know or do about it."""
+
+
+def demand(call: Call, verdicts: Iterable[Verdict]) -> None:
+    """Returns if the call takes its matrices' answers as they are.
+
+    Raises:
+        Rejection: under on_failure="raise", for the first matrix that failed or missed an explicit tolerance.
+    """
+    if call.options.on_failure != "raise":
+        return
+    for index, verdict in enumerate(verdicts):
+        missed = call.options.tol is not None and verdict.code == "not_converged"
+        if verdict.outcome is Outcome.FAILED or missed:
+            raise _as_rejection(verdict, index)
+
+
+def _as_rejection(verdict: Verdict, index: int) -> Rejection:
+    code = verdict.code or "not_converged"
+    absent = code == "not_converged" and verdict.outcome is Outcome.FAILED
+    detail = "there is no finite answer" if absent else DETAILS.get(code, code)
+    return Rejection(code, f"matrix {index}: {detail}", verdict.hint, index)

@@ -1,0 +1,82 @@
+"""Why a matrix has no answer, or only an approximate one: the code and the words of every reason methods report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.numbers.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["DETAILS", "OUT_OF_RANGE", "PINNED", "REMARKS", "lost", "refusal"]
+
+_FAILURES: Final[Mapping[str, tuple[str, str]]] = {
+    "not_positive": (
+        "not_positive",
+        "an eigenvalue is negative beyond rounding: clip it with eig_clip, or damp by more than its size",
+    ),
+    "on_negative_axis": (
+        "not_positive",
+        "an eigenvalue is real and negative, or 0: there is no principal root; damping moves the spectrum to the right",
+    ),
+    "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),
+    "b_not_definite": ("not_positive", "b has an eigenvalue that is 0 or negative: the mean needs positive definite"),
+    "s1_negative": ("not_positive", "s1 has an eigenvalue that is negative beyond rounding: eig_clip(s1, lo=0)"),
+    "s2_negative": ("not_positive", "s2 has an eigenvalue that is negative beyond rounding: eig_clip(s2, lo=0)"),
+    "zero_matrix": ("singular", "the matrix is zero: damping is relative to its largest eigenvalue and adds nothing"),
+    "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" for the pseudo-inverse power'),
+    "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
+    "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
+    "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
+    "sign_undefined": (
+        "sign_undefined",
+        "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
+    ),
+    "not_stabilisable": (
+        "not_stabilisable",
+        "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
+    ),
+}
+
+REMARKS: Final[Mapping[str, str]] = {
+    "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
+    "negative": "eigenvalues below -8 eps of the largest count as 0",
+    "semidefinite": (
+        "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
+        "and no error estimate can be given"
+    ),
+    "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
+    "near_negative_axis": (
+        "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"
+    ),
+    "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
+    "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
+    "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
+}
+"""Templates for the certificate's shift and damping."""
+
+OUT_OF_RANGE: Final = "the answer is too large for {dtype}: scale the input"
+
+PINNED: Final = "{method} found no answer that it can vouch for: leave the method to auto"
+
+DETAILS: Final[Mapping[str, str]] = {
+    "not_positive": "an eigenvalue is negative, or zero where it may not be",
+    "singular": "the matrix is singular",
+    "sign_undefined": "the sign is undefined",
+    "not_stabilisable": "there is no stabilising solution",
+    "not_converged": "the tolerance asked for was not met",
+}
+"""What an error says, by code, before its hint."""
+
+
+def refusal(reason: str) -> tuple[str, str]:
+    """Code and hint of a matrix for which a method reports this reason."""
+    return _FAILURES[reason]
+
+
+def lost(precision: Precision) -> str:
+    """The hint where the highest arithmetic that was allowed found nothing finite."""
+    if precision is Precision.FP64:
+        return "no answer was found that could be vouched for: the problem is at the limits of float64"
+    return f"no finite answer in {precision}: allow more precision"

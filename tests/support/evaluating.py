@@ -1,0 +1,111 @@
+"""A call through the kernels in one line: validated, planned, computed and settled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+
+from matfn_kernels import reference
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Call, Limits, parse_call, screen
+from matfn_kernels.running.evaluation import batch_of, evaluate, settle
+from matfn_kernels.running.plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from matfn_kernels.contract.certificate import Certificate
+    from matfn_kernels.programs.program import Program
+
+__all__ = ["EPS", "Answer", "answer", "candidates", "run", "truth"]
+
+Array: TypeAlias = "NDArray[Any]"
+EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
+EPS |= {"complex64": EPS["float32"], "complex128": EPS["float64"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Outputs as numpy arrays with one certificate a matrix."""
+
+    outputs: tuple[Array, ...]
+    certificates: tuple[Certificate, ...]
+
+
+def parsed(function: str, inputs: Mapping[str, Array | torch.Tensor], keywords: Mapping[str, object]) -> Call:
+    """The call that numpy or torch inputs and keyword arguments make."""
+    options = {key: keywords[key] for key in ("method", "tol", "precision", "on_failure") if key in keywords}
+    params = {key: value for key, value in keywords.items() if key not in options}
+    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
+    return screen(parse_call(function, tensors, params, options, Limits()))
+
+
+def _profile() -> Profile:
+    """The made-up machine, whose kernels in C, if it has them, take a third of torch's time for a product."""
+    rows = Profile.nominal().seconds
+    products = [(kind, order, seconds / 3) for name, kind, order, seconds in rows if name == "gemm" and kind != "bf16"]
+    has_kernels = native.is_built() and torch.get_default_device().type == "cpu"
+    names = ("native", "native_triangle") if has_kernels else ()
+    return Profile("made up", (*rows, *((name, *row) for name in names for row in products)))
+
+
+def answer(function: str, inputs: Mapping[str, Array | torch.Tensor], **keywords: object) -> Answer:
+    """What the planner's choice answers."""
+    call = parsed(function, inputs, keywords)
+    return run(make_plan(call, _profile()).program, call)
+
+
+def candidates(function: str, inputs: Mapping[str, Array], **keywords: object) -> list[tuple[Program, Call]]:
+    """Every program that the planner would consider for a call, by every kernel that serves a CPU."""
+    call = parsed(function, inputs, keywords)
+    profiles = {_profile(), Profile.nominal()}
+    plans = [make_plan(call, profile) for profile in profiles]
+    programs = [program for plan in plans for program in (plan.program, *(other for other, _ in plan.considered))]
+    return [(program, call) for program in dict.fromkeys(programs)]
+
+
+def run(program: Program, call: Call) -> Answer:
+    """A call computed by a given program."""
+    evaluation = evaluate(program, batch_of(call))
+    return Answer(tuple(output.cpu().numpy() for output in settle(call, evaluation)), evaluation.certificates)
+
+
+def truth(
+    function: str, inputs: Mapping[str, Array], certificates: tuple[Certificate, ...], **keywords: Any
+) -> tuple[Array, ...]:
+    """The float64 definition of each output, for the matrices that the certificates say were answered."""
+    if function in {"root", "inv_root", "sqrt_pair"}:
+        return _powers(function, inputs, np.array([c.shift for c in certificates]), keywords)
+    if function in {"msign", "mclip"}:
+        threshold = 8 * float(np.finfo(inputs["m"].dtype).eps)
+        if function == "msign":
+            return (reference.msign(inputs["m"], threshold),)
+        hi = keywords.get("hi", 1.0)
+        return (reference.mclip(inputs["m"], np.inf if hi is None else hi, keywords.get("lo", 0.0), threshold),)
+    return (_solution(function, inputs, keywords),)
+
+
+def _powers(function: str, inputs: Mapping[str, Array], shift: Array, keywords: Mapping[str, Any]) -> tuple[Array, ...]:
+    if function == "sqrt_pair":
+        return reference.power(inputs["a"], 0.5, shift), reference.power(inputs["a"], -0.5, shift)
+    exponent = keywords.get("s", 1) / keywords["r"] * (-1 if function == "inv_root" else 1)
+    value = reference.power(inputs["a"], exponent, shift)
+    return (inputs["g"].astype(value.dtype) @ value if "g" in inputs else value,)
+
+
+def _solution(function: str, inputs: Mapping[str, Array], keywords: Mapping[str, Any]) -> Array:
+    if function.startswith("dplr"):
+        matrix = reference.dplr_matrix(inputs["diag"], inputs["q"], inputs["k"])
+    else:
+        lower, unit = keywords.get("lower", True), keywords.get("unit_diagonal", False)
+        matrix = reference.triangle(inputs["t"], lower=lower, unit=unit)
+    if keywords.get("transpose", False):
+        matrix = np.swapaxes(matrix, -1, -2)
+    right = inputs["b"].astype(np.float64) if "b" in inputs else np.broadcast_to(np.eye(matrix.shape[-1]), matrix.shape)
+    return np.linalg.solve(matrix, right)
