@@ -228,6 +228,23 @@ def test_an_empty_product_is_empty_or_zero(shape: tuple[int, int, int]) -> None:
     assert torch.equal(invariant.product(x, x.mT), torch.matmul(x, x.mT))
 
 
+@pytest.mark.parametrize("shape", [(7, 1), (1, 7), (1, 1), (300, 1), (1, 300)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128], ids=str)
+def test_the_stride_of_a_single_row_or_column_changes_no_bit(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """A transposed row is the same matrix as a column, and a conjugated one its conjugate."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, *shape, generator=generator, dtype=dtype)
+    turned = x.mT.contiguous().mT
+    conjugated = x.mH.resolve_conj().contiguous().mH
+    y = torch.randn(3, shape[1], 5, generator=generator, dtype=dtype)
+
+    expected = [invariant.product(x, y), invariant.product(x, x.mH), invariant.product(x.mH, x)]
+
+    for other in (turned, conjugated):
+        found = [invariant.product(other, y), invariant.product(other, other.mH), invariant.product(other.mH, other)]
+        assert all(map(torch.equal, found, expected))
+
+
 def test_onednn_serves_large_products_alike() -> None:
     """Its products are the same bits alone and among others, on any number of threads."""
     batch, before, found = random(3, 257, 257, dtype=torch.float32), torch.get_num_threads(), []

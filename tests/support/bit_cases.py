@@ -131,8 +131,12 @@ def cases() -> Iterable[Case]:
 
 
 def _is_brief(size: Size, sizes: Sequence[Size], dtype: str) -> bool:
-    """Odd sizes, where alignment differs from matrix to matrix: one where an entry is a variation, some elsewhere."""
-    brief = [entry for entry in (9, 33, (33, 17), (9, 5), (4, 2, 9, 9, 5), (3, 3, 9, 7, 5)) if entry in sizes]
+    """Odd sizes, where alignment differs from matrix to matrix: one where an entry is a variation, some elsewhere.
+
+    Columns and rows are among them: a dimension of one may have any stride.
+    """
+    sizes_that_tell: tuple[Size, ...] = (9, 33, (33, 17), (9, 5), (7, 1), (1, 7), (4, 2, 9, 9, 5), (3, 3, 9, 7, 5))
+    brief = [entry for entry in sizes_that_tell if entry in sizes]
     if len(sizes) < _MAIN or dtype not in {*REAL, "complex128"}:
         brief = brief[:1]
     if dtype == "bfloat16" or (len(sizes) < _MAIN and dtype not in REAL):

@@ -104,6 +104,10 @@ def _operand(x: Tensor) -> tuple[Tensor, tuple[int, int, int, int]]:
     if x.is_neg():
         x = x.resolve_neg()
     (item, row, column), (_, rows, columns) = x.stride(), x.shape
+    if min(rows, columns) == 1:  # the other dimension's stride says nothing, and not how the matrix is stored
+        x = x.resolve_conj()
+        x = x if (row if columns == 1 else column) == 1 else x.contiguous()
+        return x, (x.data_ptr(), x.stride(0), columns, 0)
     conjugated = x.is_conj()
     if column == 1 and row >= columns and not conjugated:
         return x, (x.data_ptr(), item, row, 0)
