@@ -9,23 +9,17 @@ import pytest
 import torch
 
 from evaluating import Array, candidates, parsed
-from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.linalg.iteration import coupled, per_element, plain
 from matfn_kernels.numbers.coefficients import safe, schedule
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan
-from padding import PADDINGS, crop, pad
+from padding import crop, pad
 from spectra import positive, rectangular
 
 
 def _distance(x: torch.Tensor, y: torch.Tensor) -> float:
     return float((torch.linalg.matrix_norm(x - y) / torch.linalg.matrix_norm(y)).max())
-
-
-def test_every_function_declares_its_padding() -> None:
-    """No function of the catalogue is without a padding rule."""
-    assert set(PADDINGS) == set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

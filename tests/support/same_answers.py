@@ -19,12 +19,12 @@ from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.methods.candidates import CANDIDATES
 from matfn_kernels.programs.shared_decomposition import foundation_of
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.validation import Call, Limits, parse_call, screen
 from matfn_kernels.programs.variants import Tunable
 from matfn_kernels.running.evaluation import Batch, batch_of, evaluate, evaluate_together
-from matfn_kernels.running.plan import _CANDIDATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -227,7 +227,7 @@ def _method(program: Program) -> str:
 def _programs(call: Call) -> list[Program]:
     """The candidates for a call, by every kernel, and all that they fall back on."""
     try:
-        waiting: list[Program] = list(_CANDIDATES[call.function](Signature.of(call)))
+        waiting: list[Program] = list(CANDIDATES[call.function](Signature.of(call)))
     except Rejection:
         return []
     found: dict[Program, None] = {}

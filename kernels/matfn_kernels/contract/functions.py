@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.contract.schema import Function, Input, Parameter, Value
+from matfn_kernels.contract.schema import Function, Heads, Input, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +38,20 @@ MAX_DAMPING: Final = 1e100
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
-_A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrices")
+_A = Input("a", ("n", "n"), "symmetric (Hermitian) positive semidefinite matrices", symmetric=True)
 _G = Input("g", ("m", "n"), "matrices multiplied from the left", optional=True)
 _M = Input("m", ("m", "n"), "matrices of any shape and rank")
-_T = Input("t", ("n", "n"), "triangular matrices; the other triangle is never read")
-_SQUARE = Input("a", ("n", "n"), "square matrices")
-_DIAG = Input("diag", ("n",), "the diagonal, no entry zero")
+_T = Input(
+    "t",
+    ("n", "n"),
+    "triangular matrices; the other triangle is never read",
+    triangular=True,
+    nonzero=True,
+    padding=1.0,
+)
+_SQUARE = Input("a", ("n", "n"), "square matrices", padding=1.0)
+_STABLE = replace(_SQUARE, padding=-1.0)
+_DIAG = Input("diag", ("n",), "the diagonal, no entry zero", nonzero=True, padding=1.0)
 _Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
 _K = Input("k", ("n", "d"), "right generators of the strictly lower part")
 _B = Input("b", ("n", "m"), "right-hand sides")
@@ -104,6 +112,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            output_shapes=(("m|n", "n"),),
             methods=_ROOTS,
         ),
         Function(
@@ -115,6 +124,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
+            output_shapes=(("m|n", "n"),),
             methods=_ROOTS,
         ),
         Function(
@@ -127,6 +137,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
+            output_shapes=(("n", "n"), ("n", "n")),
             methods=_ROOTS,
         ),
         Function(
@@ -154,6 +165,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
+            output_shapes=(("m", "n"),),
             methods=_POLAR,
         ),
         Function(
@@ -168,6 +180,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
+            output_shapes=(("m", "n"),),
             methods=_POLAR,
         ),
         Function(
@@ -177,6 +190,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE,),
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
+            output_shapes=(("n", "n"),),
             methods=_SIGNS,
         ),
         Function(
@@ -184,12 +198,13 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             summary="Solution X of A X + X B = Q; no eigenvalue of A is minus one of B.",
             formula="A X + X B = Q",
             inputs=(
-                Input("a", ("m", "m"), "square matrices"),
-                Input("b", ("n", "n"), "square matrices"),
+                Input("a", ("m", "m"), "square matrices", padding=1.0),
+                Input("b", ("n", "n"), "square matrices", padding=1.0),
                 Input("q", ("m", "n"), "right-hand sides"),
             ),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            output_shapes=(("m", "n"),),
             methods=("schur",),
         ),
         Function(
@@ -199,6 +214,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
+            output_shapes=(("n", "n"),),
             methods=("schur",),
         ),
         Function(
@@ -206,23 +222,25 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             summary="Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.",
             formula="A^T X + X A - X B R^{-1} B^T X + Q = 0",
             inputs=(
-                _SQUARE,
+                _STABLE,
                 Input("b", ("n", "m"), "input matrices"),
-                Input("q", ("n", "n"), "symmetric weights of the state"),
-                Input("r", ("m", "m"), "symmetric nonsingular weights of the input"),
+                Input("q", ("n", "n"), "symmetric weights of the state", symmetric=True),
+                Input("r", ("m", "m"), "symmetric nonsingular weights of the input", symmetric=True),
             ),
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
+            output_shapes=(("n", "n"),),
             methods=("newton_kleinman",),
         ),
         Function(
             name="spectral_projector",
             summary="Projector on the invariant subspace of the eigenvalues in one half plane, along the others'.",
             formula="(I + S) / 2 or (I - S) / 2 with S the matrix sign",
-            inputs=(_SQUARE,),
+            inputs=(_STABLE,),
             parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
+            output_shapes=(("n", "n"),),
             methods=_SIGNS,
         ),
         Function(
@@ -233,6 +251,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
+            output_shapes=(("n", "n"),),
             methods=("blocked",),
         ),
         Function(
@@ -243,6 +262,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_LOWER, _UNIT, _TRANSPOSE),
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
+            output_shapes=(("n", "m"),),
             methods=("substitution",),
         ),
         Function(
@@ -252,6 +272,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_DIAG, _Q, _K),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            output_shapes=(("n", "n"),),
             methods=("chunked",),
         ),
         Function(
@@ -262,6 +283,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             parameters=(_TRANSPOSE,),
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
+            output_shapes=(("n", "m"),),
             methods=("chunked",),
         ),
         Function(
@@ -270,19 +292,20 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             formula="|mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*",
             inputs=(
                 Input("mu1", ("n",), "means"),
-                Input("s1", ("n", "n"), "symmetric positive semidefinite covariances"),
+                Input("s1", ("n", "n"), "symmetric positive semidefinite covariances", symmetric=True),
                 Input("mu2", ("n",), "means"),
-                Input("s2", ("n", "n"), "symmetric positive semidefinite covariances"),
+                Input("s2", ("n", "n"), "symmetric positive semidefinite covariances", symmetric=True),
             ),
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
+            output_shapes=((),),
             methods=("eigh",),
         ),
         Function(
             name="eig_clip",
             summary="Symmetric matrices with eigenvalues clipped to [lo, hi]; lo=0 gives the nearest PSD matrices.",
             formula="V clip(w, lo, hi) V^T",
-            inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices"),),
+            inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices", symmetric=True),),
             parameters=(
                 Parameter("lo", "number", "lower bound; None is open", nullable=True),
                 Parameter("hi", "number", "upper bound, at least lo; None is open", nullable=True),
@@ -290,6 +313,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             complex_ok=True,
             errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Linear Algebra Appl. 103 (1988)",
+            output_shapes=(("n", "n"),),
             methods=("eigh",),
         ),
         Function(
@@ -297,12 +321,13 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             summary="Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.",
             formula="A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}",
             inputs=(
-                Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
-                Input("b", ("n", "n"), "symmetric (Hermitian) positive definite matrices"),
+                Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices", symmetric=True, padding=1.0),
+                Input("b", ("n", "n"), "symmetric (Hermitian) positive definite matrices", symmetric=True, padding=1.0),
             ),
             complex_ok=True,
             errors=_POSITIVE_ERRORS,
             source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
+            output_shapes=(("n", "n"),),
             methods=("cholesky_polar",),
         ),
         Function(
@@ -319,6 +344,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             ),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126",
+            heads=Heads("q", "k"),
+            output_shapes=(("h",),),
             methods=("blocked",),
         ),
         Function(
@@ -337,6 +364,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             outputs=("x", "y", "z"),
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
+            heads=Heads("w_q", "w_k", variant="variant"),
+            output_shapes=(("h", "dq", "m"), ("hk", "dk", "m'"), ("h",)),
             methods=("scaling",),
         ),
         Function(
@@ -348,13 +377,20 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
                 Input("k", ("t", "dk"), "keys; not normalised"),
                 Input("v", ("t", "dv"), "values"),
                 Input("beta", ("t",), "writing strengths, 1 if not given", optional=True),
-                Input("log_gate", ("t",), "logarithms of the gates, at most 0; 0 if not given", optional=True),
+                Input(
+                    "log_gate",
+                    ("t",),
+                    "logarithms of the gates, at most 0; 0 if not given",
+                    optional=True,
+                    nonpositive=True,
+                ),
                 Input("initial_state", ("dk", "dv"), "the state before, transposed; 0 if not given", optional=True),
             ),
             parameters=(Parameter("chunk", "integer", "rows a chunk", default=64, minimum=1, maximum=MAX_CHUNK),),
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
+            output_shapes=(("t", "dv"), ("dk", "dv")),
             methods=("chunked",),
         ),
     )

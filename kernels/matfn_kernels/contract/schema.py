@@ -1,11 +1,15 @@
-"""What an entry of the catalogue says: inputs with their shapes, parameters with their domains, outputs and errors."""
+"""The form of the catalogue's entries: inputs with their shapes, parameters with their domains, outputs and errors."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-__all__ = ["Function", "Input", "Parameter", "Value"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Function", "Heads", "Input", "Parameter", "Value"]
 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
@@ -13,12 +17,30 @@ Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficient
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A matrix or vector argument; `shape` names its trailing dimensions, equal names are equal sizes."""
+    """A matrix or vector argument.
+
+    Attributes:
+        name: of the argument.
+        shape: names of the trailing dimensions; equal names are equal sizes.
+        summary: in a few words.
+        optional: whether it may be left out.
+        symmetric: whether it must be symmetric (Hermitian), but under structure="general".
+        triangular: whether only the triangle that the parameter `lower` names is read.
+        nonzero: whether no entry, or of a matrix none on its diagonal, may be zero.
+        nonpositive: whether no entry may be above 0.
+        padding: the number that continues the diagonal of a larger matrix with the same answer in its leading part;
+            zeros continue the rest.
+    """
 
     name: str
     shape: tuple[str, ...]
     summary: str
     optional: bool = False
+    symmetric: bool = False
+    triangular: bool = False
+    nonzero: bool = False
+    nonpositive: bool = False
+    padding: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +60,38 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
+class Heads:
+    """Two inputs (heads, width, ...) whose heads are paired or grouped, each head of keys shared by several of queries.
+
+    Attributes:
+        queries: name of the input with the queries' heads.
+        keys: name of the input with the keys' heads.
+        variant: name of the parameter that says how they are paired; None: always grouped.
+    """
+
+    queries: str
+    keys: str
+    variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
-    """One matrix function: its name, arguments, outputs, methods by their names in certificates, and its definition."""
+    """One matrix function.
+
+    Attributes:
+        name: as it is called.
+        summary: one sentence.
+        formula: its definition.
+        inputs: arguments that are arrays.
+        source: literature.
+        methods: by their names in certificates.
+        output_shapes: names of each output's trailing dimensions; "m|n" is m where an input has it, and else n.
+        parameters: arguments that are scalars.
+        outputs: names, in order.
+        complex_ok: whether complex inputs are taken.
+        heads: how heads of attention are tied.
+        errors: codes of the problems that it can have.
+    """
 
     name: str
     summary: str
@@ -47,7 +99,17 @@ class Function:
     inputs: tuple[Input, ...]
     source: str
     methods: tuple[str, ...]
+    output_shapes: tuple[tuple[str, ...], ...]
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
     complex_ok: bool = False
+    heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
+
+    def output_elements(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        """Numbers in each output of one matrix, by the sizes of the inputs' dimensions."""
+        return tuple(math.prod(_size(label, sizes) for label in shape) for shape in self.output_shapes)
+
+
+def _size(label: str, sizes: Mapping[str, int]) -> int:
+    return next(sizes[name] for name in label.split("|") if name in sizes)

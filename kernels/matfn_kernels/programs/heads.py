@@ -9,7 +9,7 @@ from matfn_kernels.contract.rejection import Rejection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from matfn_kernels.contract.functions import Value
+    from matfn_kernels.contract.schema import Function, Value
 
 __all__ = ["check_heads", "group_size"]
 
@@ -19,18 +19,22 @@ def group_size(heads: int, key_heads: int) -> int:
     return heads // key_heads if key_heads else 1
 
 
-def check_heads(function: str, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, Value]) -> None:
+def check_heads(function: Function, shapes: Mapping[str, tuple[int, ...]], values: Mapping[str, Value]) -> None:
     """Refuses heads that cannot be grouped and widths that cannot be multiplied.
 
     Raises:
         Rejection: for such shapes.
     """
-    if function == "max_logit":
-        _check_groups(function, shapes["q"][-3], shapes["k"][-3])
-    if function == "qk_clip":
-        variant = str(values["variant"])
-        _check_groups(function, shapes["w_q"][-3], shapes["w_k"][-3], alone=variant != "gqa", variant=variant)
-        _check_widths(variant, shapes["w_q"][-2], shapes["w_k"][-2])
+    heads = function.heads
+    if heads is None:
+        return
+    queries, keys = shapes[heads.queries], shapes[heads.keys]
+    if heads.variant is None:
+        _check_groups(function.name, queries[-3], keys[-3])
+        return
+    variant = str(values[heads.variant])
+    _check_groups(function.name, queries[-3], keys[-3], alone=variant != "gqa", variant=variant)
+    _check_widths(variant, queries[-2], keys[-2])
 
 
 def _check_groups(function: str, heads: int, key_heads: int, *, alone: bool = False, variant: str = "") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.numbers.precision import Precision, natural
 
@@ -59,6 +60,12 @@ class Signature:
     def sizes(self, name: str) -> tuple[int, ...]:
         """Trailing shape of an input that is given."""
         return dict(self.shapes)[name]
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """Sizes by the names that the catalogue gives to dimensions."""
+        names = {entry.name: entry.shape for entry in FUNCTIONS[self.function].inputs}
+        return {label: size for name, shape in self.shapes for label, size in zip(names[name], shape, strict=True)}
 
     def parameter(self, name: str) -> Value:
         """A parameter's value, None if the function has none of that name."""

@@ -39,17 +39,6 @@ _DTYPE_NAMES: Final = {
 }
 _MAX_DIMENSION: Final = 2**31
 _TURNED_TOGETHER: Final = 128  # order beyond which turning one matrix after the other is faster, by up to six times
-_POSITION_OF_TRIANGULAR: Final = {"tri_inv": "t", "tri_solve": "t"}
-
-_SYMMETRIC: Final = {
-    "root": ("a",),
-    "inv_root": ("a",),
-    "sqrt_pair": ("a",),
-    "eig_clip": ("a",),
-    "geometric_mean": ("a", "b"),
-    "frechet_distance": ("s1", "s2"),
-    "solve_care": ("q", "r"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +119,7 @@ def parse_call(
     _check_shapes(spec, inputs, limits)
     parameters, options = _with_method(spec, parameters, options)
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
-    check_heads(function, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
+    check_heads(spec, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, math.prod(lead), limits)
     chosen = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
@@ -253,13 +242,11 @@ def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, li
         for label, size in zip(entry.shape, inputs[entry.name].shape[-len(entry.shape) :], strict=True)
     }
     taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
-    order = sizes.get("n", 0)
-    given = len(spec.outputs) * max(order * order if spec.name == "dplr_inv" else 0, taken)
-    if items * max(taken, given) > limits.max_elements:
+    held = items * max(taken, sum(spec.output_elements(sizes)))
+    if held > limits.max_elements:
         raise Rejection(
             "invalid_shape",
-            f"{spec.name}() of {items} matrices would hold {items * max(taken, given)} numbers, "
-            f"allowed {limits.max_elements}",
+            f"{spec.name}() of {items} matrices would hold {held} numbers, allowed {limits.max_elements}",
             "split the call",
         )
 
@@ -295,7 +282,7 @@ def _check_together(function: str, values: Mapping[str, Value], method: str) -> 
     if forced and method not in {"auto", "newton_schulz"}:
         raise Rejection(
             "invalid_parameter",
-            f"msign(): {forced[0]} belongs to newton_schulz, but method={method!r}",
+            f"{function}(): {forced[0]} belongs to newton_schulz, but method={method!r}",
             "leave method out, or leave steps and coefficients out",
         )
 
@@ -343,11 +330,11 @@ def _flaws(call: Call) -> list[tuple[str, int]]:
     limit = asymmetry_limit(call.dtype)
     for name in _symmetric_inputs(call):
         found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs[name]) > limit)]
-    if "log_gate" in call.inputs:
-        found += [("invalid_parameter", i) for i in _where((call.inputs["log_gate"] > 0).any(-1))]
-    diagonal = _diagonal(call)
-    if diagonal is not None:
-        found += [("singular", i) for i in _where((diagonal == 0).any(-1))]
+    for entry in _given(call):
+        if entry.nonpositive:
+            found += [("invalid_parameter", i) for i in _where((call.inputs[entry.name] > 0).any(-1))]
+        if entry.nonzero and not call.parameters.get("unit_diagonal"):
+            found += [("singular", i) for i in _where((_diagonal(call.inputs[entry.name]) == 0).any(-1))]
     return found + [("not_finite", i) for i in _not_finite(call)]
 
 
@@ -355,7 +342,12 @@ def _symmetric_inputs(call: Call) -> tuple[str, ...]:
     """The inputs that are declared symmetric (Hermitian)."""
     if call.parameters.get("structure") == "general":
         return ()
-    return _SYMMETRIC.get(call.function, ())
+    return tuple(entry.name for entry in _given(call) if entry.symmetric)
+
+
+def _given(call: Call) -> list[Input]:
+    """The catalogue's entries for the inputs of a call."""
+    return [entry for entry in FUNCTIONS[call.function].inputs if entry.name in call.inputs]
 
 
 def _where(flags: Tensor) -> list[int]:
@@ -379,19 +371,19 @@ def _are_symmetric(a: Tensor) -> bool:
     return all(torch.equal(part, part.mH.resolve_conj().contiguous()) for part in parts)
 
 
-def _diagonal(call: Call) -> Tensor | None:
-    if call.function in _POSITION_OF_TRIANGULAR and not call.parameters["unit_diagonal"]:
-        return call.inputs["t"].diagonal(dim1=-2, dim2=-1)
-    return call.inputs.get("diag")
+def _diagonal(x: Tensor) -> Tensor:
+    """The diagonal of matrices (batch, n, n), or what is one already (batch, n)."""
+    return x if x.dim() == 2 else x.diagonal(dim1=-2, dim2=-1)  # noqa: PLR2004 - (batch, n)
 
 
 def _not_finite(call: Call) -> list[int]:
     """Indices of the matrices with a NaN or an infinity that a function would read."""
     found: set[int] = set()
-    for name, tensor in call.inputs.items():
-        if name == _POSITION_OF_TRIANGULAR.get(call.function):
+    for entry in _given(call):
+        tensor = call.inputs[entry.name]
+        if entry.triangular:
             lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
-            tensor = read_triangle(tensor, lower=lower, unit=unit)  # noqa: PLW2901 - only this part of it is read
+            tensor = read_triangle(tensor, lower=lower, unit=unit)
         # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
         if not cmath.isfinite(tensor.sum().item()):
             found |= set(_where(~torch.isfinite(tensor).flatten(1).all(-1)))

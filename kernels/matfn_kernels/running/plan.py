@@ -10,53 +10,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.methods.attention import delta_rule, qk_clip
-from matfn_kernels.methods.attention import max_logit as logits
-from matfn_kernels.methods.equations import riccati, sylvester
-from matfn_kernels.methods.hermitian import eig_clip, geometric_mean
-from matfn_kernels.methods.hermitian import frechet_distance as frechet
-from matfn_kernels.methods.polar import program as polar
-from matfn_kernels.methods.roots import program as roots
-from matfn_kernels.methods.sign import program as sign
-from matfn_kernels.methods.triangular import low_rank
-from matfn_kernels.methods.triangular import program as triangular
+from matfn_kernels.methods.candidates import CANDIDATES
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.variants import fastest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
 
 __all__ = ["Plan", "explain", "make_plan"]
-
-_CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
-    "root": roots.candidates,
-    "inv_root": roots.candidates,
-    "sqrt_pair": roots.candidates,
-    "msign": polar.candidates,
-    "mclip": polar.candidates,
-    "mcsgn": sign.candidates,
-    "solve_sylvester": sylvester.candidates,
-    "solve_lyapunov": sylvester.candidates,
-    "solve_care": riccati.candidates,
-    "spectral_projector": sign.candidates,
-    "tri_inv": triangular.candidates,
-    "tri_solve": triangular.candidates,
-    "dplr_inv": low_rank.candidates,
-    "dplr_solve": low_rank.candidates,
-    "frechet_distance": frechet.candidates,
-    "eig_clip": eig_clip.candidates,
-    "geometric_mean": geometric_mean.candidates,
-    "max_logit": logits.candidates,
-    "qk_clip": qk_clip.candidates,
-    "delta_rule": delta_rule.candidates,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +68,7 @@ def _serving(call: Signature) -> Sequence[Program]:
     Raises:
         Rejection: if that one does not serve it.
     """
-    candidates = _CANDIDATES[call.function](call)
+    candidates = CANDIDATES[call.function](call)
     found = [program for program in candidates if call.method in {"auto", program.method}]
     if not found:
         raise Rejection(
@@ -118,7 +87,7 @@ def explain(plan: Plan) -> str:
 
 
 def _bytes(call: Signature) -> int:
-    """Of inputs and outputs: at most two outputs, each as large as the largest input or n x n."""
-    elements = [math.prod(shape) for _, shape in call.shapes]
-    square = math.prod(call.sizes("diag")) ** 2 if call.function == "dplr_inv" else 0
-    return call.dtype.itemsize * (sum(elements) + 2 * max(square, *elements))
+    """Bytes of inputs and outputs, a matrix: two outputs, each as large as the largest of all."""
+    inputs = [math.prod(shape) for _, shape in call.shapes]
+    outputs = FUNCTIONS[call.function].output_elements(call.dimensions)
+    return call.dtype.itemsize * (sum(inputs) + 2 * max(*inputs, *outputs))

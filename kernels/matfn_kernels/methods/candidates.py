@@ -1,0 +1,45 @@
+"""The programs that may serve each function: the one place where functions meet methods."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
+from matfn_kernels.methods.equations import riccati, sylvester
+from matfn_kernels.methods.hermitian import eig_clip, frechet_distance, geometric_mean
+from matfn_kernels.methods.polar import program as polar
+from matfn_kernels.methods.roots import program as roots
+from matfn_kernels.methods.sign import program as sign
+from matfn_kernels.methods.triangular import low_rank
+from matfn_kernels.methods.triangular import program as triangular
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["CANDIDATES"]
+
+CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
+    "root": roots.candidates,
+    "inv_root": roots.candidates,
+    "sqrt_pair": roots.candidates,
+    "msign": polar.candidates,
+    "mclip": polar.candidates,
+    "mcsgn": sign.candidates,
+    "solve_sylvester": sylvester.candidates,
+    "solve_lyapunov": sylvester.candidates,
+    "solve_care": riccati.candidates,
+    "spectral_projector": sign.candidates,
+    "tri_inv": triangular.candidates,
+    "tri_solve": triangular.candidates,
+    "dplr_inv": low_rank.candidates,
+    "dplr_solve": low_rank.candidates,
+    "frechet_distance": frechet_distance.candidates,
+    "eig_clip": eig_clip.candidates,
+    "geometric_mean": geometric_mean.candidates,
+    "max_logit": max_logit.candidates,
+    "qk_clip": qk_clip.candidates,
+    "delta_rule": delta_rule.candidates,
+}

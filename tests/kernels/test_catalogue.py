@@ -1,0 +1,62 @@
+"""What an entry of the catalogue says of its function is true of the answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.methods.candidates import CANDIDATES
+from matfn_kernels.programs.validation import Limits, parse_call
+from same_answers import combinations, parsed
+
+if TYPE_CHECKING:
+    from same_answers import Combination
+
+CASES = list({combination.case.name: combination for combination in combinations(brief=True)}.values())
+
+
+def test_every_function_has_programs() -> None:
+    """The table of methods serves the functions of the catalogue and no others."""
+    assert CANDIDATES.keys() == FUNCTIONS.keys()
+
+
+@pytest.mark.parametrize("combination", CASES, ids=lambda combination: combination.case.name)
+def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> None:
+    """Each output has as many numbers a matrix as its entry says, and there are as many outputs."""
+    case, function = combination.case, FUNCTIONS[combination.case.function]
+    inputs = case.inputs(("well",))
+    sizes = {
+        label: size
+        for entry in function.inputs
+        if entry.name in inputs
+        for label, size in zip(entry.shape, inputs[entry.name].shape[1:], strict=True)
+    }
+
+    (row,) = combination.rows(["well"])
+    found = [len(output) // parsed(case, inputs).dtype.itemsize for output in row.outputs.values()]
+
+    assert found == list(function.output_elements(sizes))
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        ("max_logit", {"q": (50, 60, 1, 0), "k": (50, 60, 1, 0)}),
+        ("delta_rule", {"q": (40, 0, 64), "k": (40, 0, 64), "v": (40, 0, 64)}),
+        ("tri_inv", {"t": (30, 20, 20)}),
+        ("dplr_inv", {"diag": (9, 40), "q": (9, 40, 1), "k": (9, 40, 1)}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_outputs_count_against_the_limit(function: str, inputs: dict[str, tuple[int, ...]]) -> None:
+    """An output may hold more than the inputs, even where those are empty; what all hold is bounded."""
+    tensors = {name: torch.ones(shape) for name, shape in inputs.items()}
+    held = {"max_logit": 3000, "delta_rule": 40 * 64 * 64, "tri_inv": 12000, "dplr_inv": 9 * 1600}[function]
+
+    parse_call(function, tensors, {}, {}, Limits(max_elements=held))
+    with pytest.raises(Rejection, match=f"would hold {held} numbers"):
+        parse_call(function, tensors, {}, {}, Limits(max_elements=held - 1))
