@@ -52,7 +52,7 @@ def test_sharing_a_decomposition_changes_no_bit(function: str, worker: ThreadPoo
         assert list(map(str, found)) == [], combination.name
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_number_of_threads_changes_no_bit() -> None:
     """One to four threads of torch give the same bits, in a process of its own, since torch keeps the number."""
     sizes = [f"--name={size}" for size in ("r=2-129-float64", "msign-129-float64", "-64-float64", "fp32-33-float32")]
