@@ -52,7 +52,7 @@ class LocalClient(ValueMethods):
         device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        ValueError: if MATFN_PROFILE names no profile of the device.
+        ValueError: if there is no such device, or MATFN_PROFILE names no profile of it.
     """
 
     def __init__(self, *, device: str | None = None) -> None:
@@ -62,7 +62,7 @@ class LocalClient(ValueMethods):
             from matfn_kernels import validation
         except ImportError as error:
             raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
-        self._like = torch.empty(0, device=device or _best_device())
+        self._like = torch.empty(0, device=_chosen_device(device))
         self._profile = _profile(str(self._like.device))
         self._profile_label = self._profile.label
         self._limits = validation.Limits()
@@ -181,6 +181,7 @@ class LocalClient(ValueMethods):
         self, invocation: Invocation[Any], arrays: Mapping[str, Any]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
         from matfn_kernels import evaluation, plan, validation
+        from matfn_kernels.single_thread import one_thread
 
         sizes = {name: layout_of(array) for name, array in arrays.items()}
         Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements).check(
@@ -189,9 +190,10 @@ class LocalClient(ValueMethods):
         inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
         params, options = invocation.plain_params(), invocation.plain_options()
         call = validation.parse_call(invocation.function, inputs, params, options, self._limits)
-        call = validation.screen(call)
-        program = plan.make_plan(call, self._profile).program
-        result = evaluation.evaluate(program, evaluation.batch_of(call))
+        with one_thread():  # from the first operation on: a forked child hangs in OpenMP's threads, which it has not
+            call = validation.screen(call)
+            program = plan.make_plan(call, self._profile).program
+            result = evaluation.evaluate(program, evaluation.batch_of(call))
         return evaluation.settle(call, result), tuple(map(_translated, result.certificates))
 
 
@@ -203,14 +205,14 @@ def calibrated(name: str, device: str | None = None) -> Profile:
         device: what to measure, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        ValueError: if a profile cannot have this name.
+        ValueError: if a profile cannot have this name, or there is no such device.
     """
     import torch
 
     from matfn_kernels.calibration import Profile, measure
     from matfn_kernels.machine import described
 
-    chosen, threads = device or _best_device(), torch.get_num_threads()
+    chosen, threads = _chosen_device(device), torch.get_num_threads()
     where = f"{datetime.now(UTC):%Y-%m-%d}, {described(chosen)}: matfn calibrate"
     empty = Profile(chosen.partition(":")[0], (), name, where)
     with ThreadPoolExecutor(1, "matfn-measure", initializer=torch.set_num_threads, initargs=(1,)) as alone:
@@ -221,10 +223,20 @@ def calibrated(name: str, device: str | None = None) -> Profile:
             alone.submit(torch.set_num_threads, threads).result()
 
 
-def _best_device() -> str:
+def _chosen_device(device: str | None) -> str:
+    """The device that was named, or a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = "auto" if device is None else device.partition(":")[0]
+    if kind not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"device={device!r}: matfn computes on cpu and cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}: PyTorch finds no GPU on this machine; cpu works without one")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _profile(device: str) -> Profile:
