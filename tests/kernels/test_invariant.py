@@ -174,7 +174,7 @@ def test_an_error_within_puts_back_too() -> None:
 def test_an_interrupt_on_the_way_in_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while threads are being set is no reason to compute on several later."""
 
-    def interrupted(self: object) -> None:
+    def interrupted(self: single_thread._ProcessWide) -> None:
         enter(self)
         raise KeyboardInterrupt
 
