@@ -105,6 +105,8 @@ def calibrate(
     device: Annotated[str | None, typer.Option(help="What to measure: cpu or cuda; a GPU if there is one.")] = None,
 ) -> None:
     """Measure this machine, on one thread, and write the profile that MATFN_PROFILE may name."""
+    if output.is_dir() or not output.parent.is_dir():
+        fail("cannot calibrate", f"{output} is a folder, or its folder does not exist")
     try:
         from matfn_service.serve import settle_environment
 

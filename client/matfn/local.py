@@ -52,7 +52,7 @@ class LocalClient(ValueMethods):
         device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        ValueError: if MATFN_PROFILE names no profile of the device.
+        ValueError: if there is no such device, or MATFN_PROFILE names no profile of it.
     """
 
     def __init__(self, *, device: str | None = None) -> None:
@@ -62,7 +62,7 @@ class LocalClient(ValueMethods):
             import matfn_kernels
         except ImportError as error:
             raise ImportError('LocalClient computes in this process: pip install "matfn[service]"') from error
-        self._like = torch.empty(0, device=device or _best_device())
+        self._like = torch.empty(0, device=_chosen_device(device))
         self._profile = _profile(str(self._like.device))
         self._profile_label = self._profile.label
         self._limits = matfn_kernels.Limits()
@@ -202,13 +202,13 @@ def calibrated(name: str, device: str | None = None) -> Profile:
         device: what to measure, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
     Raises:
-        ValueError: if a profile cannot have this name.
+        ValueError: if a profile cannot have this name, or there is no such device.
     """
     import torch
 
     from matfn_kernels import Profile, described, measure
 
-    chosen, threads = device or _best_device(), torch.get_num_threads()
+    chosen, threads = _chosen_device(device), torch.get_num_threads()
     where = f"{datetime.now(UTC):%Y-%m-%d}, {described(chosen)}: matfn calibrate"
     empty = Profile(chosen.partition(":")[0], (), name, where)
     with ThreadPoolExecutor(1, "matfn-measure", initializer=torch.set_num_threads, initargs=(1,)) as alone:
@@ -219,10 +219,20 @@ def calibrated(name: str, device: str | None = None) -> Profile:
             alone.submit(torch.set_num_threads, threads).result()
 
 
-def _best_device() -> str:
+def _chosen_device(device: str | None) -> str:
+    """The device that was named, or a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = "auto" if device is None else device.partition(":")[0]
+    if kind not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"device={device!r}: matfn computes on cpu and cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}: PyTorch finds no GPU on this machine; cpu works without one")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _profile(device: str) -> Profile:

@@ -27,6 +27,7 @@ __all__ = ["certificates_table", "code_table", "functions_table", "values_text",
 
 _SHOWN: Final = 20
 _NUMBERS: Final = 64  # a matrix of order 8
+_WIDTH: Final = 60  # of a title, which rich folds to the width of its table
 _LINE: Final = 240  # eight complex numbers
 _COMPACT: Final = ("outcome", "error_estimate", "condition", "method", "precision", "steps", "rank", "hint")
 
@@ -41,6 +42,7 @@ def certificates_table(function: str, answer: Answer[Any]) -> Table:
             f"{timing.device_ms:.3g} ms computed, {timing.queue_ms:.3g} ms queued, batch of {timing.batch_size}"
         ),
         box=SIMPLE_HEAD,
+        min_width=_WIDTH,
     )
     if len(answer.certificates) == 1:
         _add_fields(table, answer.certificates[0])
@@ -97,7 +99,7 @@ def _value(name: str, value: NDArray[Any]) -> str:
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
     """One row per case of the self-test."""
     columns = ("function", "dtype", "shape", "method", "outcome", "error", "bound", "ms", "")
-    table = Table(*columns, title="matfn check", box=SIMPLE_HEAD)
+    table = Table(*columns, title="matfn check", box=SIMPLE_HEAD, min_width=_WIDTH)
     for verdict in verdicts:
         case, certificate = verdict.case, verdict.certificate
         _add_row(
@@ -136,7 +138,7 @@ def _declared(parameter: Mapping[str, Any]) -> str:
 
 def code_table(row: ErrorCode) -> Table:
     """One error code, explained."""
-    table = Table(title=Text(row.code), show_header=False)
+    table = Table(title=Text(row.code), show_header=False, min_width=_WIDTH)
     _add_row(table, "HTTP status", str(row.status))
     _add_row(table, "meaning", row.title)
     _add_row(table, "try", row.hint)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -385,6 +386,29 @@ def test_calibrate_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
 
     assert invoked("calibrate", "-o", tmp_path / name, "--device", "cpu").exit_code == 1
+
+
+@pytest.mark.parametrize(("device", "reason"), [("cuda", "finds no GPU"), ("mps", "computes on cpu and cuda")])
+def test_a_device_that_is_not_there_is_named(tmp_path: Path, device: str, reason: str) -> None:
+    """`matfn calibrate` and LocalClient say what computes here, and why not what was asked for."""
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+
+    result = invoked("calibrate", "-o", tmp_path / "mine.json", "--device", device)
+
+    assert result.exit_code == 1
+    assert reason in result.output
+    with pytest.raises(ValueError, match=reason):
+        LocalClient(device=device)
+
+
+def test_a_narrow_table_keeps_its_title_on_a_line(folder: Path) -> None:
+    """The title is as readable where there is no certificate to show."""
+    np.save(folder / "none.npy", np.zeros((0, 2, 2)))
+
+    result = invoked("run", "root", folder / "none.npy", "--r", 2, "--local")
+
+    assert "root: 0x2x2 on cpu" in result.output
 
 
 def test_run_takes_a_method(folder: Path) -> None:

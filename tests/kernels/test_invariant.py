@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
@@ -11,7 +14,7 @@ import pytest
 import torch
 
 import matfn_kernels
-from matfn_kernels.linalg import invariant, onednn
+from matfn_kernels.linalg import invariant, onednn, single_thread
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.single_thread import _counts, one_thread
 
@@ -166,6 +169,54 @@ def test_an_error_within_puts_back_too() -> None:
     torch.set_num_threads(before)
 
     assert after == 2
+
+
+def test_an_interrupt_on_the_way_in_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while threads are being set is no reason to compute on several later."""
+
+    def interrupted(self: single_thread._ProcessWide) -> None:
+        enter(self)
+        raise KeyboardInterrupt
+
+    enter = single_thread._ProcessWide.enter
+    before = [count.get() for count in _counts()]
+    with monkeypatch.context() as patch:
+        patch.setattr(single_thread._ProcessWide, "enter", interrupted)
+        with pytest.raises(KeyboardInterrupt), one_thread():
+            raise AssertionError
+    for count in _counts():
+        count.set(2)
+
+    with one_thread():
+        within = [count.get() for count in _counts()]
+    after = [count.get() for count in _counts()]
+    for count, number in zip(_counts(), before, strict=True):
+        count.set(number)
+
+    assert set(within) == {1}
+    assert set(after) == {2}
+
+
+FORKED = """
+import os, numpy as np, torch, matfn
+torch.set_num_threads(2)
+client, a = matfn.LocalClient(), np.stack([np.eye(200)] * 4)
+expected = client.inv_root(a, r=4)
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(client.inv_root(a, r=4), expected) else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_computes() -> None:
+    """A child has none of the threads that its parent had computed with, and waits for none."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, check=False, timeout=50
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def close(found: Tensor, exact: Tensor) -> None:

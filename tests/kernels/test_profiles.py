@@ -140,6 +140,7 @@ def _document(**changed: object) -> str:
     [
         ("", "it is not JSON"),
         ("[]", "it must be a map"),
+        ("[" * 100_000, "nested too deeply"),
         ("{}", "it has no 'device'"),
         (_document(name="a b"), "is no name"),
         (_document(seconds=[]), "no row of eigh in fp32"),
@@ -148,6 +149,9 @@ def _document(**changed: object) -> str:
         (_document(seconds=[["magic", "fp32", 16, 1.0]]), "prices no operation"),
         (_document(seconds=[["gemm", "fp32", 0, 1.0]]), "prices no operation"),
         (_document(seconds=[["gemm", "fp32", 16, float("nan")]]), "prices no operation"),
+        (_document(seconds=[["gemm", "fp32", 16, 10**400]]), "prices no operation"),
+        (_document(seconds=[["gemm", "fp32", True, 1.0]]), "prices no operation"),
+        (_document(seconds=[["gemm", "fp32", 16, True]]), "prices no operation"),
         (_document(seconds=2 * [list(row) for row in Profile.nominal().seconds]), "twice"),
         (_document(device="cuda"), "it is a profile of cuda, and cpu computes here"),
     ],

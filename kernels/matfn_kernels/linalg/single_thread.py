@@ -33,27 +33,32 @@ _LOCAL: Final = threading.local()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Gives every library one thread within the block, and `in_parts` as many as torch had before it."""
+    """Gives every library one thread within the block, and `in_parts` as many as torch had before it.
+
+    Ctrl-C may come between any two lines. A count that then stays at one costs time only; the note that this thread
+    has been seen to must not stay, so it goes first.
+    """
     if getattr(_LOCAL, "threads", None) is not None:
         yield
         return
-    _LOCAL.threads = threads = (
-        torch.get_num_threads()
-    )  # asked before it is set: torch sets its default when first asked
+    threads = torch.get_num_threads()  # asked before it is set: torch sets its default when first asked
     openmp, mkl = (None, None) if threads == 1 else (_openmp(), _mkl())
-    _PROCESS_WIDE.enter()
-    before = 0 if mkl is None else mkl(1)
+    _counts()
+    before = 0
     try:
+        _PROCESS_WIDE.enter()
+        before = 0 if mkl is None else mkl(1)
         if openmp is not None:
             openmp(1)
+        _LOCAL.threads = threads
         yield
     finally:
+        _LOCAL.threads = None
         if openmp is not None:
             openmp(threads)
         if mkl is not None:
             mkl(before)
         _PROCESS_WIDE.leave()
-        _LOCAL.threads = None
 
 
 def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> None:
@@ -62,13 +67,14 @@ def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> No
     if parts <= 1:
         return work(0, units)
     bounds = [units * part // parts for part in range(parts + 1)]
-    list(_threads(parts).map(work, bounds[:-1], bounds[1:]))
+    list(_pool().map(work, bounds[:-1], bounds[1:]))
     return None
 
 
 @cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "matfn-native")
+def _pool() -> ThreadPoolExecutor:
+    """The threads that share parts, as many as there are cores: more would wait for each other."""
+    return ThreadPoolExecutor(os.cpu_count(), "matfn-native")
 
 
 @cache
@@ -118,25 +124,26 @@ class _ProcessWide:
         self._several: list[tuple[_Count, int]] = []
 
     def enter(self) -> None:
-        """Sets it to 1 for the first who computes."""
+        """Sets it to 1, whoever else computes."""
         with self._lock:
             self._inside += 1
-            if self._inside == 1:
-                counts = [(one, one.get()) for one in _counts()]
-                self._several = [(one, threads) for one, threads in counts if threads != 1]
-                for one, _ in self._several:
+            for one in _counts():
+                threads = one.get()
+                if threads != 1:
+                    self._several.append((one, threads))
                     one.set(1)
 
     def leave(self) -> None:
         """Puts it back after the last."""
         with self._lock:
-            self._inside -= 1
+            self._inside = max(0, self._inside - 1)
             if not self._inside:
-                for one, threads in self._several:
+                while self._several:
+                    one, threads = self._several.pop()
                     one.set(threads)
 
 
-_PROCESS_WIDE: Final = _ProcessWide()
+_PROCESS_WIDE = _ProcessWide()
 
 
 @cache
@@ -151,5 +158,13 @@ def _counts() -> list[_Count]:
     return [count for one in found if (count := _Count.of(one.filepath)) is not None]
 
 
+def _forget_threads() -> None:
+    """A child has none of its parent's threads, and computes with those libraries' counts that it finds."""
+    global _PROCESS_WIDE  # noqa: PLW0603 - its lock may have been held by another thread when the parent forked
+    _PROCESS_WIDE = _ProcessWide()
+    _LOCAL.threads = None
+    _pool.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_threads.cache_clear)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_forget_threads)

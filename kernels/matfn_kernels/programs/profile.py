@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias, get_args
@@ -77,6 +78,8 @@ class Profile:
             rows = tuple(_row(*row) for row in loaded["seconds"])
         except json.JSONDecodeError as error:
             raise ValueError(f"it is not JSON: {error}") from None
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
         except KeyError as error:
             raise ValueError(f"it has no {error}") from None
         except TypeError:
@@ -134,8 +137,8 @@ def _row(operation: str, precision: str, order: int, seconds: float) -> Row:
         ValueError: if it prices nothing.
     """
     known = operation in get_args(Operation) and precision in set(Precision)
-    whole = isinstance(order, int) and 0 < order < 1 << 31
-    if not (known and whole and isinstance(seconds, int | float) and 0 < seconds < math.inf):
+    whole = type(order) is int and 0 < order < 1 << 31
+    if not (known and whole and type(seconds) in {int, float} and 0 < seconds <= sys.float_info.max):
         raise ValueError(f"the row {json.dumps([operation, precision, order, seconds])} prices no operation")
     return operation, precision, order, float(seconds)
 

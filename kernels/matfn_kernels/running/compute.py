@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.programs.validation import Limits, parse_call, screen
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
 from matfn_kernels.running.plan import make_plan
@@ -44,6 +45,8 @@ def compute(
         Rejection: for an argument that is wrong, or, under on_failure="raise", a matrix without an answer.
         torch.OutOfMemoryError: if the device has too little memory.
     """
-    call = screen(parse_call(function, inputs, parameters, options, limits))
-    evaluation = evaluate(make_plan(call, profile).program, batch_of(call))
+    call = parse_call(function, inputs, parameters, options, limits)
+    with one_thread():  # from the first operation on: a forked child hangs in OpenMP's threads, which it has not
+        call = screen(call)
+        evaluation = evaluate(make_plan(call, profile).program, batch_of(call))
     return settle(call, evaluation), evaluation.certificates

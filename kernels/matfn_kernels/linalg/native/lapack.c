@@ -6,6 +6,7 @@
 
    The routines are those of the libraries that are in the process anyway, handed over as addresses: this file is linked
    with neither. Matrices are row by row in memory, which Fortran reads as their transposes. */
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -269,10 +270,15 @@ static int diagonalise(int64_t library, int64_t kind, int order, void *a, void *
     return info;
 }
 
-/* The first number that a library has written: a length. */
+/* The length that a library has written as its first number. MKL rounds it to float32, down too: from 2^24 on, where
+   a float32 is no longer exact, the next larger one is taken. */
 static int length_in(const void *numbers, int64_t kind)
 {
-    return kind == SINGLE || kind == COMPLEX_SINGLE ? (int)*(const float *)numbers : (int)*(const double *)numbers;
+    float single = *(const float *)numbers;
+    double length = kind != SINGLE && kind != COMPLEX_SINGLE ? *(const double *)numbers
+                    : single < 16777216.0F                   ? single
+                                                             : nextafterf(single, INFINITY);
+    return length < INT_MAX ? (int)length : INT_MAX;
 }
 
 /* A = V diag(w) V^H for Hermitian A (n, n) without gaps: w (n) ascending and V column after column, NaN without one. */

@@ -47,6 +47,8 @@ _ROUTINES: Final = (
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
 _NEVER: Final = 1 << 62
+_NO_MEMORY: Final = 1
+"""Returned by a function of lapack.c that could not have its buffers."""
 _ROUTED: Final = ("products", "cholesky", "eigh")
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
@@ -192,8 +194,11 @@ def call(
     plan = pack(blas, kind, *arguments)
 
     def work(first: int, last: int) -> None:
-        if entry(plan, first, last):
-            raise MemoryError(f"no memory for {name} of that order")
+        failure = entry(plan, first, last)
+        if failure == _NO_MEMORY:
+            raise MemoryError(f"no memory for {name} of order {order}")
+        if failure:
+            raise RuntimeError(f"{blas} does not say what memory {name} of order {order} takes")
 
     if units * products < 2 * _PARALLEL:
         work(0, units)
