@@ -32,10 +32,10 @@ MSGPACK = {"content-type": "application/msgpack"}
 class ScriptedExecutor:
     """A device that waits at a gate, remembers its batches, and fails where it is told to."""
 
-    def __init__(self, lanes: int = 1, ahead: int = 0) -> None:
-        self.lanes = lanes
+    def __init__(self, workers: int = 1, ahead: int = 0) -> None:
+        self.workers = workers
         self.ahead = ahead
-        self.alive = lanes
+        self.alive = workers
         self.lost = 0
         self.device = "scripted"
         self.gate = asyncio.Event()

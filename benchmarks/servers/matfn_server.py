@@ -32,9 +32,9 @@ _ANY_ORDER: Final = 1 << 20  # below the least order that was measured, a profil
 
 
 class StandIn:
-    """One lane whose answers are the inputs, after the stand-in device's time for them."""
+    """One worker whose answers are the inputs, after the stand-in device's time for them."""
 
-    lanes = 1
+    workers = 1
     ahead = 0
     alive = 1
     lost = 0

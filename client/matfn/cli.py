@@ -108,7 +108,7 @@ def calibrate(
     try:
         from matfn_service.serve import settle_environment
 
-        settle_environment()  # under which lanes compute
+        settle_environment()  # under which workers compute
         profile = calibrated(output.stem, device)
         output.write_text(profile.text())
     except ImportError as error:

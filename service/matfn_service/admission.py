@@ -1,7 +1,7 @@
 """From a body to calls that are right, planned and weighed: all that happens before the queue.
 
 The same words for the same mistakes come from `matfn_kernels.validation`; admission adds nothing to them. Bodies that
-take long to read are read in a worker thread, so that the event loop only ever looks at headers.
+take long to read are read in a thread of their own, so that the event loop only ever looks at headers.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class Prepared:
 
 
 class Admission:
-    """Reads bodies, on the loop where they are small and in `workers` where they are not."""
+    """Reads bodies, on the loop where they are small and in `readers` where they are not."""
 
-    def __init__(self, limits: Limits, profile: Profile, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, limits: Limits, profile: Profile, readers: ThreadPoolExecutor) -> None:
         self._limits = limits
         self._profile = profile
-        self._workers = workers
+        self._readers = readers
         self._forms = Forms()
 
     async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
@@ -78,7 +78,7 @@ class Admission:
         """
         if body.nbytes <= _INLINE[media]:
             return self._at_once(body, media, function)
-        return await self.in_worker(lambda: self._one(body, media, function))
+        return await self.in_thread(lambda: self._one(body, media, function))
 
     async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
         """The calls in the body of POST /v1/calls, each with the function it names and its own fate.
@@ -86,11 +86,11 @@ class Admission:
         Raises:
             Refusal: if the envelope cannot be read.
         """
-        return await self.in_worker(lambda: self._many(body, media))
+        return await self.in_thread(lambda: self._many(body, media))
 
-    async def in_worker(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T]) -> T:
         """What `work` returns, computed off the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
         """`_one` on the loop, where forms are kept: most bodies have that of one before."""

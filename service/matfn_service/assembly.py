@@ -1,6 +1,6 @@
-"""Batches to lanes and back: `deal` and `gather` are an inverse pair.
+"""Batches to workers and back: `deal` and `gather` are an inverse pair.
 
-A batch is several jobs, a share of it is what one lane computes: a list of parts. A part is rows of one job, so that
+A batch is several jobs, a share of it is what one worker computes: a list of parts. A part is rows of one job, so that
 answers find their way back whatever was cut where.
 """
 

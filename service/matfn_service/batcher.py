@@ -1,18 +1,18 @@
-"""The batcher: one task owns the queue and the lanes, and gives every free lane what is due first.
+"""The batcher: one task owns the queue and the workers, and gives every free worker what is due first.
 
 Rules of this file:
 
 - All state is touched on the event loop only, so there are no locks; `submit` and `abandon` are plain calls.
-- Work-conserving: a free lane takes what waits at once. There is no timer; batches form while lanes are busy. A device
-  that lies elsewhere is given one batch more than it has lanes, so that the next is there when it is done.
-- A batch is dealt to the free lanes by rows. Each lane comes free by itself; the batch is answered as a whole.
-- What waits is shared among all lanes: a free one takes no more than its part of all work, and a lone one half of it,
-  so that there is something to compute while answers go out. Of a call that was divided a lane takes half of its part,
-  so that all come to the end together: the caller waits for the last of the pieces.
-- A lane that is free gets its next batch before the answers of the last one are made.
-- Long jobs leave one lane to short ones: while a short job waits that is at least as urgent, they take no more than all
-  lanes but one. Then it waits for the end of one computation, however many long ones came before.
-- What raises is cut in two until it stands alone, on the lane where it raised, so that one failure fails alone.
+- Work-conserving: a free worker takes what waits at once. There is no timer; batches form while workers are busy. A
+  device that lies elsewhere is given one batch more than it has workers, so that the next is there when it is done.
+- A batch is dealt to the free workers by rows. Each worker comes free by itself; the batch is answered as a whole.
+- What waits is shared among all workers: a free one takes no more than its part of all work, and a lone one half of
+  it, so that there is something to compute while answers go out. Of a call that was divided a worker takes half of its
+  part, so that all come to the end together: the caller waits for the last of the pieces.
+- A worker that is free gets its next batch before the answers of the last one are made.
+- Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take no more than
+  all workers but one. Then it waits for the end of one computation, however many long ones came before.
+- What raises is cut in two until it stands alone, on the worker where it raised, so that one failure fails alone.
 - A batch that is too large for the device's memory is cut in two as well, and its key's batches stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
 - Who finds the queue full is told when there will be room, after all who were told so before. While any of them are on
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batcher"]
 
-_SHARE_SECONDS: Final = 0.001  # a second lane pays from about ten times the cost of handing over to it
+_SHARE_SECONDS: Final = 0.001  # a second worker pays from about ten times the cost of handing over to it
 _LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
 _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
@@ -54,13 +54,13 @@ _MOST_PROMISES: Final = 1 << 14
 _CAUTION: Final = 1.1  # who comes a little late finds room; who comes a little early is refused again
 _HORIZON: Final = 8.0  # queues full of promised work
 _NEWCOMERS_SHARE: Final = 0.5  # enough to keep the device busy if nobody comes who was told to
-_PIECE: Final = 1 / 8  # of a batch's seconds: what a call is divided into, and less than a lane leaves to others
+_PIECE: Final = 1 / 8  # of a batch's seconds: what a call is divided into, and less than a worker leaves to others
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 
 
 @dataclass(frozen=True, slots=True)
-class _LaneRun:
-    """What one lane gave: an evaluation or an exception for each part, and the time it took."""
+class _WorkerRun:
+    """What one worker gave: an evaluation or an exception for each part, and the time it took."""
 
     answered: list[tuple[Part, Sealed | Exception]]
     seconds: float
@@ -68,7 +68,7 @@ class _LaneRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Launch:
-    """A batch on the device: its jobs, what each lane has of them, what they take, and when they went."""
+    """A batch on the device: its jobs, what each worker has of them, what they take, and when they went."""
 
     jobs: Sequence[Job]
     shares: Sequence[Sequence[Part]]
@@ -77,7 +77,7 @@ class _Launch:
 
 
 class Batcher:
-    """Takes jobs, forms batches, keeps the lanes busy and tells each caller."""
+    """Takes jobs, forms batches, keeps the workers busy and tells each caller."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Batcher:
         self._limit = limit
         self._statistics = statistics
         self._clock = clock
-        self._free = executor.lanes + executor.ahead
+        self._free = executor.workers + executor.ahead
         self._taken_by_long = 0
         self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
@@ -140,7 +140,7 @@ class Batcher:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a lane is computing."""
+        """Whether a worker is computing."""
         return bool(self._running)
 
     @property
@@ -154,14 +154,14 @@ class Batcher:
         return self.queue.bytes + sum(launch.load.bytes for launch in self._running)
 
     async def run(self) -> None:
-        """Owns queue and lanes until it is cancelled."""
+        """Owns queue and workers until it is cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             self._launch()
 
     def _seconds_ahead(self, priority: int) -> float:
-        return (self._running_seconds + self.queue.seconds_ahead(priority)) / self._executor.lanes
+        return (self._running_seconds + self.queue.seconds_ahead(priority)) / self._executor.workers
 
     @property
     def _running_seconds(self) -> float:
@@ -209,7 +209,7 @@ class Batcher:
         """Seconds until there is room for the job behind all that waits or has been told to come back."""
         bound, ahead, backlog = self.queue.bound.scaled(_NEWCOMERS_SHARE), self._promises.ahead, self.backlog_seconds
         held = self.held_bytes
-        for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.lanes
+        for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.workers
         for_bytes = backlog * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
         return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor * _CAUTION
 
@@ -217,15 +217,15 @@ class Batcher:
         limit = self._limit
         return max(1, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
 
-    def _fair(self, job: Job, lanes: int) -> Limit:
-        """What so many lanes may take when this job's turn has come.
+    def _fair(self, job: Job, workers: int) -> Limit:
+        """What so many workers may take when this job's turn has come.
 
-        Callers that wait for their answers send nothing new: with all of them in one batch, the lanes would wait for
+        Callers that wait for their answers send nothing new: with all of them in one batch, the workers would wait for
         the answers to go out and the next calls to come in.
         """
         is_piece = len(self._tickets[job].jobs) > 1
-        parts = 2 * self._executor.lanes if is_piece else max(2, self._executor.lanes)
-        share = (self.queue.seconds + self._running_seconds) * lanes / parts
+        parts = 2 * self._executor.workers if is_piece else max(2, self._executor.workers)
+        share = (self.queue.seconds + self._running_seconds) * workers / parts
         return Limit(min(self._limit.seconds, max(share, _LEAST_SECONDS)), self._limit.bytes)
 
     def _expire(self, ticket: Ticket) -> None:
@@ -242,7 +242,7 @@ class Batcher:
         return all(dropped)
 
     def _launch(self) -> None:
-        """Gives free lanes what waits."""
+        """Gives free workers what waits."""
         while self._free and len(self.queue):
             self._launch_next()
 
@@ -253,11 +253,11 @@ class Batcher:
         choice = self._choice()
         if choice is None:
             return
-        job, lanes = choice
-        jobs = self.queue.next_batch(now, self._fair(job, lanes).scaled(self._caps.get(job.key, 1.0)), job.key)
+        job, workers = choice
+        jobs = self.queue.next_batch(now, self._fair(job, workers).scaled(self._caps.get(job.key, 1.0)), job.key)
         load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
         parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
-        shares = deal(parts, min(lanes, 1 + int(load.seconds / _SHARE_SECONDS)))
+        shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._count(jobs, load, now)
@@ -268,15 +268,15 @@ class Batcher:
         task.add_done_callback(lambda task: self._finish(task, launch))
 
     def _choice(self) -> tuple[Job, int] | None:
-        """The job whose key goes next, and the number of lanes it may take."""
+        """The job whose key goes next, and the number of workers it may take."""
         first = self.queue.first()
         if first is None:
             return None
-        only_lane = self._executor.lanes == 1  # there, waiting for short jobs to pass could last for ever
-        short = self.queue.first_short(self._long, first.priority) if self._is_long(first) and not only_lane else None
+        only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
+        short = self.queue.first_short(self._long, first.priority) if self._is_long(first) and not only_worker else None
         if short is None:
-            return first, min(self._free, self._executor.lanes)
-        room = min(self._free, self._executor.lanes - 1 - self._taken_by_long)
+            return first, min(self._free, self._executor.workers)
+        room = min(self._free, self._executor.workers - 1 - self._taken_by_long)
         return (first, room) if room > 0 else (short, self._free)
 
     def _is_long(self, job: Job) -> bool:
@@ -292,12 +292,14 @@ class Batcher:
     async def _serve(self, launch: _Launch) -> None:
         """Computes the shares side by side and delivers each job its answer."""
         jobs = launch.jobs
-        lanes = [self._on_lane(jobs[0], share) for share in launch.shares]
+        workers = [self._on_worker(jobs[0], share) for share in launch.shares]
         # a lone share needs no task of its own, nor the two turns of the loop that joining one takes
-        runs = await asyncio.gather(*lanes) if len(lanes) > 1 else [await lanes[0]]
+        runs = await asyncio.gather(*workers) if len(workers) > 1 else [await workers[0]]
         self._running.discard(launch)
-        self._launch()  # not by waking `run`: the lane would wait for all that a busy loop does before
-        await asyncio.sleep(0)  # the freed lane first gets its next batch: to make and send these answers takes longer
+        self._launch()  # not by waking `run`: the worker would wait for all that a busy loop does before
+        await asyncio.sleep(
+            0
+        )  # the freed worker first gets its next batch: to make and send these answers takes longer
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
         if len(self.queue):  # what a lone small batch takes says nothing of full ones
@@ -315,8 +317,8 @@ class Batcher:
                 self._statistics.count_outcomes(job.function, piece.fates)
             self._deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
 
-    async def _on_lane(self, first: Job, share: Sequence[Part]) -> _LaneRun:
-        """Computes one share of the batch that begins with `first`, and frees its lane."""
+    async def _on_worker(self, first: Job, share: Sequence[Part]) -> _WorkerRun:
+        """Computes one share of the batch that begins with `first`, and frees its worker."""
         try:
             return await self._isolate(first.key, share, depth=0)
         finally:
@@ -324,7 +326,7 @@ class Batcher:
             self._taken_by_long -= self._is_long(first)
             self._wake.set()
 
-    async def _isolate(self, key: Hashable, parts: Sequence[Part], depth: int) -> _LaneRun:
+    async def _isolate(self, key: Hashable, parts: Sequence[Part], depth: int) -> _WorkerRun:
         """An evaluation or an exception for each part; what fails is cut in two until it stands alone."""
         try:
             run = await self._executor.run(parts)
@@ -343,12 +345,12 @@ class Batcher:
         else:
             if not depth:
                 self._relax(key)
-            return _LaneRun(list(pieces), run.seconds)
+            return _WorkerRun(list(pieces), run.seconds)
         if both is None:
             self._statistics.isolated += 1
-            return _LaneRun([(parts[0], failure)], 0.0)
+            return _WorkerRun([(parts[0], failure)], 0.0)
         first, second = [await self._isolate(key, half, depth + 1) for half in both]
-        return _LaneRun(first.answered + second.answered, first.seconds + second.seconds)
+        return _WorkerRun(first.answered + second.answered, first.seconds + second.seconds)
 
     def _relax(self, key: Hashable) -> None:
         """Lets a key's batches grow back after one that fitted."""

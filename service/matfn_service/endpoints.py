@@ -147,7 +147,7 @@ class Computation:
 
     async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
         """What `make` returns, made off the loop where that takes long."""
-        return make() if heaviness <= INLINE_BYTES else await admission.in_worker(make)
+        return make() if heaviness <= INLINE_BYTES else await admission.in_thread(make)
 
     def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
         return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)

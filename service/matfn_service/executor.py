@@ -1,7 +1,7 @@
-"""The device: lanes that compute one share of a batch at a time, on a CPU each in a process of its own.
+"""The device: workers that compute one share of a batch at a time, on a CPU each in a process of its own.
 
 Whatever computes calls `torch.set_num_threads(1)` as its first act, and nothing calls it with another value: one
-single-threaded lane a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
+single-threaded worker a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
 other thread once the number was ever raised.
 """
 
@@ -21,9 +21,9 @@ from matfn_kernels.evaluation import evaluate_together
 from matfn_kernels.graphs import Graphed, Graphs
 from matfn_kernels.shipped import load_profile
 from matfn_service.cuda import CudaDevice
-from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
 from matfn_service.sealing import seal
 from matfn_service.staging import Staging
+from matfn_service.worker import DeviceMemoryError, Run, Worker, is_for_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -80,23 +80,23 @@ class Device(Protocol):
 
 
 class Executor(Protocol):
-    """A device with `lanes` that run side by side."""
+    """A device with `workers` that run side by side."""
 
     @property
-    def lanes(self) -> int:
+    def workers(self) -> int:
         """How many shares run at the same time."""
 
     @property
     def ahead(self) -> int:
-        """How many batches may be packed and brought to the device while all lanes compute."""
+        """How many batches may be packed and brought to the device while all workers compute."""
 
     @property
     def alive(self) -> int:
-        """How many lanes can compute now."""
+        """How many workers can compute now."""
 
     @property
     def lost(self) -> int:
-        """How often a lane ended and was replaced."""
+        """How often a worker ended and was replaced."""
 
     @property
     def device(self) -> str:
@@ -106,14 +106,14 @@ class Executor(Protocol):
         """The profile that plans are made by: that of the file, else the one that ships for the device."""
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes one share, parts that may share a batch, on a free lane.
+        """Computes one share, parts that may share a batch, on a free worker.
 
         Raises:
             DeviceMemoryError: if the share is too large for the device.
         """
 
     def close(self) -> None:
-        """Lets the lanes go; what they compute is not waited for."""
+        """Lets the workers go; what they compute is not waited for."""
 
 
 def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
@@ -125,7 +125,7 @@ def make_executor(settings: Settings) -> Executor:
     """The executor that the settings ask for; `auto` is a GPU if there is one."""
     if chosen_device(settings) == "cuda":
         return CudaExecutor(CudaDevice())
-    return CpuExecutor(settings.lanes or len(os.sched_getaffinity(0)))
+    return CpuExecutor(settings.workers or len(os.sched_getaffinity(0)))
 
 
 def chosen_device(settings: Settings) -> Literal["cpu", "cuda"]:
@@ -141,22 +141,22 @@ class CpuExecutor:
     device = "cpu"
     ahead = 0
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        self._all = [Lane() for _ in range(lanes)]
-        self._free: asyncio.Queue[Lane] = asyncio.Queue()
-        for lane in self._all:
-            self._free.put_nowait(lane)
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._all = [Worker() for _ in range(workers)]
+        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+        for worker in self._all:
+            self._free.put_nowait(worker)
 
     @property
     def alive(self) -> int:
-        """Lanes whose process runs."""
-        return sum(lane.is_alive for lane in self._all)
+        """Workers whose process runs."""
+        return sum(worker.is_alive for worker in self._all)
 
     @property
     def lost(self) -> int:
         """Processes that ended and were replaced."""
-        return sum(lane.losses for lane in self._all)
+        return sum(worker.losses for worker in self._all)
 
     async def load_profile(self, path: Path | None) -> Profile:
         """The file's profile, else the one that ships for the processor."""
@@ -164,16 +164,16 @@ class CpuExecutor:
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on a free core."""
-        lane = await self._free.get()
+        worker = await self._free.get()
         try:
-            return await lane.run(parts)
+            return await worker.run(parts)
         finally:
-            self._free.put_nowait(lane)
+            self._free.put_nowait(worker)
 
     def close(self) -> None:
-        """Ends the lanes; what they compute is lost."""
-        for lane in self._all:
-            lane.close()
+        """Ends the workers; what they compute is lost."""
+        for worker in self._all:
+            worker.close()
 
 
 class CudaExecutor:
@@ -182,7 +182,7 @@ class CudaExecutor:
     Batches of one program are replayed from graphs, by the thread whose turn it is.
     """
 
-    lanes = 1
+    workers = 1
     ahead = 1
     alive = 1  # its threads end with the server; a GPU that fails shows in the calls' codes
     lost = 0
@@ -190,7 +190,7 @@ class CudaExecutor:
     def __init__(self, device: Device) -> None:
         self.device = device.name
         self._device = device
-        self._threads = computing_threads(self.lanes + self.ahead, "matfn-cuda")
+        self._threads = computing_threads(self.workers + self.ahead, "matfn-cuda")
         self._own = threading.local()
         self._turn = threading.Lock()
         self._graphs = Graphs(device.record)

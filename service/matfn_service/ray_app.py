@@ -57,12 +57,12 @@ class Bytes:
 
 
 def build() -> Bytes:
-    """The application of one replica; where MATFN_LANES is unset it has a lane for each processor that Ray gives it."""
+    """The application of one replica, with a worker for each of Ray's processors where MATFN_WORKERS is unset."""
     settings = configured({})
     configure_logs(settings)
     processors = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-    lanes = settings.lanes or max(1, int(processors))
-    return Bytes(create_app(settings.model_copy(update={"lanes": lanes})))
+    workers = settings.workers or max(1, int(processors))
+    return Bytes(create_app(settings.model_copy(update={"workers": workers})))
 
 
 class Replica:

@@ -59,7 +59,8 @@ def status_report(service: Service) -> dict[str, object]:
         "version": VERSION,
         "uptime": service.clock() - service.started,
         "device": service.executor.device,
-        "lanes": service.executor.lanes,
+        "workers": service.executor.workers,
+        "lanes": service.executor.workers,  # its former name, kept for one version
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else asdict(profile),
         "queue": {

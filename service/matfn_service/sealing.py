@@ -1,8 +1,8 @@
 """Evaluations made ready for the wire where they are computed, so that the event loop does not look at certificates.
 
-A thousand certificates take the loop as long to take over, to look at and to encode as a lane computes a hundred small
-matrices. A lane encodes them itself, beside the other lanes, and hands over bytes; all that the loop asks of them is
-told by a few fates, which most matrices share.
+Receiving, reading and encoding a thousand certificates takes the loop as long as a worker computes a hundred small
+matrices. A worker encodes them itself, beside the other workers, and hands over bytes; all that the loop needs to know
+of them is in a few statuses, which most matrices share.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(_GIB),
     "MALLOC_TRIM_THRESHOLD_": str(8 * _GIB),
     "MALLOC_TOP_PAD_": str(_GIB // 8),
-    "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the lanes
+    "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the workers
 }
 _STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
 _NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog", "prometheus_client")

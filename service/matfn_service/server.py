@@ -66,7 +66,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         server.run([listener.socket])
     finally:
         listener.close()
-    if server.has_busy_lanes:
+    if server.has_busy_workers:
         _leave()
     return 0
 
@@ -115,7 +115,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def _leave() -> NoReturn:
-    """Ends the process now: a lane that computes cannot be stopped, and the interpreter would wait for it."""
+    """Ends the process now: a worker that computes cannot be stopped, and the interpreter would wait for it."""
     _log.warning("left work behind", reason="the drain time was over (MATFN_DRAIN_SECONDS)")
     sys.stderr.flush()
     os._exit(0)
@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
         self._service = service
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
-        self.has_busy_lanes = False
+        self.has_busy_workers = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -158,7 +158,7 @@ class _Server(uvicorn.Server):
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
         self._draining = asyncio.get_running_loop().create_task(self._service.drain())
         await asyncio.wait([self._draining])
-        self.has_busy_lanes = self._service.batcher.is_busy
+        self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
         await super().shutdown(sockets)
         _log.info("stopped")

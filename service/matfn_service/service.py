@@ -87,6 +87,7 @@ class Service:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Starts everything and warms up in the background; on leaving, lets everything go."""
+        _warn_of_deprecated(self.settings)
         torch.set_num_threads(1)  # this thread screens small calls itself
         self._executor = self._executor or make_executor(self.settings)
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
@@ -119,7 +120,7 @@ class Service:
             _log.info(
                 "ready",
                 device=self.executor.device,
-                lanes=self.executor.lanes,
+                workers=self.executor.workers,
                 kernels=native.variant(),
                 profile=self.profile_label,
             )
@@ -220,3 +221,8 @@ class Service:
             return
         ends = self._drain_ends - self.settings.drain_seconds * (1 - _BODIES_SHARE)
         timeout.reschedule(min(ends, timeout.when() or ends))
+
+
+def _warn_of_deprecated(settings: Settings) -> None:
+    if settings.lanes is not None:
+        _log.warning("MATFN_LANES is deprecated", use="MATFN_WORKERS", workers=settings.workers)

@@ -50,7 +50,7 @@ class Statistics:
         isolated: what was left of them: parts of one call that failed alone.
         bytes_received: bodies of requests that compute.
         bytes_sent: their answers.
-        lane_seconds: time that lanes computed.
+        worker_seconds: time that workers computed.
         predicted_seconds: the same as it was predicted.
         batch_sizes: number of batches by their number of matrices.
         functions: the same by function.
@@ -75,7 +75,7 @@ class Statistics:
     isolated: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
-    lane_seconds: float = 0.0
+    worker_seconds: float = 0.0
     predicted_seconds: float = 0.0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
@@ -130,13 +130,13 @@ class Statistics:
             self.queue_seconds.count(wait)
         self.batch_fill.count(fill)
 
-    def count_run(self, predicted: float, on_device: float, on_lanes: float) -> None:
-        """Counts the seconds of one batch: those predicted, those it took, and the sum over its lanes."""
+    def count_run(self, predicted: float, on_device: float, on_workers: float) -> None:
+        """Counts the seconds of one batch: those predicted, those it took, and the sum over its workers."""
         self.device_seconds.count(on_device)
-        self.lane_seconds += on_lanes
+        self.worker_seconds += on_workers
         self.predicted_seconds += predicted
         if predicted > 0.0:
-            self.cost_ratio.count(on_lanes / predicted)
+            self.cost_ratio.count(on_workers / predicted)
 
     def count_outcomes(self, function: str, fates: Sequence[Fate]) -> None:
         """Counts what became of matrices of one function."""

@@ -22,7 +22,7 @@ KINDS = ("well", "ill", "failing")
 @pytest.fixture(scope="module")
 def comparisons() -> Iterator[list[Comparison]]:
     """What two workers answered, whatever shared their batches."""
-    with running_server(lanes="2") as server, matfn.Client(server.url) as client:
+    with running_server(workers="2") as server, matfn.Client(server.url) as client:
         yield compare(client, alone(client, served(brief=True), KINDS))
 
 

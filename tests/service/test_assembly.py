@@ -44,19 +44,19 @@ def entries(part: Batch | Evaluation) -> list[float]:
 
 
 @given(sizes, st.integers(1, 5))
-def test_gather_undoes_deal(numbers: list[int], lanes: int) -> None:
-    """Whatever is dealt to the lanes comes back to its owner in order."""
+def test_gather_undoes_deal(numbers: list[int], workers: int) -> None:
+    """Whatever is dealt to the workers comes back to its owner in order."""
     parts = parts_of(numbers)
-    shares = deal(parts, lanes)
+    shares = deal(parts, workers)
     pieces = gather(len(parts), [(part, identity(part.batch)) for share in shares for part in share])
 
     assert [entries(join(piece)) for piece in pieces] == [entries(part.batch) for part in parts]
 
 
 @given(sizes, st.integers(1, 5))
-def test_shares_are_even(numbers: list[int], lanes: int) -> None:
-    """No lane gets more than one matrix more than another, and none gets nothing."""
-    loads = [sum(part.items for part in share) for share in deal(parts_of(numbers), lanes)]
+def test_shares_are_even(numbers: list[int], workers: int) -> None:
+    """No worker gets more than one matrix more than another, and none gets nothing."""
+    loads = [sum(part.items for part in share) for share in deal(parts_of(numbers), workers)]
 
     assert max(loads) - min(loads) <= 1
     assert len(loads) <= max(1, sum(numbers))

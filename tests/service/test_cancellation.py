@@ -90,7 +90,7 @@ async def test_cancelled_request_frees_its_slot(
 async def test_caller_who_left_while_running_harms_nobody(
     client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
 ) -> None:
-    """An answer that nobody waits for is thrown away; its batch-mates and the lane go on."""
+    """An answer that nobody waits for is thrown away; its batch-mates and the worker go on."""
     executor.gate.clear()
     leaver = Caller(client, call_body())
     await executor.busy.acquire()

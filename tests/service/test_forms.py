@@ -29,15 +29,15 @@ MSGPACK = wire.Media.MSGPACK
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ThreadPoolExecutor]:
+def readers() -> Iterator[ThreadPoolExecutor]:
     """What reads large bodies; none are sent here."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
-def admission(workers: ThreadPoolExecutor) -> Admission:
+def admission(readers: ThreadPoolExecutor) -> Admission:
     """An admission that knows no form yet."""
-    return Admission(Limits(), Profile.nominal(), workers)
+    return Admission(Limits(), Profile.nominal(), readers)
 
 
 def body(call: wire.Call) -> bytearray:
@@ -86,7 +86,7 @@ def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> 
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_other_numbers_of_a_known_form(workers: ThreadPoolExecutor, name: str) -> None:
+async def test_other_numbers_of_a_known_form(readers: ThreadPoolExecutor, name: str) -> None:
     """The second body of a form, whose numbers differ, is what a reader who never saw the first makes of it."""
     call = CALLS[name]
     others = {
@@ -94,33 +94,33 @@ async def test_other_numbers_of_a_known_form(workers: ThreadPoolExecutor, name: 
         for key, t in call.inputs.items()
     }
     second = body(wire.Call(call.function, others, call.params, call.options))
-    knowing = admission(workers)
+    knowing = admission(readers)
     await understood(knowing, body(call), call.function)
 
     assert knowing._forms.find(call.function, memoryview(second)) is not None
     assert same(
-        await understood(knowing, second, call.function), await understood(admission(workers), second, call.function)
+        await understood(knowing, second, call.function), await understood(admission(readers), second, call.function)
     )
 
 
 @given(st.data())
-async def test_no_byte_goes_unread(workers: ThreadPoolExecutor, data: st.DataObject) -> None:
+async def test_no_byte_goes_unread(readers: ThreadPoolExecutor, data: st.DataObject) -> None:
     """A known form with any byte changed, in its words or its numbers, is understood as by a new reader."""
     call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
     changed = body(call)
     place = data.draw(st.integers(0, len(changed) - 1))
     changed[place] ^= data.draw(st.integers(1, 255))
-    knowing = admission(workers)
+    knowing = admission(readers)
     await understood(knowing, body(call), call.function)
 
     assert same(
-        await understood(knowing, changed, call.function), await understood(admission(workers), changed, call.function)
+        await understood(knowing, changed, call.function), await understood(admission(readers), changed, call.function)
     )
 
 
-async def test_forms_are_bounded(workers: ThreadPoolExecutor) -> None:
+async def test_forms_are_bounded(readers: ThreadPoolExecutor) -> None:
     """However many forms come, a thousand are kept, and the last of them among those."""
-    knowing = admission(workers)
+    knowing = admission(readers)
     for number in range(1100):
         last = body(wire.Call("msign", {"m": matrices(1, 1)}, {}, {"deadline": 1.0 + number}))
         await understood(knowing, last, "msign")

@@ -1,11 +1,11 @@
-"""A process that computes: `Lane` is the service's end of it, `main` the process.
+"""A process that computes: `Worker` is the service's end of it, `main` the process.
 
 Kernels are made of hundreds of short calls into torch, each of which gives up the interpreter's lock and has to take it
 back; beside an event loop that is busy, threads would wait for it longer than they compute. A process has a lock of its
 own, and a fault in a library that takes it down takes nothing else.
 
 Tensors travel in shared memory, everything else over a socket pair, as pickles between two ends of the same program. A
-lane ends when the service's end of the pair is closed, however that happens.
+worker ends when the service's end of the pair is closed, however that happens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from matfn_kernels.program import Program
     from matfn_service.assembly import Part
 
-__all__ = ["DeviceMemoryError", "Lane", "LaneError", "Run", "is_for_memory"]
+__all__ = ["DeviceMemoryError", "Run", "Worker", "WorkerError", "is_for_memory"]
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class DeviceMemoryError(Exception):
     """The device has too little memory for this share; half of it may do."""
 
 
-class LaneError(Exception):
+class WorkerError(Exception):
     """A computation raised, or took its process down; the text has the traceback or the signal."""
 
 
@@ -113,7 +113,7 @@ class _Failed:
     for_memory: bool
 
 
-class Lane:
+class Worker:
     """The service's end of a computing process, for one task at a time."""
 
     def __init__(self) -> None:
@@ -131,12 +131,12 @@ class Lane:
 
         Raises:
             DeviceMemoryError: if it is too large for the memory there is.
-            LaneError: if it raised, or ended the process, which is then started anew.
+            WorkerError: if it raised, or ended the process, which is then started anew.
         """
         losses = self.losses
         try:
             return await self._computed(parts)
-        except (DeviceMemoryError, LaneError):
+        except (DeviceMemoryError, WorkerError):
             if self.losses == losses or sum(part.items for part in parts) > 1:
                 raise
         return await self._computed(parts)
@@ -157,7 +157,7 @@ class Lane:
         """What `work`, which both sides can import, returns in the process.
 
         Raises:
-            LaneError: if it raised, or ended the process.
+            WorkerError: if it raised, or ended the process.
         """
         return (await self._answer(_Call(work))).value
 
@@ -183,7 +183,7 @@ class Lane:
         except (EOFError, OSError):
             raise self._lost() from None
         if isinstance(reply, _Failed):
-            raise DeviceMemoryError(reply.text) if reply.for_memory else LaneError(reply.text)
+            raise DeviceMemoryError(reply.text) if reply.for_memory else WorkerError(reply.text)
         return reply
 
     async def _exchange(self, message: Callable[[Arena], T]) -> _Done[T] | _Failed:
@@ -211,12 +211,12 @@ class Lane:
             code = None
         if not self._is_closed:
             self.losses += 1
-            _log.warning("lane ended", pid=self._process.pid, code=code)
+            _log.warning("worker ended", pid=self._process.pid, code=code)
             os.close(self._arena.descriptor)
             self._start()
         if code == -signal.SIGKILL:  # what the system does when memory runs out
             return DeviceMemoryError("the computing process was killed")
-        return LaneError(
+        return WorkerError(
             "the computing process was out of reach" if code is None else f"the process ended with code {code}"
         )
 
@@ -264,7 +264,7 @@ def _replied(link: Connection, arena: Arena) -> _Done[object] | _Failed:
     try:
         message: Callable[[Arena], object] = pickle.loads(octets)  # noqa: S301 - from the other end of this program
         value = message(arena)
-    except Exception as error:  # noqa: BLE001 - whatever a kernel raises is told, and the lane lives on
+    except Exception as error:  # noqa: BLE001 - whatever a kernel raises is told, and the worker lives on
         return _Failed(traceback.format_exc(), is_for_memory(error))
     return _Done(value, time.perf_counter() - started)
 
@@ -272,7 +272,7 @@ def _replied(link: Connection, arena: Arena) -> _Done[object] | _Failed:
 def main(connection: int, memory: int) -> None:
     """Computes until the other end is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the service decides when a lane ends
+        signal.signal(number, signal.SIG_IGN)  # the service decides when a worker ends
     torch.set_num_threads(1)
     os.nice(_NICENESS)
     gc.freeze()
