@@ -13,12 +13,12 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from matfn_service.edge import Edge
 from matfn_service.endpoints import Computation
 from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
-from matfn_service.protocol import Edge
 from matfn_service.reports import catalogue_report, status_report
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings

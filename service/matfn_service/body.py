@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from matfn_service.intake import Intake
+    from matfn_service.body_reader import BodyReader
 
 __all__ = ["REST_BYTES", "REST_SECONDS", "check_length", "discard", "read"]
 
@@ -32,7 +32,7 @@ def check_length(length: int | None, limit: int) -> None:
 
 
 async def read(
-    receive: Receive, length: int | None, limit: int, offset: int = 0, intake: Intake | None = None
+    receive: Receive, length: int | None, limit: int, offset: int = 0, reader: BodyReader | None = None
 ) -> memoryview:
     """The whole body as writable memory; one buffer is filled in place where its length was declared.
 
@@ -41,7 +41,7 @@ async def read(
         length: its declared length; None if it comes in chunks.
         limit: the largest that is taken.
         offset: where in it the first tensor begins, which is laid on an aligned address.
-        intake: a shorter way for a body of declared length, if there is one.
+        reader: a shorter way for a body of declared length, if there is one.
 
     Raises:
         Refusal: `too_large` as soon as more than `limit` bytes are declared or have come; nothing of them is kept.
@@ -52,7 +52,7 @@ async def read(
         return await _read_chunked(receive, limit)
     # its pages are untouched, so a length that was only claimed costs no memory
     buffer = aligned(length, offset)
-    filled = await (intake.fill(buffer) if intake is not None and intake.is_open else _fill(receive, buffer))
+    filled = await (reader.fill(buffer) if reader is not None and reader.is_open else _fill(receive, buffer))
     if filled != length:
         raise Refusal("malformed", f"the body ended after {filled} of {length} bytes")
     return buffer

@@ -18,8 +18,8 @@ from matfn_kernels.functions import FUNCTIONS
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight
+from matfn_service.edge import Exchange, media_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
-from matfn_service.protocol import Exchange, media_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from matfn.errors import Problem
     from matfn_service.admission import Admission
+    from matfn_service.edge import Head
     from matfn_service.jobs import Ticket
-    from matfn_service.protocol import Head
     from matfn_service.service import Service
 
 __all__ = ["CALLS", "Computation"]

@@ -19,9 +19,9 @@ import structlog
 import uvicorn
 
 from matfn_service.app import create_app
-from matfn_service.inflow import Inflow
 from matfn_service.listening import BACKLOG, Listener, listen
 from matfn_service.logs import configure_logs
+from matfn_service.socket_protocol import SocketProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -102,7 +102,7 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=Inflow,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
+        http=SocketProtocol,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
         ws="none",
         lifespan="on",
         log_config=None,

@@ -26,7 +26,7 @@ import structlog
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn_service import body
-from matfn_service.intake import Intake, intake_of
+from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ class Exchange:
     """One request and its answer: the two channels of ASGI, and what has gone over them."""
 
     def __init__(
-        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], intake: Intake | None
+        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], reader: BodyReader | None
     ) -> None:
         self.head = head
         self.status: int | None = None
-        self._intake = intake
+        self._reader = reader
         self._receive = receive
         self._send = send
         self._rest_seconds = rest_seconds
@@ -197,19 +197,19 @@ class Exchange:
     @property
     def body_has_come(self) -> bool:
         """Whether the whole body is here already, as far as can be told."""
-        return self._intake is not None and self._intake.has_come
+        return self._reader is not None and self._reader.has_come
 
     async def read(self, limit: int) -> memoryview:
         """The whole body, of at most so many bytes (see `body.read`)."""
-        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._intake)
+        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._reader)
         self._body_ended = True
         return content
 
     def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
         """Calls `on_leave` if the caller closes the connection, or its side of it; returns what ends the watch."""
-        if self._intake is not None:
-            self._intake.watch(on_leave)
-            return self._intake.unwatch
+        if self._reader is not None:
+            self._reader.watch(on_leave)
+            return self._reader.unwatch
         task = asyncio.get_running_loop().create_task(self._hang_up())
         task.add_done_callback(lambda _: on_leave())
         return task.cancel
@@ -248,9 +248,9 @@ class Exchange:
             own.append((_OFFSET, b"%d" % offset))
         if length <= _JOINED_BYTES:
             buffers = [b"".join(buffers)]
-        if self._intake is not None and self._body_ended and self.head.method != "HEAD":
+        if self._reader is not None and self._body_ended and self.head.method != "HEAD":
             self.status = status
-            await self._intake.answer(
+            await self._reader.answer(
                 status, [*own, *headers, (b"x-request-id", self.head.request_id.encode())], buffers
             )
             return length
@@ -289,7 +289,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, intake_of(scope))
+        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, body_reader_of(scope))
         try:
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
     from matfn.wire import Buffer
 
-__all__ = ["Intake", "intake_of"]
+__all__ = ["BodyReader", "body_reader_of"]
 
 _EXTENSION: Final = "matfn"
-_INTAKE: Final = "intake"
+_READER: Final = "body_reader"
 _NOWHERE: Final = memoryview(b"")
 
 
-class Intake:
+class BodyReader:
     """What the protocol and the reader of one request share."""
 
     def __init__(self, cycle: RequestResponseCycle, flow: FlowControl) -> None:
@@ -42,7 +42,7 @@ class Intake:
 
     def offer(self, scope: HTTPScope) -> None:
         """Makes it known to the application that the scope is given to."""
-        scope["extensions"] = {_EXTENSION: {_INTAKE: self}}
+        scope["extensions"] = {_EXTENSION: {_READER: self}}
 
     def take(self, piece: bytes | bytearray) -> bool:
         """Puts a piece of the body where the reader wants it; False while there is none."""
@@ -141,7 +141,7 @@ class Intake:
         cycle.on_response()
 
 
-def intake_of(scope: Scope) -> Intake | None:
-    """The intake of a request; None behind other servers."""
-    found: Intake | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_INTAKE)
+def body_reader_of(scope: Scope) -> BodyReader | None:
+    """The reader of a request; None behind other servers."""
+    found: BodyReader | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER)
     return found

@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from matfn_service.framing import Protocol
+from matfn_service.http_protocol import HttpProtocol
 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Inflow"]
+__all__ = ["SocketProtocol"]
 
 _SCRATCH: Final = memoryview(bytearray(1 << 16))  # for all connections: what is received is passed on before the next
 
 
-class Inflow(asyncio.BufferedProtocol):
+class SocketProtocol(asyncio.BufferedProtocol):
     """One connection's receiving side; everything else is the protocol's."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self._http = Protocol(*arguments, **named)
+        self._http = HttpProtocol(*arguments, **named)
         self._left = 0  # bytes of the current body that the parser will not see
         self._is_in_place = False
 
