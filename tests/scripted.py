@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from matfn import wire
 from matfn_kernels.calibration import Profile
 from matfn_kernels.evaluation import concatenate, evaluate_together
+from matfn_service.encoding import encode
 from matfn_service.executor import DeviceMemoryError, Run
-from matfn_service.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ class ScriptedExecutor:
         if error is not None:
             raise error
         evaluations = evaluate_together([(part.program, part.batch) for part in parts])
-        return Run([seal(evaluation) for evaluation in evaluations], 0.001)
+        return Run([encode(evaluation) for evaluation in evaluations], 0.001)
 
     def close(self) -> None:
         """Nothing to let go."""

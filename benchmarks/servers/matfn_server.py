@@ -17,8 +17,8 @@ from workloads import MATRIX_SECONDS, occupy
 from matfn_kernels.calibration import Profile
 from matfn_kernels.certificate import Certificate, Outcome
 from matfn_kernels.evaluation import Evaluation, concatenate
+from matfn_service.encoding import encode
 from matfn_service.executor import Run, computing_threads
-from matfn_service.sealing import seal
 from matfn_service.server import serve
 from matfn_service.settings import Settings
 
@@ -64,7 +64,7 @@ def _run(parts: Sequence[Part]) -> Run:
     occupy(batch.items)
     first = parts[0].program
     certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, first.method, str(first.precision), 0)
-    whole = seal(Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items))
+    whole = encode(Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items))
     ends = list(accumulate(part.items for part in parts))
     rows = [whole.rows(end - part.items, end) for part, end in zip(parts, ends, strict=True)]
     return Run(rows, time.perf_counter() - started)

@@ -21,11 +21,11 @@ __all__ = [
     "Call",
     "Certificate",
     "DecodeError",
+    "EncodedAnswer",
     "Media",
     "Outcome",
     "Residual",
     "Rows",
-    "SealedAnswer",
     "Tensor",
     "Timing",
     "Uplo",
@@ -185,7 +185,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedAnswer:
+class EncodedAnswer:
     """An answer to be sent whose certificates have been encoded where they were made."""
 
     outputs: dict[str, Rows]

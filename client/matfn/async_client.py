@@ -15,7 +15,7 @@ from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exch
 from matfn.failover import async_transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.mapping import MapRun, listed, values_of
+from matfn.map_run import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.with_info import AsyncWithInfo
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matfn.answers import Answer
     from matfn.async_transport import AsyncTransport
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
 
 __all__ = ["ASYNC_SYSTEM_CLOCK", "AsyncClient", "AsyncClock"]
 

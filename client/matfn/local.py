@@ -21,7 +21,7 @@ from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, MatfnError, Problem, problem_error
 from matfn.invocation import require_call
 from matfn.limits import Limits
-from matfn.mapping import is_raising, listed, values_of
+from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from matfn.catalogue import Function
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
     from matfn_kernels import certificate
     from matfn_kernels.calibration import Profile
 

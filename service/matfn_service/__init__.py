@@ -3,5 +3,5 @@
 The way of the data, one type per arrow:
 
     bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --queue--> list of jobs of one key
-          --assembly--> shares --executor--> Sealed --assembly--> Served --answers--> bytes
+          --assembly--> shares --executor--> Encoded --assembly--> Served --answers--> bytes
 """

@@ -16,8 +16,8 @@ from matfn_kernels.evaluation import Batch, batch_of
 from matfn_kernels.plan import Plan, make_plan
 from matfn_kernels.rejection import Rejection
 from matfn_kernels.validation import Call, Limits, parse_call, screen
-from matfn_service.forms import Forms
 from matfn_service.jobs import Job
+from matfn_service.parse_cache import ParseCache
 from matfn_service.problems import Refusal, as_refusal
 from matfn_service.tensors import from_wire
 
@@ -68,7 +68,7 @@ class Admission:
         self._limits = limits
         self._profile = profile
         self._readers = readers
-        self._forms = Forms()
+        self._parsed = ParseCache()
 
     async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
         """The call in the body of POST /v1/{function}.
@@ -81,7 +81,7 @@ class Admission:
         return await self.in_thread(lambda: self._one(body, media, function))
 
     async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
-        """The calls in the body of POST /v1/calls, each with the function it names and its own fate.
+        """The calls in the body of POST /v1/calls, each with the function it names.
 
         Raises:
             Refusal: if the envelope cannot be read.
@@ -93,13 +93,13 @@ class Admission:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        """`_one` on the loop, where forms are kept: most bodies have that of one before."""
-        form = self._forms.find(function, body)
-        if form is not None:
-            return self._screened(form.filled(body), form.plan)
+        """`_one` on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
+        template = self._parsed.find(function, body)
+        if template is not None:
+            return self._screened(template.filled(body), template.plan)
         sent = self._read(body, media, function)
         call, plan = self._understood(sent)
-        self._forms.keep(body, sent, call, plan)
+        self._parsed.keep(body, sent, call, plan)
         return self._screened(call, plan)
 
     def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:

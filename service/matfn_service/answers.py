@@ -27,7 +27,7 @@ def weight(prepared: Prepared, media: wire.Media) -> int:
     return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if media is wire.Media.JSON else 0))
 
 
-def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.SealedAnswer:
+def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.EncodedAnswer:
     """The answer to one call: outputs by their names in the catalogue, one certificate a matrix.
 
     Args:
@@ -42,13 +42,13 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
     """
     call, evaluations = prepared.call, served.evaluations
     try:
-        demand(call, (fate for evaluation in evaluations for fate in evaluation.fates))
+        demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
     except Rejection as rejection:
         raise as_refusal(rejection) from None
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     named = zip(FUNCTIONS[call.function].outputs, columns, strict=True)
-    return wire.SealedAnswer(
+    return wire.EncodedAnswer(
         outputs={name: rows_to_wire(column, call.lead) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
         timing=wire.Timing(queue_ms, device_ms, served.batch_size, 1.0, profile),

@@ -28,19 +28,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_service.assembly import Part, deal, gather, halves
+from matfn_service.cost_ratio import CostRatio
 from matfn_service.executor import DeviceMemoryError
 from matfn_service.jobs import Job, Served, Ticket
-from matfn_service.pace import Pace
 from matfn_service.problems import Refusal
-from matfn_service.promises import Promises
 from matfn_service.queue import Limit
+from matfn_service.reservations import Reservations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from matfn_service.encoding import Encoded
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
-    from matfn_service.sealing import Sealed
     from matfn_service.statistics import Statistics
 
 __all__ = ["Batcher"]
@@ -50,9 +50,9 @@ _LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
 _RECOVERY: Final = 1 / 16
 _SHORTEST_WAIT: Final = 0.001
 _GRACE: Final = 1.0  # how late a caller may come: clients add jitter to what they are told
-_MOST_PROMISES: Final = 1 << 14
+_MOST_RESERVATIONS: Final = 1 << 14
 _CAUTION: Final = 1.1  # who comes a little late finds room; who comes a little early is refused again
-_HORIZON: Final = 8.0  # queues full of promised work
+_HORIZON: Final = 8.0  # queues full of reserved work
 _NEWCOMERS_SHARE: Final = 0.5  # enough to keep the device busy if nobody comes who was told to
 _PIECE: Final = 1 / 8  # of a batch's seconds: what a call is divided into, and less than a worker leaves to others
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
@@ -62,7 +62,7 @@ _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece 
 class _WorkerRun:
     """What one worker gave: an evaluation or an exception for each part, and the time it took."""
 
-    answered: list[tuple[Part, Sealed | Exception]]
+    answered: list[tuple[Part, Encoded | Exception]]
     seconds: float
 
 
@@ -97,8 +97,8 @@ class Batcher:
         self._long = limit.seconds * _LONG
         self._tickets: dict[Job, Ticket] = {}
         self._caps: dict[Hashable, float] = {}
-        self._promises = Promises(_GRACE, _MOST_PROMISES, queue.bound.scaled(_HORIZON))
-        self._pace = Pace()
+        self._reservations = Reservations(_GRACE, _MOST_RESERVATIONS, queue.bound.scaled(_HORIZON))
+        self._cost_ratio = CostRatio()
         self._wake = asyncio.Event()
         self._running: set[_Launch] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -189,29 +189,30 @@ class Batcher:
                 "send fewer matrices per call",
             )
         wait = self._wait(job)
-        self._promises.promise(caller, now + wait, Limit(job.seconds, job.bytes))
+        self._reservations.reserve(caller, now + wait, Limit(job.seconds, job.bytes))
         self._statistics.dropped_busy += 1
         waiting, held = len(self.queue), self.held_bytes
         detail = f"{waiting} jobs wait; {held} bytes and about {self.backlog_seconds:.3g} s are ahead"
         return Refusal("busy", detail, retry_after=wait)
 
     def _has_room(self, job: Job, caller: str, now: float) -> bool:
-        """Whether the job may be queued: in all of the bound if its caller was promised that, else in most of it."""
-        self._promises.expire(now)
+        """Whether the job may be queued: in all of the bound if its caller has a reservation, else in most of it."""
+        self._reservations.expire(now)
         bound = self.queue.bound
-        was_promised = self._promises.claim(caller, now)
-        if self._promises and not was_promised and self.held_bytes:
+        has_reservation = self._reservations.claim(caller, now)
+        if self._reservations and not has_reservation and self.held_bytes:
             bound = bound.scaled(_NEWCOMERS_SHARE)
         fits = not len(self.queue) or self.queue.seconds + job.seconds <= bound.seconds
         return fits and self.held_bytes + job.bytes <= bound.bytes
 
     def _wait(self, job: Job) -> float:
         """Seconds until there is room for the job behind all that waits or has been told to come back."""
-        bound, ahead, backlog = self.queue.bound.scaled(_NEWCOMERS_SHARE), self._promises.ahead, self.backlog_seconds
+        bound, ahead = self.queue.bound.scaled(_NEWCOMERS_SHARE), self._reservations.ahead
+        backlog = self.backlog_seconds
         held = self.held_bytes
         for_seconds = backlog + (ahead.seconds + job.seconds - bound.seconds) / self._executor.workers
         for_bytes = backlog * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
-        return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._pace.factor * _CAUTION
+        return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * self._cost_ratio.value * _CAUTION
 
     def _pieces(self, job: Job) -> int:
         limit = self._limit
@@ -303,7 +304,7 @@ class Batcher:
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         predicted, measured = sum(job.seconds for job in jobs), sum(run.seconds for run in runs)
         if len(self.queue):  # what a lone small batch takes says nothing of full ones
-            self._pace.count(predicted, measured)
+            self._cost_ratio.count(predicted, measured)
         device_seconds = max(run.seconds for run in runs)
         self._statistics.count_run(predicted, device_seconds, measured)
         batch_size = sum(job.batch.items for job in jobs)
@@ -314,7 +315,7 @@ class Batcher:
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             for piece in evaluations:
-                self._statistics.count_outcomes(job.function, piece.fates)
+                self._statistics.count_outcomes(job.function, piece.statuses)
             self._deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
 
     async def _on_worker(self, first: Job, share: Sequence[Part]) -> _WorkerRun:

@@ -152,11 +152,11 @@ class Computation:
     def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
         return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
 
-    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.SealedAnswer:
+    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.EncodedAnswer:
         service, served = self._service, ticket.future.result()
         return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head.request_id)
 
-    def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.SealedAnswer | Problem:
+    def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.EncodedAnswer | Problem:
         try:
             if isinstance(claim, _Claim):
                 return self._answer(exchange, claim.prepared, claim.ticket)
@@ -171,11 +171,11 @@ class Computation:
         self._service.statistics.count_received(content.nbytes, self._service.clock() - exchange.head.arrived)
 
     def _count_calls(
-        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.SealedAnswer | Problem]
+        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.EncodedAnswer | Problem]
     ) -> None:
         codes: Counter[str] = Counter()
         for function, answer in zip(functions, answers, strict=True):
-            if isinstance(answer, wire.SealedAnswer):
+            if isinstance(answer, wire.EncodedAnswer):
                 self._service.statistics.count_call(function)
             else:
                 self._service.statistics.count_call(function, answer.code)

@@ -21,7 +21,7 @@ from matfn_kernels.evaluation import evaluate_together
 from matfn_kernels.graphs import Graphed, Graphs
 from matfn_kernels.shipped import load_profile
 from matfn_service.cuda import CudaDevice
-from matfn_service.sealing import seal
+from matfn_service.encoding import encode
 from matfn_service.staging import Staging
 from matfn_service.worker import DeviceMemoryError, Run, Worker, is_for_memory
 
@@ -260,4 +260,4 @@ def _timed(work: Callable[[], list[Evaluation]]) -> Run:
         if is_for_memory(error):
             raise DeviceMemoryError(str(error)) from error
         raise
-    return Run([seal(evaluation) for evaluation in evaluations], time.perf_counter() - started)
+    return Run([encode(evaluation) for evaluation in evaluations], time.perf_counter() - started)

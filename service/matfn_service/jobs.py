@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.evaluation import Batch
     from matfn_kernels.program import Program
-    from matfn_service.sealing import Sealed
+    from matfn_service.encoding import Encoded
 
 __all__ = ["Job", "Served", "Ticket"]
 
@@ -81,7 +81,7 @@ class Served:
         batch_size: matrices in the batch, its mates' included.
     """
 
-    evaluations: tuple[Sealed, ...]
+    evaluations: tuple[Encoded, ...]
     queue_seconds: float
     device_seconds: float
     batch_size: int

@@ -13,7 +13,7 @@ from matfn_service.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from matfn_service.sealing import Fate
+    from matfn_service.encoding import Status
 
 __all__ = ["ANSWERED", "NO_FUNCTION", "FunctionStatistics", "Statistics"]
 
@@ -138,18 +138,18 @@ class Statistics:
         if predicted > 0.0:
             self.cost_ratio.count(on_workers / predicted)
 
-    def count_outcomes(self, function: str, fates: Sequence[Fate]) -> None:
+    def count_outcomes(self, function: str, statuses: Sequence[Status]) -> None:
         """Counts what became of matrices of one function."""
-        for fate, number in _counted(fates).items():
-            self.matrices[function, fate.outcome, fate.code or "none"] += number
-            if fate.fallback is not None:
+        for status, number in _counted(statuses).items():
+            self.matrices[function, status.outcome, status.code or "none"] += number
+            if status.fallback is not None:
                 self.escalations[function] += number
-                for method in fate.fallback.split(", "):
+                for method in status.fallback.split(", "):
                     self.fallbacks[function, method] += number
 
 
-def _counted(fates: Sequence[Fate]) -> Mapping[Fate, int]:
-    """How many share each fate; that all share one is told at a glance, and nearly always so."""
-    if fates and fates.count(fates[0]) == len(fates):
-        return {fates[0]: len(fates)}
-    return Counter(fates)
+def _counted(statuses: Sequence[Status]) -> Mapping[Status, int]:
+    """How many share each status; that all share one is told at a glance, and nearly always so."""
+    if statuses and statuses.count(statuses[0]) == len(statuses):
+        return {statuses[0]: len(statuses)}
+    return Counter(statuses)

@@ -31,8 +31,8 @@ import torch
 from matfn_kernels import plan  # noqa: F401 - every program, so that none is loaded while a caller waits
 from matfn_kernels.evaluation import Batch, evaluate_together
 from matfn_service.arena import Arena, Slot, anonymous_file
+from matfn_service.encoding import Encoded, Status, encode
 from matfn_service.memory import IDLE_SECONDS, trim
-from matfn_service.sealing import Fate, Sealed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ _NICENESS: Final = 10  # so that the event loop, which needs little, gets a core
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
 
-_Answer: TypeAlias = "tuple[list[Slot], tuple[Fate, ...], tuple[bytes, ...]]"
+_Answer: TypeAlias = "tuple[list[Slot], tuple[Status, ...], tuple[bytes, ...]]"
 
 
 class DeviceMemoryError(Exception):
@@ -69,7 +69,7 @@ class WorkerError(Exception):
 class Run:
     """An evaluation for each part, and the seconds they took on the device."""
 
-    evaluations: list[Sealed]
+    evaluations: list[Encoded]
     seconds: float
 
 
@@ -85,9 +85,9 @@ class _Evaluate:
             (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, wishes))
             for program, slots, wishes in self.members
         ]
-        answers = [seal(evaluation) for evaluation in evaluate_together(batches)]
+        answers = [encode(evaluation) for evaluation in evaluate_together(batches)]
         arena.end = self.end
-        return [([arena.put([output]) for output in a.outputs], a.fates, a.certificates) for a in answers]
+        return [([arena.put([output]) for output in a.outputs], a.statuses, a.certificates) for a in answers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +230,10 @@ class Worker:
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
         return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
 
-    def _taken(self, answers: list[_Answer]) -> list[Sealed]:
+    def _taken(self, answers: list[_Answer]) -> list[Encoded]:
         """The answers in memory of their own: one copy of all, since they lie side by side."""
         tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
-        return [Sealed(tuple(next(tensors) for _ in slots), fates, octets) for slots, fates, octets in answers]
+        return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
 
 
 def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
@@ -244,9 +244,9 @@ def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
     return members
 
 
-def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Sealed]) -> list[Sealed]:
+def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Encoded]) -> list[Encoded]:
     """Each part's own rows of its program's evaluation."""
-    found: dict[int, Sealed] = {}
+    found: dict[int, Encoded] = {}
     for indices, evaluation in zip(members, evaluations, strict=True):
         bounds = pairwise([0, *accumulate(parts[index].items for index in indices)])
         found |= {index: evaluation.rows(*bound) for index, bound in zip(indices, bounds, strict=True)}

@@ -33,7 +33,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "packing": (scripted, "concatenate"),
     "device": (scripted, "evaluate_together"),
     "unpacking": (evaluation, "_apart"),
-    "sealing": (scripted, "seal"),
+    "certificates": (scripted, "encode"),
     "joining": (answers, "rows_to_wire"),
     "encoding": (wire, "encode_answer"),
 }

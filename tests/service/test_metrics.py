@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 
 from matfn import wire
 from matfn_kernels.certificate import Outcome
-from matfn_service.sealing import Fate
+from matfn_service.encoding import Status
 from scraped import documented, moved, samples
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
 
@@ -160,7 +160,7 @@ async def test_outcomes_are_counted_by_function(
 
 async def test_escalations_name_what_was_tried(client: httpx.AsyncClient, service: Service) -> None:
     """Each matrix answered by a later method is one escalation, each method tried on it before one fallback."""
-    first = Fate(Outcome.CONVERGED, None, None, None)
+    first = Status(Outcome.CONVERGED, None, None, None)
     tried = [None, "quick", "quick, better", "quick, better"]
     before = await scrape(client)
     service.statistics.count_outcomes("msign", [replace(first, fallback=methods) for methods in tried])

@@ -18,7 +18,7 @@ from matfn_kernels.plan import make_plan
 from matfn_kernels.validation import Limits, parse_call, screen
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
-from matfn_service.sealing import seal
+from matfn_service.encoding import encode
 from matfn_service.worker import DeviceMemoryError, Worker, WorkerError, is_for_memory
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def test_answers_are_those_of_this_process(worker: Worker) -> None:
     await worker.run([part(4, 5, 8, 8)])
 
     for given_part, evaluation in zip(parts, found, strict=True):
-        alone = seal(evaluate(given_part.program, given_part.batch))
+        alone = encode(evaluate(given_part.program, given_part.batch))
         assert evaluation.certificates == alone.certificates
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
 
@@ -150,8 +150,8 @@ async def test_a_refused_matrix_travels_with_its_mates(worker: Worker) -> None:
 
     (found,) = (await worker.run([sent])).evaluations
 
-    assert [fate.code for fate in found.fates] == [None, "not_finite"]
-    assert found.fates[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
+    assert [status.code for status in found.statuses] == [None, "not_finite"]
+    assert found.statuses[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
 
 
 class _Unreadable:
@@ -178,4 +178,4 @@ async def test_a_lone_matrix_gets_a_second_process(worker: Worker) -> None:
 
     (found,) = (await worker.run([sent])).evaluations
 
-    assert found.certificates == seal(evaluate(sent.program, sent.batch)).certificates
+    assert found.certificates == encode(evaluate(sent.program, sent.batch)).certificates

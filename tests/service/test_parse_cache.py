@@ -1,4 +1,4 @@
-"""Bodies whose form is known are understood as if they were read anew."""
+"""Bodies found in the parse cache are understood as if they were parsed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ MSGPACK = wire.Media.MSGPACK
 
 @pytest.fixture(scope="module")
 def readers() -> Iterator[ThreadPoolExecutor]:
-    """What reads large bodies; none are sent here."""
+    """Threads that read large bodies; none are sent here."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
 def admission(readers: ThreadPoolExecutor) -> Admission:
-    """An admission that knows no form yet."""
+    """An admission whose parse cache is empty."""
     return Admission(Limits(), Profile.nominal(), readers)
 
 
@@ -61,7 +61,7 @@ CALLS = {
 
 
 async def understood(admission: Admission, content: bytearray, function: str) -> Prepared | tuple[str, str]:
-    """What admission makes of a body."""
+    """The call in a body, or its refusal."""
     try:
         return await admission.one(memoryview(content), MSGPACK, function)
     except Refusal as refusal:
@@ -86,8 +86,8 @@ def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> 
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_other_numbers_of_a_known_form(readers: ThreadPoolExecutor, name: str) -> None:
-    """The second body of a form, whose numbers differ, is what a reader who never saw the first makes of it."""
+async def test_other_numbers_of_a_cached_body(readers: ThreadPoolExecutor, name: str) -> None:
+    """A body that differs from a cached one in its numbers is understood as with an empty cache."""
     call = CALLS[name]
     others = {
         key: wire.Tensor(t.dtype, t.shape, (2 * np.frombuffer(t.data, t.dtype)).tobytes())
@@ -97,7 +97,7 @@ async def test_other_numbers_of_a_known_form(readers: ThreadPoolExecutor, name: 
     knowing = admission(readers)
     await understood(knowing, body(call), call.function)
 
-    assert knowing._forms.find(call.function, memoryview(second)) is not None
+    assert knowing._parsed.find(call.function, memoryview(second)) is not None
     assert same(
         await understood(knowing, second, call.function), await understood(admission(readers), second, call.function)
     )
@@ -105,7 +105,7 @@ async def test_other_numbers_of_a_known_form(readers: ThreadPoolExecutor, name: 
 
 @given(st.data())
 async def test_no_byte_goes_unread(readers: ThreadPoolExecutor, data: st.DataObject) -> None:
-    """A known form with any byte changed, in its words or its numbers, is understood as by a new reader."""
+    """A cached body with any byte changed is understood as with an empty cache."""
     call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
     changed = body(call)
     place = data.draw(st.integers(0, len(changed) - 1))
@@ -118,12 +118,12 @@ async def test_no_byte_goes_unread(readers: ThreadPoolExecutor, data: st.DataObj
     )
 
 
-async def test_forms_are_bounded(readers: ThreadPoolExecutor) -> None:
-    """However many forms come, a thousand are kept, and the last of them among those."""
+async def test_cache_is_bounded(readers: ThreadPoolExecutor) -> None:
+    """The cache keeps at most 1024 templates, the last one among them."""
     knowing = admission(readers)
     for number in range(1100):
         last = body(wire.Call("msign", {"m": matrices(1, 1)}, {}, {"deadline": 1.0 + number}))
         await understood(knowing, last, "msign")
 
-    assert len(knowing._forms._kept) <= 1024
-    assert knowing._forms.find("msign", memoryview(last)) is not None
+    assert len(knowing._parsed._kept) <= 1024
+    assert knowing._parsed.find("msign", memoryview(last)) is not None
