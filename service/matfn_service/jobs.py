@@ -33,6 +33,7 @@ class Job:
         priority: 0 to 9, higher goes first.
         arrived: when it came to the queue, on the service's clock.
         deadline: when the answer is worthless, on the same clock.
+        is_piece: whether it is one of several jobs that its call was divided into.
     """
 
     program: Program
@@ -43,6 +44,7 @@ class Job:
     priority: int
     arrived: float
     deadline: float = math.inf
+    is_piece: bool = False
 
     @property
     def key(self) -> Hashable:
@@ -67,6 +69,7 @@ class Job:
             priority=self.priority,
             arrived=self.arrived,
             deadline=self.deadline,
+            is_piece=True,
         )
 
 

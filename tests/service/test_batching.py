@@ -224,12 +224,13 @@ async def test_program_recovers_its_batch_size(
     """After a shortage a program's batches grow back with every batch that fits."""
     executor.memory_for(items=4)
     await post(client, "msign", 8, 4, 4)
-    shrunk = dict(service.batcher._caps)
+    caps = service.batcher.dispatcher.isolator.caps
+    shrunk = dict(caps._below_one)
     for _ in range(20):
         await post(client)
 
     assert list(shrunk.values()) == [0.5]
-    assert service.batcher._caps == {}
+    assert len(caps) == 0
 
 
 async def test_higher_priority_goes_first(
