@@ -75,9 +75,11 @@ def serve(
     """Start the service in the foreground; settings are environment variables MATFN_*."""
     try:
         from matfn_service.serve import main as serve_main
+
+        code = serve_main(host=host, port=port, device=device, uds=uds)
     except ImportError as error:
         fail("the service is not installed", f"{error.name} is missing", 'pip install "matfn[service]"')
-    raise typer.Exit(serve_main(host=host, port=port, device=device, uds=uds))
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -2,6 +2,6 @@
 
 Types along the way of a call:
 
-    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --admittance--> queue --dispatcher--> batch of one key
+    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --admittance--> queue --dispatcher--> batch
           --assembly--> shares --executor--> Encoded --assembly--> Served --answers--> bytes
 """

@@ -22,8 +22,9 @@ from matfn_kernels.graphs import Graphed, Graphs
 from matfn_kernels.shipped import load_profile
 from matfn_service.cuda import CudaDevice
 from matfn_service.encoding import encode
+from matfn_service.memory import DeviceMemoryError, is_for_memory
 from matfn_service.staging import Staging
-from matfn_service.worker import DeviceMemoryError, Run, Worker, is_for_memory
+from matfn_service.worker_process import Run, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,8 +144,8 @@ class CpuExecutor:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._all = [Worker() for _ in range(workers)]
-        self._free: asyncio.Queue[Worker] = asyncio.Queue()
+        self._all = [WorkerProcess() for _ in range(workers)]
+        self._free: asyncio.Queue[WorkerProcess] = asyncio.Queue()
         for worker in self._all:
             self._free.put_nowait(worker)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_service.assembly import Part, halves
-from matfn_service.executor import DeviceMemoryError
+from matfn_service.memory import DeviceMemoryError
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -23,17 +22,15 @@ ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the workers
 }
 _STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
-_NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog", "prometheus_client")
-
-for _name in _NEEDED:  # as if this module imported them, at no cost
-    if find_spec(_name) is None:
-        raise ModuleNotFoundError(f"No module named {_name!r}", name=_name)
 
 
 def main(host: str | None = None, port: int | None = None, device: str | None = None, uds: str | None = None) -> int:
     """Serves in the foreground until SIGTERM or SIGINT; returns the exit code, 0 after a drain.
 
-    What is given wins over the environment. Settings that cannot be are told in one line each, with exit code 1.
+    Arguments win over the environment. Each invalid setting is one line on standard error, with exit code 1.
+
+    Raises:
+        ImportError: if a package of the extra `service` is missing.
     """
     settle_environment()
     from matfn_service.configuration import Misconfigured, configured

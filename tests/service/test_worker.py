@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,8 @@ from matfn_kernels.validation import Limits, parse_call, screen
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
 from matfn_service.encoding import encode
-from matfn_service.worker import DeviceMemoryError, Worker, WorkerError, is_for_memory
+from matfn_service.memory import DeviceMemoryError, is_for_memory
+from matfn_service.worker_process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +30,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
+def worker() -> Iterator[WorkerProcess]:
     """One process."""
-    worker = Worker()
+    worker = WorkerProcess()
     yield worker
     worker.close()
 
@@ -42,7 +44,7 @@ def part(owner: int, *shape: int) -> Part:
     return Part(owner, make_plan(call, Profile.nominal()).program, batch_of(call))
 
 
-async def test_answers_are_those_of_this_process(worker: Worker) -> None:
+async def test_answers_are_those_of_this_process(worker: WorkerProcess) -> None:
     """A worker gives each part the values and certificates that it has anywhere, and keeps no hold on them."""
     parts = [part(0, 2, 8, 8), part(1, 3, 5, 4), part(2, 0, 4, 4), part(3, 2, 8, 8)]
 
@@ -55,7 +57,7 @@ async def test_answers_are_those_of_this_process(worker: Worker) -> None:
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
 
 
-async def test_a_computation_that_raises_is_told(worker: Worker) -> None:
+async def test_a_computation_that_raises_is_told(worker: WorkerProcess) -> None:
     """The exception comes back as text, and the process computes on."""
     with pytest.raises(WorkerError, match="ZeroDivisionError"):
         await worker.call(partial(divmod, 1, 0))
@@ -63,7 +65,7 @@ async def test_a_computation_that_raises_is_told(worker: Worker) -> None:
     assert await worker.call(os.getpid) != os.getpid()
 
 
-async def test_a_shortage_of_memory_has_its_own_name(worker: Worker) -> None:
+async def test_a_shortage_of_memory_has_its_own_name(worker: WorkerProcess) -> None:
     """An allocation that cannot be is told as the device's, so that the batch is halved."""
     with pytest.raises(DeviceMemoryError):
         await worker.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
@@ -87,7 +89,7 @@ def test_every_shortage_of_memory_is_recognised(error: Exception) -> None:
     ("death", "error"),
     [(partial(os._exit, 3), WorkerError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
 )
-async def test_a_dead_process_is_replaced(worker: Worker, death: partial[None], error: type[Exception]) -> None:
+async def test_a_dead_process_is_replaced(worker: WorkerProcess, death: partial[None], error: type[Exception]) -> None:
     """Whatever ends a process costs the computation that it had; the next one finds a new process."""
     before = await worker.call(os.getpid)
 
@@ -98,9 +100,18 @@ async def test_a_dead_process_is_replaced(worker: Worker, death: partial[None], 
     assert (await worker.run([part(0, 2, 8, 8)])).evaluations[0].items == 2
 
 
+async def test_the_process_is_a_command(worker: WorkerProcess) -> None:
+    """A worker is `python -m matfn_service.worker` with two file descriptors."""
+    command = (await worker.call(Path("/proc/self/cmdline").read_text)).rstrip("\0").split("\0")
+
+    assert command[1:4] == ["-P", "-m", "matfn_service.worker"]
+    assert all(argument.isdigit() for argument in command[4:])
+    assert len(command) == 6
+
+
 async def test_a_process_ends_with_the_service() -> None:
     """When the service's end of the pair is gone, however that happened, the process ends by itself."""
-    worker = Worker()
+    worker = WorkerProcess()
     await worker.call(os.getpid)
 
     worker._connection.close()
@@ -142,7 +153,7 @@ def test_a_large_arena_is_given_back() -> None:
     os.close(descriptor)
 
 
-async def test_a_refused_matrix_travels_with_its_mates(worker: Worker) -> None:
+async def test_a_refused_matrix_travels_with_its_mates(worker: WorkerProcess) -> None:
     """A matrix without an answer is told as such by the worker, and the others are answered."""
     m = torch.stack([torch.eye(3), torch.full((3, 3), torch.nan)])
     call = screen(parse_call("msign", {"m": m}, {}, {"on_failure": "nan"}, Limits()))
@@ -161,7 +172,7 @@ class _Unreadable:
         return divmod, (1, 0)
 
 
-async def test_a_message_that_cannot_be_read_is_told(worker: Worker) -> None:
+async def test_a_message_that_cannot_be_read_is_told(worker: WorkerProcess) -> None:
     """It raises where it is read, and the process lives on."""
     with pytest.raises(WorkerError, match="ZeroDivisionError"):
         await worker.call(partial(bool, _Unreadable()))
@@ -169,7 +180,7 @@ async def test_a_message_that_cannot_be_read_is_told(worker: Worker) -> None:
     assert await worker.call(int) == 0
 
 
-async def test_a_lone_matrix_gets_a_second_process(worker: Worker) -> None:
+async def test_a_lone_matrix_gets_a_second_process(worker: WorkerProcess) -> None:
     """What ended the process it was sent to came from outside, and its caller need not know."""
     await worker.call(int)
     worker._process.kill()
