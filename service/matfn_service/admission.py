@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from matfn import wire
 from matfn_kernels.evaluation import Batch, batch_of
 from matfn_kernels.plan import Plan, make_plan
-from matfn_kernels.rejection import Rejection
 from matfn_kernels.validation import Call, Limits, parse_call, screen
 from matfn_service.jobs import Job
 from matfn_service.parse_cache import ParseCache
-from matfn_service.problems import Refusal, as_refusal
+from matfn_service.problems import REFUSALS, Refusal, as_refusal
 from matfn_service.tensors import from_wire
 
 if TYPE_CHECKING:
@@ -74,7 +73,9 @@ class Admission:
         """The call in the body of POST /v1/{function}.
 
         Raises:
-            Refusal: if the body cannot be read or the call has no answer.
+            DecodeError: if the body cannot be read.
+            Rejection: if the call has no answer.
+            Refusal: if no tensor can have the shape of an input.
         """
         if body.nbytes <= _INLINE[media]:
             return self._at_once(body, media, function)
@@ -84,7 +85,8 @@ class Admission:
         """The calls in the body of POST /v1/calls, each with the function it names.
 
         Raises:
-            Refusal: if the envelope cannot be read.
+            DecodeError: if the envelope cannot be read.
+            Refusal: if it holds too many calls.
         """
         return await self.in_thread(lambda: self._many(body, media))
 
@@ -97,25 +99,16 @@ class Admission:
         template = self._parsed.find(function, body)
         if template is not None:
             return self._screened(template.filled(body), template.plan)
-        sent = self._read(body, media, function)
+        sent = wire.decode_call(body, media, function)
         call, plan = self._understood(sent)
         self._parsed.keep(body, sent, call, plan)
         return self._screened(call, plan)
 
     def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        return self._screened(*self._understood(self._read(body, media, function)))
-
-    def _read(self, body: memoryview, media: wire.Media, function: str) -> wire.Call:
-        try:
-            return wire.decode_call(body, media, function)
-        except wire.DecodeError as error:
-            raise as_refusal(error) from None
+        return self._screened(*self._understood(wire.decode_call(body, media, function)))
 
     def _many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
-        try:
-            calls = wire.decode_calls(body, media)
-        except wire.DecodeError as error:
-            raise as_refusal(error) from None
+        calls = wire.decode_calls(body, media)
         if len(calls) > self._limits.max_items:
             raise Refusal(
                 "too_large", f"{len(calls)} calls; a request may hold {self._limits.max_items} (MATFN_MAX_ITEMS)"
@@ -127,22 +120,16 @@ class Admission:
             return "", as_refusal(call)
         try:
             return call.function, self._screened(*self._understood(call))
-        except Refusal as refusal:
-            return call.function, refusal
+        except REFUSALS as error:
+            return call.function, as_refusal(error)
 
     def _understood(self, sent: wire.Call) -> tuple[Call, Plan]:
         """The call and its plan, before any matrix is looked at."""
         inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
-        try:
-            call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
-            return call, make_plan(call, self._profile)
-        except Rejection as rejection:
-            raise as_refusal(rejection) from None
+        call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
+        return call, make_plan(call, self._profile)
 
     def _screened(self, call: Call, plan: Plan) -> Prepared:
         """The call without the matrices that have no answer."""
-        try:
-            call = screen(call)
-        except Rejection as rejection:
-            raise as_refusal(rejection) from None
+        call = screen(call)
         return Prepared(call, plan, batch_of(call))

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Final
 from matfn import wire
 from matfn_kernels.evaluation import demand
 from matfn_kernels.functions import FUNCTIONS
-from matfn_kernels.rejection import Rejection
-from matfn_service.problems import as_refusal
 from matfn_service.tensors import rows_to_wire
 
 if TYPE_CHECKING:
@@ -38,13 +36,10 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
         request_id: of the request.
 
     Raises:
-        Refusal: if a matrix has no answer and the call asked for an error then.
+        Rejection: if a matrix has no answer and the call asked for an error then.
     """
     call, evaluations = prepared.call, served.evaluations
-    try:
-        demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
-    except Rejection as rejection:
-        raise as_refusal(rejection) from None
+    demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     named = zip(FUNCTIONS[call.function].outputs, columns, strict=True)

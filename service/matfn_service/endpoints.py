@@ -19,7 +19,7 @@ from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight
 from matfn_service.edge import Exchange, media_of
-from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
+from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,7 +163,7 @@ class Computation:
             refusal = claim
         except Exception as error:  # noqa: BLE001 - a failed call must not take its neighbours along
             refusal = as_refusal(error)
-            if refusal is not error:
+            if not isinstance(error, REFUSALS):
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
         return problem_of(refusal, exchange.head.request_id)
 

@@ -18,7 +18,7 @@ from matfn.errors import Problem
 from matfn.wire import DecodeError
 from matfn_kernels.rejection import Rejection
 
-__all__ = ["CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
+__all__ = ["REFUSALS", "CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
 
 _CODES_OF_STATUS: Final = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
@@ -67,8 +67,11 @@ class Refusal(Exception):  # noqa: N818 - an answer to the caller, not a fault o
         self.allow = allow
 
 
+REFUSALS: Final = (Refusal, Rejection, DecodeError)  # by the service, by the kernels, by the wire
+
+
 def as_refusal(error: Exception) -> Refusal:
-    """The refusal that an exception means to the caller; what nobody foresaw is `internal` and tells nothing more."""
+    """The refusal that an exception means to the caller; an unexpected one is `internal`, without details."""
     match error:
         case Refusal():
             return error

@@ -17,19 +17,19 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
 from matfn_service.arena import Arena, Slot, anonymous_file
+from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from matfn_kernels.evaluation import Batch
     from matfn_kernels.program import Program
@@ -88,7 +88,7 @@ class WorkerProcess:
 
     async def _computed(self, parts: Sequence[Part]) -> Run:
         large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
-        members = _by_program(parts)
+        members = by_program(parts)
         try:
             pack = partial(self._packed, parts, members)
             message = await asyncio.to_thread(pack) if large else pack()
@@ -96,7 +96,7 @@ class WorkerProcess:
             evaluations = await asyncio.to_thread(self._taken, done.value) if large else self._taken(done.value)
         finally:
             self._arena.clear()
-        return Run(_apart(parts, members.values(), evaluations), done.seconds)
+        return Run(apart(parts, members, evaluations), done.seconds)
 
     async def call(self, work: Callable[[], T]) -> T:
         """What `work`, which both sides can import, returns in the process.
@@ -177,20 +177,3 @@ class WorkerProcess:
         """The answers in memory of their own: one copy of all, since they lie side by side."""
         tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
-
-
-def _by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
-    """Which parts want which program: theirs cross over, and come back, as one batch."""
-    members: dict[Program, list[int]] = {}
-    for index, part in enumerate(parts):
-        members.setdefault(part.program, []).append(index)
-    return members
-
-
-def _apart(parts: Sequence[Part], members: Iterable[list[int]], evaluations: list[Encoded]) -> list[Encoded]:
-    """Each part's own rows of its program's evaluation."""
-    found: dict[int, Encoded] = {}
-    for indices, evaluation in zip(members, evaluations, strict=True):
-        bounds = pairwise([0, *accumulate(parts[index].items for index in indices)])
-        found |= {index: evaluation.rows(*bound) for index, bound in zip(indices, bounds, strict=True)}
-    return [found[index] for index in range(len(parts))]

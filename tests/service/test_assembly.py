@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn_kernels.certificate import Certificate, Outcome
 from matfn_kernels.certification import Wish
-from matfn_kernels.evaluation import Batch, Evaluation, join
+from matfn_kernels.evaluation import Batch, Evaluation, concatenate, join
 from matfn_kernels.sign import SignProgram
-from matfn_service.assembly import Part, deal, gather, halves
+from matfn_service.assembly import Part, apart, by_program, deal, gather, halves
+from matfn_service.encoding import encode
 
 PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
@@ -74,3 +77,18 @@ def leaves(parts: list[Part]) -> list[Part]:
     """What is left when nothing can be halved any more."""
     both = halves(parts)
     return parts if both is None else leaves(both[0]) + leaves(both[1])
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 4)), max_size=9))
+def test_programs_are_told_apart(kinds: list[tuple[int, int]]) -> None:
+    """Parts computed as one batch for each program get their own rows back, in their own order."""
+    parts = [
+        replace(part, program=SignProgram(order=order, half=None, dtype=torch.float64))
+        for part, (order, _) in zip(parts_of([number for _, number in kinds]), kinds, strict=True)
+    ]
+    members = by_program(parts)
+    joined = [encode(identity(concatenate([parts[index].batch for index in indices]))) for indices in members.values()]
+    found = apart(parts, members, joined)
+
+    assert len(members) == len({part.program for part in parts})
+    assert [piece.outputs[0].flatten().tolist() for piece in found] == [entries(part.batch) for part in parts]

@@ -15,7 +15,7 @@ from matfn import wire
 from matfn_kernels.calibration import Profile
 from matfn_kernels.validation import Limits
 from matfn_service.admission import Admission
-from matfn_service.problems import Refusal
+from matfn_service.problems import REFUSALS, as_refusal
 from scripted import matrices
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ async def understood(admission: Admission, content: bytearray, function: str) ->
     """The call in a body, or its refusal."""
     try:
         return await admission.one(memoryview(content), MSGPACK, function)
-    except Refusal as refusal:
+    except REFUSALS as error:
+        refusal = as_refusal(error)
         return refusal.code, refusal.detail
 
 
