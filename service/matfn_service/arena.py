@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -38,11 +37,8 @@ class Slot:
 
 
 def anonymous_file() -> int:
-    """A file descriptor of memory without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("matfn-arena")
-    with tempfile.TemporaryFile() as file:  # macOS
-        return os.dup(file.fileno())
+    """A file descriptor of memory without a name (Linux)."""
+    return os.memfd_create("matfn-arena")
 
 
 class Arena:
