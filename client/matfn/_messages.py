@@ -1,4 +1,4 @@
-"""What travels: calls, tensors, answers and their certificates, as frozen dataclasses."""
+"""The messages of the wire, as frozen dataclasses: calls, tensors, answers and their certificates."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is known of one matrix's answer; errors are relative, in the Frobenius norm, for the damped matrix."""
+    """Certificate of one matrix; errors are relative, in the Frobenius norm, for the damped matrix."""
 
     outcome: Outcome
     residual: Residual | None

@@ -29,7 +29,7 @@ _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is known of an array before any number of it is copied; the dtype is one of the wire's."""
+    """Shape and dtype of an array, read before its numbers are copied; the dtype is one of the wire's."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -134,7 +134,7 @@ def owned(tensor: Tensor) -> Tensor:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """The same numbers in new memory."""
+    """A copy in new memory."""
     memory = aligned(tensor.nbytes)
     memory[:] = tensor.data
     return Tensor(tensor.dtype, tensor.shape, memory)

@@ -90,7 +90,7 @@ class AsyncClient(AsyncValueMethods):
 
     @property
     def with_info(self) -> AsyncWithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
+        """All functions, each returning an Answer: value, certificates, timing, request id and device."""
         return AsyncWithInfo(self, self._answers)
 
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -129,7 +129,7 @@ class AsyncClient(AsyncValueMethods):
         return values_of(asked, await self._answers(asked, progress, on_error), stacklevel=2)
 
     async def functions(self) -> dict[str, Any]:
-        """What the server offers: functions with inputs and parameters, options, and limits."""
+        """The server's catalogue: functions with inputs and parameters, options, and limits."""
         return await self._run(DocumentExchange("/v1/functions"))
 
     async def status(self) -> dict[str, Any]:

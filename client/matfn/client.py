@@ -90,7 +90,7 @@ class Client(ValueMethods):
 
     @property
     def with_info(self) -> WithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
+        """All functions, each returning an Answer: value, certificates, timing, request id and device."""
         return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -129,7 +129,7 @@ class Client(ValueMethods):
         return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
-        """What the server offers: functions with inputs and parameters, options, and limits."""
+        """The server's catalogue: functions with inputs and parameters, options, and limits."""
         return self._run(DocumentExchange("/v1/functions"))
 
     def status(self) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def transport_to(endpoints: Sequence[Endpoint]) -> Transport:
 
 
 def async_transport_to(endpoints: Sequence[Endpoint]) -> AsyncTransport:
-    """The same for asyncio."""
+    """Streams to one server, or to several of which any may answer."""
     transports = [StreamTransport(endpoint) for endpoint in endpoints]
     return transports[0] if len(transports) == 1 else AsyncFailover(transports)
 

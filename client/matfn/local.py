@@ -1,4 +1,4 @@
-"""The same functions in this process, without a server: the client's door to the kernels.
+"""All functions in this process, without a server: the client's door to the kernels.
 
 Everything that needs torch is imported on use, so that `import matfn` stays light; without the extra `service` the
 constructor says what to install.
@@ -70,7 +70,7 @@ class LocalClient(ValueMethods):
 
     @property
     def with_info(self) -> WithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing and device."""
+        """All functions, each returning an Answer: value, certificates, timing and device."""
         return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -128,7 +128,7 @@ class LocalClient(ValueMethods):
         return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
-        """What can be computed: functions with inputs and parameters, options, and limits."""
+        """The catalogue: functions with inputs and parameters, options, and limits."""
         return {
             "functions": [_described(function) for function in FUNCTIONS.values()],
             "options": [asdict(option) for option in OPTIONS],

@@ -39,7 +39,7 @@ _MOST_RESERVATIONS: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a client knows of a server.
+    """State of a server, as a client knows it.
 
     Attributes:
         under_way: requests that wait for its answer.

@@ -1,4 +1,4 @@
-"""What a client was told once and uses in every request: address, key, patience."""
+"""Settings of a client that every request uses: address, key, timeouts."""
 
 from __future__ import annotations
 

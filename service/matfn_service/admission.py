@@ -1,7 +1,7 @@
-"""From a body to calls that are right, planned and weighed: all that happens before the queue.
+"""From a body to validated and planned calls: everything before the queue.
 
-The same words for the same mistakes come from `matfn_kernels.validation`; admission adds nothing to them. Bodies that
-take long to read are read in a thread of their own, so that the event loop only ever looks at headers.
+The messages of invalid calls are those of `matfn_kernels.validation`. Large bodies are parsed in a thread, so that they
+do not stop the event loop.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 
 T = TypeVar("T")
 
-INLINE_BYTES: Final = 1024 * 2**10  # reading so much takes less than handing it to a thread and back costs the loop
+INLINE_BYTES: Final = 1024 * 2**10  # parsing so much takes the loop less time than handing it to a thread
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
 
-_LONGEST: Final = 86400.0  # a profile may lack a rate, which makes its prediction infinite; sums must stay finite
+_LONGEST: Final = 86400.0  # a profile without a rate predicts infinite time; sums must stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Prepared:
     batch: Batch
 
     def job(self, arrived: float, now: float) -> Job:
-        """What the queue takes in now; the call's deadline counts from the arrival of its request."""
+        """The job to queue now; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
         return Job(
@@ -91,7 +91,7 @@ class Admission:
         return await self.in_thread(lambda: self._many(body, media))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """What `work` returns, computed off the loop."""
+        """Runs `work` in a thread and returns its value."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:

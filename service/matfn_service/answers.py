@@ -1,4 +1,4 @@
-"""From what the device gave to the answer on the wire."""
+"""Answers on the wire, from the evaluations of a call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
 
     Args:
         prepared: the call.
-        served: what the device gave.
+        served: the answers of its jobs.
         device: its name.
         profile: name@hash of the profile that chose the method.
         request_id: of the request.

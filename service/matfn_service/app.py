@@ -37,7 +37,7 @@ __all__ = ["create_app"]
 
 
 class _Application(FastAPI):
-    """FastAPI inside the edge, which takes POST /v1/{function} past it: its layers cost as much as the queue does."""
+    """FastAPI inside the edge; POST /v1/{function} bypasses it, since its layers cost as much as the queue."""
 
     def __init__(self, service: Service, **arguments: Any) -> None:
         super().__init__(**arguments)

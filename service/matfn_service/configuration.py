@@ -63,7 +63,7 @@ def _fault(entry: ErrorDetails, options: Mapping[str, object]) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a field may be, in words."""
+    """The values that a field takes, in words."""
     kind = next((entry for entry in get_args(field.annotation) if entry in _KINDS), field.annotation)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"

@@ -1,4 +1,4 @@
-"""HTTP before any route: what headers mean, who may pass, and how an answer leaves.
+"""The edge, HTTP around all routes: parses heads, checks keys, sends answers and problems.
 
     server --> Edge --(Exchange)--> routes of FastAPI, and the bare POST endpoints among them
 
@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request says before its body.
+    """Head of a request.
 
     Attributes:
         method: the HTTP method.

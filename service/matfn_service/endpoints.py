@@ -146,7 +146,7 @@ class Computation:
             self._service.batcher.abandon(ticket)
 
     async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
-        """What `make` returns, made off the loop where that takes long."""
+        """Calls `make` and returns its value; in a thread where that takes long."""
         return make() if heaviness <= INLINE_BYTES else await admission.in_thread(make)
 
     def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
@@ -161,7 +161,7 @@ class Computation:
             if isinstance(claim, _Claim):
                 return self._answer(exchange, claim.prepared, claim.ticket)
             refusal = claim
-        except Exception as error:  # noqa: BLE001 - a failed call must not take its neighbours along
+        except Exception as error:  # noqa: BLE001 - a failed call must not fail the others of its request
             refusal = as_refusal(error)
             if not isinstance(error, REFUSALS):
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)

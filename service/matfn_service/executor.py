@@ -61,7 +61,7 @@ class Device(Protocol):
 
     @property
     def name(self) -> str:
-        """What torch calls it."""
+        """The device's name in torch."""
 
     def port(self) -> Port:
         """A new queue of copies."""
@@ -114,7 +114,7 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """Lets the workers go; what they compute is not waited for."""
+        """Ends the workers, without waiting for what they compute."""
 
 
 def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
@@ -172,7 +172,7 @@ class CpuExecutor:
             self._free.put_nowait(worker)
 
     def close(self) -> None:
-        """Ends the workers; what they compute is lost."""
+        """Ends the workers; their work is lost."""
         for worker in self._all:
             worker.close()
 
@@ -205,7 +205,7 @@ class CudaExecutor:
         return await _in(self._threads, lambda: _timed(lambda: self._elsewhere(parts)))
 
     def close(self) -> None:
-        """Lets the thread end when it has done what it does."""
+        """Ends each thread after its current batch."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:

@@ -1,4 +1,4 @@
-"""HTTP below ASGI: a bound on what comes before a body, and a problem document for what is no HTTP at all.
+"""HTTP below ASGI: bounds the bytes before a body, and answers invalid HTTP with a problem document.
 
 The parser holds an unfinished header for as long as it grows, so two things are counted: what it has told of the head,
 and what has come since it last told anything.
@@ -39,7 +39,7 @@ class _HeadTooLarge(Exception):  # noqa: N818 - only ever told to the parser, wh
 
 
 class _TooManyRequests(Exception):  # noqa: N818 - likewise
-    """A caller sends one request after the other without waiting for answers."""
+    """More requests are pipelined than a connection may have."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -97,17 +97,17 @@ class HttpProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def space(self) -> memoryview:
-        """Where the rest of the current body is to go; empty if nobody waits for it, or not all of it has a place."""
+        """Memory for the rest of the current body; empty unless a reader waits with room for all of it."""
         is_open = self._in_message and self._readers and self._discarded is None
         return self._readers[-1].space if is_open else _NOWHERE
 
     def received_in_place(self, size: int) -> None:
-        """So many bytes more lie in that space."""
+        """Counts bytes that were received into `space`."""
         self._untold = 0
         self._readers[-1].skip(size)
 
     def end_message(self) -> None:
-        """A body is complete whose end the parser has not seen; another one takes its place, which waits for no end."""
+        """Ends a body whose end the parser has not seen, and replaces the parser, which still waits for it."""
         self.on_message_complete()
         if self.parser is not None:  # it is gone with the connection
             self.parser = HttpRequestParser(self)
@@ -124,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._end_requests()
 
     def _end_requests(self) -> None:
-        """Tells all requests under way that their caller is gone; uvicorn tells the last only."""
+        """Ends all requests of a lost connection; uvicorn ends the last only."""
         for reader in self._readers:
             reader.leave()
 

@@ -1,4 +1,4 @@
-"""What is computed (Job) and who waits for it (Ticket): they part company when a batch is formed."""
+"""Jobs, which are computed, and tickets, by which callers wait for them."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Job:
 
     @property
     def key(self) -> Hashable:
-        """What must be equal in a batch: the program, or the decomposition that it shares with others."""
+        """Key that all jobs of a batch share: the program, or the decomposition that programs share."""
         return batch_key(self.program)
 
     def divided(self, pieces: int) -> tuple[Job, ...]:
-        """The same job in up to `pieces` jobs of nearly equal numbers of matrices, in order."""
+        """Divides the job into up to `pieces` jobs of nearly equal numbers of matrices, in order."""
         total = self.batch.items
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
         spans = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
@@ -75,13 +75,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the device gave for one job or ticket.
+    """Answers to one job or ticket.
 
     Attributes:
         evaluations: the answers, in order of the matrices, in as many pieces as they were computed in.
         queue_seconds: from arrival to launch.
         device_seconds: time on the device.
-        batch_size: matrices in the batch, its mates' included.
+        batch_size: all matrices in the batch.
     """
 
     evaluations: tuple[Encoded, ...]
@@ -108,7 +108,7 @@ class Ticket:
         """Returns when the wait is over, whatever its end; a waiting task that is cancelled ends the wait."""
         try:
             await self.future
-        except Exception:  # noqa: BLE001 - who asks for the answer will hear of it
+        except Exception:  # noqa: BLE001 - the caller gets it from the future
             return
         except asyncio.CancelledError:
             if not self.future.cancelled():
@@ -129,11 +129,11 @@ class Ticket:
             return False
         self._close()
         self.future.set_exception(error)
-        self.future.exception()  # seen: if the caller leaves now, asyncio need not complain
+        self.future.exception()  # marked as retrieved, so that asyncio does not log it if the caller hangs up now
         return True
 
     def abandon(self) -> None:
-        """Ends the wait without an answer: nobody is there to take it."""
+        """Ends the wait without an answer, for a caller that has hung up."""
         self._close()
         self.future.cancel()
 

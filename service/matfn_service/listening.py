@@ -29,7 +29,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """What a client connects to."""
+        """The URL that clients connect to."""
         if self.path is not None:
             return f"unix://{self.path}"
         host, port = self.socket.getsockname()[:2]
@@ -83,7 +83,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from all others at this path, before and after; numbers of inodes alone are used again."""
+    """Identity of the file at this path: device, inode and time of change, since inodes are reused."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,7 +1,7 @@
-"""Everything that goes wrong, as RFC 9457 problems.
+"""Failures as RFC 9457 problems.
 
-Rules of this file: code deep inside raises a Refusal and knows no HTTP; every exception becomes a Refusal here; every
-Refusal becomes a Problem here, with the status and the words of the table in `matfn.errors`. Nothing else builds one.
+Rules of this file: inner code raises a Refusal and knows no HTTP. Here every exception becomes a Refusal, and every
+Refusal a Problem with the status and the words of the table in `matfn.errors`. Nothing else builds one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CODES_OF_STATUS: Final = {
 }
 
 
-class CallerLeft(Exception):  # noqa: N818 - nobody's error: there is nobody to answer
+class CallerLeft(Exception):  # noqa: N818 - no error to answer: the connection is gone
     """The caller hung up before its answer was ready."""
 
 

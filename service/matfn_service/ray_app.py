@@ -66,7 +66,7 @@ def build() -> Bytes:
 
 
 class Replica:
-    """What Ray asks of a replica beside requests.
+    """A replica: the health check that Ray calls.
 
     Attributes:
         app: the application; Ray's ingress sets it, and ends its lifespan, which drains, before the replica goes.

@@ -1,4 +1,4 @@
-"""What the read-only routes say: the catalogue with its limits, and the state of the service."""
+"""Reports of the read-only routes: the catalogue with its limits, and the state of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that serves: a process whose malloc keeps its pages, then the server in it.
+"""The command `matfn serve`: restarts the process so that malloc keeps its pages, then runs the server.
 
 Nothing heavy is imported before the process has been started again.
 """

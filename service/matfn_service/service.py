@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 class State(StrEnum):
-    """What the service is doing with new calls: letting them wait, taking them, refusing them."""
+    """State of the service: while warming up calls wait, when ready they are taken, then they are refused."""
 
     WARMING = "warming"
     READY = "ready"
@@ -137,7 +137,7 @@ class Service:
         await self._warm.wait()
 
     async def admission(self) -> Admission:
-        """What reads bodies, once the service is warm.
+        """The admission, once the service is warm.
 
         Raises:
             Refusal: if it will not be, or is draining.

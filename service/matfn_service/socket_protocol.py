@@ -1,4 +1,4 @@
-"""From the socket straight to where bytes belong: heads to the parser, bodies into the memory of who reads them.
+"""The receiving side of a connection: heads go to the parser, bodies directly into their readers' memory.
 
 A parser is handed what was received and hands it on, which copies a body three times. Once its reader has made memory
 for a body whose length is known, there is nothing left to parse: the rest of it is received there.
@@ -28,7 +28,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._is_in_place = False
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go."""
+        """Memory for the next bytes."""
         del sizehint
         space = self._http.space()
         self._is_in_place = bool(space)
@@ -38,14 +38,14 @@ class SocketProtocol(asyncio.BufferedProtocol):
         return _SCRATCH[: self._left or None]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come."""
+        """Passes on the bytes that were received."""
         if not self._left:
             self._http.data_received(bytes(_SCRATCH[:nbytes]))
             return
         self._left -= nbytes
         if self._is_in_place:
             self._http.received_in_place(nbytes)
-        else:  # whoever wanted the body has given it up
+        else:  # its reader has given the body up
             self._http.on_body(bytes(_SCRATCH[:nbytes]))
         if not self._left:
             self._http.end_message()
@@ -59,13 +59,13 @@ class SocketProtocol(asyncio.BufferedProtocol):
         self._http.connection_lost(exc)
 
     def eof_received(self) -> None:
-        """The caller will send nothing more."""
+        """The caller has closed its side."""
         self._http.eof_received()
 
     def pause_writing(self) -> None:
-        """More waits to be sent than should."""
+        """The transport's buffer is full."""
         self._http.pause_writing()
 
     def resume_writing(self) -> None:
-        """No longer."""
+        """The transport's buffer has room again."""
         self._http.resume_writing()

@@ -35,10 +35,10 @@ class Port(Protocol):
         """Queues a copy from the device."""
 
     def compute_after_copies(self) -> None:
-        """Whatever is computed from now on waits for the copies queued so far."""
+        """Makes later computations wait for the copies queued so far."""
 
     def copy_after_computing(self) -> None:
-        """Whatever is copied from now on waits for the computations queued so far."""
+        """Makes later copies wait for the computations queued so far."""
 
     def finish(self) -> None:
         """Waits for the copies queued so far."""

@@ -1,4 +1,4 @@
-"""One small call of every function on every worker, so that no caller pays for what is loaded on first use."""
+"""Warm-up: one small call of every function on every worker, which loads what is loaded on first use."""
 
 from __future__ import annotations
 

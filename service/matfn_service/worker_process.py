@@ -99,7 +99,7 @@ class WorkerProcess:
         return Run(apart(parts, members, evaluations), done.seconds)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """What `work`, which both sides can import, returns in the process.
+        """Calls `work`, which both sides can import, in the process and returns its value.
 
         Raises:
             WorkerError: if it raised, or ended the process.
