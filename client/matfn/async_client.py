@@ -1,4 +1,4 @@
-"""The client for asyncio: the twin of `matfn.client`, with the same thoughts and `await` before the same I/O."""
+"""The client for asyncio: `matfn.client` with `await` before its I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The synchronous client: a thin shell of I/O around `exchange`, `mapping` and `retry`."""
+"""The synchronous client: a thin shell of I/O around `exchange`, `map_run` and `retry`."""
 
 from __future__ import annotations
 

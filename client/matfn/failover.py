@@ -34,7 +34,7 @@ def async_transport_to(endpoints: Sequence[Endpoint]) -> AsyncTransport:
 
 
 class Failover:
-    """Requests to whichever of several servers is there for them."""
+    """Requests to several servers, any of which may answer."""
 
     def __init__(self, transports: Sequence[Transport], clock: Callable[[], float] = time.monotonic) -> None:
         self._transports = transports
@@ -65,7 +65,7 @@ class Failover:
 
 
 class AsyncFailover:
-    """The twin of `Failover` for asyncio."""
+    """`Failover` for asyncio."""
 
     def __init__(self, transports: Sequence[AsyncTransport], clock: Callable[[], float] = time.monotonic) -> None:
         self._transports = transports

@@ -1,4 +1,4 @@
-"""The .npy files of `matfn run`: read with a clear word on what is none, and written where that was checked before."""
+"""The .npy files of `matfn run`: read with one clear line on failure, and written to paths that were checked before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several servers behind one client, without I/O: which of them a request goes to, and what is known of each.
+"""Several servers behind one client, without I/O: the choice of a server for each request, and the state of each.
 
 Rules of this file:
 - A request goes to the server with the fewest requests of this client under way; equals take turns.

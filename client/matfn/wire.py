@@ -116,7 +116,7 @@ def encode_answers(answers: Sequence[Answer | EncodedAnswer | Problem], media: M
 
 
 def encode_certificate(certificate: Certificate) -> bytes:
-    """A certificate as a EncodedAnswer holds it."""
+    """A certificate as an EncodedAnswer holds it."""
     return _msgpack.packed(_certificate_tree(certificate))
 
 

@@ -1,4 +1,4 @@
-"""The functions with all that is known of their answers, over any client."""
+"""All functions with certificates and timing, over any client."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def preferred(queues: Mapping[str, int], alike: Mapping[str, int], slack: float)
 
 
 class Placements:
-    """Where one router has sent the calls that are under way.
+    """The replicas to which one router has sent the calls under way.
 
     Args:
         clock: seconds that never go back.

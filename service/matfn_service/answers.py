@@ -19,7 +19,7 @@ _CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long
 
 
 def weight(prepared: Prepared, media: wire.Media) -> int:
-    """How long the answer takes to make and encode, in bytes that could be copied meanwhile."""
+    """Time to make and encode the answer, as the number of bytes that could be copied in it."""
     items = prepared.batch.items
     # msgpack sends the tensors' own memory, JSON copies it thrice
     return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if media is wire.Media.JSON else 0))

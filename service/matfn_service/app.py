@@ -1,4 +1,4 @@
-"""The application: small routes in FastAPI, the computing ones bare beside them, one edge around all."""
+"""The application: reports in FastAPI, the computing routes as bare ASGI beside them, one edge around both."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
 
 
 async def _to_the_edge(request: Request, error: Exception) -> NoReturn:
-    """FastAPI's own errors leave as problem documents too, like all others."""
+    """Raises FastAPI's own errors again, so that the edge answers them with problem documents."""
     del request
     raise error
 

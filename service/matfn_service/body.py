@@ -80,7 +80,7 @@ async def _read_chunked(receive: Receive, limit: int) -> memoryview:
 async def discard(receive: Receive, seconds: float = REST_SECONDS) -> None:
     """Reads and throws away what is left of a body, up to 64 MiB or `seconds`.
 
-    A sender in the middle of its body sees a reset instead of an early answer if nobody reads on.
+    Otherwise a sender in the middle of its body would see a reset instead of an early answer.
     """
     left = REST_BYTES
     try:

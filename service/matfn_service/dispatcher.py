@@ -128,7 +128,7 @@ class Dispatcher:
             self._launch()
 
     def _launch(self) -> None:
-        """Gives free workers what waits."""
+        """Launches batches while there are free workers and jobs."""
         while self._free and len(self._queue):
             self._launch_next()
 
@@ -173,7 +173,7 @@ class Dispatcher:
         return job.seconds >= self._long
 
     def _fair(self, job: Job, workers: int) -> Limit:
-        """The largest batch for so many workers and this job's key.
+        """The largest batch that so many workers may take when it is this job's turn.
 
         Callers that wait for their answers send nothing new: with all of them in one batch, the workers would wait for
         the answers to go out and the next calls to come in.

@@ -174,7 +174,7 @@ def media_of(head: Head) -> wire.Media:
 
 
 class Exchange:
-    """One request and its answer: the two channels of ASGI, and what has gone over them."""
+    """One request and its answer, over the two channels of ASGI."""
 
     def __init__(
         self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], reader: BodyReader | None
@@ -219,7 +219,7 @@ class Exchange:
             pass
 
     async def send(self, message: Message) -> None:
-        """Sends a message, after what a body not yet read needs; every answer carries its request's id."""
+        """Sends a message; before an answer, reads and throws away the rest of the body."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", []), (b"x-request-id", self.head.request_id.encode())]
@@ -230,7 +230,7 @@ class Exchange:
         await self._send(message)
 
     async def _throw_rest_away(self) -> None:
-        # who waits for "100 Continue" has not begun to send; reading would invite the body
+        # a sender that waits for "100 Continue" has not begun; reading would invite the body
         if not self.head.expects_continue:
             await body.discard(self.receive, self._rest_seconds())
 
@@ -295,7 +295,7 @@ class Edge:
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
             return
-        except Exception as error:  # noqa: BLE001 - whatever happened, the caller gets a problem document
+        except Exception as error:  # noqa: BLE001 - any exception becomes a problem document
             await self._refuse(exchange, error)
 
     def _authorize(self, head: Head) -> None:

@@ -1,4 +1,4 @@
-"""Evaluations made ready for the wire where they are computed, so that the event loop does not look at certificates.
+"""Encoding of certificates where they are computed, so that the event loop need not read them.
 
 Receiving, reading and encoding a thousand certificates takes the loop as long as a worker computes a hundred small
 matrices. A worker encodes them itself, beside the other workers, and hands over bytes; all that the loop needs to know

@@ -102,7 +102,7 @@ class Computation:
         await self._send(exchange, buffers, computed)
 
     async def _read(self, exchange: Exchange) -> tuple[Admission, memoryview]:
-        """The body, and what understands it; while the service warms up, the body waits in the sender's hands."""
+        """The admission and the body; while the service warms up, the body is not read."""
         limit = self._service.settings.max_request_bytes
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
@@ -112,7 +112,7 @@ class Computation:
             return admission, await exchange.read(limit)
 
     async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
-        """Sends what has been made of what the device had `computed` then."""
+        """Sends an answer whose evaluations came from the device at the time `computed`."""
         statistics, clock = self._service.statistics, self._service.clock
         statistics.count_encoded(clock() - computed)
         sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)

@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class Device(Protocol):
-    """A device with a queue of computations, that copies to and from it run beside."""
+    """A device with a queue of computations, beside which copies to and from it run."""
 
     @property
     def name(self) -> str:
@@ -223,7 +223,7 @@ class CudaExecutor:
             raise
 
     def _graphed(self, members: list[tuple[Program, Batch]]) -> list[tuple[Program, Batch]]:
-        """Different programs share their first stage instead, which a graph of each alone would not."""
+        """Parts of one program replay its graph; different programs share their first stage instead."""
         if len({program for program, _ in members}) > 1:
             return members
         return [(Graphed(program, self._graphs), batch) for program, batch in members]

@@ -43,7 +43,7 @@ class _TooManyRequests(Exception):  # noqa: N818 - likewise
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds and with our own answers where no request could be made out."""
+    """uvicorn's protocol, with bounds, and with problem documents for invalid requests."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -146,7 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(Refusal("malformed", f"this is no valid HTTP request: {error or msg}"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Sends a problem document, ends our side, and for a while throws away what comes.
+        """Sends a problem document, closes the sending side, and discards what is received for a while.
 
         Closing at once would reset the connection of a sender in the middle of its request, and the answer with it.
         """
@@ -166,7 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """Data that begins with a head, which no longer asks for another protocol: the parser would lose the body."""
+    """The data without a request for another protocol in its head, at which the parser would lose the body."""
     end = data.find(b"\r\n\r\n")
     found = _UPGRADE.search(data, 0, len(data) if end < 0 else end)
     return data if found is None else b"%bX-%b" % (data[: found.end(1)], data[found.end(1) + 2 :])

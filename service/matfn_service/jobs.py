@@ -105,7 +105,7 @@ class Ticket:
         return self.jobs[0].deadline
 
     async def ended(self) -> None:
-        """Returns when the wait is over, whatever its end; a waiting task that is cancelled ends the wait."""
+        """Waits until the ticket has an answer, an error, or is abandoned."""
         try:
             await self.future
         except Exception:  # noqa: BLE001 - the caller gets it from the future

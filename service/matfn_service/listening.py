@@ -21,7 +21,7 @@ _ANYONE: Final = 0o666  # who may connect is decided by the folder's permissions
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket and, where it is a unix one, its path and what marks it as ours."""
+    """A listening socket and, for a unix socket, its path and the identity of its file."""
 
     socket: socket.socket
     path: Path | None = None
@@ -36,7 +36,7 @@ class Listener:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def close(self) -> None:
-        """Closes the socket and removes its path, unless another server has made it its own since."""
+        """Closes the socket and removes its path, unless another server has taken the path since."""
         self.socket.close()
         if self.path is not None and _mark(self.path) == self.mark:
             self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The page at /docs: routes, functions, options, limits and error codes, in one file that refers to no other host."""
+"""The page at /docs: routes, functions, options, limits and error codes, in one file without external references."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def is_for_memory(error: Exception) -> bool:
 
 
 async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = IDLE_SECONDS) -> None:
-    """Trims the heap once after each time of work, when `work_done` has said the same number twice; None is busy."""
+    """Trims the heap once after each period of work: when `work_done` returns a number, not None, twice in a row."""
     if _trim is None or not _STATM.exists():
         return
     floor, before = _resident(), None

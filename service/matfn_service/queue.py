@@ -1,4 +1,4 @@
-"""Jobs waiting for the device, by key: a pure structure that knows no loop, no clock and no device.
+"""Jobs that wait for the device, by key: a pure structure without an event loop or a clock.
 
 Rules of this file:
 
@@ -50,7 +50,7 @@ class Queued(Protocol):
 
     @property
     def arrived(self) -> float:
-        """When it came."""
+        """Time of its arrival."""
 
     @property
     def deadline(self) -> float:

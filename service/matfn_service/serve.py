@@ -47,13 +47,13 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 
 def keep_compiled(cache_dir: Path | None) -> None:
-    """Lets Triton keep what it compiles there; its own place, the home, containers may not write."""
+    """Makes Triton keep compiled kernels in this folder; containers may not write its default, the home."""
     if cache_dir is not None:
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
 
 
 def settle_environment() -> None:
-    """Starts the process again with one BLAS thread, and kept pages: fresh ones cost more than copies in them."""
+    """Restarts the process with one BLAS thread and with freed pages kept, since new pages cost more than copies."""
     missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return

@@ -86,7 +86,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _warn_if_forgetful(cache_dir: Path | None) -> None:
-    """Warns of a cache that will keep nothing; the server works without one."""
+    """Warns of a cache folder that cannot be written; the server works without one."""
     if cache_dir is None:
         return
     try:
@@ -133,7 +133,7 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Turns SIGTERM and SIGINT into the wish to exit, and does not raise them again."""
+        """Handles SIGTERM and SIGINT within the context; does not raise them again after it."""
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield

@@ -20,7 +20,7 @@ _SCRATCH: Final = memoryview(bytearray(1 << 16))  # for all connections: what is
 
 
 class SocketProtocol(asyncio.BufferedProtocol):
-    """One connection's receiving side; everything else is the protocol's."""
+    """The receiving side of one connection; the HTTP protocol does everything else."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._http = HttpProtocol(*arguments, **named)

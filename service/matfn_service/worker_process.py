@@ -72,7 +72,7 @@ class WorkerProcess:
         return self._process.poll() is None
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes a share; a lone matrix that lost its process is tried in a second, since others may end one too.
+        """Computes a share; a single matrix whose process ended is tried once more, in a new process.
 
         Raises:
             DeviceMemoryError: if it is too large for the memory there is.
@@ -144,11 +144,11 @@ class WorkerProcess:
         return reply
 
     def _lost(self) -> Exception:
-        """Starts the process anew, and says why the old one ended."""
+        """Starts a new process, and returns the reason why the old one ended."""
         self._connection.close()
         try:
             code: int | None = self._process.wait(_DYING_SECONDS)
-        except subprocess.TimeoutExpired:  # it lives, but nobody can hear it: the loop must not wait for what it does
+        except subprocess.TimeoutExpired:  # it runs but is out of reach: the loop must not wait for it
             self._process.kill()
             self._process.wait()
             code = None
@@ -174,6 +174,6 @@ class WorkerProcess:
         return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
 
     def _taken(self, answers: list[Answer]) -> list[Encoded]:
-        """The answers in memory of their own: one copy of all, since they lie side by side."""
+        """The answers, copied out of shared memory at once."""
         tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
