@@ -54,7 +54,7 @@ class Failover:
         journey = self._servers.journey(request, timeout)
         while True:
             with journey:
-                response = self._transports[journey.server].send(request, journey.left)
+                response = self._transports[journey.server].send(request, journey.remaining)
                 if journey.ends_with(response):
                     return response
 
@@ -85,7 +85,7 @@ class AsyncFailover:
         journey = self._servers.journey(request, timeout)
         while True:
             with journey:
-                response = await self._transports[journey.server].send(request, journey.left)
+                response = await self._transports[journey.server].send(request, journey.remaining)
                 if journey.ends_with(response):
                     return response
 

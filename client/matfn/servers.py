@@ -137,7 +137,7 @@ class Journey:
 
     while True:
         with journey:
-            response = ...  # of server number journey.server, in journey.left seconds
+            response = ...  # of server number journey.server, in journey.remaining seconds
             if journey.ends_with(response):
                 return response
     """
@@ -156,8 +156,8 @@ class Journey:
         return self._tried[-1]
 
     @property
-    def left(self) -> float | None:
-        """Seconds that are left of the timeout."""
+    def remaining(self) -> float | None:
+        """Seconds that remain of the timeout."""
         return None if self._until == math.inf else self._until - self._servers.clock()
 
     def ends_with(self, response: Response) -> bool:

@@ -78,16 +78,16 @@ async def _read_chunked(receive: Receive, limit: int) -> memoryview:
 
 
 async def discard(receive: Receive, seconds: float = REST_SECONDS) -> None:
-    """Reads and throws away what is left of a body, up to 64 MiB or `seconds`.
+    """Reads and throws away the rest of a body, up to 64 MiB or `seconds`.
 
     Otherwise a sender in the middle of its body would see a reset instead of an early answer.
     """
-    left = REST_BYTES
+    remaining = REST_BYTES
     try:
         async with asyncio.timeout(seconds):
             async for chunk in _chunks(receive):
-                left -= len(chunk)
-                if left <= 0:
+                remaining -= len(chunk)
+                if remaining <= 0:
                     return
     except TimeoutError:
         return

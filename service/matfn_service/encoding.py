@@ -62,7 +62,7 @@ def encode(evaluation: Evaluation) -> Encoded:
 
 
 _of_status: Final = attrgetter(*Status.__slots__)
-_status: Final = lru_cache(maxsize=256)(Status)  # one object for all who share it: a pickle of many then holds it once
+_status: Final = lru_cache(maxsize=256)(Status)  # one object for equal statuses: a pickle of many then holds it once
 
 
 def _to_wire(certificate: Certificate) -> wire.Certificate:

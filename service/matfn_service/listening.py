@@ -16,7 +16,7 @@ __all__ = ["BACKLOG", "Listener", "listen"]
 
 BACKLOG: Final = 2048
 _PROBE_SECONDS: Final = 1.0
-_ANYONE: Final = 0o666  # who may connect is decided by the folder's permissions and by the keys
+_ANYONE: Final = 0o666  # the folder's permissions and the keys decide who connects
 
 
 @dataclass(frozen=True, slots=True)

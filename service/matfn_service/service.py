@@ -198,8 +198,8 @@ class Service:
         """Seconds in which the rest of a refused body may be discarded."""
         if self._drain_ends is None:
             return REST_SECONDS
-        left = self._drain_ends - asyncio.get_running_loop().time()
-        return max(0.0, min(REST_SECONDS, left * (1 - _ANSWERS_SHARE)))
+        remaining = self._drain_ends - asyncio.get_running_loop().time()
+        return max(0.0, min(REST_SECONDS, remaining * (1 - _ANSWERS_SHARE)))
 
     async def drain(self) -> None:
         """Refuses new calls and finishes bodies and queued work under way, within the drain time."""

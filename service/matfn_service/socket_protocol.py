@@ -24,7 +24,7 @@ class SocketProtocol(asyncio.BufferedProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._http = HttpProtocol(*arguments, **named)
-        self._left = 0  # bytes of the current body that the parser will not see
+        self._remaining = 0  # bytes of the current body that the parser will not see
         self._is_in_place = False
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -33,21 +33,21 @@ class SocketProtocol(asyncio.BufferedProtocol):
         space = self._http.space()
         self._is_in_place = bool(space)
         if space:
-            self._left = len(space)
+            self._remaining = len(space)
             return space
-        return _SCRATCH[: self._left or None]
+        return _SCRATCH[: self._remaining or None]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Passes on the bytes that were received."""
-        if not self._left:
+        if not self._remaining:
             self._http.data_received(bytes(_SCRATCH[:nbytes]))
             return
-        self._left -= nbytes
+        self._remaining -= nbytes
         if self._is_in_place:
             self._http.received_in_place(nbytes)
         else:  # its reader has given the body up
             self._http.on_body(bytes(_SCRATCH[:nbytes]))
-        if not self._left:
+        if not self._remaining:
             self._http.end_message()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it

@@ -167,7 +167,8 @@ class WorkerProcess:
         put = []
         for program, indices in members.items():
             batches = [parts[index].batch for index in indices]
-            put.append((program, self._put(batches), tuple(wish for batch in batches for wish in batch.wishes)))
+            tolerances = tuple(tolerance for batch in batches for tolerance in batch.wishes)
+            put.append((program, self._put(batches), tolerances))
         return Evaluate(put, self._arena.end)
 
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:

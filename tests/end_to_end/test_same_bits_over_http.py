@@ -28,7 +28,7 @@ def comparisons() -> Iterator[list[Comparison]]:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("function", list(FUNCTIONS))
-def test_company_on_a_server_changes_no_bit(comparisons: list[Comparison], function: str) -> None:
+def test_batch_composition_changes_no_bit(comparisons: list[Comparison], function: str) -> None:
     """Every answer of a function, output and certificate, is that of its matrix in a request of its own."""
     mine = [comparison for comparison in comparisons if comparison.case.function == function]
 

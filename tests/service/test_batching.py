@@ -178,7 +178,7 @@ async def test_call_beyond_the_cap_is_split_and_joined(opened: Opened, executor:
 async def test_lone_failure_fails_alone(
     client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
 ) -> None:
-    """One call that makes the kernel raise gets a 500; its eight batch-mates get their answers."""
+    """One call that makes the kernel raise gets a 500; the eight others in the batch get their answers."""
     executor.fault = poisoned
     executor.gate.clear()
     blocker = asyncio.create_task(post(client))

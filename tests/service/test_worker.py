@@ -153,7 +153,7 @@ def test_a_large_arena_is_given_back() -> None:
     os.close(descriptor)
 
 
-async def test_a_refused_matrix_travels_with_its_mates(worker: WorkerProcess) -> None:
+async def test_a_refused_matrix_travels_with_others(worker: WorkerProcess) -> None:
     """A matrix without an answer is told as such by the worker, and the others are answered."""
     m = torch.stack([torch.eye(3), torch.full((3, 3), torch.nan)])
     call = screen(parse_call("msign", {"m": m}, {}, {"on_failure": "nan"}, Limits()))
