@@ -28,7 +28,7 @@ from matfn.errors import TransportError
 from matfn.http1 import Request
 from matfn.transport import SocketTransport
 from matfn_service import body
-from matfn_service.framing import Protocol
+from matfn_service.http_protocol import HttpProtocol
 from matfn_service.serve import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def serve(path: str, kind: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    uvicorn.run(app, uds=path, http=Protocol, lifespan="off", access_log=False, log_level="warning")
+    uvicorn.run(app, uds=path, http=HttpProtocol, lifespan="off", access_log=False, log_level="warning")
 
 
 class Server:

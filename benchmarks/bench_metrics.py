@@ -100,7 +100,7 @@ def serve_timed() -> int:
 
 @contextmanager
 def running() -> Iterator[tuple[ServerProcess, memoryview]]:
-    """A server with one lane, and its ledger."""
+    """A server with one worker, and its ledger."""
     with tempfile.NamedTemporaryFile() as file:
         file.truncate(8)
         os.environ[LEDGER] = file.name
@@ -109,7 +109,7 @@ def running() -> Iterator[tuple[ServerProcess, memoryview]]:
 
 
 def cpu_seconds(server: ServerProcess) -> tuple[float, float]:
-    """CPU time so far: of the server's process, and of its lanes."""
+    """CPU time so far: of the server's process, and of its workers."""
     own = Path(f"/proc/{server.process.pid}")
     children = (own / f"task/{server.process.pid}/children").read_text().split()
     return _of(own), sum(_of(Path("/proc") / child) for child in children)
@@ -134,9 +134,9 @@ def row(work: Work) -> str:
         number = requests_of(server) - answered
     if errors:
         raise RuntimeError(f"{errors} errors")
-    own, lanes = (later - earlier for later, earlier in zip(after, before, strict=True))
-    figures = [f"{1e6 * seconds / number:.0f}" for seconds in (own, lanes)]
-    shares = [f"{100 * counting / (own + more):.2f}" for more in (0.0, lanes)]
+    own, workers = (later - earlier for later, earlier in zip(after, before, strict=True))
+    figures = [f"{1e6 * seconds / number:.0f}" for seconds in (own, workers)]
+    shares = [f"{100 * counting / (own + more):.2f}" for more in (0.0, workers)]
     return f"| {work.name} | {number} | {' | '.join(figures)} | {1e6 * counting / number:.1f} | {' | '.join(shares)} |"
 
 
@@ -155,8 +155,10 @@ def scrape_ms() -> float:
 
 def main() -> None:
     """Prints the table."""
-    print(f"{CALLERS} callers of msign for {SECONDS:g} s, one lane, {os.cpu_count()} cores of {platform.machine()}.\n")
-    print("| request | requests | server µs | lane µs | counting µs | % of the server's | % of both |")
+    print(
+        f"{CALLERS} callers of msign for {SECONDS:g} s, one worker, {os.cpu_count()} cores of {platform.machine()}.\n"
+    )
+    print("| request | requests | server µs | worker µs | counting µs | % of the server's | % of both |")
     print("|---|---|---|---|---|---|---|")
     for work in WORKS:
         print(row(work))

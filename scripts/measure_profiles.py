@@ -97,7 +97,7 @@ def main() -> int:
 
 
 def apart(name: str, held: dict[str, str]) -> int:
-    """The exit code of a process that measures one instruction set, under the environment that lanes have."""
+    """The exit code of a process that measures one instruction set, under the environment that workers have."""
     environment = os.environ | ENVIRONMENT | held
     return subprocess.run([sys.executable, __file__, name], check=False, env=environment).returncode
 

@@ -208,7 +208,7 @@ def _asked(options: argparse.Namespace) -> Iterator[Report]:
         for threads in map(str, range(1, 5)):
             with (
                 mock.patch.dict(os.environ, dict.fromkeys(_THREADS, threads)),
-                running_server(lanes=str(options.workers), cache_dir=folder) as server,  # all have one profile
+                running_server(workers=str(options.workers), cache_dir=folder) as server,  # all have one profile
                 matfn.Client(server.url) as client,
             ):
                 expected = expected or alone(client, chosen, kinds)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from workloads import MATRIX_SECONDS, occupy
 
 from matfn_kernels import Certificate, Evaluation, Outcome, Profile, concatenate
+from matfn_service.encoding import encode
 from matfn_service.executor import Run, computing_threads
-from matfn_service.sealing import seal
 from matfn_service.server import serve
 from matfn_service.settings import Settings
 
@@ -30,9 +30,9 @@ _ANY_ORDER: Final = 1 << 20  # below the least order that was measured, a profil
 
 
 class StandIn:
-    """One lane whose answers are the inputs, after the stand-in device's time for them."""
+    """One worker whose answers are the inputs, after the stand-in device's time for them."""
 
-    lanes = 1
+    workers = 1
     ahead = 0
     alive = 1
     lost = 0
@@ -62,7 +62,7 @@ def _run(parts: Sequence[Part]) -> Run:
     occupy(batch.items)
     first = parts[0].program
     certificate = Certificate(Outcome.CONVERGED, None, 0.0, 1.0, first.method, str(first.precision), 0)
-    whole = seal(Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items))
+    whole = encode(Evaluation(tuple(batch.inputs.values()), (certificate,) * batch.items))
     ends = list(accumulate(part.items for part in parts))
     rows = [whole.rows(end - part.items, end) for part, end in zip(parts, ends, strict=True)]
     return Run(rows, time.perf_counter() - started)

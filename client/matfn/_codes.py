@@ -151,7 +151,7 @@ def is_retryable(code: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What an RFC 9457 problem document says; `index` is the failed matrix of a batch."""
+    """An RFC 9457 problem document; `index` is the failed matrix of a batch."""
 
     code: str
     detail: str

@@ -1,4 +1,4 @@
-"""What travels: calls, tensors, answers and their certificates, as frozen dataclasses."""
+"""The messages of the wire, as frozen dataclasses: calls, tensors, answers and their certificates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = [
     "Call",
     "Certificate",
     "DecodeError",
+    "EncodedAnswer",
     "Media",
     "Outcome",
     "Residual",
     "Rows",
-    "SealedAnswer",
     "Tensor",
     "Timing",
     "Uplo",
@@ -147,7 +147,7 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What is known of one matrix's answer; errors are relative, in the Frobenius norm, for the damped matrix."""
+    """Certificate of one matrix; errors are relative, in the Frobenius norm, for the damped matrix."""
 
     outcome: Outcome
     residual: Residual | None
@@ -185,7 +185,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class SealedAnswer:
+class EncodedAnswer:
     """An answer to be sent whose certificates have been encoded where they were made."""
 
     outputs: dict[str, Rows]

@@ -35,7 +35,7 @@ _WINDOW: Final = 1 << 16
 
 
 class Repeated:
-    """Stands for a map that had the same key twice: only the part that holds it is bad, not its neighbours."""
+    """Stands for a map with a repeated key, so that only the call that holds it is refused."""
 
     __slots__ = ("key",)
 

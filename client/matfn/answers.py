@@ -1,4 +1,4 @@
-"""What a call with information returns, and the warning of a call without."""
+"""The answer of a call with information, and the warning of a call without."""
 
 from __future__ import annotations
 

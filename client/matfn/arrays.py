@@ -29,7 +29,7 @@ _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is known of an array before any number of it is copied; the dtype is one of the wire's."""
+    """Shape and dtype of an array, read before its numbers are copied; the dtype is one of the wire's."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class Kind(Protocol):
         """The array's numbers, little-endian in C order; a view of them where they lie so already."""
 
     def array(self, tensor: Tensor) -> Any:
-        """An array of this kind over the tensor's memory, which must be aligned and nobody else's."""
+        """An array of this kind over the tensor's memory, which must be aligned and have no other owner."""
 
 
 def kind_of(array: Any) -> Kind:
@@ -134,7 +134,7 @@ def owned(tensor: Tensor) -> Tensor:
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """The same numbers in new memory."""
+    """A copy in new memory."""
     memory = aligned(tensor.nbytes)
     memory[:] = tensor.data
     return Tensor(tensor.dtype, tensor.shape, memory)
@@ -145,7 +145,7 @@ def _octets(tensor: Tensor) -> _NdArray:
 
 
 class _Numpy:
-    """numpy arrays, lists and numbers, and whatever turns itself into numpy."""
+    """numpy arrays, lists, numbers, and objects that convert themselves to numpy."""
 
     def __init__(self, array: Any) -> None:
         # numpy has no bfloat16 of its own: the answer takes the caller's

@@ -1,4 +1,4 @@
-"""The client for asyncio: the twin of `matfn.client`, with the same thoughts and `await` before the same I/O."""
+"""The client for asyncio: `matfn.client` with `await` before its I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exch
 from matfn.failover import async_transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.mapping import MapRun, listed, values_of
+from matfn.map_run import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.with_info import AsyncWithInfo
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matfn.answers import Answer
     from matfn.async_transport import AsyncTransport
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
 
 __all__ = ["ASYNC_SYSTEM_CLOCK", "AsyncClient", "AsyncClock"]
 
@@ -90,7 +90,7 @@ class AsyncClient(AsyncValueMethods):
 
     @property
     def with_info(self) -> AsyncWithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
+        """All functions, each returning an Answer: value, certificates, timing, request id and device."""
         return AsyncWithInfo(self, self._answers)
 
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -129,7 +129,7 @@ class AsyncClient(AsyncValueMethods):
         return values_of(asked, await self._answers(asked, progress, on_error), stacklevel=2)
 
     async def functions(self) -> dict[str, Any]:
-        """What the server offers: functions with inputs and parameters, options, and limits."""
+        """The server's catalogue: functions with inputs and parameters, options, and limits."""
         return await self._run(DocumentExchange("/v1/functions"))
 
     async def status(self) -> dict[str, Any]:

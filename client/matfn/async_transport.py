@@ -130,7 +130,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._answered.set_result(None)
         else:
             self._answered.set_exception(error)
-            self._answered.exception()  # nobody may be waiting on an idle connection
+            self._answered.exception()  # on an idle connection no task may be waiting
 
 
 class StreamTransport:

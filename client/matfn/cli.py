@@ -75,9 +75,11 @@ def serve(
     """Start the service in the foreground; settings are environment variables MATFN_*."""
     try:
         from matfn_service.serve import main as serve_main
+
+        code = serve_main(host=host, port=port, device=device, uds=uds)
     except ImportError as error:
         fail("the service is not installed", f"{error.name} is missing", 'pip install "matfn[service]"')
-    raise typer.Exit(serve_main(host=host, port=port, device=device, uds=uds))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -110,7 +112,7 @@ def calibrate(
     try:
         from matfn_service.serve import settle_environment
 
-        settle_environment()  # under which lanes compute
+        settle_environment()  # under which workers compute
         profile = calibrated(output.stem, device)
         output.write_text(profile.text())
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The synchronous client: a thin shell of I/O around `exchange`, `mapping` and `retry`."""
+"""The synchronous client: a thin shell of I/O around `exchange`, `map_run` and `retry`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exch
 from matfn.failover import transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.mapping import MapRun, listed, values_of
+from matfn.map_run import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.with_info import WithInfo
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matfn.answers import Answer
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
     from matfn.transport import Transport
 
 __all__ = ["SYSTEM_CLOCK", "Client", "Clock"]
@@ -90,7 +90,7 @@ class Client(ValueMethods):
 
     @property
     def with_info(self) -> WithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing, request id and device."""
+        """All functions, each returning an Answer: value, certificates, timing, request id and device."""
         return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -129,7 +129,7 @@ class Client(ValueMethods):
         return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
-        """What the server offers: functions with inputs and parameters, options, and limits."""
+        """The server's catalogue: functions with inputs and parameters, options, and limits."""
         return self._run(DocumentExchange("/v1/functions"))
 
     def status(self) -> dict[str, Any]:

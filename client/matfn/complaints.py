@@ -1,4 +1,4 @@
-"""How the command line says no: one line of what and why, one of what to try, and exit code 1."""
+"""Failures of the command line: a line with the reason, a line with a remedy, and exit code 1."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class TransportTimeout(TransportError):
 
 
 class ProtocolError(TransportError):
-    """What came back is not an answer of matfn: another server's page, or a version apart."""
+    """The response is no answer of matfn: another server's page, or another version's format."""
 
 
 _CLASSES: Final[dict[str, type[ProblemError]]] = {}
@@ -144,12 +144,12 @@ class ProblemError(MatfnError):
 
     @property
     def detail(self) -> str:
-        """What is wrong with this very call."""
+        """The fault of this call."""
         return self.problem.detail
 
     @property
     def hint(self) -> str | None:
-        """What to try."""
+        """A remedy to try."""
         return self.problem.hint
 
     @property

@@ -1,4 +1,4 @@
-"""What a client says and hears, without I/O: an invocation to a request, a response to an answer or an error.
+"""Requests and responses without I/O: an invocation becomes a request, a response an answer or an error.
 
     Invocation --prepare--> Prepared --CallExchange.request--> Request ~~~> Response --CallExchange.read--> Answer
 
@@ -55,7 +55,7 @@ class Exchange(Protocol[AnswerT_co]):
         """Seconds after the call began when its answer is worthless."""
 
     def request(self, elapsed: float) -> Request:
-        """What to send, `elapsed` seconds after the call began."""
+        """The request to send, `elapsed` seconds after the call began."""
 
     def read(self, response: Response) -> AnswerT_co:
         """The answer, or the error that the response stands for."""
@@ -81,7 +81,7 @@ class Prepared(Generic[ValueT_co]):
         return replace(self.call, options={**self.call.options, "deadline": max(self.deadline - elapsed, 0.0)})
 
     def in_triangles(self) -> Prepared[ValueT_co]:
-        """The same call with every input that is exactly symmetric as one triangle."""
+        """The call with each exactly symmetric input sent as one triangle."""
         inputs = {name: in_triangle(tensor) for name, tensor in self.call.inputs.items()}
         return replace(self, call=replace(self.call, inputs=inputs))
 
@@ -196,7 +196,7 @@ def _post(target: str, body: tuple[wire.Buffer, ...], *headers: tuple[str, str])
 
 
 def _key(call: wire.Call) -> str:
-    """What calls that may share a batch have in common: `function:dtype:rows x columns` of the first input."""
+    """Key of calls that may share a batch: `function:dtype:rows x columns` of the first input."""
     first = FUNCTIONS[call.function].inputs[0]
     tensor = call.inputs[first.name]
     return f"{call.function}:{tensor.dtype}:{'x'.join(map(str, tensor.shape[-len(first.shape) :]))}"

@@ -28,13 +28,13 @@ def transport_to(endpoints: Sequence[Endpoint]) -> Transport:
 
 
 def async_transport_to(endpoints: Sequence[Endpoint]) -> AsyncTransport:
-    """The same for asyncio."""
+    """Streams to one server, or to several of which any may answer."""
     transports = [StreamTransport(endpoint) for endpoint in endpoints]
     return transports[0] if len(transports) == 1 else AsyncFailover(transports)
 
 
 class Failover:
-    """Requests to whichever of several servers is there for them."""
+    """Requests to several servers, any of which may answer."""
 
     def __init__(self, transports: Sequence[Transport], clock: Callable[[], float] = time.monotonic) -> None:
         self._transports = transports
@@ -54,7 +54,7 @@ class Failover:
         journey = self._servers.journey(request, timeout)
         while True:
             with journey:
-                response = self._transports[journey.server].send(request, journey.left)
+                response = self._transports[journey.server].send(request, journey.remaining)
                 if journey.ends_with(response):
                     return response
 
@@ -65,7 +65,7 @@ class Failover:
 
 
 class AsyncFailover:
-    """The twin of `Failover` for asyncio."""
+    """`Failover` for asyncio."""
 
     def __init__(self, transports: Sequence[AsyncTransport], clock: Callable[[], float] = time.monotonic) -> None:
         self._transports = transports
@@ -85,7 +85,7 @@ class AsyncFailover:
         journey = self._servers.journey(request, timeout)
         while True:
             with journey:
-                response = await self._transports[journey.server].send(request, journey.left)
+                response = await self._transports[journey.server].send(request, journey.remaining)
                 if journey.ends_with(response):
                     return response
 

@@ -36,7 +36,7 @@ _BLANK_LINE: Final = b"\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send: target and headers are this package's own, the body is sent in order and not copied."""
+    """A request; target and headers are this package's own, the body is sent in order and not copied."""
 
     method: str
     target: str
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back; header names are in lower case, and a writable body is given away: arrays are made over it."""
+    """A response; header names are in lower case. Arrays are made over a writable body, which has no other owner."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,7 +66,7 @@ def head_of(request: Request, endpoint: Endpoint) -> bytes:
 
 
 def coalesced(buffers: Iterable[Buffer]) -> list[Buffer]:
-    """The same bytes with small neighbours joined, so that a small call is one packet and a large tensor no copy."""
+    """The buffers with small adjacent ones joined: a small call is one packet, a large tensor is not copied."""
     joined: list[Buffer] = []
     for buffer in buffers:
         if joined and len(joined[-1]) + len(buffer) <= _COALESCED_BYTES:
@@ -218,7 +218,7 @@ class ResponseParser:
             self._body += piece
 
     def _read_first(self, piece: bytes) -> None:
-        """What came along with the head of a body of announced length."""
+        """The part of a body of announced length that was received with the head."""
         self._filled = min(len(piece), len(self._body))
         self.reusable &= len(piece) <= len(self._body)
         self._body[: self._filled] = piece[: self._filled]

@@ -1,4 +1,4 @@
-"""The same functions in this process, without a server: the client's door to the kernels.
+"""All functions in this process, without a server: the client's door to the kernels.
 
 Everything that needs torch is imported on use, so that `import matfn` stays light; without the extra `service` the
 constructor says what to install.
@@ -21,7 +21,7 @@ from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, MatfnError, Problem, problem_error
 from matfn.invocation import require_call
 from matfn.limits import Limits
-from matfn.mapping import is_raising, listed, values_of
+from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import matfn_kernels
     from matfn.catalogue import Function
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
     from matfn_kernels import Profile
 
 __all__ = ["LocalClient", "calibrated"]
@@ -70,7 +70,7 @@ class LocalClient(ValueMethods):
 
     @property
     def with_info(self) -> WithInfo:
-        """The same functions, each returning an Answer: value, certificates, timing and device."""
+        """All functions, each returning an Answer: value, certificates, timing and device."""
         return WithInfo(self, self._answers)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
@@ -128,7 +128,7 @@ class LocalClient(ValueMethods):
         return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
 
     def functions(self) -> dict[str, Any]:
-        """What can be computed: functions with inputs and parameters, options, and limits."""
+        """The catalogue: functions with inputs and parameters, options, and limits."""
         return {
             "functions": [_described(function) for function in FUNCTIONS.values()],
             "options": [asdict(option) for option in OPTIONS],

@@ -45,7 +45,7 @@ def named(array: Any) -> str:
 
 
 def _objection(array: Any) -> _Objection | None:
-    """What is wrong with an array, and what to pass instead."""
+    """A fault of an array, and the remedy."""
     if isinstance(array, list | tuple):
         items = (item for item in array if type(item) not in _NUMBERS)
         return next((found for item in items if (found := _objection(item)) is not None), None)

@@ -1,4 +1,4 @@
-"""The .npy files of `matfn run`: read with a clear word on what is none, and written where that was checked before."""
+"""The .npy files of `matfn run`: read with one clear line on failure, and written to paths that were checked before."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 def targets_of(outputs: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]:
     """The file of each output: the one named for it, or beside a single P.npy the further ones as P.y.npy.
 
-    What is misspelt is a usage error; a folder that takes no file ends the command before anything is computed.
+    A misspelt name is a usage error; a folder that takes no file ends the command before anything is computed.
     """
     for path in paths:
         if path.suffix != _SUFFIX:

@@ -1,4 +1,4 @@
-"""Whether and when to try again: a pure decision, the clock and the dice are arguments.
+"""Whether and when to try again: a pure function of the clock and a random number.
 
 Every function of the service is pure, so every call may be sent again. It is worth it where the failure may pass:
 the server was busy, draining, out of memory or failed, or no answer came at all. It is not where the answer would be

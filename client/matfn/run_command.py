@@ -144,6 +144,6 @@ def _value(parameter: Parameter, given: Any) -> Any:
 
 
 def _words(parameter: Parameter) -> list[str]:
-    """What a parameter takes that is read from text."""
+    """The values that a parameter takes on the command line."""
     forms = {"coefficients": ["rows like [[a, b, c], ...]"], "integer": ["an integer"], "string": []}
     return [*forms.get(parameter.kind, ["a number"]), *parameter.choices, *(["none"] if parameter.nullable else [])]

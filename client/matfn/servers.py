@@ -1,4 +1,4 @@
-"""Several servers behind one client, without I/O: which of them a request goes to, and what is known of each.
+"""Several servers behind one client, without I/O: the choice of a server for each request, and the state of each.
 
 Rules of this file:
 - A request goes to the server with the fewest requests of this client under way; equals take turns.
@@ -34,12 +34,12 @@ __all__ = ["Journey", "Servers", "Standing", "preferred"]
 _FIRST_REST_S: Final = 0.1
 _LONGEST_REST_S: Final = 5.0
 _DOUBLINGS: Final = 16
-_MOST_PROMISES: Final = 1024
+_MOST_RESERVATIONS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a client knows of a server.
+    """State of a server, as a client knows it.
 
     Attributes:
         under_way: requests that wait for its answer.
@@ -99,7 +99,7 @@ class Servers:
         self.clock = clock
         self._standings = [Standing()] * number
         self._turn = random.randrange(number)  # noqa: S311 - spreads clients, hides nothing
-        self._promises: dict[str, int] = {}
+        self._reservations: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def journey(self, request: Request, timeout: float | None) -> Journey:
@@ -112,9 +112,9 @@ class Servers:
     def enter(self, name: str, tried: Collection[int]) -> tuple[int, int]:
         """The server that the request of this name goes to next, and the number of its failures so far."""
         with self._lock:
-            promised = self._promises.pop(name, None)
+            reserved = self._reservations.pop(name, None)
             now = self.clock()
-            server = preferred(self._standings, self._turn, now, tried) if promised is None else promised
+            server = preferred(self._standings, self._turn, now, tried) if reserved is None else reserved
             self._turn = server + 1
             self._standings[server] = self._standings[server].entered(now)
             return server, self._standings[server].failures
@@ -125,11 +125,11 @@ class Servers:
             self._standings[server] = change(self._standings[server])
 
     def remember(self, name: str, server: int) -> None:
-        """A request of this name was promised room at this server."""
+        """Sends the next request of this name to this server, which has reserved room for it."""
         with self._lock:
-            self._promises[name] = server
-            if len(self._promises) > _MOST_PROMISES:
-                del self._promises[next(iter(self._promises))]
+            self._reservations[name] = server
+            if len(self._reservations) > _MOST_RESERVATIONS:
+                del self._reservations[next(iter(self._reservations))]
 
 
 class Journey:
@@ -137,7 +137,7 @@ class Journey:
 
     while True:
         with journey:
-            response = ...  # of server number journey.server, in journey.left seconds
+            response = ...  # of server number journey.server, in journey.remaining seconds
             if journey.ends_with(response):
                 return response
     """
@@ -156,8 +156,8 @@ class Journey:
         return self._tried[-1]
 
     @property
-    def left(self) -> float | None:
-        """Seconds that are left of the timeout."""
+    def remaining(self) -> float | None:
+        """Seconds that remain of the timeout."""
         return None if self._until == math.inf else self._until - self._servers.clock()
 
     def ends_with(self, response: Response) -> bool:

@@ -1,4 +1,4 @@
-"""What a client was told once and uses in every request: address, key, patience."""
+"""Settings of a client that every request uses: address, key, timeouts."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class Session:
         """Seconds that the next attempt may take: the timeout, or less where the deadline comes first."""
         if deadline is None:
             return self.timeout
-        left = max(deadline - elapsed, 0.0) + _GRACE_S
-        return left if self.timeout is None else min(left, self.timeout)
+        remaining = max(deadline - elapsed, 0.0) + _GRACE_S
+        return remaining if self.timeout is None else min(remaining, self.timeout)
 
 
 def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:

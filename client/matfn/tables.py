@@ -1,4 +1,4 @@
-"""What the command line prints, as rich tables.
+"""The tables that the command line prints, with rich.
 
 Every cell is a Text: rich would take brackets in a plain string, such as an interval's, for markup.
 """

@@ -145,8 +145,8 @@ class SocketTransport:
 
     def _connect(self, until: float | None) -> _Connection:
         try:
-            left = self._left(until)
-            return _Connection(self._open(CONNECT_S if left is None else min(left, CONNECT_S)), self._clock())
+            remaining = self._remaining(until)
+            return _Connection(self._open(CONNECT_S if remaining is None else min(remaining, CONNECT_S)), self._clock())
         except ssl.SSLCertVerificationError as error:
             raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
         except OSError as error:
@@ -189,7 +189,7 @@ class SocketTransport:
         unsent = self._write(sock, buffers, until)
         try:
             while not parser.done:
-                sock.settimeout(self._left(until))
+                sock.settimeout(self._remaining(until))
                 count = sock.recv_into(parser.buffer())
                 if count:
                     parser.received(count)
@@ -203,19 +203,19 @@ class SocketTransport:
     def _write(self, sock: socket.socket, buffers: list[Buffer], until: float | None) -> ConnectionError | None:
         try:
             for buffer in buffers:
-                sock.settimeout(self._left(until))
+                sock.settimeout(self._remaining(until))
                 sock.sendall(buffer)
         except ConnectionError as error:
             return error
         return None
 
-    def _left(self, until: float | None) -> float | None:
+    def _remaining(self, until: float | None) -> float | None:
         if until is None:
             return None
-        left = until - self._clock()
-        if left <= 0:
+        remaining = until - self._clock()
+        if remaining <= 0:
             raise TimeoutError("timed out")
-        return left
+        return remaining
 
 
 def _open_unix(path: str, timeout: float | None) -> socket.socket:

@@ -38,11 +38,11 @@ from matfn._messages import (
     Call,
     Certificate,
     DecodeError,
+    EncodedAnswer,
     Media,
     Outcome,
     Residual,
     Rows,
-    SealedAnswer,
     Tensor,
     Timing,
     Uplo,
@@ -63,11 +63,11 @@ __all__ = [
     "Call",
     "Certificate",
     "DecodeError",
+    "EncodedAnswer",
     "Media",
     "Outcome",
     "Residual",
     "Rows",
-    "SealedAnswer",
     "Tensor",
     "Timing",
     "Uplo",
@@ -104,19 +104,19 @@ def encode_calls(calls: Sequence[Call], media: Media) -> list[Buffer]:
     return _dump({"calls": [{"function": call.function, **_call_tree(call)} for call in calls]}, media)
 
 
-def encode_answer(answer: Answer | SealedAnswer, media: Media) -> list[Buffer]:
+def encode_answer(answer: Answer | EncodedAnswer, media: Media) -> list[Buffer]:
     """Buffers of the body that answers one call."""
     return _dump(_answer_tree(answer), media)
 
 
-def encode_answers(answers: Sequence[Answer | SealedAnswer | Problem], media: Media) -> list[Buffer]:
+def encode_answers(answers: Sequence[Answer | EncodedAnswer | Problem], media: Media) -> list[Buffer]:
     """Buffers of the body that answers POST /v1/calls, answers and problems in the calls' order."""
     trees = [_problem_tree(item) if isinstance(item, Problem) else _answer_tree(item) for item in answers]
     return _dump({"answers": trees}, media)
 
 
 def encode_certificate(certificate: Certificate) -> bytes:
-    """A certificate as a SealedAnswer holds it."""
+    """A certificate as an EncodedAnswer holds it."""
     return _msgpack.packed(_certificate_tree(certificate))
 
 
@@ -155,11 +155,11 @@ def _octets(data: Buffer) -> memoryview:
     return view.cast("B") if view.nbytes else memoryview(b"")
 
 
-def _answer_tree(answer: Answer | SealedAnswer) -> dict[str, object]:
+def _answer_tree(answer: Answer | EncodedAnswer) -> dict[str, object]:
     timing, found = answer.timing, answer.certificates
-    sealed = [entry if isinstance(entry, bytes) else encode_certificate(entry) for entry in found]
+    encoded = [entry if isinstance(entry, bytes) else encode_certificate(entry) for entry in found]
     return {  # outputs last: what is small leaves before them in one write, and nothing has to follow
-        "certificates": Packed.array(sealed),
+        "certificates": Packed.array(encoded),
         "timing": {name: getattr(timing, name) for name in Timing.__slots__},
         "device": answer.device,
         "request_id": answer.request_id,

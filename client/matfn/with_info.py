@@ -1,4 +1,4 @@
-"""The functions with all that is known of their answers, over any client."""
+"""All functions with certificates and timing, over any client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matfn.answers import Answer
     from matfn.errors import MatfnError
     from matfn.invocation import Invocation
-    from matfn.mapping import OnError
+    from matfn.map_run import OnError
 
 __all__ = ["Asker", "AsyncAsker", "AsyncWithInfo", "WithInfo"]
 

@@ -1,7 +1,7 @@
 """The matfn server: requests become few batched kernel calls, and every answer carries its certificate.
 
-The way of the data, one type per arrow:
+Types along the way of a call:
 
-    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --queue--> list of jobs of one key
-          --assembly--> shares --executor--> Sealed --assembly--> Served --answers--> bytes
+    bytes --wire--> wire.Call --admission--> Prepared --jobs--> Job --admittance--> queue --dispatcher--> batch
+          --assembly--> shares --executor--> Encoded --assembly--> Served --answers--> bytes
 """

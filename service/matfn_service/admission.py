@@ -1,7 +1,7 @@
-"""From a body to calls that are right, planned and weighed: all that happens before the queue.
+"""From a body to validated and planned calls: everything before the queue.
 
-The same words for the same mistakes come from `matfn_kernels.validation`; admission adds nothing to them. Bodies that
-take long to read are read in a worker thread, so that the event loop only ever looks at headers.
+The messages of invalid calls are those of `matfn_kernels.validation`. Large bodies are parsed in a thread, so that they
+do not stop the event loop.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from matfn import wire
-from matfn_kernels import Batch, Call, Limits, Plan, Rejection, batch_of, make_plan, parse_call, screen
-from matfn_service.forms import Forms
+from matfn_kernels import Batch, Call, Limits, Plan, batch_of, make_plan, parse_call, screen
 from matfn_service.jobs import Job
-from matfn_service.problems import Refusal, as_refusal
+from matfn_service.parse_cache import ParseCache
+from matfn_service.problems import REFUSALS, Refusal, as_refusal
 from matfn_service.tensors import from_wire
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 
 T = TypeVar("T")
 
-INLINE_BYTES: Final = 1024 * 2**10  # reading so much takes less than handing it to a thread and back costs the loop
+INLINE_BYTES: Final = 1024 * 2**10  # parsing so much takes the loop less time than handing it to a thread
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
 
-_LONGEST: Final = 86400.0  # a profile may lack a rate, which makes its prediction infinite; sums must stay finite
+_LONGEST: Final = 86400.0  # a profile without a rate predicts infinite time; sums must stay finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Prepared:
     batch: Batch
 
     def job(self, arrived: float, now: float) -> Job:
-        """What the queue takes in now; the call's deadline counts from the arrival of its request."""
+        """The job to queue now; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
         return Job(
@@ -59,60 +59,54 @@ class Prepared:
 
 
 class Admission:
-    """Reads bodies, on the loop where they are small and in `workers` where they are not."""
+    """Reads bodies, on the loop where they are small and in `readers` where they are not."""
 
-    def __init__(self, limits: Limits, profile: Profile, workers: ThreadPoolExecutor) -> None:
+    def __init__(self, limits: Limits, profile: Profile, readers: ThreadPoolExecutor) -> None:
         self._limits = limits
         self._profile = profile
-        self._workers = workers
-        self._forms = Forms()
+        self._readers = readers
+        self._parsed = ParseCache()
 
     async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
         """The call in the body of POST /v1/{function}.
 
         Raises:
-            Refusal: if the body cannot be read or the call has no answer.
+            DecodeError: if the body cannot be read.
+            Rejection: if the call has no answer.
+            Refusal: if no tensor can have the shape of an input.
         """
         if body.nbytes <= _INLINE[media]:
             return self._at_once(body, media, function)
-        return await self.in_worker(lambda: self._one(body, media, function))
+        return await self.in_thread(lambda: self._one(body, media, function))
 
     async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
-        """The calls in the body of POST /v1/calls, each with the function it names and its own fate.
+        """The calls in the body of POST /v1/calls, each with the function it names.
 
         Raises:
-            Refusal: if the envelope cannot be read.
+            DecodeError: if the envelope cannot be read.
+            Refusal: if it holds too many calls.
         """
-        return await self.in_worker(lambda: self._many(body, media))
+        return await self.in_thread(lambda: self._many(body, media))
 
-    async def in_worker(self, work: Callable[[], T]) -> T:
-        """What `work` returns, computed off the loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._workers, work)
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Runs `work` in a thread and returns its value."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        """`_one` on the loop, where forms are kept: most bodies have that of one before."""
-        form = self._forms.find(function, body)
-        if form is not None:
-            return self._screened(form.filled(body), form.plan)
-        sent = self._read(body, media, function)
+        """`_one` on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
+        template = self._parsed.find(function, body)
+        if template is not None:
+            return self._screened(template.filled(body), template.plan)
+        sent = wire.decode_call(body, media, function)
         call, plan = self._understood(sent)
-        self._forms.keep(body, sent, call, plan)
+        self._parsed.keep(body, sent, call, plan)
         return self._screened(call, plan)
 
     def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        return self._screened(*self._understood(self._read(body, media, function)))
-
-    def _read(self, body: memoryview, media: wire.Media, function: str) -> wire.Call:
-        try:
-            return wire.decode_call(body, media, function)
-        except wire.DecodeError as error:
-            raise as_refusal(error) from None
+        return self._screened(*self._understood(wire.decode_call(body, media, function)))
 
     def _many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
-        try:
-            calls = wire.decode_calls(body, media)
-        except wire.DecodeError as error:
-            raise as_refusal(error) from None
+        calls = wire.decode_calls(body, media)
         if len(calls) > self._limits.max_items:
             raise Refusal(
                 "too_large", f"{len(calls)} calls; a request may hold {self._limits.max_items} (MATFN_MAX_ITEMS)"
@@ -124,22 +118,16 @@ class Admission:
             return "", as_refusal(call)
         try:
             return call.function, self._screened(*self._understood(call))
-        except Refusal as refusal:
-            return call.function, refusal
+        except REFUSALS as error:
+            return call.function, as_refusal(error)
 
     def _understood(self, sent: wire.Call) -> tuple[Call, Plan]:
         """The call and its plan, before any matrix is looked at."""
         inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
-        try:
-            call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
-            return call, make_plan(call, self._profile)
-        except Rejection as rejection:
-            raise as_refusal(rejection) from None
+        call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
+        return call, make_plan(call, self._profile)
 
     def _screened(self, call: Call, plan: Plan) -> Prepared:
         """The call without the matrices that have no answer."""
-        try:
-            call = screen(call)
-        except Rejection as rejection:
-            raise as_refusal(rejection) from None
+        call = screen(call)
         return Prepared(call, plan, batch_of(call))

@@ -1,4 +1,4 @@
-"""Which replica a call finds company at: where most calls of its key are, unless the queue there is too long.
+"""The replica for a call: the one with most calls of its key, unless the queue there is too long.
 
 Calls of one key that wait at one replica share a batch. The queue of a replica is bounded by its share of all calls
 under way times a slack, so that a key which everybody calls spreads over as many replicas as it takes, and none of them
@@ -18,7 +18,7 @@ __all__ = ["Placements", "preferred"]
 
 
 def preferred(queues: Mapping[str, int], alike: Mapping[str, int], slack: float) -> str:
-    """The replica that a call goes to; the shorter queue decides among those with equal company.
+    """The replica that a call goes to; the shorter queue decides between equal numbers of calls of its key.
 
     Args:
         queues: how many calls wait or run at each replica, by its name.
@@ -31,7 +31,7 @@ def preferred(queues: Mapping[str, int], alike: Mapping[str, int], slack: float)
 
 
 class Placements:
-    """Where one router has sent the calls that are under way.
+    """The replicas to which one router has sent the calls under way.
 
     Args:
         clock: seconds that never go back.

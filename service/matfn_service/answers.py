@@ -1,12 +1,11 @@
-"""From what the device gave to the answer on the wire."""
+"""Answers on the wire, from the evaluations of a call."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from matfn import wire
-from matfn_kernels import FUNCTIONS, Rejection, demand
-from matfn_service.problems import as_refusal
+from matfn_kernels import FUNCTIONS, demand
 from matfn_service.tensors import rows_to_wire
 
 if TYPE_CHECKING:
@@ -19,34 +18,31 @@ _CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long
 
 
 def weight(prepared: Prepared, media: wire.Media) -> int:
-    """How long the answer takes to make and encode, in bytes that could be copied meanwhile."""
+    """Time to make and encode the answer, as the number of bytes that could be copied in it."""
     items = prepared.batch.items
     # msgpack sends the tensors' own memory, JSON copies it thrice
     return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if media is wire.Media.JSON else 0))
 
 
-def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.SealedAnswer:
+def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.EncodedAnswer:
     """The answer to one call: outputs by their names in the catalogue, one certificate a matrix.
 
     Args:
         prepared: the call.
-        served: what the device gave.
+        served: the answers of its jobs.
         device: its name.
         profile: name@hash of the profile that chose the method.
         request_id: of the request.
 
     Raises:
-        Refusal: if a matrix has no answer and the call asked for an error then.
+        Rejection: if a matrix has no answer and the call asked for an error then.
     """
     call, evaluations = prepared.call, served.evaluations
-    try:
-        demand(call, (fate for evaluation in evaluations for fate in evaluation.fates))
-    except Rejection as rejection:
-        raise as_refusal(rejection) from None
+    demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     named = zip(FUNCTIONS[call.function].outputs, columns, strict=True)
-    return wire.SealedAnswer(
+    return wire.EncodedAnswer(
         outputs={name: rows_to_wire(column, call.lead) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
         timing=wire.Timing(queue_ms, device_ms, served.batch_size, 1.0, profile),

@@ -1,4 +1,4 @@
-"""The application: small routes in FastAPI, the computing ones bare beside them, one edge around all."""
+"""The application: reports in FastAPI, the computing routes as bare ASGI beside them, one edge around both."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from matfn_service.edge import Edge
 from matfn_service.endpoints import Computation
 from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
-from matfn_service.protocol import Edge
 from matfn_service.reports import catalogue_report, status_report
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings
@@ -37,7 +37,7 @@ __all__ = ["create_app"]
 
 
 class _Application(FastAPI):
-    """FastAPI inside the edge, which takes POST /v1/{function} past it: its layers cost as much as the queue does."""
+    """FastAPI inside the edge; POST /v1/{function} bypasses it, since its layers cost as much as the queue."""
 
     def __init__(self, service: Service, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -105,7 +105,7 @@ def _lifespan(service: Service) -> Callable[[FastAPI], AbstractAsyncContextManag
 
 
 async def _to_the_edge(request: Request, error: Exception) -> NoReturn:
-    """FastAPI's own errors leave as problem documents too, like all others."""
+    """Raises FastAPI's own errors again, so that the edge answers them with problem documents."""
     del request
     raise error
 

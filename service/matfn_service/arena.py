@@ -1,4 +1,4 @@
-"""Tensors in memory that two processes share: one writes and tells the other where.
+"""Tensors in memory that two processes share.
 
 An arena is an anonymous file, mapped by both sides as far as each needs it; it has no name, so nothing is left behind
 whichever process dies. The two sides take turns: while one fills slots the other does not touch the arena.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -30,7 +29,7 @@ _KEPT: Final = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where a tensor lies."""
+    """Position of a tensor in shared memory."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -38,11 +37,8 @@ class Slot:
 
 
 def anonymous_file() -> int:
-    """A file descriptor of memory without a name."""
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("matfn-arena")
-    with tempfile.TemporaryFile() as file:  # macOS
-        return os.dup(file.fileno())
+    """A file descriptor of memory without a name (Linux)."""
+    return os.memfd_create("matfn-arena")
 
 
 class Arena:
@@ -79,7 +75,7 @@ class Arena:
         return [_at(memory.numpy(), replace(slot, offset=slot.offset - first.offset)) for slot in slots]
 
     def clear(self) -> None:
-        """Forgets what has been put; memory beyond what is worth keeping goes back to the system.
+        """Forgets all tensors, and gives memory beyond a bound back to the system.
 
         For the side that puts first: the other one might do so while that is at work.
         """

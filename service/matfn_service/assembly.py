@@ -1,23 +1,33 @@
-"""Batches to lanes and back: `deal` and `gather` are an inverse pair.
+"""Batches to workers and back, as two inverse pairs: `deal` and `gather`, `by_program` and `apart`.
 
-A batch is several jobs, a share of it is what one lane computes: a list of parts. A part is rows of one job, so that
-answers find their way back whatever was cut where.
+A batch is several jobs. A share of it, which one worker computes, is a list of parts; a part is rows of one job. Within
+a share, the parts of one program are computed as one batch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matfn_kernels import Batch, Program
 
-__all__ = ["Part", "deal", "gather", "halves"]
+__all__ = ["Part", "apart", "by_program", "deal", "gather", "halves"]
 
 T = TypeVar("T")
+
+
+class Rows(Protocol):
+    """Anything with a row for each matrix."""
+
+    def rows(self, start: int, stop: int) -> Self:
+        """The rows start..stop."""
+
+
+R = TypeVar("R", bound=Rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +83,20 @@ def halves(parts: Sequence[Part]) -> tuple[list[Part], list[Part]] | None:
     if not middle:
         return None
     return [part.rows(0, middle)], [part.rows(middle, part.items)]
+
+
+def by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
+    """The numbers of the parts of each program."""
+    members: dict[Program, list[int]] = {}
+    for index, part in enumerate(parts):
+        members.setdefault(part.program, []).append(index)
+    return members
+
+
+def apart(parts: Sequence[Part], members: Mapping[Program, Sequence[int]], evaluations: Iterable[R]) -> list[R]:
+    """Each part's rows of the evaluation of its program."""
+    found: dict[int, R] = {}
+    for indices, evaluation in zip(members.values(), evaluations, strict=True):
+        bounds = pairwise([0, *accumulate(parts[index].items for index in indices)])
+        found |= {index: evaluation.rows(*bound) for index, bound in zip(indices, bounds, strict=True)}
+    return [found[index] for index in range(len(parts))]

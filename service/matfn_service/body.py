@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive
 
-    from matfn_service.intake import Intake
+    from matfn_service.body_reader import BodyReader
 
 __all__ = ["REST_BYTES", "REST_SECONDS", "check_length", "discard", "read"]
 
@@ -32,7 +32,7 @@ def check_length(length: int | None, limit: int) -> None:
 
 
 async def read(
-    receive: Receive, length: int | None, limit: int, offset: int = 0, intake: Intake | None = None
+    receive: Receive, length: int | None, limit: int, offset: int = 0, reader: BodyReader | None = None
 ) -> memoryview:
     """The whole body as writable memory; one buffer is filled in place where its length was declared.
 
@@ -41,7 +41,7 @@ async def read(
         length: its declared length; None if it comes in chunks.
         limit: the largest that is taken.
         offset: where in it the first tensor begins, which is laid on an aligned address.
-        intake: a shorter way for a body of declared length, if there is one.
+        reader: a shorter way for a body of declared length, if there is one.
 
     Raises:
         Refusal: `too_large` as soon as more than `limit` bytes are declared or have come; nothing of them is kept.
@@ -52,7 +52,7 @@ async def read(
         return await _read_chunked(receive, limit)
     # its pages are untouched, so a length that was only claimed costs no memory
     buffer = aligned(length, offset)
-    filled = await (intake.fill(buffer) if intake is not None and intake.is_open else _fill(receive, buffer))
+    filled = await (reader.fill(buffer) if reader is not None and reader.is_open else _fill(receive, buffer))
     if filled != length:
         raise Refusal("malformed", f"the body ended after {filled} of {length} bytes")
     return buffer
@@ -78,16 +78,16 @@ async def _read_chunked(receive: Receive, limit: int) -> memoryview:
 
 
 async def discard(receive: Receive, seconds: float = REST_SECONDS) -> None:
-    """Reads and throws away what is left of a body, up to 64 MiB or `seconds`.
+    """Reads and throws away the rest of a body, up to 64 MiB or `seconds`.
 
-    A sender in the middle of its body sees a reset instead of an early answer if nobody reads on.
+    Otherwise a sender in the middle of its body would see a reset instead of an early answer.
     """
-    left = REST_BYTES
+    remaining = REST_BYTES
     try:
         async with asyncio.timeout(seconds):
             async for chunk in _chunks(receive):
-                left -= len(chunk)
-                if left <= 0:
+                remaining -= len(chunk)
+                if remaining <= 0:
                     return
     except TimeoutError:
         return

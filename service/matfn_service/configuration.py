@@ -1,4 +1,4 @@
-"""Settings as the user wrote them, on the command line or in the environment: usable, or one line for each fault."""
+"""Settings of the command line and the environment, validated: a line for each fault."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _fault(entry: ErrorDetails, options: Mapping[str, object]) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What a field may be, in words."""
+    """The values that a field takes, in words."""
     kind = next((entry for entry in get_args(field.annotation) if entry in _KINDS), field.annotation)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
@@ -75,7 +75,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:
-    """Names and values of the settings that ask for what is not there, and why they cannot be met."""
+    """Names and values of settings that this machine cannot meet, and the reasons."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         yield "device", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"
     reason = None if settings.uds is None else _unfit(settings.uds)

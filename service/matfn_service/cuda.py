@@ -31,7 +31,7 @@ class CudaDevice:
         return CudaPort(self.name, self._stream)
 
     def computing(self) -> AbstractContextManager[object]:
-        """What is launched within goes to the computing stream."""
+        """A context in which kernels are launched on the computing stream."""
         return torch.cuda.stream(self._stream)
 
     def record(self, program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findings]:

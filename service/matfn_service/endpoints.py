@@ -18,8 +18,8 @@ from matfn_kernels import FUNCTIONS
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight
-from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
-from matfn_service.protocol import Exchange, media_of
+from matfn_service.edge import Exchange, media_of
+from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from matfn.errors import Problem
     from matfn_service.admission import Admission
+    from matfn_service.edge import Head
     from matfn_service.jobs import Ticket
-    from matfn_service.protocol import Head
     from matfn_service.service import Service
 
 __all__ = ["CALLS", "Computation"]
@@ -102,7 +102,7 @@ class Computation:
         await self._send(exchange, buffers, computed)
 
     async def _read(self, exchange: Exchange) -> tuple[Admission, memoryview]:
-        """The body, and what understands it; while the service warms up, the body waits in the sender's hands."""
+        """The admission and the body; while the service warms up, the body is not read."""
         limit = self._service.settings.max_request_bytes
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
@@ -112,7 +112,7 @@ class Computation:
             return admission, await exchange.read(limit)
 
     async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
-        """Sends what has been made of what the device had `computed` then."""
+        """Sends an answer whose evaluations came from the device at the time `computed`."""
         statistics, clock = self._service.statistics, self._service.clock
         statistics.count_encoded(clock() - computed)
         sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
@@ -146,24 +146,24 @@ class Computation:
             self._service.batcher.abandon(ticket)
 
     async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
-        """What `make` returns, made off the loop where that takes long."""
-        return make() if heaviness <= INLINE_BYTES else await admission.in_worker(make)
+        """Calls `make` and returns its value; in a thread where that takes long."""
+        return make() if heaviness <= INLINE_BYTES else await admission.in_thread(make)
 
     def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
         return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
 
-    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.SealedAnswer:
+    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.EncodedAnswer:
         service, served = self._service, ticket.future.result()
         return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head.request_id)
 
-    def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.SealedAnswer | Problem:
+    def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.EncodedAnswer | Problem:
         try:
             if isinstance(claim, _Claim):
                 return self._answer(exchange, claim.prepared, claim.ticket)
             refusal = claim
-        except Exception as error:  # noqa: BLE001 - a failed call must not take its neighbours along
+        except Exception as error:  # noqa: BLE001 - a failed call must not fail the others of its request
             refusal = as_refusal(error)
-            if refusal is not error:
+            if not isinstance(error, REFUSALS):
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
         return problem_of(refusal, exchange.head.request_id)
 
@@ -171,11 +171,11 @@ class Computation:
         self._service.statistics.count_received(content.nbytes, self._service.clock() - exchange.head.arrived)
 
     def _count_calls(
-        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.SealedAnswer | Problem]
+        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.EncodedAnswer | Problem]
     ) -> None:
         codes: Counter[str] = Counter()
         for function, answer in zip(functions, answers, strict=True):
-            if isinstance(answer, wire.SealedAnswer):
+            if isinstance(answer, wire.EncodedAnswer):
                 self._service.statistics.count_call(function)
             else:
                 self._service.statistics.count_call(function, answer.code)

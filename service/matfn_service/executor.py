@@ -1,7 +1,7 @@
-"""The device: lanes that compute one share of a batch at a time, on a CPU each in a process of its own.
+"""The device: workers that compute one share of a batch at a time, on a CPU each in a process of its own.
 
 Whatever computes calls `torch.set_num_threads(1)` as its first act, and nothing calls it with another value: one
-single-threaded lane a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
+single-threaded worker a core outruns OpenMP's barriers wherever anything else wants a core, and batched LU fails in any
 other thread once the number was ever raised.
 """
 
@@ -19,9 +19,10 @@ import torch
 
 from matfn_kernels import Graphed, Graphs, evaluate_together, load_profile
 from matfn_service.cuda import CudaDevice
-from matfn_service.lane import DeviceMemoryError, Lane, Run, is_for_memory
-from matfn_service.sealing import seal
+from matfn_service.encoding import encode
+from matfn_service.memory import DeviceMemoryError, is_for_memory
 from matfn_service.staging import Staging
+from matfn_service.worker_process import Run, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,11 +52,11 @@ T = TypeVar("T")
 
 
 class Device(Protocol):
-    """A device with a queue of computations, that copies to and from it run beside."""
+    """A device with a queue of computations, beside which copies to and from it run."""
 
     @property
     def name(self) -> str:
-        """What torch calls it."""
+        """The device's name in torch."""
 
     def port(self) -> Port:
         """A new queue of copies."""
@@ -75,23 +76,23 @@ class Device(Protocol):
 
 
 class Executor(Protocol):
-    """A device with `lanes` that run side by side."""
+    """A device with `workers` that run side by side."""
 
     @property
-    def lanes(self) -> int:
+    def workers(self) -> int:
         """How many shares run at the same time."""
 
     @property
     def ahead(self) -> int:
-        """How many batches may be packed and brought to the device while all lanes compute."""
+        """How many batches may be packed and brought to the device while all workers compute."""
 
     @property
     def alive(self) -> int:
-        """How many lanes can compute now."""
+        """How many workers can compute now."""
 
     @property
     def lost(self) -> int:
-        """How often a lane ended and was replaced."""
+        """How often a worker ended and was replaced."""
 
     @property
     def device(self) -> str:
@@ -101,14 +102,14 @@ class Executor(Protocol):
         """The profile that plans are made by: that of the file, else the one that ships for the device."""
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes one share, parts that may share a batch, on a free lane.
+        """Computes one share, parts that may share a batch, on a free worker.
 
         Raises:
             DeviceMemoryError: if the share is too large for the device.
         """
 
     def close(self) -> None:
-        """Lets the lanes go; what they compute is not waited for."""
+        """Ends the workers, without waiting for what they compute."""
 
 
 def computing_threads(number: int, name: str) -> ThreadPoolExecutor:
@@ -120,7 +121,7 @@ def make_executor(settings: Settings) -> Executor:
     """The executor that the settings ask for; `auto` is a GPU if there is one."""
     if chosen_device(settings) == "cuda":
         return CudaExecutor(CudaDevice())
-    return CpuExecutor(settings.lanes or len(os.sched_getaffinity(0)))
+    return CpuExecutor(settings.workers or len(os.sched_getaffinity(0)))
 
 
 def chosen_device(settings: Settings) -> Literal["cpu", "cuda"]:
@@ -136,22 +137,22 @@ class CpuExecutor:
     device = "cpu"
     ahead = 0
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        self._all = [Lane() for _ in range(lanes)]
-        self._free: asyncio.Queue[Lane] = asyncio.Queue()
-        for lane in self._all:
-            self._free.put_nowait(lane)
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._all = [WorkerProcess() for _ in range(workers)]
+        self._free: asyncio.Queue[WorkerProcess] = asyncio.Queue()
+        for worker in self._all:
+            self._free.put_nowait(worker)
 
     @property
     def alive(self) -> int:
-        """Lanes whose process runs."""
-        return sum(lane.is_alive for lane in self._all)
+        """Workers whose process runs."""
+        return sum(worker.is_alive for worker in self._all)
 
     @property
     def lost(self) -> int:
         """Processes that ended and were replaced."""
-        return sum(lane.losses for lane in self._all)
+        return sum(worker.losses for worker in self._all)
 
     async def load_profile(self, path: Path | None) -> Profile:
         """The file's profile, else the one that ships for the processor."""
@@ -159,16 +160,16 @@ class CpuExecutor:
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on a free core."""
-        lane = await self._free.get()
+        worker = await self._free.get()
         try:
-            return await lane.run(parts)
+            return await worker.run(parts)
         finally:
-            self._free.put_nowait(lane)
+            self._free.put_nowait(worker)
 
     def close(self) -> None:
-        """Ends the lanes; what they compute is lost."""
-        for lane in self._all:
-            lane.close()
+        """Ends the workers; their work is lost."""
+        for worker in self._all:
+            worker.close()
 
 
 class CudaExecutor:
@@ -177,7 +178,7 @@ class CudaExecutor:
     Batches of one program are replayed from graphs, by the thread whose turn it is.
     """
 
-    lanes = 1
+    workers = 1
     ahead = 1
     alive = 1  # its threads end with the server; a GPU that fails shows in the calls' codes
     lost = 0
@@ -185,7 +186,7 @@ class CudaExecutor:
     def __init__(self, device: Device) -> None:
         self.device = device.name
         self._device = device
-        self._threads = computing_threads(self.lanes + self.ahead, "matfn-cuda")
+        self._threads = computing_threads(self.workers + self.ahead, "matfn-cuda")
         self._own = threading.local()
         self._turn = threading.Lock()
         self._graphs = Graphs(device.record)
@@ -199,7 +200,7 @@ class CudaExecutor:
         return await _in(self._threads, lambda: _timed(lambda: self._elsewhere(parts)))
 
     def close(self) -> None:
-        """Lets the thread end when it has done what it does."""
+        """Ends each thread after its current batch."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _elsewhere(self, parts: Sequence[Part]) -> list[Evaluation]:
@@ -217,7 +218,7 @@ class CudaExecutor:
             raise
 
     def _graphed(self, members: list[tuple[Program, Batch]]) -> list[tuple[Program, Batch]]:
-        """Different programs share their first stage instead, which a graph of each alone would not."""
+        """Parts of one program replay its graph; different programs share their first stage instead."""
         if len({program for program, _ in members}) > 1:
             return members
         return [(Graphed(program, self._graphs), batch) for program, batch in members]
@@ -255,4 +256,4 @@ def _timed(work: Callable[[], list[Evaluation]]) -> Run:
         if is_for_memory(error):
             raise DeviceMemoryError(str(error)) from error
         raise
-    return Run([seal(evaluation) for evaluation in evaluations], time.perf_counter() - started)
+    return Run([encode(evaluation) for evaluation in evaluations], time.perf_counter() - started)

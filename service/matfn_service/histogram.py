@@ -10,7 +10,7 @@ __all__ = ["Histogram"]
 
 @dataclass(slots=True)
 class Histogram:
-    """How many values lie above one bound and not above the next.
+    """Number of values in each bucket: above one bound, not above the next.
 
     Attributes:
         bounds: upper ends of the buckets, which belong to them; the last bucket has none.
@@ -26,6 +26,6 @@ class Histogram:
         self.counts = [0] * (len(self.bounds) + 1)
 
     def count(self, value: float, times: int = 1) -> None:
-        """Takes a value in, or as many of it."""
+        """Counts a value, once or `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times

@@ -1,4 +1,4 @@
-"""What is computed (Job) and who waits for it (Ticket): they part company when a batch is formed."""
+"""Jobs, which are computed, and tickets, by which callers wait for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from matfn_kernels import Batch, Program
-    from matfn_service.sealing import Sealed
+    from matfn_service.encoding import Encoded
 
 __all__ = ["Job", "Served", "Ticket"]
 
@@ -32,6 +32,7 @@ class Job:
         priority: 0 to 9, higher goes first.
         arrived: when it came to the queue, on the service's clock.
         deadline: when the answer is worthless, on the same clock.
+        is_piece: whether it is one of several jobs that its call was divided into.
     """
 
     program: Program
@@ -42,14 +43,15 @@ class Job:
     priority: int
     arrived: float
     deadline: float = math.inf
+    is_piece: bool = False
 
     @property
     def key(self) -> Hashable:
-        """What must be equal in a batch: the program, or the decomposition that it shares with others."""
+        """Key that all jobs of a batch share: the program, or the decomposition that programs share."""
         return batch_key(self.program)
 
     def divided(self, pieces: int) -> tuple[Job, ...]:
-        """The same job in up to `pieces` jobs of nearly equal numbers of matrices, in order."""
+        """Divides the job into up to `pieces` jobs of nearly equal numbers of matrices, in order."""
         total = self.batch.items
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
         spans = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
@@ -66,21 +68,22 @@ class Job:
             priority=self.priority,
             arrived=self.arrived,
             deadline=self.deadline,
+            is_piece=True,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the device gave for one job or ticket.
+    """Answers to one job or ticket.
 
     Attributes:
         evaluations: the answers, in order of the matrices, in as many pieces as they were computed in.
         queue_seconds: from arrival to launch.
         device_seconds: time on the device.
-        batch_size: matrices in the batch, its mates' included.
+        batch_size: all matrices in the batch.
     """
 
-    evaluations: tuple[Sealed, ...]
+    evaluations: tuple[Encoded, ...]
     queue_seconds: float
     device_seconds: float
     batch_size: int
@@ -101,10 +104,10 @@ class Ticket:
         return self.jobs[0].deadline
 
     async def ended(self) -> None:
-        """Returns when the wait is over, whatever its end; a waiting task that is cancelled ends the wait."""
+        """Waits until the ticket has an answer, an error, or is abandoned."""
         try:
             await self.future
-        except Exception:  # noqa: BLE001 - who asks for the answer will hear of it
+        except Exception:  # noqa: BLE001 - the caller gets it from the future
             return
         except asyncio.CancelledError:
             if not self.future.cancelled():
@@ -125,11 +128,11 @@ class Ticket:
             return False
         self._close()
         self.future.set_exception(error)
-        self.future.exception()  # seen: if the caller leaves now, asyncio need not complain
+        self.future.exception()  # marked as retrieved, so that asyncio does not log it if the caller hangs up now
         return True
 
     def abandon(self) -> None:
-        """Ends the wait without an answer: nobody is there to take it."""
+        """Ends the wait without an answer, for a caller that has hung up."""
         self._close()
         self.future.cancel()
 

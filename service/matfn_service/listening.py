@@ -16,12 +16,12 @@ __all__ = ["BACKLOG", "Listener", "listen"]
 
 BACKLOG: Final = 2048
 _PROBE_SECONDS: Final = 1.0
-_ANYONE: Final = 0o666  # who may connect is decided by the folder's permissions and by the keys
+_ANYONE: Final = 0o666  # the folder's permissions and the keys decide who connects
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket and, where it is a unix one, its path and what marks it as ours."""
+    """A listening socket and, for a unix socket, its path and the identity of its file."""
 
     socket: socket.socket
     path: Path | None = None
@@ -29,14 +29,14 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """What a client connects to."""
+        """The URL that clients connect to."""
         if self.path is not None:
             return f"unix://{self.path}"
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def close(self) -> None:
-        """Closes the socket and removes its path, unless another server has made it its own since."""
+        """Closes the socket and removes its path, unless another server has taken the path since."""
         self.socket.close()
         if self.path is not None and _mark(self.path) == self.mark:
             self.path.unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def _remove_stale(path: Path) -> None:
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from all others at this path, before and after; numbers of inodes alone are used again."""
+    """Identity of the file at this path: device, inode and time of change, since inodes are reused."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The page at /docs: routes, functions, options, limits and error codes, in one file that refers to no other host."""
+"""The page at /docs: routes, functions, options, limits and error codes, in one file without external references."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from matfn.errors import TABLE
-from matfn_kernels import DTYPES, FUNCTIONS, OPTIONS
-from matfn_service.reports import limits_report
+from matfn_kernels import FUNCTIONS, OPTIONS
+from matfn_service.reports import dtypes_of, limits_report
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -69,12 +69,11 @@ _PARAMETER_HEAD: Final = ("parameter", "type", "default", "meaning")
 
 
 def _function(function: Function) -> str:
-    dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
     return "".join(
         [
             f'<h3 id="{escape(function.name)}">{escape(function.name)}</h3>',
             f"<p>{escape(function.summary)} <code>{escape(function.formula)}</code><br>",
-            f"Outputs: {escape(', '.join(function.outputs))}. Dtypes: {escape(', '.join(dtypes))}.<br>",
+            f"Outputs: {escape(', '.join(function.outputs))}. Dtypes: {escape(', '.join(dtypes_of(function)))}.<br>",
             f"Codes: {escape(', '.join(function.errors))}.</p>",
             _table(_INPUT_HEAD, map(_input, function.inputs)),
             _table(_PARAMETER_HEAD, map(_parameter, function.parameters)) if function.parameters else "",

@@ -1,4 +1,4 @@
-"""Gives freed pages back to the system when the server has had nothing to do for a while."""
+"""Memory: shortages are recognised, and freed pages go back to the system when the server is idle."""
 
 from __future__ import annotations
 
@@ -8,19 +8,31 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["IDLE_SECONDS", "trim", "trim_when_idle"]
+__all__ = ["IDLE_SECONDS", "DeviceMemoryError", "is_for_memory", "trim", "trim_when_idle"]
 
 IDLE_SECONDS: Final = 30.0
 _WORTH: Final = 256 * 2**20  # less is sooner used again than given back
+_CPU_ALLOCATOR: Final = "DefaultCPUAllocator"  # its errors are plain RuntimeErrors that name it
 _STATM: Final = Path("/proc/self/statm")
 _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # the GNU C library's
 
 
+class DeviceMemoryError(Exception):
+    """The device has too little memory for this share; half of it may fit."""
+
+
+def is_for_memory(error: Exception) -> bool:
+    """Whether an exception says that memory ran out."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _CPU_ALLOCATOR in str(error)
+
+
 async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = IDLE_SECONDS) -> None:
-    """Trims the heap once after each time of work, when `work_done` has said the same number twice; None is busy."""
+    """Trims the heap once after each period of work: when `work_done` returns a number, not None, twice in a row."""
     if _trim is None or not _STATM.exists():
         return
     floor, before = _resident(), None

@@ -1,6 +1,6 @@
 """The statistics as Prometheus reads them, at GET /metrics.
 
-Nothing is counted here: at each scrape the plain sums of `matfn_service.statistics` and the state of queue and lanes
+Nothing is counted here: at each scrape the plain sums of `matfn_service.statistics` and the state of queue and workers
 are written down, so that a call pays for additions only. docs/operations.md says what each metric means.
 """
 
@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics"]
 
+_FORMER_NAMES: Final = {  # of metrics that are exported under both for one version
+    "matfn_workers": "matfn_lanes",
+    "matfn_workers_alive": "matfn_lanes_alive",
+    "matfn_workers_lost": "matfn_lanes_lost",
+    "matfn_worker_seconds": "matfn_lane_seconds",
+}
 _BATCH_SIZES: Final = tuple(float(2**exponent) for exponent in range(15))
 
 
@@ -59,7 +65,9 @@ class Metrics(Collector):
         yield from _batches(statistics)
         yield from _faults(statistics)
         yield from _queue(self._service)
-        yield from _device(self._service)
+        for metric in _device(self._service):
+            yield metric
+            yield from _deprecated(metric)
         yield _state(self._service.state)
         yield InfoMetricFamily("matfn_build", "What runs, and on what.", _build(self._service.executor.device))
 
@@ -102,7 +110,7 @@ def _stages(statistics: Statistics) -> Iterator[Metric]:
     wire.add_metric(["read"], *_read_out(statistics.read_seconds))
     wire.add_metric(["encode"], *_read_out(statistics.encode_seconds))
     yield wire
-    yield _histogram("matfn_queue_wait_seconds", "Waiting of jobs for a lane.", statistics.queue_seconds)
+    yield _histogram("matfn_queue_wait_seconds", "Waiting of jobs for a worker.", statistics.queue_seconds)
     yield _histogram("matfn_device_seconds", "Time of batches on the device.", statistics.device_seconds)
 
 
@@ -131,14 +139,22 @@ def _queue(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily("matfn_held_bound_bytes", "Most of them that may be held.", queue.bound.bytes)
 
 
-def _device(service: Service) -> Iterator[Metric]:
+def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
     executor = service.executor
-    yield GaugeMetricFamily("matfn_lanes", "Shares that the device computes side by side.", executor.lanes)
-    yield GaugeMetricFamily("matfn_lanes_alive", "Lanes that can compute.", executor.alive)
-    yield CounterMetricFamily("matfn_lanes_lost", "Lanes that ended and were replaced.", executor.lost)
+    yield GaugeMetricFamily("matfn_workers", "Shares that the device computes side by side.", executor.workers)
+    yield GaugeMetricFamily("matfn_workers_alive", "Workers that can compute.", executor.alive)
+    yield CounterMetricFamily("matfn_workers_lost", "Workers that ended and were replaced.", executor.lost)
     counted = service.statistics
-    yield CounterMetricFamily("matfn_lane_seconds", "Time that lanes computed.", counted.lane_seconds)
+    yield CounterMetricFamily("matfn_worker_seconds", "Time that workers computed.", counted.worker_seconds)
     yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
+
+
+def _deprecated(metric: CounterMetricFamily | GaugeMetricFamily) -> Iterator[Metric]:
+    """The metric under its former name, if it had one."""
+    former = _FORMER_NAMES.get(metric.name)
+    if former is not None:
+        (sample,) = metric.samples
+        yield type(metric)(former, f"Deprecated name of {sample.name}.", sample.value)
 
 
 def _state(now: State) -> Metric:

@@ -1,7 +1,7 @@
-"""Everything that goes wrong, as RFC 9457 problems.
+"""Failures as RFC 9457 problems.
 
-Rules of this file: code deep inside raises a Refusal and knows no HTTP; every exception becomes a Refusal here; every
-Refusal becomes a Problem here, with the status and the words of the table in `matfn.errors`. Nothing else builds one.
+Rules of this file: inner code raises a Refusal and knows no HTTP. Here every exception becomes a Refusal, and every
+Refusal a Problem with the status and the words of the table in `matfn.errors`. Nothing else builds one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matfn.errors import Problem
 from matfn.wire import DecodeError
 from matfn_kernels import Rejection
 
-__all__ = ["CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
+__all__ = ["REFUSALS", "CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
 
 _CODES_OF_STATUS: Final = {
     HTTPStatus.UNAUTHORIZED: "unauthorized",
@@ -29,7 +29,7 @@ _CODES_OF_STATUS: Final = {
 }
 
 
-class CallerLeft(Exception):  # noqa: N818 - nobody's error: there is nobody to answer
+class CallerLeft(Exception):  # noqa: N818 - no error to answer: the connection is gone
     """The caller hung up before its answer was ready."""
 
 
@@ -67,8 +67,11 @@ class Refusal(Exception):  # noqa: N818 - an answer to the caller, not a fault o
         self.allow = allow
 
 
+REFUSALS: Final = (Refusal, Rejection, DecodeError)  # by the service, by the kernels, by the wire
+
+
 def as_refusal(error: Exception) -> Refusal:
-    """The refusal that an exception means to the caller; what nobody foresaw is `internal` and tells nothing more."""
+    """The refusal that an exception means to the caller; an unexpected one is `internal`, without details."""
     match error:
         case Refusal():
             return error

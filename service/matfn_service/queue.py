@@ -1,4 +1,4 @@
-"""Jobs waiting for the device, by key: a pure structure that knows no loop, no clock and no device.
+"""Jobs that wait for the device, by key: a pure structure without an event loop or a clock.
 
 Rules of this file:
 
@@ -30,7 +30,7 @@ _SLACK: Final = 64  # empty entries that are not worth a rebuild
 
 
 class Queued(Protocol):
-    """What the queue needs to know of a job."""
+    """The attributes of a job that the queue reads."""
 
     @property
     def key(self) -> Hashable:
@@ -50,11 +50,11 @@ class Queued(Protocol):
 
     @property
     def arrived(self) -> float:
-        """When it came."""
+        """Time of its arrival."""
 
     @property
     def deadline(self) -> float:
-        """When its answer is worthless; infinity if never."""
+        """When its answer is no longer of use; infinity if always."""
 
 
 J = TypeVar("J", bound=Queued)
@@ -62,7 +62,7 @@ J = TypeVar("J", bound=Queued)
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Predicted seconds and bytes: how much may be, or is."""
+    """Predicted seconds and bytes, as an amount or as a bound."""
 
     seconds: float
     bytes: int

@@ -57,16 +57,16 @@ class Bytes:
 
 
 def build() -> Bytes:
-    """The application of one replica; where MATFN_LANES is unset it has a lane for each processor that Ray gives it."""
+    """The application of one replica, with a worker for each of Ray's processors where MATFN_WORKERS is unset."""
     settings = configured({})
     configure_logs(settings)
     processors = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
-    lanes = settings.lanes or max(1, int(processors))
-    return Bytes(create_app(settings.model_copy(update={"lanes": lanes})))
+    workers = settings.workers or max(1, int(processors))
+    return Bytes(create_app(settings.model_copy(update={"workers": workers})))
 
 
 class Replica:
-    """What Ray asks of a replica beside requests.
+    """A replica: the health check that Ray calls.
 
     Attributes:
         app: the application; Ray's ingress sets it, and ends its lifespan, which drains, before the replica goes.

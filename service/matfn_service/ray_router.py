@@ -28,7 +28,7 @@ _log = logging.getLogger("ray.serve")
 
 
 class KeyRouter(RequestRouter):
-    """Brings calls of one key together at one replica while its queue is not much longer than the others'.
+    """Sends calls of one key to one replica while its queue is not much longer than the others'.
 
     The key is what Ray calls a session: the header that RAY_SERVE_SESSION_ID_HEADER_KEY names in the environment of the
     proxies. A request without one, and one whose replica is full, goes to the shorter queue of two.
@@ -42,7 +42,7 @@ class KeyRouter(RequestRouter):
         """Takes the settings of `request_router_kwargs`: how many times the mean queue a replica may have."""
         self._slack = slack
         if os.environ.get(_HEADER_SETTING, "").lower() != KEY_HEADER.lower():
-            _log.warning("calls find no company: set %s=%s where Ray is started", _HEADER_SETTING, KEY_HEADER)
+            _log.warning("calls are not grouped by key: set %s=%s where Ray is started", _HEADER_SETTING, KEY_HEADER)
 
     async def choose_replicas(
         self, candidate_replicas: Sequence[RunningReplica], pending_request: PendingRequest | None = None

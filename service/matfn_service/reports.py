@@ -1,4 +1,4 @@
-"""What the read-only routes say: the catalogue with its limits, and the state of the service."""
+"""Reports of the read-only routes: the catalogue with its limits, and the state of the service."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
+    from matfn_kernels import Function
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["LimitsReport", "catalogue_report", "limits_report", "status_report"]
+__all__ = ["LimitsReport", "catalogue_report", "dtypes_of", "limits_report", "status_report"]
 
 _MAX_DIMENSION: Final = 2**31 - 1
 _MAX_NESTING: Final = 16
@@ -36,9 +37,7 @@ class LimitsReport:
 def catalogue_report(settings: Settings) -> dict[str, object]:
     """Every function with its inputs, parameters and errors, the options of all, and the limits."""
     limits = limits_report(settings)
-    functions = [
-        asdict(function) | {"dtypes": _dtypes(complex_ok=function.complex_ok)} for function in FUNCTIONS.values()
-    ]
+    functions = [asdict(function) | {"dtypes": dtypes_of(function)} for function in FUNCTIONS.values()]
     return {"functions": functions, "options": [asdict(option) for option in OPTIONS], "limits": asdict(limits)}
 
 
@@ -47,8 +46,9 @@ def limits_report(settings: Settings) -> LimitsReport:
     return LimitsReport(settings.max_order, settings.max_items, settings.max_elements, settings.max_request_bytes)
 
 
-def _dtypes(*, complex_ok: bool) -> list[str]:
-    return [name for name in DTYPES if complex_ok or not name.startswith("complex")]
+def dtypes_of(function: Function) -> list[str]:
+    """The dtypes that a function takes."""
+    return [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
 
 
 def status_report(service: Service) -> dict[str, object]:
@@ -59,7 +59,8 @@ def status_report(service: Service) -> dict[str, object]:
         "version": VERSION,
         "uptime": service.clock() - service.started,
         "device": service.executor.device,
-        "lanes": service.executor.lanes,
+        "workers": service.executor.workers,
+        "lanes": service.executor.workers,  # its former name, kept for one version
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else asdict(profile),
         "queue": {

@@ -1,4 +1,4 @@
-"""The command that serves: a process whose malloc keeps its pages, then the server in it.
+"""The command `matfn serve`: restarts the process so that malloc keeps its pages, then runs the server.
 
 Nothing heavy is imported before the process has been started again.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,20 +19,18 @@ ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(_GIB),
     "MALLOC_TRIM_THRESHOLD_": str(8 * _GIB),
     "MALLOC_TOP_PAD_": str(_GIB // 8),
-    "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the lanes
+    "OPENBLAS_NUM_THREADS": "1",  # scipy brings its own, which would spin beside the workers
 }
 _STARTED_AGAIN: Final = "MATFN_STARTED_AGAIN"
-_NEEDED: Final = ("torch", "fastapi", "uvicorn", "pydantic_settings", "structlog", "prometheus_client")
-
-for _name in _NEEDED:  # as if this module imported them, at no cost
-    if find_spec(_name) is None:
-        raise ModuleNotFoundError(f"No module named {_name!r}", name=_name)
 
 
 def main(host: str | None = None, port: int | None = None, device: str | None = None, uds: str | None = None) -> int:
     """Serves in the foreground until SIGTERM or SIGINT; returns the exit code, 0 after a drain.
 
-    What is given wins over the environment. Settings that cannot be are told in one line each, with exit code 1.
+    Arguments win over the environment. Each invalid setting is one line on standard error, with exit code 1.
+
+    Raises:
+        ImportError: if a package of the extra `service` is missing.
     """
     settle_environment()
     from matfn_service.configuration import Misconfigured, configured
@@ -50,13 +47,13 @@ def main(host: str | None = None, port: int | None = None, device: str | None = 
 
 
 def keep_compiled(cache_dir: Path | None) -> None:
-    """Lets Triton keep what it compiles there; its own place, the home, containers may not write."""
+    """Makes Triton keep compiled kernels in this folder; containers may not write its default, the home."""
     if cache_dir is not None:
         os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir / "triton"))
 
 
 def settle_environment() -> None:
-    """Starts the process again with one BLAS thread, and kept pages: fresh ones cost more than copies in them."""
+    """Restarts the process with one BLAS thread and with freed pages kept, since new pages cost more than copies."""
     missing = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     if sys.platform != "linux" or _STARTED_AGAIN in os.environ or not missing:
         return

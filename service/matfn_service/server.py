@@ -19,9 +19,9 @@ import structlog
 import uvicorn
 
 from matfn_service.app import create_app
-from matfn_service.inflow import Inflow
 from matfn_service.listening import BACKLOG, Listener, listen
 from matfn_service.logs import configure_logs
+from matfn_service.socket_protocol import SocketProtocol
 
 if TYPE_CHECKING:
     import socket
@@ -66,7 +66,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         server.run([listener.socket])
     finally:
         listener.close()
-    if server.has_busy_lanes:
+    if server.has_busy_workers:
         _leave()
     return 0
 
@@ -86,7 +86,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _warn_if_forgetful(cache_dir: Path | None) -> None:
-    """Warns of a cache that will keep nothing; the server works without one."""
+    """Warns of a cache folder that cannot be written; the server works without one."""
     if cache_dir is None:
         return
     try:
@@ -102,7 +102,7 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=Inflow,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
+        http=SocketProtocol,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
         ws="none",
         lifespan="on",
         log_config=None,
@@ -115,7 +115,7 @@ def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def _leave() -> NoReturn:
-    """Ends the process now: a lane that computes cannot be stopped, and the interpreter would wait for it."""
+    """Ends the process now: a worker that computes cannot be stopped, and the interpreter would wait for it."""
     _log.warning("left work behind", reason="the drain time was over (MATFN_DRAIN_SECONDS)")
     sys.stderr.flush()
     os._exit(0)
@@ -129,11 +129,11 @@ class _Server(uvicorn.Server):
         self._service = service
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
-        self.has_busy_lanes = False
+        self.has_busy_workers = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Turns SIGTERM and SIGINT into the wish to exit, and does not raise them again."""
+        """Handles SIGTERM and SIGINT within the context; does not raise them again after it."""
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
         try:
             yield
@@ -158,7 +158,7 @@ class _Server(uvicorn.Server):
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
         self._draining = asyncio.get_running_loop().create_task(self._service.drain())
         await asyncio.wait([self._draining])
-        self.has_busy_lanes = self._service.batcher.is_busy
+        self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
         await super().shutdown(sockets)
         _log.info("stopped")

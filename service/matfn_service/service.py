@@ -1,4 +1,4 @@
-"""The service behind the routes: its state, from warming over ready to draining, and all that lives as long as it."""
+"""The service behind the routes: its state, and everything that lives as long as it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _log = structlog.get_logger(__name__)
 
 
 class State(StrEnum):
-    """What the service is doing with new calls: letting them wait, taking them, refusing them."""
+    """State of the service: while warming up calls wait, when ready they are taken, then they are refused."""
 
     WARMING = "warming"
     READY = "ready"
@@ -85,7 +85,8 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Starts everything and warms up in the background; on leaving, lets everything go."""
+        """Starts everything and warms up in the background; stops everything at the end."""
+        _warn_of_deprecated(self.settings)
         torch.set_num_threads(1)  # this thread screens small calls itself
         self._executor = self._executor or make_executor(self.settings)
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
@@ -118,7 +119,7 @@ class Service:
             _log.info(
                 "ready",
                 device=self.executor.device,
-                lanes=self.executor.lanes,
+                workers=self.executor.workers,
                 kernels=variant(),
                 profile=self.profile_label,
             )
@@ -131,11 +132,11 @@ class Service:
         return None if is_busy else self.statistics.batch_sizes.total()
 
     async def warmed_up(self) -> None:
-        """Returns when the warm-up is over, whatever came of it."""
+        """Waits for the end of the warm-up, also of a failed one."""
         await self._warm.wait()
 
     async def admission(self) -> Admission:
-        """What reads bodies, once the service is warm.
+        """The admission, once the service is warm.
 
         Raises:
             Refusal: if it will not be, or is draining.
@@ -193,14 +194,14 @@ class Service:
             ) from None
 
     def rest_seconds(self) -> float:
-        """How long the rest of a refused body may take to be thrown away."""
+        """Seconds in which the rest of a refused body may be discarded."""
         if self._drain_ends is None:
             return REST_SECONDS
-        left = self._drain_ends - asyncio.get_running_loop().time()
-        return max(0.0, min(REST_SECONDS, left * (1 - _ANSWERS_SHARE)))
+        remaining = self._drain_ends - asyncio.get_running_loop().time()
+        return max(0.0, min(REST_SECONDS, remaining * (1 - _ANSWERS_SHARE)))
 
     async def drain(self) -> None:
-        """Refuses new calls, lets half-sent bodies and queued work finish, and gives them up as time runs out."""
+        """Refuses new calls and finishes bodies and queued work under way, within the drain time."""
         self.state = State.DRAINING
         self._warm.set()
         seconds = self.settings.drain_seconds
@@ -219,3 +220,8 @@ class Service:
             return
         ends = self._drain_ends - self.settings.drain_seconds * (1 - _BODIES_SHARE)
         timeout.reschedule(min(ends, timeout.when() or ends))
+
+
+def _warn_of_deprecated(settings: Settings) -> None:
+    if settings.lanes is not None:
+        _log.warning("MATFN_LANES is deprecated", use="MATFN_WORKERS", workers=settings.workers)

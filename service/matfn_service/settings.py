@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = ["Settings"]
@@ -30,7 +30,14 @@ class Settings(BaseSettings):
         default="auto", description="Where kernels run; auto takes a GPU if there is one."
     )
     lanes: int | None = Field(
-        default=None, ge=1, le=1024, description="Computing processes on a CPU; unset: one a core."
+        default=None, ge=1, le=1024, description="Deprecated name of MATFN_WORKERS, read where that is unset."
+    )
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        validate_default=True,
+        description="Computing processes on a CPU; unset: one a core.",
     )
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
@@ -76,6 +83,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
     )
+
+    @field_validator("workers", mode="after")
+    @classmethod
+    def _read_deprecated(cls, value: int | None, info: ValidationInfo) -> int | None:
+        return info.data.get("lanes") if value is None else value
 
     @field_validator("api_keys", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Tensors to a device and back through page-locked memory that is kept, by copies that run beside the computing.
+"""Tensors to a device and back through kept page-locked memory, by copies beside the computing.
 
 One staging is one thread's. What it sends lies in its memory until the device has it, so the next batch waits for the
 copies of the last; two stagings take turns, one sending while the other's batch computes. The order of things on the
@@ -29,16 +29,16 @@ class Port(Protocol):
         """So many bytes of host memory that the device can copy from and to by itself."""
 
     def send(self, host: Tensor) -> Tensor:
-        """Queues a copy to the device; the copy to be."""
+        """Queues a copy to the device, and returns it."""
 
     def fetch(self, there: Tensor, host: Tensor) -> None:
         """Queues a copy from the device."""
 
     def compute_after_copies(self) -> None:
-        """Whatever is computed from now on waits for the copies queued so far."""
+        """Makes later computations wait for the copies queued so far."""
 
     def copy_after_computing(self) -> None:
-        """Whatever is copied from now on waits for the computations queued so far."""
+        """Makes later copies wait for the computations queued so far."""
 
     def finish(self) -> None:
         """Waits for the copies queued so far."""

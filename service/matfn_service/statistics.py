@@ -1,4 +1,4 @@
-"""What the server has done since it started: plain sums, kept on the event loop, shown by /v1/status and /metrics."""
+"""Counters since the start: plain sums, kept on the event loop, shown by /v1/status and /metrics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from matfn_service.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from matfn_service.sealing import Fate
+    from matfn_service.encoding import Status
 
 __all__ = ["ANSWERED", "NO_FUNCTION", "FunctionStatistics", "Statistics"]
 
 ANSWERED: Final = "ok"
-NO_FUNCTION: Final = "none"  # callers make up names; what is kept must not grow with them
+NO_FUNCTION: Final = "none"  # for unknown names, so that the counters stay bounded
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -47,13 +47,13 @@ class Statistics:
         dropped_busy: calls that found no room in the queue.
         bisections: batches cut in two to find the matrix that made a kernel raise.
         halvings: batches cut in two because the device was out of memory.
-        isolated: what was left of them: parts of one call that failed alone.
+        isolated: parts of one call that failed alone, after such cuts.
         bytes_received: bodies of requests that compute.
         bytes_sent: their answers.
-        lane_seconds: time that lanes computed.
-        predicted_seconds: the same as it was predicted.
+        worker_seconds: time that workers computed.
+        predicted_seconds: predicted time of the same work.
         batch_sizes: number of batches by their number of matrices.
-        functions: the same by function.
+        functions: batches and matrices by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
         read_seconds: the part of it before the queue, in which the body comes and is read.
         encode_seconds: the part after the device, in which the answer is made.
@@ -75,7 +75,7 @@ class Statistics:
     isolated: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
-    lane_seconds: float = 0.0
+    worker_seconds: float = 0.0
     predicted_seconds: float = 0.0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Statistics:
         return failed
 
     def count_call(self, function: str, code: str = ANSWERED) -> None:
-        """Counts one call of what its caller took for a function, and what it got."""
+        """Counts one call by its function and its code."""
         self.calls[function if function in FUNCTIONS else NO_FUNCTION, code] += 1
 
     def count_received(self, size: int, seconds: float) -> None:
@@ -130,26 +130,26 @@ class Statistics:
             self.queue_seconds.count(wait)
         self.batch_fill.count(fill)
 
-    def count_run(self, predicted: float, on_device: float, on_lanes: float) -> None:
-        """Counts the seconds of one batch: those predicted, those it took, and the sum over its lanes."""
+    def count_run(self, predicted: float, on_device: float, on_workers: float) -> None:
+        """Counts the seconds of one batch: those predicted, those it took, and the sum over its workers."""
         self.device_seconds.count(on_device)
-        self.lane_seconds += on_lanes
+        self.worker_seconds += on_workers
         self.predicted_seconds += predicted
         if predicted > 0.0:
-            self.cost_ratio.count(on_lanes / predicted)
+            self.cost_ratio.count(on_workers / predicted)
 
-    def count_outcomes(self, function: str, fates: Sequence[Fate]) -> None:
-        """Counts what became of matrices of one function."""
-        for fate, number in _counted(fates).items():
-            self.matrices[function, fate.outcome, fate.code or "none"] += number
-            if fate.fallback is not None:
+    def count_outcomes(self, function: str, statuses: Sequence[Status]) -> None:
+        """Counts the outcomes of matrices of one function."""
+        for status, number in _counted(statuses).items():
+            self.matrices[function, status.outcome, status.code or "none"] += number
+            if status.fallback is not None:
                 self.escalations[function] += number
-                for method in fate.fallback.split(", "):
+                for method in status.fallback.split(", "):
                     self.fallbacks[function, method] += number
 
 
-def _counted(fates: Sequence[Fate]) -> Mapping[Fate, int]:
-    """How many share each fate; that all share one is told at a glance, and nearly always so."""
-    if fates and fates.count(fates[0]) == len(fates):
-        return {fates[0]: len(fates)}
-    return Counter(fates)
+def _counted(statuses: Sequence[Status]) -> Mapping[Status, int]:
+    """Number of matrices with each status; fast where all have one, as nearly always."""
+    if statuses and statuses.count(statuses[0]) == len(statuses):
+        return {statuses[0]: len(statuses)}
+    return Counter(statuses)

@@ -12,20 +12,13 @@ from matfn.triangles import whole
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
 __all__ = ["from_wire", "rows_to_wire"]
 
-_DTYPES: Final = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "complex64": torch.complex64,
-    "complex128": torch.complex128,
-}
+_DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in wire.ITEM_BYTES}
 _MAX_RANK: Final = 64
 _MAX_EXTENT: Final = 2**58  # strides in bytes must fit 63 bits, even where another dimension is zero
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}

@@ -1,4 +1,4 @@
-"""One small call of every function on every lane, so that no caller pays for what is loaded on first use."""
+"""Warm-up: one small call of every function on every worker, which loads what is loaded on first use."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _ORDER: Final = 4
 
 
 async def warm_up(executor: Executor, profile: Profile) -> None:
-    """Computes a call of every function once on each lane; the answers are thrown away."""
+    """Computes a call of every function once on each worker; the answers are thrown away."""
     for function in FUNCTIONS.values():
         call = _smallest(function)
         program = make_plan(call, profile).program
         part = Part(0, program, batch_of(call))
-        await asyncio.gather(*(executor.run([part]) for _ in range(executor.lanes)))
+        await asyncio.gather(*(executor.run([part]) for _ in range(executor.workers)))
 
 
 def _smallest(function: Function) -> Call:

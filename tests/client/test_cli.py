@@ -421,9 +421,11 @@ def test_run_takes_a_method(folder: Path) -> None:
     assert "eigh" in result.output
 
 
-def test_serve_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the service installed, `matfn serve` exits 1 and says what to install."""
-    monkeypatch.setitem(sys.modules, "matfn_service.serve", None)
+@pytest.mark.parametrize("missing", ["matfn_service.serve", "matfn_service.server", "matfn_service.configuration"])
+def test_serve_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    """Without the service or what it needs installed, `matfn serve` exits 1 and says what to install."""
+    monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
+    monkeypatch.setitem(sys.modules, missing, None)
 
     result = invoked("serve")
 

@@ -122,9 +122,9 @@ def cut(draw: st.DrawFn, tensor: wire.Tensor) -> wire.Rows:
 
 @MEDIA
 @given(answer=answers, data=st.data())
-def test_sealed_answer_is_the_answer(answer: wire.Answer, data: st.DataObject, media: Media) -> None:
+def test_encoded_answer_is_the_answer(answer: wire.Answer, data: st.DataObject, media: Media) -> None:
     """An answer whose certificates are encoded already, and whose numbers lie in pieces, is the same on the wire."""
-    sealed = wire.SealedAnswer(
+    encoded = wire.EncodedAnswer(
         {name: data.draw(cut(tensor)) for name, tensor in answer.outputs.items()},
         [wire.encode_certificate(certificate) for certificate in answer.certificates],
         answer.timing,
@@ -132,13 +132,13 @@ def test_sealed_answer_is_the_answer(answer: wire.Answer, data: st.DataObject, m
         answer.request_id,
     )
 
-    assert body(wire.encode_answer(sealed, media)) == body(wire.encode_answer(answer, media))
+    assert body(wire.encode_answer(encoded, media)) == body(wire.encode_answer(answer, media))
 
 
 def test_large_pieces_are_sent_from_where_they_are() -> None:
     """Pieces of some size are buffers of their own, not copied."""
     pieces = [memoryview(bytearray(4096)) for _ in range(2)]
-    answer = wire.SealedAnswer({"x": wire.Rows("float32", (2, 1024), pieces)}, [], wire.Timing(0, 0, 1, 1), "cpu", "r")
+    answer = wire.EncodedAnswer({"x": wire.Rows("float32", (2, 1024), pieces)}, [], wire.Timing(0, 0, 1, 1), "cpu", "r")
     buffers = wire.encode_answer(answer, Media.MSGPACK)
 
     assert [buffer is piece for buffer, piece in zip(buffers[1:], pieces, strict=True)] == [True, True]

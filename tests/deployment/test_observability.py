@@ -76,6 +76,16 @@ def test_query_asks_for_what_there_is(name: str) -> None:
     assert metrics <= documented() | OWN_OF_PROMETHEUS
 
 
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_asks_for_no_deprecated_name(name: str) -> None:
+    """No query selects a metric that the manual calls deprecated."""
+    manual = (DOCKER.parent / "docs/operations.md").read_text()
+    deprecated = set(re.findall(r"^\| `(\w+)` .* Deprecated", manual, re.MULTILINE))
+
+    assert deprecated
+    assert metrics_in(QUERIES[name]).isdisjoint(deprecated)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     """Every alert has a severity, a summary, a test, and a row in the manual."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from matfn import wire
-from matfn_service.framing import MOST_PIPELINED
+from matfn_service.http_protocol import MOST_PIPELINED
 from processes import ServerProcess, running_server
 
 if TYPE_CHECKING:

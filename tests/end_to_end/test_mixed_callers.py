@@ -1,4 +1,4 @@
-"""Many callers of mixed functions on a real server: batches form, and no answer depends on company."""
+"""Many callers of mixed functions on a real server: batches form, and no answer depends on the batch."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def test_one_bad_call_costs_its_neighbours_nothing(server: ServerProcess) -> Non
         (-np.eye(12), "not_positive"),
     ],
 )
-def test_a_bad_matrix_is_nan_among_its_mates(server: ServerProcess, bad: Any, code: str) -> None:
-    """With on_failure="nan" a matrix without an answer says why, and its mates are answered."""
+def test_a_bad_matrix_is_nan_among_others(server: ServerProcess, bad: Any, code: str) -> None:
+    """With on_failure="nan" a matrix without an answer says why, and the others in the batch are answered."""
     good = positive(12, condition=1e2)[0]
     with matfn.Client(server.url, max_retries=0) as client:
         expected = client.inv_root(np.stack([good, good, good]), 4)

@@ -22,13 +22,13 @@ KINDS = ("well", "ill", "failing")
 @pytest.fixture(scope="module")
 def comparisons() -> Iterator[list[Comparison]]:
     """What two workers answered, whatever shared their batches."""
-    with running_server(lanes="2") as server, matfn.Client(server.url) as client:
+    with running_server(workers="2") as server, matfn.Client(server.url) as client:
         yield compare(client, alone(client, served(brief=True), KINDS))
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("function", list(FUNCTIONS))
-def test_company_on_a_server_changes_no_bit(comparisons: list[Comparison], function: str) -> None:
+def test_batch_composition_changes_no_bit(comparisons: list[Comparison], function: str) -> None:
     """Every answer of a function, output and certificate, is that of its matrix in a request of its own."""
     mine = [comparison for comparison in comparisons if comparison.case.function == function]
 

@@ -55,7 +55,7 @@ async def test_answers_come_back(gpu: CudaExecutor) -> None:
     gram = found.outputs[0].mT @ found.outputs[0]
     assert found.outputs[0].device.type == "cpu"
     assert torch.allclose(gram, torch.eye(32).expand_as(gram), atol=1e-5)
-    assert all(fate.outcome == "converged" for fate in found.fates)
+    assert all(status.outcome == "converged" for status in found.statuses)
 
 
 async def test_shares_at_once_keep_their_bits(gpu: CudaExecutor) -> None:

@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def executor() -> ScriptedExecutor:
-    """A device with one lane."""
+    """A device with one worker."""
     return ScriptedExecutor()
 
 

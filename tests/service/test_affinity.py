@@ -25,7 +25,14 @@ QUEUES = st.dictionaries(st.text(min_size=1), st.integers(0, 1000), min_size=1, 
         ({"a": 9, "b": 2}, {"a": 9}, "b"),
         ({"a": 0, "b": 0}, {"gone": 5, "b": 1}, "b"),
     ],
-    ids=["company", "the shorter queue", "the most company", "equal company", "too long a queue", "a replica gone"],
+    ids=[
+        "calls of its key",
+        "the shorter queue",
+        "the most calls of its key",
+        "equal numbers",
+        "too long a queue",
+        "a replica gone",
+    ],
 )
 def test_preference(queues: dict[str, int], alike: dict[str, int], expected: str) -> None:
     """Company within the bound first, then the shorter queue."""
@@ -70,7 +77,7 @@ def test_placements_know_what_is_under_way() -> None:
 
 
 def test_old_placements_are_forgotten() -> None:
-    """A call whose end was never told keeps no company for ever."""
+    """A call whose end was never reported is forgotten after a while."""
     now = [0.0]
     placements = Placements(lambda: now[0], 10.0)
     placements.add("1", KEY, "a")

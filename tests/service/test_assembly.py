@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from matfn_kernels.contract.certificate import Certificate, Outcome
 from matfn_kernels.methods.sign.program import SignProgram
 from matfn_kernels.running.certification import Wish
-from matfn_kernels.running.evaluation import Batch, Evaluation, join
-from matfn_service.assembly import Part, deal, gather, halves
+from matfn_kernels.running.evaluation import Batch, Evaluation, concatenate, join
+from matfn_service.assembly import Part, apart, by_program, deal, gather, halves
+from matfn_service.encoding import encode
 
 PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
@@ -44,19 +47,19 @@ def entries(part: Batch | Evaluation) -> list[float]:
 
 
 @given(sizes, st.integers(1, 5))
-def test_gather_undoes_deal(numbers: list[int], lanes: int) -> None:
-    """Whatever is dealt to the lanes comes back to its owner in order."""
+def test_gather_undoes_deal(numbers: list[int], workers: int) -> None:
+    """Whatever is dealt to the workers comes back to its owner in order."""
     parts = parts_of(numbers)
-    shares = deal(parts, lanes)
+    shares = deal(parts, workers)
     pieces = gather(len(parts), [(part, identity(part.batch)) for share in shares for part in share])
 
     assert [entries(join(piece)) for piece in pieces] == [entries(part.batch) for part in parts]
 
 
 @given(sizes, st.integers(1, 5))
-def test_shares_are_even(numbers: list[int], lanes: int) -> None:
-    """No lane gets more than one matrix more than another, and none gets nothing."""
-    loads = [sum(part.items for part in share) for share in deal(parts_of(numbers), lanes)]
+def test_shares_are_even(numbers: list[int], workers: int) -> None:
+    """No worker gets more than one matrix more than another, and none gets nothing."""
+    loads = [sum(part.items for part in share) for share in deal(parts_of(numbers), workers)]
 
     assert max(loads) - min(loads) <= 1
     assert len(loads) <= max(1, sum(numbers))
@@ -74,3 +77,18 @@ def leaves(parts: list[Part]) -> list[Part]:
     """What is left when nothing can be halved any more."""
     both = halves(parts)
     return parts if both is None else leaves(both[0]) + leaves(both[1])
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 4)), max_size=9))
+def test_programs_are_told_apart(kinds: list[tuple[int, int]]) -> None:
+    """Parts computed as one batch for each program get their own rows back, in their own order."""
+    parts = [
+        replace(part, program=SignProgram(order=order, half=None, dtype=torch.float64))
+        for part, (order, _) in zip(parts_of([number for _, number in kinds]), kinds, strict=True)
+    ]
+    members = by_program(parts)
+    joined = [encode(identity(concatenate([parts[index].batch for index in indices]))) for indices in members.values()]
+    found = apart(parts, members, joined)
+
+    assert len(members) == len({part.program for part in parts})
+    assert [piece.outputs[0].flatten().tolist() for piece in found] == [entries(part.batch) for part in parts]

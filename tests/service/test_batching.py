@@ -66,9 +66,9 @@ async def test_calls_of_one_request_share_a_batch(client: httpx.AsyncClient, exe
     assert executor.sizes == [[1] * 5]
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
-async def test_large_batch_is_dealt_to_free_lanes(opened: Opened, executor: ScriptedExecutor) -> None:
-    """A call of many matrices uses every free lane and comes back whole and in order."""
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_large_batch_is_dealt_to_free_workers(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A call of many matrices uses every free worker and comes back whole and in order."""
     async with opened() as client:
         answer = wire.decode_answer((await post(client, "msign", 9, 64, 64)).content, wire.Media.MSGPACK)
 
@@ -77,7 +77,7 @@ async def test_large_batch_is_dealt_to_free_lanes(opened: Opened, executor: Scri
     assert (len(answer.certificates), answer.timing.batch_size) == (9, 9)
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=1, ahead=1)])
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=1, ahead=1)])
 async def test_one_batch_is_prepared_ahead(opened: Opened, executor: ScriptedExecutor) -> None:
     """A device that lies elsewhere has its next batch at hand, whole, and no more than one."""
     async with opened() as client:
@@ -128,8 +128,8 @@ async def test_a_batch_leaves_work_for_the_next(
     assert sum(map(sum, executor.sizes)) == 34
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
-async def test_lanes_take_their_whole_share_of_many_calls(opened: Opened, executor: ScriptedExecutor) -> None:
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_workers_take_their_whole_share_of_many_calls(opened: Opened, executor: ScriptedExecutor) -> None:
     """Each of two takes half of what there is: while the answers of one go out, the other computes."""
     async with opened() as client:
         await executor.hold()
@@ -146,9 +146,9 @@ async def test_lanes_take_their_whole_share_of_many_calls(opened: Opened, execut
     assert [answer.status_code for answer in answers] == [200] * 35
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
-async def test_a_lane_leaves_the_others_their_share(opened: Opened, executor: ScriptedExecutor) -> None:
-    """A large call that finds one lane free does not go to it whole: the other one, free soon after, gets as much."""
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_a_worker_leaves_the_others_their_share(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A large call that finds one worker free does not go to it whole: the other one, free soon after, gets as much."""
     async with opened() as client:
         await executor.hold()
         small = asyncio.create_task(post(client))
@@ -178,7 +178,7 @@ async def test_call_beyond_the_cap_is_split_and_joined(opened: Opened, executor:
 async def test_lone_failure_fails_alone(
     client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
 ) -> None:
-    """One call that makes the kernel raise gets a 500; its eight batch-mates get their answers."""
+    """One call that makes the kernel raise gets a 500; the eight others in the batch get their answers."""
     executor.fault = poisoned
     executor.gate.clear()
     blocker = asyncio.create_task(post(client))
@@ -224,12 +224,13 @@ async def test_program_recovers_its_batch_size(
     """After a shortage a program's batches grow back with every batch that fits."""
     executor.memory_for(items=4)
     await post(client, "msign", 8, 4, 4)
-    shrunk = dict(service.batcher._caps)
+    caps = service.batcher.dispatcher.isolator.caps
+    shrunk = dict(caps._below_one)
     for _ in range(20):
         await post(client)
 
     assert list(shrunk.values()) == [0.5]
-    assert service.batcher._caps == {}
+    assert len(caps) == 0
 
 
 async def test_higher_priority_goes_first(
@@ -251,7 +252,7 @@ async def test_higher_priority_goes_first(
 LONG, SHORT = 64, 4
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
 async def test_short_job_overtakes_long_ones(opened: Opened, executor: ScriptedExecutor) -> None:
     """However many long jobs wait, a short one waits for no more than one of those that run."""
     async with opened(batch_seconds=1e-4) as client:
@@ -267,8 +268,8 @@ async def test_short_job_overtakes_long_ones(opened: Opened, executor: ScriptedE
     assert [answer.status_code for answer in answers] == [200] * 9
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
-async def test_pieces_of_a_huge_job_leave_a_lane(opened: Opened, executor: ScriptedExecutor) -> None:
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_pieces_of_a_huge_job_leave_a_worker(opened: Opened, executor: ScriptedExecutor) -> None:
     """A call that is computed in many pieces does not make a short one wait for all of them."""
     async with opened(batch_seconds=1e-3) as client:
         executor.gate.clear()
@@ -284,9 +285,9 @@ async def test_pieces_of_a_huge_job_leave_a_lane(opened: Opened, executor: Scrip
     assert len(orders_of(executor)) > 20
 
 
-@pytest.mark.parametrize("executor", [ScriptedExecutor(lanes=2)])
-async def test_long_jobs_take_every_lane_if_nothing_short_waits(opened: Opened, executor: ScriptedExecutor) -> None:
-    """No lane stays free for a short job that has not come."""
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_long_jobs_take_every_worker_if_nothing_short_waits(opened: Opened, executor: ScriptedExecutor) -> None:
+    """No worker stays free for a short job that has not come."""
     async with opened(batch_seconds=1e-4) as client:
         executor.gate.clear()
         tasks = [asyncio.create_task(post(client, "msign", order, order)) for order in (LONG, LONG + 1, LONG + 2)]
@@ -298,17 +299,17 @@ async def test_long_jobs_take_every_lane_if_nothing_short_waits(opened: Opened, 
 
 
 @pytest.mark.parametrize(
-    "executor", [ScriptedExecutor(lanes=1), ScriptedExecutor(lanes=2)], ids=["one lane", "two lanes"]
+    "executor", [ScriptedExecutor(workers=1), ScriptedExecutor(workers=2)], ids=["one worker", "two workers"]
 )
 async def test_more_urgent_long_job_is_not_overtaken(opened: Opened, executor: ScriptedExecutor) -> None:
-    """A short job overtakes no long one of a higher priority, and on the only lane none at all."""
-    urgency = 9 if executor.lanes > 1 else 0
+    """A short job overtakes no long one of a higher priority, and on the only worker none at all."""
+    urgency = 9 if executor.workers > 1 else 0
     async with opened(batch_seconds=1e-4) as client:
         executor.gate.clear()
         tasks = [asyncio.create_task(post(client, "msign", LONG, LONG, priority=urgency)) for _ in range(4)]
-        await until(lambda: len(service_behind(client).queue) == 4 - executor.lanes)
+        await until(lambda: len(service_behind(client).queue) == 4 - executor.workers)
         tasks.append(asyncio.create_task(post(client, "msign", SHORT, SHORT)))
-        await until(lambda: len(service_behind(client).queue) == 5 - executor.lanes)
+        await until(lambda: len(service_behind(client).queue) == 5 - executor.workers)
         executor.gate.set()
         await asyncio.gather(*tasks)
 

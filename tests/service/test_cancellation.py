@@ -60,7 +60,7 @@ async def blocked(client: httpx.AsyncClient, executor: ScriptedExecutor) -> asyn
 async def test_caller_who_left_never_reaches_the_device(
     client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service, blocked: asyncio.Task[httpx.Response]
 ) -> None:
-    """A queued call whose caller hangs up frees its slot at once, is counted, and its mates are answered."""
+    """A queued call whose caller hangs up frees its slot at once, is counted, and the others are answered."""
     leaver, mate = Caller(client, call_body()), asyncio.create_task(post(client))
     await until(lambda: len(service.queue) == 2)
     await leaver.hang_up()
@@ -90,7 +90,7 @@ async def test_cancelled_request_frees_its_slot(
 async def test_caller_who_left_while_running_harms_nobody(
     client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
 ) -> None:
-    """An answer that nobody waits for is thrown away; its batch-mates and the lane go on."""
+    """The answer of a caller that hung up is dropped; the others are answered, and the worker goes on."""
     executor.gate.clear()
     leaver = Caller(client, call_body())
     await executor.busy.acquire()

@@ -36,6 +36,7 @@ def fault(**options: object) -> str:
         ("MATFN_PORT", "abc", "must be a whole number of at least 0 and at most 65535"),
         ("MATFN_PORT", "65536", "must be a whole number of at least 0 and at most 65535"),
         ("MATFN_LANES", "0", "must be a whole number of at least 1 and at most 1024"),
+        ("MATFN_WORKERS", "0", "must be a whole number of at least 1 and at most 1024"),
         ("MATFN_DEVICE", "foo", "must be one of auto, cpu, cuda"),
         ("MATFN_DEVICE", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"),
         ("MATFN_LOG_FORMAT", "xml", "must be one of console, json"),

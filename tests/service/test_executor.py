@@ -1,4 +1,4 @@
-"""The real lanes."""
+"""The real workers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def lanes() -> Iterator[CpuExecutor]:
-    """Two lanes on this machine's CPU."""
-    lanes = CpuExecutor(2)
-    yield lanes
-    lanes.close()
+def workers() -> Iterator[CpuExecutor]:
+    """Two workers on this machine's CPU."""
+    workers = CpuExecutor(2)
+    yield workers
+    workers.close()
 
 
 def work() -> list[Part]:
@@ -42,9 +42,9 @@ def work() -> list[Part]:
     return [Part(0, make_plan(call, Profile.nominal()).program, batch_of(call))]
 
 
-async def test_lane_computes(lanes: CpuExecutor) -> None:
-    """A lane evaluates its share and tells how long that took."""
-    run = await lanes.run(work())
+async def test_worker_computes(workers: CpuExecutor) -> None:
+    """A worker evaluates its share and tells how long that took."""
+    run = await workers.run(work())
 
     assert [evaluation.items for evaluation in run.evaluations] == [5]
     assert run.seconds > 0
@@ -58,19 +58,19 @@ def test_computing_threads_are_single_threaded() -> None:
     assert (number, name) == (1, "test_0")
 
 
-async def test_warm_up_runs_every_function(lanes: CpuExecutor) -> None:
+async def test_warm_up_runs_every_function(workers: CpuExecutor) -> None:
     """Every function of the catalogue has an answer for identities."""
-    await warm_up(lanes, Profile.nominal())
+    await warm_up(workers, Profile.nominal())
 
     assert FUNCTIONS
 
 
 def test_settings_name_the_device() -> None:
-    """The CPU is used where it is asked for, with as many lanes as asked for."""
-    made = make_executor(Settings(device="cpu", lanes=3))
+    """The CPU is used where it is asked for, with as many workers as asked for."""
+    made = make_executor(Settings(device="cpu", workers=3))
     made.close()
 
-    assert (made.device, made.lanes) == ("cpu", 3)
+    assert (made.device, made.workers) == ("cpu", 3)
 
 
 class ScriptedDevice:

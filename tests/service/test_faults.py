@@ -1,4 +1,4 @@
-"""A bug at any stage of one call's way is that call's own: its batch-mates are answered and the service goes on."""
+"""A bug at any stage of one call's way fails that call alone: the others are answered, and the service goes on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "packing": (scripted, "concatenate"),
     "device": (scripted, "evaluate_together"),
     "unpacking": (evaluation, "_apart"),
-    "sealing": (scripted, "seal"),
+    "certificates": (scripted, "encode"),
     "joining": (answers, "rows_to_wire"),
     "encoding": (wire, "encode_answer"),
 }

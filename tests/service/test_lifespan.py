@@ -44,3 +44,18 @@ async def test_calls_are_answered_before_the_end(executor: ScriptedExecutor) -> 
 
     assert call.result().status_code == HTTPStatus.OK
     assert late.result() == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_former_name_of_a_setting_is_warned_of(
+    executor: ScriptedExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server whose workers are set by MATFN_LANES logs at its start which name replaces it."""
+    async with create_app(Settings(lanes=2), executor=executor).router.lifespan_context(None):
+        pass
+    warned = capsys.readouterr().out
+    async with create_app(Settings(workers=2), executor=executor).router.lifespan_context(None):
+        pass
+
+    assert "MATFN_LANES is deprecated" in warned
+    assert "MATFN_WORKERS" in warned
+    assert "deprecated" not in capsys.readouterr().out

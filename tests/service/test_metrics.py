@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 
 from matfn import wire
 from matfn_kernels.contract.certificate import Outcome
-from matfn_service.sealing import Fate
+from matfn_service.encoding import Status
 from scraped import documented, moved, samples
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
 
@@ -82,6 +82,7 @@ async def test_answered_call_moves_every_stage(client: httpx.AsyncClient) -> Non
         "matfn_received_bytes_total": len(body),
         "matfn_sent_bytes_total": len(answer.content),
         "matfn_cost_ratio_count": 1.0,
+        "matfn_worker_seconds_total": pytest.approx(DEVICE_SECONDS),
         "matfn_lane_seconds_total": pytest.approx(DEVICE_SECONDS),
         "matfn_predicted_seconds_total": changes["matfn_predicted_seconds_total"],
     }
@@ -159,7 +160,7 @@ async def test_outcomes_are_counted_by_function(
 
 async def test_escalations_name_what_was_tried(client: httpx.AsyncClient, service: Service) -> None:
     """Each matrix answered by a later method is one escalation, each method tried on it before one fallback."""
-    first = Fate(Outcome.CONVERGED, None, None, None)
+    first = Status(Outcome.CONVERGED, None, None, None)
     tried = [None, "quick", "quick, better", "quick, better"]
     before = await scrape(client)
     service.statistics.count_outcomes("msign", [replace(first, fallback=methods) for methods in tried])
@@ -258,12 +259,34 @@ async def test_fill_is_the_share_of_the_largest_batch(opened: Opened) -> None:
     assert found["matfn_batch_fill_ratio_sum"] == pytest.approx(0.5)
 
 
-async def test_lanes_are_told(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
-    """How many lanes there are, can compute, and were replaced."""
+async def test_workers_are_told(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
+    """How many workers there are, can compute, and were replaced."""
     executor.alive, executor.lost = 0, 2
     found = await scrape(client)
 
-    assert [found[f"matfn_lanes{name}"] for name in ("", "_alive", "_lost_total")] == [1, 0, 2]
+    assert [found[f"matfn_workers{name}"] for name in ("", "_alive", "_lost_total")] == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [
+        ("matfn_lanes", "matfn_workers"),
+        ("matfn_lanes_alive", "matfn_workers_alive"),
+        ("matfn_lanes_lost_total", "matfn_workers_lost_total"),
+        ("matfn_lane_seconds_total", "matfn_worker_seconds_total"),
+    ],
+)
+async def test_renamed_metric_keeps_its_former_name(
+    client: httpx.AsyncClient, executor: ScriptedExecutor, former: str, name: str
+) -> None:
+    """A renamed metric has the same value under its former name, whose help names the new one."""
+    executor.lost = 2
+    await post(client)
+    text = (await client.get("/metrics")).text
+    found = samples(text)
+
+    assert found[former] == found[name]
+    assert f"# HELP {former} Deprecated name of {name}.\n" in text
 
 
 async def test_state_is_one_of_four(client: httpx.AsyncClient, service: Service) -> None:

@@ -81,20 +81,20 @@ async def test_refused_callers_are_told_different_times(executor: ScriptedExecut
 
 
 async def test_newcomers_leave_room_for_who_was_told_to_come(executor: ScriptedExecutor) -> None:
-    """Where one place is free, it is refused to a newcomer and given to the caller it was promised to."""
+    """Where one place is free, it is refused to a newcomer and given to the caller it was reserved for."""
     clock = Clock()
     async with full_service(executor, clock) as (client, service):
-        wait = wait_of(await send(client, "promised"))
+        wait = wait_of(await send(client, "reserved"))
         executor.finish_batch()
         await executor.busy.acquire()
         clock.now += wait
         other = wait_of(await send(client, "other"))
-        promised = asyncio.create_task(send(client, "promised"))
+        reserved = asyncio.create_task(send(client, "reserved"))
         await until(lambda: len(service.queue) == 1)
         executor.gate.set()
 
         assert other > 0
-        assert (await promised).status_code == 200
+        assert (await reserved).status_code == 200
 
 
 async def test_nobody_is_expected_for_ever(executor: ScriptedExecutor) -> None:
@@ -106,4 +106,4 @@ async def test_nobody_is_expected_for_ever(executor: ScriptedExecutor) -> None:
         clock.now += 1e6
         wait_of(await send(client, "newcomer"))
 
-        assert len(service.batcher._promises) == 1
+        assert len(service.batcher.admittance.reservations) == 1

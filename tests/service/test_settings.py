@@ -26,6 +26,15 @@ def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "two" not in repr(settings)
 
 
+def test_former_name_of_workers_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MATFN_LANES sets the number of workers where MATFN_WORKERS does not."""
+    monkeypatch.setenv("MATFN_LANES", "3")
+    former = Settings()
+    monkeypatch.setenv("MATFN_WORKERS", "2")
+
+    assert (former.workers, Settings().workers) == (3, 2)
+
+
 @pytest.mark.parametrize("text", ["one\ntwo\n", "one, two", " one \r\n\n two,"])
 def test_keys_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
     """A file holds keys one a line or with commas between; space around them is none of theirs."""

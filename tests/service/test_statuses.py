@@ -312,7 +312,7 @@ async def test_warming_server_lets_calls_wait(opened: Opened, executor: Scripted
         assert (await client.get("/readyz")).status_code == 200
 
 
-async def test_calls_have_their_own_fates(client: httpx.AsyncClient) -> None:
+async def test_calls_have_their_own_statuses(client: httpx.AsyncClient) -> None:
     """POST /v1/calls is 200 with an answer or a problem for each call, in order."""
     calls = [
         wire.Call("msign", {"m": matrices(4, 4)}, {}, {}),
@@ -323,17 +323,17 @@ async def test_calls_have_their_own_fates(client: httpx.AsyncClient) -> None:
     ]
     body = b"".join(wire.encode_calls(calls, wire.Media.MSGPACK))
     answer = await client.post("/v1/calls", content=body, headers=MSGPACK)
-    fates = wire.decode_answers(answer.content, wire.Media.MSGPACK)
+    statuses = wire.decode_answers(answer.content, wire.Media.MSGPACK)
 
     assert answer.status_code == 200
-    assert [None if isinstance(fate, wire.Answer) else fate.code for fate in fates] == [
+    assert [None if isinstance(status, wire.Answer) else status.code for status in statuses] == [
         None,
         "unknown_function",
         "invalid_parameter",
         "deadline_exceeded",
         None,
     ]
-    assert all(fate.request_id == answer.headers["x-request-id"] for fate in fates)
+    assert all(status.request_id == answer.headers["x-request-id"] for status in statuses)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"calls": 1}', b'{"calls": [], "more": 1}'])

@@ -31,7 +31,7 @@ SHORTAGE: Final = 5555.0
 
 
 class FaultyExecutor(CpuExecutor):
-    """One lane of the CPU, with faults."""
+    """One worker of the CPU, with faults."""
 
     def __init__(self) -> None:
         super().__init__(1)

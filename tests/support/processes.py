@@ -30,7 +30,7 @@ class ServerProcess:
     """A server in a process of its own, as `matfn serve` starts it, or a script instead."""
 
     def __init__(self, script: Path | None = None, **settings: str) -> None:
-        own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_LANES": "1"}
+        own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_WORKERS": "1"}
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
         own |= {} if script is None else ENVIRONMENT  # the command sets it for itself
         program = ["-c", "from matfn.cli import main; main()", "serve"] if script is None else [str(script)]

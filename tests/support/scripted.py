@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from matfn import wire
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.running.evaluation import concatenate, evaluate_together
+from matfn_service.encoding import encode
 from matfn_service.executor import DeviceMemoryError, Run
-from matfn_service.sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,10 +32,10 @@ MSGPACK = {"content-type": "application/msgpack"}
 class ScriptedExecutor:
     """A device that waits at a gate, remembers its batches, and fails where it is told to."""
 
-    def __init__(self, lanes: int = 1, ahead: int = 0) -> None:
-        self.lanes = lanes
+    def __init__(self, workers: int = 1, ahead: int = 0) -> None:
+        self.workers = workers
         self.ahead = ahead
-        self.alive = lanes
+        self.alive = workers
         self.lost = 0
         self.device = "scripted"
         self.gate = asyncio.Event()
@@ -64,7 +64,7 @@ class ScriptedExecutor:
         if error is not None:
             raise error
         evaluations = evaluate_together([(part.program, part.batch) for part in parts])
-        return Run([seal(evaluation) for evaluation in evaluations], 0.001)
+        return Run([encode(evaluation) for evaluation in evaluations], 0.001)
 
     def close(self) -> None:
         """Nothing to let go."""

@@ -11,10 +11,10 @@ import torch
 from matfn import wire
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
 from matfn_kernels.running.evaluation import Evaluation
-from matfn_service.sealing import seal
+from matfn_service.encoding import encode
 
 if TYPE_CHECKING:
-    from matfn_service.sealing import Sealed
+    from matfn_service.encoding import Encoded
 
 GOOD = Certificate(Outcome.CONVERGED, Residual("orthogonality", 1e-7), 2e-7, 3.0, "gram", "fp64", 2)
 MISSED = Certificate(
@@ -23,14 +23,14 @@ MISSED = Certificate(
 
 
 @pytest.fixture
-def sealed() -> Sealed:
+def encoded() -> Encoded:
     """Three matrices, the second of which missed its tolerance."""
-    return seal(Evaluation((torch.arange(3.0),), (GOOD, MISSED, GOOD)))
+    return encode(Evaluation((torch.arange(3.0),), (GOOD, MISSED, GOOD)))
 
 
-def test_certificates_say_what_they_said(sealed: Sealed) -> None:
+def test_certificates_say_what_they_said(encoded: Encoded) -> None:
     """Every field arrives under its name."""
-    answer = wire.SealedAnswer({}, sealed.certificates, wire.Timing(0, 0, 1, 1), "cpu", "r")
+    answer = wire.EncodedAnswer({}, encoded.certificates, wire.Timing(0, 0, 1, 1), "cpu", "r")
     body = b"".join(wire.encode_answer(answer, wire.Media.MSGPACK))
     arrived = wire.decode_answer(body, wire.Media.MSGPACK).certificates
 
@@ -42,17 +42,17 @@ def test_certificates_say_what_they_said(sealed: Sealed) -> None:
     assert arrived[1].residual is None
 
 
-def test_rows_keep_fates_and_certificates(sealed: Sealed) -> None:
-    """A part of it has the values, fates and certificates of its matrices."""
-    part = sealed.rows(1, 2)
+def test_rows_keep_statuses_and_certificates(encoded: Encoded) -> None:
+    """A part of it has the values, statuses and certificates of its matrices."""
+    part = encoded.rows(1, 2)
 
-    assert (part.items, part.fates[0].code, part.fates[0].fallback) == (1, "not_converged", "gram")
-    assert part.certificates == sealed.certificates[1:2]
+    assert (part.items, part.statuses[0].code, part.statuses[0].fallback) == (1, "not_converged", "gram")
+    assert part.certificates == encoded.certificates[1:2]
     assert part.outputs[0].tolist() == [1.0]
 
 
 def test_a_fate_is_pickled_once() -> None:
-    """A thousand matrices of one fate cost a message little more than their certificates."""
-    many = seal(Evaluation((torch.zeros(1000),), (GOOD,) * 1000))
+    """A thousand matrices of one status cost a message little more than their certificates."""
+    many = encode(Evaluation((torch.zeros(1000),), (GOOD,) * 1000))
 
-    assert len({id(fate) for fate in pickle.loads(pickle.dumps(many.fates))}) == 1  # noqa: S301 - our own
+    assert len({id(status) for status in pickle.loads(pickle.dumps(many.statuses))}) == 1  # noqa: S301 - our own

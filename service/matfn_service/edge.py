@@ -1,4 +1,4 @@
-"""HTTP before any route: what headers mean, who may pass, and how an answer leaves.
+"""The edge, HTTP around all routes: parses heads, checks keys, sends answers and problems.
 
     server --> Edge --(Exchange)--> routes of FastAPI, and the bare POST endpoints among them
 
@@ -26,7 +26,7 @@ import structlog
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn_service import body
-from matfn_service.intake import Intake, intake_of
+from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request says before its body.
+    """Head of a request.
 
     Attributes:
         method: the HTTP method.
@@ -174,14 +174,14 @@ def media_of(head: Head) -> wire.Media:
 
 
 class Exchange:
-    """One request and its answer: the two channels of ASGI, and what has gone over them."""
+    """One request and its answer, over the two channels of ASGI."""
 
     def __init__(
-        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], intake: Intake | None
+        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], reader: BodyReader | None
     ) -> None:
         self.head = head
         self.status: int | None = None
-        self._intake = intake
+        self._reader = reader
         self._receive = receive
         self._send = send
         self._rest_seconds = rest_seconds
@@ -197,19 +197,19 @@ class Exchange:
     @property
     def body_has_come(self) -> bool:
         """Whether the whole body is here already, as far as can be told."""
-        return self._intake is not None and self._intake.has_come
+        return self._reader is not None and self._reader.has_come
 
     async def read(self, limit: int) -> memoryview:
         """The whole body, of at most so many bytes (see `body.read`)."""
-        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._intake)
+        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._reader)
         self._body_ended = True
         return content
 
     def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
         """Calls `on_leave` if the caller closes the connection, or its side of it; returns what ends the watch."""
-        if self._intake is not None:
-            self._intake.watch(on_leave)
-            return self._intake.unwatch
+        if self._reader is not None:
+            self._reader.watch(on_leave)
+            return self._reader.unwatch
         task = asyncio.get_running_loop().create_task(self._hang_up())
         task.add_done_callback(lambda _: on_leave())
         return task.cancel
@@ -219,7 +219,7 @@ class Exchange:
             pass
 
     async def send(self, message: Message) -> None:
-        """Sends a message, after what a body not yet read needs; every answer carries its request's id."""
+        """Sends a message; before an answer, reads and throws away the rest of the body."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", []), (b"x-request-id", self.head.request_id.encode())]
@@ -230,7 +230,7 @@ class Exchange:
         await self._send(message)
 
     async def _throw_rest_away(self) -> None:
-        # who waits for "100 Continue" has not begun to send; reading would invite the body
+        # a sender that waits for "100 Continue" has not begun; reading would invite the body
         if not self.head.expects_continue:
             await body.discard(self.receive, self._rest_seconds())
 
@@ -248,9 +248,9 @@ class Exchange:
             own.append((_OFFSET, b"%d" % offset))
         if length <= _JOINED_BYTES:
             buffers = [b"".join(buffers)]
-        if self._intake is not None and self._body_ended and self.head.method != "HEAD":
+        if self._reader is not None and self._body_ended and self.head.method != "HEAD":
             self.status = status
-            await self._intake.answer(
+            await self._reader.answer(
                 status, [*own, *headers, (b"x-request-id", self.head.request_id.encode())], buffers
             )
             return length
@@ -289,13 +289,13 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, intake_of(scope))
+        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, body_reader_of(scope))
         try:
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
             return
-        except Exception as error:  # noqa: BLE001 - whatever happened, the caller gets a problem document
+        except Exception as error:  # noqa: BLE001 - any exception becomes a problem document
             await self._refuse(exchange, error)
 
     def _authorize(self, head: Head) -> None:

@@ -1,8 +1,8 @@
-"""Evaluations made ready for the wire where they are computed, so that the event loop does not look at certificates.
+"""Encoding of certificates where they are computed, so that the event loop need not read them.
 
-A thousand certificates take the loop as long to take over, to look at and to encode as a lane computes a hundred small
-matrices. A lane encodes them itself, beside the other lanes, and hands over bytes; all that the loop asks of them is
-told by a few fates, which most matrices share.
+Receiving, reading and encoding a thousand certificates takes the loop as long as a worker computes a hundred small
+matrices. A worker encodes them itself, beside the other workers, and hands over bytes; all that the loop needs to know
+of them is in a few statuses, which most matrices share.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Certificate, Evaluation, Outcome, Residual
 
-__all__ = ["Fate", "Sealed", "seal"]
+__all__ = ["Encoded", "Status", "encode"]
 
 _OUTCOMES: Final = {outcome.value: outcome for outcome in wire.Outcome}
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of a matrix, as its certificate says."""
+class Status:
+    """The part of a matrix's certificate that the service needs."""
 
     outcome: Outcome
     code: str | None
@@ -35,33 +35,33 @@ class Fate:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """Values (batch, ...), and of each matrix the fate and the encoded certificate."""
+class Encoded:
+    """Outputs `(batch, ...)`, and the status and encoded certificate of each matrix."""
 
     outputs: tuple[Tensor, ...]
-    fates: tuple[Fate, ...]
+    statuses: tuple[Status, ...]
     certificates: tuple[bytes, ...]
 
     @property
     def items(self) -> int:
         """Number of matrices."""
-        return len(self.fates)
+        return len(self.statuses)
 
-    def rows(self, start: int, stop: int) -> Sealed:
+    def rows(self, start: int, stop: int) -> Encoded:
         """The answers start..stop."""
         outputs = tuple(output[start:stop] for output in self.outputs)
-        return Sealed(outputs, self.fates[start:stop], self.certificates[start:stop])
+        return Encoded(outputs, self.statuses[start:stop], self.certificates[start:stop])
 
 
-def seal(evaluation: Evaluation) -> Sealed:
+def encode(evaluation: Evaluation) -> Encoded:
     """The evaluation with its certificates encoded."""
-    fates = tuple(_fate(*_of_fate(certificate)) for certificate in evaluation.certificates)
+    statuses = tuple(_status(*_of_status(certificate)) for certificate in evaluation.certificates)
     octets = tuple(wire.encode_certificate(_to_wire(certificate)) for certificate in evaluation.certificates)
-    return Sealed(evaluation.outputs, fates, octets)
+    return Encoded(evaluation.outputs, statuses, octets)
 
 
-_of_fate: Final = attrgetter(*Fate.__slots__)
-_fate: Final = lru_cache(maxsize=256)(Fate)  # one object for all who share it: a pickle of many then holds it once
+_of_status: Final = attrgetter(*Status.__slots__)
+_status: Final = lru_cache(maxsize=256)(Status)  # one object for equal statuses: a pickle of many then holds it once
 
 
 def _to_wire(certificate: Certificate) -> wire.Certificate:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from matfn import wire
 from matfn._aligned import address_of
 from matfn_service.body import discard, read
+from matfn_service.edge import Head, accepted_media, media_of, parse_head
 from matfn_service.problems import CallerLeft, Refusal
-from matfn_service.protocol import Head, accepted_media, media_of, parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping

@@ -1,8 +1,8 @@
-"""Bodies of one form: what a body says beside its numbers, read once and known again by its bytes.
+"""A cache of parsed bodies, by their bytes outside of the numbers.
 
-Callers send the same call over and over with other numbers. All bytes outside of the numbers being equal, the reading
-of a body gives the same function, shapes, parameters and options, hence the same plan; a dictionary and a comparison
-then do the work of a thousand steps of reading and checking. The numbers themselves are looked at as ever.
+Callers send the same call again and again with other numbers. Bodies whose bytes outside of the numbers are equal have
+the same function, shapes, parameters and options, hence the same plan: a dictionary look-up and a comparison of bytes
+then replace parsing and validation. The numbers themselves are always checked.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from matfn_service.tensors import from_wire
 if TYPE_CHECKING:
     from matfn_kernels import Call, Plan
 
-__all__ = ["Form", "Forms"]
+__all__ = ["ParseCache", "Template"]
 
 _MOST: Final = 1024
-_MOST_BYTES: Final = 4096  # of one form; what is longer is rare, and read again
-_MARK: Final = 48  # bytes by which forms are told apart before they are compared: names and dtypes come first
+_MOST_BYTES: Final = 4096  # outside of the numbers; longer bodies are rare and parsed each time
+_PREFIX: Final = 48  # bytes of a body in its key: names and dtypes come first
 
-_Mark: TypeAlias = "tuple[str, int, bytes]"
+_Key: TypeAlias = "tuple[str, int, bytes]"
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A tensor of a body, and where its numbers lie."""
+    """A tensor of a body and the span of its numbers."""
 
     name: str
     dtype: str
@@ -40,13 +40,13 @@ class _Field:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """Everything that bodies of one form have in common.
+class Template:
+    """A parsed body without its numbers.
 
     Attributes:
-        call: what they ask for, without inputs.
-        shapes: of the inputs that the call gets, batch first.
-        plan: how it is done.
+        call: the call, without inputs.
+        shapes: shapes of its inputs, batch first.
+        plan: its plan.
     """
 
     call: Call
@@ -56,7 +56,7 @@ class Form:
     _words: tuple[tuple[int, int, bytes], ...]
 
     def fits(self, body: memoryview) -> bool:
-        """Whether a body of the same length has the same bytes outside of its numbers."""
+        """Whether a body of this length has the same bytes outside of its numbers."""
         return all(body[start:stop] == words for start, stop, words in self._words)
 
     def filled(self, body: memoryview) -> Call:
@@ -68,19 +68,19 @@ class Form:
         return refilled(self.call, inputs, self.shapes)
 
 
-class Forms:
-    """The forms of recent bodies, by what is quickly told of a body."""
+class ParseCache:
+    """Templates of recent bodies, by function, length and first bytes."""
 
     def __init__(self) -> None:
-        self._kept: dict[_Mark, Form] = {}
+        self._kept: dict[_Key, Template] = {}
 
-    def find(self, function: str, body: memoryview) -> Form | None:
-        """The form of a body; None if it has to be read."""
-        form = self._kept.get(_mark(function, body))
-        return form if form is not None and form.fits(body) else None
+    def find(self, function: str, body: memoryview) -> Template | None:
+        """The template of a body; None if it has to be parsed."""
+        template = self._kept.get(_key(function, body))
+        return template if template is not None and template.fits(body) else None
 
     def keep(self, body: memoryview, sent: wire.Call, call: Call, plan: Plan) -> None:
-        """Remembers the form of a body that was read as `sent` and understood as `call`; the oldest gives way."""
+        """Keeps the template of a body that was parsed as `sent` and validated as `call`, in place of the oldest."""
         fields = _fields(body, sent)
         if fields is None:
             return
@@ -90,15 +90,15 @@ class Forms:
         if len(self._kept) >= _MOST:
             del self._kept[next(iter(self._kept))]
         shapes = {name: tuple(tensor.shape) for name, tensor in call.inputs.items()}
-        self._kept[_mark(sent.function, body)] = Form(replace(call, inputs={}), shapes, plan, fields, words)
+        self._kept[_key(sent.function, body)] = Template(replace(call, inputs={}), shapes, plan, fields, words)
 
 
-def _mark(function: str, body: memoryview) -> _Mark:
-    return function, len(body), bytes(body[:_MARK])
+def _key(function: str, body: memoryview) -> _Key:
+    return function, len(body), bytes(body[:_PREFIX])
 
 
 def _fields(body: memoryview, sent: wire.Call) -> tuple[_Field, ...] | None:
-    """Where the numbers of a call lie in its body, in order; None if some have been copied, or there are none."""
+    """The spans of a call's numbers in its body, in order; None if some were copied, or there are none."""
     fields = []
     for name, tensor in sent.inputs.items():
         if not isinstance(tensor.data, memoryview) or not tensor.nbytes:
@@ -109,7 +109,7 @@ def _fields(body: memoryview, sent: wire.Call) -> tuple[_Field, ...] | None:
 
 
 def _words(body: memoryview, fields: tuple[_Field, ...]) -> tuple[tuple[int, int, bytes], ...]:
-    """What lies between the numbers."""
+    """The bytes between the numbers."""
     spans = sorted((field.start, field.stop) for field in fields)
     starts, stops = [0, *(stop for _, stop in spans)], [*(start for start, _ in spans), len(body)]
     return tuple((start, stop, bytes(body[start:stop])) for start, stop in zip(starts, stops, strict=True))

@@ -1,4 +1,4 @@
-"""Bodies whose form is known are understood as if they were read anew."""
+"""Bodies found in the parse cache are understood as if they were parsed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matfn import wire
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.programs.validation import Limits
 from matfn_service.admission import Admission
-from matfn_service.problems import Refusal
+from matfn_service.problems import REFUSALS, as_refusal
 from scripted import matrices
 
 if TYPE_CHECKING:
@@ -29,15 +29,15 @@ MSGPACK = wire.Media.MSGPACK
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[ThreadPoolExecutor]:
-    """What reads large bodies; none are sent here."""
+def readers() -> Iterator[ThreadPoolExecutor]:
+    """Threads that read large bodies; none are sent here."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
-def admission(workers: ThreadPoolExecutor) -> Admission:
-    """An admission that knows no form yet."""
-    return Admission(Limits(), Profile.nominal(), workers)
+def admission(readers: ThreadPoolExecutor) -> Admission:
+    """An admission whose parse cache is empty."""
+    return Admission(Limits(), Profile.nominal(), readers)
 
 
 def body(call: wire.Call) -> bytearray:
@@ -61,10 +61,11 @@ CALLS = {
 
 
 async def understood(admission: Admission, content: bytearray, function: str) -> Prepared | tuple[str, str]:
-    """What admission makes of a body."""
+    """The call in a body, or its refusal."""
     try:
         return await admission.one(memoryview(content), MSGPACK, function)
-    except Refusal as refusal:
+    except REFUSALS as error:
+        refusal = as_refusal(error)
         return refusal.code, refusal.detail
 
 
@@ -86,44 +87,44 @@ def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> 
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_other_numbers_of_a_known_form(workers: ThreadPoolExecutor, name: str) -> None:
-    """The second body of a form, whose numbers differ, is what a reader who never saw the first makes of it."""
+async def test_other_numbers_of_a_cached_body(readers: ThreadPoolExecutor, name: str) -> None:
+    """A body that differs from a cached one in its numbers is understood as with an empty cache."""
     call = CALLS[name]
     others = {
         key: wire.Tensor(t.dtype, t.shape, (2 * np.frombuffer(t.data, t.dtype)).tobytes())
         for key, t in call.inputs.items()
     }
     second = body(wire.Call(call.function, others, call.params, call.options))
-    knowing = admission(workers)
+    knowing = admission(readers)
     await understood(knowing, body(call), call.function)
 
-    assert knowing._forms.find(call.function, memoryview(second)) is not None
+    assert knowing._parsed.find(call.function, memoryview(second)) is not None
     assert same(
-        await understood(knowing, second, call.function), await understood(admission(workers), second, call.function)
+        await understood(knowing, second, call.function), await understood(admission(readers), second, call.function)
     )
 
 
 @given(st.data())
-async def test_no_byte_goes_unread(workers: ThreadPoolExecutor, data: st.DataObject) -> None:
-    """A known form with any byte changed, in its words or its numbers, is understood as by a new reader."""
+async def test_no_byte_goes_unread(readers: ThreadPoolExecutor, data: st.DataObject) -> None:
+    """A cached body with any byte changed is understood as with an empty cache."""
     call = CALLS[data.draw(st.sampled_from(sorted(CALLS)))]
     changed = body(call)
     place = data.draw(st.integers(0, len(changed) - 1))
     changed[place] ^= data.draw(st.integers(1, 255))
-    knowing = admission(workers)
+    knowing = admission(readers)
     await understood(knowing, body(call), call.function)
 
     assert same(
-        await understood(knowing, changed, call.function), await understood(admission(workers), changed, call.function)
+        await understood(knowing, changed, call.function), await understood(admission(readers), changed, call.function)
     )
 
 
-async def test_forms_are_bounded(workers: ThreadPoolExecutor) -> None:
-    """However many forms come, a thousand are kept, and the last of them among those."""
-    knowing = admission(workers)
+async def test_cache_is_bounded(readers: ThreadPoolExecutor) -> None:
+    """The cache keeps at most 1024 templates, the last one among them."""
+    knowing = admission(readers)
     for number in range(1100):
         last = body(wire.Call("msign", {"m": matrices(1, 1)}, {}, {"deadline": 1.0 + number}))
         await understood(knowing, last, "msign")
 
-    assert len(knowing._forms._kept) <= 1024
-    assert knowing._forms.find("msign", memoryview(last)) is not None
+    assert len(knowing._parsed._kept) <= 1024
+    assert knowing._parsed.find("msign", memoryview(last)) is not None

@@ -1,8 +1,8 @@
-"""The body of one request, straight from the parser into memory of its own; its answer, straight to the connection.
+"""The body of one request, received into memory of its size, and its answer, written at once: an ASGI extension.
 
-An ASGI extension of our protocol. Over ASGI alone a body comes in pieces, each copied three times and fetched by a turn
-of the loop while the socket is not read; an answer leaves in pieces, each with a write of its own; and only a task of
-its own can wait for the end of a connection.
+Over ASGI alone a body comes in pieces, each copied three times and fetched by a turn of the loop while the socket is
+not read. An answer leaves in pieces, each with a write of its own. And only a task that waits for the end of a
+connection sees it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from matfn.wire import Buffer
 
-__all__ = ["Intake", "intake_of"]
+__all__ = ["BodyReader", "body_reader_of"]
 
 _EXTENSION: Final = "matfn"
-_INTAKE: Final = "intake"
+_READER: Final = "body_reader"
 _NOWHERE: Final = memoryview(b"")
 
 
-class Intake:
-    """What the protocol and the reader of one request share."""
+class BodyReader:
+    """The state that the HTTP protocol and the application share for one request."""
 
     def __init__(self, cycle: RequestResponseCycle, flow: FlowControl) -> None:
         self._cycle = cycle
@@ -41,11 +41,11 @@ class Intake:
         self._on_leave: Callable[[], None] | None = None
 
     def offer(self, scope: HTTPScope) -> None:
-        """Makes it known to the application that the scope is given to."""
-        scope["extensions"] = {_EXTENSION: {_INTAKE: self}}
+        """Puts the body reader into the scope, where the application finds it."""
+        scope["extensions"] = {_EXTENSION: {_READER: self}}
 
     def take(self, piece: bytes | bytearray) -> bool:
-        """Puts a piece of the body where the reader wants it; False while there is none."""
+        """Copies a piece of the body into the reader's buffer; False while there is none."""
         if self._buffer is None:
             return False
         end = self._filled + len(piece)
@@ -55,11 +55,11 @@ class Intake:
 
     @property
     def space(self) -> memoryview:
-        """Where the rest of the body goes; empty while there is no place for it."""
+        """Memory for the rest of the body; empty while nobody reads it."""
         return _NOWHERE if self._buffer is None else self._buffer[self._filled :]
 
     def skip(self, size: int) -> None:
-        """So many bytes have been put there."""
+        """Counts bytes that were received into `space`."""
         self._filled += size
 
     @property
@@ -73,7 +73,7 @@ class Intake:
         return self._cycle.response_started and not self.is_over
 
     def leave(self) -> None:
-        """Ends the request: its connection is lost, which whoever reads or watches is told."""
+        """Ends the request after its connection was lost, and wakes its reader and its watcher."""
         if not self.is_over:
             self._cycle.disconnected = True
         self._cycle.message_event.set()
@@ -114,7 +114,7 @@ class Intake:
         return not self._cycle.more_body
 
     def watch(self, on_leave: Callable[[], None]) -> None:
-        """Calls `on_leave` when the connection is lost, at once if it is."""
+        """Calls `on_leave` when the connection is lost; at once if it has been."""
         self._on_leave = on_leave
         if self._cycle.disconnected:
             self._told()
@@ -124,7 +124,7 @@ class Intake:
         self._on_leave = None
 
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], buffers: Sequence[Buffer]) -> None:
-        """Hands a whole answer to the connection, head and body in one go; nothing to a caller that has left."""
+        """Writes a whole answer, head and body at once; does nothing if the connection is lost."""
         cycle = self._cycle
         if self._flow.write_paused and not cycle.disconnected:
             await self._flow.drain()
@@ -141,7 +141,7 @@ class Intake:
         cycle.on_response()
 
 
-def intake_of(scope: Scope) -> Intake | None:
-    """The intake of a request; None behind other servers."""
-    found: Intake | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_INTAKE)
+def body_reader_of(scope: Scope) -> BodyReader | None:
+    """The reader of a request; None behind other servers."""
+    found: BodyReader | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER)
     return found

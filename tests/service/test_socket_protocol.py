@@ -9,9 +9,9 @@ import pytest
 from uvicorn.server import ServerState
 
 from matfn_service.app import create_app
-from matfn_service.inflow import Inflow
 from matfn_service.server import _config
 from matfn_service.settings import Settings
+from matfn_service.socket_protocol import SocketProtocol
 from scripted import ScriptedExecutor, call_body, until
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class Outlet(asyncio.Transport):
         """Likewise."""
 
 
-def receive(inflow: Inflow, stream: bytes) -> None:
+def receive(protocol: SocketProtocol, stream: bytes) -> None:
     """Puts a stream where the protocol wants it, as much at a time as it has room for."""
     while stream:
-        room = inflow.get_buffer(-1)
+        room = protocol.get_buffer(-1)
         size = min(len(room), len(stream))
         room[:size] = stream[:size]
-        inflow.buffer_updated(size)
+        protocol.buffer_updated(size)
         stream = stream[size:]
 
 
@@ -70,14 +70,14 @@ async def test_the_rest_of_a_body_given_up_is_no_request(executor: ScriptedExecu
     async with app.router.lifespan_context(app):
         await app.state.service.admission()
         executor.forget()
-        inflow, outlet = Inflow(config=config, server_state=ServerState(), app_state={}), Outlet()
-        inflow.connection_made(outlet)
-        receive(inflow, head + content[:100])
-        await until(lambda: len(inflow.get_buffer(-1)) == len(content) - 100)
-        receive(inflow, content[100:2000])
-        await until(lambda: not inflow._http.space())
+        protocol, outlet = SocketProtocol(config=config, server_state=ServerState(), app_state={}), Outlet()
+        protocol.connection_made(outlet)
+        receive(protocol, head + content[:100])
+        await until(lambda: len(protocol.get_buffer(-1)) == len(content) - 100)
+        receive(protocol, content[100:2000])
+        await until(lambda: not protocol._http.space())
         assert not outlet.sent
-        receive(inflow, content[2000:])
+        receive(protocol, content[2000:])
         await until(lambda: b"\r\n\r\n" in outlet.sent)
 
     assert outlet.sent.startswith(b"HTTP/1.1 400")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,9 @@ from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan
 from matfn_service.arena import Arena, anonymous_file
 from matfn_service.assembly import Part
-from matfn_service.lane import DeviceMemoryError, Lane, LaneError, is_for_memory
-from matfn_service.sealing import seal
+from matfn_service.encoding import encode
+from matfn_service.memory import DeviceMemoryError, is_for_memory
+from matfn_service.worker_process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +30,11 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def lane() -> Iterator[Lane]:
+def worker() -> Iterator[WorkerProcess]:
     """One process."""
-    lane = Lane()
-    yield lane
-    lane.close()
+    worker = WorkerProcess()
+    yield worker
+    worker.close()
 
 
 def part(owner: int, *shape: int) -> Part:
@@ -42,31 +44,31 @@ def part(owner: int, *shape: int) -> Part:
     return Part(owner, make_plan(call, Profile.nominal()).program, batch_of(call))
 
 
-async def test_answers_are_those_of_this_process(lane: Lane) -> None:
-    """A lane gives each part the values and certificates that it has anywhere, and keeps no hold on them."""
+async def test_answers_are_those_of_this_process(worker: WorkerProcess) -> None:
+    """A worker gives each part the values and certificates that it has anywhere, and keeps no hold on them."""
     parts = [part(0, 2, 8, 8), part(1, 3, 5, 4), part(2, 0, 4, 4), part(3, 2, 8, 8)]
 
-    found = (await lane.run(parts)).evaluations
-    await lane.run([part(4, 5, 8, 8)])
+    found = (await worker.run(parts)).evaluations
+    await worker.run([part(4, 5, 8, 8)])
 
     for given_part, evaluation in zip(parts, found, strict=True):
-        alone = seal(evaluate(given_part.program, given_part.batch))
+        alone = encode(evaluate(given_part.program, given_part.batch))
         assert evaluation.certificates == alone.certificates
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
 
 
-async def test_a_computation_that_raises_is_told(lane: Lane) -> None:
+async def test_a_computation_that_raises_is_told(worker: WorkerProcess) -> None:
     """The exception comes back as text, and the process computes on."""
-    with pytest.raises(LaneError, match="ZeroDivisionError"):
-        await lane.call(partial(divmod, 1, 0))
+    with pytest.raises(WorkerError, match="ZeroDivisionError"):
+        await worker.call(partial(divmod, 1, 0))
 
-    assert await lane.call(os.getpid) != os.getpid()
+    assert await worker.call(os.getpid) != os.getpid()
 
 
-async def test_a_shortage_of_memory_has_its_own_name(lane: Lane) -> None:
+async def test_a_shortage_of_memory_has_its_own_name(worker: WorkerProcess) -> None:
     """An allocation that cannot be is told as the device's, so that the batch is halved."""
     with pytest.raises(DeviceMemoryError):
-        await lane.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
+        await worker.call(partial(torch.empty, 1 << 60, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(
@@ -85,27 +87,36 @@ def test_every_shortage_of_memory_is_recognised(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("death", "error"),
-    [(partial(os._exit, 3), LaneError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
+    [(partial(os._exit, 3), WorkerError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
 )
-async def test_a_dead_process_is_replaced(lane: Lane, death: partial[None], error: type[Exception]) -> None:
+async def test_a_dead_process_is_replaced(worker: WorkerProcess, death: partial[None], error: type[Exception]) -> None:
     """Whatever ends a process costs the computation that it had; the next one finds a new process."""
-    before = await lane.call(os.getpid)
+    before = await worker.call(os.getpid)
 
     with pytest.raises(error):
-        await lane.call(death)
+        await worker.call(death)
 
-    assert await lane.call(os.getpid) != before
-    assert (await lane.run([part(0, 2, 8, 8)])).evaluations[0].items == 2
+    assert await worker.call(os.getpid) != before
+    assert (await worker.run([part(0, 2, 8, 8)])).evaluations[0].items == 2
+
+
+async def test_the_process_is_a_command(worker: WorkerProcess) -> None:
+    """A worker is `python -m matfn_service.worker` with two file descriptors."""
+    command = (await worker.call(Path("/proc/self/cmdline").read_text)).rstrip("\0").split("\0")
+
+    assert command[1:4] == ["-P", "-m", "matfn_service.worker"]
+    assert all(argument.isdigit() for argument in command[4:])
+    assert len(command) == 6
 
 
 async def test_a_process_ends_with_the_service() -> None:
     """When the service's end of the pair is gone, however that happened, the process ends by itself."""
-    lane = Lane()
-    await lane.call(os.getpid)
+    worker = WorkerProcess()
+    await worker.call(os.getpid)
 
-    lane._connection.close()
+    worker._connection.close()
 
-    assert lane._process.wait(10) == 0
+    assert worker._process.wait(10) == 0
 
 
 dtypes = st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64])
@@ -142,16 +153,16 @@ def test_a_large_arena_is_given_back() -> None:
     os.close(descriptor)
 
 
-async def test_a_refused_matrix_travels_with_its_mates(lane: Lane) -> None:
-    """A matrix without an answer is told as such by the lane, and the others are answered."""
+async def test_a_refused_matrix_travels_with_others(worker: WorkerProcess) -> None:
+    """A matrix without an answer is told as such by the worker, and the others are answered."""
     m = torch.stack([torch.eye(3), torch.full((3, 3), torch.nan)])
     call = screen(parse_call("msign", {"m": m}, {}, {"on_failure": "nan"}, Limits()))
     sent = Part(0, make_plan(call, Profile.nominal()).program, batch_of(call))
 
-    (found,) = (await lane.run([sent])).evaluations
+    (found,) = (await worker.run([sent])).evaluations
 
-    assert [fate.code for fate in found.fates] == [None, "not_finite"]
-    assert found.fates[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
+    assert [status.code for status in found.statuses] == [None, "not_finite"]
+    assert found.statuses[1].hint == evaluate(sent.program, sent.batch).certificates[1].hint
 
 
 class _Unreadable:
@@ -161,21 +172,21 @@ class _Unreadable:
         return divmod, (1, 0)
 
 
-async def test_a_message_that_cannot_be_read_is_told(lane: Lane) -> None:
+async def test_a_message_that_cannot_be_read_is_told(worker: WorkerProcess) -> None:
     """It raises where it is read, and the process lives on."""
-    with pytest.raises(LaneError, match="ZeroDivisionError"):
-        await lane.call(partial(bool, _Unreadable()))
+    with pytest.raises(WorkerError, match="ZeroDivisionError"):
+        await worker.call(partial(bool, _Unreadable()))
 
-    assert await lane.call(int) == 0
+    assert await worker.call(int) == 0
 
 
-async def test_a_lone_matrix_gets_a_second_process(lane: Lane) -> None:
+async def test_a_lone_matrix_gets_a_second_process(worker: WorkerProcess) -> None:
     """What ended the process it was sent to came from outside, and its caller need not know."""
-    await lane.call(int)
-    lane._process.kill()
-    lane._process.wait()
+    await worker.call(int)
+    worker._process.kill()
+    worker._process.wait()
     sent = part(0, 1, 8, 8)
 
-    (found,) = (await lane.run([sent])).evaluations
+    (found,) = (await worker.run([sent])).evaluations
 
-    assert found.certificates == seal(evaluate(sent.program, sent.batch)).certificates
+    assert found.certificates == encode(evaluate(sent.program, sent.batch)).certificates

@@ -1,4 +1,4 @@
-"""HTTP below ASGI: a bound on what comes before a body, and a problem document for what is no HTTP at all.
+"""HTTP below ASGI: bounds the bytes before a body, and answers invalid HTTP with a problem document.
 
 The parser holds an unfinished header for as long as it grows, so two things are counted: what it has told of the head,
 and what has come since it last told anything.
@@ -16,14 +16,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from matfn import wire
 from matfn_service.body import REST_BYTES, REST_SECONDS
-from matfn_service.intake import Intake
+from matfn_service.body_reader import BodyReader
+from matfn_service.edge import request_id_of
 from matfn_service.problems import Refusal, problem_of
-from matfn_service.protocol import request_id_of
 
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["MAX_HEAD_BYTES", "MOST_PIPELINED", "Protocol"]
+__all__ = ["MAX_HEAD_BYTES", "MOST_PIPELINED", "HttpProtocol"]
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 MOST_PIPELINED: Final = 64
@@ -39,18 +39,18 @@ class _HeadTooLarge(Exception):  # noqa: N818 - only ever told to the parser, wh
 
 
 class _TooManyRequests(Exception):  # noqa: N818 - likewise
-    """A caller sends one request after the other without waiting for answers."""
+    """More requests are pipelined than a connection may have."""
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, with bounds and with our own answers where no request could be made out."""
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with bounds, and with problem documents for invalid requests."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._head = 0
         self._untold = 0
         self._discarded: int | None = None
-        self._intakes: list[Intake] = []
+        self._readers: list[BodyReader] = []
         self._in_message = False
 
     def data_received(self, data: bytes) -> None:
@@ -84,30 +84,30 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete."""
         super().on_headers_complete()
-        intake = Intake(self.cycle, self.flow)
-        intake.offer(self.scope)
-        self._intakes = [*(one for one in self._intakes if not one.is_over), intake]
-        if len(self._intakes) > MOST_PIPELINED:
+        reader = BodyReader(self.cycle, self.flow)
+        reader.offer(self.scope)
+        self._readers = [*(one for one in self._readers if not one.is_over), reader]
+        if len(self._readers) > MOST_PIPELINED:
             raise _TooManyRequests
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._untold = 0
-        if not self._intakes or not self._intakes[-1].take(body):
+        if not self._readers or not self._readers[-1].take(body):
             super().on_body(body)
 
     def space(self) -> memoryview:
-        """Where the rest of the current body is to go; empty if nobody waits for it, or not all of it has a place."""
-        is_open = self._in_message and self._intakes and self._discarded is None
-        return self._intakes[-1].space if is_open else _NOWHERE
+        """Memory for the rest of the current body; empty unless a reader waits with room for all of it."""
+        is_open = self._in_message and self._readers and self._discarded is None
+        return self._readers[-1].space if is_open else _NOWHERE
 
     def received_in_place(self, size: int) -> None:
-        """So many bytes more lie in that space."""
+        """Counts bytes that were received into `space`."""
         self._untold = 0
-        self._intakes[-1].skip(size)
+        self._readers[-1].skip(size)
 
     def end_message(self) -> None:
-        """A body is complete whose end the parser has not seen; another one takes its place, which waits for no end."""
+        """Ends a body whose end the parser has not seen, and replaces the parser, which still waits for it."""
         self.on_message_complete()
         if self.parser is not None:  # it is gone with the connection
             self.parser = HttpRequestParser(self)
@@ -124,9 +124,9 @@ class Protocol(HttpToolsProtocol):
         self._end_requests()
 
     def _end_requests(self) -> None:
-        """Tells all requests under way that their caller is gone; uvicorn tells the last only."""
-        for intake in self._intakes:
-            intake.leave()
+        """Ends all requests of a lost connection; uvicorn ends the last only."""
+        for reader in self._readers:
+            reader.leave()
 
     def _grow(self, size: int) -> None:
         self._untold = 0
@@ -146,12 +146,12 @@ class Protocol(HttpToolsProtocol):
             self._refuse(Refusal("malformed", f"this is no valid HTTP request: {error or msg}"))
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Sends a problem document, ends our side, and for a while throws away what comes.
+        """Sends a problem document, closes the sending side, and discards what is received for a while.
 
         Closing at once would reset the connection of a sender in the middle of its request, and the answer with it.
         """
         self._discarded = 0
-        begun = any(intake.has_begun for intake in self._intakes)
+        begun = any(reader.has_begun for reader in self._readers)
         self._end_requests()
         request_id = request_id_of(self.headers or [])
         _log.warning("request refused", code=refusal.code, request_id=request_id, detail=refusal.detail)
@@ -166,7 +166,7 @@ class Protocol(HttpToolsProtocol):
 
 
 def _without_upgrade(data: bytes) -> bytes:
-    """Data that begins with a head, which no longer asks for another protocol: the parser would lose the body."""
+    """The data without a request for another protocol in its head, at which the parser would lose the body."""
     end = data.find(b"\r\n\r\n")
     found = _UPGRADE.search(data, 0, len(data) if end < 0 else end)
     return data if found is None else b"%bX-%b" % (data[: found.end(1)], data[found.end(1) + 2 :])

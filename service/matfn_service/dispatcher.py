@@ -1,0 +1,243 @@
+"""Dispatch: each free worker gets the jobs that are due first.
+
+- All state is touched on the event loop only, so there are no locks.
+- Work-conserving: a free worker takes what waits at once. There is no timer; batches form while workers are busy. An
+  executor that prepares batches ahead is given more batches than it has workers, so that the next one is ready.
+- A batch is dealt to the free workers by rows. Each worker comes free by itself; the batch is answered as a whole.
+- What waits is shared among all workers: a free one takes at most its part of all work, and a single one half of it, so
+  that there is something to compute while answers go out. Of a divided call a worker takes half of its part, so that
+  all workers finish together: the caller waits for the last piece.
+- A free worker gets its next batch before the answers of the last one are made.
+- Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take at most all
+  workers but one. The short job then waits for the end of one computation, however many long jobs came before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from matfn_service.admittance import Occupancy
+from matfn_service.assembly import Part, deal, gather
+from matfn_service.cost_ratio import CostRatio
+from matfn_service.isolation import Isolator, ShareRun
+from matfn_service.jobs import Job, Served
+from matfn_service.queue import Limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matfn_service.encoding import Encoded
+    from matfn_service.executor import Executor
+    from matfn_service.queue import KeyedQueue
+    from matfn_service.statistics import Statistics
+
+__all__ = ["Callers", "Dispatcher"]
+
+_SHARE_SECONDS: Final = 0.001  # a second worker pays from about ten times the cost of handing over to it
+_LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
+_LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
+
+
+class Callers(Protocol):
+    """The callers that wait for the answers to jobs."""
+
+    def deliver(self, job: Job, served: Served) -> None:
+        """Gives the job's caller its answer."""
+
+    def fail(self, job: Job, error: Exception) -> None:
+        """Gives the job's caller an error."""
+
+    def expire(self, job: Job) -> None:
+        """Tells the job's caller that its deadline came."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Launch:
+    """A batch on the device: its jobs, each worker's share, the predicted load, and the time of the launch."""
+
+    jobs: Sequence[Job]
+    shares: Sequence[Sequence[Part]]
+    load: Limit
+    at: float
+
+
+class Dispatcher:
+    """Forms batches and keeps the workers busy.
+
+    Args:
+        executor: the device.
+        queue: the jobs that wait.
+        limit: largest batch.
+        statistics: where batches are counted.
+        clock: seconds that never go back.
+        callers: where the answers go.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        queue: KeyedQueue[Job],
+        limit: Limit,
+        statistics: Statistics,
+        clock: Callable[[], float],
+        callers: Callers,
+    ) -> None:
+        self.isolator = Isolator(executor, statistics)
+        self._executor = executor
+        self._queue = queue
+        self._limit = limit
+        self._statistics = statistics
+        self._clock = clock
+        self._callers = callers
+        self._free = executor.workers + executor.ahead
+        self._taken_by_long = 0
+        self._long = limit.seconds * _LONG
+        self._cost_ratio = CostRatio()
+        self._wake = asyncio.Event()
+        self._running: set[_Launch] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker is computing."""
+        return bool(self._running)
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """The work on the device now."""
+        held = sum(launch.load.bytes for launch in self._running)
+        return Occupancy(self._running_seconds, held, self._executor.workers, self._cost_ratio.value)
+
+    @property
+    def _running_seconds(self) -> float:
+        return math.fsum(launch.load.seconds for launch in self._running)
+
+    def wake(self) -> None:
+        """Makes `run` look at the queue."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Launches batches whenever jobs or free workers come, until it is cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._launch()
+
+    def _launch(self) -> None:
+        """Launches batches while there are free workers and jobs."""
+        while self._free and len(self._queue):
+            self._launch_next()
+
+    def _launch_next(self) -> None:
+        now = self._clock()
+        for job in self._queue.expire(now):
+            self._callers.expire(job)
+        choice = self._choice()
+        if choice is None:
+            return
+        job, workers = choice
+        jobs = self._queue.next_batch(now, self._fair(job, workers).scaled(self.isolator.caps.of(job.key)), job.key)
+        load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
+        parts = [Part(owner, job.program, job.batch) for owner, job in enumerate(jobs)]
+        shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
+        self._free -= len(shares)
+        self._taken_by_long += len(shares) * self._is_long(job)
+        self._count(jobs, load, now)
+        self._start(_Launch(jobs, shares, load, now))
+
+    def _start(self, launch: _Launch) -> None:
+        self._running.add(launch)
+        task = asyncio.get_running_loop().create_task(self._serve(launch))
+        self._tasks.add(task)
+        task.add_done_callback(lambda task: self._finish(task, launch))
+
+    def _choice(self) -> tuple[Job, int] | None:
+        """The job whose key goes next, and the number of workers it may take."""
+        first = self._queue.first()
+        if first is None:
+            return None
+        only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
+        short = (
+            self._queue.first_short(self._long, first.priority) if self._is_long(first) and not only_worker else None
+        )
+        if short is None:
+            return first, min(self._free, self._executor.workers)
+        room = min(self._free, self._executor.workers - 1 - self._taken_by_long)
+        return (first, room) if room > 0 else (short, self._free)
+
+    def _is_long(self, job: Job) -> bool:
+        return job.seconds >= self._long
+
+    def _fair(self, job: Job, workers: int) -> Limit:
+        """The largest batch that so many workers may take when it is this job's turn.
+
+        Callers that wait for their answers send nothing new: with all of them in one batch, the workers would wait for
+        the answers to go out and the next calls to come in.
+        """
+        parts = 2 * self._executor.workers if job.is_piece else max(2, self._executor.workers)
+        share = (self._queue.seconds + self._running_seconds) * workers / parts
+        return Limit(min(self._limit.seconds, max(share, _LEAST_SECONDS)), self._limit.bytes)
+
+    def _count(self, jobs: Sequence[Job], load: Limit, now: float) -> None:
+        matrices: Counter[str] = Counter()
+        for job in jobs:
+            matrices[job.function] += job.batch.items
+        fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
+        self._statistics.count_batch(matrices, [now - job.arrived for job in jobs], fill)
+
+    async def _serve(self, launch: _Launch) -> None:
+        """Computes the shares side by side and delivers each job its answer."""
+        shares = [self._on_worker(launch.jobs[0], share) for share in launch.shares]
+        # a single share needs no task of its own, nor the two turns of the loop that joining one takes
+        runs = await asyncio.gather(*shares) if len(shares) > 1 else [await shares[0]]
+        self._running.discard(launch)
+        self._launch()  # not by waking `run`: the worker would wait for all that a busy loop does before
+        await asyncio.sleep(0)  # the freed worker first gets its next batch: making and sending answers takes longer
+        self._count_run(launch, runs)
+        self._settle(launch, runs)
+
+    async def _on_worker(self, first: Job, share: Sequence[Part]) -> ShareRun:
+        """Computes one share of the batch that begins with `first`, and frees its worker."""
+        try:
+            return await self.isolator.run(first.key, share)
+        finally:
+            self._free += 1
+            self._taken_by_long -= self._is_long(first)
+            self._wake.set()
+
+    def _count_run(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
+        predicted, measured = sum(job.seconds for job in launch.jobs), sum(run.seconds for run in runs)
+        if len(self._queue):  # the time of a small batch on an idle device says nothing of full ones
+            self._cost_ratio.count(predicted, measured)
+        self._statistics.count_run(predicted, max(run.seconds for run in runs), measured)
+
+    def _settle(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
+        """Delivers each job its answer, or the first of its pieces' errors."""
+        jobs = launch.jobs
+        pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
+        device_seconds = max(run.seconds for run in runs)
+        batch_size = sum(job.batch.items for job in jobs)
+        for job, answered in zip(jobs, pieces, strict=True):
+            error = next((piece for piece in answered if isinstance(piece, Exception)), None)
+            if error is not None:
+                self._callers.fail(job, error)
+                continue
+            evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
+            self._count_outcomes(job, evaluations)
+            self._callers.deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
+
+    def _count_outcomes(self, job: Job, evaluations: Sequence[Encoded]) -> None:
+        for piece in evaluations:
+            self._statistics.count_outcomes(job.function, piece.statuses)
+
+    def _finish(self, task: asyncio.Task[None], launch: _Launch) -> None:
+        """Fails the jobs of a launch whose task raised."""
+        self._tasks.discard(task)
+        self._running.discard(launch)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            for job in launch.jobs:
+                self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
