@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "native.h"
 
 #if defined(__AVX512F__)
@@ -26,12 +27,13 @@
 #define COLUMNS (4 * PROBES)
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
-/* So many bytes of zeros, or none. */
-static void *zeros(int64_t bytes)
+/* Memory of zeros for the buffers that were measured; 0 if there is none. */
+static int reserve_zeros(arena *room)
 {
-    int64_t whole = (bytes + 63) / 64 * 64;
-    void *memory = aligned_alloc(64, whole);
-    return memory ? memset(memory, 0, whole) : 0;
+    if (!reserve(room))
+        return 0;
+    clear(room);
+    return 1;
 }
 
 static inline void swap(double **x, double **y)
