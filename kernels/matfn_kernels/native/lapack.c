@@ -147,7 +147,7 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
     products_space space = {.room = {0}};
     take_products_space(plan, &space);
     if (!reserve(&space.room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_products_space(plan, &space);
     float single[2][2] = {{(float)plan->alpha, 0}, {(float)plan->beta, 0}};
     double wide[2][2] = {{plan->alpha, 0}, {plan->beta, 0}};
@@ -171,7 +171,7 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
     }
     as_before(library, threads);
     release(&space.room);
-    return 0;
+    return DONE;
 }
 
 typedef void (*trsm)(
@@ -198,7 +198,7 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
     substitutions_space space = {.room = {0}};
     take_substitutions_space(plan, &space);
     if (!reserve(&space.room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_substitutions_space(plan, &space);
     int order = n, columns = m, threads = one_thread(library);
     trsm substitute = (trsm)libraries[library].routines[TRSM][kind];
@@ -215,7 +215,7 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
     }
     as_before(library, threads);
     release(&space.room);
-    return 0;
+    return DONE;
 }
 
 typedef void (*potrf)(const char *, const int *, void *, const int *, int *);
@@ -239,7 +239,7 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
     cholesky_space space = {.room = {0}};
     take_cholesky_space(plan, &space);
     if (!reserve(&space.room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_cholesky_space(plan, &space);
     int order = n, threads = one_thread(library);
     potrf factorise = (potrf)libraries[library].routines[POTRF][kind];
@@ -258,7 +258,7 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
     }
     as_before(library, threads);
     release(&space.room);
-    return 0;
+    return DONE;
 }
 
 typedef void (*real_eigh)(
@@ -320,14 +320,14 @@ EXPORTED int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t las
     int threads = one_thread(library), unasked = diagonalise(library, kind, n, asked + 3 * ALIGNMENT, asked, &work);
     as_before(library, threads);
     if (unasked)
-        return 2;
+        return REFUSED;
     work.length = length_in(work.numbers, kind);
     work.real_length = kind < COMPLEX_SINGLE ? 0 : length_in(work.reals, kind);
     work.integer_length = *work.integers;
     eigh_space space = {.room = {0}};
     take_eigh_space(plan, &space, &work);
     if (!reserve(&space.room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_eigh_space(plan, &space, &work);
     void *values = space.values;
     threads = one_thread(library);
@@ -349,7 +349,7 @@ EXPORTED int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t las
     }
     as_before(library, threads);
     release(&space.room);
-    return 0;
+    return DONE;
 }
 
 typedef void (*real_svd)(
@@ -408,12 +408,12 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
     int threads = one_thread(library), unasked = decompose(library, kind, &of, &work);
     as_before(library, threads);
     if (unasked)
-        return 2;
+        return REFUSED;
     work.length = length_in(work.numbers, kind);
     arena room = {0};
     take_svd_space(plan, &room, &of, &work);
     if (!reserve(&room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_svd_space(plan, &room, &of, &work);
     threads = one_thread(library);
     for (int64_t item = first; item < last; item++) {
@@ -429,7 +429,7 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
     }
     as_before(library, threads);
     release(&room);
-    return 0;
+    return DONE;
 }
 
 typedef void (*getrf)(const int *, const int *, void *, const int *, int *, int *);
@@ -459,7 +459,7 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
     inverses_space space = {.room = {0}};
     take_inverses_space(plan, &space);
     if (!reserve(&space.room))
-        return 1;
+        return OUT_OF_MEMORY;
     take_inverses_space(plan, &space);
     void *factors = space.factors;
     char *inverse = space.inverse;
@@ -482,5 +482,5 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
     }
     as_before(library, threads);
     release(&space.room);
-    return 0;
+    return DONE;
 }

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from matfn_kernels.machine import is_intel, processor
-from matfn_kernels.native.library import library
+from matfn_kernels.native.library import check, library
 from matfn_kernels.native.plans import CALLS
 from matfn_kernels.single_thread import in_parts
 
@@ -192,8 +192,7 @@ def call(
     plan = pack(blas, kind, *arguments)
 
     def work(first: int, last: int) -> None:
-        if entry(plan, first, last):
-            raise MemoryError(f"no memory for {name} of that order")
+        check(entry(plan, first, last), f"{name} of order {order}")
 
     if units * products < 2 * _PARALLEL:
         work(0, units)

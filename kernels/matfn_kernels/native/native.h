@@ -7,6 +7,9 @@
 #define PROBES 4 /* columns of random numbers on which certificates are taken */
 #define MAX_STEPS 24
 
+/* What functions return: all went well, there was no memory and nothing was written, or LAPACK refused the order. */
+enum { DONE, OUT_OF_MEMORY, REFUSED };
+
 /* What is found of each matrix. */
 enum {
     DEFINITE,
