@@ -28,7 +28,7 @@ _FLAGS: Final = (
     *("-O3", "-std=gnu11", "-fPIC", "-fvisibility=hidden"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
-_WARNINGS: Final = ("-Wall", "-Wextra", "-Werror")
+_WARNINGS: Final = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 _VARIANTS: Final = {
     "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
     "avx2": ("-mavx2", "-mfma"),

@@ -1,5 +1,5 @@
-/* What Python must agree on with this library, which it compares when it loads it: numbers, structures field by field,
-   and the places of findings. */
+/* The contract with Python, which compares it with its own when it loads the library: numbers, structures field by
+   field, and the places of findings. */
 #include <stddef.h>
 
 #include "native.h"
@@ -13,8 +13,9 @@ typedef struct {
     int64_t value;
 } term;
 
-#define KIND(field) \
-    _Generic(field, int64_t: 'q', double: 'd', char *: 'P', const char *: 'P', const double *: 'P', const int64_t *: 'P')
+#define KIND(field)                                                                                             \
+    _Generic(field, int64_t: 'q', double: 'd', char *: 'P', const char *: 'P', const double *: 'P', \
+             const int64_t *: 'P')
 #define NUMBER(name) {#name, 'n', name}
 #define PLACE(findings, name, place) {findings "." name, 'n', place}
 #define SIZE(type) {#type, 'n', sizeof(type)}

@@ -36,7 +36,7 @@ EXPORTED int matfn_native_use(const char *name)
     return 0;
 }
 
-__attribute__((constructor)) static void choose(void)
+__attribute__((constructor)) static void use_widest(void)
 {
     if (matfn_native_use("avx512") != 0)
         matfn_native_use("avx2");

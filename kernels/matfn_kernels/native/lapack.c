@@ -1,8 +1,8 @@
 /* BLAS and LAPACK on one matrix of a batch after the other, each on storage of the same alignment and layout.
 
-   What MKL computes depends, to the last bit, on where its operands lie in memory and on how many threads it has. Here
-   every routine is given operands that start at a multiple of 64 bytes and have no gaps between their rows, a copy where
-   the caller's differ, and one thread. A matrix's answer is then a function of the matrix.
+   The last bits of MKL's answers depend on where operands lie in memory and on the number of threads. Here every
+   routine has one thread, and operands that start at a multiple of 64 bytes and have no gaps between their rows: copies
+   where the caller's differ. The answer is then a function of the matrix.
 
    The routines are those of the libraries that are in the process anyway, handed over as addresses: this file is linked
    with neither. Matrices are row by row in memory, which Fortran reads as their transposes. */
@@ -152,7 +152,8 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
     float single[2][2] = {{(float)plan->alpha, 0}, {(float)plan->beta, 0}};
     double wide[2][2] = {{plan->alpha, 0}, {plan->beta, 0}};
     int narrow = kind == SINGLE || kind == COMPLEX_SINGLE;
-    const void *factor = narrow ? (void *)single[0] : (void *)wide[0], *kept = narrow ? (void *)single[1] : (void *)wide[1];
+    const void *alpha = narrow ? (void *)single[0] : (void *)wide[0];
+    const void *beta = narrow ? (void *)single[1] : (void *)wide[1];
     int columns = n, inner = k, x_step = x_columns, y_step = y_columns, threads = one_thread(library);
     gemm multiply = (gemm)libraries[library].routines[GEMM][kind];
     for (int64_t unit = first; unit < last; unit++) {
@@ -164,8 +165,8 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
         if (made != to && plan->beta != 0)
             memcpy(made, to, rows * n * size);
         left += (x->stored ? start : start * x_columns) * size;
-        multiply(letter(y->stored), letter(x->stored), &columns, &rows, &inner, factor, right, &y_step, left, &x_step,
-                 kept, made, &columns);
+        multiply(letter(y->stored), letter(x->stored), &columns, &rows, &inner, alpha, right, &y_step, left, &x_step,
+                 beta, made, &columns);
         if (made != to)
             memcpy(to, made, rows * n * size);
     }
@@ -208,8 +209,8 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
         if (made != to)
             memcpy(made, to, n * m * size);
         /* Fortran sees X^T T^T = B^T; a T that is stored as its transpose it sees as it is. */
-        substitute("R", plan->upper ? "L" : "U", letter(plan->t.stored), plan->has_ones ? "U" : "N", &columns, &order, unit(kind),
-                   triangle, &order, made, &columns);
+        substitute("R", plan->upper ? "L" : "U", letter(plan->t.stored), plan->has_ones ? "U" : "N", &columns,
+                   &order, unit(kind), triangle, &order, made, &columns);
         if (made != to)
             memcpy(to, made, n * m * size);
     }
@@ -268,7 +269,7 @@ typedef void (*complex_eigh)(
     const char *, const char *, const int *, void *, const int *, void *, void *, const int *, void *, const int *,
     int *, const int *, int *);
 
-/* What a decomposition works in. */
+/* The workspace of a decomposition, in LAPACK's sense. */
 typedef struct {
     void *numbers, *reals;
     int *integers;
@@ -359,7 +360,8 @@ typedef void (*complex_svd)(
     const char *, const int *, const int *, void *, const int *, void *, void *, const int *, void *, const int *,
     void *, const int *, void *, int *, int *);
 
-/* A matrix and its decomposition as Fortran sees them: (rows, columns) = left (rows, rank) diag right (rank, columns). */
+/* A matrix and its decomposition as Fortran sees them:
+   (rows, columns) = left (rows, rank) diag right (rank, columns). */
 typedef struct {
     int rows, columns, rank;
     void *matrix, *values, *left, *right;
