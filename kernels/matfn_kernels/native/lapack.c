@@ -113,6 +113,9 @@ static const void *unit(int64_t kind)
     return kind == SINGLE || kind == COMPLEX_SINGLE ? (const void *)single_one : (const void *)one;
 }
 
+/* A leading dimension, which LAPACK wants to be 1 at least. */
+static int leading(int64_t rows) { return rows > 1 ? (int)rows : 1; }
+
 static const char *letter(int64_t stored) { return stored == PLAIN ? "N" : stored == TRANSPOSED ? "T" : "C"; }
 
 typedef void (*gemm)(
@@ -154,7 +157,8 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
     int narrow = kind == SINGLE || kind == COMPLEX_SINGLE;
     const void *alpha = narrow ? (void *)single[0] : (void *)wide[0];
     const void *beta = narrow ? (void *)single[1] : (void *)wide[1];
-    int columns = n, inner = k, x_step = x_columns, y_step = y_columns, threads = one_thread(library);
+    int columns = n, inner = k, x_step = leading(x_columns), y_step = leading(y_columns), out_step = leading(n);
+    int threads = one_thread(library);
     gemm multiply = (gemm)libraries[library].routines[GEMM][kind];
     for (int64_t unit = first; unit < last; unit++) {
         int64_t item = unit / panels, start = unit % panels * panel;
@@ -166,7 +170,7 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
             memcpy(made, to, rows * n * size);
         left += (x->stored ? start : start * x_columns) * size;
         multiply(letter(y->stored), letter(x->stored), &columns, &rows, &inner, alpha, right, &y_step, left, &x_step,
-                 beta, made, &columns);
+                 beta, made, &out_step);
         if (made != to)
             memcpy(to, made, rows * n * size);
     }
@@ -201,7 +205,7 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
     if (!reserve(&space.room))
         return OUT_OF_MEMORY;
     take_substitutions_space(plan, &space);
-    int order = n, columns = m, threads = one_thread(library);
+    int order = n, columns = m, t_step = leading(n), b_step = leading(m), threads = one_thread(library);
     trsm substitute = (trsm)libraries[library].routines[TRSM][kind];
     for (int64_t item = first; item < last; item++) {
         const void *triangle = settled(item_of(plan->t.at, item, plan->t.item, size), n, n, plan->t.row, size, space.t);
@@ -210,7 +214,7 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
             memcpy(made, to, n * m * size);
         /* Fortran sees X^T T^T = B^T; a T that is stored as its transpose it sees as it is. */
         substitute("R", plan->upper ? "L" : "U", letter(plan->t.stored), plan->has_ones ? "U" : "N", &columns,
-                   &order, unit(kind), triangle, &order, made, &columns);
+                   &order, unit(kind), triangle, &t_step, made, &b_step);
         if (made != to)
             memcpy(to, made, n * m * size);
     }
@@ -242,7 +246,7 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
     if (!reserve(&space.room))
         return OUT_OF_MEMORY;
     take_cholesky_space(plan, &space);
-    int order = n, threads = one_thread(library);
+    int order = n, step = leading(n), threads = one_thread(library);
     potrf factorise = (potrf)libraries[library].routines[POTRF][kind];
     for (int64_t item = first; item < last; item++) {
         char *to = plan->a + item * n * n * size, *made = is_aligned(to) ? to : space.a;
@@ -250,7 +254,7 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
         if (made != to)
             memcpy(made, to, n * n * size);
         if (is_finite(made, n * n, kind))
-            factorise("U", &order, made, &order, &info); /* Fortran sees A^T = (L^T)^H L^T */
+            factorise("U", &order, made, &step, &info); /* Fortran sees A^T = (L^T)^H L^T */
         for (int64_t i = 0; i < n; i++)
             memset(made + (i * n + i + 1) * size, 0, (n - i - 1) * size);
         if (made != to)
@@ -279,12 +283,12 @@ typedef struct {
 static int diagonalise(int64_t library, int64_t kind, int order, void *a, void *w, workspace *space)
 {
     routine found = libraries[library].routines[EIGH][kind];
-    int info = 0;
+    int step = leading(order), info = 0;
     if (kind < COMPLEX_SINGLE)
-        ((real_eigh)found)("V", "L", &order, a, &order, w, space->numbers, &space->length, space->integers,
+        ((real_eigh)found)("V", "L", &order, a, &step, w, space->numbers, &space->length, space->integers,
                            &space->integer_length, &info);
     else
-        ((complex_eigh)found)("V", "L", &order, a, &order, w, space->numbers, &space->length, space->reals,
+        ((complex_eigh)found)("V", "L", &order, a, &step, w, space->numbers, &space->length, space->reals,
                               &space->real_length, space->integers, &space->integer_length, &info);
     return info;
 }
@@ -370,13 +374,13 @@ typedef struct {
 static int decompose(int64_t library, int64_t kind, decomposition *of, workspace *space)
 {
     routine found = libraries[library].routines[GESDD][kind];
-    int info = 0;
+    int rows = leading(of->rows), rank = leading(of->rank), info = 0;
     if (kind < COMPLEX_SINGLE)
-        ((real_svd)found)("S", &of->rows, &of->columns, of->matrix, &of->rows, of->values, of->left, &of->rows,
-                          of->right, &of->rank, space->numbers, &space->length, space->integers, &info);
+        ((real_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+                          of->right, &rank, space->numbers, &space->length, space->integers, &info);
     else
-        ((complex_svd)found)("S", &of->rows, &of->columns, of->matrix, &of->rows, of->values, of->left, &of->rows,
-                             of->right, &of->rank, space->numbers, &space->length, space->reals, space->integers,
+        ((complex_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+                             of->right, &rank, space->numbers, &space->length, space->reals, space->integers,
                              &info);
     return info;
 }
@@ -466,7 +470,7 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
     void *factors = space.factors;
     char *inverse = space.inverse;
     int *pivots = space.pivots;
-    int order = n, threads = one_thread(library);
+    int order = n, step = leading(n), threads = one_thread(library);
     for (int64_t item = first; item < last; item++) {
         int info = 1;
         memcpy(factors, item_of(plan->a, item, n * n, size), n * n * size);
@@ -474,10 +478,10 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
         for (int64_t i = 0; i < n; i++)
             memcpy(inverse + i * (n + 1) * size, unit(kind), size);
         if (is_finite(factors, n * n, kind))
-            ((getrf)libraries[library].routines[GETRF][kind])(&order, &order, factors, &order, pivots, &info);
+            ((getrf)libraries[library].routines[GETRF][kind])(&order, &order, factors, &step, pivots, &info);
         if (!info)
-            ((getrs)libraries[library].routines[GETRS][kind])("N", &order, &order, factors, &order, pivots, inverse,
-                                                              &order, &info);
+            ((getrs)libraries[library].routines[GETRS][kind])("N", &order, &order, factors, &step, pivots, inverse,
+                                                              &step, &info);
         if (info)
             fill_with_nan(inverse, n * n * size, kind);
         memcpy(plan->out + item * n * n * size, inverse, n * n * size);
