@@ -44,8 +44,18 @@ class NotBuilt(Exception):  # noqa: N818 - the compiler's fault, or this machine
 
 
 def build(library: Path, *flags: str) -> None:
-    """Compiles the library; where that fails none is left, not even an older one."""
+    """Compiles the library and loads it; where that fails none is left, not even an older one."""
     library.unlink(missing_ok=True)
+    compile_library(library, *flags)
+    try:
+        ctypes.CDLL(str(library))  # a linker accepts a library that lacks symbols
+    except OSError as error:
+        library.unlink()
+        raise NotBuilt(str(error)) from error
+
+
+def compile_library(library: Path, *flags: str) -> None:
+    """Compiles and links the library."""
     compiler = _compiler()
     with TemporaryDirectory() as folder, ThreadPoolExecutor() as threads:
         units = _units(compiler)
@@ -55,12 +65,7 @@ def build(library: Path, *flags: str) -> None:
             for unit, target in zip(units.values(), objects, strict=True)
         ]
         list(threads.map(_run, commands))
-        _run([*compiler, "-shared", "-o", str(library), *objects, "-lm", "-lpthread"])
-    try:
-        ctypes.CDLL(str(library))  # a linker accepts a library that lacks symbols
-    except OSError as error:
-        library.unlink()
-        raise NotBuilt(str(error)) from error
+        _run([*compiler, "-shared", *flags, "-o", str(library), *objects, "-lm", "-lpthread"])
 
 
 def _compiler() -> list[str]:
