@@ -20,7 +20,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean
+.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -72,6 +72,9 @@ test: $(TEST) $(KERNELS) ## the whole test suite
 
 test-machines: $(TEST) $(KERNELS) ## the kernels' tests as on other machines: instruction sets, BLAS, threads; about an hour
 	$(BIN)/python scripts/test_machines.py
+
+sanitize: $(TEST) ## the kernels in C under AddressSanitizer and UBSan, with allocations that fail; needs gcc's libasan
+	$(BIN)/python scripts/sanitize.py
 
 soak: $(TEST) $(KERNELS) ## faults and overload until leaks and unfairness would show, about four minutes
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py

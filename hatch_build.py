@@ -28,7 +28,7 @@ _FLAGS: Final = (
     *("-O3", "-std=gnu11", "-fPIC", "-fvisibility=hidden"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
-_WARNINGS: Final = ("-Wall", "-Wextra", "-Werror")
+_WARNINGS: Final = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 _VARIANTS: Final = {
     "avx512": ("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
     "avx2": ("-mavx2", "-mfma"),
@@ -44,8 +44,18 @@ class NotBuilt(Exception):  # noqa: N818 - the compiler's fault, or this machine
 
 
 def build(library: Path, *flags: str) -> None:
-    """Compiles the library; where that fails none is left, not even an older one."""
+    """Compiles the library and loads it; where that fails none is left, not even an older one."""
     library.unlink(missing_ok=True)
+    compile_library(library, *flags)
+    try:
+        ctypes.CDLL(str(library))  # a linker accepts a library that lacks symbols
+    except OSError as error:
+        library.unlink()
+        raise NotBuilt(str(error)) from error
+
+
+def compile_library(library: Path, *flags: str) -> None:
+    """Compiles and links the library."""
     compiler = _compiler()
     with TemporaryDirectory() as folder, ThreadPoolExecutor() as threads:
         units = _units(compiler)
@@ -55,12 +65,7 @@ def build(library: Path, *flags: str) -> None:
             for unit, target in zip(units.values(), objects, strict=True)
         ]
         list(threads.map(_run, commands))
-        _run([*compiler, "-shared", "-o", str(library), *objects, "-lm", "-lpthread"])
-    try:
-        ctypes.CDLL(str(library))  # a linker accepts a library that lacks symbols
-    except OSError as error:
-        library.unlink()
-        raise NotBuilt(str(error)) from error
+        _run([*compiler, "-shared", *flags, "-o", str(library), *objects, "-lm", "-lpthread"])
 
 
 def _compiler() -> list[str]:
@@ -77,7 +82,7 @@ def _units(compiler: list[str]) -> dict[str, list[str]]:
     variants = _VARIANTS if "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull]) else {"baseline": ()}
     kernels = str(SOURCES / "kernels.c")
     units = {name: [f"-DVARIANT={name}", *flags, kernels] for name, flags in variants.items()}
-    return units | {name: [str(SOURCES / f"{name}.c")] for name in ("dispatch", "lapack")}
+    return units | {name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack")}
 
 
 def _run(command: list[str]) -> str:

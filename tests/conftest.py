@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kernels", help="the only kernels in C to use: avx512, avx2, baseline, none, or own, those of this processor"
     )
+    parser.addoption("--library", help="the compiled kernels in C, in place of those beside their sources")
     parser.addoption("--blas", help="the only BLAS to use, at any order: mkl, openblas or onednn")
 
 
@@ -35,6 +36,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(OWN) or name in TERMINAL:
             patch.delenv(name)
+    if path := config.getoption("--library"):
+        import machines
+
+        machines.force_library(patch, path)
     if name := config.getoption("--kernels"):
         import machines
 

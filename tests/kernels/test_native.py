@@ -317,8 +317,8 @@ def _measured() -> Profile:
 
 
 def test_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was compiled with other sizes than it is called with is left alone, and that is said."""
-    monkeypatch.setattr("matfn_kernels.linalg.native.library.MAX_STEPS", native.MAX_STEPS - 1)
+    """A library that was compiled with other numbers than it is called with is not used, and a warning says so."""
+    monkeypatch.setattr("matfn_kernels.native.plans.MAX_STEPS", native.MAX_STEPS - 1)
     library.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="another version"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from variants import use
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["BLAS", "described", "force_blas", "force_kernels"]
+__all__ = ["BLAS", "described", "force_blas", "force_kernels", "force_library"]
 
 BLAS: Final = ("mkl", "openblas", "onednn")
 _SMALLEST: Final = 1
@@ -44,6 +45,20 @@ def force_kernels(patch: pytest.MonkeyPatch, name: str) -> None:
     elif not use(name):
         raise pytest.UsageError(f"--kernels={name}: this processor has not these instructions")
     variant.cache_clear()
+
+
+def force_library(patch: pytest.MonkeyPatch, path: str) -> None:
+    """Makes the process use a library compiled elsewhere.
+
+    Call it before a module is imported that asks for the library.
+
+    Raises:
+        pytest.UsageError: if it is not used.
+    """
+    patch.setattr(module, "_PATH", Path(path))
+    library.cache_clear()
+    if not is_built():
+        raise pytest.UsageError(f"--library={path}: not used")
 
 
 def force_blas(patch: pytest.MonkeyPatch, name: str) -> None:

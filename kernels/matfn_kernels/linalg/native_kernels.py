@@ -18,10 +18,14 @@ from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.native.library import is_built, run, variant
 from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
+    ImageFindings,
     LowRankPlan,
+    PolarFindings,
     PolarPlan,
+    PowerFindings,
     PowersPlan,
     TallPlan,
+    TriangleFindings,
     TrianglesPlan,
 )
 
@@ -103,33 +107,6 @@ class Powers:
     schedules: Schedules
 
 
-@dataclass(frozen=True, slots=True)
-class PowerFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
-
-    Attributes:
-        definite: whether A is proved to be positive definite.
-        asymmetry: ||A - A^T|| / ||A||.
-        smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
-        largest: the largest.
-        residual: of the equation of the power, on columns.
-        missing: the relative error that it stands for.
-        steps: of the iteration.
-        exponent: of the power of two that the first power lacks.
-        other_exponent: that the other one lacks.
-    """
-
-    definite: Tensor
-    asymmetry: Tensor
-    smallest: Tensor
-    largest: Tensor
-    residual: Tensor
-    missing: Tensor
-    steps: Tensor
-    exponent: Tensor
-    other_exponent: Tensor
-
-
 _REACH: Final = 1.25
 """How far below its estimate by power iteration the smallest eigenvalue may lie: proved, or a lower one is taken."""
 
@@ -154,29 +131,6 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
     run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))
-
-
-@dataclass(frozen=True, slots=True)
-class PolarFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
-
-    Attributes:
-        definite: whether M is proved to have full rank.
-        smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
-        largest: the largest.
-        spread: ||M||_F ||M^+||_F / n.
-        residual: of M = O sym(O^T M), on columns.
-        gap: from O^T O = I, on columns.
-        steps: of the iteration.
-    """
-
-    definite: Tensor
-    smallest: Tensor
-    largest: Tensor
-    spread: Tensor
-    residual: Tensor
-    gap: Tensor
-    steps: Tensor
 
 
 def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:
@@ -208,21 +162,6 @@ def grams(m: Tensor) -> Tensor:
     out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
     run("gram", lambda count: TallPlan(count, rows, order, None), (m, out))
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class ImageFindings:
-    """What was found of each image, (batch,) float64 each.
-
-    Attributes:
-        rounding: relative error of its rounding to float32.
-        residual: of M = O sym(O^T M), on columns.
-        skew: of O^T M = M^T O, on columns.
-    """
-
-    rounding: Tensor
-    residual: Tensor
-    skew: Tensor
 
 
 def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings]:
@@ -262,23 +201,6 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
     out = torch.empty_like(given[-1])
     run("low_rank", lambda count: LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class TriangleFindings:
-    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
-
-    Attributes:
-        residual: of T X = I, on columns.
-        error: of X to first order, on columns.
-        norm: of T.
-        inverse_norm: of X.
-    """
-
-    residual: Tensor
-    error: Tensor
-    norm: Tensor
-    inverse_norm: Tensor
 
 
 def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, TriangleFindings]:

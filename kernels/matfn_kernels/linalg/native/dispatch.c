@@ -36,20 +36,10 @@ EXPORTED int matfn_native_use(const char *name)
     return 0;
 }
 
-__attribute__((constructor)) static void choose(void)
+__attribute__((constructor)) static void use_widest(void)
 {
     if (matfn_native_use("avx512") != 0)
         matfn_native_use("avx2");
-}
-
-/* What callers must agree on with this library, in order; 0 beyond its end. */
-EXPORTED int64_t matfn_native_layout(int which)
-{
-    static const int64_t layout[] = {PROBES, MAX_STEPS, sizeof(roots_plan), sizeof(triangles_plan), sizeof(tall_plan),
-                                     sizeof(polar_plan), sizeof(low_rank_plan),  sizeof(products_plan),
-                                     sizeof(substitutions_plan), sizeof(cholesky_plan), sizeof(eigh_plan),
-                                     sizeof(svd_plan), sizeof(inverses_plan)};
-    return which >= 0 && which < (int)(sizeof(layout) / sizeof(*layout)) ? layout[which] : 0;
 }
 
 EXPORTED const char *matfn_native_variant(void) { return chosen.name; }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "native.h"
 
 #if defined(__AVX512F__)
@@ -26,12 +27,13 @@
 #define COLUMNS (4 * PROBES)
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
-/* So many bytes of zeros, or none. */
-static void *zeros(int64_t bytes)
+/* Memory of zeros for the buffers that were measured; 0 if there is none. */
+static int reserve_zeros(arena *room)
 {
-    int64_t whole = (bytes + 63) / 64 * 64;
-    void *memory = aligned_alloc(64, whole);
-    return memory ? memset(memory, 0, whole) : 0;
+    if (!reserve(room))
+        return 0;
+    clear(room);
+    return 1;
 }
 
 static inline void swap(double **x, double **y)
@@ -43,7 +45,7 @@ static inline void swap(double **x, double **y)
 
 /* The first, and so the shortest, of the schedules that resolves what lies `reach` times below `smallest`; the widest
    if none does, or it is not a number. */
-static int64_t choose(int64_t schedules, const double *bounds, double reach, double smallest)
+static int64_t schedule_for(int64_t schedules, const double *bounds, double reach, double smallest)
 {
     int64_t chosen = 0;
     while (chosen + 1 < schedules && !(bounds[chosen] * reach <= smallest))
@@ -51,6 +53,7 @@ static int64_t choose(int64_t schedules, const double *bounds, double reach, dou
     return chosen;
 }
 
+/* All for double precision, which the proofs for floats are taken in, then all for floats; polar.inc uses both. */
 #define REAL double
 #define INTEGER int64_t
 #define LARGEST_INTEGER INT64_MAX
@@ -63,19 +66,7 @@ static int64_t choose(int64_t schedules, const double *bounds, double reach, dou
 #else
 #define LANE_NUMBERS {0, 1}
 #endif
-#include "products.inc"
-#include "proof.inc"
-#include "columns.inc"
-#include "roots.inc"
-#include "triangles.inc"
-#include "low_rank.inc"
-#include "reductions.inc"
-#undef REAL
-#undef INTEGER
-#undef LARGEST_INTEGER
-#undef TINY
-#undef NAME
-#undef LANE_NUMBERS
+#include "one_type.inc"
 
 #define REAL float
 #define INTEGER int32_t
@@ -89,12 +80,7 @@ static int64_t choose(int64_t schedules, const double *bounds, double reach, dou
 #else
 #define LANE_NUMBERS {0, 1, 2, 3}
 #endif
-#include "products.inc"
-#include "columns.inc"
-#include "roots.inc"
-#include "triangles.inc"
-#include "low_rank.inc"
-#include "reductions.inc"
+#include "one_type.inc"
 
 #include "polar.inc"
 

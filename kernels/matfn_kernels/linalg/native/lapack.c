@@ -1,20 +1,19 @@
 /* BLAS and LAPACK on one matrix of a batch after the other, each on storage of the same alignment and layout.
 
-   What MKL computes depends, to the last bit, on where its operands lie in memory and on how many threads it has. Here
-   every routine is given operands that start at a multiple of 64 bytes and have no gaps between their rows, a copy where
-   the caller's differ, and one thread. A matrix's answer is then a function of the matrix.
+   The last bits of MKL's answers depend on where operands lie in memory and on the number of threads. Here every
+   routine has one thread, and operands that start at a multiple of 64 bytes and have no gaps between their rows: copies
+   where the caller's differ. The answer is then a function of the matrix.
 
    The routines are those of the libraries that are in the process anyway, handed over as addresses: this file is linked
    with neither. Matrices are row by row in memory, which Fortran reads as their transposes. */
 #include <limits.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "arena.h"
 #include "native.h"
 
 #define EXPORTED __attribute__((visibility("default")))
-#define ALIGNMENT 64
 #define LIBRARIES 2
 
 enum { SINGLE, DOUBLE, COMPLEX_SINGLE, COMPLEX_DOUBLE, KINDS };
@@ -51,26 +50,11 @@ static void as_before(int64_t library, int threads)
         libraries[library].set_threads(threads);
 }
 
-static int64_t rounded(int64_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
-
 static int is_aligned(const void *at) { return (uintptr_t)at % ALIGNMENT == 0; }
 
 static const char *item_of(const void *all, int64_t item, int64_t stride, size_t size)
 {
     return (const char *)all + item * stride * (int64_t)size;
-}
-
-/* One after the other out of one piece of memory; with a null base only the sum is taken. */
-typedef struct {
-    char *base;
-    int64_t used;
-} arena;
-
-static void *take(arena *from, int64_t bytes)
-{
-    void *found = from->base ? from->base + from->used : 0;
-    from->used += rounded(bytes);
-    return found;
 }
 
 /* Rows without gaps at an aligned address: the matrix itself, or a copy of it in `room`. */
@@ -130,11 +114,28 @@ static const void *unit(int64_t kind)
     return kind == SINGLE || kind == COMPLEX_SINGLE ? (const void *)single_one : (const void *)one;
 }
 
+/* A leading dimension, which LAPACK wants to be 1 at least. */
+static int leading(int64_t rows) { return rows > 1 ? (int)rows : 1; }
+
 static const char *letter(int64_t stored) { return stored == PLAIN ? "N" : stored == TRANSPOSED ? "T" : "C"; }
 
 typedef void (*gemm)(
     const char *, const char *, const int *, const int *, const int *, const void *, const void *, const int *,
     const void *, const int *, const void *, void *, const int *);
+
+/* Copies of what the caller has not aligned. */
+typedef struct {
+    void *x, *y, *out;
+    arena room;
+} products_space;
+
+static void take_products_space(const products_plan *plan, products_space *space)
+{
+    size_t size = sizes[plan->kind];
+    space->x = take(&space->room, plan->m * plan->k, size);
+    space->y = take(&space->room, plan->k * plan->n, size);
+    space->out = take(&space->room, plan->panel * plan->n, size);
+}
 
 /* out = alpha X Y + beta out for units first..last, each `panel` rows of one product at most; out has no gaps. Of an
    operand it is said how far apart matrices and rows are, and how it is stored. */
@@ -147,41 +148,52 @@ EXPORTED int matfn_lapack_products(const products_plan *plan, int64_t first, int
     int64_t panels = (m + panel - 1) / panel;
     int64_t x_rows = x->stored ? k : m, x_columns = x->stored ? m : k;
     int64_t y_rows = y->stored ? n : k, y_columns = y->stored ? k : n;
-    char *memory = aligned_alloc(ALIGNMENT, rounded(x_rows * x_columns * size) + rounded(y_rows * y_columns * size) +
-                                                rounded(m * n * size) + ALIGNMENT);
-    if (!memory)
-        return 1;
-    arena room = {memory, 0};
-    void *x_room = take(&room, x_rows * x_columns * size), *y_room = take(&room, y_rows * y_columns * size);
-    void *out_room = take(&room, m * n * size);
+    products_space space = {.room = {0}};
+    take_products_space(plan, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_products_space(plan, &space);
     float single[2][2] = {{(float)plan->alpha, 0}, {(float)plan->beta, 0}};
     double wide[2][2] = {{plan->alpha, 0}, {plan->beta, 0}};
     int narrow = kind == SINGLE || kind == COMPLEX_SINGLE;
-    const void *factor = narrow ? (void *)single[0] : (void *)wide[0], *kept = narrow ? (void *)single[1] : (void *)wide[1];
-    int columns = n, inner = k, x_step = x_columns, y_step = y_columns, threads = one_thread(library);
+    const void *alpha = narrow ? (void *)single[0] : (void *)wide[0];
+    const void *beta = narrow ? (void *)single[1] : (void *)wide[1];
+    int columns = n, inner = k, x_step = leading(x_columns), y_step = leading(y_columns), out_step = leading(n);
+    int threads = one_thread(library);
     gemm multiply = (gemm)libraries[library].routines[GEMM][kind];
     for (int64_t unit = first; unit < last; unit++) {
         int64_t item = unit / panels, start = unit % panels * panel;
         int rows = m - start < panel ? m - start : panel;
-        const char *left = settled(item_of(x->at, item, x->item, size), x_rows, x_columns, x->row, size, x_room);
-        const char *right = settled(item_of(y->at, item, y->item, size), y_rows, y_columns, y->row, size, y_room);
-        char *to = plan->out + (item * m + start) * n * size, *made = is_aligned(to) ? to : out_room;
+        const char *left = settled(item_of(x->at, item, x->item, size), x_rows, x_columns, x->row, size, space.x);
+        const char *right = settled(item_of(y->at, item, y->item, size), y_rows, y_columns, y->row, size, space.y);
+        char *to = plan->out + (item * m + start) * n * size, *made = is_aligned(to) ? to : space.out;
         if (made != to && plan->beta != 0)
             memcpy(made, to, rows * n * size);
         left += (x->stored ? start : start * x_columns) * size;
-        multiply(letter(y->stored), letter(x->stored), &columns, &rows, &inner, factor, right, &y_step, left, &x_step,
-                 kept, made, &columns);
+        multiply(letter(y->stored), letter(x->stored), &columns, &rows, &inner, alpha, right, &y_step, left, &x_step,
+                 beta, made, &out_step);
         if (made != to)
             memcpy(to, made, rows * n * size);
     }
     as_before(library, threads);
-    free(memory);
-    return 0;
+    release(&space.room);
+    return DONE;
 }
 
 typedef void (*trsm)(
     const char *, const char *, const char *, const char *, const int *, const int *, const void *, const void *,
     const int *, void *, const int *);
+
+typedef struct {
+    void *t, *b;
+    arena room;
+} substitutions_space;
+
+static void take_substitutions_space(const substitutions_plan *plan, substitutions_space *space)
+{
+    space->t = take(&space->room, plan->n * plan->n, sizes[plan->kind]);
+    space->b = take(&space->room, plan->n * plan->m, sizes[plan->kind]);
+}
 
 /* B <- T^-1 B for B (n, m) without gaps and the triangle of T that `upper` names, of T as it is stored. */
 EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t first, int64_t last)
@@ -189,30 +201,40 @@ EXPORTED int matfn_lapack_substitutions(const substitutions_plan *plan, int64_t 
     int64_t library = plan->library, kind = plan->kind;
     int64_t n = plan->n, m = plan->m;
     size_t size = sizes[kind];
-    char *memory = aligned_alloc(ALIGNMENT, rounded(n * n * size) + rounded(n * m * size) + ALIGNMENT);
-    if (!memory)
-        return 1;
-    arena room = {memory, 0};
-    void *t_room = take(&room, n * n * size), *b_room = take(&room, n * m * size);
-    int order = n, columns = m, threads = one_thread(library);
+    substitutions_space space = {.room = {0}};
+    take_substitutions_space(plan, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_substitutions_space(plan, &space);
+    int order = n, columns = m, t_step = leading(n), b_step = leading(m), threads = one_thread(library);
     trsm substitute = (trsm)libraries[library].routines[TRSM][kind];
     for (int64_t item = first; item < last; item++) {
-        const void *triangle = settled(item_of(plan->t.at, item, plan->t.item, size), n, n, plan->t.row, size, t_room);
-        char *to = plan->b + item * n * m * size, *made = is_aligned(to) ? to : b_room;
+        const void *triangle = settled(item_of(plan->t.at, item, plan->t.item, size), n, n, plan->t.row, size, space.t);
+        char *to = plan->b + item * n * m * size, *made = is_aligned(to) ? to : space.b;
         if (made != to)
             memcpy(made, to, n * m * size);
         /* Fortran sees X^T T^T = B^T; a T that is stored as its transpose it sees as it is. */
-        substitute("R", plan->upper ? "L" : "U", letter(plan->t.stored), plan->has_ones ? "U" : "N", &columns, &order, unit(kind),
-                   triangle, &order, made, &columns);
+        substitute("R", plan->upper ? "L" : "U", letter(plan->t.stored), plan->has_ones ? "U" : "N", &columns,
+                   &order, unit(kind), triangle, &t_step, made, &b_step);
         if (made != to)
             memcpy(to, made, n * m * size);
     }
     as_before(library, threads);
-    free(memory);
-    return 0;
+    release(&space.room);
+    return DONE;
 }
 
 typedef void (*potrf)(const char *, const int *, void *, const int *, int *);
+
+typedef struct {
+    void *a;
+    arena room;
+} cholesky_space;
+
+static void take_cholesky_space(const cholesky_plan *plan, cholesky_space *space)
+{
+    space->a = take(&space->room, plan->n * plan->n, sizes[plan->kind]);
+}
 
 /* A <- L of A = L L^H, zero above the diagonal, for symmetric A (n, n) without gaps; `exists` says where it has one. */
 EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int64_t last)
@@ -220,18 +242,20 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
     int64_t library = plan->library, kind = plan->kind;
     int64_t n = plan->n;
     size_t size = sizes[kind];
-    char *room = aligned_alloc(ALIGNMENT, rounded(n * n * size) + ALIGNMENT);
-    if (!room)
-        return 1;
-    int order = n, threads = one_thread(library);
+    cholesky_space space = {.room = {0}};
+    take_cholesky_space(plan, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_cholesky_space(plan, &space);
+    int order = n, step = leading(n), threads = one_thread(library);
     potrf factorise = (potrf)libraries[library].routines[POTRF][kind];
     for (int64_t item = first; item < last; item++) {
-        char *to = plan->a + item * n * n * size, *made = is_aligned(to) ? to : room;
+        char *to = plan->a + item * n * n * size, *made = is_aligned(to) ? to : space.a;
         int info = 1;
         if (made != to)
             memcpy(made, to, n * n * size);
         if (is_finite(made, n * n, kind))
-            factorise("U", &order, made, &order, &info); /* Fortran sees A^T = (L^T)^H L^T */
+            factorise("U", &order, made, &step, &info); /* Fortran sees A^T = (L^T)^H L^T */
         for (int64_t i = 0; i < n; i++)
             memset(made + (i * n + i + 1) * size, 0, (n - i - 1) * size);
         if (made != to)
@@ -239,8 +263,8 @@ EXPORTED int matfn_lapack_cholesky(const cholesky_plan *plan, int64_t first, int
         plan->exists[item] = !info;
     }
     as_before(library, threads);
-    free(room);
-    return 0;
+    release(&space.room);
+    return DONE;
 }
 
 typedef void (*real_eigh)(
@@ -250,7 +274,7 @@ typedef void (*complex_eigh)(
     const char *, const char *, const int *, void *, const int *, void *, void *, const int *, void *, const int *,
     int *, const int *, int *);
 
-/* What a decomposition works in. */
+/* The workspace of a decomposition, in LAPACK's sense. */
 typedef struct {
     void *numbers, *reals;
     int *integers;
@@ -260,12 +284,12 @@ typedef struct {
 static int diagonalise(int64_t library, int64_t kind, int order, void *a, void *w, workspace *space)
 {
     routine found = libraries[library].routines[EIGH][kind];
-    int info = 0;
+    int step = leading(order), info = 0;
     if (kind < COMPLEX_SINGLE)
-        ((real_eigh)found)("V", "L", &order, a, &order, w, space->numbers, &space->length, space->integers,
+        ((real_eigh)found)("V", "L", &order, a, &step, w, space->numbers, &space->length, space->integers,
                            &space->integer_length, &info);
     else
-        ((complex_eigh)found)("V", "L", &order, a, &order, w, space->numbers, &space->length, space->reals,
+        ((complex_eigh)found)("V", "L", &order, a, &step, w, space->numbers, &space->length, space->reals,
                               &space->real_length, space->integers, &space->integer_length, &info);
     return info;
 }
@@ -281,6 +305,21 @@ static int length_in(const void *numbers, int64_t kind)
     return length < INT_MAX ? (int)length : INT_MAX;
 }
 
+typedef struct {
+    void *v, *values;
+    arena room;
+} eigh_space;
+
+static void take_eigh_space(const eigh_plan *plan, eigh_space *space, workspace *work)
+{
+    size_t size = sizes[plan->kind], real = sizes[plan->kind % COMPLEX_SINGLE];
+    space->v = take(&space->room, plan->n * plan->n, size);
+    space->values = take(&space->room, plan->n, real);
+    work->numbers = take(&space->room, work->length, size);
+    work->reals = take(&space->room, work->real_length, real);
+    work->integers = take(&space->room, work->integer_length, sizeof(int));
+}
+
 /* A = V diag(w) V^H for Hermitian A (n, n) without gaps: w (n) ascending and V column after column, NaN without one. */
 EXPORTED int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t last)
 {
@@ -288,34 +327,30 @@ EXPORTED int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t las
     int64_t n = plan->n;
     size_t size = sizes[kind], real = sizes[kind % COMPLEX_SINGLE];
     char asked[4 * ALIGNMENT] __attribute__((aligned(ALIGNMENT)));
-    workspace space = {asked, asked + ALIGNMENT, (int *)(asked + 2 * ALIGNMENT), -1, -1, -1};
-    int threads = one_thread(library), unasked = diagonalise(library, kind, n, asked + 3 * ALIGNMENT, asked, &space);
+    workspace work = {asked, asked + ALIGNMENT, (int *)(asked + 2 * ALIGNMENT), -1, -1, -1};
+    int threads = one_thread(library), unasked = diagonalise(library, kind, n, asked + 3 * ALIGNMENT, asked, &work);
     as_before(library, threads);
     if (unasked)
-        return 2;
-    space.length = length_in(space.numbers, kind);
-    space.real_length = kind < COMPLEX_SINGLE ? 0 : length_in(space.reals, kind);
-    space.integer_length = *space.integers;
-    char *memory = aligned_alloc(
-        ALIGNMENT, rounded(n * n * size) + rounded(n * real) + rounded(space.length * size) +
-                       rounded(space.real_length * real) + rounded(space.integer_length * sizeof(int)) + ALIGNMENT);
-    if (!memory)
-        return 1;
-    arena room = {memory, 0};
-    void *v_room = take(&room, n * n * size), *values = take(&room, n * real);
-    space.numbers = take(&room, space.length * size);
-    space.reals = take(&room, space.real_length * real);
-    space.integers = take(&room, space.integer_length * sizeof(int));
+        return REFUSED;
+    work.length = length_in(work.numbers, kind);
+    work.real_length = kind < COMPLEX_SINGLE ? 0 : length_in(work.reals, kind);
+    work.integer_length = *work.integers;
+    eigh_space space = {.room = {0}};
+    take_eigh_space(plan, &space, &work);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_eigh_space(plan, &space, &work);
+    void *values = space.values;
     threads = one_thread(library);
     for (int64_t item = first; item < last; item++) {
         const char *from = item_of(plan->a, item, n * n, size);
-        char *to = plan->v + item * n * n * size, *made = is_aligned(to) ? to : v_room;
+        char *to = plan->v + item * n * n * size, *made = is_aligned(to) ? to : space.v;
         int has_none = !is_finite(from, n * n, kind);
         if (kind < COMPLEX_SINGLE)
             memcpy(made, from, n * n * size);
         else
             conjugate(made, from, n * n, kind);
-        if (has_none || diagonalise(library, kind, n, made, values, &space)) {
+        if (has_none || diagonalise(library, kind, n, made, values, &work)) {
             fill_with_nan(made, n * n * size, kind);
             fill_with_nan(values, n * real, kind);
         }
@@ -324,8 +359,8 @@ EXPORTED int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t las
         memcpy(plan->w + item * n * real, values, n * real);
     }
     as_before(library, threads);
-    free(memory);
-    return 0;
+    release(&space.room);
+    return DONE;
 }
 
 typedef void (*real_svd)(
@@ -335,7 +370,8 @@ typedef void (*complex_svd)(
     const char *, const int *, const int *, void *, const int *, void *, void *, const int *, void *, const int *,
     void *, const int *, void *, int *, int *);
 
-/* A matrix and its decomposition as Fortran sees them: (rows, columns) = left (rows, rank) diag right (rank, columns). */
+/* A matrix and its decomposition as Fortran sees them:
+   (rows, columns) = left (rows, rank) diag right (rank, columns). */
 typedef struct {
     int rows, columns, rank;
     void *matrix, *values, *left, *right;
@@ -344,15 +380,29 @@ typedef struct {
 static int decompose(int64_t library, int64_t kind, decomposition *of, workspace *space)
 {
     routine found = libraries[library].routines[GESDD][kind];
-    int info = 0;
+    int rows = leading(of->rows), rank = leading(of->rank), info = 0;
     if (kind < COMPLEX_SINGLE)
-        ((real_svd)found)("S", &of->rows, &of->columns, of->matrix, &of->rows, of->values, of->left, &of->rows,
-                          of->right, &of->rank, space->numbers, &space->length, space->integers, &info);
+        ((real_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+                          of->right, &rank, space->numbers, &space->length, space->integers, &info);
     else
-        ((complex_svd)found)("S", &of->rows, &of->columns, of->matrix, &of->rows, of->values, of->left, &of->rows,
-                             of->right, &of->rank, space->numbers, &space->length, space->reals, space->integers,
+        ((complex_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+                             of->right, &rank, space->numbers, &space->length, space->reals, space->integers,
                              &info);
     return info;
+}
+
+static void take_svd_space(const svd_plan *plan, arena *room, decomposition *of, workspace *work)
+{
+    size_t size = sizes[plan->kind], real = sizes[plan->kind % COMPLEX_SINGLE];
+    int64_t k = of->rank, longer = plan->m < plan->n ? plan->n : plan->m;
+    int64_t reals = k * (5 * k + 7 > 2 * longer + 2 * k + 1 ? 5 * k + 7 : 2 * longer + 2 * k + 1);
+    of->matrix = take(room, plan->m * plan->n, size);
+    of->values = take(room, k, real);
+    of->right = take(room, plan->m * k, size);
+    of->left = take(room, k * plan->n, size);
+    work->numbers = take(room, work->length, size);
+    work->reals = take(room, plan->kind < COMPLEX_SINGLE ? 0 : reals, real);
+    work->integers = take(room, 8 * k, sizeof(int));
 }
 
 /* M = U diag(sigma) V^H for M (m, n), all without gaps: U (m, k), sigma (k) descending, V^H (k, n), NaN without one. */
@@ -361,35 +411,26 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
     int64_t library = plan->library, kind = plan->kind;
     int64_t m = plan->m, n = plan->n;
     size_t size = sizes[kind], real = sizes[kind % COMPLEX_SINGLE];
-    int64_t k = m < n ? m : n, longer = m < n ? n : m;
-    int64_t reals = kind < COMPLEX_SINGLE ? 0 : k * (5 * k + 7 > 2 * longer + 2 * k + 1 ? 5 * k + 7 : 2 * longer + 2 * k + 1);
+    int64_t k = m < n ? m : n;
     char asked[4 * ALIGNMENT] __attribute__((aligned(ALIGNMENT)));
-    workspace space = {asked, asked + ALIGNMENT, (int *)(asked + 2 * ALIGNMENT), -1, 0, 0};
+    workspace work = {asked, asked + ALIGNMENT, (int *)(asked + 2 * ALIGNMENT), -1, 0, 0};
     /* Fortran sees M^T = (V^H)^T diag(sigma) U^T, whose factors, column after column, are V^H and U row by row. */
     void *nothing = asked + 3 * ALIGNMENT;
     decomposition of = {n, m, k, nothing, nothing, nothing, nothing};
-    int threads = one_thread(library), unasked = decompose(library, kind, &of, &space);
+    int threads = one_thread(library), unasked = decompose(library, kind, &of, &work);
     as_before(library, threads);
     if (unasked)
-        return 2;
-    space.length = length_in(space.numbers, kind);
-    char *memory = aligned_alloc(
-        ALIGNMENT, rounded(m * n * size) + rounded(k * real) + rounded(m * k * size) + rounded(k * n * size) +
-                       rounded(space.length * size) + rounded(reals * real) + rounded(8 * k * sizeof(int)) + ALIGNMENT);
-    if (!memory)
-        return 1;
-    arena room = {memory, 0};
-    of.matrix = take(&room, m * n * size);
-    of.values = take(&room, k * real);
-    of.right = take(&room, m * k * size);
-    of.left = take(&room, k * n * size);
-    space.numbers = take(&room, space.length * size);
-    space.reals = take(&room, reals * real);
-    space.integers = take(&room, 8 * k * sizeof(int));
+        return REFUSED;
+    work.length = length_in(work.numbers, kind);
+    arena room = {0};
+    take_svd_space(plan, &room, &of, &work);
+    if (!reserve(&room))
+        return OUT_OF_MEMORY;
+    take_svd_space(plan, &room, &of, &work);
     threads = one_thread(library);
     for (int64_t item = first; item < last; item++) {
         memcpy(of.matrix, item_of(plan->given, item, m * n, size), m * n * size);
-        if (!is_finite(of.matrix, m * n, kind) || decompose(library, kind, &of, &space)) {
+        if (!is_finite(of.matrix, m * n, kind) || decompose(library, kind, &of, &work)) {
             fill_with_nan(of.values, k * real, kind);
             fill_with_nan(of.left, k * n * size, kind);
             fill_with_nan(of.right, m * k * size, kind);
@@ -399,13 +440,27 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
         memcpy(plan->vh + item * k * n * size, of.left, k * n * size);
     }
     as_before(library, threads);
-    free(memory);
-    return 0;
+    release(&room);
+    return DONE;
 }
 
 typedef void (*getrf)(const int *, const int *, void *, const int *, int *, int *);
 typedef void (*getrs)(
     const char *, const int *, const int *, const void *, const int *, const int *, void *, const int *, int *);
+
+typedef struct {
+    void *factors;
+    char *inverse;
+    int *pivots;
+    arena room;
+} inverses_space;
+
+static void take_inverses_space(const inverses_plan *plan, inverses_space *space)
+{
+    space->factors = take(&space->room, plan->n * plan->n, sizes[plan->kind]);
+    space->inverse = take(&space->room, plan->n * plan->n, sizes[plan->kind]);
+    space->pivots = take(&space->room, plan->n, sizeof(int));
+}
 
 /* A^-1 of A (n, n) without gaps, NaN where there is none. */
 EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int64_t last)
@@ -413,14 +468,15 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
     int64_t library = plan->library, kind = plan->kind;
     int64_t n = plan->n;
     size_t size = sizes[kind];
-    char *memory = aligned_alloc(ALIGNMENT, 2 * rounded(n * n * size) + rounded(n * sizeof(int)) + ALIGNMENT);
-    if (!memory)
-        return 1;
-    arena room = {memory, 0};
-    void *factors = take(&room, n * n * size);
-    char *inverse = take(&room, n * n * size);
-    int *pivots = take(&room, n * sizeof(int));
-    int order = n, threads = one_thread(library);
+    inverses_space space = {.room = {0}};
+    take_inverses_space(plan, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_inverses_space(plan, &space);
+    void *factors = space.factors;
+    char *inverse = space.inverse;
+    int *pivots = space.pivots;
+    int order = n, step = leading(n), threads = one_thread(library);
     for (int64_t item = first; item < last; item++) {
         int info = 1;
         memcpy(factors, item_of(plan->a, item, n * n, size), n * n * size);
@@ -428,15 +484,15 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
         for (int64_t i = 0; i < n; i++)
             memcpy(inverse + i * (n + 1) * size, unit(kind), size);
         if (is_finite(factors, n * n, kind))
-            ((getrf)libraries[library].routines[GETRF][kind])(&order, &order, factors, &order, pivots, &info);
+            ((getrf)libraries[library].routines[GETRF][kind])(&order, &order, factors, &step, pivots, &info);
         if (!info)
-            ((getrs)libraries[library].routines[GETRS][kind])("N", &order, &order, factors, &order, pivots, inverse,
-                                                              &order, &info);
+            ((getrs)libraries[library].routines[GETRS][kind])("N", &order, &order, factors, &step, pivots, inverse,
+                                                              &step, &info);
         if (info)
             fill_with_nan(inverse, n * n * size, kind);
         memcpy(plan->out + item * n * n * size, inverse, n * n * size);
     }
     as_before(library, threads);
-    free(memory);
-    return 0;
+    release(&space.room);
+    return DONE;
 }

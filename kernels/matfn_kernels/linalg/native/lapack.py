@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.native.library import check, library
 from matfn_kernels.linalg.native.machine import is_intel, processor
 from matfn_kernels.linalg.native.structures import CALLS
 from matfn_kernels.linalg.single_thread import in_parts
@@ -47,8 +47,6 @@ _ROUTINES: Final = (
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
 _NEVER: Final = 1 << 62
-_NO_MEMORY: Final = 1
-"""Returned by a function of lapack.c that could not have its buffers."""
 _ROUTED: Final = ("products", "cholesky", "eigh")
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
@@ -194,11 +192,7 @@ def call(
     plan = pack(blas, kind, *arguments)
 
     def work(first: int, last: int) -> None:
-        failure = entry(plan, first, last)
-        if failure == _NO_MEMORY:
-            raise MemoryError(f"no memory for {name} of order {order}")
-        if failure:
-            raise RuntimeError(f"{blas} does not say what memory {name} of order {order} takes")
+        check(entry(plan, first, last), f"{name} of order {order}")
 
     if units * products < 2 * _PARALLEL:
         work(0, units)

@@ -5,21 +5,13 @@ from __future__ import annotations
 import ctypes
 import warnings
 from functools import cache
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg.native.structures import (
-    CALLS,
-    MAX_STEPS,
-    PROBES,
-    LowRankPlan,
-    PolarPlan,
-    PowersPlan,
-    TallPlan,
-    TrianglesPlan,
-)
+from matfn_kernels.linalg.native.structures import OUT_OF_MEMORY, Term, contract
 from matfn_kernels.linalg.single_thread import in_parts
 
 if TYPE_CHECKING:
@@ -27,11 +19,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["is_built", "library", "run", "variant"]
+__all__ = ["check", "is_built", "library", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
 _SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64"}
-_PLANS: Final = (PowersPlan, TrianglesPlan, TallPlan, PolarPlan, LowRankPlan)
 
 
 @cache
@@ -41,21 +32,24 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         found = ctypes.CDLL(str(_PATH))
-        layout = _layout(found)
+        difference = _difference(found)
     except (OSError, AttributeError) as error:
         reason = str(error)
     else:
-        if layout == (PROBES, MAX_STEPS, *map(ctypes.sizeof, _PLANS), *(call.size for call in CALLS.values()), 0):
+        if difference is None:
             return found
-        reason = "it is of another version"
+        reason = f"it is of another version, by {difference}"
     warnings.warn(f"{_PATH.name} is not used, torch computes instead: {reason}", RuntimeWarning, stacklevel=2)
     return None
 
 
-def _layout(found: ctypes.CDLL) -> tuple[int, ...]:
-    """What the library was compiled with: the numbers of probes and steps, and the sizes of its structures."""
-    found.matfn_native_layout.restype = ctypes.c_int64
-    return tuple(found.matfn_native_layout(which) for which in range(len(_PLANS) + len(CALLS) + 3))
+def _difference(found: ctypes.CDLL) -> str | None:
+    """A term of the contract by which the library differs from what calls it, None if it fits."""
+    entry = found.matfn_native_contract
+    entry.argtypes, entry.restype = [ctypes.c_int64], ctypes.POINTER(Term)
+    terms = (pointer.contents for pointer in takewhile(bool, map(entry, count())))
+    compiled = {term.name.decode(): (term.kind.decode(), term.value) for term in terms}
+    return min((name for name, _ in compiled.items() ^ contract().items()), default=None)
 
 
 def is_built() -> bool:
@@ -74,6 +68,19 @@ def variant() -> str:
     return name.decode()
 
 
+def check(status: int, work: str) -> None:
+    """Raises what a function of the library returns.
+
+    Raises:
+        MemoryError: if the library has no memory for its buffers.
+        RuntimeError: if LAPACK refuses its arguments.
+    """
+    if status == OUT_OF_MEMORY:
+        raise MemoryError(f"no memory for {work}")
+    if status:
+        raise RuntimeError(f"LAPACK refuses {work}")
+
+
 def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
     """Calls an entry point on arrays (batch, ...) on the threads that the caller may use.
 
@@ -86,7 +93,7 @@ def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Ten
 
     def part(start: int, stop: int) -> None:
         pointers = [None if array is None else ctypes.c_void_p(array[start:].data_ptr()) for array in arrays]
-        if entry(ctypes.byref(plan(stop - start)), *pointers):
-            raise MemoryError(f"no memory for matrices of shape {tuple(first.shape[1:])}")
+        status = entry(ctypes.byref(plan(stop - start)), *pointers)
+        check(status, f"matrices of shape {tuple(first.shape[1:])}")
 
     in_parts(part, len(first))

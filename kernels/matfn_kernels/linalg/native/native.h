@@ -1,4 +1,5 @@
-/* What the library offers, and the table through which it is reached: one for each instruction set. */
+/* The plans and findings of the library's functions, and the table of kernels that each instruction set has. contract.c
+   lists all that Python must agree on. */
 #ifndef MATFN_NATIVE_H
 #define MATFN_NATIVE_H
 
@@ -7,7 +8,10 @@
 #define PROBES 4 /* columns of random numbers on which certificates are taken */
 #define MAX_STEPS 24
 
-/* What is found of each matrix. */
+/* Returned by functions: done; no memory, and nothing written; or LAPACK refuses the arguments. */
+enum { DONE, OUT_OF_MEMORY, REFUSED };
+
+/* Findings of each matrix, in the order in which they are written. */
 enum {
     DEFINITE,
     ASYMMETRY,
@@ -21,14 +25,14 @@ enum {
     ROOT_FINDINGS
 };
 
-/* What the powers of a batch have in common: A^(s/r) = A^k A^(-s'/r), all orders equal. */
+/* Powers of a batch of matrices of one order: A^(s/r) = A^k A^(-s'/r). */
 typedef struct {
     int64_t items, order;
     int64_t k, s, r;            /* A^k A^(-s/r), in lowest terms */
     int64_t whole_s, whole_r;   /* the power as it was asked for, whose equation is checked */
     int64_t identity_too;       /* A^(-s/r) as well, in a second array */
-    int64_t schedules;          /* how many there are to choose from, the widest last */
-    double floor;               /* least eigenvalue that is answered for, relative to the largest */
+    int64_t schedules;          /* of the iteration, the one for the widest spectrum last */
+    double floor;               /* smallest eigenvalue that is answered for, relative to the largest */
     double bound;               /* the same relative to ||A^2||_F^(1/2) */
     double reach;               /* how far below its estimate the smallest eigenvalue may lie */
     const double *probes;       /* (order, PROBES) */
@@ -37,7 +41,7 @@ typedef struct {
     const double *coefficients; /* (schedules, MAX_STEPS, 3) */
 } roots_plan;
 
-/* What the triangles of a batch have in common. */
+/* Inverses of a batch of triangles. */
 typedef struct {
     int64_t items, order;
     int64_t upper, unit;  /* which triangle is read, and whether its diagonal is taken as ones */
@@ -47,11 +51,11 @@ typedef struct {
 
 enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
 
-/* What the products or solutions of a batch have in common. */
+/* Products or solutions of a batch with a diagonal matrix plus one of low rank. */
 typedef struct {
     int64_t items, order, rank, columns;
-    int64_t transposed; /* whether it is the transpose that acts */
-    int64_t inverse;    /* whether it is solved with */
+    int64_t transposed; /* whether the transpose acts */
+    int64_t inverse;    /* whether equations are solved instead */
 } low_rank_plan;
 
 typedef struct {
@@ -61,11 +65,11 @@ typedef struct {
 
 enum { IMAGE_ROUNDING, IMAGE_RESIDUAL, IMAGE_SKEW, IMAGE_FINDINGS };
 
-/* What the polar factors of a batch have in common. */
+/* Polar factors of a batch. */
 typedef struct {
     int64_t items, rows, columns; /* rows >= columns */
     int64_t schedules;            /* as in roots_plan, by the smallest singular value */
-    double floor;                 /* least singular value, relative to ||M^T M||_F^(1/2) */
+    double floor;                 /* smallest singular value, relative to ||M^T M||_F^(1/2) */
     double reach;
     const double *probes; /* (columns, PROBES) */
     const double *bounds;
@@ -84,12 +88,12 @@ enum {
     POLAR_FINDINGS
 };
 
-/* What calls of BLAS and LAPACK have in common: whose routines, and the kind of numbers (see lapack.c). Matrices without
-   a description of their own have no gaps. */
+/* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
+   an operand of their own have no gaps between rows. */
 typedef struct {
     const char *at;
     int64_t item, row; /* numbers from one matrix, and from one row, to the next */
-    int64_t stored;    /* as it is, as its transpose or as its conjugate transpose */
+    int64_t stored;    /* PLAIN, TRANSPOSED or ADJOINT */
 } operand;
 
 typedef struct {

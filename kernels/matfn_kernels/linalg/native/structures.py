@@ -1,17 +1,41 @@
-"""What is handed to the library: the structures of native.h."""
+"""What the library is handed and what it finds, as native.h has them, and the contract by which both are compared."""
 
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass, fields
 from struct import Struct
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-__all__ = ["CALLS", "MAX_STEPS", "PROBES", "LowRankPlan", "PolarPlan", "PowersPlan", "TallPlan", "TrianglesPlan"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+__all__ = [
+    "CALLS",
+    "MAX_STEPS",
+    "OUT_OF_MEMORY",
+    "PROBES",
+    "ImageFindings",
+    "LowRankPlan",
+    "PolarFindings",
+    "PolarPlan",
+    "PowerFindings",
+    "PowersPlan",
+    "TallPlan",
+    "Term",
+    "TriangleFindings",
+    "TrianglesPlan",
+    "contract",
+]
 
 PROBES: Final = 4
 """Columns of random numbers on which certificates are taken."""
 MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
+OUT_OF_MEMORY: Final = 1
+"""Returned by a function that had no memory for its buffers."""
 
 
 class PowersPlan(ctypes.Structure):
@@ -57,12 +81,189 @@ class TrianglesPlan(ctypes.Structure):
     )
 
 
-CALLS: Final = {
-    "products": Struct("2q 4q 4q 4q q 2d"),
-    "substitutions": Struct("2q 4q 4q q"),
-    "cholesky": Struct("5q"),
-    "eigh": Struct("6q"),
-    "svd": Struct("8q"),
-    "inverses": Struct("5q"),
+class _Operand(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), *((name, ctypes.c_int64) for name in ("item", "row", "stored")))
+
+
+class _ProductsPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "m", "k", "n", "panel")),
+        *((name, _Operand) for name in ("x", "y")),
+        ("out", ctypes.c_void_p),
+        *((name, ctypes.c_double) for name in ("alpha", "beta")),
+    )
+
+
+class _SubstitutionsPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n", "m", "upper", "has_ones")),
+        ("t", _Operand),
+        ("b", ctypes.c_void_p),
+    )
+
+
+class _CholeskyPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "exists")),
+    )
+
+
+class _EighPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "w", "v")),
+    )
+
+
+class _SvdPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "m", "n")),
+        *((name, ctypes.c_void_p) for name in ("given", "u", "sigma", "vh")),
+    )
+
+
+class _InversesPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "out")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PowerFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether A is proved to be positive definite.
+        asymmetry: ||A - A^T|| / ||A||.
+        smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
+        largest: the largest.
+        residual: of the equation of the power, on columns.
+        missing: the relative error that it stands for.
+        steps: of the iteration.
+        exponent: of the power of two that the first power lacks.
+        other_exponent: that the other one lacks.
+    """
+
+    definite: Tensor
+    asymmetry: Tensor
+    smallest: Tensor
+    largest: Tensor
+    residual: Tensor
+    missing: Tensor
+    steps: Tensor
+    exponent: Tensor
+    other_exponent: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PolarFindings:
+    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+
+    Attributes:
+        definite: whether M is proved to have full rank.
+        smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
+        largest: the largest.
+        spread: ||M||_F ||M^+||_F / n.
+        residual: of M = O sym(O^T M), on columns.
+        gap: from O^T O = I, on columns.
+        steps: of the iteration.
+    """
+
+    definite: Tensor
+    smallest: Tensor
+    largest: Tensor
+    spread: Tensor
+    residual: Tensor
+    gap: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFindings:
+    """What was found of each image, (batch,) float64 each.
+
+    Attributes:
+        rounding: relative error of its rounding to float32.
+        residual: of M = O sym(O^T M), on columns.
+        skew: of O^T M = M^T O, on columns.
+    """
+
+    rounding: Tensor
+    residual: Tensor
+    skew: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TriangleFindings:
+    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+
+    Attributes:
+        residual: of T X = I, on columns.
+        error: of X to first order, on columns.
+        norm: of T.
+        inverse_norm: of X.
+    """
+
+    residual: Tensor
+    error: Tensor
+    norm: Tensor
+    inverse_norm: Tensor
+
+
+_KINDS: Final[dict[Any, str]] = {ctypes.c_int64: "q", ctypes.c_double: "d", ctypes.c_void_p: "P"}
+_CALLS: Final[dict[str, type[ctypes.Structure]]] = {
+    "products": _ProductsPlan,
+    "substitutions": _SubstitutionsPlan,
+    "cholesky": _CholeskyPlan,
+    "eigh": _EighPlan,
+    "svd": _SvdPlan,
+    "inverses": _InversesPlan,
 }
-"""What calls of BLAS and LAPACK are told, by function: numbers and addresses, all of eight bytes, as in native.h."""
+_PLANS: Final[dict[str, type[ctypes.Structure]]] = {
+    "roots_plan": PowersPlan,
+    "triangles_plan": TrianglesPlan,
+    "low_rank_plan": LowRankPlan,
+    "tall_plan": TallPlan,
+    "polar_plan": PolarPlan,
+    **{f"{name}_plan": plan for name, plan in _CALLS.items()},
+}
+_FINDINGS: Final[dict[str, type[Any]]] = {
+    "ROOT_FINDINGS": PowerFindings,
+    "TRIANGLE_FINDINGS": TriangleFindings,
+    "IMAGE_FINDINGS": ImageFindings,
+    "POLAR_FINDINGS": PolarFindings,
+}
+
+
+class Term(ctypes.Structure):
+    """`term` of contract.c: a name, its kind and its value."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("kind", ctypes.c_char), ("value", ctypes.c_int64))
+
+
+def contract() -> dict[str, tuple[str, int]]:
+    """Kind and value of all that the library must agree on: numbers, fields of structures and places of findings."""
+    terms = {"PROBES": ("n", PROBES), "MAX_STEPS": ("n", MAX_STEPS), "OUT_OF_MEMORY": ("n", OUT_OF_MEMORY)}
+    for name, plan in _PLANS.items():
+        terms[name] = ("n", ctypes.sizeof(plan))
+        terms |= {f"{name}.{field}": (kind, offset) for field, kind, offset in _fields(plan)}
+    for name, findings in _FINDINGS.items():
+        terms[name] = ("n", len(fields(findings)))
+        terms |= {f"{name}.{field.name}": ("n", place) for place, field in enumerate(fields(findings))}
+    return terms
+
+
+def _fields(plan: type[ctypes.Structure]) -> Iterator[tuple[str, str, int]]:
+    """Name, kind and offset of each field, those of a structure within it one by one."""
+    for name, kind, *_ in plan._fields_:
+        offset: int = getattr(plan, name).offset
+        if kind in _KINDS:
+            yield name, _KINDS[kind], offset
+        elif issubclass(kind, ctypes.Structure):
+            yield from ((f"{name}.{inner}", code, offset + more) for inner, code, more in _fields(kind))
+
+
+CALLS: Final = {name: Struct("".join(kind for _, kind, _ in _fields(plan))) for name, plan in _CALLS.items()}
+"""What packs the plans for calls of BLAS and LAPACK, by function."""

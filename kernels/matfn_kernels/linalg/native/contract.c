@@ -1,0 +1,174 @@
+/* The contract with Python, which compares it with its own when it loads the library: numbers, structures field by
+   field, and the places of findings. */
+#include <stddef.h>
+
+#include "native.h"
+
+#define EXPORTED __attribute__((visibility("default")))
+
+/* `kind` is that of Python's struct module: q an integer, d a double, P a pointer; n is a plain number. */
+typedef struct {
+    const char *name;
+    char kind;
+    int64_t value;
+} term;
+
+#define KIND(field)                                                                                             \
+    _Generic(field, int64_t: 'q', double: 'd', char *: 'P', const char *: 'P', const double *: 'P', \
+             const int64_t *: 'P')
+#define NUMBER(name) {#name, 'n', name}
+#define PLACE(findings, name, place) {findings "." name, 'n', place}
+#define SIZE(type) {#type, 'n', sizeof(type)}
+#define FIELD(type, field) {#type "." #field, KIND(((type *)0)->field), offsetof(type, field)}
+#define OPERAND(type, field) \
+    FIELD(type, field.at), FIELD(type, field.item), FIELD(type, field.row), FIELD(type, field.stored)
+
+static const term terms[] = {
+    NUMBER(PROBES),
+    NUMBER(MAX_STEPS),
+    NUMBER(OUT_OF_MEMORY),
+
+    SIZE(roots_plan),
+    FIELD(roots_plan, items),
+    FIELD(roots_plan, order),
+    FIELD(roots_plan, k),
+    FIELD(roots_plan, s),
+    FIELD(roots_plan, r),
+    FIELD(roots_plan, whole_s),
+    FIELD(roots_plan, whole_r),
+    FIELD(roots_plan, identity_too),
+    FIELD(roots_plan, schedules),
+    FIELD(roots_plan, floor),
+    FIELD(roots_plan, bound),
+    FIELD(roots_plan, reach),
+    FIELD(roots_plan, probes),
+    FIELD(roots_plan, bounds),
+    FIELD(roots_plan, steps),
+    FIELD(roots_plan, coefficients),
+
+    NUMBER(ROOT_FINDINGS),
+    PLACE("ROOT_FINDINGS", "definite", DEFINITE),
+    PLACE("ROOT_FINDINGS", "asymmetry", ASYMMETRY),
+    PLACE("ROOT_FINDINGS", "smallest", SMALLEST),
+    PLACE("ROOT_FINDINGS", "largest", LARGEST),
+    PLACE("ROOT_FINDINGS", "residual", RESIDUAL),
+    PLACE("ROOT_FINDINGS", "missing", MISSING),
+    PLACE("ROOT_FINDINGS", "steps", STEPS),
+    PLACE("ROOT_FINDINGS", "exponent", EXPONENT),
+    PLACE("ROOT_FINDINGS", "other_exponent", OTHER_EXPONENT),
+
+    SIZE(triangles_plan),
+    FIELD(triangles_plan, items),
+    FIELD(triangles_plan, order),
+    FIELD(triangles_plan, upper),
+    FIELD(triangles_plan, unit),
+    FIELD(triangles_plan, spacing),
+    FIELD(triangles_plan, probes),
+
+    NUMBER(TRIANGLE_FINDINGS),
+    PLACE("TRIANGLE_FINDINGS", "residual", TRIANGLE_RESIDUAL),
+    PLACE("TRIANGLE_FINDINGS", "error", TRIANGLE_ERROR),
+    PLACE("TRIANGLE_FINDINGS", "norm", TRIANGLE_NORM),
+    PLACE("TRIANGLE_FINDINGS", "inverse_norm", TRIANGLE_INVERSE),
+
+    SIZE(low_rank_plan),
+    FIELD(low_rank_plan, items),
+    FIELD(low_rank_plan, order),
+    FIELD(low_rank_plan, rank),
+    FIELD(low_rank_plan, columns),
+    FIELD(low_rank_plan, transposed),
+    FIELD(low_rank_plan, inverse),
+
+    SIZE(tall_plan),
+    FIELD(tall_plan, items),
+    FIELD(tall_plan, rows),
+    FIELD(tall_plan, columns),
+    FIELD(tall_plan, probes),
+
+    NUMBER(IMAGE_FINDINGS),
+    PLACE("IMAGE_FINDINGS", "rounding", IMAGE_ROUNDING),
+    PLACE("IMAGE_FINDINGS", "residual", IMAGE_RESIDUAL),
+    PLACE("IMAGE_FINDINGS", "skew", IMAGE_SKEW),
+
+    SIZE(polar_plan),
+    FIELD(polar_plan, items),
+    FIELD(polar_plan, rows),
+    FIELD(polar_plan, columns),
+    FIELD(polar_plan, schedules),
+    FIELD(polar_plan, floor),
+    FIELD(polar_plan, reach),
+    FIELD(polar_plan, probes),
+    FIELD(polar_plan, bounds),
+    FIELD(polar_plan, steps),
+    FIELD(polar_plan, coefficients),
+
+    NUMBER(POLAR_FINDINGS),
+    PLACE("POLAR_FINDINGS", "definite", POLAR_DEFINITE),
+    PLACE("POLAR_FINDINGS", "smallest", POLAR_SMALLEST),
+    PLACE("POLAR_FINDINGS", "largest", POLAR_LARGEST),
+    PLACE("POLAR_FINDINGS", "spread", POLAR_SPREAD),
+    PLACE("POLAR_FINDINGS", "residual", POLAR_RESIDUAL),
+    PLACE("POLAR_FINDINGS", "gap", POLAR_GAP),
+    PLACE("POLAR_FINDINGS", "steps", POLAR_STEPS),
+
+    SIZE(products_plan),
+    FIELD(products_plan, library),
+    FIELD(products_plan, kind),
+    FIELD(products_plan, m),
+    FIELD(products_plan, k),
+    FIELD(products_plan, n),
+    FIELD(products_plan, panel),
+    OPERAND(products_plan, x),
+    OPERAND(products_plan, y),
+    FIELD(products_plan, out),
+    FIELD(products_plan, alpha),
+    FIELD(products_plan, beta),
+
+    SIZE(substitutions_plan),
+    FIELD(substitutions_plan, library),
+    FIELD(substitutions_plan, kind),
+    FIELD(substitutions_plan, n),
+    FIELD(substitutions_plan, m),
+    FIELD(substitutions_plan, upper),
+    FIELD(substitutions_plan, has_ones),
+    OPERAND(substitutions_plan, t),
+    FIELD(substitutions_plan, b),
+
+    SIZE(cholesky_plan),
+    FIELD(cholesky_plan, library),
+    FIELD(cholesky_plan, kind),
+    FIELD(cholesky_plan, n),
+    FIELD(cholesky_plan, a),
+    FIELD(cholesky_plan, exists),
+
+    SIZE(eigh_plan),
+    FIELD(eigh_plan, library),
+    FIELD(eigh_plan, kind),
+    FIELD(eigh_plan, n),
+    FIELD(eigh_plan, a),
+    FIELD(eigh_plan, w),
+    FIELD(eigh_plan, v),
+
+    SIZE(svd_plan),
+    FIELD(svd_plan, library),
+    FIELD(svd_plan, kind),
+    FIELD(svd_plan, m),
+    FIELD(svd_plan, n),
+    FIELD(svd_plan, given),
+    FIELD(svd_plan, u),
+    FIELD(svd_plan, sigma),
+    FIELD(svd_plan, vh),
+
+    SIZE(inverses_plan),
+    FIELD(inverses_plan, library),
+    FIELD(inverses_plan, kind),
+    FIELD(inverses_plan, n),
+    FIELD(inverses_plan, a),
+    FIELD(inverses_plan, out),
+};
+
+/* One term after the other; null beyond the last. */
+EXPORTED const term *matfn_native_contract(int64_t which)
+{
+    return which >= 0 && which < (int64_t)(sizeof(terms) / sizeof(*terms)) ? terms + which : 0;
+}

@@ -1,0 +1,368 @@
+"""Calls of every function that the library in C exports, of any size and content that it may be given."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from hypothesis import strategies as st
+from watched_memory import out_of_bounds, watched
+
+from matfn_kernels.linalg.native import lapack
+from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.native.structures import (
+    CALLS,
+    MAX_STEPS,
+    PROBES,
+    ImageFindings,
+    LowRankPlan,
+    PolarFindings,
+    PolarPlan,
+    PowerFindings,
+    PowersPlan,
+    TallPlan,
+    TriangleFindings,
+    TrianglesPlan,
+)
+from matfn_kernels.linalg.single_thread import one_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evaluating import Array
+
+__all__ = ["CASES", "Case", "Outcome"]
+
+F32: Final = np.dtype(np.float32)
+F64: Final = np.dtype(np.float64)
+KINDS: Final = tuple(map(np.dtype, (np.float32, np.float64, np.complex64, np.complex128)))
+SIZES: Final = st.one_of(st.integers(0, 9), st.integers(10, 40), st.sampled_from([64, 65, 129]))
+SMALL: Final = st.one_of(st.integers(0, 5), st.integers(6, 34))
+ITEMS: Final = st.integers(0, 4)
+SHIFTS: Final = st.integers(0, 15)
+_CONTENTS: Final = ("gaussian", "definite", "special", "zero", "huge", "tiny")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An array that a function is given, with room for all units of work.
+
+    Attributes:
+        content: before the call.
+        role: "in", "out", whose content before the call does not matter, or "inout".
+    """
+
+    content: Array
+    role: str = "in"
+
+    def filled(self, byte: int) -> Array:
+        """The content before the call, that of a result being this byte."""
+        return (
+            np.frombuffer(bytes([byte]) * self.content.nbytes, self.content.dtype)
+            if self.role == "out"
+            else self.content
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call left in the arrays that it may write to, and whether all else is as it was."""
+
+    status: int
+    written: tuple[bytes, ...]
+    is_clean: bool
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call.
+
+    Attributes:
+        entry: name of the function.
+        units: of work: matrices, rows or panels.
+        arguments: the arrays.
+        call: calls it with addresses of the arrays on units first..last.
+    """
+
+    entry: str
+    units: int
+    arguments: tuple[Argument, ...]
+    call: Callable[[list[int], int, int], int]
+
+    def run(self, shift: int = 0, byte: int = 0xA5, cuts: tuple[int, ...] = ()) -> Outcome:
+        """Calls it on all units in parts, with results that hold this byte before and lie at that shift."""
+        arrays = [watched(argument.filled(byte), shift) for argument in self.arguments]
+        addresses, bounds = [array.address for array in arrays], (0, *cuts, self.units)
+        with one_thread(), out_of_bounds(arrays):
+            statuses = [self.call(addresses, *part) for part in pairwise(bounds)]
+        read = [
+            array.content() == argument.content.tobytes()
+            for array, argument in zip(arrays, self.arguments, strict=True)
+            if argument.role == "in"
+        ]
+        written = tuple(
+            array.content() for array, argument in zip(arrays, self.arguments, strict=True) if argument.role != "in"
+        )
+        return Outcome(max(statuses), written, all(read) and all(array.is_intact() for array in arrays))
+
+    def untouched(self, byte: int = 0xA5) -> tuple[bytes, ...]:
+        """The content of the arrays that it may write to, before the call."""
+        return tuple(argument.filled(byte).tobytes() for argument in self.arguments if argument.role != "in")
+
+
+@st.composite
+def numbers(draw: st.DrawFn, *shape: int, dtype: np.dtype[Any]) -> Array:
+    """Numbers of one kind or another: NaN, infinities, zeros, subnormal and huge ones among them."""
+    content, rng = draw(st.sampled_from(_CONTENTS)), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    real = np.dtype(dtype.type().real.dtype)
+    x = rng.standard_normal((*shape, 2 if dtype.kind == "c" else 1))
+    limits = np.finfo(real)
+    if content == "definite" and shape[-2:-1] == shape[-1:]:
+        x = x * 0.1 / max(shape[-1], 1) + np.eye(shape[-1])[..., None] * ([1, 0] if dtype.kind == "c" else [1])
+        x = (x + x.swapaxes(-2, -3)) / 2
+    if content == "special":
+        values = [np.nan, np.inf, -np.inf, 0.0, -0.0, limits.smallest_subnormal, limits.max, -limits.max]
+        x = np.where(rng.random(x.shape) < draw(st.sampled_from([0.02, 0.5])), rng.choice(values, x.shape), x)
+    scale = {"zero": 0, "huge": float(limits.max) / 8, "tiny": float(limits.smallest_subnormal) * 99}.get(content, 1)
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray((x * scale).astype(real)).view(dtype)[..., 0]
+
+
+def _blank(*shape: int, dtype: np.dtype[Any] = F64) -> Argument:
+    return Argument(np.zeros(shape, dtype), "out")
+
+
+def _of_batch(name: str, suffix: str, plan: Any, arguments: tuple[Argument, ...], absent: int = 0) -> Case:
+    """A function on matrices of a batch, of which each has its part of each argument; `absent` arrays stay null."""
+    items = len(arguments[0].content)
+    strides = [argument.content.nbytes // max(items, 1) for argument in arguments]
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        filled = plan(last - first)
+        pointers = [ctypes.c_void_p(at + first * stride) for at, stride in zip(addresses, strides, strict=True)]
+        pointers[-1:-1] = [ctypes.c_void_p()] * absent
+        return int(getattr(library(), f"matfn_{name}_{suffix}")(ctypes.byref(filled), *pointers))
+
+    return Case(f"matfn_{name}_{suffix}", items, arguments, call)
+
+
+def _probes(order: int) -> Array:
+    return np.random.default_rng(order).standard_normal((order, PROBES))
+
+
+@st.composite
+def _schedules(draw: st.DrawFn, order: int) -> tuple[Array, Array, Array]:
+    """Bounds, steps and coefficients of some schedules: Newton's, or any."""
+    count = draw(st.integers(1, 3))
+    longest = MAX_STEPS if order <= 16 else 3
+    steps = np.array(draw(st.lists(st.integers(1, longest), min_size=count, max_size=count)), dtype=np.int64)
+    rows = np.broadcast_to(draw(st.sampled_from([(1.875, -1.25, 0.375), (1.5, -0.5, 0.0), (1e30, 1e30, 1e30)])), (3,))
+    return np.geomspace(0.1, 1e-6, count), steps, np.broadcast_to(rows, (count, MAX_STEPS, 3)).copy()
+
+
+POWERS: Final = (
+    (1, 1, 2, 1, 2, False), (1, 2, 5, 3, 5, False), (0, 1, 1, 1, 1, False), (0, 1, 4, 1, 4, False),
+    (0, 5, 12, 5, 12, False), (0, 3, 1, 6, 2, False), (1, 1, 2, 1, 2, True), (3, 1, 2, 5, 2, False),
+)  # fmt: skip
+"""k, s, r of A^k A^(-s/r), s and r of the whole power, and whether A^(-s/r) is wanted too."""
+
+
+@st.composite
+def roots(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Powers of symmetric matrices."""
+    items, order = draw(ITEMS), draw(SIZES)
+    *exponents, pair = draw(st.sampled_from(POWERS))
+    a, schedules, probes = draw(numbers(items, order, order, dtype=dtype)), draw(_schedules(order)), _probes(order)
+    floor, bound = draw(st.sampled_from([(1e-7, 1e-6), (1e-3, 1e-6), (0.0, 0.0)]))
+
+    def plan(count: int) -> PowersPlan:
+        pointers = [array.ctypes.data for array in (probes, *schedules)]
+        return PowersPlan(count, order, *exponents, pair, len(schedules[0]), floor, bound, 1.25, *pointers)
+
+    outputs = [_blank(items, order, order, dtype=dtype) for _ in range(1 + pair)]
+    found = _blank(items, len(PowerFindings.__slots__))
+    return _of_batch("roots", _suffix(dtype), plan, (Argument(a), *outputs, found), absent=not pair)
+
+
+@st.composite
+def triangles(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Inverses of triangles."""
+    items, order = draw(ITEMS), draw(SIZES)
+    settings, probes = (order, draw(st.booleans()), draw(st.booleans()), float(np.finfo(dtype).eps)), _probes(order)
+    t = draw(numbers(items, order, order, dtype=dtype))
+    results = _blank(items, order, order, dtype=dtype), _blank(items, len(TriangleFindings.__slots__))
+
+    def plan(count: int) -> TrianglesPlan:
+        return TrianglesPlan(count, *settings, probes.ctypes.data)
+
+    return _of_batch("triangles", _suffix(dtype), plan, (Argument(t), *results))
+
+
+@st.composite
+def _tall(draw: st.DrawFn) -> Array:
+    items, order = draw(ITEMS), draw(SIZES)
+    return draw(numbers(items, order + draw(st.integers(0, 9)), order, dtype=F32))
+
+
+@st.composite
+def polar(draw: st.DrawFn) -> Case:
+    """Polar factors of tall matrices."""
+    m = draw(_tall())
+    items, rows, order = m.shape
+    schedules, probes, floor = draw(_schedules(order)), _probes(order), draw(st.sampled_from([1e-7, 1e-2]))
+
+    def plan(count: int) -> PolarPlan:
+        pointers = [array.ctypes.data for array in (probes, *schedules)]
+        return PolarPlan(count, rows, order, len(schedules[0]), floor, 1.25, *pointers)
+
+    results = _blank(*m.shape, dtype=F32), _blank(items, len(PolarFindings.__slots__))
+    return _of_batch("polar", "f32", plan, (Argument(m), *results))
+
+
+@st.composite
+def gram(draw: st.DrawFn) -> Case:
+    """Gram matrices of tall matrices."""
+    m = draw(_tall())
+    items, rows, order = m.shape
+    return _of_batch(
+        "gram", "f32", lambda count: TallPlan(count, rows, order, None), (Argument(m), _blank(items, order, order))
+    )
+
+
+@st.composite
+def image(draw: st.DrawFn) -> Case:
+    """Images of tall matrices under functions of their Gram matrices."""
+    m = draw(_tall())
+    items, rows, order = m.shape
+    probes = _probes(order)
+    given = [Argument(m), *(Argument(draw(numbers(items, *x, dtype=F64))) for x in ((order, order), (order,)))]
+    results = _blank(*m.shape, dtype=F32), _blank(items, len(ImageFindings.__slots__))
+    return _of_batch("image", "f32", lambda count: TallPlan(count, rows, order, probes.ctypes.data), (*given, *results))
+
+
+@st.composite
+def low_rank(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Products and solutions with a diagonal matrix plus one of low rank."""
+    items, order, rank, columns = draw(ITEMS), draw(SIZES), draw(SMALL), draw(SMALL)
+    flags = draw(st.booleans()), draw(st.booleans())
+    shapes = (order,), (order, rank), (order, rank), (order, columns)
+    given = [Argument(draw(numbers(items, *shape, dtype=dtype))) for shape in shapes]
+    return _of_batch(
+        "low_rank",
+        _suffix(dtype),
+        lambda count: LowRankPlan(count, order, rank, columns, *flags),
+        (*given, _blank(items, order, columns, dtype=dtype)),
+    )
+
+
+@st.composite
+def reductions(draw: st.DrawFn, name: str, dtype: np.dtype[Any]) -> Case:
+    """Sums or norms of rows."""
+    rows, length = draw(ITEMS), draw(st.integers(0, 70))
+    x, out = draw(numbers(rows, length, dtype=dtype)), _blank(rows, dtype=F64 if name == "sums" else dtype)
+    entry = f"matfn_{name}_{_suffix(dtype)}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        source, target = addresses[0] + first * length * dtype.itemsize, addresses[1] + first * out.content.itemsize
+        pointers = ctypes.c_void_p(source), ctypes.c_void_p(target)
+        getattr(library(), entry)(ctypes.c_int64(last - first), ctypes.c_int64(length), *pointers)
+        return 0
+
+    return Case(entry, rows, (Argument(x), out), call)
+
+
+def _suffix(dtype: np.dtype[Any]) -> str:
+    return f"f{8 * dtype.itemsize}"
+
+
+def _of_lapack(name: str, blas: int, kind: int, units: int, arguments: tuple[Argument, ...], plan: Any) -> Case:
+    """A function of lapack.c, whose plan has the addresses."""
+    entry = f"matfn_lapack_{name}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        packed = CALLS[name].pack(blas, kind, *plan(addresses))
+        return int(getattr(library(), entry)(packed, ctypes.c_int64(first), ctypes.c_int64(last)))
+
+    return Case(entry, units, arguments, call)
+
+
+@st.composite
+def _library_and_kind(draw: st.DrawFn) -> tuple[int, int, np.dtype[Any]]:
+    kind = draw(st.integers(0, len(KINDS) - 1))
+    return draw(st.sampled_from(sorted(lapack._taken()))), kind, KINDS[kind]
+
+
+@st.composite
+def _operand(
+    draw: st.DrawFn, items: int, rows: int, columns: int, dtype: np.dtype[Any]
+) -> tuple[Argument, tuple[int, int, int]]:
+    """Matrices (rows, columns) that may be shared, have gaps between rows or be stored as their transposes."""
+    stored = draw(st.integers(0, 2))
+    height, width = (columns, rows) if stored else (rows, columns)
+    row, shared = width + draw(st.sampled_from([0, 0, 1, 5])), draw(st.booleans())
+    content = draw(numbers(1 if shared else items, height, row, dtype=dtype))
+    content[..., width:] = np.nan
+    return Argument(content), (0 if shared else height * row, row, stored)
+
+
+@st.composite
+def products(draw: st.DrawFn) -> Case:
+    """Products, with addition or without."""
+    blas, kind, dtype = draw(_library_and_kind())
+    items, m, k, n = draw(ITEMS), draw(SIZES), draw(SIZES), draw(SIZES)
+    panel = draw(st.integers(1, max(m, 1)))
+    x, left = draw(_operand(items, m, k, dtype))
+    y, right = draw(_operand(items, k, n, dtype))
+    alpha, beta = draw(st.sampled_from([(1.0, 0.0), (0.5, 2.0), (-1.0, 1.0)]))
+    out = Argument(draw(numbers(items, m, n, dtype=dtype)), "inout") if beta else _blank(items, m, n, dtype=dtype)
+
+    def plan(addresses: list[int]) -> tuple[float, ...]:
+        return (m, k, n, panel, addresses[0], *left, addresses[1], *right, addresses[2], alpha, beta)
+
+    return _of_lapack("products", blas, kind, items * -(-m // panel), (x, y, out), plan)
+
+
+@st.composite
+def substitutions(draw: st.DrawFn) -> Case:
+    """Solutions with triangles."""
+    blas, kind, dtype = draw(_library_and_kind())
+    items, n, m = draw(ITEMS), draw(SIZES), draw(SIZES)
+    t, triangle = draw(_operand(items, n, n, dtype))
+    b, flags = draw(numbers(items, n, m, dtype=dtype)), (draw(st.booleans()), draw(st.booleans()))
+
+    def plan(addresses: list[int]) -> tuple[int, ...]:
+        return (n, m, *flags, addresses[0], *triangle, addresses[1])
+
+    return _of_lapack("substitutions", blas, kind, items, (t, Argument(b, "inout")), plan)
+
+
+@st.composite
+def decompositions(draw: st.DrawFn, name: str) -> Case:
+    """Factors, eigenvectors, singular vectors and inverses."""
+    blas, kind, dtype = draw(_library_and_kind())
+    items, n = draw(ITEMS), draw(SIZES)
+    m = draw(SIZES) if name == "svd" else n
+    a = draw(numbers(items, m, n, dtype=dtype))
+    real, k = np.dtype(a.real.dtype), min(m, n)
+    results = {
+        "cholesky": [_blank(items, dtype=np.dtype(np.bool_))],
+        "eigh": [_blank(items, n, dtype=real), _blank(items, n, n, dtype=dtype)],
+        "svd": [_blank(items, m, k, dtype=dtype), _blank(items, k, dtype=real), _blank(items, k, n, dtype=dtype)],
+        "inverses": [_blank(items, n, n, dtype=dtype)],
+    }[name]
+    orders = (m, n) if name == "svd" else (n,)
+    given = Argument(a, "inout" if name == "cholesky" else "in")
+    return _of_lapack(name, blas, kind, items, (given, *results), lambda addresses: (*orders, *addresses))
+
+
+CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
+    **{f"matfn_{make.__name__}_{_suffix(x)}": make(x) for make in (roots, triangles, low_rank) for x in (F32, F64)},
+    **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
+    **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
+    **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},
+    **{f"matfn_lapack_{name}": decompositions(name) for name in ("cholesky", "eigh", "svd", "inverses")},
+}
+"""Calls by function."""
