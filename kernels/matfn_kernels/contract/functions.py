@@ -1,4 +1,4 @@
-"""The catalogue: what every function takes, allows and returns.
+"""The catalogue of functions: inputs, parameters, outputs, errors and methods of each.
 
 One table serves the kernels, the HTTP routes, the OpenAPI document, the generated client methods and the command
 line, so that none of them can drift from the others. It needs nothing but the standard library.

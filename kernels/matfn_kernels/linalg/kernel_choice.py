@@ -30,14 +30,14 @@ Multiplication: TypeAlias = Literal["ieee", "tf32"]
 
 
 class Kernel(StrEnum):
-    """Whose kernels a program runs."""
+    """The kernels that a program runs."""
 
     LIBRARY = "library"
     """Those of torch."""
     SYMMETRIC = "symmetric"
     """Products that are symmetric by half of their tiles, the others those of torch."""
     ONE_LAUNCH = "one launch"
-    """The whole iteration, or a triangle's leaf, in one launch."""
+    """The whole iteration, or the inverse of a triangle's diagonal block, in one launch."""
     NATIVE = "native"
     """Those in C for a CPU, one matrix after the other."""
 

@@ -78,20 +78,20 @@ class Schedules:
 
     @cached_property
     def pointers(self) -> tuple[int, ...]:
-        """Where bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3) lie; they live as long as this."""
+        """Addresses of bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3), valid as long as this."""
         return tuple(array.ctypes.data for array in self._arrays)
 
 
 @dataclass(frozen=True)
 class Powers:
-    """Which powers are wanted: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
+    """The powers to compute: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
 
     Attributes:
         exponents: (k, s, r) in lowest terms.
         whole: (s, r) as they were asked for, whose equation is checked.
-        pair: whether A^(-s/r) is wanted too.
-        floor: smallest eigenvalue that may be answered for, relative to the largest.
-        bound: the same relative to ||A^2||_F^(1/2).
+        pair: whether A^(-s/r) is computed too.
+        floor: smallest eigenvalue, relative to the largest, for which there is an answer.
+        bound: the same eigenvalue relative to ||A^2||_F^(1/2).
         schedules: by the smallest eigenvalue.
     """
 
@@ -105,18 +105,18 @@ class Powers:
 
 @dataclass(frozen=True, slots=True)
 class PowerFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+    """Findings of `powers` for each matrix, (batch,) float64 each, NaN for what the kernel did not reach.
 
     Attributes:
         definite: whether A is proved to be positive definite.
         asymmetry: ||A - A^T|| / ||A||.
         smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
-        largest: the largest.
-        residual: of the equation of the power, on columns.
-        missing: the relative error that it stands for.
+        largest: the largest eigenvalue, relative to the same.
+        residual: of the equation of the power, on random columns.
+        missing: the relative error that the residual stands for.
         steps: of the iteration.
-        exponent: of the power of two that the first power lacks.
-        other_exponent: that the other one lacks.
+        exponent: missing exponent of the first power, which is to be multiplied by 2^exponent.
+        other_exponent: missing exponent of the second power.
     """
 
     definite: Tensor
@@ -135,7 +135,7 @@ _REACH: Final = 1.25
 
 
 def _blank(items: int, findings: type) -> Tensor:
-    """Room for findings of so many matrices, (batch, fields) float64."""
+    """An uninitialised table for the findings of `items` matrices, (batch, fields) float64."""
     return torch.empty(items, len(fields(findings)), dtype=torch.float64, device="cpu")
 
 
@@ -158,15 +158,15 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
 
 @dataclass(frozen=True, slots=True)
 class PolarFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+    """Findings of `polar_factors` for each matrix, (batch,) float64 each, NaN for what the kernel did not reach.
 
     Attributes:
         definite: whether M is proved to have full rank.
         smallest: the smallest singular value relative to ||M^T M||_F^(1/2).
-        largest: the largest.
+        largest: the largest singular value, relative to the same.
         spread: ||M||_F ||M^+||_F / n.
-        residual: of M = O sym(O^T M), on columns.
-        gap: from O^T O = I, on columns.
+        residual: of M = O sym(O^T M), on random columns.
+        gap: from O^T O = I, on random columns.
         steps: of the iteration.
     """
 
@@ -184,7 +184,7 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
 
     Args:
         m: the matrices.
-        floor: smallest singular value that is answered for, relative to ||M^T M||_F^(1/2).
+        floor: smallest singular value, relative to ||M^T M||_F^(1/2), for which there is an answer.
         schedules: by the smallest singular value.
 
     Raises:
@@ -212,12 +212,12 @@ def grams(m: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ImageFindings:
-    """What was found of each image, (batch,) float64 each.
+    """Findings of `images` for each matrix, (batch,) float64 each.
 
     Attributes:
         rounding: relative error of its rounding to float32.
-        residual: of M = O sym(O^T M), on columns.
-        skew: of O^T M = M^T O, on columns.
+        residual: of M = O sym(O^T M), on random columns.
+        skew: residual of O^T M = M^T O, on random columns.
     """
 
     rounding: Tensor
@@ -251,8 +251,8 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
         q: (batch, n, d).
         k: (batch, n, d).
         b: (batch, n, m).
-        transpose: whether it is the transpose that acts.
-        inverse: whether it is solved with.
+        transpose: whether the transpose is applied.
+        inverse: whether the inverse is applied.
 
     Raises:
         MemoryError: if there is none for a state (d, m).
@@ -266,11 +266,11 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
 
 @dataclass(frozen=True, slots=True)
 class TriangleFindings:
-    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+    """Findings of `triangular_inverses`, (batch,) float64 each; norms are lower bounds by power iteration.
 
     Attributes:
-        residual: of T X = I, on columns.
-        error: of X to first order, on columns.
+        residual: of T X = I, on random columns.
+        error: of X to first order, on random columns.
         norm: of T.
         inverse_norm: of X.
     """

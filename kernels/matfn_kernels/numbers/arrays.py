@@ -27,7 +27,7 @@ def norm(x: Array) -> float:
 
 
 def growth(apply: Callable[[Array], Array], adjoint: Callable[[Array], Array], shape: tuple[int, int]) -> float:
-    """Norm of a linear operator on matrices by power steps until they settle: mostly within a factor 1.5 from below."""
+    """Norm of a linear operator on matrices by power iteration: a lower bound, mostly within a factor 1.5."""
     x = gaussian(shape)
     size = 0.0
     for _ in range(_ROUNDS):

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Coefficient: TypeAlias = "float | Tensor"
-"""A number, or a (batch, 1, 1) tensor where batch-mates differ."""
+"""A number, or a (batch, 1, 1) tensor with one for each matrix."""
 
 Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
 """Coefficients a, b and c of one step."""
@@ -51,7 +51,7 @@ _TAIL_ENTRY: Final = 5e-6
 _SAFETY_UNTIL: Final = 1e-2
 _ROUNDING: Final = 1e-15
 _NEAR: Final = 1e-9
-"""Of an interval: points that move so little, and no longer less, move by rounding."""
+"""Relative to u: points that move by less, and by no less than in the exchange before, move by rounding only."""
 _MAX_STEPS: Final = 64
 
 

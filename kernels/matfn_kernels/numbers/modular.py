@@ -1,4 +1,4 @@
-"""Floating-point matrices modulo a prime: what rounding cannot decide about them is decided without it.
+"""Floating-point matrices modulo a prime, for questions about them that rounding leaves open.
 
 Floating-point numbers are integers times a power of two, so that a polynomial identity in them, such as det A = 0,
 holds modulo every prime if it holds at all, and otherwise only with a chance near 1 / prime: two primes make that

@@ -31,7 +31,7 @@ def working(precision: Precision, dtype: torch.dtype) -> torch.dtype:
 
 
 def at_least_single(precision: Precision) -> Precision:
-    """Scaling and certificates of a bf16 iteration are kept in fp32."""
+    """The precision, or fp32 for bf16: scaling and certificates of a bf16 iteration are in fp32."""
     return Precision.FP32 if precision is Precision.BF16 else precision
 
 

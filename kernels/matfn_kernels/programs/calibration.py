@@ -52,7 +52,7 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
 
 
 def measure(device: str = "cpu") -> Profile:
-    """Times the operations on the calling thread, to four digits; use a thread of the kind that will compute."""
+    """A profile of the operations as timed on the calling thread, to four digits."""
     rows = [
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
@@ -90,7 +90,7 @@ def _times(run: Callable[[], object], clock: Callable[[], float]) -> list[float]
 
 
 def _times_on_gpu(run: Callable[[], object]) -> list[float]:
-    """Of runs that are queued together, not counting the first, which loads or compiles kernels."""
+    """Seconds a run, of runs that are queued together; the first, which loads or compiles kernels, does not count."""
     run()
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -121,7 +121,7 @@ _STEADY: Final = native.Powers(
     bound=1e-12,
     schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)),
 )
-"""Steps that change nothing."""
+"""An iteration whose steps leave the state as it is."""
 
 
 def _natively(x: Tensor) -> object:
@@ -130,7 +130,7 @@ def _natively(x: Tensor) -> object:
 
 
 def _lines(x: Tensor, kernel: Kernel) -> Tensor:
-    """The two lines of which every step has one: a polynomial, and a product known to be symmetric."""
+    """The two fused updates of a step: a polynomial, and a product known to be symmetric."""
     return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
 
 
@@ -154,4 +154,4 @@ _MADE: Final[dict[Operation, int]] = {
     "small": 4 * _SMALL_STEPS - 2,
     "native": 4 * _SMALL_STEPS - 3,
 }
-"""Products that an operation is made of, where it is more than one."""
+"""Products that an operation consists of, where it is more than one."""

@@ -75,14 +75,14 @@ _used: Routes | None = None
 
 
 def use(wanted: Routes | None) -> None:
-    """Takes these routes from now on in this process; None: those of this machine."""
+    """Sets the routes of this process; None: those of this machine."""
     global _used  # noqa: PLW0603 - the tests' and calibration's only
     _used = wanted
     forget()
 
 
 def forget() -> None:
-    """Forgets which library was chosen for what."""
+    """Clears the cached choices of a library."""
     blas_for.cache_clear()
     _settings.cache_clear()
 
@@ -150,7 +150,7 @@ def _address(function: Any) -> int:
 
 
 def _pointer(capsule: object) -> int:
-    """What a capsule holds."""
+    """The address that a capsule holds."""
     python = ctypes.pythonapi
     name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", python))
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", python))

@@ -36,7 +36,7 @@ _PLANS: Final = (PowersPlan, TrianglesPlan, TallPlan, PolarPlan, LowRankPlan)
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The library, or None where there is none, or none that fits; the latter is said once."""
+    """The library; None where there is none, and None with one warning where it does not fit this version."""
     if not _PATH.exists():
         return None
     try:
@@ -53,7 +53,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _layout(found: ctypes.CDLL) -> tuple[int, ...]:
-    """What the library was compiled with: the numbers of probes and steps, and the sizes of its structures."""
+    """Numbers of probes and steps and sizes of structures with which the library was compiled."""
     found.matfn_native_layout.restype = ctypes.c_int64
     return tuple(found.matfn_native_layout(which) for which in range(len(_PLANS) + len(CALLS) + 3))
 

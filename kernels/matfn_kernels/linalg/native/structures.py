@@ -1,4 +1,4 @@
-"""What is handed to the library: the structures of native.h."""
+"""The structures of native.h, in which plans are handed to the library."""
 
 from __future__ import annotations
 
@@ -65,4 +65,4 @@ CALLS: Final = {
     "svd": Struct("8q"),
     "inverses": Struct("5q"),
 }
-"""What calls of BLAS and LAPACK are told, by function: numbers and addresses, all of eight bytes, as in native.h."""
+"""Plans of calls of BLAS and LAPACK by function: numbers and addresses, all of eight bytes, as in native.h."""

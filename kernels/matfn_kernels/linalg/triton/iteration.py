@@ -6,8 +6,8 @@ fp32, 99 in fp64. (In registers it would be spilled from order 64 on: docs/decis
 symmetric are made by half of their tiles, as in `products`.
 
 Every matrix has an order of its own and only its own tiles are computed; what lies beyond is zero in the result. A row
-of coefficients (1, 0, 0) is skipped, which freezes a matrix exactly. Each product is by tiles in a fixed order: what an
-answer is does not depend on its neighbours. How products round is `kernel_choice.multiplication`.
+of coefficients (1, 0, 0) is skipped, which freezes a matrix exactly. Each product is by tiles in a fixed order: an
+answer does not depend on the other matrices in the batch. How products round is `kernel_choice.multiplication`.
 
 Compiled for compute capability 8.0 and 9.0, tested by Triton's interpreter and on an H100.
 """
@@ -114,7 +114,7 @@ def _powered(
     w, one, other, EXPONENT: tl.constexpr, order, width,
     MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Where W^EXPONENT is: W itself, or one of two slots."""
+    """Pointer to W^EXPONENT: W itself, or one of two slots."""
     result = w
     for _ in tl.static_range(EXPONENT - 1):
         _multiply_symmetric(one, result, width, 1, w, order, order, width, MULTIPLICATION, STATE, BLOCK)
@@ -138,7 +138,7 @@ def _contract(
     p, w, spare, one, other, order, width,
     R: tl.constexpr, MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """W^R P, symmetric by form (see engine); returns where it is, and the slot that is free instead."""
+    """W^R P, symmetric by form (see `linalg.iteration`); returns its slot and the one that has become free."""
     if R == 1:
         _multiply_symmetric(spare, p, width, 1, w, order, order, width, MULTIPLICATION, STATE, BLOCK)
         result, free = spare, p
@@ -337,7 +337,7 @@ def invert_leaf(t: Tensor, orders: Tensor | None = None) -> Tensor:
 
 
 def constants(dtype: torch.dtype) -> dict[str, Any]:
-    """What the iterations are compiled for and how."""
+    """Compile-time constants and launch options of the iterations."""
     return {
         "MULTIPLICATION": multiplication(dtype),
         "STATE": TYPES[state(dtype)],
@@ -352,7 +352,7 @@ def _orders(x: Tensor) -> Tensor:
 
 
 def _scratch(x: Tensor, slots: int, slot: int) -> Tensor:
-    """The state of as many matrices as fit a GPU's L2 cache, but of one a multiprocessor at least."""
+    """Scratch for as many matrices as fit a GPU's L2 cache, but for at least one a multiprocessor."""
     dtype = state(x.dtype)
     programs = max(_LEAST_PROGRAMS, _SCRATCH_BYTES // (slots * slot * dtype.itemsize))
     return torch.empty(min(len(x), programs), slots, slot, dtype=dtype, device=x.device)

@@ -49,7 +49,7 @@ _CLOSED: Final = -1e5
 
 @dataclass(frozen=True, slots=True)
 class DeltaRuleProgram:
-    """What a batch of sequences must have in common to be computed together.
+    """Gated delta rule: the values that all sequences in a batch share.
 
     Attributes:
         length: t.
@@ -76,7 +76,7 @@ class DeltaRuleProgram:
 
     @property
     def is_recordable(self) -> bool:
-        """Products and substitution."""
+        """True: a run consists of products and substitutions."""
         return True
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
@@ -104,11 +104,11 @@ class DeltaRuleProgram:
         )
 
     def fallbacks(self) -> tuple[DeltaRuleProgram, ...]:
-        """The same in the precision that the call allows."""
+        """The program in the highest precision that the call allows, if that is another."""
         return (replace(self, precision=self.ceiling),) if self.precision is not self.ceiling else ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Zero outputs; the state is the initial one, which only gates could shrink if keys have no width."""
+        """Zero outputs and the initial state: there are no steps, or the state has no entries."""
         items = inputs["q"].shape[0]
         o = torch.zeros(items, self.length, self.value_width, dtype=self.dtype)
         state = torch.zeros(items, self.key_width, self.value_width, dtype=self.dtype)
@@ -152,7 +152,7 @@ class _Sequence:
         return cls(q, k, v, beta, parts["log_gate"], state)
 
     def projected(self, z: Tensor) -> _Sequence:
-        """The same keys and gates with V z and S_0 z."""
+        """The sequence with V z and S_0 z in place of V and S_0."""
         return replace(self, v=product(self.v, z), state=product(self.state, z))
 
     def run(self, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -171,7 +171,7 @@ class _Sequence:
         return torch.cat(outputs, dim=1), state, reach
 
     def vanishing(self) -> Tensor:
-        """Whether keys are so small that what cancels in the outputs cannot be seen, (batch,)."""
+        """Whether keys are so small that the terms of the outputs cannot be measured, (batch,)."""
         largest = self.k.abs().flatten(1).amax(-1)
         return (largest > 0) & (largest < _SMALLEST_KEY)
 

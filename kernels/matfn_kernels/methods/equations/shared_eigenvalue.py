@@ -1,7 +1,7 @@
 """Whether an eigenvalue of A is exactly minus one of B, decided without rounding.
 
 Rounding cannot tell a singular Sylvester equation from one that is merely as bad as a Hilbert matrix. Both
-characteristic polynomials exist modulo a prime (see `residues`) and have a common factor there if they have one at all.
+characteristic polynomials exist modulo a prime (`numbers.modular`) and have a common factor there if they have one.
 Method: reduction to Hessenberg form and its recurrence, then Euclid's algorithm; O(n^3) integer operations.
 Reference: Cohen, A Course in Computational Algebraic Number Theory (1993), algorithm 2.2.9.
 """

@@ -51,7 +51,7 @@ _SCHUR: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class SylvesterProgram:
-    """What a batch of equations must have in common to be computed together.
+    """Sylvester and Lyapunov equations: the values that all items in a batch share.
 
     Attributes:
         rows: order of A.
@@ -79,11 +79,11 @@ class SylvesterProgram:
         return replace(findings, exponents=(exponent - common,), rank=None)
 
     def fallbacks(self) -> tuple[SylvesterProgram, ...]:
-        """None: this is the last resort already."""
+        """No fallback: there is no other method."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["q"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
@@ -128,7 +128,7 @@ def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found
 
 
 def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
-    """X and its residual Q - A X - X B, refined while that falls and is more than the rounding of X leaves."""
+    """X and its residual Q - A X - X B, refined while the residual falls and is above the rounding of X."""
     x = operator.solve(q)
     missing = _missing(a, b, q, x)
     least = _STORED * EPS * (norm(a) + norm(b))
@@ -163,12 +163,12 @@ def bounded_error(gain: float, missing: Array, sizes: float, size: float) -> tup
 
 
 def _may_be_singular(a: Array, b: Array, gain: float) -> bool:
-    """Whether rounding leaves it open that the equation is singular."""
+    """Whether the equation is near enough to a singular one to be examined in exact arithmetic."""
     return not gain * (norm(a) + norm(b)) * EPS < _SUSPICIOUS
 
 
 def _singular(a: Array, b: Array, operator: SylvesterOperator) -> bool:
-    """Whether an eigenvalue of A is minus one of B: exactly so in all but very large equations."""
+    """Whether an eigenvalue of A is minus one of B: in exact arithmetic, or to rounding in large equations."""
     if max(len(a), len(b)) <= _EXACT_ORDER:
         return share_eigenvalue(a, b)
     left, right = operator.spectra

@@ -48,7 +48,7 @@ _SEED: Final = 20240903
 
 @dataclass(frozen=True, slots=True)
 class GeometricMeanProgram:
-    """What a batch of means must have in common to be computed together.
+    """Geometric means: the values that all pairs in a batch share.
 
     Attributes:
         order: n.
@@ -89,11 +89,11 @@ class GeometricMeanProgram:
         )
 
     def fallbacks(self) -> tuple[GeometricMeanProgram, ...]:
-        """None: it runs in the highest precision that the call allows."""
+        """No fallback: the program has the highest precision that the call allows."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
@@ -104,7 +104,10 @@ class GeometricMeanProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Factored:
-    """A 2^-exponent = L L^H for a batch, and what its eigenvalues say; a matrix without a factor gets a stand-in."""
+    """Factors A 2^-exponent = L L^H of a batch, with condition and definiteness by the eigenvalues.
+
+    A matrix without a factor has that of a shifted one, and is `lifted`.
+    """
 
     factor: Tensor
     exponent: Tensor
@@ -133,7 +136,7 @@ class _Factored:
 
 
 def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """L of each matrix; where rounding has made one indefinite, and said so, L of the matrix lifted by `noise`."""
+    """L of each matrix, or of A + noise I where A has no factor, and which those are."""
     factor, exists = invariant.cholesky(a)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     lifted = invariant.cholesky(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
@@ -141,7 +144,7 @@ def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
-    """Which of the suspects among the matrices sent are singular in exact arithmetic."""
+    """Whether a matrix is a suspect and singular in exact arithmetic, (batch,)."""
     pairs = zip(sent, suspects.tolist(), strict=True)
     found = [suspect and is_singular(symmetrise(a[None])[0].cpu().numpy()) for a, suspect in pairs]
     return torch.tensor(found, device=sent.device)
