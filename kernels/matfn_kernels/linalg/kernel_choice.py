@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SMALL", "Kernel", "Multiplication", "fitting", "multiplication", "state"]
 
 SMALL: Final = 128
-"""Largest order of an iteration in one launch."""
+"""Largest order of an iteration in one launch: its scratch is then as large as an H100's L2 cache (50 MiB in fp32)."""
 
 Multiplication: TypeAlias = Literal["ieee", "tf32"]
 

@@ -39,6 +39,7 @@ __all__ = [
 
 COUNT: Final = PROBES
 _SEED: Final = 20240901
+"""Any number: with the order it makes the columns the same in every process."""
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,9 @@ from matfn_kernels.linalg import invariant
 __all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
 
 _LEAST: Final = 1e-140
+"""Norms above it, and below its inverse, need no scaling: squares of entries 1e-13 times as large are still normal."""
 _MARGIN_BITS: Final = 10
+"""Distance from the subnormal numbers: an entry that is rounded once more there is below 2^-10 eps of the largest."""
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:

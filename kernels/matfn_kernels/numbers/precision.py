@@ -10,7 +10,10 @@ import torch
 __all__ = ["FLOOR", "Precision", "at_least_single", "natural", "spacing", "working"]
 
 FLOOR: Final = 8.0
-"""The threshold of numerical rank and of default damping, in eps of the largest eigenvalue."""
+"""The threshold of numerical rank and of default damping, in eps of the largest eigenvalue.
+
+Rounding in fp32 products was seen at 0.05 to 0.35 eps: a smaller threshold takes rounding for rank, a larger one drops
+eigenvalues that the matrix determines."""
 
 
 class Precision(StrEnum):

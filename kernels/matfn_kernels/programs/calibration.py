@@ -32,23 +32,29 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "substitution": (32,),
     "leaf": (32,),
 }
+"""Orders at which operations are timed on a GPU; 33 is the first whose decompositions are taken one by one."""
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
 _REPEATS: Final = 15
+"""Most runs of an operation, of which the fastest counts: more find quieter moments, and take longer."""
 _PATIENCE: Final = 0.3
 """Seconds after which an operation is not repeated."""
 _BATCH_ELEMENTS: Final = 1 << 16
+"""Numbers of a batch that is timed on a CPU, 256 KiB in float32, which stay in a core's cache."""
 _GPU_BATCH_ELEMENTS: Final = 1 << 22
+"""Numbers of a batch that is timed on a GPU, 16 MiB in float32: 1024 matrices of order 64, one of order 2048."""
 _ONE_BY_ONE: Final = 32
 """Order beyond which a GPU's decompositions take one matrix after the other: two of them tell what a batch costs."""
 _QUEUED: Final = 4
 """Runs that are timed together on a GPU, so that the host is ahead of it."""
 _SMALL_STEPS: Final = 8
+"""Steps of the iterations that are timed, about as many as schedules have; prices are a product."""
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
     **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
 }
+"""Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them."""
 
 
 def measure(device: str = "cpu") -> Profile:

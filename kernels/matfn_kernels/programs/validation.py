@@ -38,6 +38,7 @@ _DTYPE_NAMES: Final = {
     torch.complex128: "complex128",
 }
 _MAX_DIMENSION: Final = 2**31
+"""BLAS and LAPACK count rows and columns in 32-bit integers."""
 _TURNED_TOGETHER: Final = 128  # order beyond which turning one matrix after the other is faster, by up to six times
 
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Wish", "certificates_of", "immediate", "refused"]
 
 _DEFAULT_TOL: Final = 1e-3
+"""Largest default tolerance: below three digits an answer is approximate, however bad the condition."""
 _HALF_TOL: Final = 1e-2
+"""Largest default tolerance in half precision, little above the spacing of bfloat16 (7.8e-3)."""
 _DEFAULT_FACTOR: Final = 50.0
+"""The default tolerance in units of eps times the condition: room for the rounding of a backward-stable method.
+
+With a smaller one answers that are as good as their data would be called approximate, after a needless escalation."""
 _SINGLE_EPS: Final = 1.2e-7
+"""Just above the spacing of float32: a larger one is that of half precision."""
 _CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 

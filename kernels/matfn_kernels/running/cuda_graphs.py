@@ -33,7 +33,9 @@ Recorder: TypeAlias = "Callable[[Program, Mapping[str, Tensor]], Callable[[], Fi
 """Records a run on inputs at fixed addresses and returns a function that computes on their present content."""
 
 _WARM_RUNS: Final = 2
+"""Ordinary runs before a recording: they compile kernels and fill caches, and rare programs are never recorded."""
 _CAPACITY: Final = 32
+"""Programs and buckets that are remembered; each recording keeps its inputs and its working memory on the device."""
 
 
 def bucket(items: int) -> int:

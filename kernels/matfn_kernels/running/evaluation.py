@@ -49,8 +49,12 @@ __all__ = [
 ]
 
 _TILE_ELEMENTS: Final = 1 << 18
-"""64 matrices of order 64, 4 of order 256: there the time a matrix is least or nearly so."""
+"""Numbers of a tile, 64 matrices of order 64 or 4 of order 256: there the time a matrix is least or nearly so."""
 _NATIVE_TILES: Final = 8
+"""Tiles that the kernels in C take at a time.
+
+Certified inverse fourth roots of order 32 and 64 take a sixth less time of an Intel Xeon's core than with one, and no
+less with 32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Blas(IntEnum):
 
 
 KINDS: Final = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
+"""Number of each dtype in lapack.c."""
 _ROUTINES: Final = (
     ("sgemm", "dgemm", "cgemm", "zgemm"),
     ("strsm", "dtrsm", "ctrsm", "ztrsm"),
@@ -47,6 +48,7 @@ _ROUTINES: Final = (
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
 _NEVER: Final = 1 << 62
+"""An order that no matrix has."""
 _ROUTED: Final = ("products", "cholesky", "eigh")
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
@@ -64,6 +66,7 @@ class Routes:
 
 ALL_MKL: Final = Routes({}, {}, {})
 ALL_OPENBLAS: Final = Routes(dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0)
+"""OpenBLAS at every order."""
 BY_MEASUREMENT: Final = Routes(
     dict.fromkeys((torch.float32, torch.float64), 128),
     dict.fromkeys((torch.float32, torch.float64), 32),

@@ -9,9 +9,9 @@ from typing import Final
 __all__ = ["CALLS", "MAX_STEPS", "PROBES", "LowRankPlan", "PolarPlan", "PowersPlan", "TallPlan", "TrianglesPlan"]
 
 PROBES: Final = 4
-"""Columns of random numbers on which certificates are taken."""
+"""Columns of random numbers on which certificates are taken (`probes`), a number that the library is compiled with."""
 MAX_STEPS: Final = 24
-"""Longest schedule of an iteration."""
+"""Room for the steps of a schedule, which the library is compiled with: the longest in use has 15."""
 
 
 class PowersPlan(ctypes.Structure):

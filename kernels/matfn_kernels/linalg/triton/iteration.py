@@ -56,14 +56,22 @@ LEAF: Final = 64
 """Largest order of a triangle that is inverted by substitution."""
 
 BLOCK: Final = 32
+"""Rows and columns of a tile: nothing from 16 to 64 with 1 to 8 warps was faster by more than 10 % on an H100, but for
+fp64 at order 128."""
 WARPS: Final = 4
+"""Number of warps of a program, measured with `BLOCK`."""
 LEAF_WARPS: Final = 1
 """Sums over rows then stay within a warp: 2.7 times as fast as with four of them (order 32, fp32, H100)."""
 _COUPLED_SLOTS: Final = 6
+"""Matrices of a program's scratch in `coupled_kernel`: P, W, G, a spare one and two for powers."""
 _PLAIN_SLOTS: Final = 4
+"""Matrices of a program's scratch in `plain_kernel`: X, a spare one, its Gram matrix and W."""
 _SCRATCH_BYTES: Final = 1 << 25
+"""Scratch of all programs together, which an L2 cache holds (50 MiB on an H100): products go through it."""
 _LEAST_PROGRAMS: Final = 132
+"""Multiprocessors of an H100: with fewer programs some of them would be idle."""
 _LEAST_LEAF: Final = 16
+"""Smallest block of `leaf_kernel`, so that three are compiled: 16, 32 and 64."""
 
 
 @triton.jit

@@ -41,8 +41,13 @@ if TYPE_CHECKING:
 __all__ = ["DeltaRuleProgram", "candidates"]
 
 _SMALLEST_KEY: Final = 1e-140
+"""Largest key below which squares of keys, and so the sizes of what outputs sum, may leave float64's range."""
 _PROBE_MARGIN: Final = 3.0
+"""Of the error over the residual on random columns: true errors were at most 1.8 times the residual.
+
+Seen on 580 random sequences in fp32, lengths 16 to 128, widths 4 to 64, against float64."""
 _ROUNDINGS: Final = 4.0
+"""Units of eps times the cancellation in the outputs, for rounding that the random columns miss."""
 _CLOSED: Final = -1e5
 """e to this is 0 in every dtype; sums of that many cannot overflow."""
 

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["MaxLogitProgram", "candidates"]
 
 BLOCK: Final = 512
+"""Most rows and columns of a block of Q K^T: larger ones need more memory, smaller ones more calls of a library."""
 _BLOCK_ELEMENTS: Final = 1 << 21
+"""Numbers in the blocks of all heads that exist at a time, 8 MiB in float32."""
 _LENGTH: Final = 64
+"""Longest inner product that a library sums as it likes: a bound on its rounding grows with it, by halves slower."""
 _ROUNDINGS: Final = 4
 """Of the scaling by the factor, its storing and the norms, and what terms of second order add."""
 

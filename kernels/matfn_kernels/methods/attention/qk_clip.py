@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["QkClipProgram", "candidates"]
 
 _ROUNDINGS: Final = 4.0
+"""Units of eps: a weight, its factor and their product are rounded once each, by at most half of one."""
 
 
 @dataclass(frozen=True, slots=True)

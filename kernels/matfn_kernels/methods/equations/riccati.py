@@ -44,10 +44,13 @@ if TYPE_CHECKING:
 __all__ = ["RiccatiProgram", "candidates"]
 
 _ASYMMETRIC: Final = 8.0
+"""||Q - Q^T|| / ||Q|| in units of eps above which there is a remark, as for other symmetric inputs."""
 _MARGIN: Final = 4.0
+"""Of the estimate over the Newton step, as in `sylvester`: the condition in it is a lower bound."""
 _ROUNDING: Final = 4.0
+"""Units of eps in the estimate beside the Newton step: storing X rounds each entry by half of one."""
 _SCHUR: Final = 40.0
-"""A Riccati equation in units of eigh of its order."""
+"""Cost of a Riccati equation in units of eigh of its order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Riccati", "scaled"]
 
 _GAIN_REFINEMENTS: Final = 2
+"""Refinements of the feedback R^-1 B^T X: its error is then of order (eps cond R)^3, below 1e-19 for cond R to 1e9."""
 _NOTHING: Final = -1 << 20
+"""The exponent of a zero matrix, below that of every float64 and of their products."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["unstabilisable"]
 
 _CANDIDATES: Final = 4
+"""Eigenvalues that are tested by an svd each: the least controllable ones, or those nearest to the imaginary axis.
+
+Through an eigenvalue that is not among them no equation is refused: more of them would refuse more, and cost more."""
 
 
 def unstabilisable(equation: Riccati) -> bool:

@@ -40,13 +40,24 @@ HOPELESS: Final = 1e-2
 """Above this condition times eps no digit is promised."""
 
 _REFINEMENTS: Final = 3
+"""Most refinements of X: on 150 equations of order 8 and scales to 1e-6 the first gained a digit, the next nothing."""
 _STORED: Final = 0.25
+"""A residual in units of eps (||A|| + ||B||) ||X||, half of what rounding of X may leave: refinement gains no more."""
 _SUSPICIOUS: Final = 1e-6
+"""Value of eps (||A|| + ||B||) / sep from which on an equation is examined in exact arithmetic; rounding makes it 1.
+
+A smaller value examines more equations that are merely ill-conditioned, a larger one may miss singular ones."""
 _EXACT_ORDER: Final = 256
+"""Largest order that is examined in exact arithmetic, in 0.6 s of an Intel Xeon's core; the cost is cubic."""
 _MARGIN: Final = 4.0
+"""Of the estimate over the residual's part: 1 / sep is a lower bound, seen too small by 2 at most (`growth`)."""
 _ROUNDING: Final = 4.0
+"""Of the estimate over the rounding of the residual and of X.
+
+With 1 in place of both margins true errors were at most 0.9 of the estimate (1100 random equations of order 1 to 5
+against 50 digits)."""
 _SCHUR: Final = 3.0
-"""A real Schur form in units of eigh."""
+"""Cost of a real Schur form in units of eigh of its order."""
 
 
 @dataclass(frozen=True, slots=True)

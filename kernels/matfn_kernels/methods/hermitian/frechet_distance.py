@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["FrechetProgram", "candidates"]
 
 _FLOOR: Final = 8.0
+"""In eps of the largest eigenvalue: negative eigenvalues beyond it are remarked on, as for other functions."""
 _NO_EXPONENT: Final = -5000
+"""The exponent of zero, below that of every float64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,17 @@ if TYPE_CHECKING:
 __all__ = ["GeometricMeanProgram", "candidates"]
 
 _MARGIN: Final = 6.0
+"""Factor of the estimate over the error of random rounding: true errors of fp32 means reached 1.7 times that.
+
+Seen on 157 random pairs, orders 2 to 64, conditions to 1e5, against float64."""
 _SMALL: Final = 0.1
+"""Largest change of A, B or Q, relative to them, at which the error to first order is trusted."""
 _PROBES: Final = 4
+"""Random errors that are tried: the estimate is the root mean square of their effects, each priced at 20 products."""
 _PROBE_ROWS: Final = 32
+"""Rows that the random errors of one kind have together where n is small: more are tried for n up to 6."""
 _SEED: Final = 20240903
+"""Any number: it makes the errors the same in every process."""
 
 
 @dataclass(frozen=True, slots=True)
