@@ -56,7 +56,7 @@ def fitting(dtype: torch.dtype, *sizes: int) -> tuple[Kernel, ...]:
 
 
 def multiplication(dtype: torch.dtype) -> Multiplication:
-    """How products round in an iteration on matrices of a working dtype, in the names that Triton has for it."""
+    """The rounding of products in an iteration on matrices of a working dtype, by Triton's names."""
     return _MULTIPLICATIONS[dtype]
 
 

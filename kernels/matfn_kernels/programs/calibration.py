@@ -1,4 +1,4 @@
-"""Times the operations that a profile prices: what `matfn calibrate` runs."""
+"""Timings of the operations that a profile prices, as `matfn calibrate` takes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _ONE_BY_ONE: Final = 32
 _QUEUED: Final = 4
 """Runs that are timed together on a GPU, so that the host is ahead of it."""
 _SMALL_STEPS: Final = 8
-"""Steps of the iterations that are timed, about as many as schedules have; prices are a product."""
+"""Steps of the iterations that are timed, about as many as schedules have; the price is that of one product."""
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
@@ -135,7 +135,7 @@ def _natively(x: Tensor) -> object:
     return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
 
 
-def _lines(x: Tensor, kernel: Kernel) -> Tensor:
+def _fused_updates(x: Tensor, kernel: Kernel) -> Tensor:
     """The two fused updates of a step: a polynomial, and a product known to be symmetric."""
     return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
 
@@ -146,8 +146,8 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "svd": torch.linalg.svd,
     "native": _natively,
     "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
-    "line": partial(_lines, kernel=Kernel.LIBRARY),
-    "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
+    "line": partial(_fused_updates, kernel=Kernel.LIBRARY),
+    "symmetric_gemm": partial(_fused_updates, kernel=Kernel.SYMMETRIC),
     "small": _iteration,
     "substitution": invert_leaf,
     "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),

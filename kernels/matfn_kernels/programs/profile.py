@@ -114,7 +114,7 @@ class Profile:
         )
 
     def cost(self, operation: Operation, precision: Precision, order: float) -> float:
-        """Seconds a matrix of that order, by the cubic law between and beyond the measured orders."""
+        """Seconds a matrix of that order, by power laws between the measured orders; cubic above, constant below."""
         points = sorted(
             (at, seconds) for name, kind, at, seconds in self.seconds if name == operation and kind == precision
         )

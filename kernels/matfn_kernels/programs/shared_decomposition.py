@@ -69,7 +69,7 @@ def foundation_of(program: Program) -> Foundation | None:
 
 
 def batch_key(program: Program) -> Hashable:
-    """Programs with equal keys may be computed in one batch."""
+    """The key of a batch: programs with equal keys may be computed together."""
     return foundation_of(program) or program
 
 

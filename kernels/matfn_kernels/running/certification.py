@@ -160,7 +160,7 @@ class _Judge:
         return Certificate(
             outcome,
             None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
-            None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
+            None if failed or not error <= 1.0 else error,  # an error above 1 is more than that of the answer 0
             None if math.isnan(condition) else min(condition, sys.float_info.max),
             method,
             precision,

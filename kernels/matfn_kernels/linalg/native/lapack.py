@@ -56,7 +56,7 @@ _PARALLEL: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Routes:
-    """From which order on OpenBLAS computes, by routine and dtype; MKL does below, where torch has it."""
+    """Least order from which OpenBLAS computes, by routine and dtype; MKL computes below, where torch has it."""
 
     products: Mapping[torch.dtype, int]
     cholesky: Mapping[torch.dtype, int]
@@ -163,7 +163,7 @@ def _pointer(capsule: object) -> int:
 
 @lru_cache(maxsize=4096)
 def _settings(name: str, dtype: torch.dtype, order: int) -> tuple[Any, Callable[..., bytes], Blas, int]:
-    """A function of lapack.c, what packs its plan, the library and the kind of numbers."""
+    """Entry point of a function of lapack.c, packer of its plan, library and number of the dtype."""
     routine = name if name in _ROUTED else "others"
     return _entry(name), CALLS[name].pack, blas_for(routine, dtype, order), KINDS[dtype]
 

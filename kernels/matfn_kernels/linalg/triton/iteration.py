@@ -70,7 +70,7 @@ _SCRATCH_BYTES: Final = 1 << 25
 """Scratch of all programs together, which an L2 cache holds (50 MiB on an H100): products go through it."""
 _LEAST_PROGRAMS: Final = 132
 """Multiprocessors of an H100: with fewer programs some of them would be idle."""
-_LEAST_LEAF: Final = 16
+_LEAST_BLOCK: Final = 16
 """Smallest block of `leaf_kernel`, so that three are compiled: 16, 32 and 64."""
 
 
@@ -330,7 +330,7 @@ def invert_leaf(t: Tensor, orders: Tensor | None = None) -> Tensor:
     """Inverse of lower triangular T (batch, n, n), n <= 64, of each the part up to its order if they differ."""
     items, width, _ = t.shape
     out = t.new_empty(t.shape)
-    block = max(_LEAST_LEAF, triton.next_power_of_2(width))
+    block = max(_LEAST_BLOCK, triton.next_power_of_2(width))
     leaf_kernel[(items,)](
         t,
         *t.stride(),

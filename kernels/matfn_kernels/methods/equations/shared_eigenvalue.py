@@ -71,7 +71,7 @@ def _common_factor(f: Array, g: Array, p: int) -> bool:
 
 
 def _remainder(f: Array, g: Array, p: int) -> Array:
-    """The rest of f by g, without leading zeros; a zero remainder is [0]."""
+    """The remainder of f divided by g modulo p, without leading zeros; [0] for zero."""
     f = f.copy()
     inverse = pow(int(g[-1]), -1, p)
     while len(f) >= len(g):
