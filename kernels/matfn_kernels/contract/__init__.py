@@ -1,1 +1,1 @@
-"""What callers and kernels agree on: the table of functions, certificates and rejections."""
+"""The contract of callers and kernels: the table of functions, certificates and rejections."""

@@ -1,4 +1,4 @@
-"""What every answer carries: how it was computed and how far it may be from the exact function."""
+"""Certificates: how an answer was computed and how far it may be from the exact function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Certificate", "Outcome", "Residual"]
 
 
 class Outcome(StrEnum):
-    """How an answer relates to the tolerance asked for."""
+    """Whether an answer meets the requested tolerance."""
 
     CONVERGED = "converged"
     APPROXIMATE = "approximate"
@@ -25,7 +25,7 @@ class Residual:
     value: float
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickled as a call: a thousand of them cross from process to process, each five times as slow otherwise."""
+        """Pickles as a constructor call, five times as fast as the default: processes exchange them by the thousand."""
         return Residual, (self.name, self.value)
 
 
@@ -44,9 +44,9 @@ class Certificate:
         rank: numerical rank where it is defined.
         damping: the shift relative to the largest eigenvalue.
         shift: the number added to the diagonal, exactly.
-        fallback: the methods tried before, in order, or None.
+        fallback: the methods that were tried before `method`, in order, or None.
         code: the problem's code where the outcome is not converged and there is one.
-        hint: what to know or do about it.
+        hint: the cause or a remedy, in words.
     """
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Certificate:
     hint: str | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """The same."""
+        """Pickles as a constructor call, as `Residual` does."""
         return Certificate, _fields(self)
 
 

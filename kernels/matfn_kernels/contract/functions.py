@@ -1,4 +1,4 @@
-"""The catalogue: what every function takes, allows and returns.
+"""The catalogue of functions: inputs, parameters, outputs, errors and methods of each.
 
 One table serves the kernels, the HTTP routes, the OpenAPI document, the generated client methods and the command
 line, so that none of them can drift from the others. It needs nothing but the standard library.
@@ -31,10 +31,15 @@ __all__ = [
 ]
 
 MAX_ROOT: Final = 64
+"""Largest r and s: the residual of a power takes r + s products with columns."""
 MAX_STEPS: Final = 64
+"""Most steps that a call of msign may name: it bounds the cost of a call."""
 MAX_COEFFICIENT_ROWS: Final = 64
+"""Most rows of coefficients in a call of msign, one for each of the most steps."""
 MAX_CHUNK: Final = 1024
+"""Most rows a chunk of delta_rule: each chunk solves a triangular system of that order, in O(chunk^2) memory."""
 MAX_DAMPING: Final = 1e100
+"""Largest relative shift: A scaled near 1, shifted by it and squared stays within float64's range."""
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
@@ -49,15 +54,21 @@ _T = Input(
     nonzero=True,
     padding=1.0,
 )
+"""Padded by the identity, which is its own inverse."""
 _SQUARE = Input("a", ("n", "n"), "square matrices", padding=1.0)
+"""Padded by eigenvalues 1, which have a sign and sum to no zero with one another."""
 _STABLE = replace(_SQUARE, padding=-1.0)
+"""Padded by eigenvalues -1, which are stable."""
 _DIAG = Input("diag", ("n",), "the diagonal, no entry zero", nonzero=True, padding=1.0)
+"""Padded by ones, since no entry may be zero."""
 _Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
 _K = Input("k", ("n", "d"), "right generators of the strictly lower part")
 _B = Input("b", ("n", "m"), "right-hand sides")
 
 _R = Parameter("r", "integer", "the root", required=True, positional=True, minimum=1, maximum=MAX_ROOT)
+"""Bounded by `MAX_ROOT`, as s is."""
 _S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
+"""By default the root itself."""
 _STRUCTURE = Parameter(
     "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric", "general")
 )
@@ -70,6 +81,7 @@ _DAMPING = Parameter(
     maximum=MAX_DAMPING,
     choices=("range",),
 )
+"""From 0, which never shifts, to `MAX_DAMPING`."""
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
 _UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
 _TRANSPOSE = Parameter("transpose", "boolean", "solve with the transpose", default=False)
@@ -431,6 +443,7 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
         choices=("raise", "nan"),
     ),
 )
+"""The options of every call; the deadline and the priority are read by the service alone."""
 
 
 def options_of(function: Function) -> tuple[Parameter, ...]:

@@ -6,13 +6,13 @@ __all__ = ["Rejection"]
 
 
 class Rejection(Exception):  # noqa: N818 - it is an answer about the input, not an error of ours
-    """Input that has no answer: the code of the problem, what was given, and what to do.
+    """Input that has no answer, with the code of the problem and a remedy.
 
     Attributes:
         code: one of the service's problem codes.
         detail: what was given and what is allowed.
-        hint: what to do about it.
-        index: which matrix of the batch, where it is one.
+        hint: a remedy.
+        index: of the matrix in its call, where the problem is that of one matrix.
     """
 
     def __init__(self, code: str, detail: str, hint: str | None = None, index: int | None = None) -> None:
@@ -23,5 +23,5 @@ class Rejection(Exception):  # noqa: N818 - it is an answer about the input, not
         self.index = index
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickled as the call that makes it, since it travels with its matrix to other processes."""
+        """Pickles as a constructor call with all arguments: rejections are sent to other processes."""
         return Rejection, (self.code, self.detail, self.hint, self.index)

@@ -79,7 +79,7 @@ class Function:
     """One matrix function.
 
     Attributes:
-        name: as it is called.
+        name: by which it is called.
         summary: one sentence.
         formula: its definition.
         inputs: arguments that are arrays.
@@ -90,7 +90,7 @@ class Function:
         outputs: names, in order.
         complex_ok: whether complex inputs are taken.
         heads: how heads of attention are tied.
-        errors: codes of the problems that it can have.
+        errors: codes of the problems that its calls can have.
     """
 
     name: str

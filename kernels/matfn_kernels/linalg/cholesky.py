@@ -1,4 +1,4 @@
-"""What a Cholesky factor tells of its matrix."""
+"""Solutions and norms by a Cholesky factor."""
 
 from __future__ import annotations
 

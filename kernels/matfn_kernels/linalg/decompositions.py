@@ -22,10 +22,10 @@ __all__ = ["Eigen", "Gram", "Ground", "Singular", "scaled", "some_eigh"]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What a foundation computed of a batch of matrices: tensors (batch, ...)."""
+    """The shared decomposition of a batch of matrices: tensors (batch, ...)."""
 
     def rows(self, start: int, stop: int) -> Self:
-        """That of the matrices start..stop."""
+        """The decomposition of the matrices start..stop."""
         return type(self)(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
@@ -41,7 +41,7 @@ class Eigen(Ground):
 
     @classmethod
     def of_some(cls, given: Tensor, exponent: Tensor, wanted: Tensor) -> Self:
-        """That of the matrices that are wanted (batch,), NaN for the others."""
+        """The decomposition of the matrices where `wanted` (batch,) holds, NaN for the others."""
         a = symmetrise(given)
         return cls(given, exponent, a, *some_eigh(a, wanted))
 
@@ -75,7 +75,7 @@ def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tens
 
 
 def some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """`eigh` of the matrices that are wanted (batch,), NaN for the others."""
+    """`eigh` of the matrices where `wanted` (batch,) holds, NaN for the others."""
     if bool(wanted.all()):
         return eigh(a)
     w, v = torch.full_like(a[..., 0], math.nan).real, torch.full_like(a, math.nan).mT  # laid out as LAPACK does

@@ -1,8 +1,8 @@
 """Operations whose result for one matrix is the same bits in any batch, at any place in memory, on any threads.
 
-torch's own are not: its products are one call of a library for the whole batch, folded where an operand is shared;
-MKL's kernels go by the alignment of what they are given; sums, powers and exponentials are taken by vectors where a
-row fits and by single numbers at its end; large ones are cut where threads meet. On a CPU every operation here works
+torch's own results vary: its products are one call of a library for the whole batch, folded where an operand is shared;
+MKL chooses kernels by the alignment of its operands; sums, powers and exponentials are taken by vectors where a row
+fits and by single numbers at its end; large ones are cut where threads meet. On a CPU every operation here works
 on one matrix after the other, on aligned storage and one thread (`native.lapack`, `native.reductions`), or elementwise
 by numpy on storage without gaps, where each number is computed alike. Elementwise torch is used where IEEE arithmetic
 leaves no choice: sums, products, quotients and square roots of real numbers. Without the library in C torch computes
@@ -124,7 +124,7 @@ def _one_by_one(x: Tensor, y: Tensor, out: Tensor, alpha: float, beta: float) ->
 
 
 def _own(x: Tensor) -> Tensor:
-    """A matrix on storage of its own, which torch aligns, without gaps."""
+    """A copy of a matrix without gaps, on storage that torch aligns."""
     return x.clone(memory_format=torch.contiguous_format).resolve_conj()
 
 
@@ -346,12 +346,12 @@ def two_to(exponent: Tensor) -> Tensor:
 
 
 def _elementwise(function: Callable[[Any], Any], x: Tensor) -> Tensor:
-    """By numpy, which takes all numbers of an array without gaps in the same way."""
+    """The function elementwise by numpy, which computes all numbers of an array without gaps in one way."""
     return torch.from_numpy(np.asarray(function(_array(x))))
 
 
 def _array(x: Tensor) -> Any:
-    """An array without gaps."""
+    """The numbers of a tensor as a numpy array without gaps."""
     if x.is_neg() or x.is_conj():
         x = x.resolve_neg().resolve_conj()
     return x.contiguous().numpy()

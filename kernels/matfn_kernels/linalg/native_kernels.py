@@ -82,20 +82,20 @@ class Schedules:
 
     @cached_property
     def pointers(self) -> tuple[int, ...]:
-        """Where bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3) lie; they live as long as this."""
+        """Addresses of bounds, numbers of steps and coefficients (schedules, MAX_STEPS, 3), valid as long as this."""
         return tuple(array.ctypes.data for array in self._arrays)
 
 
 @dataclass(frozen=True)
 class Powers:
-    """Which powers are wanted: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
+    """The powers to compute: A^k A^(-s/r), and with `pair` A^(-s/r) beside it.
 
     Attributes:
         exponents: (k, s, r) in lowest terms.
         whole: (s, r) as they were asked for, whose equation is checked.
-        pair: whether A^(-s/r) is wanted too.
-        floor: smallest eigenvalue that may be answered for, relative to the largest.
-        bound: the same relative to ||A^2||_F^(1/2).
+        pair: whether A^(-s/r) is computed too.
+        floor: smallest eigenvalue, relative to the largest, for which there is an answer.
+        bound: the same eigenvalue relative to ||A^2||_F^(1/2).
         schedules: by the smallest eigenvalue.
     """
 
@@ -112,7 +112,7 @@ _REACH: Final = 1.25
 
 
 def _blank(items: int, findings: type) -> Tensor:
-    """Room for findings of so many matrices, (batch, fields) float64."""
+    """An uninitialised table for the findings of `items` matrices, (batch, fields) float64."""
     return torch.empty(items, len(fields(findings)), dtype=torch.float64, device="cpu")
 
 
@@ -138,7 +138,7 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
 
     Args:
         m: the matrices.
-        floor: smallest singular value that is answered for, relative to ||M^T M||_F^(1/2).
+        floor: smallest singular value, relative to ||M^T M||_F^(1/2), for which there is an answer.
         schedules: by the smallest singular value.
 
     Raises:
@@ -190,8 +190,8 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
         q: (batch, n, d).
         k: (batch, n, d).
         b: (batch, n, m).
-        transpose: whether it is the transpose that acts.
-        inverse: whether it is solved with.
+        transpose: whether the transpose is applied.
+        inverse: whether the inverse is applied.
 
     Raises:
         MemoryError: if there is none for a state (d, m).

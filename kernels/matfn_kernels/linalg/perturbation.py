@@ -5,8 +5,8 @@ With A V - V diag(w) in float64, E = V^H (A V - V diag(w)) is what eigh left ove
     f(A) = V (diag(f(w)) + D) V^H,    D_ij = f[i, j] E_ij
 
 with the divided differences of f (Daleckii and Krein). For powers below 1 the smallest eigenvalues carry nearly all of
-the error: D is formed in the rows and columns of some of them, at a fraction of a product. What remains in these rows
-is of second order, E over the eigenvalue times as much.
+the error: D is formed in the rows and columns of some of them, at a fraction of a product. The error that remains in
+these rows is of second order: E over the eigenvalue, times as much.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Middle", "corrected", "defect", "remaining"]
 
 _SECOND_ORDER: Final = 4.0
-"""What the second order is estimated at, in units of the square of E over the eigenvalue; measured below 1."""
+"""Estimate of the second order in units of the square of E over the eigenvalue; measured values are below 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def corrected(spectrum: Tensor, f: Tensor, slope: Tensor, e: Tensor) -> Middle:
 
 
 def remaining(spectrum: Tensor, noise: Tensor, count: int) -> Tensor:
-    """The norms of E's rows (batch, n) that a correction leaves to be accounted for."""
+    """Norms of E's rows (batch, n) after the correction of `count` of them."""
     ratio = (noise / spectrum).amax(-1, keepdim=True)
     left = noise.clone()
     left[:, :count] *= (_SECOND_ORDER * ratio).clamp_max(1.0)

@@ -1,6 +1,6 @@
-"""Random probes: what an operator does to a few fixed Gaussian vectors, in float64.
+"""Random probes: images of a few fixed Gaussian vectors under an operator, in float64.
 
-A certificate needs norms of operators that nobody wants to form, X^r A - I among them. Four Gaussian columns give the
+A certificate needs norms of operators that are never formed, X^r A - I among them. Four Gaussian columns give the
 Frobenius norm to within a quarter. The columns depend on the order alone, so that a certificate depends on its own
 matrix and on nothing else in the batch.
 """
@@ -39,11 +39,12 @@ __all__ = [
 
 COUNT: Final = PROBES
 _SEED: Final = 20240901
+"""Any number: with the order it makes the columns the same in every process."""
 
 
 @lru_cache(maxsize=64)
 def _columns(order: int, count: int, device: torch.device) -> Tensor:
-    """Kept on the device: a copy in the middle of a computation would wait for all that is under way."""
+    """Gaussian columns (order, count), cached on the device: a copy would wait for all that is under way there."""
     generator = torch.Generator().manual_seed(_SEED + order)
     return torch.randn(order, count, generator=generator, dtype=torch.float64, device="cpu").to(device)
 
@@ -55,12 +56,14 @@ def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
 
 
 def columns(order: int) -> Tensor:
-    """The same for one matrix on a CPU, (order, COUNT) float64."""
+    """Fixed Gaussian columns for one matrix on a CPU, (order, COUNT) float64."""
     return _columns(order, COUNT, torch.device("cpu"))
 
 
 def spread(like: Tensor, order: int) -> Tensor:
-    """The same columns with rows of unit length: of what they multiply no column weighs more than another.
+    """Fixed Gaussian columns (batch, order, COUNT), scaled to rows of unit length.
+
+    All columns of the matrix that they multiply have equal weight.
 
     The Frobenius norm of E Z is that of E where a single column of E is not zero, and near it otherwise.
     """
@@ -70,7 +73,7 @@ def spread(like: Tensor, order: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def spread_columns(order: int) -> Tensor:
-    """The same for one matrix on a CPU, (order, COUNT) float64 without gaps."""
+    """`spread` for one matrix on a CPU, (order, COUNT) float64 without gaps."""
     return spread(torch.empty(1, order, device="cpu"), order)[0].contiguous()
 
 

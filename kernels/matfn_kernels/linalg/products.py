@@ -1,7 +1,7 @@
 """The few products that every iteration is made of, each one fused GEMM into a kept buffer.
 
-Whose kernels make them is chosen here and nowhere else, as the program says (`kernel_choice.Kernel`): torch's, or those
-of `triton.products` and `triton.iteration`, which are imported when a program first asks for them.
+The program names the kernels (`kernel_choice.Kernel`): torch's, or those of `triton.products` and `triton.iteration`,
+which are imported when a program first asks for them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def large_product(x: Tensor, y: Tensor) -> Tensor:
-    """X Y (batch, m, n) by whoever is fastest, where the last bit of each term does not count: see `onednn`."""
+    """X Y (batch, m, n) by the faster library (`onednn`), for uses where the last bit of each term does not count."""
     return onednn.product(x, y) if onednn.serves(x, y) else invariant.product(x, y)
 
 
@@ -104,7 +104,8 @@ def gram(x: Tensor, out: Tensor, kernel: Kernel = Kernel.LIBRARY) -> Tensor:
 def conjugate(h: Tensor, p: Tensor, space: tuple[Tensor, Tensor], kernel: Kernel = Kernel.LIBRARY) -> Tensor:
     """H P H (batch, n, n) of symmetric factors, symmetric but for rounding, in the first of two buffers or anew.
 
-    Small products are not made symmetric: P^(-s/r) is as good without. Positive powers are not, by a factor of two.
+    Small products are not made symmetric: P^(-s/r) is as accurate without. Positive powers lose a factor of two
+    without; they are made by `symmetric_conjugate`.
     """
     out, spare = space
     if kernel is Kernel.LIBRARY and p.shape[-1] <= _BLOCK:

@@ -1,11 +1,11 @@
 """Powers of two: matrices brought near 1 exactly before anything is computed, and back at the very end.
 
-Whatever a method computes on is scaled, so that 1e300 and 1e-300 cost no digit and no square overflows. The way back
-is taken in one place, `release`, which also measures what it costs: an answer that is subnormal or zero in the output's
-dtype is as wrong as it is, and its certificate says so.
+All inputs of a method are scaled, so that 1e300 and 1e-300 cost no digit and no square overflows. The way back is taken
+in one place, `release`, which also measures its error: an answer that becomes subnormal or zero in the output's dtype
+has that in its certificate.
 
-On a CPU the rare matrix that needs more care is looked for and treated by itself; on a GPU, where to ask is to wait for
-the device and cannot be recorded, all are treated so.
+On a CPU the rare matrices that need more care are looked for and treated alone. On a GPU, where such a question waits
+for the device and cannot be recorded, all matrices are treated so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from matfn_kernels.linalg import invariant
 __all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
 
 _LEAST: Final = 1e-140
+"""Norms above it, and below its inverse, need no scaling: squares of entries 1e-13 times as large are still normal."""
 _MARGIN_BITS: Final = 10
+"""Distance from the subnormal numbers: an entry that is rounded once more there is below 2^-10 eps of the largest."""
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -57,7 +59,7 @@ def rescale(a: Tensor, exponent: Tensor) -> Tensor:
 
 
 def power_of_two(value: Tensor, exponent: Tensor, numerator: int, denominator: int) -> tuple[Tensor, Tensor]:
-    """Value 2^(exponent numerator / denominator) as a value and the whole power of two it lacks, exactly split."""
+    """Value 2^(exponent numerator / denominator) as a value and its missing exponent, a whole number."""
     product = exponent * numerator
     whole = torch.div(product, denominator, rounding_mode="floor")
     fraction = invariant.exp2((product - whole * denominator).to(torch.float64) / denominator)
@@ -97,7 +99,7 @@ def norm_bound(a: Tensor, frobenius: Tensor) -> Tensor:
 
 
 def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Value 2^exponent in the output's dtype, and the relative error of putting it there, (batch,)."""
+    """Value 2^exponent in the output's dtype, and the relative error of the conversion, (batch,)."""
     wide = value.to(torch.promote_types(value.dtype, dtype))
     if exponent is None:
         if wide.dtype == dtype:
@@ -114,7 +116,7 @@ def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple
 
 
 def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """Where scaling by a power of two may come after rounding: what it makes subnormal is nothing beside the rest."""
+    """Whether scaling by a power of two may come after rounding: what it makes subnormal is negligible, (batch,)."""
     if not wide.numel():
         return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
     kind = torch.finfo(dtype)

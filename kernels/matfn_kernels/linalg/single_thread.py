@@ -1,9 +1,9 @@
 """One thread for every library that computes within a block, so that no number depends on how many there are.
 
-MKL, OpenBLAS, oneDNN and torch's own loops cut sums where their threads meet. Within `one_thread` each of them has one;
-what is done in parallel is whole matrices and fixed panels of large ones, on threads of `in_parts`. Counts that belong
-to a thread (OpenMP's, which torch and oneDNN follow, and MKL's) are set for the thread that computes. OpenBLAS has one
-count for the process: it is set while any thread computes, and put back by the last one.
+MKL, OpenBLAS, oneDNN and torch's own loops cut sums where their threads meet. Within `one_thread` each of them has one
+thread; whole matrices and fixed panels of large ones are computed in parallel on threads of `in_parts`. Counts that
+belong to a thread (OpenMP's, which torch and oneDNN follow, and MKL's) are set for the thread that computes. OpenBLAS
+has one count for the process: it is set while any thread computes, and restored by the last one.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ def _mkl() -> Any | None:
 
 @dataclass(frozen=True)
 class _Count:
-    """How a library is asked for its number of threads, and told it."""
+    """Getter and setter of a library's number of threads."""
 
     get: Any
     set: Any
 
     @classmethod
     def of(cls, path: str) -> _Count | None:
-        """That of OpenBLAS in a file, whose names differ by who built it."""
+        """Getter and setter of the OpenBLAS in a file, whose names differ between builds; None without them."""
         library = ctypes.CDLL(path)
         for prefix, suffix in product(("scipy_", ""), ("64_", "_64", "")):
             names = (f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set"))
@@ -116,7 +116,7 @@ class _Count:
 
 
 class _ProcessWide:
-    """The number of threads of the libraries that have one for the process: 1 while anybody computes."""
+    """Thread counts that belong to the process: they are 1 while any thread computes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class _ProcessWide:
         self._several: list[tuple[_Count, int]] = []
 
     def enter(self) -> None:
-        """Sets it to 1, whoever else computes."""
+        """Sets the counts to 1, whether or not another thread computes."""
         with self._lock:
             self._inside += 1
             for one in _counts():
@@ -134,7 +134,7 @@ class _ProcessWide:
                     one.set(1)
 
     def leave(self) -> None:
-        """Puts it back after the last."""
+        """Restores the counts if no other thread computes any more."""
         with self._lock:
             self._inside = max(0, self._inside - 1)
             if not self._inside:
@@ -148,9 +148,9 @@ _PROCESS_WIDE = _ProcessWide()
 
 @cache
 def _counts() -> list[_Count]:
-    """Those of numpy's and scipy's OpenBLAS.
+    """Thread counts of numpy's and scipy's OpenBLAS.
 
-    threadpoolctl finds the files. Its own limits are no use here: since 3.8 those of a second thread have no effect.
+    threadpoolctl finds the files. Its own limits do not serve here: since 3.8 those of a second thread have no effect.
     """
     import scipy.linalg  # noqa: F401 - which loads its own
 

@@ -1,4 +1,4 @@
-"""What a backward error of eigh or svd does to a function of matrices scaled by `scaling.normalise`."""
+"""Effects of a backward error of eigh or svd on functions of matrices scaled by `scaling.normalise`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ __all__ = [
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048.
 
-Bidiagonal QR may drop more in a few places: who needs a bound for svd in double precision measures it."""
+Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
 
 _PROBES: Final = 8
+"""Random columns on which the norms of rows are taken: four products with them cost 32 / n of one of order n."""
 _PROBE_MARGIN: Final = 2.0
-"""Eight Gaussian columns underestimate a norm by more than twice this once in 5000 vectors, by itself once in 50."""
+"""Eight Gaussian numbers underestimate the norm of a row by more than this factor once in 50 rows (chi-square with 8
+degrees of freedom), by more than twice this factor once in 7500."""
 
 
 def relative_to_truth(error: Tensor) -> Tensor:
@@ -48,7 +50,7 @@ def relative_to_truth(error: Tensor) -> Tensor:
 
 
 def orthogonality(order: int) -> float:
-    """How far LAPACK's eigenvectors are from orthonormal, in units of eps, and their products from exact."""
+    """Distance of LAPACK's eigenvectors from orthonormality, and relative error of their products, in units of eps."""
     return max(BACKWARD_ERROR, math.sqrt(order))
 
 
@@ -122,13 +124,13 @@ def displaced(
 
 
 def _reach(values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, least: Tensor) -> Tensor:
-    """How far f may be from its value where the eigenvalue is off by the noise."""
+    """Largest change of f where an eigenvalue moves by the noise, (batch, n)."""
     below = torch.maximum(values - noise, least)
     return torch.maximum((function(values + noise) - f).abs(), (function(below) - f).abs())
 
 
 def _squares(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
-    """Sums over j of (f[i, j] noise)^2, (batch, n); a pair within the noise counts as what either may be moved."""
+    """Sums over j of (f[i, j] noise)^2, (batch, n); of a pair within the noise the larger reach counts."""
     slope = values[:, :, None] - values[:, None, :]
     slope.diagonal(dim1=-2, dim2=-1).fill_(1.0)
     torch.div(f[:, :, None] - f[:, None, :], slope, out=slope)
@@ -140,7 +142,7 @@ def _squares(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
 
 
 def _squares_of_close(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
-    """The same for matrices in which some eigenvalues lie within the noise of each other."""
+    """`_squares` of matrices in which some eigenvalues lie within the noise of each other."""
     gap = (values[:, :, None] - values[:, None, :]).abs()
     difference = (f[:, :, None] - f[:, None, :]).abs() * (
         noise[:, :, None] / gap.clamp_min(torch.finfo(gap.dtype).tiny)

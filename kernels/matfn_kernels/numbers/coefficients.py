@@ -38,21 +38,30 @@ __all__ = [
 ]
 
 Coefficient: TypeAlias = "float | Tensor"
-"""A number, or a (batch, 1, 1) tensor where batch-mates differ."""
+"""A number, or a (batch, 1, 1) tensor with one for each matrix."""
 
 Row: TypeAlias = "tuple[Coefficient, Coefficient, Coefficient]"
 """Coefficients a, b and c of one step."""
 
 CUSHION: Final = 0.1
+"""Widening of each interval: without it fp32 polar factors of well-conditioned matrices by a schedule down to 1e-7 are
+off by 9e-4, with it by 2e-6 (512 x 128). Values from 0.05 to 0.3 serve as well, and no step is added."""
 ROOTS: Final = (1, 2, 3, 4, 5, 6, 7, 8)
+"""Roots of the tables that are compared with references."""
 BOUNDS: Final = (1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
+"""Bounds of the same tables."""
 _EXCHANGES: Final = 100
+"""Most exchanges of a step: the median is 5; on intervals within 1e-5 of 1 the points may never settle."""
 _TAIL_ENTRY: Final = 5e-6
+"""Distance from 1 at which the Taylor step leaves 1e-16 (r = 1) to 3e-15 (r = 8); a larger one would leave more."""
 _SAFETY_UNTIL: Final = 1e-2
+"""Error of a step above which it has a safety factor: one on the last steps would leave a floor, 2.5e-6 for 1.01."""
 _ROUNDING: Final = 1e-15
+"""Relative to u: points that move by less have settled; a few eps, below which rounding moves them."""
 _NEAR: Final = 1e-9
-"""Of an interval: points that move so little, and no longer less, move by rounding."""
+"""Relative to u: points that move by less, and by no less than in the exchange before, move by rounding only."""
 _MAX_STEPS: Final = 64
+"""Longest schedule: that for singular values from 1e-7 has 15 steps, for eigenvalues from 1e-8 at most 12."""
 
 
 @dataclass(frozen=True, slots=True)

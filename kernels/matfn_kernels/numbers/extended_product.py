@@ -22,6 +22,7 @@ EXTENDED: Final = float(np.finfo(np.longdouble).eps)
 """Spacing of the sums; that of float64 where the machine has nothing wider."""
 
 _DIGITS: Final = 53
+"""Bits of a float64's mantissa: the products of leading parts, and their sums, fit into them."""
 
 
 def wide(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Floating-point matrices modulo a prime: what rounding cannot decide about them is decided without it.
+"""Floating-point matrices modulo a prime, for questions about them that rounding leaves open.
 
 Floating-point numbers are integers times a power of two, so that a polynomial identity in them, such as det A = 0,
 holds modulo every prime if it holds at all, and otherwise only with a chance near 1 / prime: two primes make that
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["PRIMES", "is_singular", "residues"]
 
 PRIMES: Final = (2147483629, 2147483549)
+"""Below 2^31, so that the product of two residues fits into 64 bits, and 1 modulo 4."""
 
 _DIGITS: Final = 53
+"""Bits of a float64's mantissa."""
 _LARGEST: Final = 1200
 """2^1200 makes an integer of every float64."""
 

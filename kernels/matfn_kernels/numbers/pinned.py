@@ -1,7 +1,7 @@
-"""Small tensors that are kept on their devices, and who still needs them.
+"""Small tensors that are cached on their devices, kept alive as long as a CUDA graph reads them.
 
-A recording reads them where they were when it was made. Caches forget what has not been asked for in a while, so a
-recording holds what it used.
+A graph reads a tensor at the address that it had while the graph was recorded. A cache may drop a tensor, so the owner
+of a graph keeps references to all that it read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HOLDER: Final[ContextVar[list[Tensor] | None]] = ContextVar("holder", default=N
 
 @contextmanager
 def holding() -> Iterator[list[Tensor]]:
-    """The constants used within, kept alive by whoever keeps the list."""
+    """Collects the constants used within the block; the list keeps them alive."""
     held: list[Tensor] = []
     token = _HOLDER.set(held)
     try:
@@ -32,7 +32,7 @@ def holding() -> Iterator[list[Tensor]]:
 
 
 def used(constant: Tensor) -> Tensor:
-    """The constant, noted for a recording under way."""
+    """The constant, added to the list of the `holding` block that it is used in, if any."""
     held = _HOLDER.get()
     if held is not None:
         held.append(constant)

@@ -1,1 +1,1 @@
-"""What a method is: a program that is validated, priced and shared."""
+"""Programs, the interface of methods: validation of calls, prices, shared decompositions, findings."""

@@ -1,4 +1,4 @@
-"""Times the operations that a profile prices: what `matfn calibrate` runs."""
+"""Timings of the operations that a profile prices, as `matfn calibrate` takes them."""
 
 from __future__ import annotations
 
@@ -32,27 +32,33 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "substitution": (32,),
     "leaf": (32,),
 }
+"""Orders at which operations are timed on a GPU; 33 is the first whose decompositions are taken one by one."""
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
 _REPEATS: Final = 15
+"""Most runs of an operation, of which the fastest counts: more find quieter moments, and take longer."""
 _PATIENCE: Final = 0.3
 """Seconds after which an operation is not repeated."""
 _BATCH_ELEMENTS: Final = 1 << 16
+"""Numbers of a batch that is timed on a CPU, 256 KiB in float32, which stay in a core's cache."""
 _GPU_BATCH_ELEMENTS: Final = 1 << 22
+"""Numbers of a batch that is timed on a GPU, 16 MiB in float32: 1024 matrices of order 64, one of order 2048."""
 _ONE_BY_ONE: Final = 32
 """Order beyond which a GPU's decompositions take one matrix after the other: two of them tell what a batch costs."""
 _QUEUED: Final = 4
 """Runs that are timed together on a GPU, so that the host is ahead of it."""
 _SMALL_STEPS: Final = 8
+"""Steps of the iterations that are timed, about as many as schedules have; the price is that of one product."""
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
     **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
 }
+"""Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them."""
 
 
 def measure(device: str = "cpu") -> Profile:
-    """Times the operations on the calling thread, to four digits; use a thread of the kind that will compute."""
+    """A profile of the operations as timed on the calling thread, to four digits."""
     rows = [
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
@@ -90,7 +96,7 @@ def _times(run: Callable[[], object], clock: Callable[[], float]) -> list[float]
 
 
 def _times_on_gpu(run: Callable[[], object]) -> list[float]:
-    """Of runs that are queued together, not counting the first, which loads or compiles kernels."""
+    """Seconds a run, of runs that are queued together; the first, which loads or compiles kernels, does not count."""
     run()
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -121,7 +127,7 @@ _STEADY: Final = native.Powers(
     bound=1e-12,
     schedules=native.Schedules(((0.0, ((1.0, 0.0, 0.0),) * _SMALL_STEPS),)),
 )
-"""Steps that change nothing."""
+"""An iteration whose steps leave the state as it is."""
 
 
 def _natively(x: Tensor) -> object:
@@ -129,8 +135,8 @@ def _natively(x: Tensor) -> object:
     return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
 
 
-def _lines(x: Tensor, kernel: Kernel) -> Tensor:
-    """The two lines of which every step has one: a polynomial, and a product known to be symmetric."""
+def _fused_updates(x: Tensor, kernel: Kernel) -> Tensor:
+    """The two fused updates of a step: a polynomial, and a product known to be symmetric."""
     return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
 
 
@@ -140,8 +146,8 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "svd": torch.linalg.svd,
     "native": _natively,
     "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
-    "line": partial(_lines, kernel=Kernel.LIBRARY),
-    "symmetric_gemm": partial(_lines, kernel=Kernel.SYMMETRIC),
+    "line": partial(_fused_updates, kernel=Kernel.LIBRARY),
+    "symmetric_gemm": partial(_fused_updates, kernel=Kernel.SYMMETRIC),
     "small": _iteration,
     "substitution": invert_leaf,
     "leaf": lambda x: invert_leaf(x, Kernel.ONE_LAUNCH),
@@ -154,4 +160,4 @@ _MADE: Final[dict[Operation, int]] = {
     "small": 4 * _SMALL_STEPS - 2,
     "native": 4 * _SMALL_STEPS - 3,
 }
-"""Products that an operation is made of, where it is more than one."""
+"""Products that an operation consists of, where it is more than one."""

@@ -1,4 +1,4 @@
-"""What a method reports about a batch, before it is turned into certificates."""
+"""Findings of a method on a batch, from which certificates are made."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Findings:
         rank: numerical rank, where the method knows it.
         damping: relative shift.
         shift: the number added to the diagonal.
-        escalated: of each matrix, which of the program's fallbacks computed it, from 1, or 0; or None.
-        failures: masks of matrices without an answer, by reason (see verdicts), the first that holds counts.
+        escalated: number of the program's fallback that computed each matrix, from 1, or 0 for none; or None.
+        failures: masks of matrices without an answer, by reason (see verdicts), of which the first counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
 

@@ -1,4 +1,4 @@
-"""How attention heads share keys: the rules that tie the shapes of `max_logit` and `qk_clip`."""
+"""Rules for the shapes of `max_logit` and `qk_clip`, whose heads may share keys."""
 
 from __future__ import annotations
 

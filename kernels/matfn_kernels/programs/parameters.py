@@ -1,4 +1,4 @@
-"""Scalar arguments: from whatever was given to values inside their domains, by the catalogue."""
+"""Scalar arguments: parsed and checked against their domains in the catalogue."""
 
 from __future__ import annotations
 

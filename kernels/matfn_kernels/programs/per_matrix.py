@@ -1,8 +1,8 @@
-"""Methods that LAPACK offers for one matrix at a time: each is computed alone, so that no neighbour can touch it.
+"""Methods that LAPACK offers for one matrix at a time, independent of the other matrices in the batch.
 
-Schur forms have no batched kernel, and the substitutions behind them none either. A method is a function of the
-matrices of one item, in float64; this module hands them out one by one and gathers what was found. Each is a copy: in
-a batch odd orders lie at other addresses, and OpenBLAS's oldest kernels go by them.
+Neither Schur forms nor the substitutions behind them have a batched kernel. A method is a function of the matrices of
+one item, in float64; this module calls it item by item and gathers the results. Each matrix is copied: matrices of odd
+order have other alignments in a batch, by which OpenBLAS's oldest kernels choose.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NUMBERS: Final = tuple(field.name for field in fields(Found) if field.type in {
 
 
 def failed(shape: tuple[int, ...], code: str | None) -> Found:
-    """An item without an answer; without a code it is one that a method lost."""
+    """An item without an answer; the code is None where the method itself broke down."""
     return Found(np.full(shape, math.nan), failure=code)
 
 
@@ -65,7 +65,7 @@ def each(
     """Calls the method with every item's matrices, by name and in float64; outputs are float64 as well.
 
     Args:
-        method: of one item; LAPACK's giving up counts as no answer.
+        method: of one item; where LAPACK fails there is no answer.
         inputs: (batch, ...).
         shape: of an item's answer.
         residual_name: the equation whose residual the method measures.

@@ -1,8 +1,8 @@
-"""Profiles: what products and decompositions cost on a kind of machine, and how that is measured.
+"""Profiles: the costs of products and decompositions on a kind of machine.
 
 A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
-The planner interpolates it; nothing else looks at it. Profiles ship with the package (`shipped`), so that the same call
-has the same plan in every process on one kind of machine; `matfn calibrate` measures another one.
+Only the planner reads it, by interpolation. Profiles ship with the package (`shipped`), so that the same call has the
+same plan in every process on one kind of machine; `matfn calibrate` measures another one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ __all__ = ["Operation", "Profile"]
 Operation: TypeAlias = Literal[
     "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
 ]
-"""Of them only on a CPU a product of an iteration and the inverse of a triangle by the kernels in C; only on a GPU
-lines of an iteration by torch and by half of their tiles, a product of an iteration in one launch, and the inverse of a
-small triangle by torch and in one launch."""
+"""The operations that have a price.
+
+By the kernels in C, on a CPU only: a product of an iteration (native), the inverse of a triangle (native_triangle). On
+a GPU only: a fused update of an iteration by torch (line) and by half of its tiles (symmetric_gemm), a product of an
+iteration in one launch (small), the inverse of a small triangle by torch (substitution) and in one launch (leaf)."""
 
 _NEEDED: Final = {(name, kind) for name in ("gemm", "eigh", "svd") for kind in (Precision.FP32, Precision.FP64)}
-"""Without them there are calls that no plan has a price for."""
+"""Prices that every profile has: without one of them some call would have no plan."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGITS: Final = 12
+"""Hexadecimal digits of a hash: 48 bits, by which two of a million profiles coincide with probability 0.002."""
 
 Row: TypeAlias = tuple[str, str, int, float]
 
@@ -67,10 +70,10 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> Profile:
-        """The profile that `text` wrote.
+        """The profile in a JSON text, as `text` writes it.
 
         Raises:
-            ValueError: if it is none, with the reason in words.
+            ValueError: if the text is not a profile, with the reason in words.
         """
         try:
             loaded = json.loads(text)
@@ -114,7 +117,7 @@ class Profile:
         )
 
     def cost(self, operation: Operation, precision: Precision, order: float) -> float:
-        """Seconds a matrix of that order, by the cubic law between and beyond the measured orders."""
+        """Seconds a matrix of that order, by power laws between the measured orders; cubic above, constant below."""
         points = sorted(
             (at, seconds) for name, kind, at, seconds in self.seconds if name == operation and kind == precision
         )
@@ -144,10 +147,10 @@ def _row(operation: str, precision: str, order: int, seconds: float) -> Row:
 
 
 def _check(rows: tuple[Row, ...]) -> None:
-    """Insists on one price for whatever every plan needs.
+    """Checks that there is one price for every operation that plans need.
 
     Raises:
-        ValueError: if something is missing or given twice.
+        ValueError: if one is missing or given twice.
     """
     missing = _NEEDED - {(operation, precision) for operation, precision, _, _ in rows}
     if missing:

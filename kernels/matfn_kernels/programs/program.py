@@ -1,4 +1,4 @@
-"""What every method module offers: programs, which are batch keys that know how to run themselves."""
+"""The interface of programs: a method with its parameters, which is the key of a batch and runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Program", "Recordable"]
 
 
 class Program(Protocol):
-    """All that matrices must have in common to be computed together; frozen and hashable, the key of a batch."""
+    """A method with all that the matrices of a batch have in common; frozen and hashable, the key of a batch."""
 
     @property
     def method(self) -> str:
@@ -30,7 +30,7 @@ class Program(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the inputs and outputs."""
+        """The dtype of the inputs and outputs."""
 
     @property
     def ceiling(self) -> Precision:
@@ -53,12 +53,12 @@ class Program(Protocol):
 
 @runtime_checkable
 class Recordable(Protocol):
-    """A program that knows whether a GPU can record it."""
+    """A program that says whether a GPU can record it."""
 
     @property
     def is_recordable(self) -> bool:
-        """Whether a run is launches of kernels alone: it asks the device nothing, and decomposes nothing.
+        """Whether a run only launches kernels: it never waits for the device and decomposes nothing.
 
-        To try is not safe. A decomposition that meets a recording under way leaves cuSOLVER unable to do another one
-        for as long as the process lives.
+        Trying is not safe: a decomposition during a recording leaves cuSOLVER unable to do another one for as long as
+        the process lives.
         """

@@ -1,8 +1,8 @@
-"""The dear first stage of a method, which programs of different functions share where it is the same.
+"""The decomposition that begins a method, computed once for programs of different functions that share it.
 
 A decomposition serves every function of its matrix: the eigenvectors of A all its powers and clippings, the singular
-vectors of M its polar factor and clipping. Programs whose foundations are equal may meet in one batch. Each matrix is
-scaled by itself before it is decomposed, so that an answer is the same bits whichever functions its neighbours want.
+vectors of M its polar factor and clipping. Programs with equal foundations may share a batch. Each matrix is scaled by
+itself before it is decomposed, so that the bits of an answer do not depend on the functions of the other matrices.
 """
 
 from __future__ import annotations
@@ -39,37 +39,37 @@ __all__ = [
 
 
 class Foundation(Protocol):
-    """A first stage; frozen and hashable, the key of a batch."""
+    """A shared decomposition; frozen and hashable, the key of a batch."""
 
     def __hash__(self) -> int: ...
 
     def of(self, matrices: Sequence[Tensor]) -> Ground:
-        """The stage's results for several batches of matrices, one after the other."""
+        """The decomposition of several batches of matrices as one batch, in order."""
 
 
 @runtime_checkable
 class Stacked(Program, Protocol):
-    """A program that stands on a foundation."""
+    """A program that begins with a shared decomposition."""
 
     @property
     def foundation(self) -> Foundation | None:
-        """The stage that it shares; None where it runs alone."""
+        """The decomposition that it shares; None where it shares none."""
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """The input that the foundation takes."""
+        """The input that is decomposed."""
 
     def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
-        """The rest of the work, on a batch for which the foundation has been computed."""
+        """Findings of a batch that has been decomposed."""
 
 
 @lru_cache(maxsize=4096)
 def foundation_of(program: Program) -> Foundation | None:
-    """What a program stands on; None if it stands alone."""
+    """The shared decomposition of a program; None if it has none."""
     return program.foundation if isinstance(program, Stacked) else None
 
 
 def batch_key(program: Program) -> Hashable:
-    """Programs with equal keys may be computed in one batch."""
+    """The key of a batch: programs with equal keys may be computed together."""
     return foundation_of(program) or program
 
 
@@ -105,7 +105,7 @@ class SingularFoundation:
 class GramFoundation:
     """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype.
 
-    The kernels in C take matrices in float32 and make Gram matrices in float64 of them.
+    The kernels in C compute Gram matrices in float64 from matrices in float32.
     """
 
     rows: int
@@ -122,6 +122,6 @@ class GramFoundation:
         return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
 
     def of_some(self, matrices: Tensor, wanted: Tensor) -> Gram:
-        """That of the matrices that are wanted (batch,), by the kernels in C, NaN for the others."""
+        """The decomposition of matrices where `wanted` (batch,) holds, by the kernels in C, NaN for the others."""
         m, exponent = scaled([matrices], torch.float32)
         return Gram(m, exponent, *some_eigh(native.grams(m), wanted))

@@ -1,9 +1,9 @@
 """The profile that plans are made by: the one that ships for this kind of machine, or the one in a given file.
 
-Neither the clock nor the environment has a say, so that restarts and replicas of one version on one kind of machine
-make the same plans. A kind that was not measured has the profile of the nearest one; each file says how its rows were
-found. The names are `intel` or `other` with the instruction set of the kernels in C, or `torch` without these kernels;
-`nvidia-h100` serves every GPU, as the only one that has been measured.
+The choice depends neither on time nor on the environment, so that restarts and replicas of one version on one kind of
+machine make the same plans. A kind that was not measured has the profile of the nearest one; each file says how its
+rows were found. The names are `intel` or `other` with the instruction set of the kernels in C, or `torch` without these
+kernels; `nvidia-h100` serves every GPU, as the only one that has been measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["load_profile", "name_for", "names", "read_profile", "shipped"]
 
 _FOLDER: Final = "profiles"
 _GPU: Final = "nvidia-h100"
-"""Of every GPU, by whatever name, until a second one has been measured."""
+"""The profile of every GPU: no second one has been measured."""
 
 
 def load_profile(device: str = "cpu", path: Path | None = None) -> Profile:
@@ -49,7 +49,7 @@ def names() -> list[str]:
 
 @cache
 def shipped(name: str) -> Profile:
-    """The profile of that name."""
+    """The profile of that name, of those that ship."""
     return Profile.parse(files(__package__).joinpath(_FOLDER, f"{name}.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""What a plan may depend on: the call without its matrices and without their number."""
+"""Signatures: all of a call that its plan may depend on, which is neither the matrices nor their number."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Signature:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether a method was asked for, which no other may then replace."""
+        """Whether a method was asked for, which excludes all others."""
         return self.method != "auto"
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -72,7 +72,7 @@ class Signature:
         return dict(self.parameters).get(name)
 
     def precisions(self) -> tuple[Precision, Precision]:
-        """(cheapest, ceiling): equal where the caller named one.
+        """The cheapest and the highest precision that may compute; equal where one was named.
 
         Raises:
             Rejection: if there is no such arithmetic for the dtype.
@@ -87,7 +87,7 @@ class Signature:
         return named, named
 
     def direct_precisions(self) -> tuple[Precision, Precision]:
-        """`precisions` of a function computed by substitution, which bf16 would ruin.
+        """`precisions` of a function computed directly, for which bf16 keeps no digit.
 
         Raises:
             Rejection: if bf16 was named.
@@ -102,7 +102,7 @@ class Signature:
         return low, ceiling
 
     def require_double(self) -> None:
-        """Insists on float64 arithmetic, where a function has no other.
+        """Refuses named precisions below float64, for functions that have no other arithmetic.
 
         Raises:
             Rejection: if a lower precision was named.

@@ -1,4 +1,4 @@
-"""From whatever was sent to a call that kernels may trust, or a rejection that says what to change.
+"""Validation of calls: a call that kernels may trust, or a rejection that says what to change.
 
 `parse_call` reads names, shapes, dtypes and parameters and touches no matrix. `screen` reads the matrices once. Both
 serve the server's admission and the in-process client, so that the two refuse the same things in the same words.
@@ -38,6 +38,7 @@ _DTYPE_NAMES: Final = {
     torch.complex128: "complex128",
 }
 _MAX_DIMENSION: Final = 2**31
+"""BLAS and LAPACK count rows and columns in 32-bit integers."""
 _TURNED_TOGETHER: Final = 128  # order beyond which turning one matrix after the other is faster, by up to six times
 
 
@@ -58,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every call may ask for, whatever the function."""
+    """Options of a call, which all functions have in common."""
 
     method: str = "auto"
     tol: float | None = None
@@ -133,10 +134,10 @@ def parse_call(
 
 
 def refilled(call: Call, inputs: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Call:
-    """The same call of other inputs, whose shapes and dtypes as sent are those that it was parsed from.
+    """A parsed call with its inputs replaced by others that were sent with the same shapes and dtypes.
 
     Args:
-        call: what `parse_call` returned for those; its own inputs are not looked at.
+        call: what `parse_call` returned for the former; its own inputs are not read.
         inputs: by name, as they were sent.
         shapes: of the inputs that it returned, in their order.
     """
@@ -234,7 +235,7 @@ def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tu
 
 
 def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, limits: Limits) -> None:
-    """Broadcasting, and outputs larger than their inputs, must not turn a small request into a large allocation."""
+    """Refuses small requests that would need a large allocation, by broadcasting or by outputs that are larger."""
     sizes = {
         label: size
         for entry in spec.inputs
@@ -274,7 +275,7 @@ def _with_method(
 
 
 def _check_together(function: str, values: Mapping[str, Value], method: str) -> None:
-    """Rules that tie two arguments."""
+    """Checks the rules that tie two arguments."""
     lo, hi = values.get("lo"), values.get("hi")
     if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
         raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
@@ -366,13 +367,13 @@ def _asymmetry(a: Tensor) -> Tensor:
 
 
 def _are_symmetric(a: Tensor) -> bool:
-    """Whether all equal their mirror images bit for bit, as nearly every matrix does that is meant to."""
+    """Whether all matrices are Hermitian bit for bit; nearly all that are meant to be are."""
     parts = a if a.shape[-1] > _TURNED_TOGETHER else (a,)
     return all(torch.equal(part, part.mH.resolve_conj().contiguous()) for part in parts)
 
 
 def _diagonal(x: Tensor) -> Tensor:
-    """The diagonal of matrices (batch, n, n), or what is one already (batch, n)."""
+    """The diagonal of matrices (batch, n, n), or the input itself where it is a diagonal (batch, n)."""
     return x if x.dim() == 2 else x.diagonal(dim1=-2, dim2=-1)  # noqa: PLR2004 - (batch, n)
 
 

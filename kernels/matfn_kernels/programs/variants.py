@@ -1,4 +1,4 @@
-"""Which of the kernels that can run a program is the fastest by the profile."""
+"""The choice of a program's kernels: the fastest by the profile."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Tunable(Program, Protocol):
 
     @property
     def kernel(self) -> Kernel:
-        """Whose kernels it runs."""
+        """The kernels that it runs."""
 
     def variants(self) -> Sequence[Self]:
-        """The same program by every kernel that can run it, torch's first."""
+        """The program with each kernel that can run it, torch's first."""
 
 
 def fastest(program: Program, profile: Profile) -> Program:
-    """The program by the kernels that the profile knows to be the fastest."""
+    """The program with the kernels that are the fastest by the profile."""
     variants: Sequence[Program] = program.variants() if isinstance(program, Tunable) else (program,)
     return min(variants, key=lambda variant: variant.seconds(profile))
 
@@ -47,10 +47,10 @@ def fastest(program: Program, profile: Profile) -> Program:
 def step_cost(
     kernel: Kernel, profile: Profile, precision: Precision, order: int, products: tuple[float, float]
 ) -> float:
-    """Seconds of so many (symmetric, other) products of one order.
+    """Seconds of a number of (symmetric, other) products of one order.
 
-    A symmetric one is a line of an iteration, with what is added to the product; a CPU's profile takes the product for
-    the line.
+    A symmetric product is priced as a fused update of an iteration, or as a plain product by a CPU's profile, which has
+    no price of the update.
     """
     line, product = (profile.cost(operation, precision, order) for operation in _OPERATIONS[kernel])
     if kernel is Kernel.LIBRARY and not math.isfinite(line):

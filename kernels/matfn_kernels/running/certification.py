@@ -1,4 +1,4 @@
-"""Certificates: what a method found of each matrix of a batch, judged by what its caller wished for."""
+"""Certificates: the findings of a method for each matrix, compared with the requested tolerance."""
 
 from __future__ import annotations
 
@@ -24,20 +24,26 @@ if TYPE_CHECKING:
 __all__ = ["Wish", "certificates_of", "immediate", "refused"]
 
 _DEFAULT_TOL: Final = 1e-3
+"""Largest default tolerance: below three digits an answer is approximate, however bad the condition."""
 _HALF_TOL: Final = 1e-2
+"""Largest default tolerance in half precision, little above the spacing of bfloat16 (7.8e-3)."""
 _DEFAULT_FACTOR: Final = 50.0
+"""The default tolerance in units of eps times the condition: room for the rounding of a backward-stable method.
+
+With a smaller one answers that are as good as their data would be called approximate, after a needless escalation."""
 _SINGLE_EPS: Final = 1.2e-7
+"""Just above the spacing of float32: a larger one is that of half precision."""
 _CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What one matrix asks for beside its program.
+    """The requested tolerance of one matrix.
 
     Attributes:
-        tol: the tolerance asked for, or None.
-        eps: spacing that the default tolerance is measured in.
-        rejection: the reason why the matrix has no answer, if it has none.
+        tol: the requested tolerance, or None for the default.
+        eps: spacing in units of which the default tolerance is given.
+        rejection: the reason why the matrix is not computed, or None.
     """
 
     tol: float | None
@@ -45,7 +51,7 @@ class Wish:
     rejection: Rejection | None
 
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
-        """Relative errors that count as converged, (batch,): what a backward-stable method in that precision gives."""
+        """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
         if self.tol is not None:
             return torch.full_like(condition, self.tol)
         cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
@@ -64,7 +70,7 @@ def certificates_of(
 
 
 def _tolerances(wishes: Sequence[Wish], condition: Tensor, spacing_out: float) -> Tensor:
-    """What each matrix is allowed, (batch,)."""
+    """Tolerance of each matrix, (batch,)."""
     kinds = dict.fromkeys(wishes)
     columns = [wish.tolerances(condition, spacing_out) for wish in kinds]
     if len(columns) == 1:
@@ -137,7 +143,7 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class _Judge:
-    """What the certificates of a batch have in common."""
+    """The program and the findings from which the certificates of a batch are made."""
 
     program: Program
     residual_name: str
@@ -145,7 +151,7 @@ class _Judge:
     precision: str
 
     def certificate(self, i: int) -> Certificate:
-        """Of one matrix."""
+        """The certificate of matrix i."""
         table = self.table
         code, hint, outcome = _CONVERGED if table.flawless[i] else self._verdict(i)
         failed = outcome is Outcome.FAILED
@@ -154,7 +160,7 @@ class _Judge:
         return Certificate(
             outcome,
             None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
-            None if failed or not error <= 1.0 else error,  # above, zero is as near to the truth
+            None if failed or not error <= 1.0 else error,  # an error above 1 is more than that of the answer 0
             None if math.isnan(condition) else min(condition, sys.float_info.max),
             method,
             precision,
@@ -171,8 +177,8 @@ class _Judge:
         """Method and precision of the answer, and the methods that were tried before."""
         if not escalated:
             return self.program.method, self.precision, None
-        *below, rung = [self.program, *self.program.fallbacks()[:escalated]]
-        return rung.method, str(rung.precision), ", ".join(tried.method for tried in below)
+        *before, fallback = [self.program, *self.program.fallbacks()[:escalated]]
+        return fallback.method, str(fallback.precision), ", ".join(tried.method for tried in before)
 
     def _verdict(self, i: int) -> tuple[str | None, str | None, Outcome]:
         """Code, hint and outcome."""
@@ -221,7 +227,7 @@ def refused(program: Program, rejection: Rejection) -> Certificate:
 
 
 def immediate(program: Program, outputs: tuple[Tensor, ...]) -> Certificate:
-    """The certificate where some dimension is zero: what is not empty or zero has been rounded once or twice."""
+    """The certificate where some dimension is zero: an output is empty, zero, or a copy rounded at most twice."""
     rounded = any(bool(output.any()) for output in outputs)
     return Certificate(
         outcome=Outcome.CONVERGED,

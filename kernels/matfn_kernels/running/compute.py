@@ -1,4 +1,4 @@
-"""A call from its arguments to its answers in one process: what the server does in stages, without a queue."""
+"""One call computed in this process, from its arguments to its answers, without a queue."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Programs recorded once and replayed, for devices on which launching a kernel costs more than a small one computes.
 
 A recording is of one program and one number of matrices. Numbers are rounded up to buckets, so that few are needed; the
-rows beyond hold what an earlier batch left there, and nobody reads their answers. A program's first runs are ordinary:
+rows beyond hold what an earlier batch left there, and their answers are not read. A program's first runs are ordinary:
 they load and compile kernels and fill caches, none of which may happen while recording. Programs that do more than
-launch kernels (`program.Recordable`) run as they are, and so does one whose recording failed, now and ever after.
+launch kernels (`program.Recordable`) are never recorded, and one whose recording failed is not recorded again.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["Graphed", "Graphs", "Recorder", "bucket", "record"]
 
 Recorder: TypeAlias = "Callable[[Program, Mapping[str, Tensor]], Callable[[], Findings]]"
-"""Records a run on inputs whose memory stays theirs; what it gives back computes on their present content."""
+"""Records a run on inputs at fixed addresses and returns a function that computes on their present content."""
 
 _WARM_RUNS: Final = 2
+"""Ordinary runs before a recording: they compile kernels and fill caches, and rare programs are never recorded."""
 _CAPACITY: Final = 32
+"""Programs and buckets that are remembered; each recording keeps its inputs and its working memory on the device."""
 
 
 def bucket(items: int) -> int:
@@ -44,7 +46,7 @@ def bucket(items: int) -> int:
 
 @dataclass(slots=True)
 class _Entry:
-    """What is known of one program and one bucket: how often it ran, and its recording if it has one."""
+    """The number of runs of one program and bucket, and its recording if it has one."""
 
     runs: int = 0
     constants: list[Tensor] = field(default_factory=list)
@@ -62,11 +64,11 @@ class Graphs:
 
     @property
     def recordings(self) -> int:
-        """How many are kept."""
+        """The number of recordings that are kept."""
         return sum(entry.replay is not None for entry in self._entries.values())
 
     def run(self, program: Program, inputs: Mapping[str, Tensor]) -> Findings:
-        """What `program.run(inputs)` gives, from a recording if there is one or it is time to make it."""
+        """Findings of `program.run(inputs)`, from a recording once there is one; makes it after the first runs."""
         items = len(next(iter(inputs.values())))
         entry = self._entry((program, bucket(items)))
         entry.runs += 1
@@ -96,7 +98,7 @@ class Graphs:
 
 
 def _first(findings: Findings, items: int) -> Findings:
-    """The first rows, in memory that the next replay does not overwrite."""
+    """The first rows of findings, copied, so that the next replay does not overwrite them."""
 
     def rows(tensor: Tensor) -> Tensor:
         return tensor[:items].clone()
@@ -123,29 +125,29 @@ def _first(findings: Findings, items: int) -> Findings:
 
 @dataclass(frozen=True, slots=True)
 class Graphed:
-    """A program that is run by way of recordings, and is that program in all else."""
+    """A program that runs from recordings and equals its original in all else."""
 
     program: Program
     graphs: Graphs = field(compare=False, repr=False)
 
     @property
     def method(self) -> str:
-        """The program's."""
+        """The program's method."""
         return self.program.method
 
     @property
     def precision(self) -> Precision:
-        """The program's."""
+        """The program's precision."""
         return self.program.precision
 
     @property
     def dtype(self) -> torch.dtype:
-        """The program's."""
+        """The program's dtype."""
         return self.program.dtype
 
     @property
     def ceiling(self) -> Precision:
-        """The program's."""
+        """The program's ceiling."""
         return self.program.ceiling
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
@@ -153,15 +155,15 @@ class Graphed:
         return self.graphs.run(self.program, inputs)
 
     def fallbacks(self) -> tuple[Program, ...]:
-        """The program's, which are for single matrices and rarely the same: not recorded."""
+        """The program's fallbacks, not recorded: they compute single matrices, and each seldom."""
         return self.program.fallbacks()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """The program's."""
+        """The program's outputs where some dimension is zero."""
         return self.program.empty(inputs)
 
     def seconds(self, profile: Profile) -> float:
-        """The program's."""
+        """The program's predicted seconds."""
         return self.program.seconds(profile)
 
 
@@ -172,7 +174,7 @@ def record(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findi
         RuntimeError: if the program does something that a graph cannot hold.
     """
     graph = torch.cuda.CUDAGraph()
-    # Another thread may be moving the next batch meanwhile, which is its own affair.
+    # Another thread may be copying the next batch meanwhile: only this thread's calls count.
     with _expendable_generator(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         findings = program.run(inputs)
 
@@ -185,7 +187,7 @@ def record(program: Program, inputs: Mapping[str, Tensor]) -> Callable[[], Findi
 
 @contextmanager
 def _expendable_generator() -> Iterator[None]:
-    """A copy of the device's random numbers, for a capture to spoil: one that fails never gives back what it found."""
+    """Gives a capture a copy of the device's random generator: one that fails would leave the original unusable."""
     generator = torch.cuda.default_generators[torch.cuda.current_device()]
     kept = generator.graphsafe_get_state()
     generator.graphsafe_set_state(generator.clone_state())

@@ -1,4 +1,4 @@
-"""Which method a call runs, decided from the call alone and from measured costs, before any matrix is touched.
+"""Plans: the method of a call, chosen from the call and from measured costs before any matrix is read.
 
 Every candidate that can meet the call's tolerance is priced with the profile and the cheapest wins. The decision rests
 on the function, shapes, dtype, parameters, tolerance and precision only, never on content or on other calls in the
@@ -30,11 +30,11 @@ __all__ = ["Plan", "explain", "make_plan"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will run.
+    """The program that a call runs, with its price.
 
     Attributes:
-        program: the method and all that calls must share to be batched; the batch key.
-        seconds: predicted device seconds a matrix, on one lane.
+        program: the method and all that calls in one batch have in common; the batch key.
+        seconds: predicted device seconds a matrix, on one worker.
         bytes: of inputs and outputs, a matrix.
         considered: the other candidates with their predicted seconds, cheapest first.
     """

@@ -1,4 +1,4 @@
-"""Why a matrix has no answer, or only an approximate one: the code and the words of every reason methods report."""
+"""Codes and hints of the reasons that methods report for an answer that is approximate or absent."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ DETAILS: Final[Mapping[str, str]] = {
     "not_stabilisable": "there is no stabilising solution",
     "not_converged": "the tolerance asked for was not met",
 }
-"""What an error says, by code, before its hint."""
+"""The detail of an error, by code."""
 
 
 def refusal(reason: str) -> tuple[str, str]:
@@ -76,7 +76,7 @@ def refusal(reason: str) -> tuple[str, str]:
 
 
 def lost(precision: Precision) -> str:
-    """The hint where the highest arithmetic that was allowed found nothing finite."""
+    """The hint where no finite answer was found in the highest precision allowed."""
     if precision is Precision.FP64:
         return "no answer was found that could be vouched for: the problem is at the limits of float64"
     return f"no finite answer in {precision}: allow more precision"

@@ -37,6 +37,7 @@ class Blas(IntEnum):
 
 
 KINDS: Final = {torch.float32: 0, torch.float64: 1, torch.complex64: 2, torch.complex128: 3}
+"""Number of each dtype in lapack.c."""
 _ROUTINES: Final = (
     ("sgemm", "dgemm", "cgemm", "zgemm"),
     ("strsm", "dtrsm", "ctrsm", "ztrsm"),
@@ -47,6 +48,7 @@ _ROUTINES: Final = (
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
 _NEVER: Final = 1 << 62
+"""An order that no matrix has."""
 _ROUTED: Final = ("products", "cholesky", "eigh")
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
@@ -54,7 +56,7 @@ _PARALLEL: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Routes:
-    """From which order on OpenBLAS computes, by routine and dtype; MKL does below, where torch has it."""
+    """Least order from which OpenBLAS computes, by routine and dtype; MKL computes below, where torch has it."""
 
     products: Mapping[torch.dtype, int]
     cholesky: Mapping[torch.dtype, int]
@@ -64,6 +66,7 @@ class Routes:
 
 ALL_MKL: Final = Routes({}, {}, {})
 ALL_OPENBLAS: Final = Routes(dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0)
+"""OpenBLAS at every order."""
 BY_MEASUREMENT: Final = Routes(
     dict.fromkeys((torch.float32, torch.float64), 128),
     dict.fromkeys((torch.float32, torch.float64), 32),
@@ -75,14 +78,14 @@ _used: Routes | None = None
 
 
 def use(wanted: Routes | None) -> None:
-    """Takes these routes from now on in this process; None: those of this machine."""
+    """Sets the routes of this process; None: those of this machine."""
     global _used  # noqa: PLW0603 - the tests' and calibration's only
     _used = wanted
     forget()
 
 
 def forget() -> None:
-    """Forgets which library was chosen for what."""
+    """Clears the cached choices of a library."""
     blas_for.cache_clear()
     _settings.cache_clear()
 
@@ -150,7 +153,7 @@ def _address(function: Any) -> int:
 
 
 def _pointer(capsule: object) -> int:
-    """What a capsule holds."""
+    """The address that a capsule holds."""
     python = ctypes.pythonapi
     name = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)(("PyCapsule_GetName", python))
     pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", python))
@@ -160,7 +163,7 @@ def _pointer(capsule: object) -> int:
 
 @lru_cache(maxsize=4096)
 def _settings(name: str, dtype: torch.dtype, order: int) -> tuple[Any, Callable[..., bytes], Blas, int]:
-    """A function of lapack.c, what packs its plan, the library and the kind of numbers."""
+    """Entry point of a function of lapack.c, packer of its plan, library and number of the dtype."""
     routine = name if name in _ROUTED else "others"
     return _entry(name), CALLS[name].pack, blas_for(routine, dtype, order), KINDS[dtype]
 

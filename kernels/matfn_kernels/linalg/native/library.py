@@ -27,7 +27,7 @@ _SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64"}
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The library, or None where there is none, or none that fits; the latter is said once."""
+    """The library; None where there is none, and None with one warning where it does not fit this version."""
     if not _PATH.exists():
         return None
     try:

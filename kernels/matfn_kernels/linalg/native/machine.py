@@ -1,4 +1,4 @@
-"""The kind of machine that computes: all that the choice of a shipped profile depends on."""
+"""The kind of this machine, by which a shipped profile is chosen."""
 
 from __future__ import annotations
 

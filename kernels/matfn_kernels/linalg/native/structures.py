@@ -1,4 +1,4 @@
-"""What the library is handed and what it finds, as native.h has them, and the contract by which both are compared."""
+"""The structures of native.h that Python hands over or reads, and the contract by which both sides are compared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 PROBES: Final = 4
-"""Columns of random numbers on which certificates are taken."""
+"""Columns of random numbers on which certificates are taken (`probes`), a number that the library is compiled with."""
 MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
 OUT_OF_MEMORY: Final = 1

@@ -6,8 +6,8 @@ fp32, 99 in fp64. (In registers it would be spilled from order 64 on: docs/decis
 symmetric are made by half of their tiles, as in `products`.
 
 Every matrix has an order of its own and only its own tiles are computed; what lies beyond is zero in the result. A row
-of coefficients (1, 0, 0) is skipped, which freezes a matrix exactly. Each product is by tiles in a fixed order: what an
-answer is does not depend on its neighbours. How products round is `kernel_choice.multiplication`.
+of coefficients (1, 0, 0) is skipped, which freezes a matrix exactly. Each product is by tiles in a fixed order: an
+answer does not depend on the other matrices in the batch. How products round is `kernel_choice.multiplication`.
 
 Compiled for compute capability 8.0 and 9.0, tested by Triton's interpreter and on an H100.
 """
@@ -56,14 +56,22 @@ LEAF: Final = 64
 """Largest order of a triangle that is inverted by substitution."""
 
 BLOCK: Final = 32
+"""Rows and columns of a tile: nothing from 16 to 64 with 1 to 8 warps was faster by more than 10 % on an H100, but for
+fp64 at order 128."""
 WARPS: Final = 4
+"""Number of warps of a program, measured with `BLOCK`."""
 LEAF_WARPS: Final = 1
 """Sums over rows then stay within a warp: 2.7 times as fast as with four of them (order 32, fp32, H100)."""
 _COUPLED_SLOTS: Final = 6
+"""Matrices of a program's scratch in `coupled_kernel`: P, W, G, a spare one and two for powers."""
 _PLAIN_SLOTS: Final = 4
+"""Matrices of a program's scratch in `plain_kernel`: X, a spare one, its Gram matrix and W."""
 _SCRATCH_BYTES: Final = 1 << 25
+"""Scratch of all programs together, which an L2 cache holds (50 MiB on an H100): products go through it."""
 _LEAST_PROGRAMS: Final = 132
-_LEAST_LEAF: Final = 16
+"""Multiprocessors of an H100: with fewer programs some of them would be idle."""
+_LEAST_BLOCK: Final = 16
+"""Smallest block of `leaf_kernel`, so that three are compiled: 16, 32 and 64."""
 
 
 @triton.jit
@@ -114,7 +122,7 @@ def _powered(
     w, one, other, EXPONENT: tl.constexpr, order, width,
     MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Where W^EXPONENT is: W itself, or one of two slots."""
+    """Pointer to W^EXPONENT: W itself, or one of two slots."""
     result = w
     for _ in tl.static_range(EXPONENT - 1):
         _multiply_symmetric(one, result, width, 1, w, order, order, width, MULTIPLICATION, STATE, BLOCK)
@@ -138,7 +146,7 @@ def _contract(
     p, w, spare, one, other, order, width,
     R: tl.constexpr, MULTIPLICATION: tl.constexpr, STATE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """W^R P, symmetric by form (see engine); returns where it is, and the slot that is free instead."""
+    """W^R P, symmetric by form (see `linalg.iteration`); returns its slot and the one that has become free."""
     if R == 1:
         _multiply_symmetric(spare, p, width, 1, w, order, order, width, MULTIPLICATION, STATE, BLOCK)
         result, free = spare, p
@@ -322,7 +330,7 @@ def invert_leaf(t: Tensor, orders: Tensor | None = None) -> Tensor:
     """Inverse of lower triangular T (batch, n, n), n <= 64, of each the part up to its order if they differ."""
     items, width, _ = t.shape
     out = t.new_empty(t.shape)
-    block = max(_LEAST_LEAF, triton.next_power_of_2(width))
+    block = max(_LEAST_BLOCK, triton.next_power_of_2(width))
     leaf_kernel[(items,)](
         t,
         *t.stride(),
@@ -337,7 +345,7 @@ def invert_leaf(t: Tensor, orders: Tensor | None = None) -> Tensor:
 
 
 def constants(dtype: torch.dtype) -> dict[str, Any]:
-    """What the iterations are compiled for and how."""
+    """Compile-time constants and launch options of the iterations."""
     return {
         "MULTIPLICATION": multiplication(dtype),
         "STATE": TYPES[state(dtype)],
@@ -352,7 +360,7 @@ def _orders(x: Tensor) -> Tensor:
 
 
 def _scratch(x: Tensor, slots: int, slot: int) -> Tensor:
-    """The state of as many matrices as fit a GPU's L2 cache, but of one a multiprocessor at least."""
+    """Scratch for as many matrices as fit a GPU's L2 cache, but for at least one a multiprocessor."""
     dtype = state(x.dtype)
     programs = max(_LEAST_PROGRAMS, _SCRATCH_BYTES // (slots * slot * dtype.itemsize))
     return torch.empty(min(len(x), programs), slots, slot, dtype=dtype, device=x.device)

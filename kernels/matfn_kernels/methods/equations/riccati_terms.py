@@ -1,6 +1,6 @@
-"""The Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0 in coordinates where its numbers are alike, and its terms.
+"""The Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0 in scaled coordinates, and its terms.
 
-Powers of two, so that nothing is rounded: time and costs are scaled so that A, Q and G = B R^-1 B^T are near 1, each
+By powers of two, which round nothing, time and costs are scaled so that A, Q and G = B R^-1 B^T are near 1, each
 input so that R has ones on its diagonal, and each state so that rows and columns of the Hamiltonian matrix
 [[A, -G], [-Q, -A^T]] balance, or so that a solution has ones on its diagonal. Then X = D Y D 2^k, where Y solves the
 scaled equation and D is diagonal.
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["Riccati", "scaled"]
 
 _GAIN_REFINEMENTS: Final = 2
+"""Refinements of the feedback R^-1 B^T X: its error is then of order (eps cond R)^3, below 1e-19 for cond R to 1e9."""
 _NOTHING: Final = -1 << 20
+"""The exponent of a zero matrix, below that of every float64 and of their products."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,7 @@ class Riccati:
         return np.asarray(np.ldexp(y, self.states + self.states[:, None]))
 
     def levelled(self, y: Array) -> tuple[Riccati, Array]:
-        """The same equation and Y where the diagonal of Y is near 1, but for what may be noise."""
+        """The equation and Y in coordinates where the diagonal of Y is near 1, except entries that may be noise."""
         diagonal = np.abs(y.diagonal())
         states = np.frexp(np.maximum(diagonal, EPS * diagonal.max()))[1] // 2
         equation = _evened(_with_states(self, states))

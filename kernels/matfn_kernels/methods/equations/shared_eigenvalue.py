@@ -1,7 +1,7 @@
 """Whether an eigenvalue of A is exactly minus one of B, decided without rounding.
 
 Rounding cannot tell a singular Sylvester equation from one that is merely as bad as a Hilbert matrix. Both
-characteristic polynomials exist modulo a prime (see `residues`) and have a common factor there if they have one at all.
+characteristic polynomials exist modulo a prime (`numbers.modular`) and have a common factor there if they have one.
 Method: reduction to Hessenberg form and its recurrence, then Euclid's algorithm; O(n^3) integer operations.
 Reference: Cohen, A Course in Computational Algebraic Number Theory (1993), algorithm 2.2.9.
 """
@@ -71,7 +71,7 @@ def _common_factor(f: Array, g: Array, p: int) -> bool:
 
 
 def _remainder(f: Array, g: Array, p: int) -> Array:
-    """The rest of f by g, without leading zeros; a zero remainder is [0]."""
+    """The remainder of f divided by g modulo p, without leading zeros; [0] for zero."""
     f = f.copy()
     inverse = pow(int(g[-1]), -1, p)
     while len(f) >= len(g):

@@ -1,9 +1,9 @@
-"""Whether a Riccati equation has no stabilising solution, as far as rounding of its numbers lets one know.
+"""Tests for Riccati equations that have no stabilising solution, to within the rounding of their numbers.
 
-It has none if B has no hold on a left eigenvector of A that is not stable, if Q shows nothing of a right eigenvector of
-A on the imaginary axis (Hautus), or if another eigenvalue i omega of H = [[A, -G], [-Q, -A^T]] lies there, so that
+There is none if y^H B = 0 for a left eigenvector y of A that is not stable, if Q x = 0 for a right eigenvector x on the
+imaginary axis (Hautus), or if another eigenvalue i omega of H = [[A, -G], [-Q, -A^T]] lies there, so that
 [[0, A - i omega I, B], [A^T + i omega I, Q, 0], [B^T, 0, R]] is singular. Each counts as established where rounding of
-the scaled equation's entries could make it so; those of G, which has the rank of B, are not at rounding's mercy.
+the scaled equation's entries could make it so; those of G, which has the rank of B, are not perturbed.
 Reference: Lancaster and Rodman, Algebraic Riccati Equations (1995), chapter 9.
 """
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["unstabilisable"]
 
 _CANDIDATES: Final = 4
+"""Eigenvalues that are tested by an svd each: the least controllable ones, or those nearest to the imaginary axis.
+
+Through an eigenvalue that is not among them no equation is refused: more of them would refuse more, and cost more."""
 
 
 def unstabilisable(equation: Riccati) -> bool:
@@ -37,7 +40,7 @@ def unstabilisable(equation: Riccati) -> bool:
 
 
 def _unreachable(a: Array, b: Array, least: float, most: float) -> bool:
-    """Whether B has no hold on a left eigenvector of A whose eigenvalue has a real part from `least` to `most`."""
+    """Whether y^H B = 0 to rounding for a left eigenvector of A, its eigenvalue's real part from `least` to `most`."""
     values, vectors = eig(a, left=True, right=False)
     hold = np.abs(vectors.conj().T @ b).max(axis=1)
     hold[(values.real < least) | (values.real > most)] = math.inf

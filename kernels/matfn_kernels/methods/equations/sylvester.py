@@ -40,18 +40,29 @@ HOPELESS: Final = 1e-2
 """Above this condition times eps no digit is promised."""
 
 _REFINEMENTS: Final = 3
+"""Most refinements of X: on 150 equations of order 8 and scales to 1e-6 the first gained a digit, the next nothing."""
 _STORED: Final = 0.25
+"""A residual in units of eps (||A|| + ||B||) ||X||, half of what rounding of X may leave: refinement gains no more."""
 _SUSPICIOUS: Final = 1e-6
+"""Value of eps (||A|| + ||B||) / sep from which on an equation is examined in exact arithmetic; rounding makes it 1.
+
+A smaller value examines more equations that are merely ill-conditioned, a larger one may miss singular ones."""
 _EXACT_ORDER: Final = 256
+"""Largest order that is examined in exact arithmetic, in 0.6 s of an Intel Xeon's core; the cost is cubic."""
 _MARGIN: Final = 4.0
+"""Of the estimate over the residual's part: 1 / sep is a lower bound, seen too small by 2 at most (`growth`)."""
 _ROUNDING: Final = 4.0
+"""Of the estimate over the rounding of the residual and of X.
+
+With 1 in place of both margins true errors were at most 0.9 of the estimate (1100 random equations of order 1 to 5
+against 50 digits)."""
 _SCHUR: Final = 3.0
-"""A real Schur form in units of eigh."""
+"""Cost of a real Schur form in units of eigh of its order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SylvesterProgram:
-    """What a batch of equations must have in common to be computed together.
+    """Sylvester and Lyapunov equations: the values that all items in a batch share.
 
     Attributes:
         rows: order of A.
@@ -79,11 +90,11 @@ class SylvesterProgram:
         return replace(findings, exponents=(exponent - common,), rank=None)
 
     def fallbacks(self) -> tuple[SylvesterProgram, ...]:
-        """None: this is the last resort already."""
+        """No fallback: there is no other method."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["q"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
@@ -128,7 +139,7 @@ def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found
 
 
 def _refined(a: Array, b: Array, q: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
-    """X and its residual Q - A X - X B, refined while that falls and is more than the rounding of X leaves."""
+    """X and its residual Q - A X - X B, refined while the residual falls and is above the rounding of X."""
     x = operator.solve(q)
     missing = _missing(a, b, q, x)
     least = _STORED * EPS * (norm(a) + norm(b))
@@ -163,12 +174,12 @@ def bounded_error(gain: float, missing: Array, sizes: float, size: float) -> tup
 
 
 def _may_be_singular(a: Array, b: Array, gain: float) -> bool:
-    """Whether rounding leaves it open that the equation is singular."""
+    """Whether the equation is near enough to a singular one to be examined in exact arithmetic."""
     return not gain * (norm(a) + norm(b)) * EPS < _SUSPICIOUS
 
 
 def _singular(a: Array, b: Array, operator: SylvesterOperator) -> bool:
-    """Whether an eigenvalue of A is minus one of B: exactly so in all but very large equations."""
+    """Whether an eigenvalue of A is minus one of B: in exact arithmetic, or to rounding in large equations."""
     if max(len(a), len(b)) <= _EXACT_ORDER:
         return share_eigenvalue(a, b)
     left, right = operator.spectra

@@ -39,7 +39,7 @@ __all__ = ["EigClipProgram", "candidates"]
 
 @dataclass(frozen=True, slots=True)
 class EigClipProgram:
-    """What a batch of clippings must have in common to be computed together.
+    """Clipped eigenvalues: the values that all matrices in a batch share.
 
     Attributes:
         order: n.
@@ -117,11 +117,11 @@ class EigClipProgram:
         return torch.where(total > 0, total / size, torch.zeros_like(total))
 
     def fallbacks(self) -> tuple[EigClipProgram, ...]:
-        """None: it runs in the highest precision that the call allows."""
+        """No fallback: the program has the highest precision that the call allows."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:

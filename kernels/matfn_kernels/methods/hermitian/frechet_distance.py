@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 __all__ = ["FrechetProgram", "candidates"]
 
 _FLOOR: Final = 8.0
+"""In eps of the largest eigenvalue: negative eigenvalues beyond it are remarked on, as for other functions."""
 _NO_EXPONENT: Final = -5000
+"""The exponent of zero, below that of every float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrechetProgram:
-    """What a batch of distances must have in common to be computed together.
+    """Fréchet distances: the values that all pairs in a batch share.
 
     Attributes:
         order: n.
@@ -84,11 +86,11 @@ class FrechetProgram:
         )
 
     def fallbacks(self) -> tuple[FrechetProgram, ...]:
-        """None: it runs in the highest precision that the call allows."""
+        """No fallback: the program has the highest precision that the call allows."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Two points in a space without dimensions coincide."""
+        """Zeros: a distance in no dimensions."""
         return (torch.zeros(inputs["mu1"].shape[0], dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
@@ -98,7 +100,7 @@ class FrechetProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Gaussian:
-    """A covariance (batch, n, n) by its spectrum; `noise` is what a backward error may have moved each eigenvalue."""
+    """Eigendecompositions of covariances (batch, n, n); `noise` bounds the change of each eigenvalue by rounding."""
 
     values: Tensor
     vectors: Tensor

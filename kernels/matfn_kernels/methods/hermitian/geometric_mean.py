@@ -40,15 +40,22 @@ if TYPE_CHECKING:
 __all__ = ["GeometricMeanProgram", "candidates"]
 
 _MARGIN: Final = 6.0
+"""Factor of the estimate over the error of random rounding: true errors of fp32 means reached 1.7 times that.
+
+Seen on 157 random pairs, orders 2 to 64, conditions to 1e5, against float64."""
 _SMALL: Final = 0.1
+"""Largest change of A, B or Q, relative to them, at which the error to first order is trusted."""
 _PROBES: Final = 4
+"""Random errors that are tried: the estimate is the root mean square of their effects, each priced at 20 products."""
 _PROBE_ROWS: Final = 32
+"""Rows that the random errors of one kind have together where n is small: more are tried for n up to 6."""
 _SEED: Final = 20240903
+"""Any number: it makes the errors the same in every process."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeometricMeanProgram:
-    """What a batch of means must have in common to be computed together.
+    """Geometric means: the values that all pairs in a batch share.
 
     Attributes:
         order: n.
@@ -89,11 +96,11 @@ class GeometricMeanProgram:
         )
 
     def fallbacks(self) -> tuple[GeometricMeanProgram, ...]:
-        """None: it runs in the highest precision that the call allows."""
+        """No fallback: the program has the highest precision that the call allows."""
         return ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """An empty matrix."""
+        """Empty matrices."""
         return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
@@ -104,7 +111,10 @@ class GeometricMeanProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Factored:
-    """A 2^-exponent = L L^H for a batch, and what its eigenvalues say; a matrix without a factor gets a stand-in."""
+    """Factors A 2^-exponent = L L^H of a batch, with condition and definiteness by the eigenvalues.
+
+    A matrix without a factor has that of a shifted one, and is `lifted`.
+    """
 
     factor: Tensor
     exponent: Tensor
@@ -133,7 +143,7 @@ class _Factored:
 
 
 def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """L of each matrix; where rounding has made one indefinite, and said so, L of the matrix lifted by `noise`."""
+    """L of each matrix, or of A + noise I where A has no factor, and which those are."""
     factor, exists = invariant.cholesky(a)
     identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
     lifted = invariant.cholesky(a + noise[:, None, None].to(real_dtype(a.dtype)) * identity)[0]
@@ -141,7 +151,7 @@ def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
-    """Which of the suspects among the matrices sent are singular in exact arithmetic."""
+    """Whether a matrix is a suspect and singular in exact arithmetic, (batch,)."""
     pairs = zip(sent, suspects.tolist(), strict=True)
     found = [suspect and is_singular(symmetrise(a[None])[0].cpu().numpy()) for a, suspect in pairs]
     return torch.tensor(found, device=sent.device)
