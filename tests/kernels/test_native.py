@@ -318,7 +318,7 @@ def _measured() -> Profile:
 
 def test_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that was compiled with other numbers than it is called with is not used, and a warning says so."""
-    monkeypatch.setattr("matfn_kernels.native.plans.MAX_STEPS", native.MAX_STEPS - 1)
+    monkeypatch.setattr("matfn_kernels.linalg.native.structures.MAX_STEPS", native.MAX_STEPS - 1)
     library.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="another version"):
