@@ -19,7 +19,7 @@ from matfn_kernels.methods.equations import riccati, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, geometric_mean
 from matfn_kernels.methods.hermitian import frechet_distance as frechet
 from matfn_kernels.methods.polar import program as polar
-from matfn_kernels.methods.roots import program as roots
+from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import program as sign
 from matfn_kernels.methods.triangular import low_rank
 from matfn_kernels.methods.triangular import program as triangular
