@@ -41,8 +41,11 @@ __all__ = ["Diagonalised", "Noise", "by_eigh"]
 
 _SKEWED: Final = 3.0
 """Single columns of float32 eigenvectors are off by so much more, and one may carry the whole power."""
+_LEAST: Final = 1 / 16
+"""Least part of itself that an eigenvalue of an inverse may be for its noise. One lost in its noise then counts with an
+error of 16^(s/r) - 1 times its power: finite, and above every tolerance by default for r to 100."""
 _NEGLIGIBLE: Final = 1e-2
-"""An error of this many eps of the output's dtype need not be known any better."""
+"""An error of this many eps of the output's dtype need not be known any better: rounding the output is half of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +165,8 @@ class _Function:
         return self.sign * self.power.s / self.power.r * powers / values
 
     def least(self, values: Tensor) -> Tensor:
-        """The least that an eigenvalue within its noise of zero may be: zero, or for an inverse 1/16 of itself."""
-        return torch.zeros_like(values) if self.sign > 0 else values / 16
+        """The least that an eigenvalue within its noise of zero may be: zero, or for an inverse a part of itself."""
+        return torch.zeros_like(values) if self.sign > 0 else values * _LEAST
 
     def unit(self, spectrum: Tensor) -> Tensor:
         """Exponent of the eigenvalue whose power is largest, (batch,): in its units no power overflows."""

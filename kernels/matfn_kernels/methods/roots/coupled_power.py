@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["CoupledPower", "IteratedPower", "NativePower"]
 
 _SHARE_OF_EPS: Final = 1 / 32
-"""Of the spacing of an output in fewer digits: what an iteration in float64 may leave of it."""
+"""Of the spacing of an output in fewer digits: what an iteration in float64 may leave of it, a sixteenth of the
+output's own rounding."""
 _DOUBLE_ORDER: Final = 128
-"""Largest order at which the iteration in float64 takes less time than eigh does."""
+"""Largest order at which the iteration in float64 takes less time than eigh does. At order 32 and condition 1e6 it is
+60 microseconds of a core, and eigh with all that stands around it 160 (Intel Xeon)."""
 
 
 @dataclass(frozen=True, slots=True)

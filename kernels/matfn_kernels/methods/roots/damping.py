@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
 
 __all__ = ["Regularised", "regularise"]
+
+_NEAR: Final = 1 / 4
+"""Part of the noise, 8 eps of the largest eigenvalue, within which "range" cannot tell an eigenvalue from the
+threshold, 8 eps too: some LAPACK leaves 4 eps in zeros of a null space, which must still be told from it."""
+_LOST: Final = 1 / 2
+"""Part of the noise below which an inverse root cannot tell an eigenvalue of A + shift I from zero: 4 eps, as much as
+LAPACK was seen to leave in zeros of a null space, and half of the default damping's threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent
     shift = torch.where(torch.isfinite(stated), stated, shift)
     spectrum, lost = _shifted(power, values, shift, noise)
     cut = FLOOR * eps * largest
-    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 4
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] * _NEAR
     negative = (relative < -FLOOR * eps) & (damping == 0)
     remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(
@@ -90,7 +97,7 @@ def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tupl
     shifted = values + shift[:, None]
     if -1 not in power.signs:
         return shifted.clamp_min(0), torch.zeros_like(shift, dtype=torch.bool)
-    lost = shifted <= noise[:, None] / 2
+    lost = shifted <= noise[:, None] * _LOST
     counted = torch.where(shift[:, None] > 0, shift[:, None], values.clamp_min(0))
     return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EighPower"]
 
 _PASSES: Final = 10.0
+"""Passes (`prices.passes`) of scaling and certifying: an estimate of which no measurement is recorded."""
 
 
 @dataclass(frozen=True, slots=True)

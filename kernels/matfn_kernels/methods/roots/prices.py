@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["last_products", "passes"]
 
 _PASS_ORDER: Final = 64
+"""Order whose product in float64 is the unit of passes, chosen so that numbers of passes are small whole ones."""
 
 
 def last_products(power: Power, precision: Precision, profile: Profile) -> float:

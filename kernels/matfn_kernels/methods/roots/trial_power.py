@@ -35,14 +35,21 @@ if TYPE_CHECKING:
 __all__ = ["LOOSE", "TrialPower"]
 
 LOOSE: Final = 1e-3
-"""Tightest tolerance for which float32 is worth trying where float64 is allowed."""
+"""Tightest tolerance for which float32 is worth trying where float64 is allowed, and the largest estimate that is
+taken: errors of inverse fourth roots at condition 1e4 are near 3e-5 (geometric spectra of order 128 to 512)."""
 
 _PASSES: Final = 20.0
+"""Passes (`prices.passes`), the backward error and its correction among them, of which eigh in float64 has none: an
+estimate of which no measurement is recorded."""
 _DEFINITE: Final = 64.0
-"""Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows."""
+"""Smallest eigenvalue, in eps of the largest, whose sign and place beside the default damping float32 knows. It is
+eight times the damping's threshold and the usual backward error, both 8 eps; eigh in float32 may exceed the latter."""
 _CORRECTED: Final = 8
-"""One in so many eigenvalues, the smallest, has its error corrected."""
+"""One in so many eigenvalues, the smallest, has its error corrected: they carry most of it. Errors of inverse fourth
+roots at condition 1e4 fall from 2.7e-4 to 3e-5 with it (geometric spectra of order 128 to 512)."""
 _NORM_ROUNDS: Final = 2
+"""Rounds of power iteration for the largest eigenvalue: one that is too small lets a matrix be tried in vain, no more,
+since the spectrum that is found decides."""
 
 
 @dataclass(frozen=True, slots=True)
