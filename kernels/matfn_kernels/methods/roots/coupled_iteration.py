@@ -134,7 +134,7 @@ class CoupledIteration:
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """What was established of scaled matrices and of the power X that was computed, each (batch,).
+    """Findings about scaled matrices and the power X that was computed, each (batch,).
 
     Attributes:
         residual: relative residual of the power's equation.

@@ -1,4 +1,4 @@
-"""Which symmetric matrices have roots, and what is added to them: one table of rules for every method.
+"""Rules of damping: which symmetric matrices have roots, and the shift that is added to them, for every method.
 
 With w = lambda_min / lambda_max and eps the coarser of the input's dtype and the arithmetic:
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from matfn_kernels.linalg.decompositions import Eigen, scaled
+from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
 from matfn_kernels.methods.roots.power import PowerProgram
-from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.shared_decomposition import EigenFoundation
 
@@ -79,6 +79,4 @@ class EighPower(PowerProgram):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: the decomposition, products and passes, priced by the profile."""
-        decomposition = profile.cost("eigh", self.precision, self.power.order)
-        products = last_products(self.power, self.precision, profile)
-        return decomposition + products + passes(_PASSES, self.power.order, profile)
+        return prices.by_eigh(self.power, self.precision, _PASSES, profile)

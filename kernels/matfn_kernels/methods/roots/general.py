@@ -59,7 +59,7 @@ _RECURRENCES: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GeneralRootProgram:
-    """What a batch of roots of general matrices must have in common to be computed together.
+    """A power of matrices without symmetry, by their Schur form; the key of a batch.
 
     Attributes:
         order: n.
@@ -170,7 +170,7 @@ class _Domain:
 
     @classmethod
     def of(cls, exact: Array, shifted: Array, t: Array, program: GeneralRootProgram) -> _Domain:
-        """What is to be said of A + shift I, exact and scaled, with the Schur form T."""
+        """The verdict on A + shift I, given exactly and scaled, with the Schur form T."""
         if not program.needs_inverse:
             return cls()
         unit = spacing(program.precision)

@@ -100,7 +100,7 @@ def _unless_zero(product: Product) -> Tensor | None:
 def seconds(iteration: CoupledIteration, profile: Profile) -> float:
     """Predicted device seconds a matrix: the products of its steps, products and passes, priced by the profile."""
     order, precision, steps = iteration.power.order, iteration.precision, len(_usual_steps(iteration))
-    # The last step contracts nothing, and the first multiplies nothing by W.
+    # The last step contracts nothing; the first takes P^2 from the norm, and multiplies nothing by W.
     made = steps * (2 + iteration.other_products) - 2 - iteration.contraction_products
     products = last_products(iteration.power, precision, profile)
     return made * profile.cost("native", precision, order) + products + passes(_PASSES, order, profile)

@@ -1,4 +1,4 @@
-"""What is known of a matrix's eigenvalues at zero and on the negative axis, where it has no principal root.
+"""Eigenvalues at zero and on the negative axis, where a matrix has no principal root, as far as they are known.
 
 Known without rounding: the eigenvalues of a matrix that a permutation makes triangular, which are its diagonal; that a
 real matrix with det A < 0 has a negative one, where no backward error of an LU factorisation changes that sign; that

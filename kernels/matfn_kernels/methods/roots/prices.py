@@ -10,10 +10,16 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["last_products", "passes"]
+__all__ = ["by_eigh", "last_products", "passes"]
 
 _PASS_ORDER: Final = 64
 """Order whose product in float64 is the unit of passes, chosen so that numbers of passes are small whole ones."""
+
+
+def by_eigh(power: Power, precision: Precision, number: float, profile: Profile) -> float:
+    """Seconds of a power by eigh with so many passes."""
+    decomposition = profile.cost("eigh", precision, power.order)
+    return decomposition + last_products(power, precision, profile) + passes(number, power.order, profile)
 
 
 def last_products(power: Power, precision: Precision, profile: Profile) -> float:

@@ -15,11 +15,11 @@ import torch
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.decompositions import Eigen, scaled
 from matfn_kernels.linalg.products import add_diagonal
+from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.escalation import by_fallback
 from matfn_kernels.methods.roots.power import PowerProgram
-from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.findings import merged
 
@@ -86,9 +86,7 @@ class TrialPower(PowerProgram):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: the decomposition, products and passes, priced by the profile."""
-        decomposition = profile.cost("eigh", self.precision, self.power.order)
-        products = last_products(self.power, self.precision, profile)
-        return decomposition + products + passes(_PASSES, self.power.order, profile)
+        return prices.by_eigh(self.power, self.precision, _PASSES, profile)
 
 
 def _promising(power: Power, a: Tensor) -> Tensor:
