@@ -22,8 +22,9 @@ from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import gram, invert_leaf, quadratic
 from matfn_kernels.linalg.scaling import rescale
 from matfn_kernels.methods.polar.program import PolarProgram
-from matfn_kernels.methods.roots.by_iteration import rows_for
-from matfn_kernels.methods.roots.program import RootProgram
+from matfn_kernels.methods.roots.bf16_power import Bf16Power
+from matfn_kernels.methods.roots.coupled_power import IteratedPower
+from matfn_kernels.methods.roots.power import Power
 from matfn_kernels.numbers.precision import Precision, working
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def roots(order: int, items: int, precision: Precision) -> Iterator[Contest]:
     works: dict[str, Work] = {"eigh": partial(_by_eigh, given)}
     for kernel in fitting(p.dtype, order):
         program = _root_program(order, given.dtype, precision, kernel)
-        works[f"iteration, {kernel}"] = partial(coupled, None, p, rows_for(program), 2, 1, kernel)
+        rows = program.iteration.rows(program.iteration.bound)
+        works[f"iteration, {kernel}"] = partial(coupled, None, p, rows, 2, 1, kernel)
         works[f"iteration, {kernel}, graph"] = replayed(works[f"iteration, {kernel}"])
         if precision is not Precision.BF16:  # whose damping is found by eigh
             works |= _certified(program, {"a": given})
@@ -146,25 +148,15 @@ def _first_output(run: Callable[[], Findings]) -> Tensor:
     return findings.outputs[0] if exponent is None else rescale(findings.outputs[0], exponent)
 
 
-def _root_program(order: int, dtype: torch.dtype, precision: Precision, kernel: Kernel) -> RootProgram:
+def _root_program(order: int, dtype: torch.dtype, precision: Precision, kernel: Kernel) -> IteratedPower | Bf16Power:
     """The inverse square root by the iteration."""
-    return RootProgram(
-        order=order,
-        rows=None,
-        r=2,
-        s=1,
-        inverse=True,
-        pair=False,
-        damping=None,
-        dtype=dtype,
-        method="engine",
-        precision=precision,
-        ceiling=precision,
-        kernel=kernel,
-    )
+    power = Power(order=order, rows=None, r=2, s=1, inverse=True, pair=False, damping=None, dtype=dtype)
+    if precision is Precision.BF16:
+        return Bf16Power(power, pinned=False, kernel=kernel)
+    return IteratedPower(power, pinned=False, precision=precision, ceiling=precision, kernel=kernel)
 
 
-def _certified(program: PolarProgram | RootProgram, inputs: dict[str, Tensor]) -> dict[str, Work]:
+def _certified(program: PolarProgram | IteratedPower | Bf16Power, inputs: dict[str, Tensor]) -> dict[str, Work]:
     """The whole program with its proof, launched and replayed from a graph, by name."""
     for _ in range(WARM_UP):
         program.run(inputs)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
-from matfn_kernels.methods.roots.program import RootProgram
+from matfn_kernels.methods.roots.trial_power import TrialPower
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
 from matfn_kernels.running import evaluation
@@ -39,7 +39,7 @@ def _trial(function: str, inputs: dict[str, Array], keywords: dict[str, Any]) ->
     (found,) = [
         run(program, call)
         for program, call in candidates(function, inputs, tol=TOL, on_failure="nan", **keywords)
-        if isinstance(program, RootProgram) and program.is_trial
+        if isinstance(program, TrialPower)
     ]
     return found
 
@@ -171,7 +171,7 @@ def test_other_calls_keep_their_digits(dtype: str, keywords: dict[str, Any]) -> 
     plan = make_plan(parsed("inv_root", {"a": np.eye(128, dtype=dtype)}, {"r": 4, **keywords}), Profile.nominal())
     programs = [plan.program, *(program for program, _ in plan.considered)]
 
-    assert not any(isinstance(program, RootProgram) and program.is_trial for program in programs)
+    assert not any(isinstance(program, TrialPower) for program in programs)
 
 
 def _engines(a: Array, r: int) -> list[tuple[Program, Call]]:

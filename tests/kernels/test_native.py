@@ -18,8 +18,8 @@ from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.native.library import library
+from matfn_kernels.methods.roots.coupled_power import NativePower
 from matfn_kernels.methods.roots.natively import _wanted, natively
-from matfn_kernels.methods.roots.program import RootProgram
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
 from matfn_kernels.running.plan import make_plan
@@ -47,12 +47,12 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 NEIGHBOURS = ("nan", "infinite", "largest", "zero", "indefinite", "singular", "skew", "diverging", "tiny")
 
 
-def _by_kernels(function: str, inputs: dict[str, Array], **keywords: Any) -> tuple[RootProgram, Call]:
+def _by_kernels(function: str, inputs: dict[str, Array], **keywords: Any) -> tuple[NativePower, Call]:
     """The program of the kernels in C for a call."""
     (found,) = [
         (program, call)
         for program, call in candidates(function, inputs, on_failure="nan", **keywords)
-        if isinstance(program, RootProgram) and program.kernel is Kernel.NATIVE
+        if isinstance(program, NativePower)
     ]
     return found
 
@@ -155,7 +155,7 @@ def _neighbour(kind: str, good: Tensor) -> Tensor:
 def _powers(good: Tensor) -> native.Powers:
     """The pair of square roots, by a schedule that diverges where the condition is 1e4."""
     program, _ = _by_kernels("sqrt_pair", {"a": good.numpy()})
-    usual = _wanted(program)
+    usual = _wanted(program.iteration)
     wild = ((1e-2, usual.schedules.entries[3][1]), (usual.bound, ((1e30, 1e30, 1e30),) * 4))
     return replace(usual, schedules=native.Schedules(wild))
 
@@ -258,10 +258,10 @@ def test_layout_changes_no_bit() -> None:
     wide[:, ::2, ::2] = a
     given = [a.mT.contiguous().mT, wide[:, ::2, ::2], torch._neg_view(-a), a[:1].expand(3, 12, 12)]
 
-    usual = natively(program, a, None)
-    found = [natively(program, one, None) for one in given]
+    usual = natively(program.iteration, a, None)
+    found = [natively(program.iteration, one, None) for one in given]
     with torch.device("meta"):
-        found.append(natively(program, a, None))
+        found.append(natively(program.iteration, a, None))
 
     for one in found:
         rows = slice(0, 1) if one is found[3] else slice(None)
@@ -299,8 +299,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, dtype
     found = answer("inv_root", {"a": a}, r=4)
 
     kernels = {getattr(program, "kernel", None) for program in (plan.program, *(other for other, _ in plan.considered))}
-    assert isinstance(usual, RootProgram)
-    assert usual.kernel is Kernel.NATIVE
+    assert isinstance(usual, NativePower)
     assert Kernel.NATIVE not in kernels
     assert not native.is_built()
     for error, certificate in zip(

@@ -8,7 +8,7 @@ from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.methods.equations import riccati, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, frechet_distance, geometric_mean
 from matfn_kernels.methods.polar import program as polar
-from matfn_kernels.methods.roots import program as roots
+from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import program as sign
 from matfn_kernels.methods.triangular import low_rank
 from matfn_kernels.methods.triangular import program as triangular

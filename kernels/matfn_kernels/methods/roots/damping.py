@@ -1,4 +1,4 @@
-"""Which symmetric matrices have roots, and what is added to them: one table of rules for every method.
+"""Rules of damping: which symmetric matrices have roots, and the shift that is added to them, for every method.
 
 With w = lambda_min / lambda_max and eps the coarser of the input's dtype and the arithmetic:
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -25,9 +25,16 @@ from matfn_kernels.numbers.precision import FLOOR
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matfn_kernels.methods.roots.program import RootProgram
+    from matfn_kernels.methods.roots.power import Power
 
 __all__ = ["Regularised", "regularise"]
+
+_NEAR: Final = 1 / 4
+"""Part of the noise, 8 eps of the largest eigenvalue, within which "range" cannot tell an eigenvalue from the
+threshold, 8 eps too: some LAPACK leaves 4 eps in zeros of a null space, which must still be told from it."""
+_LOST: Final = 1 / 2
+"""Part of the noise below which an inverse root cannot tell an eigenvalue of A + shift I from zero: 4 eps, as much as
+LAPACK was seen to leave in zeros of a null space, and half of the default damping's threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +62,23 @@ class Regularised:
     ambiguous: Tensor
 
 
-def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
+def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
     """Applies the rules to eigenvalues (batch, n) ascending, scaled by 2^-exponent, known to within `noise` (batch,).
 
-    The shift has no bit that is lost when it is scaled back and subnormal: certificates state it exactly.
+    The shift has no bit that is lost when it is scaled back and subnormal: certificates state it exactly. `eps` is the
+    spacing in which eigenvalues are known.
     """
     bottom, top = values[:, 0], values[:, -1]
     largest = top.clamp_min(0)
     relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
-    damping = torch.where(top > 0, _damping(program, relative), torch.zeros_like(relative))
+    damping = torch.where(top > 0, _damping(power, eps, relative), torch.zeros_like(relative))
     shift = damping * largest
     stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
     shift = torch.where(torch.isfinite(stated), stated, shift)
-    spectrum, lost = _shifted(program, values, shift, noise)
-    cut = FLOOR * program.eps * largest
-    near = (spectrum - cut[:, None]).abs() <= noise[:, None] / 4
-    negative = (relative < -FLOOR * program.eps) & (damping == 0)
+    spectrum, lost = _shifted(power, values, shift, noise)
+    cut = FLOOR * eps * largest
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] * _NEAR
+    negative = (relative < -FLOOR * eps) & (damping == 0)
     remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(
         spectrum=spectrum,
@@ -78,35 +86,35 @@ def regularise(program: RootProgram, values: Tensor, noise: Tensor, exponent: Te
         damping=damping,
         shift=shift,
         condition=spectrum[:, -1] / spectrum.amin(-1),
-        failures=_failures(program, relative, top, spectrum[:, 0] <= noise),
-        remarks={**remarks, "damped": damping > 0} if program.damping is None else remarks,
-        ambiguous=near.any(-1) if program.damping == "range" else lost,
+        failures=_failures(power, eps, relative, top, spectrum[:, 0] <= noise),
+        remarks={**remarks, "damped": damping > 0} if power.damping is None else remarks,
+        ambiguous=near.any(-1) if power.drops else lost,
     )
 
 
-def _shifted(program: RootProgram, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues of A + shift I, and whether an inverse root has to count one of them as something else."""
     shifted = values + shift[:, None]
-    if -1 not in program.signs:
+    if -1 not in power.signs:
         return shifted.clamp_min(0), torch.zeros_like(shift, dtype=torch.bool)
-    lost = shifted <= noise[:, None] / 2
+    lost = shifted <= noise[:, None] * _LOST
     counted = torch.where(shift[:, None] > 0, shift[:, None], values.clamp_min(0))
     return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 
 
-def _damping(program: RootProgram, relative: Tensor) -> Tensor:
-    if isinstance(program.damping, float):
-        return torch.full_like(relative, program.damping)
-    if program.damping is None and -1 in program.signs:
-        return (FLOOR * program.eps - relative).clamp_min(0)
+def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
+    if isinstance(power.damping, float):
+        return torch.full_like(relative, power.damping)
+    if power.damping is None and -1 in power.signs:
+        return (FLOOR * eps - relative).clamp_min(0)
     return torch.zeros_like(relative)
 
 
-def _failures(program: RootProgram, relative: Tensor, top: Tensor, vanishing: Tensor) -> dict[str, Tensor]:
-    added = program.damping if isinstance(program.damping, float) else 0.0
-    failures = {"not_positive": relative + added < -math.sqrt(program.eps)}
-    if -1 in program.signs:
+def _failures(power: Power, eps: float, relative: Tensor, top: Tensor, vanishing: Tensor) -> dict[str, Tensor]:
+    added = power.damping if isinstance(power.damping, float) else 0.0
+    failures = {"not_positive": relative + added < -math.sqrt(eps)}
+    if -1 in power.signs:
         failures["zero_matrix"] = top <= 0
-        if program.damping == 0:
+        if power.damping == 0:
             failures["singular"] = vanishing
     return failures

@@ -46,14 +46,20 @@ __all__ = ["GeneralRootProgram", "candidates"]
 Array: TypeAlias = "NDArray[Any]"
 
 _MARGIN: Final = 3.0
-"""The power method's norm of a derivative is a lower bound."""
+"""Factor on the error of the Schur form: the power method's norm of a derivative is a lower bound, and was up to 1.6
+times too small (`triangular_power`)."""
 _GROWTH: Final = 0.7
 """Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
+_SCHUR_FORMS: Final = 8.0
+"""Price of a Schur form in decompositions of symmetric matrices of its order: an estimate of which no measurement is
+recorded. No other program serves these calls, so that it only tells a scheduler how long they take."""
+_RECURRENCES: Final = 60.0
+"""Price of a root and four derivatives in products times r: an estimate as `_SCHUR_FORMS` is."""
 
 
 @dataclass(frozen=True, slots=True)
 class GeneralRootProgram:
-    """What a batch of roots of general matrices must have in common to be computed together.
+    """A power of matrices without symmetry, by their Schur form; the key of a batch.
 
     Attributes:
         order: n.
@@ -151,7 +157,7 @@ class GeneralRootProgram:
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: a Schur form, and the recurrence of the root and of four derivatives."""
         gemm = profile.cost("gemm", self.precision, self.order)
-        return 8 * profile.cost("eigh", self.precision, self.order) + 60 * self.r * gemm
+        return _SCHUR_FORMS * profile.cost("eigh", self.precision, self.order) + _RECURRENCES * self.r * gemm
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,7 @@ class _Domain:
 
     @classmethod
     def of(cls, exact: Array, shifted: Array, t: Array, program: GeneralRootProgram) -> _Domain:
-        """What is to be said of A + shift I, exact and scaled, with the Schur form T."""
+        """The verdict on A + shift I, given exactly and scaled, with the Schur form T."""
         if not program.needs_inverse:
             return cls()
         unit = spacing(program.precision)

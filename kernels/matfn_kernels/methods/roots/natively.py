@@ -1,75 +1,106 @@
-"""Roots by the coupled iteration in C, which takes one matrix after the other through all of it."""
+"""The coupled iteration in C, which takes one matrix after the other through all of it."""
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
-from matfn_kernels.linalg.scaling import narrowed, power_of_two
-from matfn_kernels.methods.roots.by_iteration import Product, judged, least_eigenvalue, multiplied, rows_from
-from matfn_kernels.numbers.precision import FLOOR, at_least_single, spacing
+from matfn_kernels.linalg.scaling import narrowed
+from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
+from matfn_kernels.methods.roots.prices import last_products, passes
+from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matfn_kernels.methods.roots.program import RootProgram
+    from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration, Product
+    from matfn_kernels.methods.roots.power import Power
+    from matfn_kernels.numbers.coefficients import Step
+    from matfn_kernels.programs.profile import Profile
 
-__all__ = ["natively"]
+__all__ = ["natively", "seconds"]
+
+_PASSES: Final = 2.0
+"""Passes (`prices.passes`) of certificates: an estimate of which no measurement is recorded."""
+_USUAL_BOUND: Final = 1e-4
+"""Least eigenvalue of the matrix that is priced: of condition 1e4, as in benchmarks. The error that an iteration is
+allowed to leave is estimated by the last step of that schedule too."""
 
 
-def natively(program: RootProgram, given: Tensor, g: Tensor | None) -> Findings:
+def _usual_steps(iteration: CoupledIteration) -> tuple[Step, ...]:
+    """The steps for a matrix of no special condition; each matrix has its own."""
+    return iteration.steps(_USUAL_BOUND)
+
+
+def natively(iteration: CoupledIteration, given: Tensor, g: Tensor | None) -> Findings:
     """The powers of A (batch, n, n) as it came, multiplied by G if there is one."""
-    fits = torch.promote_types(given.dtype, program.working) == program.working
-    a, left = (given.to(program.working), None) if fits else narrowed(given, program.working)
-    values, found = native.powers(_wanted(program), a.resolve_neg().contiguous())
+    power = iteration.power
+    a, left = _fitting(given, iteration.working)
+    values, found = native.powers(_wanted(iteration), a.resolve_neg().contiguous())
     products = [
-        multiplied(*_scaled_back(program, value, exponent, left, sign), g)
-        for value, exponent, sign in zip(values, (found.exponent, found.other_exponent), program.signs, strict=False)
+        multiplied(*_scaled_back(power, value, exponent, left, sign), g)
+        for value, exponent, sign in zip(values, (found.exponent, found.other_exponent), power.signs, strict=False)
     ]
     condition = (found.largest / found.smallest).clamp_min(1.0)
-    proof = judged(program, condition, found.definite > 0, found.residual, found.missing)
-    rounded = 0.5 * spacing(at_least_single(program.precision)) * condition * program.s / program.r
-    error = proof.error if g is None else proof.error * torch.stack([product.amplified for product in products]).amax(0)
+    established = Established(found.residual, found.missing, condition, found.definite > 0)
+    error = iteration.error(established, _usual_steps(iteration))
+    amplified = error if g is None else error * torch.stack([product.amplified for product in products]).amax(0)
     return Findings(
         outputs=tuple(product.value for product in products),
         exponents=tuple(_unless_zero(product) for product in products),
-        residual_name="X^r - A^s" if program.signs == (1,) else "X^r A^s - I",
-        residual=proof.residual,
-        error=error + torch.where(found.asymmetry > 0, rounded, 0.0),
-        condition=proof.condition,
+        residual_name=power.equation,
+        residual=established.residual,
+        error=amplified + torch.where(found.asymmetry > 0, iteration.symmetrised(condition), 0.0),
+        condition=established.known_condition(),
         steps=found.steps,
-        rank=torch.where(proof.definite, program.order, -1),
-        remarks={"asymmetric": found.asymmetry > FLOOR * program.eps},
+        rank=established.rank(power.order),
+        remarks={"asymmetric": found.asymmetry > FLOOR * iteration.eps},
     )
 
 
+def _fitting(given: Tensor, working: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Matrices in the working dtype, scaled by 2^-exponent first if it has fewer digits."""
+    if torch.promote_types(given.dtype, working) == working:
+        return given.to(working), None
+    return narrowed(given, working)
+
+
 @lru_cache(maxsize=256)
-def _wanted(program: RootProgram) -> native.Powers:
-    """What the kernels in C need to know."""
-    least = least_eigenvalue(program)
+def _wanted(iteration: CoupledIteration) -> native.Powers:
+    """The plan of the iteration in C."""
+    power, least = iteration.power, iteration.bound
     return native.Powers(
-        exponents=program.negative,
-        whole=(program.s, program.r),
-        pair=program.pair,
-        floor=FLOOR * program.eps,
+        exponents=power.negative,
+        whole=(power.s, power.r),
+        pair=power.pair,
+        floor=FLOOR * iteration.eps,
         bound=least,
-        schedules=native.Schedules.down_to(least, partial(rows_from, program)),
+        schedules=native.Schedules.down_to(least, iteration.rows),
     )
 
 
 def _scaled_back(
-    program: RootProgram, value: Tensor, exponent: Tensor, left: Tensor | None, sign: int
+    power: Power, value: Tensor, exponent: Tensor, left: Tensor | None, sign: int
 ) -> tuple[Tensor, Tensor]:
     """A power and the power of two it lacks, where A had been scaled by 2^-left."""
     if left is None:
         return value, exponent.to(torch.int64)
-    value, whole = power_of_two(value, left, sign * program.s, program.r)
+    value, whole = power.turned(value, left, sign)
     return value, whole + exponent.to(torch.int64)
 
 
 def _unless_zero(product: Product) -> Tensor | None:
     return product.exponent if bool(product.exponent.any()) else None
+
+
+def seconds(iteration: CoupledIteration, profile: Profile) -> float:
+    """Predicted device seconds a matrix: the products of its steps, products and passes, priced by the profile."""
+    order, precision, steps = iteration.power.order, iteration.precision, len(_usual_steps(iteration))
+    # The last step contracts nothing; the first takes P^2 from the norm, and multiplies nothing by W.
+    made = steps * (2 + iteration.other_products) - 2 - iteration.contraction_products
+    products = last_products(iteration.power, precision, profile)
+    return made * profile.cost("native", precision, order) + products + passes(_PASSES, order, profile)

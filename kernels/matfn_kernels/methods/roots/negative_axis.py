@@ -1,4 +1,4 @@
-"""What is known of a matrix's eigenvalues at zero and on the negative axis, where it has no principal root.
+"""Eigenvalues at zero and on the negative axis, where a matrix has no principal root, as far as they are known.
 
 Known without rounding: the eigenvalues of a matrix that a permutation makes triangular, which are its diagonal; that a
 real matrix with det A < 0 has a negative one, where no backward error of an LU factorisation changes that sign; that
@@ -30,9 +30,11 @@ __all__ = ["NegativeAxis", "Singularity"]
 Array: TypeAlias = "NDArray[Any]"
 
 _NEAR: Final = 1e-2
-"""Eigenvalues at a larger angle to the negative axis are not looked at again."""
+"""Eigenvalues at a larger angle to the negative axis, in radians, are not looked at again: chosen so that few are. One
+that rounding moves farther is not known to a hundredth of itself."""
 _SURE: Final = 0.1
-"""How small beside its room an uncertainty must be to be trusted, being of first order."""
+"""Largest part of its room that an uncertainty may be to be trusted: it is of first order, and the second order of a
+tenth is a hundredth."""
 
 
 @dataclass(frozen=True, slots=True)

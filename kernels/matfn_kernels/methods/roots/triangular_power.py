@@ -29,10 +29,15 @@ __all__ = ["TriangularPower", "eigenvalue_condition", "norm"]
 Array: TypeAlias = "NDArray[Any]"
 
 _ROUNDS: Final = 2
+"""Rounds of the power method, of two derivatives each: the norm was at most 1.56 times below that of 15 rounds, in the
+median 1.2 times (480 powers of general, triangular and graded matrices of orders 3, 10 and 30)."""
 _MARGIN: Final = 4.0
-"""By which the difference of a power computed in two orders is multiplied to bound the error of either."""
+"""By which the difference of a power computed in two orders is multiplied to bound the error of either: the two may
+share a part of their errors."""
 _SEED: Final = 20240902
+"""Of the power method's first direction: any would do, and one for all gives the same matrix the same certificate."""
 _LEAF: Final = 32
+"""Largest block that LAPACK solves: above, most of the work is products. No certificate rests on it."""
 _SOLVERS: Final = {"F": lapack.ctrsyl, "D": lapack.ztrsyl}
 
 

@@ -1,0 +1,96 @@
+"""The programs that may serve a power."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.linalg.iteration import ENGINE_REACH
+from matfn_kernels.methods.roots import general
+from matfn_kernels.methods.roots.bf16_power import Bf16Power
+from matfn_kernels.methods.roots.coupled_power import IteratedPower
+from matfn_kernels.methods.roots.eigh_power import EighPower
+from matfn_kernels.methods.roots.power import Power
+from matfn_kernels.methods.roots.trial_power import LOOSE, TrialPower
+from matfn_kernels.numbers.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["candidates"]
+
+_SHARE: Final = 1e-2
+"""Part of a loose tolerance that the iteration may leave: with torch, 21 products in place of 26 for A^(-1/4)."""
+_TRIAL_ORDER: Final = 48
+"""Least order of eigh in float32: below, what stands beside decompositions costs as much as float32 saves of them."""
+_SMOOTH_ROOTS: Final = 5
+"""Largest r of the iteration for A^(s/r): beyond, its first steps reach eigenvalues of 2^r and amplify rounding up to
+1e4 times in float64."""
+
+
+def candidates(call: Signature) -> Sequence[Program]:
+    """The programs that may serve a call: those of the structure that was declared."""
+    return general.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
+
+
+def _symmetric(call: Signature) -> list[Program]:
+    """Always eigh, in float32 too where that may do, and the iteration where only its rounding is in the way."""
+    power = _power(call)
+    low, ceiling = call.precisions()
+    if ceiling is Precision.BF16:
+        return [_in_bf16(power, call)]
+    programs: list[Program] = [EighPower(power, call.is_pinned, ceiling)]
+    if _may_iterate(power, call, low):
+        allowed = _SHARE * LOOSE if _is_loose(call) and power.inverse and low is Precision.FP32 else 0.0
+        programs.append(IteratedPower(power, call.is_pinned, low, ceiling, allowed))
+    if low is TrialPower.precision and ceiling is TrialPower.ceiling and _may_try(power, call):
+        programs.append(TrialPower(power, call.is_pinned))
+    return programs
+
+
+def _power(call: Signature) -> Power:
+    """The question that a call asks."""
+    g = call.shape("g")
+    pair = call.function == "sqrt_pair"
+    r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
+    damping = call.parameter("damping")
+    assert isinstance(r, int)
+    assert isinstance(s, int)
+    assert damping is None or isinstance(damping, float | str)
+    return Power(
+        order=call.sizes("a")[-1],
+        rows=None if g is None else g[-2],
+        r=r,
+        s=s,
+        inverse=call.function == "inv_root",
+        pair=pair,
+        damping=damping,
+        dtype=call.dtype,
+    )
+
+
+def _in_bf16(power: Power, call: Signature) -> Bf16Power:
+    if power.drops:
+        raise Rejection("invalid_parameter", 'damping="range" needs eigenvectors, which bf16 has not', "ask for fp32")
+    return Bf16Power(power, call.is_pinned)
+
+
+def _is_loose(call: Signature) -> bool:
+    """Whether the caller allows the error of float32."""
+    return call.tol is not None and call.tol >= LOOSE
+
+
+def _may_iterate(power: Power, call: Signature, low: Precision) -> bool:
+    """Whether the power needs no damping, is real and smooth, and the tolerance within the iteration's reach."""
+    undamped = power.damping is None or power.damping == 0
+    reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)
+    smooth = power.inverse or power.r <= _SMOOTH_ROOTS
+    return undamped and smooth and not power.dtype.is_complex and reachable
+
+
+def _may_try(power: Power, call: Signature) -> bool:
+    """Whether the caller allows the error of float32, and there is something to save."""
+    return _is_loose(call) and not power.drops and power.order >= _TRIAL_ORDER

@@ -1,0 +1,34 @@
+"""Predicted device seconds of the parts that the programs of a power are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.numbers.precision import Precision
+
+if TYPE_CHECKING:
+    from matfn_kernels.methods.roots.power import Power
+    from matfn_kernels.programs.profile import Profile
+
+__all__ = ["by_eigh", "last_products", "passes"]
+
+_PASS_ORDER: Final = 64
+"""Order whose product in float64 is the unit of passes, chosen so that numbers of passes are small whole ones."""
+
+
+def by_eigh(power: Power, precision: Precision, number: float, profile: Profile) -> float:
+    """Seconds of a power by eigh with so many passes."""
+    decomposition = profile.cost("eigh", precision, power.order)
+    return decomposition + last_products(power, precision, profile) + passes(number, power.order, profile)
+
+
+def last_products(power: Power, precision: Precision, profile: Profile) -> float:
+    """Seconds of the product with G, or of one in its place, and of one more for a pair."""
+    number = (1 if power.rows is None else power.rows / max(1, power.order)) + power.pair
+    return number * profile.cost("gemm", precision, power.order)
+
+
+def passes(number: float, order: int, profile: Profile) -> float:
+    """Seconds of all that grows with n^2: at order 64 a pass is priced as a product in float64."""
+    one = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (order / _PASS_ORDER) ** 2
+    return number * one
