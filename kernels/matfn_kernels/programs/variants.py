@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.programs.program import Program
@@ -34,8 +34,8 @@ class Tunable(Program, Protocol):
     def kernel(self) -> Kernel:
         """Whose kernels it runs."""
 
-    def variants(self) -> Sequence[Self]:
-        """The same program by every kernel that can run it, torch's first."""
+    def variants(self) -> Sequence[Tunable]:
+        """The program by every kernel that can run it, torch's first."""
 
 
 def fastest(program: Program, profile: Profile) -> Program:
