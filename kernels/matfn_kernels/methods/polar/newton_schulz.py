@@ -139,7 +139,7 @@ class IteratedPolar(PolarProgram):
         return (GramPolar(self.question), svd) if spare else (svd,)
 
     def variants(self) -> tuple[Tunable, ...]:
-        """The program by every kernel that can run it; in C only polar factors in float32, by no own coefficients."""
+        """The program by every kernel that can run it; C has the universal iteration for polar factors in float32."""
         asked = self.question
         found = tuple(replace(self, kernel=kernel) for kernel in fitting(self.dtype, asked.rows, asked.columns))
         single = asked.is_single and self.precision is Precision.FP32 and asked.bounds is None and self.obeyed is None
