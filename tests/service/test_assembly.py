@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn_kernels.contract.certificate import Certificate, Outcome
-from matfn_kernels.methods.sign.program import SignProgram
+from matfn_kernels.methods.sign.newton import NewtonSign
+from matfn_kernels.methods.sign.question import SignQuestion
 from matfn_kernels.running.certification import Wish
 from matfn_kernels.running.evaluation import Batch, Evaluation, join
 from matfn_service.assembly import Part, deal, gather, halves
 
-PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)
+PROGRAM = NewtonSign(SignQuestion(1, None, torch.float64))
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
 
 
