@@ -21,7 +21,8 @@ from matfn_kernels.linalg.iteration import coupled, plain
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import gram, invert_leaf, quadratic
 from matfn_kernels.linalg.scaling import rescale
-from matfn_kernels.methods.polar.program import PolarProgram
+from matfn_kernels.methods.polar.newton_schulz import IteratedPolar
+from matfn_kernels.methods.polar.question import Polar
 from matfn_kernels.methods.roots.bf16_power import Bf16Power
 from matfn_kernels.methods.roots.coupled_power import IteratedPower
 from matfn_kernels.methods.roots.power import Power
@@ -105,16 +106,7 @@ def polar_factors(order: int, items: int, precision: Precision) -> Iterator[Cont
     x = given.to(working(precision, torch.float32))
     works: dict[str, Work] = {"svd": partial(_by_svd, given)}
     for kernel in fitting(x.dtype, order):
-        program = PolarProgram(
-            rows=order,
-            columns=order,
-            bounds=None,
-            dtype=given.dtype,
-            method="newton_schulz",
-            precision=precision,
-            ceiling=precision,
-            kernel=kernel,
-        )
+        program = IteratedPolar(Polar(order, order, None, given.dtype), precision, precision, kernel=kernel)
         works[f"iteration, {kernel}"] = partial(plain, x, program.foundation.schedule, kernel)
         works[f"iteration, {kernel}, graph"] = replayed(works[f"iteration, {kernel}"])
         works |= _certified(program, {"m": given})
@@ -156,7 +148,7 @@ def _root_program(order: int, dtype: torch.dtype, precision: Precision, kernel: 
     return IteratedPower(power, pinned=False, precision=precision, ceiling=precision, kernel=kernel)
 
 
-def _certified(program: PolarProgram | IteratedPower | Bf16Power, inputs: dict[str, Tensor]) -> dict[str, Work]:
+def _certified(program: IteratedPolar | IteratedPower | Bf16Power, inputs: dict[str, Tensor]) -> dict[str, Work]:
     """The whole program with its proof, launched and replayed from a graph, by name."""
     for _ in range(WARM_UP):
         program.run(inputs)

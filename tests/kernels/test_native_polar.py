@@ -18,8 +18,7 @@ from matfn_kernels.running.plan import make_plan
 from spectra import SHAPES, orthogonal, rectangular
 
 if TYPE_CHECKING:
-    from matfn_kernels.methods.polar.program import PolarProgram
-    from matfn_kernels.methods.triangular.program import TriangularProgram
+    from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
 
 pytestmark = pytest.mark.skipif(not native.is_built(), reason="installed without a C compiler")
@@ -257,7 +256,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, funct
     plan = make_plan(call, Profile.nominal())
     found = run(plan.program, call)
 
-    programs: list[PolarProgram | TriangularProgram | Any] = [plan.program, *(other for other, _ in plan.considered)]
+    programs: list[Program] = [plan.program, *(other for other, _ in plan.considered)]
     assert Kernel.NATIVE not in {getattr(program, "kernel", None) for program in programs}
     assert _is_covered(found, truth(function, inputs, found.certificates)[0])
     assert [certificate.outcome for certificate in found.certificates] == ["converged"] * 3

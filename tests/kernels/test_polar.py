@@ -12,7 +12,8 @@ from gallery import exact, plain
 from matfn_kernels import reference
 from matfn_kernels.linalg.decompositions import Singular
 from matfn_kernels.linalg.scaling import release
-from matfn_kernels.methods.polar.program import PolarProgram
+from matfn_kernels.methods.polar.question import Polar
+from matfn_kernels.methods.polar.svd import SvdPolar
 from matfn_kernels.numbers.precision import Precision
 from spectra import orthogonal, rectangular
 
@@ -84,7 +85,7 @@ def test_entries_that_the_svd_drops_are_in_the_estimate(bounds: tuple[float, flo
     entry = 64 * EPS["float64"]
     m, eye = torch.tensor([[[1.0, entry], [0.0, 0.0]]], dtype=torch.float64), torch.eye(2, dtype=torch.float64)[None]
     values = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    program = PolarProgram(2, 2, bounds, torch.float64, "svd", Precision.FP64, Precision.FP64)
+    program = SvdPolar(Polar(2, 2, bounds, torch.float64), Precision.FP64)
 
     found = program.finish(Singular(m, torch.zeros(1, dtype=torch.int64), eye, values, eye), {"m": m})
 

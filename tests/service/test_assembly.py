@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn_kernels.contract.certificate import Certificate, Outcome
-from matfn_kernels.methods.sign.program import SignProgram
+from matfn_kernels.methods.sign.newton import NewtonSign
+from matfn_kernels.methods.sign.question import SignQuestion
 from matfn_kernels.running.certification import Wish
 from matfn_kernels.running.evaluation import Batch, Evaluation, concatenate, join
 from matfn_service.assembly import Part, apart, by_program, deal, gather, halves
 from matfn_service.encoding import encode
 
-PROGRAM = SignProgram(order=1, half=None, dtype=torch.float64)
+PROGRAM = NewtonSign(SignQuestion(1, None, torch.float64))
 sizes = st.lists(st.integers(0, 7), min_size=1, max_size=9)
 
 
@@ -83,7 +84,7 @@ def leaves(parts: list[Part]) -> list[Part]:
 def test_programs_are_told_apart(kinds: list[tuple[int, int]]) -> None:
     """Parts computed as one batch for each program get their own rows back, in their own order."""
     parts = [
-        replace(part, program=SignProgram(order=order, half=None, dtype=torch.float64))
+        replace(part, program=NewtonSign(SignQuestion(order, None, torch.float64)))
         for part, (order, _) in zip(parts_of([number for _, number in kinds]), kinds, strict=True)
     ]
     members = by_program(parts)

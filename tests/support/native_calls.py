@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from hypothesis import strategies as st
-from watched_memory import out_of_bounds, watched
 
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.native.library import library
@@ -28,6 +27,7 @@ from matfn_kernels.linalg.native.structures import (
     TrianglesPlan,
 )
 from matfn_kernels.linalg.single_thread import one_thread
+from watched_memory import out_of_bounds, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

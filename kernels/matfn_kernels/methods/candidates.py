@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.methods.equations import riccati, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, frechet_distance, geometric_mean
-from matfn_kernels.methods.polar import program as polar
+from matfn_kernels.methods.polar import candidates as polar
 from matfn_kernels.methods.roots import candidates as roots
-from matfn_kernels.methods.sign import program as sign
+from matfn_kernels.methods.sign import candidates as sign
+from matfn_kernels.methods.triangular import candidates as triangular
 from matfn_kernels.methods.triangular import low_rank
-from matfn_kernels.methods.triangular import program as triangular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -15,7 +15,6 @@ import torch
 
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.decompositions import Eigen, Gram, Ground, Singular, scaled, some_eigh
-from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import gram, symmetrise
 from matfn_kernels.linalg.spectral import eigh, svd
 from matfn_kernels.programs.program import Program
@@ -31,6 +30,7 @@ __all__ = [
     "EigenFoundation",
     "Foundation",
     "GramFoundation",
+    "NativeGramFoundation",
     "SingularFoundation",
     "Stacked",
     "batch_key",
@@ -103,25 +103,31 @@ class SingularFoundation:
 
 @dataclass(frozen=True, slots=True)
 class GramFoundation:
-    """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype.
-
-    The kernels in C compute Gram matrices in float64 from matrices in float32.
-    """
+    """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype."""
 
     rows: int
     columns: int
     dtype: torch.dtype
-    kernel: Kernel
 
     def of(self, matrices: Sequence[Tensor]) -> Gram:
         """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
-        if self.kernel is Kernel.NATIVE:
-            m, exponent = scaled(matrices, torch.float32)
-            return Gram(m, exponent, *eigh(native.grams(m)))
         m, exponent = scaled(matrices, self.dtype)
         return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
 
+
+@dataclass(frozen=True, slots=True)
+class NativeGramFoundation:
+    """Eigendecomposition of float64 Gram matrices that the kernels in C make of tall float32 matrices of one shape."""
+
+    rows: int
+    columns: int
+
+    def of(self, matrices: Sequence[Tensor]) -> Gram:
+        """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
+        m, exponent = scaled(matrices, torch.float32)
+        return Gram(m, exponent, *eigh(native.grams(m)))
+
     def of_some(self, matrices: Tensor, wanted: Tensor) -> Gram:
-        """The decomposition of matrices where `wanted` (batch,) holds, by the kernels in C, NaN for the others."""
+        """The decomposition of matrices where `wanted` (batch,) holds, NaN for the others."""
         m, exponent = scaled([matrices], torch.float32)
         return Gram(m, exponent, *some_eigh(native.grams(m), wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.programs.program import Program
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.profile import Operation, Profile
 
-__all__ = ["Tunable", "fastest", "step_cost"]
+__all__ = ["Tunable", "fastest", "leaf_cost", "step_cost"]
 
 _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyType(
     {
@@ -34,8 +34,8 @@ class Tunable(Program, Protocol):
     def kernel(self) -> Kernel:
         """The kernels that it runs."""
 
-    def variants(self) -> Sequence[Self]:
-        """The program with each kernel that can run it, torch's first."""
+    def variants(self) -> Sequence[Tunable]:
+        """The program by every kernel that can run it, torch's first."""
 
 
 def fastest(program: Program, profile: Profile) -> Program:
@@ -56,3 +56,11 @@ def step_cost(
     if kernel is Kernel.LIBRARY and not math.isfinite(line):
         line = product
     return sum(number * cost for number, cost in zip(products, (line, product), strict=True) if number)
+
+
+def leaf_cost(kernel: Kernel, profile: Profile, precision: Precision, order: int, number: int) -> float:
+    """Seconds that so many diagonal blocks of a triangle take longer by this kernel than by torch's substitution."""
+    if kernel is Kernel.LIBRARY:
+        return 0.0
+    leaf, usual = (profile.cost(operation, precision, order) for operation in ("leaf", "substitution"))
+    return number * (leaf - usual) if math.isfinite(leaf) else math.inf

@@ -16,19 +16,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.iteration import tiles
 from matfn_kernels.linalg.products import add_diagonal, product
+from matfn_kernels.methods.sign.newton_schur import SchurSign
+from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
 from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
-__all__ = ["Signs", "signs"]
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
+
+__all__ = ["NewtonSign", "Signs", "signs"]
 
 _EPS: Final = spacing(Precision.FP64)
 _MAX_STEPS: Final = 25
@@ -38,6 +46,49 @@ _SETTLED: Final = 1e-8
 _CROSSING: Final = 1e-2
 _MARGIN: Final = 4.0
 _TINY: Final = float(torch.finfo(torch.float64).tiny)
+_PRODUCTS: Final = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewtonSign(SignProgram):
+    """Signs and projectors of a whole batch by Newton's iteration."""
+
+    method: ClassVar[str] = "newton"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input a (batch, n, n)."""
+        found = signs(self.question.scaled(inputs))
+        value, larger, rank = found.value, torch.ones_like(found.error), None
+        if self.question.half is not None:
+            value, larger, rank = _projected(found.value, self.question.side)
+        return Findings(
+            outputs=(value,),
+            residual_name=RESIDUAL,
+            residual=found.residual,
+            error=found.error * larger + _EPS,
+            condition=(found.condition * larger).clamp_min(1.0),
+            steps=found.steps,
+            rank=rank,
+        )
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """The method that takes one matrix at a time, unless the caller asked for this one."""
+        return () if self.pinned else (SchurSign(self.question),)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        return _PRODUCTS * profile.cost("gemm", Precision.FP64, self.question.order)
+
+
+def _projected(s: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
+    """(I + side S) / 2, ||S|| / 2 over its norm, and its rank; exactly I or 0 where the trace says so."""
+    order = s.shape[-1]
+    rank = ((order + side * invariant.sums(s.diagonal(dim1=-2, dim2=-1))) / 2).round()
+    identity = torch.eye(order, dtype=s.dtype, device=s.device)
+    whole = (rank == 0) | (rank == order)
+    value = torch.where(whole[:, None, None], identity * (rank > 0)[:, None, None], (identity + side * s) / 2)
+    larger = torch.where(whole, 1.0, invariant.matrix_norm(s) / (2 * invariant.matrix_norm(value)))
+    return value, larger, rank
 
 
 @dataclass(frozen=True, slots=True)

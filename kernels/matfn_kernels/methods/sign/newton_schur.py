@@ -13,17 +13,30 @@ References: Higham, Functions of Matrices (2008), chapter 5, theorem 5.3; Byers,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 from scipy.linalg import lapack, svdvals
 
 from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
+from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
 from matfn_kernels.numbers.arrays import EPS, Array, gaussian, growth, norm
 from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
+from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.per_matrix import Found, each, failed
 
-__all__ = ["Sign", "certified_sign", "newton"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
+
+__all__ = ["SchurSign", "Sign", "certified_sign", "newton"]
 
 MAX_STEPS: Final = 50
 _SETTLING: Final = 1e-2
@@ -33,6 +46,58 @@ _ROUNDING: Final = 4.0
 _HOPELESS: Final = 1e-2
 _CROSSINGS: Final = 3
 _TINY: Final = 1e-30
+_SCHUR: Final = 12.0
+"""All that this method does, in units of eigh."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchurSign(SignProgram):
+    """Signs and projectors of one matrix after the other."""
+
+    method: ClassVar[str] = "newton_schur"
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input a (batch, n, n)."""
+        asked = self.question
+        answer = _sign if asked.half is None else partial(_projector, asked.side)
+        findings = each(answer, {"a": asked.scaled(inputs)}, (asked.order, asked.order), RESIDUAL)
+        return replace(findings, rank=None if asked.half is None else findings.rank)
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """None: this method is the last resort."""
+        return ()
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        return _SCHUR * profile.cost("eigh", Precision.FP64, self.question.order)
+
+
+def _sign(a: Array) -> Found:
+    """S of one scaled matrix."""
+    sign = certified_sign(a)
+    if sign is None:
+        return failed(a.shape, "sign_undefined")
+    return Found(sign.value, sign.residual, sign.error, sign.condition, sign.steps, remarks=_remarks(sign))
+
+
+def _projector(side: float, a: Array) -> Found:
+    """(I + side S) / 2; an involution whose trace is n or -n is I or -I, to the last bit."""
+    sign = certified_sign(a)
+    if sign is None:
+        return failed(a.shape, "sign_undefined")
+    order = len(a)
+    rank = round((order + side * float(np.trace(sign.value))) / 2)
+    if rank in {0, order}:
+        value, larger = np.eye(order) * (rank > 0), 1.0
+    else:
+        value = (np.eye(order) + side * sign.value) / 2
+        larger = norm(sign.value) / (2 * norm(value))
+    error, condition = sign.error * larger + EPS, max(1.0, sign.condition * larger)
+    return Found(value, sign.residual, error, condition, sign.steps, rank, remarks=_remarks(sign))
+
+
+def _remarks(sign: Sign) -> tuple[str, ...]:
+    return ("near_axis",) if math.isnan(sign.error) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,168 @@
+"""Polar factors and clippings M h(M^H M) from the eigenvectors of the Gram matrix, in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import torch
+
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.decompositions import Gram, Ground
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.products import product, symmetric_product
+from matfn_kernels.linalg.spectral import BACKWARD_ERROR, propagated
+from matfn_kernels.methods.polar.question import PolarProgram
+from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
+from matfn_kernels.methods.polar.svd import SvdPolar
+from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.shared_decomposition import GramFoundation, NativeGramFoundation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.methods.polar.question import Polar
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.variants import Tunable
+
+__all__ = ["GramPolar", "NativeGramPolar"]
+
+_PASSES: Final = 12.0
+"""What is done beside products and decompositions, in units of a product at this order."""
+_NATIVE_PASSES: Final = 3.0
+_GRAM_ERROR: Final = 2 * BACKWARD_ERROR
+"""Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Spectrum:
+    """Singular values from a Gram matrix, and what is known of them and of the image M h(M^H M).
+
+    Attributes:
+        sigma: (batch, n) float64.
+        multiplier: h.
+        errors: of the image (batch,), and of the singular values (batch, n).
+    """
+
+    sigma: Tensor
+    multiplier: Multiplier
+    errors: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, question: Polar, ground: Gram) -> _Spectrum:
+        """The singular values of matrices whose Gram matrices have been decomposed."""
+        squares = ground.squares.to(torch.float64)
+        sigma = squares.clamp_min(0).sqrt()
+        multiplier = Multiplier.of(question, sigma, ground.exponent)
+        noise = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
+        limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
+        error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
+        error = torch.where(_is_borderline(question, multiplier, squares, noise), math.inf, error)
+        return cls(sigma, multiplier, (error, limits[0] - sigma))
+
+    def findings(self, question: Polar, image: tuple[Tensor, Tensor, Tensor]) -> Findings:
+        """The findings of M, its computed image and its residual."""
+        return findings_of(question, Precision.FP64, image, self.sigma, self.multiplier, self.errors)
+
+
+def _is_borderline(question: Polar, multiplier: Multiplier, squares: Tensor, noise: Tensor) -> Tensor:
+    """Whether the noise in sigma^2 hides on which side of the threshold one lies that it matters for, (batch,)."""
+    sigma, edge = squares.clamp_min(0).sqrt(), question.threshold**2 * squares[:, -1:]
+    most, least = (replace(multiplier, keep=squares > edge + shift * noise[:, None]) for shift in (-1, 1))
+    return (most(sigma) != least(sigma)).any(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class _GramProgram(PolarProgram):
+    """The arithmetic, fallback and kernels of both programs."""
+
+    method: ClassVar[str] = "gram"
+    precision: ClassVar[Precision] = Precision.FP64
+    ceiling: ClassVar[Precision] = Precision.FP64
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """The svd, unless the caller asked for this method."""
+        return () if self.pinned else (SvdPolar(self.question, self.precision),)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """The program by torch, and in C where the matrices fit into float32."""
+        usual = GramPolar(self.question, pinned=self.pinned)
+        return (usual, NativeGramPolar(self.question, pinned=self.pinned)) if self.question.is_single else (usual,)
+
+
+@dataclass(frozen=True, slots=True)
+class GramPolar(_GramProgram):
+    """M h(M^H M) by torch's products."""
+
+    kernel: ClassVar[Kernel] = Kernel.LIBRARY
+
+    @property
+    def foundation(self) -> GramFoundation:
+        """The decomposition of the Gram matrix, which serves any clipping of the singular values."""
+        return GramFoundation(self.question.large, self.question.small, working(self.precision, self.dtype))
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Polar factor or clipping of matrices whose Gram matrices have been decomposed."""
+        del inputs
+        assert isinstance(ground, Gram)
+        m, vectors, spectrum = ground.m, ground.v, _Spectrum.of(self.question, ground)
+        h = spectrum.multiplier(spectrum.sigma)
+        value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
+        found = spectrum.findings(self.question, (m, value, self.question.residual(m, value)))
+        return self.question.of_scaled(found, ground.exponent)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: the decomposition, products and passes."""
+        asked = self.question
+        wide = profile.cost("gemm", Precision.FP64, asked.small)
+        decomposed = profile.cost("eigh", Precision.FP64, asked.small)
+        return decomposed + (1 + 2 * asked.aspect) * wide + _PASSES * asked.seconds_a_pass(profile)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeGramPolar(_GramProgram):
+    """M h(M^H M) of matrices in float32, by products in C that add in float64."""
+
+    kernel: ClassVar[Kernel] = Kernel.NATIVE
+
+    @property
+    def foundation(self) -> NativeGramFoundation:
+        """The decomposition of the Gram matrix, which serves any clipping of the singular values."""
+        return NativeGramFoundation(self.question.large, self.question.small)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Polar factor or clipping of matrices whose Gram matrices have been decomposed."""
+        del inputs
+        assert isinstance(ground, Gram)
+        return self.question.of_scaled(self.finished(ground), ground.exponent)
+
+    def finished(self, ground: Gram) -> Findings:
+        """Polar factor or clipping of tall scaled matrices."""
+        spectrum = _Spectrum.of(self.question, ground)
+        h = spectrum.multiplier(spectrum.sigma)
+        image, found = native.images(ground.m, ground.v.mT.contiguous(), h)
+        residual = found.residual if self.question.bounds is None else found.skew
+        findings = spectrum.findings(self.question, (ground.m, image, residual))
+        return replace(findings, error=findings.error + found.rounding)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: the decomposition, products and passes."""
+        asked = self.question
+        wide = profile.cost("gemm", Precision.FP64, asked.small)
+        symmetric = profile.cost("native", Precision.FP64, asked.small)
+        decomposed = profile.cost("eigh", Precision.FP64, asked.small)
+        products = decomposed + (1 + asked.aspect) * symmetric + asked.aspect * wide
+        return products + _NATIVE_PASSES * asked.seconds_a_pass(profile)

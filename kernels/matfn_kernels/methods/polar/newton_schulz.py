@@ -1,0 +1,230 @@
+"""Polar factors and clippings by Newton-Schulz, for matrices that are proved to have full rank.
+
+X <- X (a I + b X^H X + c (X^H X)^2) with the minimax schedule for singular values in [1e-7, 1]. It would lift rounding
+noise to 1, so it answers only for matrices that a Cholesky factorisation proves to have none; others get an infinite
+error estimate. By torch or on a GPU a whole batch is iterated at once, and then H - threshold I is factorised. In C one
+matrix after the other goes through all of it: the Gram matrix in double precision proves the rank before anything is
+iterated, and its smallest eigenvalue chooses the schedule, so that a matrix takes the steps its own condition needs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import torch
+
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.kernel_choice import Kernel, fitting
+from matfn_kernels.linalg.products import product
+from matfn_kernels.methods.polar.by_iteration import Factors, PolarFoundation, Proof, clip, distance, misses
+from matfn_kernels.methods.polar.gram import GramPolar, NativeGramPolar
+from matfn_kernels.methods.polar.question import PolarProgram
+from matfn_kernels.methods.polar.schedule import BOUND, floor_of, law, rows_from
+from matfn_kernels.methods.polar.svd import SvdPolar
+from matfn_kernels.numbers.precision import Precision, at_least_single, working
+from matfn_kernels.programs.findings import Findings, merged
+from matfn_kernels.programs.variants import step_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.methods.polar.schedule import Row
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.variants import Tunable
+
+__all__ = ["SHARE", "IteratedPolar", "NativePolar"]
+
+SHARE: Final = 0.25
+"""Of a loose tolerance: what the iteration may leave of it."""
+_STEPS: Final = 14
+_PROOF_PRODUCTS: Final = 10.0
+_USUAL_BOUND: Final = 1e-4
+"""Smallest singular value of a matrix of no special condition."""
+_NATIVE_PROOF: Final = 4.0
+_KNOWN: Final = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class IteratedPolar(PolarProgram):
+    """The iteration of a whole batch by the kernels of torch or of a GPU.
+
+    Attributes:
+        precision: the arithmetic.
+        ceiling: the arithmetic that no fallback exceeds.
+        obeyed: the caller's own coefficients, to be run as they are.
+        allowed: relative error that the iteration may leave beside rounding.
+        kernel: whose products are used.
+    """
+
+    precision: Precision
+    ceiling: Precision
+    obeyed: tuple[Row, ...] | None = None
+    allowed: float = 0.0
+    kernel: Kernel = Kernel.LIBRARY
+
+    method: ClassVar[str] = "newton_schulz"
+
+    @property
+    def is_recordable(self) -> bool:
+        """Always: products and a Cholesky factorisation."""
+        return True
+
+    @property
+    def foundation(self) -> PolarFoundation:
+        """The polar factor, which serves any clipping of the singular values."""
+        return PolarFoundation(
+            self.question.large,
+            self.question.small,
+            working(at_least_single(self.precision), self.dtype),
+            self.precision,
+            self.obeyed,
+            self.allowed,
+            self.kernel,
+        )
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """Polar factor or clipping of matrices whose polar factor has been computed."""
+        del inputs
+        assert isinstance(ground, Factors)
+        proof = Proof.of(ground.h, floor_of(self.question.threshold))
+        error = self._error(proof, ground.o.to(ground.h.dtype))
+        value, missing, further = self._image(ground)
+        found = Findings(
+            outputs=(value,),
+            residual_name=self.question.residual_name,
+            residual=self.question.residual(ground.m, value.to(ground.m.dtype)),
+            error=error + missing,
+            condition=proof.condition,
+            steps=len(self.foundation.schedule) + further,
+            rank=torch.where(proof.definite, self.question.small, -1),
+        )
+        return self.question.of_scaled(found, ground.exponent)
+
+    def _image(self, ground: Factors) -> tuple[Tensor, Tensor | float, int]:
+        """The factor or its clipping, the error that the clipping adds, and the steps that it takes."""
+        if self.question.bounds is None:
+            return ground.o, 0.0, 0
+        wide, size = ground.h.dtype, ground.size
+        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in self.question.scaled_bounds(ground.exponent))
+        clipped, missing = clip(ground.h, lo, hi)
+        value = product(ground.o.to(wide), clipped) * size.to(wide)[:, None, None]
+        return value, missing, 2 * len(rows_from(Precision.FP64))
+
+    def _error(self, proof: Proof, o: Tensor) -> Tensor:
+        """Error of the polar factors O in double precision, infinite where nothing is proved, (batch,)."""
+        gap = misses(o) if self.obeyed is None else distance(o)
+        expected = law(self.question.small, self.precision, self.allowed, proof.condition, proof.spread)
+        return torch.where(proof.definite & torch.isfinite(gap), torch.maximum(expected, gap), math.inf)
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """The Gram matrix where its digits suffice, and the svd, in the precision that the call allows.
+
+        Explicit coefficients are obeyed and LAPACK has no bf16.
+        """
+        if self.pinned or self.obeyed is not None or self.ceiling is Precision.BF16:
+            return ()
+        svd = SvdPolar(self.question, self.ceiling)
+        spare = self.precision is not self.ceiling is Precision.FP64
+        return (GramPolar(self.question), svd) if spare else (svd,)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """The program by every kernel that can run it; C has the universal iteration for polar factors in float32."""
+        asked = self.question
+        found = tuple(replace(self, kernel=kernel) for kernel in fitting(self.dtype, asked.rows, asked.columns))
+        single = asked.is_single and self.precision is Precision.FP32 and asked.bounds is None and self.obeyed is None
+        return (*found, NativePolar(asked, self.ceiling, self.allowed, pinned=self.pinned)) if single else found
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: products counted, priced by the profile."""
+        small, aspect = self.question.small, self.question.aspect
+        wide = profile.cost("gemm", Precision.FP64, small)
+        steps = _STEPS if self.obeyed is None else len(self.obeyed)
+        step = step_cost(self.kernel, profile, self.precision, small, (1 + aspect, aspect))
+        signs = 0.0 if self.question.bounds is None else 2.0 * _STEPS * 3 * wide
+        return steps * step + signs + (_PROOF_PRODUCTS + aspect) * wide
+
+
+@dataclass(frozen=True, slots=True)
+class NativePolar(PolarProgram):
+    """Polar factors in float32 by the kernels in C, one matrix after the other.
+
+    Attributes:
+        ceiling: the arithmetic that no fallback exceeds.
+        allowed: relative error that the iteration may leave beside rounding.
+    """
+
+    ceiling: Precision
+    allowed: float = 0.0
+
+    method: ClassVar[str] = "newton_schulz"
+    precision: ClassVar[Precision] = Precision.FP32
+    kernel: ClassVar[Kernel] = Kernel.NATIVE
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        m = self.matrices(inputs)
+        return self.question.turned_back(self._completed(self._iterated(m), m))
+
+    def _iterated(self, m: Tensor) -> Findings:
+        """Polar factors of tall M (batch, m, n) as it came."""
+        small = self.question.small
+        floor = floor_of(self.question.threshold)
+        given = m.to(torch.float32).resolve_neg().contiguous()
+        value, found = native.polar_factors(given, floor, _schedules(self.allowed))
+        condition = (found.largest / found.smallest).clamp_min(1.0)
+        error = torch.maximum(law(small, self.precision, self.allowed, condition, found.spread), found.gap)
+        return Findings(
+            outputs=(value,),
+            exponents=(None,),
+            residual_name=self.question.residual_name,
+            residual=found.residual,
+            error=torch.where((found.definite > 0) & error.isfinite(), error, torch.inf),
+            condition=condition,
+            steps=found.steps,
+            rank=torch.where(found.definite > 0, small, -1),
+        )
+
+    def _completed(self, found: Findings, m: Tensor) -> Findings:
+        """What is not proved, or known too roughly for any caller, goes through its Gram matrix in the same run."""
+        missed = ~(found.error <= max(_KNOWN, self.allowed / SHARE))
+        if self.pinned or not bool(missed.any()) or self.ceiling is not Precision.FP64:
+            return found
+        missed &= torch.isfinite(m).flatten(1).all(-1)
+        gram = NativeGramPolar(self.question)
+        second = gram.finished(gram.foundation.of_some(m, missed))
+        return merged(~missed, found, replace(second, escalated=missed.to(torch.int64)))
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """The Gram matrix where its digits suffice, and the svd, in the precision that the call allows."""
+        if self.pinned:
+            return ()
+        svd = SvdPolar(self.question, self.ceiling)
+        return (NativeGramPolar(self.question), svd) if self.ceiling is Precision.FP64 else (svd,)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """The program by every kernel that can run it."""
+        usual = IteratedPolar(self.question, self.precision, self.ceiling, allowed=self.allowed, pinned=self.pinned)
+        return usual.variants()
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: lines are half of a product; the Gram matrix is made in float64 too."""
+        small, aspect = self.question.small, self.question.aspect
+        steps = len(rows_from(self.precision, self.allowed, _USUAL_BOUND))
+        line, wide = (profile.cost("native", precision, small) for precision in (Precision.FP32, Precision.FP64))
+        return (steps * (1 + 3 * aspect) + _NATIVE_PROOF) * line + aspect * wide
+
+
+@lru_cache(maxsize=64)
+def _schedules(allowed: float) -> native.Schedules:
+    return native.Schedules.down_to(BOUND, lambda bound: rows_from(Precision.FP32, allowed, bound))

@@ -1,0 +1,76 @@
+"""Coefficients of the polar iteration, and the law that its rounding obeys."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import torch
+
+from matfn_kernels.numbers.coefficients import CUSHION, safe, schedule, taylor_step
+from matfn_kernels.numbers.precision import Precision, spacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BOUND", "Row", "floor_of", "law", "obeyed_rows", "rows_from"]
+
+BOUND: Final = 1e-7
+"""Smallest singular value that the schedule resolves, relative to the Frobenius norm."""
+_SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
+_LOSS_IN_BF16: Final = 0.6
+_LOSS_OF_SUMS: Final = 0.25
+"""Loss in sums of n terms, by sqrt(n) eps ||M||_F ||M^+||_F / n: up to 0.13 in any spectrum and shape."""
+_LOOSE: Final = 1e-2
+_LOOSE_CUSHION: Final = 0.02
+"""What rounding gains by a cushion is far below so loose a tolerance, and it costs a step."""
+_FIRST_BOUND: Final = 0.3
+
+Row: TypeAlias = tuple[float, float, float]
+"""Coefficients a, b and c of one step."""
+
+
+def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) -> tuple[Row, ...]:
+    """The coefficients for singular values in [bound, 1], to a quarter of the spacing or to what is allowed."""
+    cushion = _LOOSE_CUSHION if allowed >= _LOOSE else CUSHION
+    steps = schedule(2, bound, cushion=cushion, target=max(spacing(precision) / 4, allowed))
+    return safe(steps, 2, _SAFETY[precision])
+
+
+def obeyed_rows(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Row, ...] | None:
+    """The coefficients that explicit `steps` and `coefficients` of a call mean, None where neither is given.
+
+    Coefficients alone are run once each; with steps, cut or the last row repeated. Steps alone take the schedule of
+    the widest interval that converges to 1e-2 in that many, and Taylor steps once it is used up.
+    """
+    if coefficients is not None:
+        wanted = len(coefficients) if steps is None else steps
+        return (*coefficients[:wanted], *[coefficients[-1]] * (wanted - len(coefficients)))
+    if steps is None:
+        return None
+    bound = _FIRST_BOUND
+    while bound > BOUND and len(schedule(2, bound / 2, target=1e-2)) <= steps:
+        bound /= 2
+    found = safe(schedule(2, bound, target=1e-2), 2, 1.001)[:steps]
+    return (*found, *[taylor_step(2)] * (steps - len(found)))
+
+
+def floor_of(threshold: float) -> float:
+    """Smallest singular value for which the iteration answers, relative to a bound of the norm."""
+    return max(2 * threshold, 10 * BOUND)
+
+
+def law(order: int, precision: Precision, allowed: float, condition: Tensor, spread: Tensor) -> Tensor:
+    """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left.
+
+    Args:
+        order: n.
+        precision: the arithmetic.
+        allowed: relative error that the iteration may leave beside rounding.
+        condition: of the matrices, (batch,).
+        spread: ||M||_F ||M^+||_F / n of the matrices, (batch,): what rounding does to the whole factor.
+    """
+    loss = _LOSS_OF_SUMS * math.sqrt(order) * spread
+    if precision is Precision.BF16:
+        loss = torch.maximum(loss, _LOSS_IN_BF16 * condition)
+    return spacing(precision) * (20 + loss) + allowed

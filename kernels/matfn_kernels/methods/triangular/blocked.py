@@ -1,0 +1,140 @@
+"""Inverses of triangular matrices, by blocks.
+
+inv [[A, 0], [C, B]] = [[A^-1, 0], [-B^-1 C A^-1, B^-1]], doubled from diagonal blocks of order 16 or 32, inverted by
+substitution: n^3/3 products, nearly all in GEMMs, and as stable as substitution, componentwise. Products of powers
+(I + N)(I + N^2)(I + N^4)... take fewer launches but lose every digit when powers of N grow, which identical keys of a
+DeltaNet layer already do at order 32; they are not used.
+References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapters 8 and 14; kexue.fm/archives/11072.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.triangles import LEAF, PROBE_MARGIN, invert_lower, lacking
+from matfn_kernels.methods.triangular.judgement import Judgement, by_products, by_substitution, is_tame
+from matfn_kernels.methods.triangular.question import TriangularProgram
+from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.variants import leaf_cost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.methods.triangular.question import Triangle
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.variants import Tunable
+
+__all__ = ["BlockedInverse", "NativeInverse"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedInverse(TriangularProgram):
+    """Inverses of a whole batch by torch's products.
+
+    Attributes:
+        kernel: whose substitution inverts the diagonal blocks.
+    """
+
+    kernel: Kernel = Kernel.LIBRARY
+
+    method: ClassVar[str] = "blocked"
+
+    @property
+    def is_recordable(self) -> bool:
+        """Always: products and substitution."""
+        return True
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input t (batch, n, n)."""
+        t, exponent = self.scaled(self.question.read(inputs["t"]))
+        narrow = t.to(self.working)
+        lower = self.question.lower
+        value = invert_lower(narrow, self.kernel) if lower else invert_lower(narrow.mT, self.kernel).mT
+        judgement = self._judged(t, narrow, value) if t.device.type == "cpu" else self._judged_alike(t, value)
+        return _findings(self, value, exponent, judgement)
+
+    def _judged(self, t: Tensor, narrow: Tensor, value: Tensor) -> Judgement:
+        """By products, or by substitution where their range does not hold them."""
+        found, tame = by_products(narrow, value, self.precision)
+        return found.where(tame, lambda mask: self._by_substitution(t[mask], value[mask]))
+
+    def _judged_alike(self, t: Tensor, value: Tensor) -> Judgement:
+        """By one way for all, since a GPU would have to wait for the answer whether there is a rare case.
+
+        Products in float64 serve where its range holds any of theirs, else substitution.
+        """
+        if self.dtype == torch.float64:
+            return self._by_substitution(t, value)
+        return by_products(t.to(torch.float64), value.to(torch.float64), self.precision)[0]
+
+    def _by_substitution(self, t: Tensor, value: Tensor) -> Judgement:
+        return by_substitution(t, value, self.precision, lower=self.question.lower)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """The program by every kernel that can run it."""
+        return _variants(self.question, self.precision, self.ceiling)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        leaves = math.ceil(self.question.order / LEAF)
+        return self.seconds_of_products(profile, 1.0) + leaf_cost(self.kernel, profile, self.precision, LEAF, leaves)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeInverse(TriangularProgram):
+    """Inverses and their certificates by the kernels in C, one matrix after the other."""
+
+    method: ClassVar[str] = "blocked"
+    kernel: ClassVar[Kernel] = Kernel.NATIVE
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input t (batch, n, n)."""
+        t, asked = inputs["t"], self.question
+        narrow = t.to(self.working).resolve_neg().contiguous()
+        value, found = native.triangular_inverses(narrow, lower=asked.lower, unit=asked.unit)
+        sizes, error = torch.stack([found.norm, found.inverse_norm]), PROBE_MARGIN * found.error
+        judgement = Judgement(found.residual, error, sizes.prod(0).clamp_min(1.0)).where(
+            is_tame(sizes, error, narrow), lambda mask: self._by_substitution(t[mask], value[mask])
+        )
+        return _findings(self, value, None, judgement)
+
+    def _by_substitution(self, t: Tensor, value: Tensor) -> Judgement:
+        return by_substitution(self.question.read(t), value, self.precision, lower=self.question.lower)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """The program by every kernel that can run it."""
+        return _variants(self.question, self.precision, self.ceiling)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix."""
+        return profile.cost("native_triangle", self.precision, self.question.order)
+
+
+def _variants(question: Triangle, precision: Precision, ceiling: Precision) -> tuple[Tunable, ...]:
+    """Inverses by torch, by a GPU's kernel for the diagonal blocks, and in C where dtype and arithmetic are alike."""
+    usual = BlockedInverse(question, precision, ceiling)
+    at_once = BlockedInverse(question, precision, ceiling, Kernel.ONE_LAUNCH)
+    double = question.dtype == torch.float64
+    if question.dtype.is_complex or double != (precision is Precision.FP64):
+        return usual, at_once
+    return usual, at_once, NativeInverse(question, precision, ceiling)
+
+
+def _findings(program: TriangularProgram, value: Tensor, exponent: Tensor | None, judgement: Judgement) -> Findings:
+    return Findings(
+        outputs=(value,),
+        exponents=(lacking(exponent, None),),
+        residual_name="T X - I",
+        residual=judgement.residual,
+        error=judgement.error + spacing(program.precision),
+        condition=judgement.condition,
+    )
