@@ -174,6 +174,7 @@ def _polar(rng: np.random.Generator) -> list[_Row]:
     m = _around(u, s, v)
     return [
         _Row(call.msign, (m,), (_around(u, np.ones_like(s), v),)),
+        _Row(call.polar, (m,), (_around(u, np.ones_like(s), v), _around(v, s, v))),
         _Row(lambda m: call.mclip(m, hi=0.5, lo=0.1), (m,), (_around(u, np.clip(s, 0.1, 0.5), v),)),
     ]
 

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
+import matfn_kernels
 from matfn import tables, wire
 from matfn.answers import Answer
 from matfn.catalogue import FUNCTIONS
@@ -24,7 +25,6 @@ from matfn.client import Client
 from matfn.errors import TABLE
 from matfn.local import LocalClient
 from matfn.session import package_version
-from matfn_kernels.programs import calibration
 from matfn_kernels.programs.profile import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
@@ -369,7 +369,7 @@ def test_explain_names_the_codes_it_knows() -> None:
 def test_calibrate_writes_what_a_client_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is a profile by its own name, and MATFN_PROFILE takes it."""
     monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
-    monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
+    monkeypatch.setattr(matfn_kernels, "measure", lambda device: Profile(device, Profile.nominal().seconds))
     path = tmp_path / "mine.json"
 
     result = invoked("calibrate", "-o", path, "--device", "cpu")
@@ -383,7 +383,7 @@ def test_calibrate_writes_what_a_client_reads(tmp_path: Path, monkeypatch: pytes
 def test_calibrate_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """A name that no profile can have, and a folder that is not there, are explained."""
     monkeypatch.setenv("MATFN_STARTED_AGAIN", "1")
-    monkeypatch.setattr(calibration, "measure", lambda device: Profile(device, Profile.nominal().seconds))
+    monkeypatch.setattr(matfn_kernels, "measure", lambda device: Profile(device, Profile.nominal().seconds))
 
     assert invoked("calibrate", "-o", tmp_path / name, "--device", "cpu").exit_code == 1
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import matfn
+import matfn_kernels
 from matfn import local
 from matfn.catalogue import FUNCTIONS
 from matfn.check import DTYPES, cases, verdict_of, verdicts
-from matfn_kernels.programs import calibration
 from matfn_kernels.programs.profile import Profile
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def test_machine_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         return Profile.nominal()
 
     here, before = threading.current_thread(), torch.get_num_threads()
-    monkeypatch.setattr(calibration, "measure", measure)
+    monkeypatch.setattr(matfn_kernels, "measure", measure)
 
     found = local.calibrated("mine", "cpu")
 
@@ -179,7 +179,7 @@ def test_machine_is_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unfit_name_is_refused_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile must have a name that can be printed anywhere."""
-    monkeypatch.setattr(calibration, "measure", lambda _: pytest.fail("measured"))
+    monkeypatch.setattr(matfn_kernels, "measure", lambda _: pytest.fail("measured"))
 
     with pytest.raises(ValueError, match="is no name"):
         local.calibrated("two words", "cpu")

@@ -42,6 +42,7 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
     given: dict[str, dict[str, Any]] = {
         "msign": {"m": noise},
         "mclip": {"m": noise},
+        "polar": {"m": noise},
         "mcsgn": {"a": shifted},
         "spectral_projector": {"a": shifted},
         "solve_sylvester": {"a": shifted, "b": shifted, "q": noise},

@@ -328,6 +328,54 @@ class AsyncAnswerMethods(ABC):
             )
         )
 
+    async def polar(
+        self,
+        m: ArrayT,
+        *,
+        method: Literal["auto", "svd"] | None = "auto",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[tuple[ArrayT, ArrayT]]:
+        """Polar decomposition M = U H: U as msign's, H positive semidefinite of the columns' order.
+
+        The value is (U V^T, V S V^T) with M = U S V^T, matrix by matrix over the leading dimensions.
+
+        Args:
+            m: (*, m, n) array, matrices of any shape and rank.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Arrays x, y of the kind and dtype of `m`, as `value`, with a certificate per matrix.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Functions of Matrices (2008), chapter 8.
+        """
+        return await self._answer(
+            call.polar(
+                m,
+                method=method,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
     async def mcsgn(
         self,
         a: ArrayT,

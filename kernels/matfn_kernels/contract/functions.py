@@ -196,6 +196,18 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             methods=_POLAR,
         ),
         Function(
+            name="polar",
+            summary="Polar decomposition M = U H: U as msign's, H positive semidefinite of the columns' order.",
+            formula="(U V^T, V S V^T) with M = U S V^T",
+            inputs=(_M,),
+            outputs=("x", "y"),
+            output_shapes=(("m", "n"), ("n", "n")),
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Higham, Functions of Matrices (2008), chapter 8",
+            methods=("svd",),
+        ),
+        Function(
             name="mcsgn",
             summary="Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.",
             formula="A (A^2)^{-1/2}",

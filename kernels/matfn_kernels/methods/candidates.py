@@ -8,6 +8,7 @@ from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.methods.equations import riccati, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, frechet_distance, geometric_mean
 from matfn_kernels.methods.polar import candidates as polar
+from matfn_kernels.methods.polar import decomposition
 from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import candidates as sign
 from matfn_kernels.methods.triangular import candidates as triangular
@@ -27,6 +28,7 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "sqrt_pair": roots.candidates,
     "msign": polar.candidates,
     "mclip": polar.candidates,
+    "polar": decomposition.candidates,
     "mcsgn": sign.candidates,
     "solve_sylvester": sylvester.candidates,
     "solve_lyapunov": sylvester.candidates,

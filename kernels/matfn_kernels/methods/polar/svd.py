@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
 
-__all__ = ["SvdPolar"]
+__all__ = ["SvdPolar", "missed"]
 
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
@@ -80,7 +80,7 @@ class SvdPolar(PolarProgram):
         """Error of the image, (batch,)."""
         h, eps = multiplier(sigma), spacing(self.precision)
         noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(h) / self.question.small**0.5
-        error = torch.maximum(4 * noise, 2 * _missed(ground, h))
+        error = torch.maximum(4 * noise, 2 * missed(ground, h))
         if eps > torch.finfo(self.dtype).eps:
             error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
         return error
@@ -103,7 +103,7 @@ def _unresolved(multiplier: Multiplier, sigma: Tensor) -> Tensor:
     return (kept(sigma) != multiplier(sigma)).any(-1)
 
 
-def _missed(ground: Singular, h: Tensor) -> Tensor:
+def missed(ground: Singular, h: Tensor) -> Tensor:
     """||(M V - U Sigma, M^H U - V Sigma) h||_F on columns of random signs, (batch,).
 
     Bidiagonal QR drops entries of up to 90 eps of the norm, rarely and in few places, so what it drops is measured.

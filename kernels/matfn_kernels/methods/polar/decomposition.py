@@ -1,0 +1,129 @@
+"""The polar decomposition M = U H: the polar factor with H = (M^H M)^(1/2), from the singular value decomposition.
+
+With M = W Sigma V^H they are U = W V^H and H = V Sigma V^H. Singular values at or below 8 eps sigma_max count as 0 in
+U, as in `msign`, and are kept in H.
+Error of H: if the computed factors are those of M + E then ||H - H(M)||_F <= 2^(1/2) ||E||_F.
+Reference: Higham, Functions of Matrices (2008), chapter 8 and theorem 8.9.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import torch
+
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.decompositions import Ground, Singular
+from matfn_kernels.linalg.products import product, symmetrise
+from matfn_kernels.linalg.scaling import norm
+from matfn_kernels.linalg.spectral import BACKWARD_ERROR
+from matfn_kernels.methods.polar.question import Polar, PolarProgram
+from matfn_kernels.methods.polar.svd import SvdPolar, missed
+from matfn_kernels.numbers.precision import Precision, spacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.shared_decomposition import SingularFoundation
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["SvdDecomposition", "candidates"]
+
+_LIPSCHITZ: Final = math.sqrt(2.0)
+"""Of H as a function of M in the Frobenius norm (theorem 8.9)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SvdDecomposition(PolarProgram):
+    """U and H from singular values and vectors.
+
+    Attributes:
+        precision: the arithmetic.
+    """
+
+    precision: Precision
+
+    method: ClassVar[str] = "svd"
+
+    @property
+    def ceiling(self) -> Precision:
+        """The arithmetic; nothing is left to fall back on."""
+        return self.precision
+
+    @property
+    def foundation(self) -> SingularFoundation:
+        """The singular value decomposition, which polar factors and clippings share."""
+        return self._factor.foundation
+
+    @property
+    def _factor(self) -> SvdPolar:
+        return SvdPolar(self.question, self.precision, pinned=self.pinned)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: input m (batch, m, n)."""
+        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+
+    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+        """The two factors of matrices that have been decomposed."""
+        assert isinstance(ground, Singular)
+        found = self._factor.finish(ground, inputs)
+        (u,) = found.outputs
+        is_wide = self.question.rows < self.question.columns
+        vectors, m = (ground.u, ground.m.mH) if is_wide else (ground.vh.mH, ground.m)
+        h = symmetrise(product(vectors * ground.sigma[:, None, :].to(vectors.dtype), vectors.mH))
+        return replace(
+            found,
+            outputs=(u, h),
+            exponents=(None, ground.exponent),
+            residual_name="M - U H",
+            residual=_residual(m, u, h),
+            error=torch.maximum(found.error, self._error(ground)),
+        )
+
+    def _error(self, ground: Singular) -> Tensor:
+        """Relative error of H, (batch,); 0 for a zero matrix."""
+        sigma, rounding = ground.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
+        backward = torch.maximum(4 * rounding * sigma[:, 0], 2 * missed(ground, torch.ones_like(sigma)))
+        size = norm(sigma)
+        return torch.where(size > 0, _LIPSCHITZ * backward / size + rounding, 0.0)
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """An empty U, and H of order n, which is zero."""
+        m = inputs["m"]
+        h = torch.zeros(len(m), m.shape[-1], m.shape[-1], dtype=self.dtype)
+        return torch.zeros(m.shape, dtype=self.dtype), h
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """None: the svd is the last resort."""
+        return ()
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: those of U, and the product for H."""
+        asked = self.question
+        cubes = asked.columns**2 * asked.small / max(1, asked.small) ** 3
+        return self._factor.seconds(profile) + cubes * profile.cost("gemm", self.precision, asked.small)
+
+
+def _residual(m: Tensor, u: Tensor, h: Tensor) -> Tensor:
+    """||M - U H||_F / ||M||_F on random columns, (batch,)."""
+    z = probes.gaussian(m, m.shape[-1]).to(m.dtype)
+    image = probes.times(m, z)
+    return probes.ratio(image - probes.times(u, probes.times(h, z)), image)
+
+
+def candidates(call: Signature) -> list[Program]:
+    """The program that serves a call.
+
+    Raises:
+        Rejection: if bf16 was named, in which there is no singular value decomposition.
+    """
+    rows, columns = call.sizes("m")
+    _, ceiling = call.direct_precisions()
+    return [SvdDecomposition(Polar(rows, columns, None, call.dtype), ceiling, pinned=call.is_pinned)]
