@@ -20,7 +20,7 @@ from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.methods.polar.question import Polar, PolarProgram
-from matfn_kernels.methods.polar.svd import SvdPolar, missed
+from matfn_kernels.methods.polar.svd import MISSED_MARGIN, NOISE_MARGIN, SvdPolar, missed
 from matfn_kernels.numbers.precision import Precision, spacing
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ class SvdDecomposition(PolarProgram):
     def _error(self, ground: Singular) -> Tensor:
         """Relative error of H, (batch,); 0 for a zero matrix."""
         sigma, rounding = ground.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
-        backward = torch.maximum(4 * rounding * sigma[:, 0], 2 * missed(ground, torch.ones_like(sigma)))
+        backward = torch.maximum(
+            NOISE_MARGIN * rounding * sigma[:, 0], MISSED_MARGIN * missed(ground, torch.ones_like(sigma))
+        )
         size = norm(sigma)
         return torch.where(size > 0, _LIPSCHITZ * backward / size + rounding, 0.0)
 

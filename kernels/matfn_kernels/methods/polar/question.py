@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Polar", "PolarProgram"]
 
 _THRESHOLD: Final = 8.0
+"""Singular values of at most so many eps of the largest count as 0; this is part of the functions' definition."""
 _PASS_ORDER: Final = 64
+"""Order at which a pass is priced like a product."""
 
 
 @dataclass(frozen=True, slots=True)

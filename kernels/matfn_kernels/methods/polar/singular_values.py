@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matfn_kernels.numbers.precision import Precision
 
 __all__ = ["Multiplier", "findings_of"]
+
+_UNCHANGED: Final = 4 * BACKWARD_ERROR
+"""Estimate in eps for a matrix that comes back as it is: four times the backward error of an svd that checks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def findings_of(
         outputs=(value,),
         residual_name=question.residual_name,
         residual=residual,
-        error=torch.where(same, 4 * BACKWARD_ERROR * spacing(precision), relative),
+        error=torch.where(same, _UNCHANGED * spacing(precision), relative),
         condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
         rank=multiplier.keep.sum(-1),
     )

@@ -27,12 +27,20 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
 
-__all__ = ["SvdPolar", "missed"]
+__all__ = ["MISSED_MARGIN", "NOISE_MARGIN", "SvdPolar", "missed"]
 
 _LOSSES: Final = 128.0
 """More of eps times the norm than bidiagonal QR has been seen to move a singular value."""
+NOISE_MARGIN: Final = 4.0
+"""How often the error that LAPACK's backward error stands for, spread evenly over the entries, counts in the estimate.
+
+Chosen so that estimates cover the errors that the tests find against truth of more digits."""
+MISSED_MARGIN: Final = 2.0
+"""How often what the decomposition dropped counts: four random columns give its norm to within a quarter as a rule."""
 _PASSES: Final = 12.0
-"""What is done beside products and decompositions, in units of a product at this order."""
+"""What is done beside products and decompositions, in units of a product at order 64.
+
+A price, on which no answer rests. It is that of the Gram matrix too; how it was found is not recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class SvdPolar(PolarProgram):
         """Error of the image, (batch,)."""
         h, eps = multiplier(sigma), spacing(self.precision)
         noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(h) / self.question.small**0.5
-        error = torch.maximum(4 * noise, 2 * missed(ground, h))
+        error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(ground, h))
         if eps > torch.finfo(self.dtype).eps:
             error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
         return error

@@ -40,13 +40,25 @@ __all__ = ["NewtonSign", "Signs", "signs"]
 
 _EPS: Final = spacing(Precision.FP64)
 _MAX_STEPS: Final = 25
+"""Steps after which a matrix is left to the other method; Gaussian ones of order 16 to 256 take 7 to 13."""
 _SETTLING: Final = 1e-2
+"""Relative change below which scaling stops: from there on the unscaled iteration converges quadratically."""
 _SETTLED: Final = 1e-8
 """Convergence is quadratic: the step after such a change is exact to rounding."""
 _CROSSING: Final = 1e-2
+"""Most that rounding may move an iterate, relative to its distance from a singular one, for a sign to be vouched for.
+
+At 1 an eigenvalue may cross the axis; norms are estimated from below, mostly within a factor 2."""
 _MARGIN: Final = 4.0
+"""How often the first-order error counts in the estimate: it is found with one random matrix of noise."""
+_NOISE: Final = 0.25
+"""Rounding of a sum of n terms is taken as 1 + sqrt(n) / 4 eps: errors of sums grow as roots, as a rule."""
 _TINY: Final = float(torch.finfo(torch.float64).tiny)
+"""Keeps a division by a vanished norm finite."""
 _PRODUCTS: Final = 100.0
+"""Price of an answer in products: some ten steps, each with an inverse and products for the derivative and its adjoint.
+
+No method competes with this one, so the price chooses nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,5 +259,5 @@ def _gain(derivative: _Derivative) -> tuple[Tensor, Tensor]:
 def _mismatch(s: Tensor, a: Tensor) -> Tensor:
     """(S A S - A) / 2 with as much noise added as its computation has, as a rule: errors of sums grow as roots."""
     squares = _sandwich(s.square(), a.square()).sqrt()
-    noise = _EPS * (1 + math.sqrt(a.shape[-1]) / 4) * squares * probes.square(a)
+    noise = _EPS * (1 + math.sqrt(a.shape[-1]) * _NOISE) * squares * probes.square(a)
     return (_sandwich(s, a) - a) / 2 + noise

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["LowRank", "LowRankProgram", "Parts", "candidates"]
 
 CHUNK: Final = 64
+"""Rows that torch takes at once: operations grow as n (c + d) m, so c is of the size of usual ranks d."""
 _NORM_ROUNDS: Final = 2
+"""Rounds of power iteration for ||T||, on four columns; the norm enters the condition alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["Triangle", "TriangularProgram"]
 
 _PASSES: Final = 6.0
-"""What is done beside products grows with n^2: in units of a product at this order."""
+"""What is done beside products, which grows with n^2, in units of a product at order 64: a price."""
 _PASS_ORDER: Final = 64
+"""Order at which a pass is priced like a product."""
+_PRODUCTS: Final = 0.5
+"""Products that an answer costs whatever its columns, those of its certificate among them: a price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class TriangularProgram:
         """Predicted device seconds of products and passes for so many columns of T^-1 B, relative to n."""
         order = self.question.order
         passes = _PASSES * profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (order / _PASS_ORDER) ** 2
-        return profile.cost("gemm", self.precision, order) * (0.5 + share) + passes
+        return profile.cost("gemm", self.precision, order) * (_PRODUCTS + share) + passes
 
     def fallbacks(self) -> tuple[Self, ...]:
         """The method in the precision that the call allows."""
