@@ -154,8 +154,8 @@ format: $(LINT) ## rewrite the tree as the formatter wants it
 	$(BIN)/python scripts/generate_methods.py
 	$(BIN)/python scripts/list_settings.py
 
-wheel: $(TEST) ## the wheel, in dist/
-	$(BIN)/python -m build --wheel
+wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
+	$(BIN)/python -m build
 
 clean: ## remove what make made
 	rm -rf .venv .venv-bench .venv-ray dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
