@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from evaluating import EPS, Answer, Array, answer, candidates, parsed, run, truth
+from honesty import assert_honest, estimate_of, reference_errors
 from matfn_kernels import probes
 from matfn_kernels.calibration import Profile
 from matfn_kernels.device_policy import Kernel
@@ -74,11 +75,10 @@ def test_single_precision_is_honest(order: int) -> None:
         for precision in ("auto", "fp32"):
             found = run(*_by_kernels(function, {"a": a}, precision=precision, **keywords))
 
-            errors = _errors(found, truth(function, {"a": a}, found.certificates, **keywords))
-            for error, certificate in zip(errors, found.certificates, strict=True):
-                slack = 20 * EPS["float64"] * (certificate.condition or 1)  # of the truth
-                assert certificate.error_estimate is None or error <= certificate.error_estimate + slack
-                certified += certificate.method == "engine" and certificate.error_estimate is not None
+            expected = truth(function, {"a": a}, found.certificates, **keywords)
+            estimated = range(len(a) // 2, len(a) + 1)
+            assert_honest(found, *expected, estimated=estimated, slack=reference_errors(found.certificates))
+            certified += sum(c.method == "engine" and c.error_estimate is not None for c in found.certificates)
     assert certified > len(a) * len(CALLS)
 
 
@@ -110,8 +110,7 @@ def test_double_precision_is_honest(order: int) -> None:
             signs = {"root": (1,), "inv_root": (-1,), "sqrt_pair": (1, -1)}[function]
             found = run(*_by_kernels(function, {"a": a}, **keywords))
 
-            error = _errors(found, tuple(_exact(order, condition, sign * s, r) for sign in signs))[0]
-            assert error <= (found.certificates[0].error_estimate or np.inf)
+            assert_honest(found, *(_exact(order, condition, sign * s, r) for sign in signs))
 
 
 @pytest.mark.usefixtures("instructions")
@@ -128,10 +127,8 @@ def test_unseen_eigenvector_is_answered_for(order: int, dtype: str) -> None:
         for function, keywords in CALLS[2:4]:
             found = run(*_by_kernels(function, {"a": a}, **keywords))
 
-            (certificate,) = found.certificates
-            slack = 20 * EPS["float64"] / smallest  # of the truth
-            errors = _errors(found, truth(function, {"a": a}, found.certificates, **keywords))
-            assert errors[0] <= (certificate.error_estimate or 1) + slack
+            expected = truth(function, {"a": a}, found.certificates, **keywords)
+            assert_honest(found, *expected, slack=20 * EPS["float64"] / smallest)
 
 
 def _neighbour(kind: str, good: Tensor) -> Tensor:
@@ -234,7 +231,7 @@ def test_variants_agree(function: str, keywords: dict[str, Any], dtype: str) -> 
 
         for other in found[1:]:
             for x, y in zip(found[0].outputs, other.outputs, strict=True):
-                estimates = [one.certificates[i].error_estimate or 0 for one in (found[0], other) for i in (0, 1)]
+                estimates = [estimate_of(one, i) for one in (found[0], other) for i in (0, 1)]
                 assert relative_error(x, y.astype(np.float64)).max() <= 2 * max(estimates)
 
 
@@ -303,11 +300,9 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, dtype
     assert usual.kernel is Kernel.NATIVE
     assert Kernel.NATIVE not in kernels
     assert not native.is_built()
-    for error, certificate in zip(
-        _errors(found, truth("inv_root", {"a": a}, found.certificates, r=4)), found.certificates, strict=True
-    ):
-        assert certificate.outcome == "converged"
-        assert error <= (certificate.error_estimate or 0) + 20 * EPS["float64"] * (certificate.condition or 1)
+    assert {certificate.outcome for certificate in found.certificates} == {"converged"}
+    expected = truth("inv_root", {"a": a}, found.certificates, r=4)
+    assert_honest(found, *expected, slack=reference_errors(found.certificates))
 
 
 def _measured() -> Profile:
