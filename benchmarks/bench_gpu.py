@@ -25,6 +25,7 @@ from matfn_kernels.products import gram, invert_leaf, quadratic
 from matfn_kernels.roots import RootProgram
 from matfn_kernels.roots_by_iteration import rows_for
 from matfn_kernels.scaling import rescale
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,7 +238,8 @@ def main() -> None:
         print("No GPU that PyTorch can use: nothing was measured.")
         return
     machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    print(f"{machine}, up to {ROUNDS} rounds, medians; quartiles of ratios\n")
+    print(f"{provenance(machine)}\n")
+    print(f"Up to {ROUNDS} rounds, medians; quartiles of ratios\n")
     print("| what | order x batch | arithmetic | by | ms | times as fast as the first | error |")
     print("|---|---|---|---|---|---|---|")
     for precision in [Precision(name) for name in sys.argv[1:]] or Precision:

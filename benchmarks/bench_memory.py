@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from matfn_kernels.evaluation import batch_of, evaluate
 from matfn_kernels.plan import make_plan
 from matfn_kernels.shipped import load_profile
 from matfn_kernels.validation import Call, Limits, parse_call
+from provenance import provenance
 
 _SELF: Final = Path("/proc/self")
 _CASES: Final = (
@@ -72,7 +72,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(_row(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         return
-    print(f"float64 on one thread of {platform.machine()}, torch {torch.__version__}; one run each\n")
+    print(f"{provenance()}\n")
+    print(f"float64 on one thread, torch {torch.__version__}; one run each\n")
     print("| function | order | matrices | method | MB before | MB answers | MB besides | in n x n | a matrix |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for case in _CASES:
