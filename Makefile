@@ -65,7 +65,7 @@ $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(RAY_BIN)/python $(PIP_INSTALL) -e '.[ray]'
 	@touch $@
 
-# the oldest releases that pyproject.toml allows, resolved for the Python at hand; torch is pinned, and Triton as it comes with it
+# the oldest releases that pyproject.toml allows, for the Python at hand; torch is pinned, and its build for CPUs names no others
 $(MINIMUM_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-minimum
 	$(MINIMUM_BIN)/python -m pip install --quiet --disable-pip-version-check uv
