@@ -192,15 +192,15 @@ def test_max_logit_knows_no_scale(scale: float) -> None:
     assert _distance(found.outputs[0], truth).max() < 1e-6
 
 
-def test_max_logit_of_nothing_is_zero() -> None:
+@pytest.mark.parametrize(("q", "k"), [((2, 3, 4), (2, 0, 4)), ((2, 3, 0), (1, 5, 0)), ((2, 3, 4), (2, 5, 4))])
+def test_max_logit_of_nothing_is_zero(q: tuple[int, int, int], k: tuple[int, int, int]) -> None:
     """No keys, no width, zero rows or rows without a common coordinate: the largest logit is 0, exactly."""
     apart = answer("max_logit", {"q": np.array([[[1.0, 0.0]]]), "k": np.array([[[0.0, 1.0]]])})
     assert apart.outputs[0] == 0
     assert apart.certificates[0].outcome == "converged"
-    for q, k in [((2, 3, 4), (2, 0, 4)), ((2, 3, 0), (1, 5, 0)), ((2, 3, 4), (2, 5, 4))]:
-        found = answer("max_logit", {"q": np.zeros(q), "k": np.zeros(k)})
-        np.testing.assert_array_equal(found.outputs[0], np.zeros(2))
-        assert found.certificates[0].outcome == "converged"
+    found = answer("max_logit", {"q": np.zeros(q), "k": np.zeros(k)})
+    np.testing.assert_array_equal(found.outputs[0], np.zeros(2))
+    assert found.certificates[0].outcome == "converged"
 
 
 def test_late_keys_are_visible_to_early_queries_of_a_longer_cache() -> None:

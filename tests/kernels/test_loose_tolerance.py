@@ -89,17 +89,17 @@ def test_damped_singular_matrices_are_honest(function: str, keywords: dict[str, 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 17, 40])
 @pytest.mark.parametrize("condition", [1.0, 1e2, 1e4, 1e7, 1e12])
-def test_named_single_precision_is_honest(condition: float, order: int) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_named_single_precision_is_honest(condition: float, order: int, shape: str) -> None:
     """The same estimate, where nothing stands behind it and the damping is the default."""
-    for shape in SHAPES:
-        a = positive(order, shape, condition, items=4).astype(np.float32)
-        found = answer("inv_root", {"a": a}, r=4, precision="fp32", on_failure="nan")
+    a = positive(order, shape, condition, items=4).astype(np.float32)
+    found = answer("inv_root", {"a": a}, r=4, precision="fp32", on_failure="nan")
 
-        answered = [i for i, c in enumerate(found.certificates) if c.outcome != "failed"]
-        chosen = Answer(tuple(x[answered] for x in found.outputs), tuple(found.certificates[i] for i in answered))
-        if answered:
-            expected = truth("inv_root", {"a": a[answered]}, chosen.certificates, r=4)[0]
-            assert_honest(chosen, expected, estimated=range(len(answered) // 2, len(answered) + 1))
+    answered = [i for i, c in enumerate(found.certificates) if c.outcome != "failed"]
+    chosen = Answer(tuple(x[answered] for x in found.outputs), tuple(found.certificates[i] for i in answered))
+    if answered:
+        expected = truth("inv_root", {"a": a[answered]}, chosen.certificates, r=4)[0]
+        assert_honest(chosen, expected, estimated=range(len(answered) // 2, len(answered) + 1))
 
 
 def test_condition_ten_thousand_is_within_reach() -> None:

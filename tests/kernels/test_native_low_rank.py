@@ -33,18 +33,16 @@ def _dense(diag: torch.Tensor, q: torch.Tensor, k: torch.Tensor, *, transpose: b
 @pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str) -> None:
+@pytest.mark.parametrize("transpose", [False, True])
+def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str, *, transpose: bool) -> None:
     """Products and solutions, of the matrix and its transpose, are those of T itself to rounding."""
     diag, q, k, b = _parts(*shape, dtype)
-    for transpose in (False, True):
-        t = _dense(diag, q, k, transpose=transpose)
-        product = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=False).numpy()
-        solution = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=True).numpy()
+    t = _dense(diag, q, k, transpose=transpose)
+    product = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=False).numpy()
+    solution = native.apply_low_rank(diag, q, k, b, transpose=transpose, inverse=True).numpy()
 
-        assert relative_error(product, t @ b.double().numpy()).max() < 8 * EPS[dtype] * np.sqrt(shape[0])
-        assert (
-            relative_error(solution, np.linalg.solve(t, b.double().numpy())).max() < 32 * EPS[dtype] * shape[0] ** 0.5
-        )
+    assert relative_error(product, t @ b.double().numpy()).max() < 8 * EPS[dtype] * np.sqrt(shape[0])
+    assert relative_error(solution, np.linalg.solve(t, b.double().numpy())).max() < 32 * EPS[dtype] * shape[0] ** 0.5
 
 
 @pytest.mark.usefixtures("instructions")
