@@ -11,6 +11,8 @@ BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 RAY_BIN := .venv-ray/bin
 RAY_STAMP := .venv-ray/.installed
+MINIMUM_BIN := .venv-minimum/bin
+MINIMUM_STAMP := .venv-minimum/.installed
 PROFILE ?= cpu
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
@@ -20,7 +22,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean
+.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -63,12 +65,36 @@ $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(RAY_BIN)/python $(PIP_INSTALL) -e '.[ray]'
 	@touch $@
 
+# the oldest releases that pyproject.toml allows, for the Python at hand; torch is pinned, and its build for CPUs names no others
+$(MINIMUM_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-minimum
+	$(MINIMUM_BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	grep '^torch==' constraints.txt > .venv-minimum/torch.txt
+	$(MINIMUM_BIN)/uv pip compile pyproject.toml --quiet --extra test --resolution lowest-direct --no-header --no-annotate \
+		--python $(MINIMUM_BIN)/python --constraints .venv-minimum/torch.txt --output-file .venv-minimum/all.txt
+	grep -Ev '^(torch|triton|nvidia-.*|cuda-.*)==' .venv-minimum/all.txt > .venv-minimum/lowest.txt
+	$(MINIMUM_BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv-minimum/lowest.txt -r .venv-minimum/torch.txt
+	$(MINIMUM_BIN)/python -m pip install --quiet --disable-pip-version-check -c .venv-minimum/torch.txt -e '.[test]'
+	@touch $@
+
 demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
 	$(BIN)/python demo/demo.py
 
 test: $(TEST) $(KERNELS) ## the whole test suite
 	$(BIN)/python -m pytest
 	$(BIN)/python scripts/test_machines.py --short
+
+test-cov: $(TEST) $(KERNELS) ## the whole test suite, with the lines and branches that it runs; fails below the floor in pyproject.toml
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-minimum: $(MINIMUM_STAMP) ## the whole test suite with the oldest dependencies that pyproject.toml allows
+	$(MINIMUM_BIN)/python -m pytest
+
+hooks: $(LINT) ## make lint before each commit
+	$(BIN)/pre-commit install
 
 test-machines: $(TEST) $(KERNELS) ## the kernels' tests as on other machines: instruction sets, BLAS, threads; about an hour
 	$(BIN)/python scripts/test_machines.py
@@ -157,8 +183,8 @@ format: $(LINT) ## rewrite the tree as the formatter wants it
 	$(BIN)/python scripts/generate_methods.py
 	$(BIN)/python scripts/list_settings.py
 
-wheel: $(TEST) ## the wheel, in dist/
-	$(BIN)/python -m build --wheel
+wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
+	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench .venv-ray dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
+	rm -rf .venv .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so

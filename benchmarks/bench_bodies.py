@@ -10,7 +10,6 @@ the machine is shared; every cell runs `ROUNDS` times, alternating with the othe
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from matfn.transport import SocketTransport
 from matfn_service import body
 from matfn_service.http_protocol import HttpProtocol
 from matfn_service.serve import ENVIRONMENT
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,8 +122,8 @@ def measured(servers: dict[str, Server], size: int, requests: int) -> Iterator[t
 
 def main() -> None:
     """Prints the table."""
-    print(f"Server CPU ms a body over a unix socket, {os.cpu_count()} cores of {platform.machine()}; ", end="")
-    print(f"median (range) of {ROUNDS} alternating rounds\n")
+    print(f"{provenance()}\n")
+    print(f"Server CPU ms a body over a unix socket; median (range) of {ROUNDS} alternating rounds\n")
     print(f"| body | {' | '.join(KINDS)} |\n|---|---|---|")
     with ExitStack() as stack:
         servers = {kind: Server(stack.enter_context(tempfile.TemporaryDirectory()), kind) for kind in KINDS}

@@ -8,8 +8,6 @@ cores. Every cell runs `ROUNDS` times, alternating with the others; median and s
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +23,7 @@ import matfn
 sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
 
 from demo import service, wait_until_ready
+from provenance import provenance
 
 ROUNDS = 5
 SECONDS = 2.0
@@ -83,7 +82,8 @@ def main() -> None:
         for _ in range(ROUNDS):
             for cell in cells:
                 rounds[cell].append(run(client, *cell))
-    print(f"`inv_root(a, r=4)`, one fp32 matrix a call, {os.cpu_count()} cores of {platform.machine()}, ", end="")
+    print(f"{provenance()}\n")
+    print("`inv_root(a, r=4)`, one fp32 matrix a call, ", end="")
     print(f"service and callers on the same machine; median (range) of {ROUNDS} rounds of {SECONDS:g} s\n")
     print("| order | callers | calls/s | p50 ms | p99 ms | mean batch |")
     print("|---|---|---|---|---|---|")

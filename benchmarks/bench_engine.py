@@ -22,6 +22,7 @@ import torch
 from matfn_kernels.linalg import invariant, iteration
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.numbers.coefficients import safe, schedule
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,6 +143,7 @@ def main() -> None:
     """Prints the table."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    print(f"{provenance()}\n")
     print(f"torch {torch.__version__}, one thread, float32, medians of {_ROUNDS}. `bmm` is as many bare products.\n")
     print("| iteration | tile | products | us a matrix | in products | share | bmm | their rate | bmm / whole |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -12,7 +12,6 @@ writes benchmarks/results/functions.md and functions.png.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import sys
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ import torch
 from function_cases import Case, distance, inputs, truth
 from matfn_kernels import load_profile
 from matfn_kernels.numbers.precision import Precision
+from provenance import provenance
 from rivals import MATFN, rivals_of
 from teams import Team, cores
 
@@ -183,13 +183,7 @@ def _against_order(axes: Axes, chosen: Sequence[tuple[Case, list[Measured]]], pr
 
 
 def _machine(rounds: int) -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return (
-        f"{name or platform.machine()}, {cores()} cores, torch {torch.__version__}; {rounds} rounds."
-        f" Command: `python {' '.join(sys.argv)}`"
-    )
+    return f"{provenance()}\n\ntorch {torch.__version__}; {rounds} rounds."
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from matfn_kernels.methods.roots.bf16_power import Bf16Power
 from matfn_kernels.methods.roots.coupled_power import IteratedPower
 from matfn_kernels.methods.roots.power import Power
 from matfn_kernels.numbers.precision import Precision, working
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,7 +222,8 @@ def main() -> None:
         print("No GPU that PyTorch can use: nothing was measured.")
         return
     machine = f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    print(f"{machine}, up to {ROUNDS} rounds, medians; quartiles of ratios\n")
+    print(f"{provenance(machine)}\n")
+    print(f"Up to {ROUNDS} rounds, medians; quartiles of ratios\n")
     print("| what | order x batch | arithmetic | by | ms | times as fast as the first | error |")
     print("|---|---|---|---|---|---|---|")
     for precision in [Precision(name) for name in sys.argv[1:]] or Precision:

@@ -24,6 +24,7 @@ import matfn
 sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
 
 from demo import service, wait_until_ready
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +75,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("No GPU that PyTorch can use: nothing was measured.")
         return
-    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}; ", end="")
+    print(f"{provenance(f'{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}')}\n")
     print(f"`inv_root(a, r=4)`, fp32, condition 1e4; {ROUNDS} rounds, medians (range), ratios within a round\n")
     print("| matrices | who | ms | times as long as the service | error |")
     print("|---|---|---|---|---|")

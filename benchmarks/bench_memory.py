@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 import torch
 
 from matfn_kernels import Call, Limits, batch_of, evaluate, load_profile, make_plan, parse_call
+from provenance import provenance
 
 _SELF: Final = Path("/proc/self")
 _CASES: Final = (
@@ -69,7 +69,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         print(_row(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         return
-    print(f"float64 on one thread of {platform.machine()}, torch {torch.__version__}; one run each\n")
+    print(f"{provenance()}\n")
+    print(f"float64 on one thread, torch {torch.__version__}; one run each\n")
     print("| function | order | matrices | method | MB before | MB answers | MB besides | in n x n | a matrix |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for case in _CASES:

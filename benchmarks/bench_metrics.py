@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ from matfn_service.server import serve
 from matfn_service.settings import Settings
 from matfn_service.statistics import Statistics
 from processes import ServerProcess, running_server
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,9 +155,8 @@ def scrape_ms() -> float:
 
 def main() -> None:
     """Prints the table."""
-    print(
-        f"{CALLERS} callers of msign for {SECONDS:g} s, one worker, {os.cpu_count()} cores of {platform.machine()}.\n"
-    )
+    print(f"{provenance()}\n")
+    print(f"{CALLERS} callers of msign for {SECONDS:g} s, one worker.\n")
     print("| request | requests | server µs | worker µs | counting µs | % of the server's | % of both |")
     print("|---|---|---|---|---|---|---|")
     for work in WORKS:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import shutil
 import signal
@@ -46,6 +45,7 @@ from matfn.client import Clock  # noqa: E402
 from matfn_kernels.reference import relative_error  # noqa: E402
 from matfn_service.ray_app import deployment  # noqa: E402
 from matfn_service.ray_router import KeyRouter  # noqa: E402
+from provenance import provenance  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,9 +203,10 @@ def _disturb(seconds: float) -> Seen:
 
 
 def _report(compared: dict[str, list[Seen]], disturbed: Seen, seconds: float) -> str:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, Ray {ray.__version__}"
     lines = [
-        f"{machine}; {_REPLICAS} replicas of one processor, {_CALLERS} callers beside them. Command: `make ray`",
+        provenance(command="make ray"),
+        "",
+        f"Ray {ray.__version__}; {_REPLICAS} replicas of one processor, {_CALLERS} callers beside them.",
         "",
         "| router | calls a batch, each round | matrices a batch, each round | calls/s | p50 ms | p99 ms |",
         "|---|---|---|---|---|---|",

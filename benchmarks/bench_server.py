@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import matplotlib.pyplot as plt
 
 from contenders import CONTENDERS, Contender, Server, matrix, running
 from load import Load, Measurement, Request, measure
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,16 +225,7 @@ def _plot(found: Found) -> None:
 
 
 def _machine(rounds: int, seconds: float) -> str:
-    name = next((line.partition(":")[2].strip() for line in _cpu_info() if line.startswith("model name")), "")
-    return (
-        f"{name or platform.machine()}, {_cores()} cores, Python {platform.python_version()}; servers and callers on"
-        f" the same machine, {rounds} rounds of {seconds:g} s. Command: `python {' '.join(sys.argv)}`"
-    )
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return f"{provenance()}\n\nServers and callers on the same machine, {rounds} rounds of {seconds:g} s."
 
 
 def main() -> None:

@@ -7,8 +7,6 @@ CPU time of one thread; median of `ROUNDS`.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import numpy as np
 
 from matfn import wire
 from matfn.triangles import in_triangle, whole
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +42,8 @@ def cpu_ms(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Prints the table."""
-    print(f"float32, {os.cpu_count()} cores of {platform.machine()}, CPU ms, median of {ROUNDS}\n")
+    print(f"{provenance()}\n")
+    print(f"float32, CPU ms, median of {ROUNDS}\n")
     print("| matrices | MiB whole | make | undo | find asymmetric | pays below Gbit/s |\n|---|---|---|---|---|---|")
     for items, order in BATCHES:
         g = np.random.default_rng(0).standard_normal((items, order, order)).astype(np.float32)

@@ -25,6 +25,7 @@ import uvloop
 
 from callers import Answer, Connection, call
 from contenders import CONTENDERS, running
+from provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +156,7 @@ def _check(kind: str, seen: Seen, rate: float) -> Iterator[bool]:
 
 def main(seconds: float) -> int:
     """Prints the table; 0 if all bounds are held."""
+    print(f"{provenance()}\n")
     print(f"capacity {_CAPACITY:.0f}/s, {_PLACES} places, {_EXCESS} times as many callers, {seconds:g} s each\n")
     print("| what | found (bound) | |\n|---|---|---|")
     held: list[bool] = []

@@ -31,6 +31,7 @@ from fleet import Fleet, by_key, shorter_of_two, simulate, uniform
 from matfn_kernels import Limits, Profile, batch_of, evaluate, make_plan, measure, parse_call
 from matfn_service.affinity import preferred
 from matfn_service.queue import Limit
+from provenance import provenance
 from traffic import Sort, seconds_a_call, sorts, trace
 
 if TYPE_CHECKING:
@@ -229,10 +230,11 @@ def _plot(points: Sequence[Point]) -> None:
 
 def _head(inputs: Inputs) -> str:
     return (
+        f"{provenance('a simulation')}\n\n"
         f"Simulated, not measured. Seed {_SEED}; devices are cores of {inputs.machine}, {_LOAD:.0%} of their"
         f" time asked for without launches; a launch takes {1e3 * inputs.launch:.2f} ms, the event loop"
         f" {1e3 * _LOOP_CALL:.2f} ms a call and {1e3 * _LOOP_BYTE * _MIB:.2f} ms a MiB, a router"
-        f" {1e6 * inputs.look:.2f} us a replica. Command: `python {' '.join(sys.argv)}`"
+        f" {1e6 * inputs.look:.2f} us a replica."
     )
 
 

@@ -152,6 +152,10 @@ def _tool(name: str, *arguments: str) -> str:
 
 def main() -> None:
     """Prints the table."""
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    from provenance import provenance
+
+    print(f"{provenance('none, compiled only')}\n")
     print(f"Compiled by Triton {triton.__version__} without a GPU; nothing here was run.\n")
     print("Spills: instructions that read or write registers kept in memory. Tensor cores: instructions in the code.\n")
     print("| kernel | dtype | target | warps | registers | stack, B | spills | shared, KiB | tensor cores |")

@@ -73,24 +73,28 @@ def test_half_sent_body_does_not_hold_the_server(leaving: ServerProcess) -> None
     assert ended_cleanly(leaving)
 
 
-def test_queued_work_is_answered(leaving: ServerProcess) -> None:
-    """What was queued when the signal came is computed and answered."""
+def posted(server: ServerProcess, body: bytes) -> int:
+    """The status of the answer to a call."""
+    connection = HTTPConnection(*server.address, timeout=30)
+    connection.request("POST", "/v1/msign", body, {"Content-Type": "application/msgpack"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
-    def send(_: int) -> int:
-        connection = HTTPConnection(*leaving.address, timeout=30)
-        connection.request("POST", "/v1/msign", body_of(20, 64), {"Content-Type": "application/msgpack"})
-        status = connection.getresponse().status
-        connection.close()
-        return status
 
-    with ThreadPoolExecutor(8) as threads:
-        answers = [threads.submit(send, number) for number in range(8)]
-        answers[0].result()
-        leaving.terminate()
-        statuses = [answer.result() for answer in answers]
+def test_queued_work_is_answered() -> None:
+    """What is computed or waits in the queue when the signal comes is answered, if the drain time allows it."""
+    with running_server(drain_seconds="25") as server, ThreadPoolExecutor(8) as threads:
+        computed = threads.submit(posted, server, body_of(1, 1000))
+        while server.get("/v1/status")[1]["batches"]["count"] == 0:
+            continue
+        queued = [threads.submit(posted, server, body_of(2, 64)) for _ in range(7)]
+        while server.get("/v1/status")[1]["queue"]["jobs"] < len(queued):
+            assert not computed.done()
+        server.terminate()
 
-    assert set(statuses) <= {200, 503}
-    assert ended_cleanly(leaving)
+        assert [call.result() for call in (computed, *queued)] == [200] * 8
+        assert ended_cleanly(server, seconds=27.0)
 
 
 def test_endless_work_does_not_hold_the_server(leaving: ServerProcess) -> None:

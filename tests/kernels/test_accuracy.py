@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from evaluating import EPS, answer, candidates, run, truth
+from honesty import assert_covered, assert_honest, reference_errors
 from matfn_kernels.reference import relative_error
 from spectra import SHAPES, positive, rectangular
 
@@ -25,21 +26,16 @@ ROOTS: list[tuple[str, dict[str, Any]]] = [
     ("root", {"r": 2, "s": 3}),
     ("sqrt_pair", {}),
 ]
-REFERENCE_ERROR = 20
-"""Units of eps kappa by which the float64 reference may itself be off."""
 
 
 def _check(function: str, inputs: dict[str, Any], program: Program, call: Call, keywords: dict[str, Any]) -> None:
     """A converged answer is within its estimate, whatever method gave it."""
     found = run(program, call)
     expected = truth(function, inputs, found.certificates, **keywords)
+    assert_honest(found, *expected, slack=reference_errors(found.certificates))
     for output, target in zip(found.outputs, expected, strict=True):
-        errors = relative_error(output, target)
-        for error, certificate in zip(errors, found.certificates, strict=True):
-            assert certificate.error_estimate is not None
+        for error, certificate in zip(relative_error(output, target), found.certificates, strict=True):
             assert certificate.condition is not None
-            slack = REFERENCE_ERROR * EPS["float64"] * certificate.condition
-            assert error <= certificate.error_estimate + slack
             assert error <= 50 * EPS[str(output.dtype)] * max(1.0, certificate.condition)
 
 
@@ -98,9 +94,8 @@ def test_triangular_inverse_is_accurate(order: int, dtype: str, *, lower: bool, 
 
     errors = relative_error(found.outputs[0], truth("tri_inv", inputs, found.certificates, **keywords)[0])
     assert errors.max() < 10 * EPS[dtype]
-    for error, certificate in zip(errors, found.certificates, strict=True):
-        assert certificate.outcome == "converged"
-        assert error <= (certificate.error_estimate or 0) + 4 * EPS["float64"]
+    assert_covered(errors, found.certificates, slack=4 * EPS["float64"])
+    assert {certificate.outcome for certificate in found.certificates} == {"converged"}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -143,10 +138,9 @@ def test_low_rank_solution_is_accurate(
 
     found = answer(function, inputs, **keywords)
 
-    errors = relative_error(found.outputs[0], truth(function, inputs, found.certificates, **keywords)[0])
-    for error, certificate in zip(errors, found.certificates, strict=True):
-        assert error <= (certificate.error_estimate or 0) + 20 * EPS["float64"] * (certificate.condition or 1)
-        assert certificate.outcome == "converged"
+    expected = truth(function, inputs, found.certificates, **keywords)
+    assert_honest(found, *expected, slack=reference_errors(found.certificates))
+    assert {certificate.outcome for certificate in found.certificates} == {"converged"}
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128"])

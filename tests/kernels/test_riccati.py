@@ -10,6 +10,7 @@ import pytest
 
 from carex import CAREX, Equation, measured
 from evaluating import EPS, Array, answer
+from honesty import assert_covered
 from matfn_kernels.contract.rejection import Rejection
 from spectra import orthogonal
 
@@ -129,11 +130,11 @@ def test_error_is_within_its_estimate(name: str, dtype: str) -> None:
 
     error = np.linalg.norm(x - truth) / max(1e-300, float(np.linalg.norm(truth)))
     assert certificate.condition is not None
+    estimated = range(2) if certificate.condition > 1e6 else 1
+    assert_covered(error, found.certificates, estimated=estimated, slack=EPS["float64"])
     if certificate.error_estimate is None:
         assert certificate.outcome == "approximate"
-        assert certificate.condition > 1e6
     else:
-        assert error <= certificate.error_estimate + EPS["float64"]
         assert error <= 50 * EPS[dtype] * certificate.condition
 
 

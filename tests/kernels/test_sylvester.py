@@ -8,6 +8,7 @@ import pytest
 import scipy.linalg
 
 from evaluating import EPS, Array, answer
+from honesty import assert_covered
 from matfn_kernels.methods.equations.shared_eigenvalue import share_eigenvalue
 from matfn_kernels.numbers.extended_product import EXTENDED, product
 from spectra import orthogonal
@@ -88,11 +89,11 @@ def test_solution_is_within_its_estimate(name: str, dtype: str) -> None:
     assert found.outputs[0].dtype == dtype
     assert certificate.condition is not None
     assert certificate.residual is not None
+    hopeless = certificate.condition * EPS["float64"] > 1e-2
+    assert_covered(error, found.certificates, estimated=range(2) if hopeless else 1, slack=EPS["float64"])
     if certificate.error_estimate is None:
         assert certificate.outcome == "approximate"
-        assert certificate.condition * EPS["float64"] > 1e-2
     else:
-        assert error <= certificate.error_estimate + EPS["float64"]
         assert error <= 50 * EPS[dtype] * certificate.condition
 
 

@@ -8,6 +8,8 @@ import mpmath
 import numpy as np
 import scipy.linalg
 
+from honesty import assert_covered
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -113,11 +115,13 @@ def general_function(a: Array, f: Callable[[Any], Any]) -> Array:
     return plain(v * mpmath.diag([f(x) for x in w]) * mpmath.inverse(v))
 
 
-def accurate(found: Answer, truth: Array, condition: float | None = None) -> None:
+def accurate(
+    found: Answer, truth: Array, condition: float | None = None, *, estimated: int | range | None = None
+) -> None:
     """Within 50 eps kappa where that says anything, and never outside the certificate's estimate."""
     certificate, value = found.certificates[0], found.outputs[0]
     kappa = max(1.0, condition or certificate.condition or np.inf)
     error = np.linalg.norm(value.astype(np.float64) - truth) / np.linalg.norm(truth)
     assert np.isfinite(value).all()
     assert error <= 50 * float(np.finfo(value.dtype).eps) * kappa
-    assert certificate.error_estimate is None or error <= certificate.error_estimate
+    assert_covered(error, found.certificates, estimated=estimated)
