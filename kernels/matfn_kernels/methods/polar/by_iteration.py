@@ -85,7 +85,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a Cholesky factorisation of H - floor I proves, (batch,) each.
+    """Rank, condition and spread as a Cholesky factorisation of H - floor I proves them, (batch,) each.
 
     Attributes:
         definite: whether M has full numerical rank.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["GramPolar", "NativeGramPolar"]
 
 _PASSES: Final = 12.0
-"""What is done beside products and decompositions, in units of a product at order 64.
+"""Work beside products and decompositions, in units of a product at order 64.
 
 A price, on which no answer rests. It is that of the svd too; how it was found is not recorded."""
 _NATIVE_PASSES: Final = 3.0

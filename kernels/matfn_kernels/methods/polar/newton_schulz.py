@@ -205,7 +205,7 @@ class NativePolar(PolarProgram):
         )
 
     def _completed(self, found: Findings, m: Tensor) -> Findings:
-        """What is not proved, or known too roughly for any caller, goes through its Gram matrix in the same run."""
+        """Computes by Gram matrix, in the same run, matrices that are not proved or are known too roughly."""
         missed = ~(found.error <= max(_KNOWN, self.allowed / SHARE))
         if self.pinned or not bool(missed.any()) or self.ceiling is not Precision.FP64:
             return found

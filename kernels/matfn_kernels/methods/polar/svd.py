@@ -38,7 +38,7 @@ Chosen so that estimates cover the errors that the tests find against truth of m
 MISSED_MARGIN: Final = 2.0
 """How often what the decomposition dropped counts: four random columns give its norm to within a quarter as a rule."""
 _PASSES: Final = 12.0
-"""What is done beside products and decompositions, in units of a product at order 64.
+"""Work beside products and decompositions, in units of a product at order 64.
 
 A price, on which no answer rests. It is that of the Gram matrix too; how it was found is not recorded."""
 
