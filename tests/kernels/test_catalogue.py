@@ -65,7 +65,7 @@ def test_outputs_count_against_the_limit(function: str, inputs: dict[str, tuple[
 
 @pytest.mark.parametrize("function", [name for name, entry in FUNCTIONS.items() if not entry.complex_ok])
 def test_the_real_embedding_is_proposed_where_it_answers(function: str) -> None:
-    """A triangle's embedding is none, and a distance counts each part twice: the hint names what takes complex numbers."""
+    """A triangle's embedding is none, and a distance counts each part twice: the hint names complex functions."""
     shapes = {entry.name: (2,) * len(entry.shape) for entry in FUNCTIONS[function].inputs}
     inputs = {name: torch.ones(shape, dtype=torch.complex64) for name, shape in shapes.items()}
 
