@@ -151,7 +151,7 @@ def test_method_that_misses_stands_alone(
         ("inv_root", {"r": 2}, {"method": "eigh", "precision": "bf16"}, "methods that serve it: engine"),
         ("inv_root", {"r": 2}, {"method": "svd"}, "method must be one of auto, engine, eigh, schur or None"),
         ("msign", {"method": "gram"}, {"method": "svd"}, "name it in options"),
-        ("tri_inv", {"method": "blocked"}, {}, "it takes lower, unit_diagonal"),
+        ("tri_inv", {"method": "blocked"}, {}, "it takes lower, unit_diagonal; method is an option"),
     ],
 )
 def test_method_that_cannot_serve_is_refused(
