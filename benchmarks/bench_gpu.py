@@ -108,7 +108,7 @@ def polar_factors(order: int, items: int, precision: Precision) -> Iterator[Cont
     works: dict[str, Work] = {"svd": partial(_by_svd, given)}
     for kernel in fitting(x.dtype, order):
         program = IteratedPolar(Polar(order, order, None, given.dtype), precision, precision, kernel=kernel)
-        works[f"iteration, {kernel}"] = partial(plain, x, program.foundation.schedule, kernel)
+        works[f"iteration, {kernel}"] = partial(plain, x, program.shared.schedule, kernel)
         works[f"iteration, {kernel}, graph"] = replayed(works[f"iteration, {kernel}"])
         works |= _certified(program, {"m": given})
     u, _, vh = torch.linalg.svd(m[:SAMPLE])

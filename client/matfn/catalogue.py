@@ -216,6 +216,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
             output_shapes=(("n", "n"),),
+            embeds=True,
             methods=_SIGNS,
         ),
         Function(
@@ -266,6 +267,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
             output_shapes=(("n", "n"),),
+            embeds=True,
             methods=_SIGNS,
         ),
         Function(

@@ -140,10 +140,14 @@ def _value(parameter: Parameter, given: Any) -> Any:
         return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
     except ValueError:
         flag = f"--{parameter.name.replace('_', '-')}"
-        raise typer.BadParameter(f"{flag} {given} is neither {' nor '.join(_words(parameter))}") from None
+        raise typer.BadParameter(f"{flag} {given}: it must be one of {', '.join(_words(parameter))}") from None
 
 
 def _words(parameter: Parameter) -> list[str]:
     """The values that a parameter takes on the command line."""
     forms = {"coefficients": ["rows like [[a, b, c], ...]"], "integer": ["an integer"], "string": []}
-    return [*forms.get(parameter.kind, ["a number"]), *parameter.choices, *(["none"] if parameter.nullable else [])]
+    return [
+        *forms.get(parameter.kind, ["a number"]),
+        *parameter.choices,
+        *(["none"] if parameter.nullable and parameter.default not in parameter.choices else []),
+    ]

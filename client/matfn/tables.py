@@ -119,7 +119,7 @@ def verdicts_table(verdicts: Iterable[Verdict]) -> Table:
 
 def functions_table(document: Mapping[str, Any]) -> Table:
     """One row per function of GET /v1/functions."""
-    table = Table("function", "inputs", "parameters", "summary", title="functions", show_lines=True)
+    table = Table("function", "inputs", "parameters", "methods", "summary", title="functions", show_lines=True)
     for function in document["functions"]:
         inputs = (f"{item['name']} ({', '.join(['*', *item['shape']])})" for item in function["inputs"])
         _add_row(
@@ -127,6 +127,7 @@ def functions_table(document: Mapping[str, Any]) -> Table:
             function["name"],
             "\n".join(inputs),
             "\n".join(_declared(parameter) for parameter in function["parameters"]),
+            "\n".join(function["methods"]),
             function["summary"],
         )
     return table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from matfn_kernels import Profile, compute
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.methods.candidates import CANDIDATES
@@ -60,3 +61,30 @@ def test_outputs_count_against_the_limit(function: str, inputs: dict[str, tuple[
     parse_call(function, tensors, {}, {}, Limits(max_elements=held))
     with pytest.raises(Rejection, match=f"would hold {held} numbers"):
         parse_call(function, tensors, {}, {}, Limits(max_elements=held - 1))
+
+
+@pytest.mark.parametrize("function", [name for name, entry in FUNCTIONS.items() if not entry.complex_ok])
+def test_the_real_embedding_is_proposed_where_it_answers(function: str) -> None:
+    """A triangle's embedding is none, and a distance counts each part twice: the hint names complex functions."""
+    shapes = {entry.name: (2,) * len(entry.shape) for entry in FUNCTIONS[function].inputs}
+    inputs = {name: torch.ones(shape, dtype=torch.complex64) for name, shape in shapes.items()}
+
+    with pytest.raises(Rejection) as refused:
+        parse_call(function, inputs, {}, {}, Limits())
+
+    assert ("embedding" in str(refused.value.hint)) == (function in {"mcsgn", "spectral_projector"})
+
+
+@pytest.mark.parametrize("function", ["mcsgn", "spectral_projector"])
+def test_the_real_embedding_has_that_of_the_answer(function: str) -> None:
+    """Following the hint gives the sign, or projector, of the complex matrix."""
+    generator = torch.Generator().manual_seed(1)
+    v = torch.randn(5, 5, dtype=torch.complex128, generator=generator)
+    w = torch.tensor([1.0, -2.0, 0.5 + 1j, -0.3 - 2j, 3j + 1], dtype=torch.complex128)
+    a, sign = ((v * values) @ torch.linalg.inv(v) for values in (w, w.real.sign()))
+    expected = sign if function == "mcsgn" else (sign + torch.eye(5)) / 2
+    embedded = torch.cat([torch.cat([a.real, -a.imag], 1), torch.cat([a.imag, a.real], 1)])
+
+    (found,), _ = compute(function, {"a": embedded}, {}, {}, profile=Profile.nominal())
+
+    assert torch.allclose(torch.complex(found[:5, :5], found[5:, :5]), expected, atol=1e-9)

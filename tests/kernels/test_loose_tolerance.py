@@ -18,7 +18,7 @@ from matfn_kernels.running.plan import make_plan
 from spectra import SHAPES, orthogonal, positive
 
 if TYPE_CHECKING:
-    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
     from matfn_kernels.running.evaluation import Batch, Evaluation
@@ -182,9 +182,9 @@ def test_unproved_matrices_are_completed_in_the_same_run(monkeypatch: pytest.Mon
     sizes: list[int] = []
     attempt = evaluation._attempt
 
-    def counted(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
+    def counted(program: Program, batch: Batch, decomposition: Decomposition | None = None) -> Evaluation:
         sizes.append(batch.items)
-        return attempt(program, batch, ground)
+        return attempt(program, batch, decomposition)
 
     monkeypatch.setattr(evaluation, "_attempt", counted)
 

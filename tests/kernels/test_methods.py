@@ -89,7 +89,10 @@ def test_gram_matrix_needs_spare_digits(function: str) -> None:
     with pytest.raises(Rejection) as refused:
         _evaluated(function, {}, torch.float64, method="gram")
 
-    assert (refused.value.code, refused.value.hint) == ("invalid_parameter", "here: svd, newton_schulz")
+    assert (refused.value.code, refused.value.hint) == (
+        "invalid_parameter",
+        "methods that serve it: svd, newton_schulz",
+    )
 
 
 @pytest.mark.parametrize("order", [16, 100])
@@ -142,13 +145,13 @@ def test_method_that_misses_stands_alone(
 @pytest.mark.parametrize(
     ("function", "params", "options", "hint"),
     [
-        ("inv_root", {"r": 2}, {"method": "schur"}, "here: eigh, engine"),
-        ("inv_root", {"r": 2, "structure": "general"}, {"method": "eigh"}, "here: schur"),
-        ("inv_root", {"r": 2, "damping": 0.1}, {"method": "engine"}, "here: eigh"),
-        ("inv_root", {"r": 2}, {"method": "eigh", "precision": "bf16"}, "here: engine"),
+        ("inv_root", {"r": 2}, {"method": "schur"}, "methods that serve it: eigh, engine"),
+        ("inv_root", {"r": 2, "structure": "general"}, {"method": "eigh"}, "methods that serve it: schur"),
+        ("inv_root", {"r": 2, "damping": 0.1}, {"method": "engine"}, "methods that serve it: eigh"),
+        ("inv_root", {"r": 2}, {"method": "eigh", "precision": "bf16"}, "methods that serve it: engine"),
         ("inv_root", {"r": 2}, {"method": "svd"}, "method must be one of auto, engine, eigh, schur or None"),
         ("msign", {"method": "gram"}, {"method": "svd"}, "name it in options"),
-        ("tri_inv", {"method": "blocked"}, {}, "it takes lower, unit_diagonal"),
+        ("tri_inv", {"method": "blocked"}, {}, "it takes lower, unit_diagonal; method is an option"),
     ],
 )
 def test_method_that_cannot_serve_is_refused(

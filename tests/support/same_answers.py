@@ -20,7 +20,7 @@ from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.candidates import CANDIDATES
-from matfn_kernels.programs.shared_decomposition import foundation_of
+from matfn_kernels.programs.shared_decomposition import shared_by
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.validation import Call, Limits, parse_call, screen
 from matfn_kernels.programs.variants import Tunable
@@ -347,9 +347,9 @@ def shared_differences(
     """The answers that changed where programs, of one function or of all, share a decomposition, and their number."""
     groups: dict[object, dict[Program, Combination]] = {}
     for combination in combinations:
-        foundation = foundation_of(combination.program)
-        if foundation is not None:
-            groups.setdefault(foundation, {}).setdefault(combination.program, combination)
+        shared = shared_by(combination.program)
+        if shared is not None:
+            groups.setdefault(shared, {}).setdefault(combination.program, combination)
     for group in groups.values():
         members = list(group.values())
         names = {member.case.function for member in members}

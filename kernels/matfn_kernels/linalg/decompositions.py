@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Eigen", "Gram", "Ground", "Singular", "scaled", "some_eigh"]
+__all__ = ["Decomposition", "Eigen", "Gram", "Singular", "scaled", "some_eigh"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Decomposition:
     """The shared decomposition of a batch of matrices: tensors (batch, ...)."""
 
     def rows(self, start: int, stop: int) -> Self:
@@ -30,7 +30,7 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Eigen(Ground):
+class Eigen(Decomposition):
     """Matrices scaled by 2^-exponent as given, their Hermitian parts A, and A = V diag(w) V^H, w ascending."""
 
     given: Tensor
@@ -47,7 +47,7 @@ class Eigen(Ground):
 
 
 @dataclass(frozen=True, slots=True)
-class Singular(Ground):
+class Singular(Decomposition):
     """Tall matrices scaled by 2^-exponent and M = U diag(sigma) V^H, sigma descending."""
 
     m: Tensor
@@ -58,7 +58,7 @@ class Singular(Ground):
 
 
 @dataclass(frozen=True, slots=True)
-class Gram(Ground):
+class Gram(Decomposition):
     """Tall matrices scaled by 2^-exponent and M^H M = V diag(squares) V^H, squares ascending."""
 
     m: Tensor

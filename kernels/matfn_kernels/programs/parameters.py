@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from matfn_kernels.contract.functions import OPTIONS
 from matfn_kernels.contract.rejection import Rejection
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from matfn_kernels.contract.functions import Parameter, Value
 
 __all__ = ["parse_parameters"]
+
+_OPTIONS: Final = {option.name for option in OPTIONS}
 
 
 def parse_parameters(owner: str, specs: tuple[Parameter, ...], given: Mapping[str, object]) -> dict[str, Value]:
@@ -24,11 +27,9 @@ def parse_parameters(owner: str, specs: tuple[Parameter, ...], given: Mapping[st
     known = {spec.name for spec in specs}
     for name in given:
         if name not in known:
-            raise Rejection(
-                "invalid_parameter",
-                f"{owner} takes no {name!r}",
-                f"it takes {', '.join(spec.name for spec in specs) or 'none'}",
-            )
+            taken = f"it takes {', '.join(spec.name for spec in specs) or 'none'}"
+            hint = f"{taken}; {name} is an option" if name in _OPTIONS else taken
+            raise Rejection("invalid_parameter", f"{owner} takes no {name!r}", hint)
     return {spec.name: _parse_parameter(owner, spec, given) for spec in specs}
 
 

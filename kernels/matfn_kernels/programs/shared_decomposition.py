@@ -1,7 +1,7 @@
 """The decomposition that begins a method, computed once for programs of different functions that share it.
 
 A decomposition serves every function of its matrix: the eigenvectors of A all its powers and clippings, the singular
-vectors of M its polar factor and clipping. Programs with equal foundations may share a batch. Each matrix is scaled by
+vectors of M its polar factor and clipping. Programs that share one may meet in a batch. Each matrix is scaled by
 itself before it is decomposed, so that the bits of an answer do not depend on the functions of the other matrices.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
-from matfn_kernels.linalg.decompositions import Eigen, Gram, Ground, Singular, scaled, some_eigh
+from matfn_kernels.linalg.decompositions import Decomposition, Eigen, Gram, Singular, scaled, some_eigh
 from matfn_kernels.linalg.products import gram, symmetrise
 from matfn_kernels.linalg.spectral import eigh, svd
 from matfn_kernels.programs.program import Program
@@ -27,54 +27,54 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
 
 __all__ = [
-    "EigenFoundation",
-    "Foundation",
-    "GramFoundation",
-    "NativeGramFoundation",
-    "SingularFoundation",
-    "Stacked",
+    "SharedDecomposition",
+    "SharedEigen",
+    "SharedGram",
+    "SharedNativeGram",
+    "SharedSingular",
+    "Sharing",
     "batch_key",
-    "foundation_of",
+    "shared_by",
 ]
 
 
-class Foundation(Protocol):
+class SharedDecomposition(Protocol):
     """A shared decomposition; frozen and hashable, the key of a batch."""
 
     def __hash__(self) -> int: ...
 
-    def of(self, matrices: Sequence[Tensor]) -> Ground:
+    def of(self, matrices: Sequence[Tensor]) -> Decomposition:
         """The decomposition of several batches of matrices as one batch, in order."""
 
 
 @runtime_checkable
-class Stacked(Program, Protocol):
+class Sharing(Program, Protocol):
     """A program that begins with a shared decomposition."""
 
     @property
-    def foundation(self) -> Foundation | None:
+    def shared(self) -> SharedDecomposition | None:
         """The decomposition that it shares; None where it shares none."""
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """The input that is decomposed."""
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Findings of a batch that has been decomposed."""
 
 
 @lru_cache(maxsize=4096)
-def foundation_of(program: Program) -> Foundation | None:
+def shared_by(program: Program) -> SharedDecomposition | None:
     """The shared decomposition of a program; None if it has none."""
-    return program.foundation if isinstance(program, Stacked) else None
+    return program.shared if isinstance(program, Sharing) else None
 
 
 def batch_key(program: Program) -> Hashable:
     """The key of a batch: programs with equal keys may be computed together."""
-    return foundation_of(program) or program
+    return shared_by(program) or program
 
 
 @dataclass(frozen=True, slots=True)
-class EigenFoundation:
+class SharedEigen:
     """Eigendecomposition of Hermitian parts of matrices of one order in one dtype."""
 
     order: int
@@ -88,7 +88,7 @@ class EigenFoundation:
 
 
 @dataclass(frozen=True, slots=True)
-class SingularFoundation:
+class SharedSingular:
     """Thin singular value decomposition of tall matrices of one shape in one dtype."""
 
     rows: int
@@ -102,7 +102,7 @@ class SingularFoundation:
 
 
 @dataclass(frozen=True, slots=True)
-class GramFoundation:
+class SharedGram:
     """Eigendecomposition of the Gram matrices of tall matrices of one shape in one dtype."""
 
     rows: int
@@ -116,7 +116,7 @@ class GramFoundation:
 
 
 @dataclass(frozen=True, slots=True)
-class NativeGramFoundation:
+class SharedNativeGram:
     """Eigendecomposition of float64 Gram matrices that the kernels in C make of tall float32 matrices of one shape."""
 
     rows: int

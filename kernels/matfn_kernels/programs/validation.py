@@ -172,13 +172,19 @@ def _check_dtypes(spec: Function, inputs: Mapping[str, Tensor]) -> None:
             )
         if dtype.is_complex and not spec.complex_ok:
             raise Rejection(
-                "unsupported_dtype",
-                f"{spec.name}() is real; {_DTYPE_NAMES[dtype]} was given",
-                "send the real embedding [[Re, -Im], [Im, Re]] and read the answer from its first block column",
+                "unsupported_dtype", f"{spec.name}() is real; {_DTYPE_NAMES[dtype]} was given", _for_complex(spec)
             )
     if len(dtypes) > 1:
         names = ", ".join(f"{name}: {_DTYPE_NAMES[tensor.dtype]}" for name, tensor in inputs.items())
         raise Rejection("unsupported_dtype", f"inputs differ in dtype ({names})", "cast them to one dtype")
+
+
+def _for_complex(spec: Function) -> str:
+    """Hint for complex inputs of a real function."""
+    if spec.embeds:
+        return "send the real embedding [[Re, -Im], [Im, Re]] and read the answer from its first block column"
+    taken = ", ".join(function.name for function in FUNCTIONS.values() if function.complex_ok)
+    return f"complex inputs are taken by {taken}"
 
 
 def _check_shapes(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> None:

@@ -21,7 +21,7 @@ from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.precision import Precision, spacing
-from matfn_kernels.programs.shared_decomposition import Stacked, foundation_of
+from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.running.certification import Wish, certificates_of, immediate, refused
 from matfn_kernels.running.verdicts import DETAILS
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.shared_decomposition import Foundation
+    from matfn_kernels.programs.shared_decomposition import SharedDecomposition
     from matfn_kernels.programs.validation import Call
 
 __all__ = [
@@ -153,31 +153,31 @@ def _evaluated_together(members: Sequence[tuple[Program, Batch]]) -> list[Evalua
     for index, (program, _) in enumerate(members):
         owners.setdefault(program, []).append(index)
     batches = {program: concatenate([members[i][1] for i in indices]) for program, indices in owners.items()}
-    grounds = _grounds(batches)
+    decompositions = _decompositions(batches)
     found: dict[int, Evaluation] = {}
     for program, indices in owners.items():
         pieces = _apart(
-            _evaluated(program, batches[program], grounds.get(program)), [members[i][1].items for i in indices]
+            _evaluated(program, batches[program], decompositions.get(program)), [members[i][1].items for i in indices]
         )
         found |= dict(zip(indices, pieces, strict=True))
     return [found[index] for index in range(len(members))]
 
 
-def _grounds(batches: Mapping[Program, Batch]) -> dict[Program, Ground]:
+def _decompositions(batches: Mapping[Program, Batch]) -> dict[Program, Decomposition]:
     """The decompositions that more than one program shares, each computed for all of its programs at once."""
-    standing: dict[Foundation, list[Stacked]] = {}
+    standing: dict[SharedDecomposition, list[Sharing]] = {}
     for program, batch in batches.items():
-        foundation = foundation_of(program)
-        if foundation is not None and not batch.is_empty:
-            assert isinstance(program, Stacked)
-            standing.setdefault(foundation, []).append(program)
-    grounds: dict[Program, Ground] = {}
-    for foundation, programs in standing.items():
+        shared = shared_by(program)
+        if shared is not None and not batch.is_empty:
+            assert isinstance(program, Sharing)
+            standing.setdefault(shared, []).append(program)
+    decompositions: dict[Program, Decomposition] = {}
+    for shared, programs in standing.items():
         if len(programs) > 1:
-            whole = foundation.of([program.matrices(_laid_out(batches[program].inputs)) for program in programs])
+            whole = shared.of([program.matrices(_laid_out(batches[program].inputs)) for program in programs])
             stops = [0, *accumulate(batches[program].items for program in programs)]
-            grounds |= {p: whole.rows(*bounds) for p, bounds in zip(programs, pairwise(stops), strict=True)}
-    return grounds
+            decompositions |= {p: whole.rows(*bounds) for p, bounds in zip(programs, pairwise(stops), strict=True)}
+    return decompositions
 
 
 def _apart(evaluation: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
@@ -185,13 +185,13 @@ def _apart(evaluation: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
     return [evaluation.rows(*bounds) for bounds in pairwise([0, *accumulate(sizes)])]
 
 
-def _evaluated(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     """The evaluation of one program's batch, each matrix escalated as far as it needs."""
     if batch.is_empty:
         outputs = program.empty(batch.inputs)
         evaluation = Evaluation(outputs, tuple(immediate(program, outputs) for _ in batch.wishes))
     else:
-        evaluation = _attempt(program, batch, ground)
+        evaluation = _attempt(program, batch, decomposition)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
         rejection = batch.wishes[index].rejection
@@ -233,12 +233,13 @@ def _better(new: Certificate, old: Certificate) -> bool:
     return new.error_estimate is not None and new.error_estimate <= old.error_estimate
 
 
-def _attempt(program: Program, batch: Batch, ground: Ground | None = None) -> Evaluation:
-    """The evaluation of one batch by one program, without escalation; `ground` if it has been decomposed already."""
-    tiles = _tiles(program, batch)
-    return join(
-        [_computed(program, batch.rows(*tile), None if ground is None else ground.rows(*tile)) for tile in tiles]
-    )
+def _attempt(program: Program, batch: Batch, decomposition: Decomposition | None = None) -> Evaluation:
+    """The evaluation of one batch by one program, without escalation; its matrices may have been decomposed already."""
+    parts = [
+        (batch.rows(*tile), None if decomposition is None else decomposition.rows(*tile))
+        for tile in _tiles(program, batch)
+    ]
+    return join([_computed(program, *part) for part in parts])
 
 
 def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
@@ -257,13 +258,13 @@ def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
     return [(start, min(start + size, batch.items)) for start in range(0, batch.items, size)]
 
 
-def _computed(program: Program, batch: Batch, ground: Ground | None) -> Evaluation:
+def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     inputs = _laid_out(batch.inputs)
-    if ground is None:
+    if decomposition is None:
         findings = program.run(inputs)
     else:
-        assert isinstance(program, Stacked)
-        findings = program.finish(ground, inputs)
+        assert isinstance(program, Sharing)
+        findings = program.finish(decomposition, inputs)
     exponents = findings.exponents or (None,) * len(findings.outputs)
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)

@@ -74,7 +74,7 @@ def _serving(call: Signature) -> Sequence[Program]:
         raise Rejection(
             "invalid_parameter",
             f"{call.function}(): method={call.method!r} does not serve this dtype with these parameters and options",
-            f"here: {', '.join(dict.fromkeys(program.method for program in candidates))}",
+            f"methods that serve it: {', '.join(dict.fromkeys(program.method for program in candidates))}",
         )
     return found
 

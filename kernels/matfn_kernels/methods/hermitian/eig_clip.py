@@ -23,14 +23,14 @@ from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR, asymmetric, relative_to_truth
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
-from matfn_kernels.programs.shared_decomposition import EigenFoundation
+from matfn_kernels.programs.shared_decomposition import SharedEigen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
@@ -63,9 +63,9 @@ class EigClipProgram:
         return "eigh"
 
     @property
-    def foundation(self) -> EigenFoundation:
+    def shared(self) -> SharedEigen:
         """The eigendecomposition, which serves any function of the matrix."""
-        return EigenFoundation(self.order, working(self.precision, self.dtype))
+        return SharedEigen(self.order, working(self.precision, self.dtype))
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """A (batch, n, n)."""
@@ -73,14 +73,14 @@ class EigClipProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
-        return self.finish(self.foundation.of([inputs["a"]]), inputs)
+        return self.finish(self.shared.of([inputs["a"]]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Clips the eigenvalues of matrices that have been diagonalised."""
         del inputs
-        assert isinstance(ground, Eigen)
-        a, exponent, vectors = ground.a, ground.exponent, ground.v
-        w = invariant.ldexp(ground.w.to(torch.float64), exponent[:, None])
+        assert isinstance(decomposition, Eigen)
+        a, exponent, vectors = decomposition.a, decomposition.exponent, decomposition.v
+        w = invariant.ldexp(decomposition.w.to(torch.float64), exponent[:, None])
         noise = BACKWARD_ERROR * spacing(self.precision) * w.abs().amax(-1)
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
@@ -96,10 +96,10 @@ class EigClipProgram:
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
-            residual=torch.where(inside, 0.0, _residual(a, vectors, ground.w)),
+            residual=torch.where(inside, 0.0, _residual(a, vectors, decomposition.w)),
             error=relative_to_truth(error + rounding),
             condition=condition,
-            remarks={"asymmetric": asymmetric(ground.given, a, torch.finfo(self.dtype).eps)},
+            remarks={"asymmetric": asymmetric(decomposition.given, a, torch.finfo(self.dtype).eps)},
         )
 
     def _error(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.cholesky import solver
-from matfn_kernels.linalg.decompositions import Ground, scaled
+from matfn_kernels.linalg.decompositions import Decomposition, scaled
 from matfn_kernels.linalg.iteration import plain, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import norm, norm_bound
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.kernel_choice import Kernel
     from matfn_kernels.methods.polar.schedule import Row
 
-__all__ = ["Factors", "PolarFoundation", "Proof", "clip", "distance", "misses"]
+__all__ = ["Factors", "Proof", "SharedFactors", "clip", "distance", "misses"]
 
 _POWER_ROUNDS: Final = 5
 """Rounds of power iteration for the largest and the smallest singular value, which find a condition from below.
@@ -40,7 +40,7 @@ The law of rounding has room for that: it is twice what was measured."""
 
 
 @dataclass(frozen=True, slots=True)
-class Factors(Ground):
+class Factors(Decomposition):
     """Tall matrices scaled by 2^-exponent, a bound of their norms, polar factors O, and H = sym(O^H M) / bound."""
 
     m: Tensor
@@ -51,7 +51,7 @@ class Factors(Ground):
 
 
 @dataclass(frozen=True, slots=True)
-class PolarFoundation:
+class SharedFactors:
     """The iteration for tall matrices of one shape in one arithmetic, by the universal or the caller's coefficients."""
 
     rows: int
@@ -85,7 +85,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a Cholesky factorisation of H - floor I proves, (batch,) each.
+    """Rank, condition and spread as a Cholesky factorisation of H - floor I proves them, (batch,) each.
 
     Attributes:
         definite: whether M has full numerical rank.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import probes
-from matfn_kernels.linalg.decompositions import Ground, Singular
+from matfn_kernels.linalg.decompositions import Decomposition, Singular
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.shared_decomposition import SingularFoundation
+    from matfn_kernels.programs.shared_decomposition import SharedSingular
     from matfn_kernels.programs.signature import Signature
 
 __all__ = ["SvdDecomposition", "candidates"]
@@ -58,9 +58,9 @@ class SvdDecomposition(PolarProgram):
         return self.precision
 
     @property
-    def foundation(self) -> SingularFoundation:
+    def shared(self) -> SharedSingular:
         """The singular value decomposition, which polar factors and clippings share."""
-        return self._factor.foundation
+        return self._factor.shared
 
     @property
     def _factor(self) -> SvdPolar:
@@ -68,30 +68,30 @@ class SvdDecomposition(PolarProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """The two factors of matrices that have been decomposed."""
-        assert isinstance(ground, Singular)
-        found = self._factor.finish(ground, inputs)
+        assert isinstance(decomposition, Singular)
+        found = self._factor.finish(decomposition, inputs)
         (u,) = found.outputs
         is_wide = self.question.rows < self.question.columns
-        vectors, m = (ground.u, ground.m.mH) if is_wide else (ground.vh.mH, ground.m)
-        h = symmetrise(product(vectors * ground.sigma[:, None, :].to(vectors.dtype), vectors.mH))
+        vectors, m = (decomposition.u, decomposition.m.mH) if is_wide else (decomposition.vh.mH, decomposition.m)
+        h = symmetrise(product(vectors * decomposition.sigma[:, None, :].to(vectors.dtype), vectors.mH))
         return replace(
             found,
             outputs=(u, h),
-            exponents=(None, ground.exponent),
+            exponents=(None, decomposition.exponent),
             residual_name="M - U H",
             residual=_residual(m, u, h),
-            error=torch.maximum(found.error, self._error(ground)),
+            error=torch.maximum(found.error, self._error(decomposition)),
         )
 
-    def _error(self, ground: Singular) -> Tensor:
+    def _error(self, decomposition: Singular) -> Tensor:
         """Relative error of H, (batch,); 0 for a zero matrix."""
-        sigma, rounding = ground.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
+        sigma, rounding = decomposition.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
         backward = torch.maximum(
-            NOISE_MARGIN * rounding * sigma[:, 0], MISSED_MARGIN * missed(ground, torch.ones_like(sigma))
+            NOISE_MARGIN * rounding * sigma[:, 0], MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma))
         )
         size = norm(sigma)
         return torch.where(size > 0, _LIPSCHITZ * backward / size + rounding, 0.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
-from matfn_kernels.linalg.decompositions import Gram, Ground
+from matfn_kernels.linalg.decompositions import Decomposition, Gram
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import product, symmetric_product
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR, propagated
@@ -17,7 +17,7 @@ from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.methods.polar.svd import SvdPolar
 from matfn_kernels.numbers.precision import Precision, spacing, working
-from matfn_kernels.programs.shared_decomposition import GramFoundation, NativeGramFoundation
+from matfn_kernels.programs.shared_decomposition import SharedGram, SharedNativeGram
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["GramPolar", "NativeGramPolar"]
 
 _PASSES: Final = 12.0
-"""What is done beside products and decompositions, in units of a product at order 64.
+"""Work beside products and decompositions, in units of a product at order 64.
 
 A price, on which no answer rests. It is that of the svd too; how it was found is not recorded."""
 _NATIVE_PASSES: Final = 3.0
@@ -57,11 +57,11 @@ class _Spectrum:
     errors: tuple[Tensor, Tensor]
 
     @classmethod
-    def of(cls, question: Polar, ground: Gram) -> _Spectrum:
+    def of(cls, question: Polar, decomposition: Gram) -> _Spectrum:
         """The singular values of matrices whose Gram matrices have been decomposed."""
-        squares = ground.squares.to(torch.float64)
+        squares = decomposition.squares.to(torch.float64)
         sigma = squares.clamp_min(0).sqrt()
-        multiplier = Multiplier.of(question, sigma, ground.exponent)
+        multiplier = Multiplier.of(question, sigma, decomposition.exponent)
         noise = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
         limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
         error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
@@ -105,23 +105,23 @@ class GramPolar(_GramProgram):
     kernel: ClassVar[Kernel] = Kernel.LIBRARY
 
     @property
-    def foundation(self) -> GramFoundation:
+    def shared(self) -> SharedGram:
         """The decomposition of the Gram matrix, which serves any clipping of the singular values."""
-        return GramFoundation(self.question.large, self.question.small, working(self.precision, self.dtype))
+        return SharedGram(self.question.large, self.question.small, working(self.precision, self.dtype))
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices whose Gram matrices have been decomposed."""
         del inputs
-        assert isinstance(ground, Gram)
-        m, vectors, spectrum = ground.m, ground.v, _Spectrum.of(self.question, ground)
+        assert isinstance(decomposition, Gram)
+        m, vectors, spectrum = decomposition.m, decomposition.v, _Spectrum.of(self.question, decomposition)
         h = spectrum.multiplier(spectrum.sigma)
         value = product(m, symmetric_product(vectors * h[:, None, :].to(vectors.dtype), vectors.mH))
         found = spectrum.findings(self.question, (m, value, self.question.residual(m, value)))
-        return self.question.of_scaled(found, ground.exponent)
+        return self.question.of_scaled(found, decomposition.exponent)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: the decomposition, products and passes."""
@@ -138,27 +138,27 @@ class NativeGramPolar(_GramProgram):
     kernel: ClassVar[Kernel] = Kernel.NATIVE
 
     @property
-    def foundation(self) -> NativeGramFoundation:
+    def shared(self) -> SharedNativeGram:
         """The decomposition of the Gram matrix, which serves any clipping of the singular values."""
-        return NativeGramFoundation(self.question.large, self.question.small)
+        return SharedNativeGram(self.question.large, self.question.small)
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices whose Gram matrices have been decomposed."""
         del inputs
-        assert isinstance(ground, Gram)
-        return self.question.of_scaled(self.finished(ground), ground.exponent)
+        assert isinstance(decomposition, Gram)
+        return self.question.of_scaled(self.finished(decomposition), decomposition.exponent)
 
-    def finished(self, ground: Gram) -> Findings:
+    def finished(self, decomposition: Gram) -> Findings:
         """Polar factor or clipping of tall scaled matrices."""
-        spectrum = _Spectrum.of(self.question, ground)
+        spectrum = _Spectrum.of(self.question, decomposition)
         h = spectrum.multiplier(spectrum.sigma)
-        image, found = native.images(ground.m, ground.v.mT.contiguous(), h)
+        image, found = native.images(decomposition.m, decomposition.v.mT.contiguous(), h)
         residual = found.residual if self.question.bounds is None else found.skew
-        findings = spectrum.findings(self.question, (ground.m, image, residual))
+        findings = spectrum.findings(self.question, (decomposition.m, image, residual))
         return replace(findings, error=findings.error + found.rounding)
 
     def seconds(self, profile: Profile) -> float:

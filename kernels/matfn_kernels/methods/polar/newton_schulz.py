@@ -19,7 +19,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import product
-from matfn_kernels.methods.polar.by_iteration import Factors, PolarFoundation, Proof, clip, distance, misses
+from matfn_kernels.methods.polar.by_iteration import Factors, Proof, SharedFactors, clip, distance, misses
 from matfn_kernels.methods.polar.gram import GramPolar, NativeGramPolar
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.schedule import BOUND, floor_of, law, rows_from
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.methods.polar.schedule import Row
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
@@ -85,9 +85,9 @@ class IteratedPolar(PolarProgram):
         return True
 
     @property
-    def foundation(self) -> PolarFoundation:
+    def shared(self) -> SharedFactors:
         """The polar factor, which serves any clipping of the singular values."""
-        return PolarFoundation(
+        return SharedFactors(
             self.question.large,
             self.question.small,
             working(at_least_single(self.precision), self.dtype),
@@ -99,34 +99,35 @@ class IteratedPolar(PolarProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices whose polar factor has been computed."""
         del inputs
-        assert isinstance(ground, Factors)
-        proof = Proof.of(ground.h, floor_of(self.question.threshold))
-        error = self._error(proof, ground.o.to(ground.h.dtype))
-        value, missing, further = self._image(ground)
+        assert isinstance(decomposition, Factors)
+        proof = Proof.of(decomposition.h, floor_of(self.question.threshold))
+        error = self._error(proof, decomposition.o.to(decomposition.h.dtype))
+        value, missing, further = self._image(decomposition)
         found = Findings(
             outputs=(value,),
             residual_name=self.question.residual_name,
-            residual=self.question.residual(ground.m, value.to(ground.m.dtype)),
+            residual=self.question.residual(decomposition.m, value.to(decomposition.m.dtype)),
             error=error + missing,
             condition=proof.condition,
-            steps=len(self.foundation.schedule) + further,
+            steps=len(self.shared.schedule) + further,
             rank=torch.where(proof.definite, self.question.small, -1),
         )
-        return self.question.of_scaled(found, ground.exponent)
+        return self.question.of_scaled(found, decomposition.exponent)
 
-    def _image(self, ground: Factors) -> tuple[Tensor, Tensor | float, int]:
+    def _image(self, decomposition: Factors) -> tuple[Tensor, Tensor | float, int]:
         """The factor or its clipping, the error that the clipping adds, and the steps that it takes."""
         if self.question.bounds is None:
-            return ground.o, 0.0, 0
-        wide, size = ground.h.dtype, ground.size
-        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in self.question.scaled_bounds(ground.exponent))
-        clipped, missing = clip(ground.h, lo, hi)
-        value = product(ground.o.to(wide), clipped) * size.to(wide)[:, None, None]
+            return decomposition.o, 0.0, 0
+        wide, size = decomposition.h.dtype, decomposition.size
+        bounds = self.question.scaled_bounds(decomposition.exponent)
+        lo, hi = (bound / size.to(torch.float64)[:, None] for bound in bounds)
+        clipped, missing = clip(decomposition.h, lo, hi)
+        value = product(decomposition.o.to(wide), clipped) * size.to(wide)[:, None, None]
         return value, missing, 2 * len(rows_from(Precision.FP64))
 
     def _error(self, proof: Proof, o: Tensor) -> Tensor:
@@ -204,13 +205,13 @@ class NativePolar(PolarProgram):
         )
 
     def _completed(self, found: Findings, m: Tensor) -> Findings:
-        """What is not proved, or known too roughly for any caller, goes through its Gram matrix in the same run."""
+        """Computes by Gram matrix, in the same run, matrices that are not proved or are known too roughly."""
         missed = ~(found.error <= max(_KNOWN, self.allowed / SHARE))
         if self.pinned or not bool(missed.any()) or self.ceiling is not Precision.FP64:
             return found
         missed &= torch.isfinite(m).flatten(1).all(-1)
         gram = NativeGramPolar(self.question)
-        second = gram.finished(gram.foundation.of_some(m, missed))
+        second = gram.finished(gram.shared.of_some(m, missed))
         return merged(~missed, found, replace(second, escalated=missed.to(torch.int64)))
 
     def fallbacks(self) -> tuple[Program, ...]:

@@ -37,7 +37,7 @@ _LOSS_OF_SUMS: Final = 0.25
 _LOOSE: Final = 1e-2
 """Tolerance from which a smaller cushion serves."""
 _LOOSE_CUSHION: Final = 0.02
-"""What rounding gains by a cushion is far below so loose a tolerance, and it costs a step."""
+"""A cushion costs a step, and the rounding that it saves is far below so loose a tolerance."""
 _FIRST_BOUND: Final = 0.3
 """Where the search for the widest interval starts: two steps take singular values in [0.3, 1] to 1e-3 from 1."""
 _OBEYED_TARGET: Final = 1e-2

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import probes
-from matfn_kernels.linalg.decompositions import Ground, Singular
+from matfn_kernels.linalg.decompositions import Decomposition, Singular
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.numbers.precision import Precision, at_least_single, spacing, working
-from matfn_kernels.programs.shared_decomposition import SingularFoundation
+from matfn_kernels.programs.shared_decomposition import SharedSingular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ Chosen so that estimates cover the errors that the tests find against truth of m
 MISSED_MARGIN: Final = 2.0
 """How often what the decomposition dropped counts: four random columns give its norm to within a quarter as a rule."""
 _PASSES: Final = 12.0
-"""What is done beside products and decompositions, in units of a product at order 64.
+"""Work beside products and decompositions, in units of a product at order 64.
 
 A price, on which no answer rests. It is that of the Gram matrix too; how it was found is not recorded."""
 
@@ -61,34 +61,34 @@ class SvdPolar(PolarProgram):
         return self.precision
 
     @property
-    def foundation(self) -> SingularFoundation:
+    def shared(self) -> SharedSingular:
         """The singular value decomposition, which serves any clipping of the singular values."""
         dtype = working(at_least_single(self.precision), self.dtype)
-        return SingularFoundation(self.question.large, self.question.small, dtype)
+        return SharedSingular(self.question.large, self.question.small, dtype)
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.foundation.of([self.matrices(inputs)]), inputs)
+        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices that have been decomposed, with what that dropped measured."""
         del inputs
-        assert isinstance(ground, Singular)
-        m, u = ground.m, ground.u
-        sigma = ground.sigma.to(torch.float64)
-        multiplier = Multiplier.of(self.question, sigma, ground.exponent)
+        assert isinstance(decomposition, Singular)
+        m, u = decomposition.m, decomposition.u
+        sigma = decomposition.sigma.to(torch.float64)
+        multiplier = Multiplier.of(self.question, sigma, decomposition.exponent)
         h = multiplier(sigma)
-        value = product(u * (h * sigma)[:, None, :].to(u.dtype), ground.vh)
-        errors = self._error(ground, multiplier, sigma), _LOSSES * spacing(self.precision) * sigma[:, :1]
+        value = product(u * (h * sigma)[:, None, :].to(u.dtype), decomposition.vh)
+        errors = self._error(decomposition, multiplier, sigma), _LOSSES * spacing(self.precision) * sigma[:, :1]
         image = m, value, self.question.residual(m, value)
         found = findings_of(self.question, self.precision, image, sigma, multiplier, errors)
-        return self.question.of_scaled(found, ground.exponent)
+        return self.question.of_scaled(found, decomposition.exponent)
 
-    def _error(self, ground: Singular, multiplier: Multiplier, sigma: Tensor) -> Tensor:
+    def _error(self, decomposition: Singular, multiplier: Multiplier, sigma: Tensor) -> Tensor:
         """Error of the image, (batch,)."""
         h, eps = multiplier(sigma), spacing(self.precision)
         noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(h) / self.question.small**0.5
-        error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(ground, h))
+        error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(decomposition, h))
         if eps > torch.finfo(self.dtype).eps:
             error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
         return error
@@ -111,14 +111,14 @@ def _unresolved(multiplier: Multiplier, sigma: Tensor) -> Tensor:
     return (kept(sigma) != multiplier(sigma)).any(-1)
 
 
-def missed(ground: Singular, h: Tensor) -> Tensor:
+def missed(decomposition: Singular, h: Tensor) -> Tensor:
     """||(M V - U Sigma, M^H U - V Sigma) h||_F on columns of random signs, (batch,).
 
     Bidiagonal QR drops entries of up to 90 eps of the norm, rarely and in few places, so what it drops is measured.
     """
-    u, v = ground.u, ground.vh.mH
+    u, v = decomposition.u, decomposition.vh.mH
     z = h[:, :, None] * probes.gaussian(h, h.shape[-1]).sign()
-    z, image = z.to(u.dtype), (ground.sigma[:, :, None] * z).to(u.dtype)
-    right = probes.times(ground.m, probes.times(v, z)) - probes.times(u, image)
-    left = probes.times(ground.m.mH, probes.times(u, z)) - probes.times(v, image)
+    z, image = z.to(u.dtype), (decomposition.sigma[:, :, None] * z).to(u.dtype)
+    right = probes.times(decomposition.m, probes.times(v, z)) - probes.times(u, image)
+    left = probes.times(decomposition.m.mH, probes.times(u, z)) - probes.times(v, image)
     return norm(torch.cat((right, left), dim=-2)) / probes.COUNT**0.5

@@ -10,14 +10,14 @@ from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
-from matfn_kernels.programs.shared_decomposition import EigenFoundation
+from matfn_kernels.programs.shared_decomposition import SharedEigen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from matfn_kernels.linalg.decompositions import Ground
+    from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
 
@@ -45,9 +45,9 @@ class EighPower(PowerProgram):
         return self.precision
 
     @property
-    def foundation(self) -> EigenFoundation:
+    def shared(self) -> SharedEigen:
         """The eigendecomposition, which serves any power and clipping of the matrix."""
-        return EigenFoundation(self.power.order, self.power.working(self.precision))
+        return SharedEigen(self.power.order, self.power.working(self.precision))
 
     def matrices(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """A (batch, n, n)."""
@@ -55,17 +55,17 @@ class EighPower(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
-        return self.finish(self.foundation.of([inputs["a"]]), inputs)
+        return self.finish(self.shared.of([inputs["a"]]), inputs)
 
     def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
         """Computes the matrices that are wanted (batch,), each as if all were."""
         given, exponent = scaled([inputs["a"]], self.power.working(self.precision))
         return self.finish(Eigen.of_some(given, exponent, wanted), inputs)
 
-    def finish(self, ground: Ground, inputs: Mapping[str, Tensor]) -> Findings:
+    def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""
-        assert isinstance(ground, Eigen)
-        matrices = Diagonalised.of(self.power, self.precision, ground)
+        assert isinstance(decomposition, Eigen)
+        matrices = Diagonalised.of(self.power, self.precision, decomposition)
         return by_eigh(matrices, self._noise(matrices), inputs.get("g"))
 
     def _noise(self, matrices: Diagonalised) -> Noise:

@@ -209,7 +209,7 @@ def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
 
 
 def _noise(s: Array, m: Array, operator: SylvesterOperator, condition: float) -> float:
-    """What rounding of S M S, by norm or entry by entry, leaves in the correction."""
+    """Error that rounding of S M S, by norm or entry by entry, leaves in the correction."""
     bound = EXTENDED * norm(s) ** 2 * condition
     sizes = np.abs(s) @ np.abs(m) @ np.abs(s)
     error = EXTENDED * sizes * gaussian((len(s), len(s)))

@@ -40,7 +40,7 @@ _NORM_ROUNDS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class LowRankProgram:
-    """What a batch of diagonal-plus-low-rank problems must have in common to be computed together.
+    """Inverses of diagonal-plus-low-rank matrices of one shape, or solutions with them, by chunks of rows.
 
     Attributes:
         order: n.
@@ -99,7 +99,7 @@ class LowRankProgram:
         return t.scaled() if self.dtype == torch.float64 and self.precision is Precision.FP32 else (t, None)
 
     def fallbacks(self) -> tuple[LowRankProgram, ...]:
-        """The same in the precision that the call allows."""
+        """The method in the precision that the call allows."""
         return (replace(self, precision=self.ceiling),) if self.precision is not self.ceiling else ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -122,14 +122,14 @@ class LowRankProgram:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the matrices diag(l) + tril(Q K^T, -1) of a batch are made of: l (batch, n), Q and K (batch, n, d)."""
+    """Diagonals and factors of matrices diag(l) + tril(Q K^T, -1): l (batch, n), Q and K (batch, n, d)."""
 
     diag: Tensor
     q: Tensor
     k: Tensor
 
     def to(self, dtype: torch.dtype) -> Parts:
-        """The same in another dtype."""
+        """The parts in another dtype."""
         return Parts(self.diag.to(dtype), self.q.to(dtype), self.k.to(dtype))
 
     def abs(self) -> Parts:

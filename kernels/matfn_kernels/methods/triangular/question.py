@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Triangle", "TriangularProgram"]
 
 _PASSES: Final = 6.0
-"""What is done beside products, which grows with n^2, in units of a product at order 64: a price."""
+"""Work beside products, which grows with n^2, in units of a product at order 64: a price."""
 _PASS_ORDER: Final = 64
 """Order at which a pass is priced like a product."""
 _PRODUCTS: Final = 0.5
