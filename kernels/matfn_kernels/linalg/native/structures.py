@@ -132,7 +132,7 @@ class _InversesPlan(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class PowerFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
     Attributes:
         definite: whether A is proved to be positive definite.
@@ -159,7 +159,7 @@ class PowerFindings:
 
 @dataclass(frozen=True, slots=True)
 class PolarFindings:
-    """What was found of each matrix, (batch,) float64 each, NaN where it was not come to.
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
     Attributes:
         definite: whether M is proved to have full rank.
@@ -182,7 +182,7 @@ class PolarFindings:
 
 @dataclass(frozen=True, slots=True)
 class ImageFindings:
-    """What was found of each image, (batch,) float64 each.
+    """Findings of each image, (batch,) float64 each.
 
     Attributes:
         rounding: relative error of its rounding to float32.
@@ -197,7 +197,7 @@ class ImageFindings:
 
 @dataclass(frozen=True, slots=True)
 class TriangleFindings:
-    """What was found of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
+    """Findings of each triangle, (batch,) float64 each; norms are lower bounds by power iteration.
 
     Attributes:
         residual: of T X = I, on columns.
