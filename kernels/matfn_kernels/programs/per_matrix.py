@@ -8,7 +8,7 @@ order have other alignments in a batch, by which OpenBLAS's oldest kernels choos
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -51,7 +51,7 @@ class Found:
     remarks: tuple[str, ...] = ()
 
 
-_NUMBERS: Final = tuple(field.name for field in fields(Found) if field.type in {"float", "int"})
+_NUMBERS: Final = ("residual", "error", "condition", "steps", "rank")
 
 
 def failed(shape: tuple[int, ...], code: str | None) -> Found:

@@ -135,7 +135,7 @@ class _Table:
         rows: list[list[float]] = torch.stack([column.to(torch.float64) for column in both]).tolist()
         named = dict(zip(masks, rows[len(columns) :], strict=True))
         return cls(
-            **dict(zip(columns, rows, strict=False)),
+            **dict(zip(columns, rows[: len(columns)], strict=True)),
             failures={code: named[code] for code in findings.failures},
             remarks={reason: named[reason] for reason in findings.remarks},
         )
@@ -158,19 +158,20 @@ class _Judge:
         residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
         method, precision, fallback = self._route(int(table.escalated[i]))
         return Certificate(
-            outcome,
-            None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
-            None if failed or not error <= 1.0 else error,  # an error above 1 is more than that of the answer 0
-            None if math.isnan(condition) else min(condition, sys.float_info.max),
-            method,
-            precision,
-            int(table.steps[i]),
-            int(rank) if rank >= 0 else None,
-            table.damping[i],
-            table.shift[i],
-            fallback,
-            code,
-            hint,
+            outcome=outcome,
+            residual=None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
+            # an error above 1 is more than that of the answer 0
+            error_estimate=None if failed or not error <= 1.0 else error,
+            condition=None if math.isnan(condition) else min(condition, sys.float_info.max),
+            method=method,
+            precision=precision,
+            steps=int(table.steps[i]),
+            rank=int(rank) if rank >= 0 else None,
+            damping=table.damping[i],
+            shift=table.shift[i],
+            fallback=fallback,
+            code=code,
+            hint=hint,
         )
 
     def _route(self, escalated: int) -> tuple[str, str, str | None]:
