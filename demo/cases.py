@@ -114,10 +114,11 @@ def _momenta(data: dict[str, Array]) -> list[Case]:
     for key in ("momentum_q_step20", "momentum_up_step300"):
         m = data[key].astype(np.float32)
         threshold, middle = 8 * float(np.finfo(np.float32).eps), float(np.linalg.norm(m.astype(np.float64), 2) / 2)
-        factor = reference.msign(m, threshold)
+        factor, wide = reference.msign(m, threshold), m.astype(np.float64)
         clipped = reference.mclip(m, middle, middle / 100, threshold)
         found += [
             Case(f"{key} tol=1e-5", "msign", (m,), known(factor), TIGHT, {"tol": TIGHT}),
+            Case(key, "polar", (m,), known(factor, reference.power(wide.T @ wide, 0.5)), DEFAULT),
             Case(key, "mclip", (m,), known(clipped), DEFAULT, {"hi": middle, "lo": middle / 100}),
         ]
     half = data["momentum_up_step300"]

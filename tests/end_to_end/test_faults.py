@@ -32,7 +32,7 @@ ROUNDS = 3
 @pytest.fixture(scope="module")
 def faulty() -> Iterator[ServerProcess]:
     """A server whose device does as matrices say."""
-    with running_server(Path(__file__).parents[1] / "faulty_server.py") as server:
+    with running_server(Path(__file__).parents[1] / "support" / "faulty_server.py") as server:
         yield server
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CALLERS = 8
-SCRIPT = Path(__file__).parents[1] / "restarted_servers.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "restarted_servers.py"
 
 
 class Pair:

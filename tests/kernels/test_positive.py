@@ -306,7 +306,7 @@ def test_graded_means_are_honest(digits: int, *, opposed: bool) -> None:
     found = answer("geometric_mean", {"a": a, "b": b})
 
     assert np.isfinite(found.outputs[0]).all()
-    assert_honest(found, _precise_mean(a, b))
+    assert_honest(found, _precise_mean(a, b), estimated=0 if opposed and digits > 5 else 1)
     assert digits > 5 or found.certificates[0].outcome == "converged"
 
 

@@ -1,6 +1,6 @@
 """A server process whose device fails, or waits, where the entries of a matrix say so.
 
-    python tests/faulty_server.py
+    python tests/support/faulty_server.py
 
 A batch that holds the entry `HOLD` keeps the device busy until the process gets SIGUSR1, `RAISE` makes the kernel
 raise, and `SHORTAGE` makes the device run out of memory.

@@ -1,6 +1,6 @@
 """Server processes on unix sockets, each started again whenever it dies.
 
-    python tests/restarted_servers.py SOCKET...
+    python tests/support/restarted_servers.py SOCKET...
 
 Prints the path and the process id of every server that starts. What takes long is loaded once, and the servers are
 forks of this process; their device needs no time to start either.

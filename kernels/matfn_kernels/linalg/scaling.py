@@ -24,6 +24,8 @@ _LEAST: Final = 1e-140
 """Norms above it, and below its inverse, need no scaling: squares of entries 1e-13 times as large are still normal."""
 _MARGIN_BITS: Final = 10
 """Distance from the subnormal numbers: an entry that is rounded once more there is below 2^-10 eps of the largest."""
+_EXPONENTS: Final = {torch.float16: 14, torch.bfloat16: 100, torch.float32: 100, torch.float64: 1000}
+"""Powers of two with these exponents and their inverses are normal numbers of the dtype."""
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -47,7 +49,7 @@ def narrowed(a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def rescale(a: Tensor, exponent: Tensor) -> Tensor:
     """A 2^exponent with an integer exponent per matrix, in steps of which no factor overflows."""
     shape = (-1, *[1] * (a.dim() - 1))
-    limit = 100 if real_dtype(a.dtype) != torch.float64 else 1000
+    limit = _EXPONENTS[real_dtype(a.dtype)]
     left = exponent
     for _ in range(3):
         part = left.clamp(-limit, limit)
