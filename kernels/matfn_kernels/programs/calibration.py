@@ -52,7 +52,7 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
     "eigh": (16, 64, 128, 256, 512),
     "svd": (16, 64, 128),
-    **(dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)) if native.is_built() else {}),
+    **dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)),
 }
 """Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them."""
 
@@ -62,6 +62,7 @@ def measure(device: str = "cpu") -> Profile:
     rows = [
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
+        if native.is_built() or not operation.startswith("native")
         for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
         for order in orders
     ]
