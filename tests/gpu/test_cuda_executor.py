@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.programs.screening import screen
+from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of
 from matfn_kernels.running.plan import make_plan
 from matfn_service.assembly import Part

@@ -12,7 +12,8 @@ from evaluating import Array, answer
 from honesty import estimate_of
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.programs.screening import screen
+from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.reference import relative_error
 from matfn_kernels.running.evaluation import batch_of, concatenate, evaluate
 from matfn_kernels.running.plan import make_plan

@@ -43,6 +43,7 @@ def test_both_factors_are_within_the_estimate(shape: tuple[int, int], dtype: str
 
     for one, u, h, certificate in zip(m, *found.outputs, found.certificates, strict=True):
         true_u, true_h = factors(one)
+        assert certificate.outcome == "converged"
         assert certificate.error_estimate is not None
         assert relative_error(u, true_u) <= certificate.error_estimate
         assert relative_error(h, true_h) <= certificate.error_estimate
@@ -90,3 +91,17 @@ def test_bf16_is_refused() -> None:
     """There is no singular value decomposition in bf16, and the message says what to ask for."""
     with pytest.raises(Rejection, match="no bf16 arithmetic"):
         answer("polar", {"m": np.eye(2, dtype="float32")}, precision="bf16")
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300, 1.0], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (3, 5)], ids=str)
+def test_no_size_costs_a_digit(shape: tuple[int, int], scale: float) -> None:
+    """U is the same to the bit for a matrix times a power of two near `scale`, and H scales with it."""
+    power = 2.0 ** round(np.log2(scale))
+    m = graded(shape, 10.0, "float64")[:1]
+
+    u, h = answer("polar", {"m": m}).outputs
+    scaled_u, scaled_h = answer("polar", {"m": m * power}).outputs
+
+    assert np.array_equal(scaled_u, u)
+    assert np.array_equal(scaled_h, h * power)

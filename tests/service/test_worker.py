@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.validation import Limits, parse_call, screen
+from matfn_kernels.programs.screening import screen
+from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan
 from matfn_service.arena import Arena, anonymous_file

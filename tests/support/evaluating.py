@@ -11,7 +11,8 @@ import torch
 from matfn_kernels import reference
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.validation import Call, Limits, parse_call, screen
+from matfn_kernels.programs.screening import screen
+from matfn_kernels.programs.validation import Call, Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
 from matfn_kernels.running.plan import make_plan
 

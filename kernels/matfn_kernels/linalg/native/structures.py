@@ -266,4 +266,4 @@ def _fields(plan: type[ctypes.Structure]) -> Iterator[tuple[str, str, int]]:
 
 
 CALLS: Final = {name: Struct("".join(kind for _, kind, _ in _fields(plan))) for name, plan in _CALLS.items()}
-"""What packs the plans for calls of BLAS and LAPACK, by function."""
+"""Packers of the plans for calls of BLAS and LAPACK, by function."""

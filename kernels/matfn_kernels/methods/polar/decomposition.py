@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -19,9 +19,9 @@ from matfn_kernels.linalg.decompositions import Decomposition, Singular
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.linalg.spectral import BACKWARD_ERROR
-from matfn_kernels.methods.polar.question import Polar, PolarProgram
+from matfn_kernels.methods.polar.question import Polar
 from matfn_kernels.methods.polar.svd import MISSED_MARGIN, NOISE_MARGIN, SvdPolar, missed
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import spacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.shared_decomposition import SharedSingular
     from matfn_kernels.programs.signature import Signature
 
 __all__ = ["SvdDecomposition", "candidates"]
@@ -41,39 +40,13 @@ _LIPSCHITZ: Final = math.sqrt(2.0)
 
 
 @dataclass(frozen=True, slots=True)
-class SvdDecomposition(PolarProgram):
-    """U and H from singular values and vectors.
-
-    Attributes:
-        precision: the arithmetic.
-    """
-
-    precision: Precision
-
-    method: ClassVar[str] = "svd"
-
-    @property
-    def ceiling(self) -> Precision:
-        """The arithmetic; nothing is left to fall back on."""
-        return self.precision
-
-    @property
-    def shared(self) -> SharedSingular:
-        """The singular value decomposition, which polar factors and clippings share."""
-        return self._factor.shared
-
-    @property
-    def _factor(self) -> SvdPolar:
-        return SvdPolar(self.question, self.precision, pinned=self.pinned)
-
-    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
-        """Computes a batch: input m (batch, m, n)."""
-        return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
+class SvdDecomposition(SvdPolar):
+    """U and H from singular values and vectors; U is that of `SvdPolar`, with which it shares them."""
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """The two factors of matrices that have been decomposed."""
         assert isinstance(decomposition, Singular)
-        found = self._factor.finish(decomposition, inputs)
+        found = SvdPolar.finish(self, decomposition, inputs)
         (u,) = found.outputs
         is_wide = self.question.rows < self.question.columns
         vectors, m = (decomposition.u, decomposition.m.mH) if is_wide else (decomposition.vh.mH, decomposition.m)
@@ -84,17 +57,19 @@ class SvdDecomposition(PolarProgram):
             exponents=(None, decomposition.exponent),
             residual_name="M - U H",
             residual=_residual(m, u, h),
-            error=torch.maximum(found.error, self._error(decomposition)),
+            error=torch.maximum(found.error, self._error_of_h(decomposition)),
         )
 
-    def _error(self, decomposition: Singular) -> Tensor:
-        """Relative error of H, (batch,); 0 for a zero matrix."""
+    def _error_of_h(self, decomposition: Singular) -> Tensor:
+        """Relative error of H, (batch,): what LAPACK's backward error and a product leave, or what was measured.
+
+        0 for a zero matrix.
+        """
         sigma, rounding = decomposition.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
-        backward = torch.maximum(
-            NOISE_MARGIN * rounding * sigma[:, 0], MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma))
-        )
         size = norm(sigma)
-        return torch.where(size > 0, _LIPSCHITZ * backward / size + rounding, 0.0)
+        expected = NOISE_MARGIN * rounding * sigma[:, 0] / size
+        measured = MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma)) / size + rounding
+        return torch.where(size > 0, _LIPSCHITZ * torch.maximum(expected, measured), 0.0)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty U, and H of order n, which is zero."""
@@ -102,15 +77,11 @@ class SvdDecomposition(PolarProgram):
         h = torch.zeros(len(m), m.shape[-1], m.shape[-1], dtype=self.dtype)
         return torch.zeros(m.shape, dtype=self.dtype), h
 
-    def fallbacks(self) -> tuple[Program, ...]:
-        """None: the svd is the last resort."""
-        return ()
-
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: those of U, and the product for H."""
         asked = self.question
         cubes = asked.columns**2 * asked.small / max(1, asked.small) ** 3
-        return self._factor.seconds(profile) + cubes * profile.cost("gemm", self.precision, asked.small)
+        return SvdPolar.seconds(self, profile) + cubes * profile.cost("gemm", self.precision, asked.small)
 
 
 def _residual(m: Tensor, u: Tensor, h: Tensor) -> Tensor:
