@@ -51,12 +51,12 @@ def _row(function: str, order: int, items: int) -> str:
     """One case, measured in this process."""
     torch.set_num_threads(1)
     plan = make_plan(_call(function, order, 1), load_profile())
-    evaluate(plan.program, batch_of(_call(function, order, 1)))
+    evaluate(plan.program, batch_of(_call(function, order, 1)), plan.backends)
     batch = batch_of(_call(function, order, items))
     ctypes.CDLL(None).malloc_trim(0)
     (_SELF / "clear_refs").write_text("5")  # the peak begins anew
     before = _peak()
-    answers = sum(output.nbytes for output in evaluate(plan.program, batch).outputs)
+    answers = sum(output.nbytes for output in evaluate(plan.program, batch, plan.backends).outputs)
     held = _peak() - before - answers
     matrix = order * order * 8
     cells = (plan.program.method, before / 1e6, answers / 1e6, held / 1e6, held / matrix, held / matrix / items)

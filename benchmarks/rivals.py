@@ -73,8 +73,8 @@ def _matfn(**options: object) -> Callable[[Case, Sequence[Array], Profile], Call
         named = {name: torch.from_numpy(x) for name, x in zip(_NAMES[case.task], given, strict=True)}
         parameters: dict[str, object] = {"inv_root": {"r": case.r}, "mclip": {"hi": 0.5}}.get(case.task, {})  # type: ignore[assignment]
         call = screen(parse_call(case.task, named, parameters, options, _LIMITS))
-        program, batch = make_plan(call, profile).program, batch_of(call)
-        return lambda: evaluate(program, batch).outputs[0]
+        plan, batch = make_plan(call, profile), batch_of(call)
+        return lambda: evaluate(plan.program, batch, plan.backends).outputs[0]
 
     return make
 

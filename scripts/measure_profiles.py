@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from matfn.local import calibrated
-from matfn_kernels import Profile
+from matfn_kernels import Backends, Profile
 from matfn_kernels.linalg.native.library import library
 from matfn_kernels.linalg.native.machine import this_machine
 from matfn_service.serve import ENVIRONMENT
@@ -27,6 +27,14 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "kernels" / "matfn_kernels" / "programs" / "profiles"
 EPYC: Final = ROOT / "benchmarks" / "results" / "scaling_inputs.json"
 BORROWED: Final = "Not measured as a whole: "
+OPENBLAS: Final = tuple(
+    ("openblas", routine, dtype, order)
+    for routine, orders in (("products", (128, 128)), ("cholesky", (32, 32)), ("eigh", (512, 256)))
+    for dtype, order in zip(("float32", "float64"), orders, strict=True)
+)
+"""Least orders from which OpenBLAS is the faster on an AMD EPYC 9575F with AVX-512, torch 2.13 and scipy 1.17."""
+WIDE: Final = Backends((("onednn", "products", "float32", 256), *OPENBLAS))
+"""There oneDNN's products have 230 to 250 GFLOP/s from order 256 on, MKL's 110."""
 RUNS: Final = 3
 HELD: Final = {
     "avx512": {},
@@ -58,12 +66,15 @@ def borrow() -> None:
     )
     found = f"{BORROWED}gemm, eigh and svd are those of an AMD EPYC with AVX-512 in benchmarks/results/{EPYC.name}"
     baseline = read("intel-baseline")
-    made = [Profile("cpu", epyc, "other-torch", f"{found}; no kernels in C")]
-    made.append(replace(baseline, name="other-baseline", measured=f"{BORROWED}as {baseline.name}: {baseline.measured}"))
+    made = [Profile("cpu", epyc, "other-torch", f"{found}; no kernels in C", Backends(WIDE.rows[:1]))]
+    how = f"{BORROWED}as {baseline.name}: {baseline.measured}"
+    made.append(replace(baseline, name="other-baseline", measured=how, backends=Backends(OPENBLAS)))
     for profile in map(read, ("intel-avx512", "intel-avx2")):
         native = tuple(row for row in profile.seconds if row[0].startswith("native"))
         name = profile.name.replace("intel", "other")
-        made.append(Profile("cpu", epyc + native, name, f"{found}; kernels in C as {profile.name}: {profile.measured}"))
+        how = f"{found}; kernels in C as {profile.name}: {profile.measured}"
+        backends = WIDE if name == "other-avx512" else Backends(OPENBLAS)
+        made.append(Profile("cpu", epyc + native, name, how, backends))
     for profile in made:
         if read(profile.name).measured.startswith(BORROWED):
             write(profile)

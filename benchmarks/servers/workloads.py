@@ -51,7 +51,7 @@ def msign(batch: np.ndarray) -> np.ndarray:
     torch.set_num_threads(1)
     matrices = torch.from_numpy(batch)
     program, prepared = _planned(tuple(batch.shape[1:])), batch_of(_call(matrices))
-    return evaluate(program, prepared).outputs[0].numpy()
+    return evaluate(program, prepared, _profile().backends).outputs[0].numpy()
 
 
 def bmm(batch: np.ndarray) -> np.ndarray:

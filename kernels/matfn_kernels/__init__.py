@@ -15,6 +15,7 @@ from matfn_kernels.contract.functions import (
 )
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.contract.schema import Function, Input, Parameter
+from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.linalg.native.library import is_built, variant
 from matfn_kernels.linalg.native.machine import described
 from matfn_kernels.programs.calibration import measure
@@ -47,6 +48,8 @@ __all__ = [
     "MAX_ROOT",
     "MAX_STEPS",
     "OPTIONS",
+    "TORCHS_OWN",
+    "Backends",
     "Batch",
     "Call",
     "Certificate",

@@ -155,8 +155,11 @@ class CpuExecutor:
         return sum(worker.losses for worker in self._all)
 
     async def load_profile(self, path: Path | None) -> Profile:
-        """The file's profile, else the one that ships for the processor."""
-        return load_profile(self.device, path)
+        """The file's profile, else the one that ships for the processor; the workers compute with its backends."""
+        profile = load_profile(self.device, path)
+        for worker in self._all:
+            worker.backends = profile.backends
+        return profile
 
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on a free core."""

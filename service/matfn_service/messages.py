@@ -11,7 +11,7 @@ from matfn_service.encoding import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matfn_kernels import Program, Wish
+    from matfn_kernels import Backends, Program, Wish
     from matfn_service.arena import Arena, Slot
     from matfn_service.encoding import Status
 
@@ -29,10 +29,12 @@ class Evaluate:
     Attributes:
         members: the program of each batch, its inputs and the requested tolerances of its matrices.
         end: the offset from which shared memory is free.
+        backends: those of the programs' plans.
     """
 
     members: list[tuple[Program, dict[str, Slot], tuple[Wish, ...]]]
     end: int
+    backends: Backends
 
     def __call__(self, arena: Arena) -> list[Answer]:
         """The answers, their outputs in shared memory."""
@@ -40,7 +42,7 @@ class Evaluate:
             (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, wishes))
             for program, slots, wishes in self.members
         ]
-        answers = [encode(evaluation) for evaluation in evaluate_together(batches)]
+        answers = [encode(evaluation) for evaluation in evaluate_together(batches, self.backends)]
         arena.end = self.end
         return [([arena.put([output]) for output in a.outputs], a.statuses, a.certificates) for a in answers]
 

@@ -62,7 +62,7 @@ def status_report(service: Service) -> dict[str, object]:
         "workers": service.executor.workers,
         "lanes": service.executor.workers,  # its former name, kept for one version
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
-        "calibration": None if profile is None else asdict(profile),
+        "calibration": None if profile is None else profile.content(),
         "queue": {
             "jobs": len(queue),
             "bytes": queue.bytes,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 
+from matfn_kernels import TORCHS_OWN
 from matfn_service.arena import Arena, Slot, anonymous_file
 from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
@@ -31,7 +32,7 @@ from matfn_service.messages import Answer, Call, Done, Evaluate, Failed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from matfn_kernels import Batch, Program
+    from matfn_kernels import Backends, Batch, Program
     from matfn_service.assembly import Part
 
 __all__ = ["Run", "WorkerError", "WorkerProcess"]
@@ -62,6 +63,7 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self.losses = 0
+        self.backends: Backends = TORCHS_OWN  # those of the profile, once there is one
         self._is_closed = False
         self._start()
 
@@ -168,7 +170,7 @@ class WorkerProcess:
             batches = [parts[index].batch for index in indices]
             tolerances = tuple(tolerance for batch in batches for tolerance in batch.wishes)
             put.append((program, self._put(batches), tolerances))
-        return Evaluate(put, self._arena.end)
+        return Evaluate(put, self._arena.end, self.backends)
 
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
         return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}

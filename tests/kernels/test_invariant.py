@@ -14,12 +14,13 @@ import pytest
 import torch
 
 import matfn_kernels
+from machines import force_blas
 from matfn_kernels.linalg import invariant, onednn, single_thread
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.single_thread import _counts, one_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torch import Tensor
 
@@ -30,14 +31,12 @@ ORDERS: Final = (1, 7, 9, 16, 33)
 
 
 @pytest.fixture(params=["mkl", "openblas", "torch"], autouse=True)
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test with MKL, with OpenBLAS and without the kernels in C."""
     if request.param == "torch":
         monkeypatch.setattr(lapack, "is_ready", lambda: False)
         monkeypatch.setattr(invariant, "library", lambda: None)
-    lapack.use(lapack.ALL_OPENBLAS if request.param == "openblas" else lapack.ALL_MKL)
-    yield
-    lapack.use(None)
+    force_blas(monkeypatch, "openblas" if request.param == "openblas" else "mkl")
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from evaluating import parsed
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.backends import ALL_OPENBLAS
 from matfn_kernels.linalg.native import machine
 from matfn_kernels.linalg.native.machine import Machine, is_intel
 from matfn_kernels.programs import calibration, shipped
@@ -95,7 +96,7 @@ def test_environment_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_text_is_read_back(tmp_path: Path) -> None:
     """A profile that is written and read is the same one, hash and words included."""
-    profile = Profile("cpu", Profile.nominal().seconds, "mine", "here")
+    profile = Profile("cpu", Profile.nominal().seconds, "mine", "here", ALL_OPENBLAS)
     path = tmp_path / "any.json"
     path.write_text(profile.text())
 
@@ -115,7 +116,7 @@ def test_measured_profile_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hash_is_of_what_plans_depend_on() -> None:
-    """Rows in another order and another name have the same hash, another price has not."""
+    """Rows in another order and another name have the same hash, another price or backend has not."""
     rows = Profile.nominal().seconds
     (operation, precision, order, seconds), *rest = rows
 
@@ -124,10 +125,11 @@ def test_hash_is_of_what_plans_depend_on() -> None:
         Profile("cpu", tuple(reversed(rows)), "b").hash,
         Profile("cpu", ((operation, precision, order, 2 * seconds), *rest), "a").hash,
         Profile("cuda", tuple(rows), "a").hash,
+        Profile("cpu", tuple(rows), "a", backends=ALL_OPENBLAS).hash,
     ]
 
     assert hashes[0] == hashes[1]
-    assert len({*hashes}) == 3
+    assert len({*hashes}) == 4
     assert all(len(found) == 12 for found in hashes)
 
 
@@ -153,6 +155,13 @@ def _document(**changed: object) -> str:
         (_document(seconds=[["gemm", "fp32", True, 1.0]]), "prices no operation"),
         (_document(seconds=[["gemm", "fp32", 16, True]]), "prices no operation"),
         (_document(seconds=2 * [list(row) for row in Profile.nominal().seconds]), "twice"),
+        (_document(backends=[["blis", "products", "float32", 64]]), "names no backend"),
+        (_document(backends=[["onednn", "eigh", "float32", 64]]), "names no backend"),
+        (_document(backends=[["openblas", "eigh", "float16", 64]]), "names no backend"),
+        (_document(backends=[["openblas", "eigh", "float32", 0]]), "names no backend"),
+        (_document(backends=[["openblas", "eigh", "float32"]]), "whose backends are rows"),
+        (_document(backends=2 * [["openblas", "eigh", "float32", 64]]), "twice"),
+        (_document(backends=3), "whose backends are rows"),
         (_document(device="cuda"), "it is a profile of cuda, and cpu computes here"),
     ],
 )

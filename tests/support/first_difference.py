@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from matfn_kernels.programs.shipped import load_profile
 from matfn_kernels.running.evaluation import evaluate
 from same_answers import bits, with_threads
 
@@ -114,7 +115,7 @@ def _cause(combination: Combination, difference: Difference) -> str:
 def _recorded(combination: Combination, kinds: Sequence[str], layout: str) -> list[_Step]:
     batch = combination.batch(kinds, layout)
     with _Recorder() as recorder:
-        evaluate(combination.program, batch)
+        evaluate(combination.program, batch, load_profile().backends)
     return [step for step in recorder.steps if step.outputs and not step.name.startswith(_NO_RESULT)]
 
 

@@ -12,8 +12,7 @@ import pytest
 import scipy
 import torch
 
-from matfn_kernels.linalg import onednn
-from matfn_kernels.linalg.native import lapack
+from matfn_kernels.linalg import backends
 from matfn_kernels.linalg.native import library as module
 from matfn_kernels.linalg.native.library import is_built, library, variant
 from variants import use
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BLAS", "described", "force_blas", "force_kernels", "force_library"]
 
-BLAS: Final = ("mkl", "openblas", "onednn")
-_SMALLEST: Final = 1
+_FORCED: Final = {"mkl": backends.TORCHS_OWN, "openblas": backends.ALL_OPENBLAS, "onednn": backends.ONEDNN}
+BLAS: Final = tuple(_FORCED)
 
 
 def force_kernels(patch: pytest.MonkeyPatch, name: str) -> None:
@@ -62,13 +61,8 @@ def force_library(patch: pytest.MonkeyPatch, path: str) -> None:
 
 
 def force_blas(patch: pytest.MonkeyPatch, name: str) -> None:
-    """Makes one BLAS compute whatever it can, at any order; mkl stands for the one that torch brings.
-
-    All that tests know of how the kernels choose a BLAS is here.
-    """
-    patch.setattr(lapack, "_used", lapack.ALL_OPENBLAS if name == "openblas" else lapack.ALL_MKL)
-    patch.setattr(onednn, "_least", _SMALLEST if name == "onednn" else None)
-    lapack.forget()
+    """Makes one BLAS compute whatever it can, at any order and for any plan; mkl is the one that torch brings."""
+    patch.setattr(backends, "chosen", lambda: _FORCED[name])
 
 
 def described() -> str:

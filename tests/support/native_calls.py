@@ -292,7 +292,7 @@ def _of_lapack(name: str, blas: int, kind: int, units: int, arguments: tuple[Arg
 @st.composite
 def _library_and_kind(draw: st.DrawFn) -> tuple[int, int, np.dtype[Any]]:
     kind = draw(st.integers(0, len(KINDS) - 1))
-    return draw(st.sampled_from(sorted(lapack._taken()))), kind, KINDS[kind]
+    return draw(st.sampled_from(sorted(lapack.libraries()))), kind, KINDS[kind]
 
 
 @st.composite

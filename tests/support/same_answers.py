@@ -22,6 +22,7 @@ from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.candidates import CANDIDATES
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import shared_by
+from matfn_kernels.programs.shipped import load_profile
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.validation import Call, Limits, parse_call
 from matfn_kernels.programs.variants import Tunable
@@ -154,7 +155,7 @@ class Combination:
 
     def rows(self, kinds: Sequence[str], layout: str = "") -> list[Row]:
         """The answers for matrices of these kinds in one batch."""
-        return self.read(evaluate(self.program, self.batch(kinds, layout)))
+        return self.read(evaluate(self.program, self.batch(kinds, layout), load_profile().backends))
 
     def read(self, evaluation: Evaluation) -> list[Row]:
         """An evaluation's answers, one a matrix."""
@@ -356,7 +357,9 @@ def shared_differences(
         names = {member.case.function for member in members}
         if len(members) == 1 or function not in {None, *names}:
             continue
-        evaluations = evaluate_together([(member.program, member.batch(kinds)) for member in members])
+        evaluations = evaluate_together(
+            [(member.program, member.batch(kinds)) for member in members], load_profile().backends
+        )
         for member, evaluation in zip(members, evaluations, strict=True):
             if function not in {None, member.case.function}:
                 continue

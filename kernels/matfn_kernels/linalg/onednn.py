@@ -1,4 +1,7 @@
-"""Products of large float32 matrices by oneDNN, which takes half of MKL's time for them where vectors are wide."""
+"""Products of large float32 matrices by oneDNN, from the order that the plan's backends name (`linalg.backends`).
+
+An AVX-512 core of an AMD EPYC has 230 to 250 GFLOP/s by oneDNN from order 256 on, 110 by MKL.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,27 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels.linalg import backends
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["product", "serves", "use"]
+__all__ = ["is_built", "product", "serves"]
 
 _LINEAR: Final = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 """X Y^T as compiled models call it, where torch has it."""
-_FROM: Final = 256
-"""Least dimension: from there up an AVX-512 core of an AMD EPYC has 230 to 250 GFLOP/s by oneDNN, 110 by MKL."""
-_HAS_WIDE_VECTORS: Final = torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-_least: int | None = _FROM if _HAS_WIDE_VECTORS else None
 
 
-def use(least: int | None) -> None:
-    """Sets the least order from which oneDNN serves in this process; None: it never does."""
-    global _least  # noqa: PLW0603 - the tests' only
-    _least = least
+def is_built() -> bool:
+    """Whether torch offers oneDNN's products."""
+    return _LINEAR is not None
 
 
 def serves(x: Tensor, y: Tensor) -> bool:
     """Whether oneDNN computes X Y of X (batch, m, k) and Y (batch, k, n)."""
-    if _least is None or _LINEAR is None or x.device.type != "cpu" or x.dtype != torch.float32:
+    if _LINEAR is None or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
-    return bool(min(*x.shape[1:], y.shape[-1]) >= _least)
+    return bool(min(*x.shape[1:], y.shape[-1]) >= backends.chosen().least("onednn", "products", x.dtype))
 
 
 def product(x: Tensor, y: Tensor) -> Tensor:

@@ -9,8 +9,20 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg import onednn
+from matfn_kernels.linalg.backends import ALL_OPENBLAS, ONEDNN, TORCHS_OWN, Backends, Library, Routine, using
+from matfn_kernels.linalg.invariant import cholesky
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.products import coupled_at_once, invert_leaf, product, quadratic, symmetric_product
+from matfn_kernels.linalg.native import lapack
+from matfn_kernels.linalg.products import (
+    coupled_at_once,
+    invert_leaf,
+    large_product,
+    product,
+    quadratic,
+    symmetric_product,
+)
+from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.linalg.spectral import eigh
 from matfn_kernels.numbers.precision import Precision, working
 from matfn_kernels.programs.profile import Operation, Profile
@@ -57,16 +69,65 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
 """Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them."""
 
 
+_ROUTINES: Final[tuple[tuple[Library, Routine, str], ...]] = (
+    ("onednn", "products", "float32"),
+    *(("openblas", routine, dtype) for routine in ("products", "cholesky", "eigh") for dtype in ("float32", "float64")),
+)
+"""Routines whose library is chosen by measurement; complex ones stay with torch's own."""
+_BACKEND_ORDERS: Final = (32, 64, 128, 256, 512)
+_GAIN: Final = 0.95
+"""Share of its seconds in which another library must be done: less would not repay the noise of the measurement."""
+
+
 def measure(device: str = "cpu") -> Profile:
-    """A profile of the operations as timed on the calling thread, to four digits."""
-    rows = [
+    """A profile of the operations as timed on one thread, to four digits, with the backends that are the fastest."""
+    with one_thread():
+        backends = _fastest_backends() if device == "cpu" else TORCHS_OWN
+        with using(backends):
+            rows = _rows(device)
+    return Profile(device.partition(":")[0], tuple(rows), "measured", backends=backends)
+
+
+def _rows(device: str) -> list[tuple[str, str, int, float]]:
+    return [
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
         if native.is_built() or not operation.startswith("native")
         for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
         for order in orders
     ]
-    return Profile(device.partition(":")[0], tuple(rows), "measured")
+
+
+def _fastest_backends() -> Backends:
+    """The least orders from which another library than torch's own is faster at all greater ones that are timed."""
+    return Backends(tuple(filter(None, (_backend(*routine) for routine in _ROUTINES))))
+
+
+def _backend(library: Library, routine: Routine, dtype: str) -> tuple[str, str, str, int] | None:
+    """A row of backends, or None where the library is absent or not faster at the largest order."""
+    if not (onednn.is_built() if library == "onednn" else lapack.is_ready()):
+        return None
+    least = None
+    for order in reversed(_BACKEND_ORDERS):
+        own, other = (_routine_seconds(routine, dtype, order, tried) for tried in (TORCHS_OWN, _only(library)))
+        if other > _GAIN * own:
+            break
+        least = (library, routine, dtype, order)
+    return least
+
+
+def _only(library: Library) -> Backends:
+    """Backends that take one library wherever it can compute."""
+    return ALL_OPENBLAS if library == "openblas" else ONEDNN
+
+
+def _routine_seconds(routine: Routine, dtype: str, order: int, backends: Backends) -> float:
+    """Least seconds of a routine on a positive definite matrix."""
+    generator = torch.Generator().manual_seed(order)
+    base = torch.randn(1, order, order, generator=generator, device="cpu")
+    x = (product(base, base.mT) / order + torch.eye(order)).to(getattr(torch, dtype))
+    with using(backends):
+        return min(_times(partial(_ROUTINE_RUNS[routine], x), time.thread_time))
 
 
 def _time(operation: Operation, precision: Precision, order: int, device: str) -> float:
@@ -118,6 +179,13 @@ def _times_on_gpu(run: Callable[[], object]) -> list[float]:
 def _iteration(x: Tensor) -> Tensor:
     """Steps of an iteration in one launch, with coefficients that neither freeze nor blow up."""
     return coupled_at_once(None, x, ((1.0, 0.0, 1e-6),) * _SMALL_STEPS, 2, 1)
+
+
+_ROUTINE_RUNS: Final[dict[str, Callable[[Tensor], object]]] = {
+    "products": lambda x: large_product(x, x),
+    "cholesky": cholesky,
+    "eigh": eigh,
+}
 
 
 _STEADY: Final = native.Powers(

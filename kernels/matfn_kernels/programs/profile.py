@@ -1,8 +1,9 @@
-"""Profiles: the costs of products and decompositions on a kind of machine.
+"""Profiles: the costs of products and decompositions on a kind of machine, and the libraries that compute them.
 
 A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
-Only the planner reads it, by interpolation. Profiles ship with the package (`shipped`), so that the same call has the
-same plan in every process on one kind of machine; `matfn calibrate` measures another one.
+Only the planner reads it, by interpolation. A profile also names its backends, with which its seconds were measured
+and its plans are computed. Profiles ship with the package (`shipped`), so that the same call has the same plan in every
+process on one kind of machine; `matfn calibrate` measures another one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Literal, TypeAlias, get_args
 
+from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.numbers.precision import Precision
 
 __all__ = ["Operation", "Profile"]
@@ -46,12 +48,14 @@ class Profile:
         seconds: rows (operation, precision, order, seconds).
         name: letters, digits, dots, dashes and underscores.
         measured: where and how the seconds were found, in words.
+        backends: the libraries with which they were measured, and with which its plans compute.
     """
 
     device: str
     seconds: tuple[Row, ...]
     name: str = "unnamed"
     measured: str = field(default="", compare=False)
+    backends: Backends = TORCHS_OWN
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -59,8 +63,8 @@ class Profile:
 
     @property
     def hash(self) -> str:
-        """The first digits of the SHA-256 of all that plans depend on: the device and the rows in their order."""
-        content = json.dumps([self.device, sorted(self.seconds)], separators=(",", ":"))
+        """The first digits of the SHA-256 of all that plans depend on: the device, the backends and the sorted rows."""
+        content = json.dumps([self.device, sorted(self.backends.rows), sorted(self.seconds)], separators=(",", ":"))
         return sha256(content.encode()).hexdigest()[:_DIGITS]
 
     @property
@@ -78,6 +82,7 @@ class Profile:
         try:
             loaded = json.loads(text)
             names = {key: str(loaded[key]) for key in ("device", "name", "measured")}
+            backends = Backends(tuple(tuple(row) for row in loaded.get("backends", [])))
             rows = tuple(_row(*row) for row in loaded["seconds"])
         except json.JSONDecodeError as error:
             raise ValueError(f"it is not JSON: {error}") from None
@@ -86,15 +91,23 @@ class Profile:
         except KeyError as error:
             raise ValueError(f"it has no {error}") from None
         except TypeError:
-            raise ValueError("it must be a map whose seconds are rows [operation, precision, order, seconds]") from None
+            raise ValueError(
+                "it must be a map whose seconds are rows [operation, precision, order, seconds]"
+                " and whose backends are rows [library, routine, dtype, order]"
+            ) from None
         _check(rows)
-        return cls(seconds=rows, **names)
+        return cls(seconds=rows, backends=backends, **names)
+
+    def content(self) -> dict[str, object]:
+        """The profile as a map of JSON values."""
+        named = {key: getattr(self, key) for key in ("name", "device", "measured")}
+        return {**named, "backends": list(map(list, self.backends.rows)), "seconds": list(map(list, self.seconds))}
 
     def text(self) -> str:
         """The profile as JSON, a line for each row."""
         heads = [f'  "{key}": {json.dumps(getattr(self, key))},' for key in ("name", "device", "measured")]
-        rows = ",\n".join(f"    {json.dumps(row)}" for row in self.seconds)
-        return "\n".join(["{", *heads, '  "seconds": [', rows, "  ]", "}", ""])
+        lists = ('  "backends": ' + _rows(self.backends.rows) + ",", '  "seconds": ' + _rows(self.seconds))
+        return "\n".join(["{", *heads, *lists, "}", ""])
 
     @classmethod
     def nominal(cls) -> Profile:
@@ -131,6 +144,12 @@ class Profile:
             return first * (order / low) ** 3 if order > low else first
         share = math.log(order / low) / math.log(high / low)
         return math.exp((1 - share) * math.log(first) + share * math.log(last))
+
+
+def _rows(rows: tuple[object, ...]) -> str:
+    """A list in JSON, a line for each of its rows."""
+    lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
+    return f"[\n{lines}\n  ]" if rows else "[]"
 
 
 def _row(operation: str, precision: str, order: int, seconds: float) -> Row:

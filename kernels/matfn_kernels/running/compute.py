@@ -49,5 +49,6 @@ def compute(
     call = parse_call(function, inputs, parameters, options, limits)
     with one_thread():  # from the first operation on: a forked child hangs in OpenMP's threads, which it has not
         call = screen(call)
-        evaluation = evaluate(make_plan(call, profile).program, batch_of(call))
+        plan = make_plan(call, profile)
+        evaluation = evaluate(plan.program, batch_of(call), plan.backends)
     return settle(call, evaluation), evaluation.certificates

@@ -17,6 +17,7 @@ import torch
 
 from matfn_kernels.contract.certificate import Certificate, Outcome
 from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.linalg.backends import TORCHS_OWN, using
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.linalg.backends import Backends
     from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.shared_decomposition import SharedDecomposition
@@ -129,22 +131,31 @@ def join(evaluations: Sequence[Evaluation]) -> Evaluation:
     return Evaluation(outputs, tuple(c for e in evaluations for c in e.certificates))
 
 
-def evaluate(program: Program, batch: Batch) -> Evaluation:
+def evaluate(program: Program, batch: Batch, backends: Backends = TORCHS_OWN) -> Evaluation:
     """Values and certificates of a batch; content never raises, it only shows in certificates.
+
+    Args:
+        program: that of a plan.
+        batch: the matrices.
+        backends: those of the plan.
 
     Raises:
         torch.OutOfMemoryError: if the device has too little memory for the batch.
     """
-    return evaluate_together([(program, batch)])[0]
+    return evaluate_together([(program, batch)], backends)[0]
 
 
-def evaluate_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
+def evaluate_together(members: Sequence[tuple[Program, Batch]], backends: Backends = TORCHS_OWN) -> list[Evaluation]:
     """Values and certificates of several batches, in order; what their programs share is computed once.
+
+    Args:
+        members: programs with their matrices.
+        backends: those of the programs' plans.
 
     Raises:
         torch.OutOfMemoryError: if the device has too little memory for all of them.
     """
-    with one_thread(), np.errstate(all="ignore"):
+    with one_thread(), using(backends), np.errstate(all="ignore"):
         return _evaluated_together(members)
 
 

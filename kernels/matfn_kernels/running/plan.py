@@ -21,6 +21,7 @@ from matfn_kernels.programs.variants import fastest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matfn_kernels.linalg.backends import Backends
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
@@ -36,12 +37,14 @@ class Plan:
         program: the method and all that calls in one batch have in common; the batch key.
         seconds: predicted device seconds a matrix, on one worker.
         bytes: of inputs and outputs, a matrix.
+        backends: the libraries that compute products and decompositions, those of the profile.
         considered: the other candidates with their predicted seconds, cheapest first.
     """
 
     program: Program
     seconds: float
     bytes: int
+    backends: Backends
     considered: tuple[tuple[Program, float], ...] = ()
 
 
@@ -59,7 +62,7 @@ def _plan(call: Signature, profile: Profile) -> Plan:
     candidates = [fastest(program, profile) for program in _serving(call)]
     priced = sorted(((program, program.seconds(profile)) for program in candidates), key=lambda pair: pair[1])
     program, seconds = priced[0]
-    return Plan(program, seconds, _bytes(call), tuple(priced[1:]))
+    return Plan(program, seconds, _bytes(call), profile.backends, tuple(priced[1:]))
 
 
 def _serving(call: Signature) -> Sequence[Program]:

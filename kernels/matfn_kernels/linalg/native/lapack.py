@@ -1,32 +1,33 @@
 """BLAS and LAPACK of the libraries in this process, called from C for one matrix after the other (lapack.c).
 
 torch brings MKL, whose routines its library exports; scipy brings OpenBLAS and hands its routines out for callers in C.
-MKL gives other makers' processors the kernels of an older instruction set: on one thread of an AMD EPYC with AVX-512
-OpenBLAS takes a fifth to a half of its time for Cholesky factorisations, 0.9 of it for products and 0.8 to 0.9 for
-large eigendecompositions. Which of the two computes depends on the processor's maker, the routine, the order and the
-dtype.
+Which of the two computes is chosen by the plan's backends (`linalg.backends`): MKL gives other makers' processors the
+kernels of an older instruction set, and on one thread of an AMD EPYC with AVX-512 OpenBLAS takes a fifth to a half of
+its time for Cholesky factorisations, 0.9 of it for products and 0.8 to 0.9 for large eigendecompositions.
 """
 
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from matfn_kernels.linalg import backends
 from matfn_kernels.linalg.native.library import check, library
-from matfn_kernels.linalg.native.machine import is_intel, processor
 from matfn_kernels.linalg.native.structures import CALLS
 from matfn_kernels.linalg.single_thread import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["KINDS", "Blas", "Routes", "blas_for", "call", "forget", "is_ready", "routes", "use"]
+    from matfn_kernels.linalg.backends import Backends, Routine
+
+__all__ = ["KINDS", "Blas", "blas_for", "call", "is_ready", "libraries"]
 
 
 class Blas(IntEnum):
@@ -47,77 +48,29 @@ _ROUTINES: Final = (
     ("sgetrf", "dgetrf", "cgetrf", "zgetrf"),
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
-_NEVER: Final = 1 << 62
-"""An order that no matrix has."""
-_ROUTED: Final = ("products", "cholesky", "eigh")
+_ROUTED: Final[Mapping[str, Routine]] = MappingProxyType(
+    {"products": "products", "cholesky": "cholesky", "eigh": "eigh"}
+)
+"""Functions of lapack.c whose library is chosen by a routine of their own."""
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
 
 
-@dataclass(frozen=True)
-class Routes:
-    """Least order from which OpenBLAS computes, by routine and dtype; MKL computes below, where torch has it."""
-
-    products: Mapping[torch.dtype, int]
-    cholesky: Mapping[torch.dtype, int]
-    eigh: Mapping[torch.dtype, int]
-    others: int = _NEVER
-
-
-ALL_MKL: Final = Routes({}, {}, {})
-ALL_OPENBLAS: Final = Routes(dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0), 0)
-"""OpenBLAS at every order."""
-BY_MEASUREMENT: Final = Routes(
-    dict.fromkeys((torch.float32, torch.float64), 128),
-    dict.fromkeys((torch.float32, torch.float64), 32),
-    {torch.float32: 512, torch.float64: 256},
-)
-"""On an AMD EPYC 9575F with AVX-512, torch 2.13 and scipy 1.17: below these orders MKL is as fast."""
-
-_used: Routes | None = None
-
-
-def use(wanted: Routes | None) -> None:
-    """Sets the routes of this process; None: those of this machine."""
-    global _used  # noqa: PLW0603 - the tests' and calibration's only
-    _used = wanted
-    forget()
-
-
-def forget() -> None:
-    """Clears the cached choices of a library."""
-    blas_for.cache_clear()
-    _settings.cache_clear()
-
-
-def routes() -> Routes:
-    """The routes in use."""
-    return _used or _usual()
-
-
-@cache
-def _usual() -> Routes:
-    return ALL_MKL if not processor() or is_intel(processor()) else BY_MEASUREMENT
-
-
 @lru_cache(maxsize=1024)
-def blas_for(routine: str, dtype: torch.dtype, order: int) -> Blas:
-    """The library that computes a routine ("products", "cholesky", "eigh", "others") of that order."""
-    if Blas.MKL not in _taken():
-        return Blas.OPENBLAS
-    chosen = routes()
-    least = chosen.others if routine == "others" else getattr(chosen, routine).get(dtype, chosen.others)
-    return Blas.OPENBLAS if order >= least else Blas.MKL
+def blas_for(chosen: Backends, routine: Routine, dtype: torch.dtype, order: int) -> Blas:
+    """The library that computes a routine of that order."""
+    openblas = Blas.MKL not in libraries() or order >= chosen.least("openblas", routine, dtype)
+    return Blas.OPENBLAS if openblas else Blas.MKL
 
 
 def is_ready() -> bool:
     """Whether the kernels in C are built and have routines to call."""
-    return bool(_taken())
+    return bool(libraries())
 
 
 @cache
-def _taken() -> frozenset[Blas]:
-    """The libraries whose routines were handed over."""
+def libraries() -> frozenset[Blas]:
+    """The libraries in this process whose routines C can call."""
     found = library()
     if found is None:
         return frozenset()
@@ -162,10 +115,12 @@ def _pointer(capsule: object) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _settings(name: str, dtype: torch.dtype, order: int) -> tuple[Any, Callable[..., bytes], Blas, int]:
+def _settings(
+    chosen: Backends, name: str, dtype: torch.dtype, order: int
+) -> tuple[Any, Callable[..., bytes], Blas, int]:
     """Entry point of a function of lapack.c, packer of its plan, library and number of the dtype."""
-    routine = name if name in _ROUTED else "others"
-    return _entry(name), CALLS[name].pack, blas_for(routine, dtype, order), KINDS[dtype]
+    blas = blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
+    return _entry(name), CALLS[name].pack, blas, KINDS[dtype]
 
 
 @cache
@@ -191,7 +146,7 @@ def call(
     Raises:
         MemoryError: if there is none for its buffers.
     """
-    entry, pack, blas, kind = _settings(name, dtype, order)
+    entry, pack, blas, kind = _settings(backends.chosen(), name, dtype, order)
     plan = pack(blas, kind, *arguments)
 
     def work(first: int, last: int) -> None:
