@@ -26,7 +26,7 @@ from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import batch_key
 from matfn_kernels.programs.shipped import load_profile, read_profile
 from matfn_kernels.programs.validation import Call, Limits, parse_call, refilled
-from matfn_kernels.running.certification import Wish
+from matfn_kernels.running.certification import Requested
 from matfn_kernels.running.compute import compute
 from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
 from matfn_kernels.running.evaluation import (
@@ -66,8 +66,8 @@ __all__ = [
     "Profile",
     "Program",
     "Rejection",
+    "Requested",
     "Residual",
-    "Wish",
     "batch_key",
     "batch_of",
     "compute",

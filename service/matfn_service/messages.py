@@ -11,7 +11,7 @@ from matfn_service.encoding import encode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matfn_kernels import Backends, Program, Wish
+    from matfn_kernels import Backends, Program, Requested
     from matfn_service.arena import Arena, Slot
     from matfn_service.encoding import Status
 
@@ -32,15 +32,15 @@ class Evaluate:
         backends: those of the programs' plans.
     """
 
-    members: list[tuple[Program, dict[str, Slot], tuple[Wish, ...]]]
+    members: list[tuple[Program, dict[str, Slot], tuple[Requested, ...]]]
     end: int
     backends: Backends
 
     def __call__(self, arena: Arena) -> list[Answer]:
         """The answers, their outputs in shared memory."""
         batches = [
-            (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, wishes))
-            for program, slots, wishes in self.members
+            (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, requested))
+            for program, slots, requested in self.members
         ]
         answers = [encode(evaluation) for evaluation in evaluate_together(batches, self.backends)]
         arena.end = self.end

@@ -168,8 +168,8 @@ class WorkerProcess:
         put = []
         for program, indices in members.items():
             batches = [parts[index].batch for index in indices]
-            tolerances = tuple(tolerance for batch in batches for tolerance in batch.wishes)
-            put.append((program, self._put(batches), tolerances))
+            requested = tuple(one for batch in batches for one in batch.requested)
+            put.append((program, self._put(batches), requested))
         return Evaluate(put, self._arena.end, self.backends)
 
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:

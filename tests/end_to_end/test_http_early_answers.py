@@ -174,9 +174,9 @@ def test_failures_are_one_line_each(strict: ServerProcess) -> None:
 def test_another_protocol_is_not_taken_up(strict: ServerProcess, asked: str) -> None:
     """A caller that would rather speak HTTP/2, as curl and Java do at first, gets its answer over HTTP/1.1."""
     body = b'{"inputs": {"m": [[1, 2], [3, 4]]}}'
-    wish = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}", "HTTP2-Settings: AAMAAABkAAQAoAAA")
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}", "HTTP2-Settings: AAMAAABkAAQAoAAA")
     with strict.connect() as connection:
-        connection.sendall(head("/v1/msign", KEY, JSON, *wish, f"Content-Length: {len(body)}") + body)
+        connection.sendall(head("/v1/msign", KEY, JSON, *upgrade, f"Content-Length: {len(body)}") + body)
         response = HTTPResponse(connection)
         response.begin()
 

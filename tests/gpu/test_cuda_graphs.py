@@ -56,7 +56,7 @@ def test_company_in_a_replay_is_invisible() -> None:
     ((program, batch), *_) = [
         pair for pair in _variants(*RECORDED[0]) if pair[0].kernel is Kernel.LIBRARY and pair[0].method == "engine"
     ]
-    spoilt = Batch({"a": batch.inputs["a"].clone()}, batch.wishes)
+    spoilt = Batch({"a": batch.inputs["a"].clone()}, batch.requested)
     spoilt.inputs["a"][1] = torch.nan
     spoilt.inputs["a"][2] *= 3
     graphed = Graphed(program, Graphs(record))

@@ -167,7 +167,7 @@ def test_method_that_cannot_serve_is_refused(
 
 @pytest.mark.parametrize("named", [{}, {"method": None}, {"method": "auto"}])
 def test_none_is_auto(named: dict[str, Any]) -> None:
-    """No method, None and auto are one wish, for msign among its parameters too."""
+    """No method, None and auto give the same answer, among the parameters of msign too."""
     expected = _evaluated("msign", {}, torch.float32)
 
     for found in (_evaluated("msign", {}, torch.float32, **named), _evaluated("msign", named, torch.float32)):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from matfn_kernels.contract.certificate import Certificate, Outcome
 from matfn_kernels.methods.sign.newton import NewtonSign
 from matfn_kernels.methods.sign.question import SignQuestion
-from matfn_kernels.running.certification import Wish
+from matfn_kernels.running.certification import Requested
 from matfn_kernels.running.evaluation import Batch, Evaluation, concatenate, join
 from matfn_service.assembly import Part, apart, by_program, deal, gather, halves
 from matfn_service.encoding import encode
@@ -31,7 +31,7 @@ def parts_of(numbers: list[int]) -> list[Part]:
 def batch_with(entries: list[int]) -> Batch:
     """A batch of 1 x 1 matrices with these entries."""
     tensor = torch.tensor(entries, dtype=torch.float64).reshape(-1, 1, 1)
-    return Batch({"m": tensor}, tuple(Wish(None, 0.0, None) for _ in entries))
+    return Batch({"m": tensor}, tuple(Requested(None, 0.0, None) for _ in entries))
 
 
 def identity(batch: Batch) -> Evaluation:

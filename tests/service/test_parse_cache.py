@@ -83,7 +83,7 @@ def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> 
         b.options,
         b.rejected,
     )
-    return names and bits and rest and (one.plan, one.batch.wishes) == (other.plan, other.batch.wishes)
+    return names and bits and rest and (one.plan, one.batch.requested) == (other.plan, other.batch.requested)
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
 
-__all__ = ["Wish", "certificates_of", "immediate", "refused"]
+__all__ = ["Requested", "certificates_of", "immediate", "refused"]
 
 _DEFAULT_TOL: Final = 1e-3
 """Largest default tolerance: below three digits an answer is approximate, however bad the condition."""
@@ -37,8 +37,8 @@ _CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The requested tolerance of one matrix.
+class Requested:
+    """The requested tolerance of one matrix, or why it is not computed.
 
     Attributes:
         tol: the requested tolerance, or None for the default.
@@ -60,23 +60,23 @@ class Wish:
 
 
 def certificates_of(
-    program: Program, findings: Findings, outputs: Sequence[Tensor], wishes: Sequence[Wish]
+    program: Program, findings: Findings, outputs: Sequence[Tensor], requested: Sequence[Requested]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
-    tolerance = _tolerances(wishes, findings.condition, torch.finfo(program.dtype).eps)
+    tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
     table = _Table.of(findings, tolerance, *_range(outputs))
     judge = _Judge(program, findings.residual_name, table, str(program.precision))
-    return tuple(map(judge.certificate, range(len(wishes))))
+    return tuple(map(judge.certificate, range(len(requested))))
 
 
-def _tolerances(wishes: Sequence[Wish], condition: Tensor, spacing_out: float) -> Tensor:
+def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: float) -> Tensor:
     """Tolerance of each matrix, (batch,)."""
-    kinds = dict.fromkeys(wishes)
-    columns = [wish.tolerances(condition, spacing_out) for wish in kinds]
+    kinds = dict.fromkeys(requested)
+    columns = [kind.tolerances(condition, spacing_out) for kind in kinds]
     if len(columns) == 1:
         return columns[0]
     numbers = dict(zip(kinds, range(len(columns)), strict=True))
-    chosen = torch.tensor([[numbers[wish] for wish in wishes]], device=condition.device)
+    chosen = torch.tensor([[numbers[kind] for kind in requested]], device=condition.device)
     return torch.stack(columns).gather(0, chosen)[0]
 
 

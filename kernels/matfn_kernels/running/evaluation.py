@@ -23,7 +23,7 @@ from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
-from matfn_kernels.running.certification import Wish, certificates_of, immediate, refused
+from matfn_kernels.running.certification import Requested, certificates_of, immediate, refused
 from matfn_kernels.running.verdicts import DETAILS
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class Batch:
     """Matrices to be computed together: inputs (batch, ...) and the requested tolerance of each."""
 
     inputs: Mapping[str, Tensor]
-    wishes: tuple[Wish, ...]
+    requested: tuple[Requested, ...]
 
     @property
     def items(self) -> int:
         """Number of matrices."""
-        return len(self.wishes)
+        return len(self.requested)
 
     @property
     def is_empty(self) -> bool:
@@ -78,7 +78,7 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> Batch:
         """The matrices start..stop."""
-        return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.wishes[start:stop])
+        return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.requested[start:stop])
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,14 @@ def batch_of(call: Call) -> Batch:
     eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
     tol = call.options.tol
     if not call.rejected:
-        return Batch(call.inputs, (_wish(tol, eps),) * call.items)
-    return Batch(call.inputs, tuple(Wish(tol, eps, call.rejected.get(index)) for index in range(call.items)))
+        return Batch(call.inputs, (_requested(tol, eps),) * call.items)
+    return Batch(call.inputs, tuple(Requested(tol, eps, call.rejected.get(index)) for index in range(call.items)))
 
 
 @lru_cache(maxsize=1024)
-def _wish(tol: float | None, eps: float) -> Wish:
-    """A requested tolerance; equal ones are one object, which a pickle of many holds once."""
-    return Wish(tol, eps, None)
+def _requested(tol: float | None, eps: float) -> Requested:
+    """The requested tolerance of a matrix; equal ones are one object, which a pickle holds once."""
+    return Requested(tol, eps, None)
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
@@ -120,7 +120,7 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
         return batches[0]
     names = batches[0].inputs
     inputs = {name: torch.cat([batch.inputs[name] for batch in batches]) for name in names}
-    return Batch(inputs, tuple(wish for batch in batches for wish in batch.wishes))
+    return Batch(inputs, tuple(one for batch in batches for one in batch.requested))
 
 
 def join(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -200,12 +200,12 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
     """The evaluation of one program's batch, each matrix escalated as far as it needs."""
     if batch.is_empty:
         outputs = program.empty(batch.inputs)
-        evaluation = Evaluation(outputs, tuple(immediate(program, outputs) for _ in batch.wishes))
+        evaluation = Evaluation(outputs, tuple(immediate(program, outputs) for _ in batch.requested))
     else:
         evaluation = _attempt(program, batch, decomposition)
     certificates = list(evaluation.certificates)
     for index, certificate in enumerate(evaluation.certificates):
-        rejection = batch.wishes[index].rejection
+        rejection = batch.requested[index].rejection
         if rejection is not None:
             certificates[index] = refused(program, rejection)
         elif certificate.code == "not_converged":
@@ -280,7 +280,7 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
-    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.wishes))
+    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested))
 
 
 def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
