@@ -1,4 +1,4 @@
-"""The choice of a program's kernels: the fastest by the profile."""
+"""Prices of the parts that programs are made of, and the choice of a program's kernels by them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.profile import Operation, Profile
 
-__all__ = ["Tunable", "fastest", "leaf_cost", "step_cost"]
+__all__ = ["Tunable", "fastest", "leaf_cost", "pass_cost", "step_cost"]
+
+_PASS_ORDER: Final = 64
+"""Order at which a pass is priced as a product in float64: numbers of passes are then small whole ones."""
 
 _OPERATIONS: Final[Mapping[Kernel, tuple[Operation, Operation]]] = MappingProxyType(
     {
@@ -56,6 +59,14 @@ def step_cost(
     if kernel is Kernel.LIBRARY and not math.isfinite(line):
         line = product
     return sum(number * cost for number, cost in zip(products, (line, product), strict=True) if number)
+
+
+def pass_cost(profile: Profile, order: float) -> float:
+    """Seconds of one pass over the entries of a matrix, which is bound by memory: a price that grows with n^2.
+
+    No profile has a row of passes, so that one is priced by a product of an order at which both take about as long.
+    """
+    return profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (order / _PASS_ORDER) ** 2
 
 
 def leaf_cost(kernel: Kernel, profile: Profile, precision: Precision, order: int, number: int) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.scaling import rescale
-from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.variants import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,6 @@ __all__ = ["Polar", "PolarProgram"]
 
 _THRESHOLD: Final = 8.0
 """Singular values of at most so many eps of the largest count as 0; this is part of the functions' definition."""
-_PASS_ORDER: Final = 64
-"""Order at which a pass is priced like a product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ class Polar:
 
     def seconds_a_pass(self, profile: Profile) -> float:
         """Predicted device seconds of one pass over a matrix, which grow with the number of its entries."""
-        return profile.cost("gemm", Precision.FP64, _PASS_ORDER) * self.aspect * (self.small / _PASS_ORDER) ** 2
+        return self.aspect * pass_cost(profile, self.small)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.variants import pass_cost
 
 if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
+    from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.profile import Profile
 
 __all__ = ["by_eigh", "last_products", "passes"]
-
-_PASS_ORDER: Final = 64
-"""Order whose product in float64 is the unit of passes, chosen so that numbers of passes are small whole ones."""
 
 
 def by_eigh(power: Power, precision: Precision, number: float, profile: Profile) -> float:
@@ -29,6 +27,5 @@ def last_products(power: Power, precision: Precision, profile: Profile) -> float
 
 
 def passes(number: float, order: int, profile: Profile) -> float:
-    """Seconds of all that grows with n^2: at order 64 a pass is priced as a product in float64."""
-    one = profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (order / _PASS_ORDER) ** 2
-    return number * one
+    """Seconds of so many passes over a matrix (`variants.pass_cost`)."""
+    return number * pass_cost(profile, order)

@@ -10,6 +10,7 @@ import torch
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import read_triangle
 from matfn_kernels.numbers.precision import Precision, working
+from matfn_kernels.programs.variants import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Triangle", "TriangularProgram"]
 
 _PASSES: Final = 6.0
-"""Work beside products, which grows with n^2, in units of a product at order 64: a price."""
-_PASS_ORDER: Final = 64
-"""Order at which a pass is priced like a product."""
+"""Passes over a triangle beside its products (`variants.pass_cost`): a price."""
 _PRODUCTS: Final = 0.5
 """Products that an answer costs whatever its columns, those of its certificate among them: a price."""
 
@@ -80,8 +79,7 @@ class TriangularProgram:
     def seconds_of_products(self, profile: Profile, share: float) -> float:
         """Predicted device seconds of products and passes for so many columns of T^-1 B, relative to n."""
         order = self.question.order
-        passes = _PASSES * profile.cost("gemm", Precision.FP64, _PASS_ORDER) * (order / _PASS_ORDER) ** 2
-        return profile.cost("gemm", self.precision, order) * (_PRODUCTS + share) + passes
+        return profile.cost("gemm", self.precision, order) * (_PRODUCTS + share) + _PASSES * pass_cost(profile, order)
 
     def fallbacks(self) -> tuple[Self, ...]:
         """The method in the precision that the call allows."""
