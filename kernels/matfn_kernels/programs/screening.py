@@ -15,6 +15,8 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.triangles import read_triangle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from matfn_kernels.contract.schema import Input
@@ -37,7 +39,8 @@ def screen(call: Call) -> Call:
     Raises:
         Rejection: for the first such matrix, when the call's on_failure is "raise".
     """
-    reasons = {index: _rejection(call, index, code) for code, index in _flaws(call)}
+    given = [entry for entry in FUNCTIONS[call.function].inputs if entry.name in call.inputs]
+    reasons = {index: _rejection(call, given, index, code) for code, index in _flaws(call, given)}
     if not reasons:
         return call
     if call.options.on_failure == "raise":
@@ -45,32 +48,27 @@ def screen(call: Call) -> Call:
     return replace(call, inputs=_harmless(call, sorted(reasons)), rejected=reasons)
 
 
-def _flaws(call: Call) -> list[tuple[str, int]]:
+def _flaws(call: Call, given: Sequence[Input]) -> list[tuple[str, int]]:
     """Code and index of each matrix without an answer; a later code overrides an earlier one."""
     found: list[tuple[str, int]] = []
     if call.items == 0:
         return found
     limit = asymmetry_limit(call.dtype)
-    for name in _symmetric_inputs(call):
+    for name in _symmetric_inputs(call, given):
         found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs[name]) > limit)]
-    for entry in _given(call):
+    for entry in given:
         if entry.nonpositive:
             found += [("invalid_parameter", i) for i in _where((call.inputs[entry.name] > 0).any(-1))]
         if entry.nonzero and not call.parameters.get("unit_diagonal"):
             found += [("singular", i) for i in _where((_diagonal(call.inputs[entry.name]) == 0).any(-1))]
-    return found + [("not_finite", i) for i in _not_finite(call)]
+    return found + [("not_finite", i) for i in _not_finite(call, given)]
 
 
-def _symmetric_inputs(call: Call) -> tuple[str, ...]:
+def _symmetric_inputs(call: Call, given: Sequence[Input]) -> tuple[str, ...]:
     """The inputs that are declared symmetric (Hermitian)."""
     if call.parameters.get("structure") == "general":
         return ()
-    return tuple(entry.name for entry in _given(call) if entry.symmetric)
-
-
-def _given(call: Call) -> list[Input]:
-    """The catalogue's entries for the inputs of a call."""
-    return [entry for entry in FUNCTIONS[call.function].inputs if entry.name in call.inputs]
+    return tuple(entry.name for entry in given if entry.symmetric)
 
 
 def _where(flags: Tensor) -> list[int]:
@@ -99,10 +97,10 @@ def _diagonal(x: Tensor) -> Tensor:
     return x if x.dim() == 2 else x.diagonal(dim1=-2, dim2=-1)  # noqa: PLR2004 - (batch, n)
 
 
-def _not_finite(call: Call) -> list[int]:
+def _not_finite(call: Call, given: Sequence[Input]) -> list[int]:
     """Indices of the matrices with a NaN or an infinity that a function would read."""
     found: set[int] = set()
-    for entry in _given(call):
+    for entry in given:
         tensor = call.inputs[entry.name]
         if entry.triangular:
             lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
@@ -113,7 +111,7 @@ def _not_finite(call: Call) -> list[int]:
     return sorted(found)
 
 
-def _rejection(call: Call, index: int, code: str) -> Rejection:
+def _rejection(call: Call, given: Sequence[Input], index: int, code: str) -> Rejection:
     if code == "not_finite":
         return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
     if code == "singular":
@@ -122,7 +120,8 @@ def _rejection(call: Call, index: int, code: str) -> Rejection:
         )
     if code == "invalid_parameter":
         return Rejection(code, f"log_gate of item {index} is above 0", "gates are e^log_gate <= 1", index)
-    measured = {name: float(_asymmetry(call.inputs[name][index : index + 1])[0]) for name in _symmetric_inputs(call)}
+    one = {name: call.inputs[name][index : index + 1] for name in _symmetric_inputs(call, given)}
+    measured = {name: float(_asymmetry(a)[0]) for name, a in one.items()}
     name, size = max(measured.items(), key=itemgetter(1))
     return Rejection(
         code,
