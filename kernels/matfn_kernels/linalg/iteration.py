@@ -33,6 +33,7 @@ from matfn_kernels.linalg.products import (
     symmetric_conjugate,
     symmetric_product,
 )
+from matfn_kernels.numbers.blocks import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +76,7 @@ def tiles(x: Tensor, order: int) -> Iterator[slice]:
     """Slices of a batch small enough that a tile's iteration stays in a core's L2 cache; on a GPU all at once."""
     items = len(x)
     fitting = _TILE_BYTES // (_BUFFERS * max(1, order * order * x.itemsize)) if x.device.type == "cpu" else items
-    size = max(1, fitting)
-    return (slice(start, min(start + size, items)) for start in range(0, items, size))
+    return blocks(items, max(1, fitting))
 
 
 def per_element(schedules: Sequence[Sequence[tuple[float, float, float]]], like: Tensor) -> list[Row]:

@@ -12,6 +12,7 @@ import torch
 
 from matfn_kernels.linalg import invariant, onednn
 from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.numbers.blocks import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,14 +133,13 @@ def symmetric_product(x: Tensor, y: Tensor, kernel: Kernel = Kernel.LIBRARY) -> 
 
 def _by_blocks(x: Tensor, y: Tensor) -> Tensor:
     """`symmetric_product` with the blocks above the diagonal copied from below: 1.6 times as fast in all."""
-    order = x.shape[-1]
-    bounds = [(start, min(start + _BLOCK, order)) for start in range(0, order, _BLOCK)]
+    parts = tuple(blocks(x.shape[-1], _BLOCK))
     out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    for start, stop in bounds:
-        out[:, start:stop, :stop] = invariant.product(x[:, start:stop], y[:, :, :stop])
-    for start, stop in bounds:
-        out[:, start:stop, start:stop] = symmetrise(out[:, start:stop, start:stop])
-        out[:, start:stop, stop:] = out[:, stop:, start:stop].mH
+    for part in parts:
+        out[:, part, : part.stop] = invariant.product(x[:, part], y[:, :, : part.stop])
+    for part in parts:
+        out[:, part, part] = symmetrise(out[:, part, part])
+        out[:, part, part.stop :] = out[:, part.stop :, part].mH
     return out
 
 

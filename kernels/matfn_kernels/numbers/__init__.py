@@ -1,1 +1,1 @@
-"""Arithmetic, coefficients and constants: no operation on a batch."""
+"""Arithmetic, coefficients, constants and cuts of a dimension: no operation on a batch."""

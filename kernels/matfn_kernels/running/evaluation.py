@@ -21,13 +21,14 @@ from matfn_kernels.linalg.backends import TORCHS_OWN, using
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
+from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.running.certification import Requested, certificates_of, immediate, refused
 from matfn_kernels.running.verdicts import DETAILS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -247,14 +248,17 @@ def _better(new: Certificate, old: Certificate) -> bool:
 def _attempt(program: Program, batch: Batch, decomposition: Decomposition | None = None) -> Evaluation:
     """The evaluation of one batch by one program, without escalation; its matrices may have been decomposed already."""
     parts = [
-        (batch.rows(*tile), None if decomposition is None else decomposition.rows(*tile))
+        (
+            batch.rows(tile.start, tile.stop),
+            None if decomposition is None else decomposition.rows(tile.start, tile.stop),
+        )
         for tile in _tiles(program, batch)
     ]
     return join([_computed(program, *part) for part in parts])
 
 
-def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
-    """First and last rows of parts whose matrices stay in a core's cache; on a GPU one part.
+def _tiles(program: Program, batch: Batch) -> Iterator[slice]:
+    """Parts of a batch whose matrices stay in a core's cache; on a GPU one part.
 
     Kernels in C hold one matrix at a time in the cache, and take larger parts.
     """
@@ -266,7 +270,7 @@ def _tiles(program: Program, batch: Batch) -> list[tuple[int, int]]:
         if first.device.type == "cpu"
         else batch.items
     )
-    return [(start, min(start + size, batch.items)) for start in range(0, batch.items, size)]
+    return blocks(batch.items, size)
 
 
 def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:

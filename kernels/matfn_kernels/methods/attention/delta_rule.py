@@ -27,6 +27,7 @@ from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import condition_number
+from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 
@@ -202,8 +203,7 @@ class _Sequence:
         return torch.stack([condition_number(part.system()[2], lower=True) for part in self._chunks(chunk)]).amax(0)
 
     def _chunks(self, chunk: int) -> Iterator[_Sequence]:
-        for start in range(0, self.q.shape[1], chunk):
-            rows = slice(start, start + chunk)
+        for rows in blocks(self.q.shape[1], chunk):
             yield replace(
                 self,
                 q=self.q[:, rows],

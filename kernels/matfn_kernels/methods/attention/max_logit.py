@@ -20,6 +20,7 @@ import torch
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.scaling import normalise
+from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.heads import group_size
@@ -133,11 +134,11 @@ class MaxLogitProgram:
     def _blocks(self, matrices: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of rows and columns that hold a visible pair."""
         side = max(16, min(BLOCK, math.isqrt(_BLOCK_ELEMENTS // max(1, matrices))))
-        for top in range(0, self.queries, side):
-            bottom = min(top + side, self.queries)
-            last = bottom + self.keys - self.queries if self.causal else self.keys
-            for left in range(0, min(last, self.keys), side):
-                yield slice(top, bottom), slice(left, min(left + side, self.keys))
+        for rows in blocks(self.queries, side):
+            last = rows.stop + self.keys - self.queries if self.causal else self.keys
+            for columns in blocks(self.keys, side):
+                if columns.start < last:
+                    yield rows, columns
 
     def _hidden(self, rows: slice, columns: slice, like: Tensor) -> Tensor | None:
         """Mask of the pairs of a block that are not visible, None if all are."""
