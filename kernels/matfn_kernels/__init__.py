@@ -21,10 +21,10 @@ from matfn_kernels.linalg.native.machine import described
 from matfn_kernels.programs.calibration import measure
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.profile_loading import load_profile, read_profile
 from matfn_kernels.programs.program import Program
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import batch_key
-from matfn_kernels.programs.shipped import load_profile, read_profile
 from matfn_kernels.programs.validation import Call, Limits, parse_call, refilled
 from matfn_kernels.running.certification import Requested
 from matfn_kernels.running.compute import compute

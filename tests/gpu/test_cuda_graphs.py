@@ -10,7 +10,7 @@ import torch
 
 from evaluating import Array, candidates
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.programs.variants import Tunable
+from matfn_kernels.programs.kernel_prices import Tunable
 from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
 from matfn_kernels.running.evaluation import Batch, Evaluation, batch_of, evaluate
 from spectra import positive, rectangular

@@ -11,7 +11,7 @@ from evaluating import Array, candidates, run, truth
 from honesty import assert_honest
 from matfn_kernels.contract.certificate import Outcome
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.programs.variants import Tunable
+from matfn_kernels.programs.kernel_prices import Tunable
 from spectra import positive, rectangular
 
 CALLS: list[tuple[str, dict[str, Array], dict[str, Any]]] = [

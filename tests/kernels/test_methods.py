@@ -11,8 +11,8 @@ import torch
 
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.programs.profile_loading import load_profile
 from matfn_kernels.programs.screening import screen
-from matfn_kernels.programs.shipped import load_profile
 from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan

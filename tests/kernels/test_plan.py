@@ -9,8 +9,8 @@ import torch
 from evaluating import parsed
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.programs.kernel_prices import Tunable
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.variants import Tunable
 from matfn_kernels.running.plan import Plan, explain, make_plan
 from spectra import positive
 

@@ -14,15 +14,15 @@ from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.backends import ALL_OPENBLAS
 from matfn_kernels.linalg.native import machine
 from matfn_kernels.linalg.native.machine import Machine, is_intel
-from matfn_kernels.programs import calibration, shipped
+from matfn_kernels.programs import calibration, profile_loading
 from matfn_kernels.programs.profile import Profile
-from matfn_kernels.programs.shipped import load_profile, name_for, read_profile
+from matfn_kernels.programs.profile_loading import load_profile, name_for, read_profile
 from matfn_kernels.running.plan import make_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = shipped.names()
+NAMES = profile_loading.names()
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_every_kind_has_a_profile(intel: bool, variant: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shipped_profile_prices_every_call(name: str) -> None:
     """Each profile has its file's name, says where it comes from, and gives finite prices in both precisions."""
-    profile = shipped.shipped(name)
+    profile = profile_loading.shipped(name)
 
     plans = [
         make_plan(parsed(function, {key: torch.eye(20, dtype=dtype)}, keywords), profile)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from matfn_kernels.programs.shipped import load_profile
+from matfn_kernels.programs.profile_loading import load_profile
 from matfn_kernels.running.evaluation import evaluate
 from same_answers import bits, with_threads
 

@@ -20,12 +20,12 @@ from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.candidates import CANDIDATES
+from matfn_kernels.programs.kernel_prices import Tunable
+from matfn_kernels.programs.profile_loading import load_profile
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import shared_by
-from matfn_kernels.programs.shipped import load_profile
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.validation import Call, Limits, parse_call
-from matfn_kernels.programs.variants import Tunable
 from matfn_kernels.running.evaluation import Batch, batch_of, evaluate, evaluate_together
 
 if TYPE_CHECKING:

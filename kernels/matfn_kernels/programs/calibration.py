@@ -11,7 +11,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg import onednn
 from matfn_kernels.linalg.backends import ALL_OPENBLAS, ONEDNN, TORCHS_OWN, Backends, Library, Routine, using
-from matfn_kernels.linalg.invariant import cholesky
+from matfn_kernels.linalg.invariant import cholesky, eigh
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.products import (
@@ -23,7 +23,6 @@ from matfn_kernels.linalg.products import (
     symmetric_product,
 )
 from matfn_kernels.linalg.single_thread import one_thread
-from matfn_kernels.linalg.spectral import eigh
 from matfn_kernels.numbers.precision import Precision, working
 from matfn_kernels.programs.profile import Operation, Profile
 

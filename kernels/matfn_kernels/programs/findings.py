@@ -31,7 +31,7 @@ class Findings:
         damping: relative shift.
         shift: the number added to the diagonal.
         escalated: number of the program's fallback that computed each matrix, from 1, or 0 for none; or None.
-        failures: masks of matrices without an answer, by reason (see verdicts), of which the first counts.
+        failures: masks of matrices without an answer, by reason (see `running.hints`), of which the first counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
 

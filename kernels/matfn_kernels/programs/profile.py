@@ -2,8 +2,8 @@
 
 A profile is a table of seconds by operation, precision and order on one thread, the unit in which the service works.
 Only the planner reads it, by interpolation. A profile also names its backends, with which its seconds were measured
-and its plans are computed. Profiles ship with the package (`shipped`), so that the same call has the same plan in every
-process on one kind of machine; `matfn calibrate` measures another one.
+and its plans are computed. Profiles ship with the package (`profile_loading`), so that a call has the same plan in
+every process on one kind of machine; `matfn calibrate` measures another one.
 """
 
 from __future__ import annotations

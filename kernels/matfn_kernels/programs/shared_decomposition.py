@@ -15,8 +15,8 @@ import torch
 
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.decompositions import Decomposition, Eigen, Gram, Singular, scaled, some_eigh
+from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import gram, symmetrise
-from matfn_kernels.linalg.spectral import eigh, svd
 from matfn_kernels.programs.program import Program
 
 if TYPE_CHECKING:

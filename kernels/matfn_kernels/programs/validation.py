@@ -15,7 +15,7 @@ import torch
 
 from matfn_kernels.contract.functions import FUNCTIONS, Function, Input, Value, options_of
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.programs.heads import check_heads
+from matfn_kernels.programs.attention_shapes import check_heads
 from matfn_kernels.programs.parameters import parse_parameters
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
-from matfn_kernels.running.verdicts import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
+from matfn_kernels.running.hints import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,7 @@ from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.running.certification import Requested, certificates_of, immediate, refused
-from matfn_kernels.running.verdicts import DETAILS
+from matfn_kernels.running.hints import DETAILS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

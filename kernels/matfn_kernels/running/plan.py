@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.methods.candidates import CANDIDATES
+from matfn_kernels.programs.kernel_prices import fastest
 from matfn_kernels.programs.signature import Signature
-from matfn_kernels.programs.variants import fastest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

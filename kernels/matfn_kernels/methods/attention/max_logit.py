@@ -22,8 +22,8 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.attention_shapes import group_size
 from matfn_kernels.programs.findings import Findings
-from matfn_kernels.programs.heads import group_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

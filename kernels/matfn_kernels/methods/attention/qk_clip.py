@@ -18,8 +18,8 @@ import torch
 
 from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.programs.attention_shapes import group_size
 from matfn_kernels.programs.findings import Findings
-from matfn_kernels.programs.heads import group_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

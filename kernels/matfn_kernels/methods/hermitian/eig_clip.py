@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, relative_to_truth
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.products import symmetrise
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, asymmetric, relative_to_truth
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.shared_decomposition import SharedEigen

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
+from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import rescale
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, eigh, svd
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 

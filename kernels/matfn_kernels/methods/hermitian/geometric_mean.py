@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, relative_to_truth
+from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise, power_of_two, real_dtype
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, asymmetric, eigh, relative_to_truth, svd
 from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings

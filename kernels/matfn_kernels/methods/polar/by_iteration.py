@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.cholesky import solver
 from matfn_kernels.linalg.decompositions import Decomposition, scaled
 from matfn_kernels.linalg.iteration import plain, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import norm, norm_bound
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.methods.polar.schedule import BOUND, rows_from
 from matfn_kernels.numbers.precision import Precision, spacing, working
 

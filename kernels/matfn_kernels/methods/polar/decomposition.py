@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.decompositions import Decomposition, Singular
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.methods.polar.question import Polar
 from matfn_kernels.methods.polar.svd import MISSED_MARGIN, NOISE_MARGIN, SvdPolar, missed
 from matfn_kernels.numbers.precision import spacing

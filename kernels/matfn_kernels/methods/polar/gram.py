@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, propagated
 from matfn_kernels.linalg.decompositions import Decomposition, Gram
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import product, symmetric_product
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, propagated
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.methods.polar.svd import SvdPolar
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from matfn_kernels.methods.polar.question import Polar
     from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.kernel_prices import Tunable
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.variants import Tunable
 
 __all__ = ["GramPolar", "NativeGramPolar"]
 

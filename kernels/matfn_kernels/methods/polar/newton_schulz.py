@@ -26,7 +26,7 @@ from matfn_kernels.methods.polar.schedule import BOUND, floor_of, law, rows_from
 from matfn_kernels.methods.polar.svd import SvdPolar
 from matfn_kernels.numbers.precision import Precision, at_least_single, working
 from matfn_kernels.programs.findings import Findings, merged
-from matfn_kernels.programs.variants import step_cost
+from matfn_kernels.programs.kernel_prices import step_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from matfn_kernels.linalg.decompositions import Decomposition
     from matfn_kernels.methods.polar.schedule import Row
+    from matfn_kernels.programs.kernel_prices import Tunable
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.variants import Tunable
 
 __all__ = ["SHARE", "IteratedPolar", "NativePolar"]
 

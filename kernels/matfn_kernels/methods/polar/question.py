@@ -10,7 +10,7 @@ import torch
 
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.scaling import rescale
-from matfn_kernels.programs.variants import pass_cost
+from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

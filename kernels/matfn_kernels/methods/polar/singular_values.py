@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.scaling import norm
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.numbers.precision import spacing
 from matfn_kernels.programs.findings import Findings
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.decompositions import Decomposition, Singular
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.numbers.precision import Precision, at_least_single, spacing, working

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.decompositions import scaled
+from matfn_kernels.linalg.invariant import eigh
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import add_diagonal, symmetrise
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, eigh
 from matfn_kernels.methods.roots.by_iteration import by_iteration, seconds, with_asymmetry
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
 from matfn_kernels.methods.roots.damping import Regularised, regularise

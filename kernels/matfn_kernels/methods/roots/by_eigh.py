@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import torch
 
-from matfn_kernels.linalg import invariant, perturbation, probes
-from matfn_kernels.linalg.perturbation import Middle
-from matfn_kernels.linalg.products import symmetric_product
-from matfn_kernels.linalg.scaling import narrowed
-from matfn_kernels.linalg.spectral import (
+from matfn_kernels.linalg import eigh_correction, invariant, probes
+from matfn_kernels.linalg.backward_error import (
     BACKWARD_ERROR,
     asymmetric,
     backward_error,
@@ -25,6 +22,9 @@ from matfn_kernels.linalg.spectral import (
     orthogonality,
     propagated,
 )
+from matfn_kernels.linalg.eigh_correction import Middle
+from matfn_kernels.linalg.products import symmetric_product
+from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.methods.roots.damping import Regularised, regularise
 from matfn_kernels.numbers.precision import FLOOR, Precision, spacing
 from matfn_kernels.programs.findings import Findings
@@ -105,8 +105,8 @@ class Diagonalised:
     def corrected(self, count: int) -> Noise:
         """The backward error as measured, that in the `count` smallest eigenvalues known and to be corrected."""
         wide = in_double(self.eigen)
-        norms = perturbation.remaining(self.rules.spectrum, backward_error(self.eigen, wide), count)
-        return Noise(norms, perturbation.defect(self.eigen, wide, count))
+        norms = eigh_correction.remaining(self.rules.spectrum, backward_error(self.eigen, wide), count)
+        return Noise(norms, eigh_correction.defect(self.eigen, wide, count))
 
 
 def _law(precision: Precision, values: Tensor) -> Tensor:
@@ -212,7 +212,7 @@ def _assemble(function: _Function, basis: _Basis) -> _Part:
     middle = Middle(f, None)
     if basis.noise.defect is not None:
         small = basis.noise.defect * invariant.two_to(-unit).to(basis.noise.defect.real.dtype)[:, None, None]
-        middle = perturbation.corrected(spectrum, f, function.slope(spectrum, f), small)
+        middle = eigh_correction.corrected(spectrum, f, function.slope(spectrum, f), small)
     turned, lacking = _turned(function, middle, basis, unit)
     coordinates = vectors if g is None else invariant.product(g, vectors)
     scaled = turned.before(coordinates)

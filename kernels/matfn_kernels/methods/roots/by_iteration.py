@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import asymmetric
 from matfn_kernels.linalg.cholesky import inverse_norm
 from matfn_kernels.linalg.iteration import coupled, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import power_of_two
-from matfn_kernels.linalg.spectral import asymmetric
 from matfn_kernels.methods.roots.coupled_iteration import Established, Product, multiplied
 from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import FLOOR, Precision, working
 from matfn_kernels.programs.findings import Findings
-from matfn_kernels.programs.variants import step_cost
+from matfn_kernels.programs.kernel_prices import step_cost
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import narrowed, norm
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
 from matfn_kernels.numbers.coefficients import Step, safe, schedule
 from matfn_kernels.numbers.precision import Precision, at_least_single, spacing
 

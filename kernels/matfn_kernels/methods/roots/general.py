@@ -24,8 +24,8 @@ from scipy.linalg import LinAlgError, rsf2csf, schur
 
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.linalg.scaling import narrowed, normalise, power_of_two
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
 from matfn_kernels.numbers.modular import is_singular

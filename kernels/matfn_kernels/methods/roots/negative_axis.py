@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from matfn_kernels.linalg.spectral import BACKWARD_ERROR
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.methods.roots.triangular_power import eigenvalue_condition
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matfn_kernels.programs.variants import pass_cost
+from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
@@ -27,5 +27,5 @@ def last_products(power: Power, precision: Precision, profile: Profile) -> float
 
 
 def passes(number: float, order: int, profile: Profile) -> float:
-    """Seconds of so many passes over a matrix (`variants.pass_cost`)."""
+    """Seconds of so many passes over a matrix (`kernel_prices.pass_cost`)."""
     return number * pass_cost(profile, order)

@@ -22,7 +22,7 @@ from matfn_kernels.methods.triangular.judgement import Judgement, by_products, b
 from matfn_kernels.methods.triangular.question import TriangularProgram
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.findings import Findings
-from matfn_kernels.programs.variants import leaf_cost
+from matfn_kernels.programs.kernel_prices import leaf_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.methods.triangular.question import Triangle
+    from matfn_kernels.programs.kernel_prices import Tunable
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.variants import Tunable
 
 __all__ = ["BlockedInverse", "NativeInverse"]
 

@@ -10,7 +10,7 @@ import torch
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import read_triangle
 from matfn_kernels.numbers.precision import Precision, working
-from matfn_kernels.programs.variants import pass_cost
+from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Triangle", "TriangularProgram"]
 
 _PASSES: Final = 6.0
-"""Passes over a triangle beside its products (`variants.pass_cost`): a price."""
+"""Passes over a triangle beside its products (`kernel_prices.pass_cost`): a price."""
 _PRODUCTS: Final = 0.5
 """Products that an answer costs whatever its columns, those of its certificate among them: a price."""
 

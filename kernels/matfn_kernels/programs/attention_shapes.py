@@ -1,4 +1,4 @@
-"""Rules for the shapes of `max_logit` and `qk_clip`, whose heads may share keys."""
+"""Checks of the shapes of `max_logit` and `qk_clip`, whose heads may share keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices of the parts that programs are made of, and the choice of a program's kernels by them."""
+"""Prices of kernels and of passes over a matrix, and the choice of a program's kernels by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Effects of a backward error of eigh or svd on functions of matrices scaled by `scaling.normalise`."""
+"""Errors of functions of a matrix that follow from the backward error of eigh or svd.
+
+Matrices are scaled by `scaling.normalise`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
-from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.numbers.precision import FLOOR
 
@@ -24,12 +26,10 @@ __all__ = [
     "asymmetric",
     "backward_error",
     "displaced",
-    "eigh",
     "in_double",
     "orthogonality",
     "propagated",
     "relative_to_truth",
-    "svd",
 ]
 
 BACKWARD_ERROR: Final = 8.0

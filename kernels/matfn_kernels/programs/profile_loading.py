@@ -1,4 +1,4 @@
-"""The profile that plans are made by: the one that ships for this kind of machine, or the one in a given file.
+"""Choice and loading of the profile: the one that ships for this kind of machine, or the one in a given file.
 
 The choice depends neither on time nor on the environment, so that restarts and replicas of one version on one kind of
 machine make the same plans. A kind that was not measured has the profile of the nearest one; each file says how its
