@@ -32,7 +32,7 @@ FACTS: Final = {
     f" {memory._WORTH // 2**20} MiB",
     "niceness": f"Workers run at `nice` {worker._NICENESS}",
     "threads": f"`OPENBLAS_NUM_THREADS={serve.ENVIRONMENT['OPENBLAS_NUM_THREADS']}`",
-    "least batch": f"more than {dispatcher._LEAST_SECONDS * 1e3:g} ms at most its share",
+    "least batch": f"more than {dispatcher._LEAST_SECONDS * 1e3:g} ms of work, it takes at most its share",
     "long jobs": "by half or more" if dispatcher._LONG == 0.5 else "",
     "head": f"may take {http_protocol.MAX_HEAD_BYTES // 2**10} KiB together",
     "measured": ", ".join(f"`{name}` {float(ratio):.2g}" for name, ratio in MEASURED),
