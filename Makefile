@@ -168,7 +168,7 @@ kernels: $(TEST) $(KERNELS) ## the GPU kernels, compiled without a GPU: register
 	$(BIN)/python scripts/compile_kernels.py > benchmarks/results/kernels.md
 
 # of the kernels' own tests those that hold on any device; others say what LAPACK does, or have not been looked at there
-GPU_TESTS := tests/gpu $(patsubst %,tests/kernels/test_%.py,accuracy attention company_is_invisible)
+GPU_TESTS := tests/gpu $(patsubst %,tests/kernels/test_%.py,accuracy attention batch_composition)
 
 test-gpu: $(TEST) $(KERNELS) ## the tests that a GPU can run, on a GPU
 	$(BIN)/python -m pytest --device cuda $(GPU_TESTS)

@@ -70,8 +70,8 @@ class Seen:
     lost: Counter[str] = field(default_factory=Counter)
 
     @property
-    def company(self) -> float:
-        """Calls that share a batch; an answer counts as its part of one."""
+    def calls_a_batch(self) -> float:
+        """Mean number of calls in a batch; an answer counts as its part of one."""
         return len(self.seconds) / max(self.batches, 1.0)
 
     @property
@@ -212,11 +212,11 @@ def _report(compared: dict[str, list[Seen]], disturbed: Seen, seconds: float) ->
         "|---|---|---|---|---|---|",
     ]
     for router, runs in compared.items():
-        company = ", ".join(f"{seen.company:.2f}" for seen in runs)
+        calls = ", ".join(f"{seen.calls_a_batch:.2f}" for seen in runs)
         sizes = ", ".join(f"{seen.mean_batch:.2f}" for seen in runs)
         rate = statistics.mean(len(seen.seconds) for seen in runs) / seconds
         middle, tail = (1e3 * statistics.median(seen.quantile(share) for seen in runs) for share in (0.5, 0.99))
-        lines.append(f"| {router} | {company} | {sizes} | {rate:.0f} | {middle:.0f} | {tail:.0f} |")
+        lines.append(f"| {router} | {calls} | {sizes} | {rate:.0f} | {middle:.0f} | {tail:.0f} |")
     lost = ", ".join(f"{number} {name}" for name, number in disturbed.lost.items()) or "0"
     lines += [
         "",

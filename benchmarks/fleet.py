@@ -163,13 +163,13 @@ def by_key(slack: float) -> Policy:
 
     def choose(hint: str, view: View, chance: random.Random) -> int:
         bound = slack * (view.total + 1) / len(view.lengths)
-        company = [
+        fitting = [
             (count, -int(view.lengths[replica]), replica)
             for replica, count in view.alike(hint).items()
             if view.lengths[replica] < bound
         ]
-        if company:
-            return max(company)[-1]
+        if fitting:
+            return max(fitting)[-1]
         shortest = np.flatnonzero(view.lengths == view.lengths.min())
         return int(shortest[int(chance.random() * len(shortest))])
 

@@ -1,6 +1,6 @@
 """Looks for answers that depend on other matrices in the batch, their place in it or in memory, or on threads.
 
-Every program of every function is run with each matrix alone and then in company, elsewhere in memory and with other
+Every program of every function is run with each matrix alone and then in batches, elsewhere in memory and with other
 numbers of threads; outputs and certificates are compared bit by bit. Prints a table and ends with 1 if any differ.
 
     OPENBLAS_NUM_THREADS=1 python scripts/same_bits.py --function msign --method svd --list differences.txt

@@ -27,7 +27,7 @@ IGNORED: Final = "tests/kernels/test_triton.py"
 SHORT_TESTS: Final = tuple(
     f"tests/kernels/test_{name}.py"
     for name in (
-        *("accuracy", "company_is_invisible", "invariant", "never_silently_wrong", "domain"),
+        *("accuracy", "batch_composition", "invariant", "never_silently_wrong", "domain"),
         *("native_low_rank", "native_polar"),
     )
 )

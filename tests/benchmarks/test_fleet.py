@@ -99,7 +99,7 @@ def test_same_seed_gives_same_answers() -> None:
 
 
 def test_keys_go_where_the_real_router_sends_them() -> None:
-    """The simulated choice by key has the company and the queue of the service's choice."""
+    """The simulated choice by key has as many calls of the key and as long a queue as the service's choice."""
     chance = random.Random(5)
     for _ in range(300):
         replicas = chance.randint(1, 12)

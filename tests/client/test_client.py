@@ -357,7 +357,7 @@ def test_map_returns_errors_in_their_places(make: Callable[..., Any], script: Sc
 
 
 def test_map_gives_up_what_stays_busy(make: Callable[..., Any], script: Script) -> None:
-    """After max_retries the refusal stands, and the neighbours keep their answers."""
+    """After max_retries the refusal is returned, and the other calls keep their answers."""
     script.outcome = failing(*["busy"] * 9)
 
     values = make(max_retries=2).map(numbered(3), on_error="return")

@@ -182,8 +182,8 @@ def test_header_cannot_smuggle_a_line() -> None:
         head_of(request, Endpoint.parse("http://localhost"))
 
 
-def test_small_neighbours_travel_together() -> None:
-    """Small buffers are joined in order, a large one stays itself."""
+def test_small_adjacent_buffers_are_joined() -> None:
+    """Adjacent small buffers are joined in order; a large one is not copied."""
     large = bytes(1 << 20)
 
     joined = coalesced([b"a", b"b", large, b"c", b"d"])

@@ -224,8 +224,8 @@ def test_timeout_bounds_all_servers_together(kind: str) -> None:
     assert sender.asked == [1, 0]
 
 
-def test_promise_is_kept_where_it_was_given(kind: str) -> None:
-    """Who comes back under the name of a busy server's refusal comes back to that server."""
+def test_refused_call_returns_to_its_server(kind: str) -> None:
+    """A request with the id of a busy server's refusal is sent to that server."""
     sender = Sender(kind, [Response(429, {"x-request-id": "r7"}, b"")], [])
     sender.send()
     sender.send()

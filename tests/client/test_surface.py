@@ -148,7 +148,7 @@ def test_errors_survive_pickling() -> None:
 
 
 def test_codes_statuses_are_the_contracts() -> None:
-    """Each code has the status that the HTTP interface promises."""
+    """Each code has the status of the HTTP interface."""
     statuses = {code: row.status for code, row in TABLE.items()}
 
     assert {code for code, status in statuses.items() if status == 422} == {

@@ -185,8 +185,8 @@ def test_json_nests_at_most_sixteen_deep(levels: int, refused: bool) -> None:
         assert wire.decode_call(body, Media.JSON, "msign").inputs["m"].shape == (1,) * levels
 
 
-def test_bad_call_leaves_its_neighbours() -> None:
-    """An error inside one call is that call's alone."""
+def test_bad_call_leaves_the_others() -> None:
+    """An error in one call affects no other call."""
     good = {"function": "msign", "inputs": {"m": {**ONE, "data": b64encode(ONE["data"]).decode()}}}  # type: ignore[arg-type]
     bad: list[Any] = [{**good, "x": 1}, {**good, "function": "nope"}, {"inputs": {}}, {**good, "function": 1}, None]
     text = json.dumps({"calls": [good, *bad, good]})[:-2] + ', {"inputs": {}, "inputs": {}}]}'
@@ -215,7 +215,7 @@ def test_bad_envelope_raises(envelope: object) -> None:
     ],
 )
 def test_claimed_sizes_allocate_nothing(body: bytes) -> None:
-    """A header that promises four billion elements costs nothing until they come."""
+    """A header that claims four billion elements allocates nothing before they arrive."""
     tracemalloc.start()
     with pytest.raises(wire.DecodeError):
         wire.decode_call(body, Media.MSGPACK, "msign")
@@ -243,7 +243,7 @@ def test_memory_is_a_small_multiple_of_the_body(element: bytes) -> None:
     "claim", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdd\x7f\xff\xff\xff" * 9, b"\x91" * 5000]
 )
 def test_claimed_certificates_allocate_nothing(claim: bytes) -> None:
-    """An answer that promises four billion certificates costs nothing until they come."""
+    """An answer that claims four billion certificates allocates nothing before they arrive."""
     body = b"\x81\xaccertificates" + claim
 
     tracemalloc.start()

@@ -105,8 +105,8 @@ def test_mixed_callers_share_batches_and_keep_their_answers(server: ServerProces
     assert sum(after.values()) - sum(before.values()) < len(together) / 1.2
 
 
-def test_one_bad_call_costs_its_neighbours_nothing(server: ServerProcess) -> None:
-    """Bad calls of each kind beside good ones: the good are answered to the bit as if alone, the bad say why."""
+def test_bad_calls_change_no_other_answer(server: ServerProcess) -> None:
+    """Good calls beside bad ones get the bits that they get alone; each bad call gets its own error."""
     good = positive(40, condition=1e2)[0]
     bad: list[tuple[Any, dict[str, Any], type[matfn.ProblemError]]] = [
         (np.full((40, 40), np.nan), {}, matfn.NotFinite),

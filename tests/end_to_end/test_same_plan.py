@@ -47,8 +47,8 @@ def test_restarts_and_replicas_answer_alike(server: ServerProcess) -> None:
 
 def test_given_profile_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server and the client in this process go by the profile that MATFN_PROFILE names."""
-    dear = [(name, kind, n, s * (1 if name == "eigh" else 1e4)) for name, kind, n, s in Profile.nominal().seconds]
-    profile = Profile("cpu", tuple(dear), "cheap-eigh", "made up")
+    rows = [(name, kind, n, s * (1 if name == "eigh" else 1e4)) for name, kind, n, s in Profile.nominal().seconds]
+    profile = Profile("cpu", tuple(rows), "cheap-eigh", "made up")
     path = tmp_path / "profile.json"
     path.write_text(profile.text())
     monkeypatch.setenv("MATFN_PROFILE", str(path))

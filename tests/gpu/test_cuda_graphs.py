@@ -51,7 +51,7 @@ def test_replays_answer_as_runs_do(function: str, inputs: dict[str, Array], keyw
         assert all(_same(each, once) for each in again)
 
 
-def test_company_in_a_replay_is_invisible() -> None:
+def test_other_matrices_in_a_replay_change_no_bit() -> None:
     """Other matrices in the other rows of a recording, NaN among them, change no bit."""
     ((program, batch), *_) = [
         pair for pair in _variants(*RECORDED[0]) if pair[0].kernel is Kernel.LIBRARY and pair[0].method == "engine"
@@ -69,7 +69,7 @@ def test_company_in_a_replay_is_invisible() -> None:
 
 
 def test_decompositions_run_unrecorded() -> None:
-    """What a graph cannot hold is answered as ever, every time."""
+    """A program that a graph cannot hold runs unrecorded, every time."""
     ((program, call), *_) = [
         pair for pair in candidates("inv_root", {"a": positive(24, items=3)}, r=2) if pair[0].method == "eigh"
     ]

@@ -98,7 +98,7 @@ def test_symmetric_product_is_the_product() -> None:
     assert torch.equal(found, found.mT)
 
 
-def test_neighbours_of_nan_keep_every_bit() -> None:
+def test_other_matrices_beside_nan_keep_every_bit() -> None:
     """What is in one matrix of a batch reaches no other."""
     p = _positive(40, 3, torch.float32)
     spoilt = p.clone()

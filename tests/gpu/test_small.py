@@ -1,4 +1,4 @@
-"""Whole iterations and leaves in one launch."""
+"""Whole iterations and diagonal blocks in one launch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ RUNS: dict[str, tuple[Callable[[int, int], torch.Tensor], Callable[..., torch.Te
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("r", "s"), [(1, 1), (2, 1), (3, 2), (4, 1), (4, 3), (5, 1), (8, 1)])
-def test_roots_are_those_of_the_engine(r: int, s: int, dtype: torch.dtype) -> None:
+def test_roots_are_those_of_the_iteration(r: int, s: int, dtype: torch.dtype) -> None:
     """G P^(-s/r) as `iteration.coupled` has it in float64, for every form of the contraction and of the power."""
     p, rows = _positive(20, 2, dtype), safe(schedule(r, 0.02 ** (1 / r)), r, 1.001)[:3]
     g = torch.as_tensor(np.random.default_rng(0).standard_normal((2, 25, 20))).to(dtype)
@@ -75,7 +75,7 @@ def test_roots_of_several_tiles(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(20, 20), (50, 40), (70, 16)])
-def test_polar_factors_are_those_of_the_engine(shape: tuple[int, int], dtype: torch.dtype) -> None:
+def test_polar_factors_are_those_of_the_iteration(shape: tuple[int, int], dtype: torch.dtype) -> None:
     """The polar iteration as `iteration.plain` has it in float64."""
     x = _tall(*shape, 2, dtype)
 
@@ -97,7 +97,7 @@ def test_bf16_is_rounded_at_the_end_only() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", [1, 16, 33, 64])
-def test_leaves_are_inverted(order: int, dtype: torch.dtype) -> None:
+def test_diagonal_blocks_are_inverted(order: int, dtype: torch.dtype) -> None:
     """Forward substitution has a small residual in every row, and reads nothing above the diagonal."""
     t = _triangle(order, 2, dtype)
     above = torch.full_like(t, torch.nan).triu(1)
@@ -109,7 +109,7 @@ def test_leaves_are_inverted(order: int, dtype: torch.dtype) -> None:
     assert torch.equal(found, found.tril())
 
 
-def test_leaves_of_identical_keys_are_exact() -> None:
+def test_diagonal_blocks_of_identical_keys_are_exact() -> None:
     """1 on and below the diagonal, where powers of the strict part would grow beyond all digits."""
     expected = torch.eye(64) - torch.eye(64).roll(1, 0).tril(-1)
 
@@ -145,7 +145,7 @@ def test_orders_differ_within_a_launch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_neighbours_of_nan_keep_every_bit(name: str) -> None:
+def test_other_matrices_beside_nan_keep_every_bit(name: str) -> None:
     """What is in one matrix of a batch reaches no other, not even the next on the same scratch."""
     make, run = RUNS[name]
     whole = make(20, 3)
@@ -171,7 +171,7 @@ def test_scratch_is_shared(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_frozen_elements_keep_every_bit() -> None:
-    """The row (1, 0, 0) leaves an element exactly as it is while its mates go on."""
+    """The row (1, 0, 0) leaves one element unchanged while the others go on."""
     p, x = _positive(20, 2), _tall(30, 20, 2)
     rows = per_element([SHORT[:2], LONG], p)
 

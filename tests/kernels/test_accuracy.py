@@ -46,7 +46,7 @@ def _check(function: str, inputs: dict[str, Any], program: Program, call: Call, 
 def test_roots_meet_their_estimates(
     function: str, keywords: dict[str, Any], shape: str, condition: float, dtype: str
 ) -> None:
-    """Roots by the engine and by eigh are within 50 eps kappa and within what they certify."""
+    """Roots by the coupled iteration and by eigh are within 50 eps kappa and within what they certify."""
     inputs = {"a": positive(40, shape, condition, items=2).astype(dtype)}
 
     for program, call in candidates(function, inputs, **keywords):
@@ -85,7 +85,7 @@ def test_clipping_meets_its_estimate(
 @pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("unit", [True, False])
 def test_triangular_inverse_is_accurate(order: int, dtype: str, *, lower: bool, unit: bool) -> None:
-    """Inverses of either triangle, with either diagonal, at and beyond the leaf's order."""
+    """Inverses of either triangle, with either diagonal, at and beyond the order of a diagonal block."""
     rng = np.random.default_rng(order)
     inputs = {"t": (rng.standard_normal((3, order, order)) / order + 2 * np.eye(order)).astype(dtype)}
     keywords = {"lower": lower, "unit_diagonal": unit}

@@ -1,4 +1,4 @@
-"""What shares a batch with a matrix changes nothing about its answer."""
+"""Answers do not depend on the composition of the batch."""
 
 from __future__ import annotations
 
@@ -130,10 +130,10 @@ def _spoilt(function: str, inputs: dict[str, Array], kind: str) -> dict[str, Arr
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", ["not_finite", "hard", "other"])
 @pytest.mark.parametrize(("function", "inputs", "keywords"), CASES, ids=IDS)
-def test_content_of_a_neighbour_changes_no_bit(
+def test_content_of_another_matrix_changes_no_bit(
     function: str, inputs: dict[str, Array], keywords: dict[str, Any], kind: str, dtype: str
 ) -> None:
-    """NaN, a nearly singular matrix or just another one beside it: every other answer keeps all its bits."""
+    """NaN, a nearly singular matrix or another one in the batch changes no bit of the other answers."""
     inputs = _cast(inputs, dtype)
     before = answer(function, inputs, on_failure="nan", **keywords)
     after = answer(function, _spoilt(function, inputs, kind), on_failure="nan", **keywords)
@@ -149,7 +149,7 @@ def test_content_of_a_neighbour_changes_no_bit(
 
 @pytest.mark.parametrize(("function", "inputs", "keywords"), CASES, ids=IDS)
 def test_same_batch_gives_same_bits(function: str, inputs: dict[str, Array], keywords: dict[str, Any]) -> None:
-    """The same batch twice is the same to the bit, certificates included."""
+    """The same batch computed twice gives the same bits, certificates included."""
     first, second = answer(function, inputs, **keywords), answer(function, inputs, **keywords)
 
     for one, other in zip(first.outputs, second.outputs, strict=True):
@@ -157,8 +157,8 @@ def test_same_batch_gives_same_bits(function: str, inputs: dict[str, Array], key
     assert first.certificates == second.certificates
 
 
-def test_every_function_has_company() -> None:
-    """No function of the catalogue is without a case here."""
+def test_every_function_has_a_case() -> None:
+    """Every function of the catalogue has a case in this module."""
     assert {function for function, _, _ in CASES} == set(FUNCTIONS)
 
 

@@ -186,7 +186,7 @@ def test_the_sign_of_a_rounded_eigenvalue_does_not_matter(sign: int, r: int) -> 
 
 
 def test_damping_below_rounding_in_bf16() -> None:
-    """An iteration has nothing larger than the shift allows either, and vouches for nothing."""
+    """An answer by an iteration is no larger than the shift allows either, and has no estimate."""
     found = answer("inv_root", {"a": _hankel_gram().astype("float32")}, r=2, damping=1e-8, precision="bf16")
 
     assert np.linalg.norm(found.outputs[0], 2) <= found.certificates[0].shift ** -0.5

@@ -250,7 +250,7 @@ def test_results_are_those_of_the_definitions(order: int, dtype: torch.dtype) ->
 
 @pytest.mark.parametrize("flaw", [float("nan"), float("inf")])
 def test_a_matrix_without_a_decomposition_spoils_no_other(flaw: float) -> None:
-    """NaN and infinities give NaN, and their neighbours what they have alone."""
+    """NaN and infinities give NaN, and the other matrices the decompositions that they have alone."""
     a = definite(random(3, 9, 9))
     flawed = a.clone()
     flawed[1, 2, 2] = flaw

@@ -103,7 +103,7 @@ def test_named_single_precision_is_honest(condition: float, order: int, shape: s
 
 
 def test_condition_ten_thousand_is_within_reach() -> None:
-    """Inverse fourth roots of condition 1e4 are vouched for to 1e-3 in float32 alone."""
+    """Inverse fourth roots of condition 1e4 are certified to 1e-3 in float32 alone."""
     found = _trial("inv_root", {"a": positive(128, condition=1e4, items=4).astype(np.float32)}, {"r": 4})
 
     assert {(c.precision, str(c.outcome)) for c in found.certificates} == {("fp32", "converged")}
@@ -122,13 +122,13 @@ def test_smallest_eigenvalues_are_corrected(shape: str, condition: float) -> Non
     assert {str(c.outcome) for c in found.certificates} == {"converged"}
     assert "fp32" in {
         c.precision for c in found.certificates
-    }  # one that a poorer eigh leaves too rough is done in fp64
+    }  # a matrix for which eigh is less accurate is computed in fp64
     assert relative_error(found.outputs[0], expected).max() < relative_error(plain, expected).max() / 2
 
 
 @pytest.mark.parametrize("hard", ["two_clusters", "geometric"])
 def test_hard_matrix_is_diagonalised_in_double(hard: str) -> None:
-    """One that does not promise to do, or turns out not to, is computed in float64; its neighbours in float32."""
+    """A matrix for which float32 is not tried, or fails, is computed in float64; the others in float32."""
     a = positive(64, condition=1e2, items=3).astype(np.float32)
     q, clusters = orthogonal(np.random.default_rng(0), 64, 64), np.repeat([1.0, 5e-5], 32)
     a[1] = (q * clusters) @ q.T if hard == "two_clusters" else positive(64, hard, 1e6)[0]
@@ -141,7 +141,7 @@ def test_hard_matrix_is_diagonalised_in_double(hard: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["indefinite", "negative", "zero"])
-def test_verdicts_are_left_to_double(kind: str) -> None:
+def test_matrices_outside_the_domain_are_refused(kind: str) -> None:
     """A matrix outside the domain is refused as it is without a tolerance."""
     a = positive(64, condition=1e2, items=2).astype(np.float32)
     a[1] = {"indefinite": a[0] - 0.5 * np.eye(64), "negative": -a[0], "zero": 0 * a[0]}[kind]
@@ -170,7 +170,7 @@ def test_other_calls_keep_their_digits(dtype: str, keywords: dict[str, Any]) -> 
     assert not any(isinstance(program, TrialPower) for program in programs)
 
 
-def _engines(a: Array, r: int) -> list[tuple[Program, Call]]:
+def _iterations(a: Array, r: int) -> list[tuple[Program, Call]]:
     """The iteration by every kernel that there is."""
     return [pair for pair in candidates("inv_root", {"a": a}, r=r) if pair[0].method == "engine"]
 
@@ -188,7 +188,7 @@ def test_unproved_matrices_are_completed_in_the_same_run(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(evaluation, "_attempt", counted)
 
-    for pair in _engines(a, 2):
+    for pair in _iterations(a, 2):
         sizes.clear()
         found = run(*pair)
 
@@ -203,15 +203,15 @@ def test_rounded_symmetric_part_is_estimated() -> None:
     a = positive(24, "linear", 1e3)[0].astype(np.float32)
     skewed = a + np.triu(np.float32(3e-7) * np.abs(a), 1)
 
-    for exact, rounded in zip(_engines(a, 2), _engines(skewed, 2), strict=True):
+    for exact, rounded in zip(_iterations(a, 2), _iterations(skewed, 2), strict=True):
         assert estimate_of(run(*rounded)) > 1.5 * estimate_of(run(*exact))
 
 
-def test_hopeless_matrices_are_completed_beside_promising_ones() -> None:
-    """What float32 is not tried on is diagonalised in float64 in the run, and certified alike, whatever its mates."""
+def test_matrices_beyond_float32_are_completed_in_the_run() -> None:
+    """A matrix beyond float32 is computed in float64 in the same run, with the same bits in any batch."""
     hopeless = positive(64, condition=1e5, seed=1)
-    mates = [positive(64, condition=condition, seed=2) for condition in (1e2, 1e7)]
-    calls = [np.concatenate([hopeless, mate]).astype(np.float32) for mate in mates]
+    others = [positive(64, condition=condition, seed=2) for condition in (1e2, 1e7)]
+    calls = [np.concatenate([hopeless, other]).astype(np.float32) for other in others]
 
     beside = [_trial("inv_root", {"a": a}, {"r": 4}) for a in calls]
 

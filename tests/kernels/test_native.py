@@ -1,4 +1,4 @@
-"""The kernels in C: honest and deaf to neighbours, by every instruction set that this processor has."""
+"""The kernels in C: honest estimates and independence of the batch, for every instruction set of this processor."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("inv_root", {"r": 2, "s": 6}),
     ("sqrt_pair", {}),
 ]
-NEIGHBOURS = ("nan", "infinite", "largest", "zero", "indefinite", "singular", "skew", "diverging", "tiny")
+OTHERS = ("nan", "infinite", "largest", "zero", "indefinite", "singular", "skew", "diverging", "tiny")
 
 
 def _by_kernels(function: str, inputs: dict[str, Array], **keywords: Any) -> tuple[NativePower, Call]:
@@ -131,7 +131,7 @@ def test_unseen_eigenvector_is_answered_for(order: int, dtype: str, smallest: fl
         assert_honest(found, *expected, slack=20 * EPS["float64"] / smallest)
 
 
-def _neighbour(kind: str, good: Tensor) -> Tensor:
+def _other(kind: str, good: Tensor) -> Tensor:
     """A matrix that has no answer, or one far from it."""
     order, limits = len(good), torch.finfo(good.dtype)
     eye = torch.eye(order, dtype=good.dtype)
@@ -166,12 +166,12 @@ def _bits(found: tuple[tuple[Tensor, ...], native.PowerFindings], item: int) -> 
 
 @pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", NEIGHBOURS)
+@pytest.mark.parametrize("kind", OTHERS)
 @pytest.mark.parametrize("order", [2, 5, 17, 40])
-def test_neighbour_changes_no_bit(kind: str, dtype: str, order: int) -> None:
-    """Whatever came before it in the same buffers, a matrix has the answer that it has alone."""
+def test_other_matrix_changes_no_bit(kind: str, dtype: str, order: int) -> None:
+    """A matrix has the same answer alone and after any other matrix in the same buffers."""
     good = torch.from_numpy(positive(order, condition=10, items=2).astype(dtype))
-    wanted, bad = _powers(good), _neighbour(kind, good[0])[None]
+    wanted, bad = _powers(good), _other(kind, good[0])[None]
     batch = torch.cat([good[:1], bad, good[1:], bad, good[:1]])
 
     found = native.powers(wanted, batch)

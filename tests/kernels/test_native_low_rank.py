@@ -47,8 +47,8 @@ def test_acts_as_the_dense_matrix(shape: tuple[int, int, int], dtype: str, *, tr
 
 @pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("inverse", [False, True])
-def test_neighbour_changes_no_bit(inverse: bool) -> None:
-    """A matrix of NaN, infinities or a zero on the diagonal leaves nothing behind in the buffers."""
+def test_other_matrix_changes_no_bit(inverse: bool) -> None:
+    """A matrix of NaN, infinities or a zero on the diagonal does not change the next answer."""
     parts = _parts(21, 5, 6, "float32")
     alone = [native.apply_low_rank(*(x[[2]] for x in parts), transpose=False, inverse=inverse)]
     for bad in (torch.nan, torch.inf, 0.0, 3e38):

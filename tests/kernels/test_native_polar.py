@@ -1,4 +1,4 @@
-"""Polar factors, Gram matrices and triangles in C: honest and deaf to neighbours, by every instruction set."""
+"""Polar factors, Gram matrices and triangles in C: honest estimates and independence of the batch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("mclip", {"hi": 0.3, "lo": 1e-2}),
 ]
 LARGEST = float(np.finfo(np.float32).max)
-NEIGHBOURS = (np.nan, np.inf, LARGEST, 0.0, 1.0, 1e-42)
-"""What all entries of another matrix are."""
+OTHERS = (np.nan, np.inf, LARGEST, 0.0, 1.0, 1e-42)
+"""Values of all entries of another matrix in the batch."""
 
 
 def _by_kernels(function: str, inputs: dict[str, Any], **keywords: Any) -> list[tuple[Any, Call]]:
@@ -166,17 +166,17 @@ def test_place_and_threads_change_no_bit(function: str, shape: tuple[int, int]) 
 
 
 @pytest.mark.usefixtures("instructions")
-@pytest.mark.parametrize("neighbour", NEIGHBOURS)
+@pytest.mark.parametrize("entry", OTHERS)
 @pytest.mark.parametrize(("rows", "order"), [(1, 1), (9, 5), (33, 17), (40, 40)])
-def test_neighbour_changes_no_bit(neighbour: float, rows: int, order: int) -> None:
-    """Whatever came before it in the same buffers, a matrix has the answer that it has alone."""
+def test_other_matrix_changes_no_bit(entry: float, rows: int, order: int) -> None:
+    """A matrix has the same answer alone and after any other matrix in the same buffers."""
     schedules = native.Schedules(((1e-2, ((1.875, -1.25, 0.375),) * 9), (1e-6, ((1e30, 1e30, 1e30),) * 4)))
     good = torch.from_numpy(rectangular((rows, order), condition=10, items=2).astype(np.float32))
     diverging = torch.from_numpy(rectangular((rows, order), condition=1e4).astype(np.float32))
-    bad = torch.full_like(diverging, neighbour)
+    bad = torch.full_like(diverging, entry)
     batch = torch.cat([good[:1], bad, good[1:], diverging, good[:1]])
     vectors, h = torch.ones(5, order, order, dtype=torch.float64), torch.ones(5, order, dtype=torch.float64)
-    h[[1, 3]] = neighbour
+    h[[1, 3]] = entry
 
     def everything(m: torch.Tensor, v: torch.Tensor, h: torch.Tensor) -> list[list[bytes]]:
         value, found = native.polar_factors(m, 1e-6, schedules)
@@ -193,7 +193,7 @@ def test_neighbour_changes_no_bit(neighbour: float, rows: int, order: int) -> No
         assert found[item] == everything(batch[item : item + 1], vectors[:1], h[:1])[0]
     for dtype in (torch.float32, torch.float64):
         t = torch.eye(order, dtype=dtype).repeat(3, 1, 1) + torch.tril(torch.ones(order, order, dtype=dtype), -1) / 9
-        t[1] = neighbour
+        t[1] = entry
         x, judged = native.triangular_inverses(t, lower=True, unit=False)
         alone, judged_alone = native.triangular_inverses(t[:1], lower=True, unit=False)
         assert torch.equal(x[0], alone[0])

@@ -94,7 +94,7 @@ def test_unit_diagonal_decouples(
 
 
 def test_frozen_elements_keep_every_bit() -> None:
-    """The row (1, 0, 0) leaves an element exactly as it is while its mates go on."""
+    """The row (1, 0, 0) leaves one element unchanged while the others go on."""
     p = torch.as_tensor(positive(16, condition=1e2, items=2))
     p = p / torch.linalg.matrix_norm(p)[:, None, None]
     short, long = safe(schedule(2, 0.1), 2, 1.001), safe(schedule(2, 1e-2), 2, 1.001)
@@ -107,7 +107,7 @@ def test_frozen_elements_keep_every_bit() -> None:
     torch.testing.assert_close(mixed[1:], coupled(None, p[1:], long, 2, 1), rtol=1e-13, atol=1e-13)
 
 
-def test_engine_route_is_considered_for_small_orders() -> None:
+def test_iteration_is_considered_for_small_orders() -> None:
     """The padded iterations above are ones that the planner may choose."""
     methods = {program.method for program, _ in candidates("inv_root", {"a": positive(20).astype("float32")}, r=4)}
 

@@ -120,7 +120,7 @@ SMALL = [name for name, equation in EQUATIONS.items() if len(equation[0]) <= 8]
     [*[(name, "float64") for name in SMALL], *[(name, "float32") for name in SMALL if name not in DOUBLE_ONLY]],
 )
 def test_error_is_within_its_estimate(name: str, dtype: str) -> None:
-    """The error against 60 digits is within its estimate and 50 eps kappa; hopeless equations promise nothing."""
+    """The error against 60 digits is within its estimate and 50 eps kappa; unsolvable ones have no estimate."""
     a, b, q, r = (array.astype(dtype).astype(float) for array in EQUATIONS[name])
     equation = (a, b, q, r)
     found = _call(equation, dtype)

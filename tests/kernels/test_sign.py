@@ -145,7 +145,7 @@ def test_undefined_signs_fail_alone(function: str, a: Array) -> None:
 
 
 def test_rank_deficient_sign_has_no_estimate() -> None:
-    """A rank-deficient nonsymmetric matrix has no sign: refused, or where rounding hides that nothing promised."""
+    """A rank-deficient nonsymmetric matrix has no sign: it is refused, or has no estimate where rounding hides it."""
     certificate = answer("mcsgn", {"a": RANK_5[None]}, on_failure="nan").certificates[0]
 
     assert (certificate.outcome, certificate.code) in {("approximate", "not_converged"), ("failed", "sign_undefined")}

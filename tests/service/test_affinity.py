@@ -35,7 +35,7 @@ QUEUES = st.dictionaries(st.text(min_size=1), st.integers(0, 1000), min_size=1, 
     ],
 )
 def test_preference(queues: dict[str, int], alike: dict[str, int], expected: str) -> None:
-    """Company within the bound first, then the shorter queue."""
+    """The replica with the most calls of the key is preferred within the bound, then the shorter queue."""
     assert preferred(queues, alike, 1.5) == expected
 
 

@@ -169,7 +169,7 @@ async def test_gpu_replays_what_returns(device: ScriptedDevice, gpu: CudaExecuto
 
 
 async def test_gpu_shares_a_first_stage_unrecorded(device: ScriptedDevice, gpu: CudaExecutor) -> None:
-    """Different programs in one share stand on one decomposition, which recordings of each would not."""
+    """Different programs in one share share one decomposition, which recordings of each would not."""
     clip = parse_call("mclip", {"m": torch.eye(3)[None]}, {}, {"tol": 1e-3}, Limits())
     both = [*work(), Part(1, make_plan(clip, Profile.nominal()).program, batch_of(clip))]
 

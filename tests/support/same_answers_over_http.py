@@ -76,7 +76,7 @@ def alone(client: matfn.Client, chosen: Iterable[Case], kinds: Sequence[str]) ->
 
 
 def compare(client: matfn.Client, expected: Mapping[tuple[Case, str], Row], rounds: int = 1) -> list[Comparison]:
-    """The answers in company against those that are expected."""
+    """Compares the answers in shared batches with those expected."""
     judge = _Judge(expected)
     kinds: dict[Case, list[str]] = {}
     for case, kind in expected:
