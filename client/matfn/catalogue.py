@@ -126,6 +126,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
             output_shapes=(("m|n", "n"),),
+            reference="root",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -138,6 +140,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
             output_shapes=(("m|n", "n"),),
+            reference="inv_root",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -151,6 +155,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
             output_shapes=(("n", "n"), ("n", "n")),
+            reference="sqrt_pair",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -179,6 +185,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
             output_shapes=(("m", "n"),),
+            reference="msign",
+            verifiability="bound",
             methods=_POLAR,
         ),
         Function(
@@ -194,6 +202,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
             output_shapes=(("m", "n"),),
+            reference="mclip",
+            verifiability="bound",
             methods=_POLAR,
         ),
         Function(
@@ -203,6 +213,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_M,),
             outputs=("x", "y"),
             output_shapes=(("m", "n"), ("n", "n")),
+            reference="polar",
+            verifiability="bound",
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 8",
@@ -216,6 +228,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
             output_shapes=(("n", "n"),),
+            reference="mcsgn",
             embeds=True,
             methods=_SIGNS,
         ),
@@ -231,6 +244,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("m", "n"),),
+            reference="solve_sylvester",
+            verifiability="estimate",
             methods=("schur",),
         ),
         Function(
@@ -241,6 +256,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("n", "n"),),
+            reference="solve_lyapunov",
+            verifiability="estimate",
             methods=("schur",),
         ),
         Function(
@@ -256,6 +273,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
             output_shapes=(("n", "n"),),
+            reference="solve_care",
+            verifiability="estimate",
             methods=("newton_kleinman",),
         ),
         Function(
@@ -267,6 +286,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
             output_shapes=(("n", "n"),),
+            reference="spectral_projector",
             embeds=True,
             methods=_SIGNS,
         ),
@@ -279,6 +299,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
             output_shapes=(("n", "n"),),
+            reference="tri_solve",
+            verifiability="bound",
             methods=("blocked",),
         ),
         Function(
@@ -290,6 +312,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
             output_shapes=(("n", "m"),),
+            reference="tri_solve",
+            verifiability="bound",
             methods=("substitution",),
         ),
         Function(
@@ -300,6 +324,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "n"),),
+            reference="dplr_solve",
+            verifiability="bound",
             methods=("chunked",),
         ),
         Function(
@@ -311,6 +337,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "m"),),
+            reference="dplr_solve",
+            verifiability="bound",
             methods=("chunked",),
         ),
         Function(
@@ -326,6 +354,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
             output_shapes=((),),
+            reference="frechet_distance",
             methods=("eigh",),
         ),
         Function(
@@ -341,6 +370,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Linear Algebra Appl. 103 (1988)",
             output_shapes=(("n", "n"),),
+            reference="eig_clip",
+            verifiability="bound",
             methods=("eigh",),
         ),
         Function(
@@ -355,6 +386,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POSITIVE_ERRORS,
             source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
             output_shapes=(("n", "n"),),
+            reference="geometric_mean",
             methods=("cholesky_polar",),
         ),
         Function(
@@ -373,6 +405,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             source="Su, kexue.fm/archives/11126",
             heads=Heads("q", "k"),
             output_shapes=(("h",),),
+            reference="max_logit",
             methods=("blocked",),
         ),
         Function(
@@ -393,6 +426,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
             heads=Heads("w_q", "w_k", variant="variant"),
             output_shapes=(("h", "dq", "m"), ("hk", "dk", "m'"), ("h",)),
+            reference="qk_clip",
             methods=("scaling",),
         ),
         Function(
@@ -418,6 +452,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
             output_shapes=(("t", "dv"), ("dk", "dv")),
+            reference="delta_rule",
             methods=("chunked",),
         ),
     )

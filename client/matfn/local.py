@@ -268,5 +268,5 @@ def _described(function: Function) -> dict[str, Any]:
     """A function as GET /v1/functions gives it."""
     described = asdict(function)
     dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
-    del described["complex_ok"]
+    del described["complex_ok"], described["reference"]
     return described | {"dtypes": dtypes}

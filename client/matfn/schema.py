@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Function", "Heads", "Input", "Parameter", "Value"]
+__all__ = ["Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
+Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class Function:
         source: literature.
         methods: by their names in certificates.
         output_shapes: names of each output's trailing dimensions; "m|n" is m where an input has it, and else n.
+        reference: name of its float64 definition in `matfn_kernels.reference`.
+        verifiability: what the inputs and a claimed answer alone tell of its error: a bound that is proved where the
+            matrices allow a proof, an estimate through a residual and a separation of eigenvalues, or none.
         parameters: arguments that are scalars.
         outputs: names, in order.
         complex_ok: whether complex inputs are taken.
@@ -102,6 +106,8 @@ class Function:
     source: str
     methods: tuple[str, ...]
     output_shapes: tuple[tuple[str, ...], ...]
+    reference: str
+    verifiability: Verifiability = "none"
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
     complex_ok: bool = False

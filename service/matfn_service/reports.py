@@ -37,8 +37,15 @@ class LimitsReport:
 def catalogue_report(settings: Settings) -> dict[str, object]:
     """Every function with its inputs, parameters and errors, the options of all, and the limits."""
     limits = limits_report(settings)
-    functions = [asdict(function) | {"dtypes": dtypes_of(function)} for function in FUNCTIONS.values()]
+    functions = [_described(function) for function in FUNCTIONS.values()]
     return {"functions": functions, "options": [asdict(option) for option in OPTIONS], "limits": asdict(limits)}
+
+
+def _described(function: Function) -> dict[str, object]:
+    """A function without the name of its definition, which only this code knows."""
+    described = asdict(function) | {"dtypes": dtypes_of(function)}
+    del described["reference"]
+    return described
 
 
 def limits_report(settings: Settings) -> LimitsReport:

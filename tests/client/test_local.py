@@ -240,6 +240,8 @@ def test_documents_describe_the_process(client: matfn.LocalClient) -> None:
     document = client.functions()
 
     assert {function["name"] for function in document["functions"]} >= {"inv_root", "msign"}
+    assert {function["verifiability"] for function in document["functions"]} == {"bound", "estimate", "none"}
+    assert not [function["name"] for function in document["functions"] if "reference" in function]
     assert document["limits"]["max_order"] == 8192
     assert client.status()["device"] == "cpu"
 

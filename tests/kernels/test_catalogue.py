@@ -25,6 +25,18 @@ def test_every_function_has_programs() -> None:
     assert CANDIDATES.keys() == FUNCTIONS.keys()
 
 
+def test_verifiability_is_that_of_the_residual() -> None:
+    """Equations have an estimate only, signs, means, distances and attention nothing, and all others a bound."""
+    by_kind = {kind: {f.name for f in FUNCTIONS.values() if f.verifiability == kind} for kind in ("estimate", "none")}
+
+    assert by_kind["estimate"] == {"solve_sylvester", "solve_lyapunov", "solve_care"}
+    assert by_kind["none"] == {
+        *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean"),
+        *("max_logit", "qk_clip", "delta_rule"),
+    }
+    assert {function.verifiability for function in FUNCTIONS.values()} == {"bound", *by_kind}
+
+
 @pytest.mark.parametrize("combination", CASES, ids=lambda combination: combination.case.name)
 def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> None:
     """Each output has as many numbers a matrix as its entry says, and there are as many outputs."""

@@ -76,6 +76,16 @@ async def test_methods_are_told(client: httpx.AsyncClient) -> None:
     assert words["enum"] == ["auto", *listed["msign"]]
 
 
+async def test_verifiability_is_told(client: httpx.AsyncClient) -> None:
+    """Every function says what can be said of a claimed answer; the name of its definition is not told."""
+    entries = (await client.get("/v1/functions")).json()["functions"]
+
+    assert {entry["name"]: entry["verifiability"] for entry in entries} == {
+        name: function.verifiability for name, function in FUNCTIONS.items()
+    }
+    assert not [entry["name"] for entry in entries if "reference" in entry]
+
+
 @pytest.mark.parametrize("place", ["params", "options"])
 async def test_method_is_taken(client: httpx.AsyncClient, place: str) -> None:
     """A call's method is an option; msign's may be a parameter too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ Array: TypeAlias = "NDArray[Any]"
 EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
 EPS |= {"complex64": EPS["float32"], "complex128": EPS["float64"]}
 
+_OPTIONS: Final = ("method", "tol", "precision", "on_failure")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -41,7 +43,7 @@ class Answer:
 
 def parsed(function: str, inputs: Mapping[str, Array | torch.Tensor], keywords: Mapping[str, object]) -> Call:
     """The call that numpy or torch inputs and keyword arguments make."""
-    options = {key: keywords[key] for key in ("method", "tol", "precision", "on_failure") if key in keywords}
+    options = {key: keywords[key] for key in _OPTIONS if key in keywords}
     params = {key: value for key, value in keywords.items() if key not in options}
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}
     return screen(parse_call(function, tensors, params, options, Limits()))
@@ -81,32 +83,5 @@ def truth(
     function: str, inputs: Mapping[str, Array], certificates: tuple[Certificate, ...], **keywords: Any
 ) -> tuple[Array, ...]:
     """The float64 definition of each output, for the matrices that the certificates say were answered."""
-    if function in {"root", "inv_root", "sqrt_pair"}:
-        return _powers(function, inputs, np.array([c.shift for c in certificates]), keywords)
-    if function in {"msign", "mclip"}:
-        threshold = 8 * float(np.finfo(inputs["m"].dtype).eps)
-        if function == "msign":
-            return (reference.msign(inputs["m"], threshold),)
-        hi = keywords.get("hi", 1.0)
-        return (reference.mclip(inputs["m"], np.inf if hi is None else hi, keywords.get("lo", 0.0), threshold),)
-    return (_solution(function, inputs, keywords),)
-
-
-def _powers(function: str, inputs: Mapping[str, Array], shift: Array, keywords: Mapping[str, Any]) -> tuple[Array, ...]:
-    if function == "sqrt_pair":
-        return reference.power(inputs["a"], 0.5, shift), reference.power(inputs["a"], -0.5, shift)
-    exponent = keywords.get("s", 1) / keywords["r"] * (-1 if function == "inv_root" else 1)
-    value = reference.power(inputs["a"], exponent, shift)
-    return (inputs["g"].astype(value.dtype) @ value if "g" in inputs else value,)
-
-
-def _solution(function: str, inputs: Mapping[str, Array], keywords: Mapping[str, Any]) -> Array:
-    if function.startswith("dplr"):
-        matrix = reference.dplr_matrix(inputs["diag"], inputs["q"], inputs["k"])
-    else:
-        lower, unit = keywords.get("lower", True), keywords.get("unit_diagonal", False)
-        matrix = reference.triangle(inputs["t"], lower=lower, unit=unit)
-    if keywords.get("transpose", False):
-        matrix = np.swapaxes(matrix, -1, -2)
-    right = inputs["b"].astype(np.float64) if "b" in inputs else np.broadcast_to(np.eye(matrix.shape[-1]), matrix.shape)
-    return np.linalg.solve(matrix, right)
+    parameters = {key: one for key, one in keywords.items() if key not in _OPTIONS}
+    return reference.value(function, inputs, parameters, np.array([c.shift for c in certificates]))

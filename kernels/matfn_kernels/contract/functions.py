@@ -125,6 +125,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
             output_shapes=(("m|n", "n"),),
+            reference="root",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -137,6 +139,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
             output_shapes=(("m|n", "n"),),
+            reference="inv_root",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -150,6 +154,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
             output_shapes=(("n", "n"), ("n", "n")),
+            reference="sqrt_pair",
+            verifiability="bound",
             methods=_ROOTS,
         ),
         Function(
@@ -178,6 +184,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
             output_shapes=(("m", "n"),),
+            reference="msign",
+            verifiability="bound",
             methods=_POLAR,
         ),
         Function(
@@ -193,6 +201,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Su, kexue.fm/archives/11006 and 11059",
             output_shapes=(("m", "n"),),
+            reference="mclip",
+            verifiability="bound",
             methods=_POLAR,
         ),
         Function(
@@ -202,6 +212,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             inputs=(_M,),
             outputs=("x", "y"),
             output_shapes=(("m", "n"), ("n", "n")),
+            reference="polar",
+            verifiability="bound",
             complex_ok=True,
             errors=_POLAR_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 8",
@@ -215,6 +227,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
             output_shapes=(("n", "n"),),
+            reference="mcsgn",
             embeds=True,
             methods=_SIGNS,
         ),
@@ -230,6 +243,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("m", "n"),),
+            reference="solve_sylvester",
+            verifiability="estimate",
             methods=("schur",),
         ),
         Function(
@@ -240,6 +255,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("n", "n"),),
+            reference="solve_lyapunov",
+            verifiability="estimate",
             methods=("schur",),
         ),
         Function(
@@ -255,6 +272,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
             output_shapes=(("n", "n"),),
+            reference="solve_care",
+            verifiability="estimate",
             methods=("newton_kleinman",),
         ),
         Function(
@@ -266,6 +285,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
             output_shapes=(("n", "n"),),
+            reference="spectral_projector",
             embeds=True,
             methods=_SIGNS,
         ),
@@ -278,6 +298,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
             output_shapes=(("n", "n"),),
+            reference="tri_solve",
+            verifiability="bound",
             methods=("blocked",),
         ),
         Function(
@@ -289,6 +311,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
             output_shapes=(("n", "m"),),
+            reference="tri_solve",
+            verifiability="bound",
             methods=("substitution",),
         ),
         Function(
@@ -299,6 +323,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "n"),),
+            reference="dplr_solve",
+            verifiability="bound",
             methods=("chunked",),
         ),
         Function(
@@ -310,6 +336,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "m"),),
+            reference="dplr_solve",
+            verifiability="bound",
             methods=("chunked",),
         ),
         Function(
@@ -325,6 +353,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
             output_shapes=((),),
+            reference="frechet_distance",
             methods=("eigh",),
         ),
         Function(
@@ -340,6 +369,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Linear Algebra Appl. 103 (1988)",
             output_shapes=(("n", "n"),),
+            reference="eig_clip",
+            verifiability="bound",
             methods=("eigh",),
         ),
         Function(
@@ -354,6 +385,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POSITIVE_ERRORS,
             source="Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013)",
             output_shapes=(("n", "n"),),
+            reference="geometric_mean",
             methods=("cholesky_polar",),
         ),
         Function(
@@ -372,6 +404,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             source="Su, kexue.fm/archives/11126",
             heads=Heads("q", "k"),
             output_shapes=(("h",),),
+            reference="max_logit",
             methods=("blocked",),
         ),
         Function(
@@ -392,6 +425,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
             heads=Heads("w_q", "w_k", variant="variant"),
             output_shapes=(("h", "dq", "m"), ("hk", "dk", "m'"), ("h",)),
+            reference="qk_clip",
             methods=("scaling",),
         ),
         Function(
@@ -417,6 +451,7 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033",
             output_shapes=(("t", "dv"), ("dk", "dv")),
+            reference="delta_rule",
             methods=("chunked",),
         ),
     )

@@ -1,0 +1,76 @@
+"""The functions of attention, by the whole matrix of logits and one step of the recurrence after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matfn_kernels.reference.arrays import wide
+
+if TYPE_CHECKING:
+    from matfn_kernels.reference.arrays import Array
+
+__all__ = ["delta_rule", "max_logit", "qk_clip"]
+
+
+def max_logit(q: Array, k: Array, *, scale: float | None, causal: bool) -> Array:
+    """Max |q_i . k_j| scale over visible pairs for q (batch, h, t, d), k (batch, hk, s, d), 0 without any."""
+    shared = np.repeat(wide(k), q.shape[-3] // max(1, k.shape[-3]), axis=-3)
+    logits = np.abs(wide(q) @ np.swapaxes(shared, -1, -2))
+    t, s = logits.shape[-2:]
+    seen = np.arange(s) <= np.arange(t)[:, None] + s - t if causal else np.ones((t, s), dtype=bool)
+    largest: Array = np.where(seen, logits, 0).max((-2, -1), initial=0)
+    return largest * (max(1, q.shape[-1]) ** -0.5 if scale is None else scale)
+
+
+def qk_clip(w_q: Array, w_k: Array, max_logit: Array, *, tau: float, variant: str) -> tuple[Array, Array, Array]:
+    """(w_q, w_k, gamma) scaled, for w_q (batch, h, dq, m), w_k (batch, hk, dk, m'), max_logit (batch, h)."""
+    clipped = wide(max_logit) > tau
+    excess = np.where(clipped, wide(max_logit), 1)
+    gamma = np.where(clipped, tau / excess, 1)
+    root = np.where(clipped, np.sqrt(tau) / np.sqrt(excess), 1)
+    if variant == "mla":
+        rope = np.arange(w_q.shape[-2]) >= w_k.shape[-2]
+        of_q, of_k = np.where(rope, gamma[..., None], root[..., None]), root
+    else:
+        of_q, of_k = _grouped(root, w_k.shape[-3])
+    return wide(w_q) * of_q[..., None], wide(w_k) * of_k[..., None, None], gamma
+
+
+def _grouped(root: Array, groups: int) -> tuple[Array, Array]:
+    """Factors of w_q (batch, h, 1), gamma Gamma^(-1/2), and w_k (batch, hk), Gamma^(1/2), Gamma a group's largest."""
+    size = root.shape[-1] // max(1, groups)
+    largest = root.reshape(*root.shape[:-1], groups, size).max(-1) if size else np.ones((*root.shape[:-1], groups))
+    shared = np.repeat(largest, size, axis=-1)
+    return (root * np.divide(root, shared, out=np.zeros_like(root), where=shared > 0))[..., None], largest
+
+
+def delta_rule(  # noqa: PLR0913 - the function's own arguments
+    q: Array,
+    k: Array,
+    v: Array,
+    beta: Array | None = None,
+    log_gate: Array | None = None,
+    initial_state: Array | None = None,
+    *,
+    chunk: int,
+) -> tuple[Array, Array]:
+    """(o, S_t) of S_t = e^g_t S_(t-1) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, the state transposed.
+
+    For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state (batch, dk, dv); rows a chunk
+    change nothing.
+    """
+    del chunk
+    q, k, v = wide(q), wide(k), wide(v)
+    strength = np.ones(k.shape[:-1]) if beta is None else wide(beta)
+    gate = np.ones(k.shape[:-1]) if log_gate is None else np.exp(wide(log_gate))
+    empty = np.zeros((*k.shape[:-2], k.shape[-1], v.shape[-1]))
+    state = empty if initial_state is None else wide(initial_state)
+    outputs = np.zeros(v.shape)
+    for t in range(k.shape[-2]):
+        key, value, query = k[..., t, :, None], v[..., t, None, :], q[..., t, None, :]
+        written = strength[..., t, None, None] * key
+        state = gate[..., t, None, None] * (state - written @ (np.swapaxes(key, -1, -2) @ state)) + written @ value
+        outputs[..., t, :] = (query @ state)[..., 0, :]
+    return outputs, state

@@ -1,0 +1,45 @@
+"""Functions of the singular values, by numpy's svd."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from matfn_kernels.reference.arrays import adjoint, negligible, wide
+
+if TYPE_CHECKING:
+    from matfn_kernels.reference.arrays import Array
+
+__all__ = ["mclip", "msign", "polar"]
+
+
+def msign(m: Array, threshold: float | None = None, *, steps: object = None, coefficients: object = None) -> Array:
+    """U V^H over the singular values above threshold * sigma_max, for m (batch, m, n); None: 8 eps of m's dtype.
+
+    Steps and coefficients say how it is approached, not what is.
+    """
+    del steps, coefficients
+    u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
+    value: Array = (u * _in_range(s, m, threshold)[..., None, :]) @ vh
+    return value
+
+
+def mclip(m: Array, hi: float | None, lo: float, threshold: float | None = None) -> Array:
+    """U clip(S, lo, hi) V^H, lo on singular values above threshold * sigma_max only, for m (batch, m, n)."""
+    u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
+    lifted = np.where(_in_range(s, m, threshold), np.maximum(s, lo), s)
+    value: Array = (u * np.minimum(lifted, np.inf if hi is None else hi)[..., None, :]) @ vh
+    return value
+
+
+def polar(m: Array) -> tuple[Array, Array]:
+    """(U V^H, V S V^H), the first as by `msign`, for m (batch, m, n)."""
+    _, s, vh = np.linalg.svd(wide(m), full_matrices=False)
+    return msign(m), (adjoint(vh) * s[..., None, :]) @ vh
+
+
+def _in_range(s: Array, m: Array, threshold: float | None) -> Array:
+    limit = negligible(m) if threshold is None else threshold
+    above: Array = s > limit * s[..., :1]
+    return above
