@@ -35,8 +35,8 @@ def mclip(m: Array, hi: float | None, lo: float, threshold: float | None = None)
 
 def polar(m: Array) -> tuple[Array, Array]:
     """(U V^H, V S V^H), the first as by `msign`, for m (batch, m, n)."""
-    _, s, vh = np.linalg.svd(wide(m), full_matrices=False)
-    return msign(m), (adjoint(vh) * s[..., None, :]) @ vh
+    u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
+    return (u * _in_range(s, m, None)[..., None, :]) @ vh, (adjoint(vh) * s[..., None, :]) @ vh
 
 
 def _in_range(s: Array, m: Array, threshold: float | None) -> Array:
