@@ -1,7 +1,7 @@
-"""The definition of every function, written out naively in float64 with numpy and scipy, as the truth to compare with.
+"""Direct definitions of all functions in float64 by numpy and scipy, the reference of tests and demo.
 
-Nothing is shared with the kernels on purpose, neither code nor library routine beyond LAPACK's and scipy's own; only
-the catalogue is read, for the names of definitions and the defaults of parameters.
+They share neither code nor library routines with the kernels beyond LAPACK and scipy. They read the catalogue, for the
+names of definitions and the defaults of parameters.
 """
 
 from matfn_kernels.reference.arrays import relative_error

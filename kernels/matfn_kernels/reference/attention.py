@@ -58,8 +58,8 @@ def delta_rule(  # noqa: PLR0913 - the function's own arguments
 ) -> tuple[Array, Array]:
     """(o, S_t) of S_t = e^g_t S_(t-1) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, the state transposed.
 
-    For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state (batch, dk, dv); rows a chunk
-    change nothing.
+    For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state (batch, dk, dv). The value does
+    not depend on chunk.
     """
     del chunk
     q, k, v = wide(q), wide(k), wide(v)

@@ -1,4 +1,4 @@
-"""The definitions by the names that the catalogue's entries give, and the door that calls them."""
+"""The definitions by the names that the catalogue's entries give, and the function that calls them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ __all__ = ["mclip", "msign", "polar"]
 def msign(m: Array, threshold: float | None = None, *, steps: object = None, coefficients: object = None) -> Array:
     """U V^H over the singular values above threshold * sigma_max, for m (batch, m, n); None: 8 eps of m's dtype.
 
-    Steps and coefficients say how it is approached, not what is.
+    The value does not depend on steps and coefficients, which choose the iteration.
     """
     del steps, coefficients
     u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
