@@ -5,6 +5,7 @@ python scripts/generate_methods.py --check    exit 1 if any is stale
 
 matfn_kernels.contract.functions ──> catalogue.py, schema.py    the same table, for a client without kernels
                         ├─> call.py         one builder a function: the only place that names its arguments
+                        ├─> verification.py  the same for claimed answers
                         └─> _methods/*.py   methods that hand a builder's call to their client
 """
 
@@ -19,7 +20,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels import FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
+from matfn_kernels import ENTRIES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 from matfn_kernels.contract import functions, schema
 
 if TYPE_CHECKING:
@@ -36,6 +37,33 @@ NOTICE: Final = (
 WIDTH: Final = 120
 
 
+VERIFICATIONS: Final = tuple(entry for entry in ENTRIES.values() if entry.claims)
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """One generated module of builders: the entries that it covers, and its docstring."""
+
+    module: str
+    entries: tuple[Function, ...]
+    summary: str
+    example: str
+
+
+CALLS: Final = Calls(
+    "call",
+    tuple(FUNCTIONS.values()),
+    "Calls to be sent later: one builder per function, with the arguments of the method of that name.",
+    "values = client.map([matfn.call.inv_root(a, r=4), matfn.call.msign(m)])",
+)
+CLAIMS: Final = Calls(
+    "verification",
+    VERIFICATIONS,
+    "Verifications of claimed answers: one builder per function, whose first arguments are the claimed outputs.",
+    "answers = client.with_info.map([matfn.verification.inv_root(x, a, r=4), matfn.verification.msign(y, m)])",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Surface:
     """One generated class: how its methods are declared, what they return and to whom they hand the call."""
@@ -47,6 +75,7 @@ class Surface:
     answer: str
     handover: str
     imports: tuple[str, ...]
+    calls: Calls = CALLS
 
 
 SURFACES: Final = (
@@ -86,6 +115,26 @@ SURFACES: Final = (
         handover="await self._answer({})",
         imports=("from matfn.answers import Answer",),
     ),
+    Surface(
+        path="_methods/claims.py",
+        name="VerifyMethods",
+        summary="One method per function, each returning the certificates of a claimed answer.",
+        keyword="def",
+        answer="tuple[Certificate, ...]",
+        handover="self._certificates({})",
+        imports=("from matfn.wire import Certificate",),
+        calls=CLAIMS,
+    ),
+    Surface(
+        path="_methods/async_claims.py",
+        name="AsyncVerifyMethods",
+        summary="One coroutine per function, each returning the certificates of a claimed answer.",
+        keyword="async def",
+        answer="tuple[Certificate, ...]",
+        handover="await self._certificates({})",
+        imports=("from matfn.wire import Certificate",),
+        calls=CLAIMS,
+    ),
 )
 
 
@@ -98,7 +147,8 @@ def sources() -> Iterator[tuple[str, str]]:
     """Each generated file, relative to the package, before formatting."""
     yield "schema.py", f"{NOTICE}\n{inspect.getsource(schema)}"
     yield "catalogue.py", f"{NOTICE}\n{inspect.getsource(functions).replace('matfn_kernels.contract.', 'matfn.')}"
-    yield "call.py", builders_source()
+    yield "call.py", builders_source(CALLS)
+    yield "verification.py", builders_source(CLAIMS)
     for surface in SURFACES:
         yield surface.path, surface_source(surface)
 
@@ -109,16 +159,16 @@ def formatted(source: str) -> str:
     return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
 
 
-def builders_source() -> str:
+def builders_source(calls: Calls) -> str:
     """The module of call builders."""
-    names = "".join(f'    "{name}",\n' for name in sorted(FUNCTIONS))
+    names = "".join(f'    "{entry.subject}",\n' for entry in sorted(calls.entries, key=lambda entry: entry.name))
     return "\n".join(
         [
             NOTICE,
             "# ruff: noqa: PLR0913 - a function's whole signature is the interface",
-            '"""Calls to be sent later: one builder per function, with the arguments of the method of that name.',
+            f'"""{calls.summary}',
             "",
-            "    values = client.map([matfn.call.inv_root(a, r=4), matfn.call.msign(m)])",
+            f"    {calls.example}",
             '"""',
             "",
             "from __future__ import annotations",
@@ -134,7 +184,7 @@ def builders_source() -> str:
             "",
             'ArrayT = TypeVar("ArrayT")',
             "",
-            *(builder(function) for function in FUNCTIONS.values()),
+            *(builder(function) for function in calls.entries),
         ]
     )
 
@@ -147,7 +197,7 @@ def builder(function: Function) -> str:
     returned = f"Invocation[{value_type(function)}]"
     return "\n".join(
         [
-            f"\n\ndef {function.name}({signature(function)}) -> {returned}:",
+            f"\n\ndef {function.subject}({signature(function)}) -> {returned}:",
             docstring(function, "The call, to be sent with `Client.map`; it holds the arrays, not copies."),
             f'    return Invocation("{function.name}", {inputs}, {params}, {options})',
         ]
@@ -176,7 +226,7 @@ def surface_source(surface: Surface) -> str:
             "from abc import ABC, abstractmethod",
             "from typing import TYPE_CHECKING, Literal, TypeVar",
             "",
-            "from matfn import call",
+            f"from matfn import {surface.calls.module}",
             "",
             "if TYPE_CHECKING:",
             f"    {typed[0]}",
@@ -195,7 +245,7 @@ def surface_source(surface: Surface) -> str:
             "    @abstractmethod",
             f"    {surface.keyword} {hook}(self, invocation: Invocation[ValueT]) -> {returned}: ...",
             "",
-            *(method(surface, function) for function in FUNCTIONS.values()),
+            *(method(surface, function) for function in surface.calls.entries),
         ]
     )
 
@@ -203,9 +253,9 @@ def surface_source(surface: Surface) -> str:
 def method(surface: Surface, function: Function) -> str:
     """One method of one class."""
     returned = surface.answer.format(value_type(function))
-    handover = surface.handover.format(f"call.{function.name}({forwarded(function)})")
+    handover = surface.handover.format(f"{surface.calls.module}.{function.subject}({forwarded(function)})")
     lines = [
-        f"{surface.keyword} {function.name}(self, {signature(function)}) -> {returned}:",
+        f"{surface.keyword} {function.subject}(self, {signature(function)}) -> {returned}:",
         docstring(function, returns(surface, function)),
         f"    return {handover}",
     ]
@@ -258,11 +308,13 @@ def annotation(parameter: Parameter) -> str:
 def value_type(function: Function) -> str:
     """The type of the value: an array, or a tuple of them."""
     count = len(function.outputs)
-    return "ArrayT" if count == 1 else f"tuple[{', '.join(['ArrayT'] * count)}]"
+    return "ArrayT" if count == 1 else f"tuple[{', '.join(['ArrayT'] * count) or '()'}]"
 
 
 def returns(surface: Surface, function: Function) -> str:
     """What the method hands back, in words."""
+    if function.claims:
+        return "One certificate per matrix, of the claimed answer."
     first = function.inputs[0].name
     value = f"of the kind and dtype of `{first}`"
     value = f"An array {value}" if len(function.outputs) == 1 else f"Arrays {', '.join(function.outputs)} {value}"
@@ -276,7 +328,7 @@ def docstring(function: Function, returned: str) -> str:
     sections = [
         f'    """{function.summary}',
         "",
-        paragraph(f"The value is {function.formula}, matrix by matrix over the leading dimensions.", "    "),
+        paragraph(definition(function), "    "),
         "",
         "    Args:",
         *(paragraph(described(argument), "        ", "            ") for argument in [*positional, *keyword]),
@@ -291,6 +343,12 @@ def docstring(function: Function, returned: str) -> str:
         '    """',
     ]
     return "\n".join(sections)
+
+
+def definition(function: Function) -> str:
+    """The value of a function in one sentence; of a verification, the value that is claimed."""
+    value = "The exact value" if function.claims else "The value"
+    return f"{value} is {function.formula}, matrix by matrix over the leading dimensions."
 
 
 def described(argument: Input | Parameter) -> str:

@@ -18,6 +18,7 @@ from matfn.limits import UNLIMITED, Limits
 from matfn.map_run import MapRun, listed, values_of
 from matfn.progress import counted
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
+from matfn.verify import AsyncVerify
 from matfn.with_info import AsyncWithInfo
 
 if TYPE_CHECKING:
@@ -92,6 +93,11 @@ class AsyncClient(AsyncValueMethods):
     def with_info(self) -> AsyncWithInfo:
         """All functions, each returning an Answer: value, certificates, timing, request id and device."""
         return AsyncWithInfo(self, self._answers)
+
+    @property
+    def verify(self) -> AsyncVerify:
+        """All functions whose claimed answers can be verified, each returning certificates."""
+        return AsyncVerify(self)
 
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""

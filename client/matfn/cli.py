@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from matfn import tables
-from matfn.catalogue import FUNCTIONS
+from matfn.catalogue import ENTRIES, FUNCTIONS
 from matfn.check import cases, verdict_of
 from matfn.client import Client
 from matfn.complaints import explained, fail
@@ -34,6 +34,10 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Apply one function to .npy files.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
+verify_app = typer.Typer(
+    help="Check claimed answers in .npy files; exit code 1 if a certificate is not converged.", no_args_is_help=True
+)
+app.add_typer(verify_app, name="verify")
 
 # a pipe has no width of its own, and what is cut off cannot be searched for
 _out = Console() if sys.stdout.isatty() else Console(width=160)
@@ -145,7 +149,18 @@ def _run(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: b
         _out.print(Text(f"wrote {name} to {path}"), soft_wrap=True)
 
 
-add_functions(run_app, _run)
+def _verify(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: bool) -> None:
+    """Prints the certificates of a claimed answer; exit code 1 unless all are converged."""
+    del targets  # there are no outputs
+    with explained(), _client(urls, local=local) as client:
+        answer = client.ask(job)
+    _out.print(tables.certificates_table(job.function, answer))
+    if any(certificate.outcome != "converged" for certificate in answer.certificates):
+        raise typer.Exit(1)
+
+
+add_functions(run_app, FUNCTIONS.values(), _run)
+add_functions(verify_app, (entry for entry in ENTRIES.values() if entry.claims), _verify)
 
 
 def _client(urls: list[str] | None, *, local: bool = False) -> Client | LocalClient:

@@ -16,7 +16,7 @@ from matfn import wire
 from matfn._aligned import OFFSET_HEADER
 from matfn.answers import Answer
 from matfn.arrays import kind_of, layout_of, owned, plain
-from matfn.catalogue import FUNCTIONS
+from matfn.catalogue import ENTRIES
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
@@ -87,7 +87,7 @@ class Prepared(Generic[ValueT_co]):
 
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""
-        names = FUNCTIONS[self.call.function].outputs
+        names = ENTRIES[self.call.function].outputs
         if not set(names) <= set(answer.outputs):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
         arrays = tuple(self.kind.array(owned(answer.outputs[name])) for name in names)
@@ -197,7 +197,7 @@ def _post(target: str, body: tuple[wire.Buffer, ...], *headers: tuple[str, str])
 
 def _key(call: wire.Call) -> str:
     """Key of calls that may share a batch: `function:dtype:rows x columns` of the first input."""
-    first = FUNCTIONS[call.function].inputs[0]
+    first = ENTRIES[call.function].inputs[0]
     tensor = call.inputs[first.name]
     return f"{call.function}:{tensor.dtype}:{'x'.join(map(str, tensor.shape[-len(first.shape) :]))}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from matfn.catalogue import FUNCTIONS, OPTIONS
+from matfn.catalogue import ENTRIES, OPTIONS
 from matfn.errors import Problem, problem_error
 from matfn.losses import require_whole
 
@@ -32,8 +32,8 @@ class Invocation(Generic[ValueT_co]):
     options: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if self.function not in FUNCTIONS:
-            detail = f"there is no function {self.function!r}; there are {', '.join(FUNCTIONS)}"
+        if self.function not in ENTRIES:
+            detail = f"there is no function {self.function!r}; there are {', '.join(ENTRIES)}"
             raise problem_error(Problem.of("unknown_function", detail))
 
     @property
@@ -44,7 +44,7 @@ class Invocation(Generic[ValueT_co]):
     @property
     def first(self) -> Any:
         """The input whose kind of array the answer takes."""
-        name = FUNCTIONS[self.function].inputs[0].name
+        name = ENTRIES[self.function].inputs[0].name
         if self.inputs.get(name) is None:
             detail = f"{self.function} needs the input {name}; None was given"
             raise problem_error(Problem.of("invalid_parameter", detail))
@@ -52,7 +52,7 @@ class Invocation(Generic[ValueT_co]):
 
     def plain_params(self) -> dict[str, Value]:
         """The parameters that differ from their defaults, as plain Python values."""
-        return _given(self.params, FUNCTIONS[self.function].parameters)
+        return _given(self.params, ENTRIES[self.function].parameters)
 
     def plain_options(self) -> dict[str, Value]:
         """The options that differ from their defaults, as plain Python values."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matfn.catalogue import FUNCTIONS
+from matfn.catalogue import ENTRIES
 from matfn.errors import Problem, problem_error
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Limits:
 
     def check(self, function: str, inputs: Mapping[str, Layout]) -> None:
         """Raises TooLarge for a call with a matrix too large or with too many."""
-        ranks = {item.name: len(item.shape) for item in FUNCTIONS[function].inputs}
+        ranks = {item.name: len(item.shape) for item in ENTRIES[function].inputs}
         leads: list[tuple[int, ...]] = []
         for name, layout in inputs.items():
             shape, split = layout.shape, max(len(layout.shape) - ranks.get(name, 0), 0)

@@ -24,6 +24,7 @@ from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
+from matfn.verify import Verify
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
 
@@ -72,6 +73,11 @@ class LocalClient(ValueMethods):
     def with_info(self) -> WithInfo:
         """All functions, each returning an Answer: value, certificates, timing and device."""
         return WithInfo(self, self._answers)
+
+    @property
+    def verify(self) -> Verify:
+        """All functions whose claimed answers can be verified, each returning certificates."""
+        return Verify(self)
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""

@@ -1,7 +1,8 @@
-"""`matfn run`: one subcommand per function, its arguments and options made from the catalogue.
+"""`matfn run` and `matfn verify`: one subcommand per function, its arguments and options made from the catalogue.
 
 matfn run inv_root A.npy --r 4 -o X.npy
 matfn run tri_solve T.npy B.npy          the inputs in order, or by name: --b B.npy
+matfn verify inv_root X.npy A.npy --r 4  the claimed outputs first
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 from rich.markup import escape
 
-from matfn.catalogue import FUNCTIONS, Function, Parameter, options_of
+from matfn.catalogue import Function, Parameter, options_of
 from matfn.invocation import Invocation
 from matfn.npy_files import read_array, targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["Job", "Run", "add_functions"]
 
@@ -35,10 +36,10 @@ _URL: Final = "url"
 _LOCAL: Final = "local"
 
 
-def add_functions(app: typer.Typer, run: Run) -> None:
+def add_functions(app: typer.Typer, entries: Iterable[Function], run: Run) -> None:
     """Adds one command per function; each hands its call, a file for each output, URL and --local to `run`."""
-    for function in FUNCTIONS.values():
-        app.command(function.name, help=_help(function))(_command(function, run))
+    for function in entries:
+        app.command(function.subject, help=_help(function))(_command(function, run))
 
 
 def _help(function: Function) -> str:
@@ -62,14 +63,14 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     def command(**given: Any) -> None:
         if given[_LOCAL] and given[_URL]:
             raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
-        targets = targets_of(function.outputs, given[_OUTPUT] or [])
+        targets = targets_of(function.outputs, given.get(_OUTPUT) or [])
         run(_job(function, given), targets, given[_URL], given[_LOCAL])
 
     arguments = [
         _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
         *(_argument(item.name, Path | None, _option(item.name, item.summary), None) for item in function.inputs),
         *(_parameter(parameter) for parameter in (*function.parameters, *options_of(function))),
-        _argument(_OUTPUT, list[Path] | None, typer.Option("-o", "--output", help=_where(function)), None),
+        *(_outputs(function) if function.outputs else ()),
         _argument(
             _URL,
             list[str] | None,
@@ -81,6 +82,12 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
     return command
+
+
+def _outputs(function: Function) -> tuple[Argument]:
+    """The option that names files for the outputs."""
+    option = typer.Option("-o", "--output", help=_where(function))
+    return (_argument(_OUTPUT, list[Path] | None, option, None),)
 
 
 def _argument(name: str, kind: Any, declaration: Any, default: Any = Argument.empty) -> Argument:

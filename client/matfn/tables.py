@@ -37,7 +37,7 @@ def certificates_table(function: str, answer: Answer[Any]) -> Table:
     shapes = [value.shape for value in (answer.value if isinstance(answer.value, tuple) else (answer.value,))]
     timing = answer.timing
     table = Table(
-        title=Text(f"{function}: {', '.join(map(_shape, shapes))} on {answer.device}"),
+        title=Text(f"{function}: {', '.join(map(_shape, shapes)) or 'claimed answer'} on {answer.device}"),
         caption=Text(
             f"{timing.device_ms:.3g} ms computed, {timing.queue_ms:.3g} ms queued, batch of {timing.batch_size}"
         ),

@@ -6,6 +6,7 @@ All that other packages use is here; what lies in the folders below may change w
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
 from matfn_kernels.contract.functions import (
     DTYPES,
+    ENTRIES,
     FUNCTIONS,
     MAX_COEFFICIENT_ROWS,
     MAX_ROOT,
@@ -14,7 +15,7 @@ from matfn_kernels.contract.functions import (
     options_of,
 )
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.contract.schema import Function, Input, Parameter
+from matfn_kernels.contract.schema import VERIFY, Function, Input, Parameter
 from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.linalg.native.library import is_built, variant
 from matfn_kernels.linalg.native.machine import described
@@ -43,12 +44,14 @@ from matfn_kernels.running.plan import Plan, explain, make_plan
 
 __all__ = [
     "DTYPES",
+    "ENTRIES",
     "FUNCTIONS",
     "MAX_COEFFICIENT_ROWS",
     "MAX_ROOT",
     "MAX_STEPS",
     "OPTIONS",
     "TORCHS_OWN",
+    "VERIFY",
     "Backends",
     "Batch",
     "Call",

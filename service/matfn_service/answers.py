@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from matfn import wire
-from matfn_kernels import FUNCTIONS, demand
+from matfn_kernels import ENTRIES, demand
 from matfn_service.tensors import rows_to_wire
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
     demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
-    named = zip(FUNCTIONS[call.function].outputs, columns, strict=True)
+    named = zip(ENTRIES[call.function].outputs, columns, strict=True)
     return wire.EncodedAnswer(
         outputs={name: rows_to_wire(column, call.lead) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from matfn import wire
-from matfn_kernels import FUNCTIONS
+from matfn_kernels import ENTRIES, VERIFY
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight
@@ -22,7 +22,7 @@ from matfn_service.edge import Exchange, media_of
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -60,7 +60,7 @@ class Computation:
         """Serves one request below /v1 that no other route took."""
         del receive, send  # the exchange has both
         exchange: Exchange = scope["matfn.exchange"]
-        name: str = scope["path_params"]["function"]
+        name = _name_in(scope["path_params"])
         _check_route(name, exchange.head.method)
         self._service.refuse_while_draining()
         leave = self._service.enter()
@@ -184,11 +184,17 @@ class Computation:
             _log.warning("calls failed", codes=dict(codes), of=len(answers), request_id=exchange.head.request_id)
 
 
+def _name_in(parameters: Mapping[str, str]) -> str:
+    """The name that a route's path has, as the catalogue gives it."""
+    return parameters["function"] if "function" in parameters else VERIFY + parameters["verified"]
+
+
 def _check_route(name: str, method: str) -> None:
     """Raises the refusal of a name that is no function, or of a method that is not POST."""
     if name in _READ_ONLY:
         raise Refusal("method_not_allowed", f"/v1/{name} is read with GET", allow="GET, HEAD, OPTIONS")
-    if name != CALLS and name not in FUNCTIONS:
-        raise Refusal("unknown_function", f"there is no function {name!r}", f"known: {', '.join(FUNCTIONS)}")
+    if name != CALLS and name not in ENTRIES:
+        known = [entry for entry in ENTRIES if entry.startswith(VERIFY) == name.startswith(VERIFY)]
+        raise Refusal("unknown_function", f"there is no function {name!r}", f"known: {', '.join(known)}")
     if method != "POST":
         raise Refusal("method_not_allowed", f"/v1/{name} takes POST, not {method}", allow="POST, OPTIONS")

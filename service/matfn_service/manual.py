@@ -31,6 +31,10 @@ h3 { margin-bottom: 0; }
 """
 _ROUTES: Final = (
     ("POST /v1/{function}", "one call, in msgpack or JSON; the answer comes in the same, or as Accept says"),
+    (
+        "POST /v1/verify/{function}",
+        "the inputs of a function and its claimed outputs x, y, from anywhere; the answer has certificates only",
+    ),
     ("POST /v1/calls", 'many calls, {"calls": [call, ...]}, each with its "function"; {"answers": [...]} in order'),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),

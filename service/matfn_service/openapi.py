@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from matfn import wire
 from matfn.errors import TABLE
-from matfn_kernels import DTYPES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
+from matfn_kernels import DTYPES, ENTRIES, OPTIONS, Function, Input, Parameter, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
     assert isinstance(paths, dict)
     for path, item in paths.items():
         _add_problems(item, _NOT_READY if path == "/readyz" else _ANY_REPORT)
-    paths |= {f"/v1/{function.name}": _function_path(function) for function in FUNCTIONS.values()}
+    paths |= {f"/v1/{entry.name}": _function_path(entry) for entry in ENTRIES.values()}
     paths["/v1/calls"] = _calls_path()
     document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
     document["security"] = [{}, {"key": []}]
@@ -71,7 +71,7 @@ def _add_problems(item: Json, codes: Iterable[str]) -> None:
 
 def _function_path(function: Function) -> Json:
     operation: dict[str, Json] = {
-        "operationId": function.name,
+        "operationId": function.name.replace("/", "_"),
         "tags": ["functions"],
         "summary": function.summary,
         "description": f"{function.formula}. Source: {function.source}.",
@@ -200,7 +200,7 @@ def _schemas() -> Json:
         "Call": {
             "type": "object",
             "properties": {
-                "function": {"type": "string", "enum": list(FUNCTIONS)},
+                "function": {"type": "string", "enum": list(ENTRIES)},
                 "inputs": {"type": "object", "additionalProperties": _reference("Tensor")},
                 "params": {"type": "object"},
                 "options": _parameters(OPTIONS),

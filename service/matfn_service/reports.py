@@ -42,9 +42,9 @@ def catalogue_report(settings: Settings) -> dict[str, object]:
 
 
 def _described(function: Function) -> dict[str, object]:
-    """A function without the name of its definition, which only this code knows."""
+    """A function as callers know it: neither its definition's name nor what only verifications have."""
     described = asdict(function) | {"dtypes": dtypes_of(function)}
-    del described["reference"]
+    del described["reference"], described["claims"]
     return described
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels import FUNCTIONS
+from matfn_kernels import ENTRIES
 from matfn_service.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Statistics:
 
     def count_call(self, function: str, code: str = ANSWERED) -> None:
         """Counts one call by its function and its code."""
-        self.calls[function if function in FUNCTIONS else NO_FUNCTION, code] += 1
+        self.calls[function if function in ENTRIES else NO_FUNCTION, code] += 1
 
     def count_received(self, size: int, seconds: float) -> None:
         """Counts the body of one request and the time until its calls were ready for the queue."""

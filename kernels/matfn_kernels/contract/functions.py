@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTYPES",
+    "ENTRIES",
     "FUNCTIONS",
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
@@ -112,7 +113,7 @@ _ROOTS = ("engine", "eigh", "schur")
 _POLAR = ("newton_schulz", "gram", "svd")
 _SIGNS = ("newton", "newton_schur")
 
-FUNCTIONS: Final[Mapping[str, Function]] = {
+FUNCTIONS: Final[dict[str, Function]] = {
     function.name: function
     for function in (
         Function(
@@ -456,6 +457,12 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
         ),
     )
 }
+
+ENTRIES: Final[Mapping[str, Function]] = FUNCTIONS | {
+    verification.name: verification
+    for verification in (function.verification() for function in FUNCTIONS.values() if function.verifiability != "none")
+}
+"""All that can be called: the functions, and the verifications of those whose answers can be verified."""
 
 _METHODS = tuple(dict.fromkeys(method for function in FUNCTIONS.values() for method in function.methods))
 

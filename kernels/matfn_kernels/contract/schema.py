@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
+__all__ = ["VERIFY", "Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
+
+
+VERIFY: Final = "verify/"
+"""Prefix of the names of verifications, as in their routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Function:
         embeds: whether the real embedding [[Re, -Im], [Im, Re]] of a complex input has that of the answer.
         heads: how heads of attention are tied.
         errors: codes of the problems that its calls can have.
+        claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
     """
 
     name: str
@@ -113,6 +118,28 @@ class Function:
     embeds: bool = False
     heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
+    claims: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The name of the function that is computed: for a verification the one whose answer is claimed."""
+        return self.name.removeprefix(VERIFY)
+
+    def verification(self) -> Function:
+        """The entry that verifies answers of this function: its inputs after the claimed outputs, and no outputs."""
+        claims = tuple(
+            Input(name, shape, f"the claimed output {name}")
+            for name, shape in zip(self.outputs, self.output_shapes, strict=True)
+        )
+        return replace(
+            self,
+            name=VERIFY + self.name,
+            summary=f"Certificates of a claimed answer of {self.name}.",
+            inputs=(*claims, *self.inputs),
+            outputs=(),
+            output_shapes=(),
+            claims=self.outputs,
+        )
 
     def output_elements(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Numbers in each output of one matrix, by the sizes of the inputs' dimensions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Findings", "merged"]
+__all__ = ["ROUNDINGS", "Findings", "merged"]
+
+ROUNDINGS: Final = 4
+"""Error of an output where some dimension is zero, in units of eps: zero, or a copy rounded at most twice."""
 
 
 @dataclass(frozen=True, slots=True)

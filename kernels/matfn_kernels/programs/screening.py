@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.triangles import read_triangle
@@ -39,7 +39,7 @@ def screen(call: Call) -> Call:
     Raises:
         Rejection: for the first such matrix, when the call's on_failure is "raise".
     """
-    given = [entry for entry in FUNCTIONS[call.function].inputs if entry.name in call.inputs]
+    given = [entry for entry in ENTRIES[call.function].inputs if entry.name in call.inputs]
     reasons = {index: _rejection(call, given, index, code) for code, index in _flaws(call, given)}
     if not reasons:
         return call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.numbers.precision import Precision, natural
 
@@ -42,11 +42,13 @@ class Signature:
 
     @classmethod
     def of(cls, call: Call) -> Signature:
-        """The signature of a call."""
-        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in call.inputs.items())
+        """The signature of a call; a verification has that of the function that it verifies."""
+        entry = ENTRIES[call.function]
+        given = ((name, tensor) for name, tensor in call.inputs.items() if name not in entry.claims)
+        shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in given)
         options = call.options
         parameters = tuple(call.parameters.items())
-        return cls(call.function, shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+        return cls(entry.subject, shapes, call.dtype, parameters, options.method, options.tol, options.precision)
 
     @property
     def is_pinned(self) -> bool:

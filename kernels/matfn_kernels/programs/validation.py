@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from matfn_kernels.contract.functions import FUNCTIONS, Function, Input, Value, options_of
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Input, Value, options_of
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.programs.attention_shapes import check_heads
 from matfn_kernels.programs.parameters import parse_parameters
@@ -107,7 +107,7 @@ def parse_call(
     Raises:
         Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
     """
-    spec = FUNCTIONS.get(function)
+    spec = ENTRIES.get(function)
     if spec is None:
         raise Rejection("unknown_function", f"there is no function {function!r}", f"known: {', '.join(FUNCTIONS)}")
     _check_names(spec, inputs)
@@ -184,12 +184,13 @@ def _for_complex(spec: Function) -> str:
 
 def _check_shapes(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> None:
     sizes: dict[str, tuple[int, str]] = {}
-    for entry in spec.inputs:
+    for entry in sorted(spec.inputs, key=lambda entry: entry.name in spec.claims):
         if entry.name not in inputs:
             continue
         shape = tuple(inputs[entry.name].shape)
         _check_rank(entry, shape)
-        for label, size in zip(entry.shape, shape[len(shape) - len(entry.shape) :], strict=True):
+        for labels, size in zip(entry.shape, shape[len(shape) - len(entry.shape) :], strict=True):
+            label = next((label for label in labels.split("|") if label in sizes), labels)
             expected, owner = sizes.setdefault(label, (size, entry.name))
             if size != expected:
                 raise Rejection(
@@ -266,7 +267,7 @@ def _with_method(
     Raises:
         Rejection: if two methods are named.
     """
-    if spec.name != "msign" or "method" not in parameters:
+    if spec.subject != "msign" or "method" not in parameters:
         return parameters, options
     named = parameters["method"]
     if options.get("method", named) != named:

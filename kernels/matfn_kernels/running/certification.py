@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
+from matfn_kernels.programs.findings import ROUNDINGS
 from matfn_kernels.running.hints import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def certificates_of(
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
     tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
-    table = _Table.of(findings, tolerance, *_range(outputs))
+    table = _Table.of(findings, tolerance, *_range(outputs, findings.error))
     judge = _Judge(program, findings.residual_name, table, str(program.precision))
     return tuple(map(judge.certificate, range(len(requested))))
 
@@ -80,8 +81,10 @@ def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: 
     return torch.stack(columns).gather(0, chosen)[0]
 
 
-def _range(outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+def _range(outputs: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each as `like`."""
+    if not outputs:
+        return torch.ones_like(like, dtype=torch.bool), torch.zeros_like(like, dtype=torch.bool)
     flat = [output.reshape(len(output), -1) for output in outputs]
     finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
     if bool(finite.all()):  # one sum clears nearly every batch
@@ -228,12 +231,12 @@ def refused(program: Program, rejection: Rejection) -> Certificate:
 
 
 def immediate(program: Program, outputs: tuple[Tensor, ...]) -> Certificate:
-    """The certificate where some dimension is zero: an output is empty, zero, or a copy rounded at most twice."""
+    """The certificate where some dimension is zero: an output is empty, zero, or a copy."""
     rounded = any(bool(output.any()) for output in outputs)
     return Certificate(
         outcome=Outcome.CONVERGED,
         residual=None,
-        error_estimate=4 * torch.finfo(program.dtype).eps if rounded else 0.0,
+        error_estimate=ROUNDINGS * torch.finfo(program.dtype).eps if rounded else 0.0,
         condition=1.0,
         method=program.method,
         precision=str(program.precision),

@@ -8,15 +8,16 @@ batch: the same call gets the same plan for as long as the profile stands.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from matfn_kernels.contract.functions import FUNCTIONS
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.methods.candidates import CANDIDATES
 from matfn_kernels.programs.kernel_prices import fastest
 from matfn_kernels.programs.signature import Signature
+from matfn_kernels.programs.verification import Verification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,12 @@ def make_plan(call: Call, profile: Profile) -> Plan:
     Raises:
         Rejection: if the function has no method in the named precision, or the named method does not serve the call.
     """
-    return _plan(Signature.of(call), profile)
+    plan = _plan(Signature.of(call), profile)
+    claims = ENTRIES[call.function].claims
+    if not claims:
+        return plan
+    considered = tuple((Verification(program, claims), seconds) for program, seconds in plan.considered)
+    return replace(plan, program=Verification(plan.program, claims), considered=considered)
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,221 @@
+"""Claimed answers: right ones of other libraries are accepted, and wrong ones are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from evaluating import parsed
+from matfn_kernels import ENTRIES, FUNCTIONS, batch_of, evaluate, load_profile, make_plan, reference
+from matfn_kernels.contract.certificate import Certificate, Outcome
+from matfn_kernels.contract.rejection import Rejection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+VERIFIED: Final = [entry for entry in ENTRIES.values() if entry.claims]
+
+
+def spd(n: int, condition: float, seed: int = 0, dtype: type = np.float64) -> Array:
+    """A positive definite matrix with logarithmically spaced eigenvalues."""
+    rng = np.random.default_rng(seed)
+    draw = rng.standard_normal((n, n))
+    if dtype is np.complex128:
+        draw = draw + 1j * rng.standard_normal((n, n))
+    q = np.linalg.qr(draw)[0]
+    a: Array = (q * np.geomspace(1 / condition, 1, n)) @ q.conj().T
+    return ((a + a.conj().T) / 2).astype(dtype)
+
+
+def triangle(n: int, seed: int = 0) -> Array:
+    """A lower triangle that is far from singular."""
+    rng = np.random.default_rng(seed)
+    t: Array = np.tril(rng.standard_normal((n, n)), -1) / n + np.diag(rng.uniform(1, 2, n))
+    return t
+
+
+def general(m: int, n: int, seed: int = 0) -> Array:
+    """A Gaussian matrix."""
+    return np.random.default_rng(seed).standard_normal((m, n))
+
+
+def verified(function: str, claims: tuple[Array, ...], inputs: dict[str, Array], **keywords: object) -> Certificate:
+    """The certificate of a claimed answer."""
+    named = dict(zip(FUNCTIONS[function].outputs, claims, strict=True))
+    call = parsed(f"verify/{function}", {**named, **inputs}, keywords)
+    plan = make_plan(call, load_profile())
+    (certificate,) = evaluate(plan.program, batch_of(call), plan.backends).certificates
+    return certificate
+
+
+INPUTS: Final[dict[str, tuple[dict[str, Array], dict[str, object]]]] = {
+    "root": ({"a": spd(12, 1e3)}, {"r": 3, "s": 2}),
+    "inv_root": ({"a": spd(12, 1e3), "g": general(5, 12)}, {"r": 4}),
+    "sqrt_pair": ({"a": spd(12, 1e3)}, {}),
+    "msign": ({"m": general(9, 6)}, {}),
+    "mclip": ({"m": general(6, 9)}, {"hi": 1.0, "lo": 0.5}),
+    "polar": ({"m": general(9, 6)}, {}),
+    "eig_clip": ({"a": spd(9, 1e3) - 0.3 * np.eye(9)}, {"lo": 0.0}),
+    "tri_inv": ({"t": triangle(9)}, {}),
+    "tri_solve": ({"t": triangle(9), "b": general(9, 4)}, {"transpose": True}),
+    "dplr_inv": ({"diag": np.full(9, 2.0), "q": general(9, 2) / 5, "k": general(9, 2, 1) / 5}, {}),
+    "dplr_solve": (
+        {"diag": np.full(9, 2.0), "q": general(9, 2) / 5, "k": general(9, 2, 1) / 5, "b": general(9, 3)},
+        {},
+    ),
+    "solve_sylvester": ({"a": spd(6, 10), "b": spd(5, 10), "q": general(6, 5)}, {}),
+    "solve_lyapunov": ({"a": spd(6, 10), "q": spd(6, 10, 1)}, {}),
+    "solve_care": ({"a": general(5, 5), "b": general(5, 2), "q": np.eye(5), "r": np.eye(2)}, {}),
+}
+
+
+def right(function: str) -> tuple[tuple[Array, ...], dict[str, Array], dict[str, object]]:
+    """A call with its answer by definition."""
+    inputs, keywords = INPUTS[function]
+    parameters = {item.name: item.default for item in FUNCTIONS[function].parameters} | keywords
+    batch = {name: array[None] for name, array in inputs.items()}
+    return tuple(value[0] for value in reference.value(function, batch, parameters)), inputs, keywords
+
+
+def test_every_verification_has_a_case() -> None:
+    """The cases cover all functions whose answers can be verified."""
+    assert {entry.subject for entry in VERIFIED} == set(INPUTS)
+
+
+@pytest.mark.parametrize("function", INPUTS)
+def test_right_answers_are_accepted(function: str) -> None:
+    """The answer by definition is converged, with an estimate."""
+    claims, inputs, keywords = right(function)
+
+    certificate = verified(function, claims, inputs, **keywords)
+
+    assert certificate.outcome is Outcome.CONVERGED, certificate
+    assert certificate.error_estimate is not None
+
+
+@pytest.mark.parametrize("function", INPUTS)
+@pytest.mark.parametrize("size", [1e-9, 1e-4, 1.0])
+def test_estimate_covers_a_perturbation(function: str, size: float) -> None:
+    """An answer that is off by a known amount is never said to be nearer than that, and is not converged."""
+    claims, inputs, keywords = right(function)
+    noise = np.random.default_rng(5).standard_normal(claims[0].shape)
+    wrong = claims[0] + size * np.linalg.norm(claims[0]) / np.linalg.norm(noise) * noise
+
+    certificate = verified(function, (wrong, *claims[1:]), inputs, **keywords)
+
+    assert certificate.outcome is Outcome.APPROXIMATE
+    assert certificate.error_estimate is None or certificate.error_estimate >= 0.99 * size
+
+
+WRONG: Final[dict[str, Callable[[Array], Array]]] = {
+    "sign": np.negative,
+    "zero": np.zeros_like,
+    "scaled": lambda x: 1.001 * x,
+    "swapped columns": lambda x: x[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("function", INPUTS)
+@pytest.mark.parametrize("kind", WRONG)
+def test_planted_errors_are_rejected(function: str, kind: str) -> None:
+    """No answer with another sign, size or order of columns is converged."""
+    claims, inputs, keywords = right(function)
+
+    certificate = verified(function, (WRONG[kind](claims[0]).copy(), *claims[1:]), inputs, **keywords)
+
+    assert certificate.outcome is Outcome.APPROXIMATE
+
+
+def test_wrong_power_is_rejected() -> None:
+    """A^(-1/2) sent for A^(-1/4) is not converged, though both are inverse roots."""
+    a = spd(20, 100.0)
+
+    certificate = verified("inv_root", (np.linalg.inv(scipy.linalg.sqrtm(a)).real,), {"a": a}, r=4)
+
+    assert certificate.outcome is Outcome.APPROXIMATE
+    assert certificate.code == "not_converged"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex128])
+def test_other_dtypes(dtype: type) -> None:
+    """An answer by numpy is accepted in single precision and for complex matrices."""
+    a = spd(20, 50.0, dtype=np.complex128 if dtype is np.complex128 else np.float64).astype(dtype)
+    w, v = np.linalg.eigh(a)
+
+    certificate = verified("inv_root", ((v * w**-0.5) @ v.conj().T,), {"a": a}, r=2)
+
+    assert certificate.outcome is Outcome.CONVERGED
+
+
+def test_explicit_tolerance_that_is_missed_is_no_error() -> None:
+    """The verdict on a claimed answer is its certificate, also where on_failure is raise."""
+    a = spd(20, 100.0)
+    w, v = np.linalg.eigh(a)
+
+    certificate = verified("inv_root", ((v * w**-0.25) @ v.T,), {"a": a}, r=4, tol=1e-15)
+
+    assert (certificate.outcome, certificate.code) == (Outcome.APPROXIMATE, "not_converged")
+
+
+def test_claims_of_empty_sums_are_compared() -> None:
+    """Without generators the answer is that of the diagonal, and any other claim is rejected."""
+    inputs = {"diag": np.full(4, 2.0), "q": np.zeros((4, 0)), "k": np.zeros((4, 0)), "b": np.ones((4, 2))}
+
+    found = [verified("dplr_solve", (claim,), inputs) for claim in (np.full((4, 2), 0.5), np.full((4, 2), 0.4))]
+
+    assert [certificate.outcome for certificate in found] == [Outcome.CONVERGED, Outcome.APPROXIMATE]
+
+
+@pytest.mark.parametrize(
+    ("claim", "code"),
+    [
+        (np.ones((3, 4)), "invalid_shape"),
+        (np.full((4, 4), np.nan), "not_finite"),
+        (np.ones((4, 4), np.float32), "unsupported_dtype"),
+    ],
+)
+def test_unfit_claims_are_refused(claim: Array, code: str) -> None:
+    """A claim of another shape or dtype, or one that is not finite, is refused like an input."""
+    with pytest.raises(Rejection) as refused:
+        verified("inv_root", (claim,), {"a": np.eye(4)}, r=2)
+
+    assert refused.value.code == code
+
+
+def test_claims_do_not_change_with_the_batch() -> None:
+    """A claimed answer has the same certificate alone and beside others, right and wrong ones."""
+    a = np.stack([spd(8, 100.0, seed) for seed in range(5)])
+    x = np.stack([np.linalg.inv(scipy.linalg.sqrtm(one)).real for one in a])
+    x[3] *= 1.1
+
+    call = parsed("verify/inv_root", {"x": x, "a": a}, {"r": 2})
+    plan = make_plan(call, load_profile())
+    together = evaluate(plan.program, batch_of(call), plan.backends).certificates
+    alone = tuple(verified("inv_root", (x[i],), {"a": a[i]}, r=2) for i in range(5))
+
+    assert together == alone
+    assert [one.outcome is Outcome.CONVERGED for one in together] == [True, True, True, False, True]
+
+
+def test_larger_and_smaller_than_any_square() -> None:
+    """Scales whose squares over- or underflow are compared as well."""
+    for scale in (1e-300, 1e300):
+        claims = (np.eye(3), scale * np.eye(3))
+        assert verified("polar", claims, {"m": scale * np.eye(3)}).outcome is Outcome.CONVERGED
+        assert verified("polar", (claims[0], 1.5 * claims[1]), {"m": scale * np.eye(3)}).outcome is Outcome.APPROXIMATE
+
+
+def test_verification_has_no_outputs() -> None:
+    """Only certificates come back."""
+    call = parsed("verify/tri_inv", {"x": np.eye(3), "t": np.eye(3)}, {})
+
+    assert evaluate(make_plan(call, load_profile()).program, batch_of(call)).outputs == ()
+    assert isinstance(call.inputs["x"], torch.Tensor)
