@@ -4,7 +4,7 @@ with matfn.Client("http://127.0.0.1:8000") as client:
     x = client.inv_root(a, r=4)
 """
 
-from matfn import call
+from matfn import call, verification
 from matfn.answers import Answer
 from matfn.async_client import AsyncClient
 from matfn.client import Client
@@ -88,6 +88,7 @@ __all__ = [
     "UnsupportedDtype",
     "UnsupportedMediaType",
     "call",
+    "verification",
 ]
 
 __version__ = _package_version()

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 import matfn
-from matfn import call, catalogue
+from matfn import call, catalogue, verification
 from matfn.errors import TABLE, Problem, problem_error
+from matfn.verify import AsyncVerify, Verify
 from matfn_kernels.contract import functions
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +49,11 @@ def test_all_is_sorted_and_exists(name: str) -> None:
 
 
 def test_all_is_exact() -> None:
-    """What `matfn` lists is what it imports for its users: every error, and no module by accident but `call`."""
+    """What `matfn` lists is what it imports for its users: every error, no modules but `call` and `verification`."""
     public = {
         name
         for name, value in vars(matfn).items()
-        if not name.startswith("_") and (not inspect.ismodule(value) or name == "call")
+        if not name.startswith("_") and (not inspect.ismodule(value) or name in {"call", "verification"})
     }
 
     assert public == set(matfn.__all__)
@@ -95,7 +96,19 @@ def test_signature_follows_the_catalogue(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["ask", "map", "functions", "status", "close", "with_info"])
+@pytest.mark.parametrize("name", sorted(entry.subject for entry in catalogue.ENTRIES.values() if entry.claims))
+def test_verifications_agree(name: str) -> None:
+    """A function's verification takes its outputs first, then what the function takes, in every client."""
+    claims = list(catalogue.FUNCTIONS[name].outputs)
+
+    names = [parameter for parameter, _, _ in parameters(getattr(verification, name))]
+
+    assert names == claims + [parameter for parameter, _, _ in parameters(getattr(call, name))]
+    assert parameters(getattr(Verify, name)) == parameters(getattr(AsyncVerify, name))
+    assert parameters(getattr(Verify, name)) == parameters(getattr(verification, name))
+
+
+@pytest.mark.parametrize("name", ["ask", "map", "functions", "status", "close", "with_info", "verify"])
 def test_clients_share_the_rest(name: str) -> None:
     """What is no matrix function is alike too, but for `await`."""
     rest = [inspect.getattr_static(client, name) for client in CLIENTS]

@@ -147,7 +147,7 @@ def test_wrong_power_is_rejected() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.complex128])
 def test_other_dtypes(dtype: type) -> None:
     """An answer by numpy is accepted in single precision and for complex matrices."""
-    a = spd(20, 50.0, dtype=np.complex128 if dtype is np.complex128 else np.float64).astype(dtype)
+    a: Array = spd(20, 50.0, dtype=np.complex128 if dtype is np.complex128 else np.float64).astype(dtype)
     w, v = np.linalg.eigh(a)
 
     certificate = verified("inv_root", ((v * w**-0.5) @ v.conj().T,), {"a": a}, r=2)

@@ -1,0 +1,104 @@
+"""Claimed answers verified by every client, over HTTP and on the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import matfn
+from matfn.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from processes import ServerProcess
+
+A = np.array([[2.0, 0.3], [0.3, 1.0]])
+W, V = np.linalg.eigh(A)
+X = (V * W**-0.25) @ V.T
+"""A^(-1/4)"""
+WRONG = (V * W**-0.5) @ V.T
+"""A^(-1/2)"""
+
+
+@pytest.fixture(params=["server", "local"])
+def client(request: pytest.FixtureRequest, server: ServerProcess) -> Iterator[matfn.Client | matfn.LocalClient]:
+    """A client of a real server, and one in this process."""
+    with matfn.Client(server.url) if request.param == "server" else matfn.LocalClient() as client:
+        yield client
+
+
+def test_right_answer_is_converged(client: matfn.Client | matfn.LocalClient) -> None:
+    """The certificate says how far a right answer may be off."""
+    (certificate,) = client.verify.inv_root(X, A, r=4)
+
+    assert certificate.outcome == "converged"
+    assert certificate.error_estimate is not None
+    assert certificate.error_estimate < 1e-13
+
+
+def test_wrong_power_is_not(client: matfn.Client | matfn.LocalClient) -> None:
+    """A^(-1/2) is no answer for A^(-1/4), even where an explicit tolerance is missed: no error is raised."""
+    (certificate,) = client.verify.inv_root(WRONG, A, r=4, tol=1e-6)
+
+    assert (certificate.outcome, certificate.code) == ("approximate", "not_converged")
+
+
+def test_many_at_once(client: matfn.Client | matfn.LocalClient) -> None:
+    """Verifications are calls like others and may be sent with them."""
+    calls = [matfn.verification.inv_root(X, A, r=4), matfn.verification.inv_root(WRONG, A, r=4), matfn.call.msign(A)]
+
+    answers = client.with_info.map(calls)
+
+    assert [answer.certificates[0].outcome for answer in answers] == ["converged", "approximate", "converged"]
+    assert answers[0].value == ()
+
+
+@pytest.mark.anyio
+async def test_asynchronous_client_verifies(server: ServerProcess) -> None:
+    """The coroutine returns the same certificates."""
+    async with matfn.AsyncClient(server.url) as client:
+        stack = np.stack([X, WRONG])
+        found = await client.verify.inv_root(stack, A, r=4)
+
+    assert [certificate.outcome for certificate in found] == ["converged", "approximate"]
+
+
+def test_plain_http(server: ServerProcess) -> None:
+    """A JSON body with inputs and claimed outputs is answered with certificates and no outputs."""
+    body = json.dumps({"inputs": {"a": A.tolist(), "x": X.tolist()}, "params": {"r": 4}}).encode()
+    request = Request(f"{server.url}/v1/verify/inv_root", body, {"Content-Type": "application/json"})  # noqa: S310
+
+    with urlopen(request) as response:  # noqa: S310 - the test's own server
+        answer = json.load(response)
+
+    assert answer["outputs"] == {}
+    assert [certificate["outcome"] for certificate in answer["certificates"]] == ["converged"]
+
+
+@pytest.mark.parametrize("name", ["frechet_distance", "nothing"])
+def test_what_cannot_be_verified_is_unknown(server: ServerProcess, name: str) -> None:
+    """A function without verification is 404, with the names of those that have one."""
+    status, problem = server.get(f"/v1/verify/{name}")
+
+    assert status == 404
+    assert "verify/inv_root" in problem["hint"]
+
+
+@pytest.mark.parametrize(("claim", "code"), [(X, 0), (WRONG, 1)])
+def test_command_exits_by_the_verdict(tmp_path: Path, claim: Any, code: int) -> None:
+    """`matfn verify` prints the certificate and exits with 1 for a wrong answer."""
+    np.save(tmp_path / "X.npy", claim)
+    np.save(tmp_path / "A.npy", A)
+
+    files = [str(tmp_path / "X.npy"), str(tmp_path / "A.npy")]
+    found = CliRunner().invoke(app, ["verify", "inv_root", *files, "--r", "4", "--local"])
+
+    assert found.exit_code == code, found.output
+    assert ("converged" if code == 0 else "approximate") in found.output
