@@ -216,10 +216,11 @@ def calibrated(name: str, device: str | None = None) -> Profile:
 
     chosen, threads = _chosen_device(device), torch.get_num_threads()
     where = f"{datetime.now(UTC):%Y-%m-%d}, {described(chosen)}: matfn calibrate"
-    Profile(chosen.partition(":")[0], (), name)  # the name is refused before anything is measured
+    empty = Profile(chosen.partition(":")[0], (), name, where)  # refuses the name before anything is measured
     with ThreadPoolExecutor(1, "matfn-measure", initializer=torch.set_num_threads, initargs=(1,)) as alone:
         try:
-            return replace(alone.submit(measure, chosen).result(), name=name, measured=where)
+            found = alone.submit(measure, chosen).result()
+            return replace(empty, seconds=found.seconds, backends=found.backends)
         finally:
             # the caller keeps its own count, but threads that torch meets later would take over the last one set
             alone.submit(torch.set_num_threads, threads).result()
