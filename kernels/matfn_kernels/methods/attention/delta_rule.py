@@ -25,8 +25,9 @@ import torch
 
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.products import product
-from matfn_kernels.linalg.scaling import normalise
+from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.linalg.triangles import condition_number
+from matfn_kernels.methods.attention.faded import stepped
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.methods.attention.faded import Faded
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
@@ -48,9 +50,16 @@ _PROBE_MARGIN: Final = 3.0
 
 Seen on 580 random sequences in fp32, lengths 16 to 128, widths 4 to 64, against float64."""
 _ROUNDINGS: Final = 4.0
-"""Units of eps times the cancellation in the outputs, for rounding that the random columns miss."""
+"""Units of eps times the cancellation in the outputs, for rounding that the random columns miss.
+
+Sequences that go step by step have one more a step, for the rounding of a gate that their check repeats."""
 _CLOSED: Final = -1e5
-"""e to this is 0 in every dtype; sums of that many cannot overflow."""
+"""e to this is 0 in every dtype; in a chunk sums of multiples of `_GRAIN` down to it are exact."""
+_GRAIN: Final = 2.0**-26
+_FADED: Final = 1e-200
+"""Size of an output, its inputs near 1, below which gates may have underflown that matter to it."""
+_FADING: Final = -300.0
+"""Sum of all gates above which none of their products is so small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +98,39 @@ class DeltaRuleProgram:
         """Computes a batch: q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state."""
         scaled, exponents = _scaled(inputs, self.key_width)
         narrow = _Sequence.of(scaled, working(self.precision, self.dtype))
-        o, state, _ = narrow.run(self.chunk)
         wide = _Sequence.of(scaled, torch.float64)
-        z = probes.spread(wide.v, self.value_width)
-        expected_o, expected_state, reach = wide.projected(z).run(max(1, self.chunk // 2))
-        residuals = [
-            probes.ratio(product(found.to(torch.float64), z) - expected, found)
-            for found, expected in ((o, expected_o), (state, expected_state))
-        ]
-        residual = torch.stack(residuals).amax(0)
-        loss = torch.where(reach > 0, reach.sqrt() / invariant.matrix_norm(expected_o), 1.0).clamp_min(1)
-        rounding = _ROUNDINGS * spacing(self.precision) * torch.where(inputs["q"].flatten(1).any(-1), loss, 1.0)
+        checked = wide.projected(probes.spread(wide.v, self.value_width))
+        found, expected = narrow.run(self.chunk), checked.run(max(1, self.chunk // 2))
+        faded, ups = wide.fading() & expected.has_faded(wide), (exponents[0] + exponents[1], exponents[1])
+        rounding = torch.full_like(expected.reach[0], _ROUNDINGS)
+        if faded.device.type == "cpu" and bool(faded.any()):
+            step = narrow.rows(faded).stepped()
+            found = found.replaced(faded, step)
+            expected = expected.replaced(faded, checked.rows(faded).stepped().at(step.exponents))
+            ups = (_added(ups[0], faded, step.exponents[0]), _added(ups[1], faded, step.exponents[1]))
+            rounding, faded = rounding + self.length * faded, torch.zeros_like(faded)
+        residual, loss = self._compared(found, expected)
+        error = _PROBE_MARGIN * residual + spacing(self.precision) * rounding * loss
+        error = torch.where(wide.vanishing() | faded, math.nan, error)
         return Findings(
-            outputs=(o, state),
-            exponents=(exponents[0] + exponents[1], exponents[1]),
+            outputs=(found.o, found.state),
+            exponents=ups,
             residual_name="O z - O(V z)",
             residual=residual,
-            error=torch.where(wide.vanishing(), math.nan, _PROBE_MARGIN * residual + rounding),
+            error=error,
             condition=wide.condition(self.chunk),
         )
+
+    def _compared(self, found: _Run, expected: _Run) -> tuple[Tensor, Tensor]:
+        """Distance of outputs or state from those expected, and how far their terms cancel, the larger of both."""
+        z = probes.spread(found.o, self.value_width)
+        pairs = ((found.o, expected.o), (found.state, expected.state))
+        residuals = [probes.ratio(product(one.to(torch.float64), z) - other, one) for one, other in pairs]
+        losses = [
+            torch.where(reach > 0, reach / norm(one), 1.0).clamp_min(1)
+            for reach, one in zip(expected.reach, (expected.o, expected.state), strict=True)
+        ]
+        return torch.stack(residuals).amax(0), torch.stack(losses).amax(0)
 
     def fallbacks(self) -> tuple[DeltaRuleProgram, ...]:
         """The program in the highest precision that the call allows, if that is another."""
@@ -142,6 +165,36 @@ def _scaled(inputs: Mapping[str, Tensor], width: int) -> tuple[dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """Outputs (batch, t, dv), final states (batch, dk, dv), and the norms of what each sums up, (batch,)."""
+
+    o: Tensor
+    state: Tensor
+    reach: tuple[Tensor, Tensor]
+
+    def has_faded(self, sequence: _Sequence) -> Tensor:
+        """Whether one of both is so small that gates may have underflown which matter to it, (batch,)."""
+        one = torch.ones_like(self.reach[0])
+        size = torch.maximum(one, sequence.k.abs().flatten(1).amax(-1) * sequence.beta.abs().amax(-1)) * _FADED
+        asked, given = (x.flatten(1).any(-1) for x in (sequence.q, torch.cat([sequence.v, sequence.state], dim=1)))
+        return given & ((asked & (norm(self.o) < size)) | (norm(self.state) < size))
+
+    def replaced(self, mask: Tensor, other: Faded) -> _Run:
+        """The run with other answers where the mask (batch,) holds."""
+        pairs = zip((self.o, self.state, *self.reach), (other.o, other.state, *other.reach), strict=True)
+        o, state, *reach = (x.masked_scatter(_like(mask, x), y.to(x.dtype)) for x, y in pairs)
+        return _Run(o, state, (reach[0], reach[1]))
+
+
+def _added(exponent: Tensor, mask: Tensor, more: Tensor) -> Tensor:
+    return exponent.masked_scatter(mask, exponent[mask] + more)
+
+
+def _like(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.reshape(-1, *[1] * (x.dim() - 1))
+
+
+@dataclass(frozen=True, slots=True)
 class _Sequence:
     """A batch of sequences in one dtype; the gates stay in float64."""
 
@@ -161,10 +214,16 @@ class _Sequence:
         """The sequence with V z and S_0 z in place of V and S_0."""
         return replace(self, v=product(self.v, z), state=product(self.state, z))
 
-    def run(self, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs (batch, t, dv), final state (batch, dk, dv), and the squared sizes of what outputs sum (batch,)."""
+    def rows(self, mask: Tensor) -> _Sequence:
+        """The sequences where the mask (batch,) holds."""
+        parts = (self.q, self.k, self.v, self.beta, self.log_gate, self.state)
+        return _Sequence(*(part[mask] for part in parts))
+
+    def run(self, chunk: int) -> _Run:
+        """The outputs and the final state, chunk by chunk."""
         state = self.state
-        reach = state.new_zeros(len(state), dtype=torch.float64)
+        squares = invariant.matrix_norm(state, torch.float64).square()
+        reach = torch.zeros_like(squares)
         outputs = []
         for part in self._chunks(chunk):
             decay, total, system = part.system()
@@ -172,28 +231,42 @@ class _Sequence:
             target = part.beta[..., None] * (part.v - before * product(part.k, state))
             u = invariant.solve_triangular(system, target, upper=False, unitriangular=True)
             outputs.append(before * product(part.q, state) + product(product(part.q, part.k.mT) * decay, u))
-            reach = reach + part.reach(decay, total, state, u)
-            state = before[:, -1:] * state + product(part.k.mT, after * u)
-        return torch.cat(outputs, dim=1), state, reach
+            terms = part.terms(decay, total, squares, u)
+            reach = reach + invariant.sums(invariant.row_norm(part.q, torch.float64).square() * terms)
+            state, squares = before[:, -1:] * state + product(part.k.mT, after * u), terms[:, -1]
+        return _Run(torch.cat(outputs, dim=1), state, (reach.sqrt(), squares.sqrt()))
+
+    def stepped(self) -> Faded:
+        """The outputs and the final state, step by step."""
+        return stepped(self.q, self.k, self.v, self.beta, self.log_gate, self.state)
+
+    def fading(self) -> Tensor:
+        """Whether products of gates may leave float64's range, (batch,)."""
+        return invariant.sums(self.log_gate) < _FADING
 
     def vanishing(self) -> Tensor:
         """Whether keys are so small that the terms of the outputs cannot be measured, (batch,)."""
         largest = self.k.abs().flatten(1).amax(-1)
         return (largest > 0) & (largest < _SMALLEST_KEY)
 
-    def reach(self, decay: Tensor, total: Tensor, state: Tensor, u: Tensor) -> Tensor:
-        """Sum over a chunk's outputs of the squared norms of their terms, before any of them cancel, (batch,)."""
-        keys, values, queries = (invariant.sums(x.square()) for x in (self.k, u, self.q))
-        kept = total.square() * invariant.matrix_norm(state, torch.float64).square()[:, None]
+    def terms(self, decay: Tensor, total: Tensor, squares: Tensor, u: Tensor) -> Tensor:
+        """Squared norms of what the state after each row of a chunk sums up, before any of it cancels, (batch, c).
+
+        `squares` are those of the state before the chunk.
+        """
+        keys, values = (invariant.row_norm(x, torch.float64).square() for x in (self.k, u))
         written = product(decay.square().to(torch.float64), (keys * values)[..., None])[..., 0]
-        return invariant.sums(queries * (kept + written))
+        return total.to(torch.float64).square() * squares[:, None] + written
 
     def system(self) -> tuple[Tensor, Tensor, Tensor]:
         """e^D, zero above the diagonal, e^b, and T of a chunk."""
-        size = self.q.shape[1]
-        steps = self.log_gate[:, :, None].expand(-1, -1, size).tril(-1)
-        decay = invariant.exp(steps.cumsum(1)).tril().to(self.q.dtype)
-        total = invariant.exp(self.log_gate.cumsum(1)).to(self.q.dtype)
+        lead = (self.log_gate / _GRAIN).round() * _GRAIN
+        sums, rest = lead.cumsum(1), (self.log_gate - lead).cumsum(1)
+        small, large = invariant.exp(rest), invariant.exp(-rest)
+        steps = (sums[:, :, None] - sums[:, None, :]).tril_()
+        decay = (invariant.exp(steps) * small[:, :, None] * large[:, None, :]).tril_().to(self.q.dtype)
+        decay.diagonal(dim1=-2, dim2=-1).fill_(1)
+        total = (invariant.exp(sums) * small).to(self.q.dtype)
         system = (self.beta[..., None] * product(self.k, self.k.mT) * decay).tril(-1)
         system.diagonal(dim1=-2, dim2=-1).fill_(1)
         return decay, total, system

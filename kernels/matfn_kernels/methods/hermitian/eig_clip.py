@@ -5,7 +5,9 @@ to the scaling. A matrix with nothing to clip comes back as (A + A^H) / 2, bit f
 
 Error: if E is the backward error of eigh then f(A + E) - f(A) = F o E in the eigenbases of A and A + E, exactly, with
 the divided differences F_ij = (f(w_i) - f(w_j')) / (w_i - w_j'), at most 1 for a clip. Bounding them over |w' - w| <=
-||E|| gives a bound without linearising at the kinks; so does ||E||_F, which is smaller where few eigenvalues are large.
+||E|| gives a bound without linearising at the kinks: row i of F o E is at most the largest F_ij times row i of E. So
+does ||E||_F, which is smaller where few eigenvalues are large. The rows of E are measured, the rounding of A to a named
+precision among them; where they are below what LAPACK may leave, that counts.
 References: Higham, Linear Algebra Appl. 103 (1988); Bhatia, Matrix Analysis (1997), theorem V.3.3.
 """
 
@@ -17,10 +19,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from matfn_kernels.linalg import invariant, probes
-from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, relative_to_truth
+from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, backward_error, in_double, relative_to_truth
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.products import symmetrise
+from matfn_kernels.linalg.scaling import rescale
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.shared_decomposition import SharedEigen
@@ -77,33 +80,41 @@ class EigClipProgram:
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Clips the eigenvalues of matrices that have been diagonalised."""
-        del inputs
         assert isinstance(decomposition, Eigen)
         a, exponent, vectors = decomposition.a, decomposition.exponent, decomposition.v
         w = invariant.ldexp(decomposition.w.to(torch.float64), exponent[:, None])
-        noise = BACKWARD_ERROR * spacing(self.precision) * w.abs().amax(-1)
+        off = _Backward.of(decomposition, self._sent(decomposition, inputs), self.precision)
+        noise = invariant.ldexp(off.norm, exponent)
         inside = ((w - noise[:, None] >= self.lo) & (w + noise[:, None] <= self.hi)).all(-1)
         f, scale = _scaled(w.clamp(self.lo, self.hi))
         value = symmetrise(invariant.product(vectors * f[:, None, :].to(vectors.dtype), vectors.mH))
         value = torch.where(inside[:, None, None], a, value)
-        size = invariant.row_norm(f)
-        condition = torch.where(size > 0, (invariant.row_norm(w) / invariant.ldexp(size, scale)).clamp_min(1), 1.0)
-        backward = torch.where(size > 0, 2 * BACKWARD_ERROR * spacing(self.precision) * condition, torch.inf)
-        error = torch.where(inside, 0.0, torch.minimum(self._error(w, noise, f, scale), backward))
+        size, whole = invariant.row_norm(f), invariant.row_norm(w)
+        condition = torch.where(size > 0, (whole / invariant.ldexp(size, scale)).clamp_min(1), 1.0)
+        backward = torch.where(size > 0, off.relative * condition, torch.inf)
+        moved = self._moved(w, noise, f, scale) * (off.rows / off.norm[:, None])
+        error = torch.where(inside, 0.0, torch.minimum(_over(invariant.row_norm(moved), size), backward))
         narrowing = spacing(self.precision) if spacing(self.precision) > torch.finfo(self.dtype).eps else 0.0
         rounding = torch.where(inside, narrowing, 2 * BACKWARD_ERROR * spacing(self.precision))
         return Findings(
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
-            residual=torch.where(inside, 0.0, _residual(a, vectors, decomposition.w)),
+            residual=torch.where(inside, 0.0, off.residual),
             error=relative_to_truth(error + rounding),
             condition=condition,
             remarks={"asymmetric": asymmetric(decomposition.given, a, torch.finfo(self.dtype).eps)},
         )
 
-    def _error(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:
-        """||F o E||_F / ||f(A)||_F for the worst E of a backward error, (batch,); 0 where f is constant around w."""
+    def _sent(self, eigen: Eigen, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The Hermitian part of A as it was sent, in double precision and scaled as it was diagonalised."""
+        if eigen.a.dtype == self.dtype:
+            return in_double(eigen)
+        double = torch.complex128 if self.dtype.is_complex else torch.float64
+        return symmetrise(rescale(inputs["a"].to(double), -eigen.exponent))
+
+    def _moved(self, w: Tensor, noise: Tensor, f: Tensor, scale: Tensor) -> Tensor:
+        """The largest of F_ij ||E|| in each row, in the units of F, (batch, n); 0 where f is constant around w."""
         delta = invariant.ldexp(noise, -scale)[:, None, None]
         bounds = [
             invariant.ldexp((w + side * noise[:, None]).clamp(self.lo, self.hi), -scale[:, None]) for side in (-1, 1)
@@ -111,10 +122,7 @@ class EigClipProgram:
         difference = torch.maximum(*((f[:, :, None] - bound[:, None, :]).abs() for bound in bounds))
         gap = (w[:, :, None] - w[:, None, :]).abs() / noise[:, None, None] - 1
         moved = torch.minimum(difference / gap.clamp_min(torch.finfo(torch.float64).tiny), delta)
-        moved = torch.where(difference > 0, moved, torch.zeros_like(moved))
-        size = invariant.row_norm(f)
-        total = invariant.matrix_norm(moved) / math.sqrt(self.order)
-        return torch.where(total > 0, total / size, torch.zeros_like(total))
+        return torch.where(difference > 0, moved, torch.zeros_like(moved)).amax(-1)
 
     def fallbacks(self) -> tuple[EigClipProgram, ...]:
         """No fallback: the program has the highest precision that the call allows."""
@@ -135,12 +143,41 @@ def _scaled(f: Tensor) -> tuple[Tensor, Tensor]:
     return invariant.ldexp(f, -exponent[:, None]), exponent
 
 
-def _residual(a: Tensor, vectors: Tensor, values: Tensor) -> Tensor:
-    """||V w V^H - A|| / ||A|| on random columns: the clip is exact on the matrix that was diagonalised."""
-    z = probes.gaussian(a, a.shape[-1]).to(a.dtype)
-    target = probes.times(a, z)
-    found = probes.times(vectors, values[..., None].to(a.dtype) * probes.times(vectors.mH, z))
-    return probes.ratio(found - target, target)
+def _over(part: Tensor, whole: Tensor) -> Tensor:
+    """Part / whole, 0 where both vanish."""
+    return torch.where(part > 0, part / whole, torch.zeros_like(part))
+
+
+@dataclass(frozen=True, slots=True)
+class _Backward:
+    """Backward errors E of eigendecompositions, in the units in which they were computed.
+
+    Attributes:
+        rows: norms of the rows of E in the eigenbasis (batch, n).
+        norm: its 2-norm (batch,), not 0.
+        relative: ||E||_F / ||A||_F (batch,).
+        residual: the same as measured.
+    """
+
+    rows: Tensor
+    norm: Tensor
+    relative: Tensor
+    residual: Tensor
+
+    @classmethod
+    def of(cls, eigen: Eigen, sent: Tensor, precision: Precision) -> _Backward:
+        """What is measured against A as sent, or what LAPACK may leave where that is more."""
+        values = eigen.w.to(torch.float64)
+        law = (BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1)).clamp_min(torch.finfo(torch.float64).tiny)
+        measured = backward_error(eigen, sent)
+        whole, size = invariant.row_norm(measured), invariant.row_norm(values)
+        residual = _over(whole, size)
+        return cls(
+            rows=torch.maximum(measured, law[:, None]),
+            norm=torch.where(measured.amax(-1) <= law, law, whole),
+            relative=residual.clamp_min(2 * BACKWARD_ERROR * spacing(precision)),
+            residual=residual,
+        )
 
 
 def candidates(call: Signature) -> list[EigClipProgram]:

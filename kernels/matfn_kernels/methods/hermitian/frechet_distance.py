@@ -1,11 +1,15 @@
 """Squared Fréchet (Wasserstein-2) distance of Gaussians: |mu1 - mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.
 
-With S1 = V1 diag(w1) V1^T and S2 = V2 diag(w2) V2^T the nuclear norm is that of diag(w1)^(1/2) V1^T V2 diag(w2)^(1/2).
+With factors S = L L^T, L = V diag(w)^(1/2), the nuclear norm is that of L2^T L1 = P s R^T, and with Q = P R^T the part
+of the covariances is ||L1 - L2 Q||_F^2: a sum of squares, which keeps digits where the covariances nearly agree and the
+traces cancel. Any orthogonal Q gives a value that is too large by no more than a square of its error.
 Formulas through tr sqrtm(S1 S2), or eigenvalues of S1^(1/2) S2 S1^(1/2), lose half the digits of rank-deficient data.
 
 Domain: symmetric positive semidefinite to rounding. Error, relative to the sum of the three positive terms: the nuclear
 norm is monotone in both matrices, so that a backward error of eigh of size delta leaves it between its values at
-w - delta and at w + delta; both are computed. That is a bound, and small where the null spaces coincide.
+w - delta and at w + delta; both are computed. That is a bound, and small where the null spaces coincide. The backward
+error is measured against S as sent, and the sums of the eigenvalues against the traces; the means are subtracted before
+anything is rounded to a named precision.
 References: Dowson and Landau, J. Multivariate Anal. 12 (1982); Heusel et al., arXiv 1706.08500.
 """
 
@@ -17,8 +21,9 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg import invariant, probes
-from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
+from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, backward_error
+from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import rescale
@@ -64,15 +69,17 @@ class FrechetProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs mu1, mu2 (batch, n) and s1, s2 (batch, n, n)."""
+        mu1, mu2, s1, s2 = (inputs[name].to(torch.float64) for name in ("mu1", "mu2", "s1", "s2"))
+        exponent = _even_exponent(mu1, mu2, s1, s2)
+        shift = rescale((mu1 - mu2)[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
         dtype = working(self.precision, self.dtype)
-        parts = [inputs[name].to(dtype) for name in ("mu1", "mu2", "s1", "s2")]
-        exponent = _even_exponent(parts[0], parts[1], parts[2], parts[3])
-        shift = rescale((parts[0] - parts[1])[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
-        first, second = (_Gaussian.of(part, exponent, self.precision) for part in parts[2:])
-        terms = invariant.sums(shift.square()) + first.trace + second.trace
-        middle, below, above = (_nuclear(first, second, side) for side in (0, -1, 1))
-        value = (terms - 2 * middle).clamp_min(0)
-        spread = 2 * torch.maximum(above - middle, middle - below)
+        first, second = (_Gaussian.of(rescale(s, -exponent), dtype, self.precision) for s in (s1, s2))
+        squares = invariant.sums(shift.square())
+        apart, middle = _compared(first, second)
+        value = (squares + apart + first.below + second.below).clamp_min(0)
+        below, above = (invariant.sums(svd(_paired(first, second, side))[1]) for side in (-1, 1))
+        spread = 2 * torch.maximum(above - middle, middle - below) + first.missed + second.missed
+        terms = squares + first.trace + second.trace
         rounding = BACKWARD_ERROR * spacing(self.precision) * math.sqrt(self.order)
         error = torch.where(terms > 0, spread / terms, torch.zeros_like(terms)) + rounding
         return Findings(
@@ -110,15 +117,37 @@ class _Gaussian:
     residual: Tensor
 
     @classmethod
-    def of(cls, s: Tensor, exponent: Tensor, precision: Precision) -> _Gaussian:
-        s = symmetrise(rescale(s, -exponent))
-        values, vectors = eigh(s)
-        noise = BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1).to(torch.float64)
-        z = probes.gaussian(s, s.shape[-1]).to(s.dtype)
-        target = probes.times(s, z)
-        missing = target - probes.times(vectors, values.clamp_min(0)[..., None] * probes.times(vectors.mT, z))
-        trace = invariant.sums(s.diagonal(dim1=-2, dim2=-1))
-        return cls(values.to(torch.float64), vectors, trace, noise, probes.ratio(missing, target))
+    def of(cls, s: Tensor, dtype: torch.dtype, precision: Precision) -> _Gaussian:
+        """The decompositions of S (batch, n, n), float64 and near 1, in a dtype."""
+        s = symmetrise(s)
+        narrow = s.to(dtype)
+        values, vectors = eigh(narrow)
+        off = backward_error(Eigen(narrow, torch.zeros_like(values[:, 0]), narrow, values, vectors), s)
+        law = BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1).to(torch.float64)
+        law = law + invariant.matrix_norm(s - narrow)
+        whole, size = invariant.row_norm(off), invariant.matrix_norm(s)
+        return cls(
+            values=values.to(torch.float64),
+            vectors=vectors,
+            trace=invariant.sums(s.diagonal(dim1=-2, dim2=-1)),
+            noise=torch.where(off.amax(-1) <= law, law, whole),
+            residual=torch.where(whole > 0, whole / size, torch.zeros_like(whole)),
+        )
+
+    @property
+    def below(self) -> Tensor:
+        """Sum of the negative eigenvalues, which count in the trace and nowhere else, (batch,)."""
+        return invariant.sums(self.values.clamp_max(0))
+
+    @property
+    def missed(self) -> Tensor:
+        """Distance of the sum of the eigenvalues from the trace, (batch,)."""
+        return (invariant.sums(self.values) - self.trace).abs()
+
+    @property
+    def factor(self) -> Tensor:
+        """L of S = L L^T."""
+        return self.vectors * self.roots(0)[:, None, :].to(self.vectors.dtype)
 
     def roots(self, side: int) -> Tensor:
         """Square roots of the eigenvalues, moved up or down by the noise."""
@@ -142,12 +171,18 @@ def _even_exponent(mu1: Tensor, mu2: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
     return 2 * torch.maximum(*halves).where((size > 0) | (mean > 0), 0)
 
 
-def _nuclear(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
-    """||S1^(1/2) S2^(1/2)||_* with both spectra moved up or down, (batch,)."""
+def _paired(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
+    """L2^T L1 with both spectra moved up or down."""
     dtype = first.vectors.dtype
-    angles = invariant.product(first.vectors.mT, second.vectors)
-    product = first.roots(side)[:, :, None].to(dtype) * angles * second.roots(side)[:, None, :].to(dtype)
-    return invariant.sums(svd(product)[1])
+    angles = invariant.product(second.vectors.mT, first.vectors)
+    return second.roots(side)[:, :, None].to(dtype) * angles * first.roots(side)[:, None, :].to(dtype)
+
+
+def _compared(first: _Gaussian, second: _Gaussian) -> tuple[Tensor, Tensor]:
+    """||L1 - L2 Q||_F^2 for the Q that brings the factors nearest to each other, and ||L2^T L1||_*, (batch,)."""
+    u, sigma, vh = svd(_paired(first, second, 0))
+    apart = first.factor - invariant.product(second.factor, invariant.product(u, vh))
+    return invariant.matrix_norm(apart, torch.float64).square(), invariant.sums(sigma)
 
 
 def candidates(call: Signature) -> list[FrechetProgram]:

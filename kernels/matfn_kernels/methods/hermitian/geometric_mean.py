@@ -25,7 +25,7 @@ from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, relative_to_truth
 from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.products import product, symmetrise
-from matfn_kernels.linalg.scaling import norm, normalise, power_of_two, real_dtype
+from matfn_kernels.linalg.scaling import narrowed, norm, power_of_two, real_dtype
 from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -77,7 +77,7 @@ class GeometricMeanProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a and b (batch, n, n)."""
-        a, b = (_Factored.of(inputs[name].to(working(self.precision, self.dtype)), self) for name in ("a", "b"))
+        a, b = (_Factored.of(inputs[name], self) for name in ("a", "b"))
         swapped = (a.condition > b.condition)[:, None, None]
         left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
         u, sigma, vh = svd(invariant.solve_triangular(left, right, upper=False))
@@ -126,7 +126,7 @@ class _Factored:
 
     @classmethod
     def of(cls, sent: Tensor, program: GeometricMeanProgram) -> _Factored:
-        given, exponent = normalise(sent)
+        given, exponent = narrowed(sent, working(program.precision, program.dtype))
         a = symmetrise(given)
         values = eigh(a)[0].to(torch.float64)
         bottom, top = values[:, 0], values[:, -1]
@@ -153,7 +153,8 @@ def _cholesky(a: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 def _singular(sent: Tensor, suspects: Tensor) -> Tensor:
     """Whether a matrix is a suspect and singular in exact arithmetic, (batch,)."""
-    pairs = zip(sent, suspects.tolist(), strict=True)
+    wide = sent.to(torch.complex128 if sent.dtype.is_complex else torch.float64)
+    pairs = zip(wide, suspects.tolist(), strict=True)
     found = [suspect and is_singular(symmetrise(a[None])[0].cpu().numpy()) for a, suspect in pairs]
     return torch.tensor(found, device=sent.device)
 
