@@ -255,3 +255,31 @@ def test_rewritten_states_stay_certified(beta: float) -> None:
 
     assert max(_relative(*pair) for pair in zip(found.outputs, _recurrence(inputs), strict=True)) <= estimate_of(found)
     assert _converged(found)
+
+
+@pytest.mark.parametrize(("q", "k"), [(1e60, 1e-60), (1e200, 1e-250), (1e-100, 1e-100)])
+def test_logits_in_a_named_precision_keep_the_range_of_double(q: float, k: float) -> None:
+    """Queries and keys are scaled before they are rounded to float32, whose rounding is in the estimate."""
+    third = np.full((1, 1, 1), 1 / 3)
+
+    found = answer("max_logit", {"q": q * third, "k": k * third}, scale=1.0, precision="fp32")
+
+    with mpmath.workdps(50):
+        exact = np.array([mpmath.mpf(float(q * third[0, 0, 0])) * mpmath.mpf(float(k * third[0, 0, 0]))])
+    assert _relative(found.outputs[0], exact) <= estimate_of(found)
+    assert _converged(found)
+
+
+@pytest.mark.parametrize(("largest", "weight"), [(1e38, 1e20), (3e36, 7e25), (2e30, 3.3e19)])
+def test_small_factors_of_clipped_weights_keep_their_digits(largest: float, weight: float) -> None:
+    """A factor far below 1 does not become subnormal on its way to the weights that it multiplies."""
+    w_q, w_k = np.zeros((2, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+    w_q[0], logits = weight, np.array([largest, 150.0], np.float32)
+
+    found = answer("qk_clip", {"w_q": w_q, "w_k": w_k, "max_logit": logits}, tau=1e-3, variant="gqa")
+
+    factors = 1e-3 / logits.astype(float)
+    exact = w_q.astype(float) * (factors / np.sqrt(factors[1]))[:, None, None]
+    pairs = zip(found.outputs, (exact, np.full((1, 1, 1), np.sqrt(factors[1])), factors), strict=True)
+    assert max(_relative(*pair) for pair in pairs) <= estimate_of(found)
+    assert _converged(found)

@@ -138,6 +138,43 @@ def test_error_is_within_its_estimate(name: str, dtype: str) -> None:
         assert error <= 50 * EPS[dtype] * certificate.condition
 
 
+def _cheap(seed: int, cost: float, inputs: int = 1) -> Equation:
+    """Slow modes of very different speeds under inputs that cost next to nothing."""
+    rng = np.random.default_rng(seed)
+    a = np.triu(3 * rng.standard_normal((3, 3)), 1) - np.diag([1, 1e-3, 1e-6])
+    b, c = rng.standard_normal((3, inputs)), rng.standard_normal((3, 3))
+    return a, b, (c @ c.T + (c @ c.T).T) / 2, cost * I(inputs)
+
+
+CHEAP_SYSTEM: Equation = (
+    np.array(
+        [[-1, -2.2382452832817172, -7.139470739472499], [0, -0.001, -0.0018129546485240804], [0, 0, -1e-6]],
+    ),
+    np.array([[-0.33460591011652974], [0.9294627340448915], [-0.15536380188732318]]),
+    np.array(
+        [
+            [5.63012921777223, 1.0984786218717073, -2.759959800586494],
+            [1.0984786218717073, 1.0416362043712561, -0.8783283234934937],
+            [-2.759959800586494, -0.8783283234934937, 2.713159564741172],
+        ],
+    ),
+    np.array([[1e-10]]),
+)
+CHEAP = [CHEAP_SYSTEM, *((*CHEAP_SYSTEM[:3], np.array([[cost]])) for cost in (1e-9, 1e-11, 1e-12))]
+
+
+@pytest.mark.parametrize("equation", [*CHEAP, *(_cheap(seed, 1e-12, 1 + seed % 2) for seed in range(8))])
+def test_cheap_control_is_solved(equation: Equation) -> None:
+    """Closed loops with poles that are ten orders of magnitude apart have an answer within its estimate."""
+    found = _call(equation)
+
+    truth = _truth(equation, found.outputs[0][0])
+
+    error = np.linalg.norm(found.outputs[0][0] - truth) / float(np.linalg.norm(truth))
+    assert_covered(error, found.certificates, slack=EPS["float64"] / 2)
+    assert error < 1e-8
+
+
 UNDAMPED: Equation = (np.array([[0.0, 1], [-1, 0]]), np.array([[0.0], [1]]), np.zeros((2, 2)), I(1))
 WITHOUT: dict[str, tuple[Equation, str]] = {
     "unreachable": ((np.diag([1.0, -1]), np.array([[0.0], [1]]), I(2), I(1)), "not_stabilisable"),

@@ -15,11 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EXTENDED", "narrow", "product", "wide"]
+__all__ = ["CANCELLING", "EXTENDED", "narrow", "product", "wide"]
 
 Array: TypeAlias = "NDArray[Any]"
 EXTENDED: Final = float(np.finfo(np.longdouble).eps)
 """Spacing of the sums; that of float64 where the machine has nothing wider."""
+
+CANCELLING: Final = float(np.finfo(np.float64).eps) * 2.0**-20
+"""Rounding of a product relative to the sizes of its terms, where they cancel; `EXTENDED` is relative to their sum."""
 
 _DIGITS: Final = 53
 """Bits of a float64's mantissa: the products of leading parts, and their sums, fit into them."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.scaling import normalise
+from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.attention_shapes import group_size
@@ -43,6 +43,8 @@ _LENGTH: Final = 64
 """Longest inner product that a library sums as it likes: a bound on its rounding grows with it, by halves slower."""
 _ROUNDINGS: Final = 4
 """Of the scaling by the factor, its storing and the norms, and what terms of second order add."""
+_STORED: Final = 2
+"""Of queries and keys that a named precision rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,7 @@ class MaxLogitProgram:
         """Computes a batch: inputs q (batch, h, t, d) and k (batch, hk, s, d)."""
         dtype = working(self.precision, self.dtype)
         batch, group = inputs["q"].shape[0], group_size(self.heads, self.key_heads)
-        q, up_q = normalise(inputs["q"].to(dtype).flatten(0, 1))
-        k, up_k = normalise(inputs["k"].to(dtype).flatten(0, 1))
+        (q, up_q), (k, up_k) = (narrowed(inputs[name].flatten(0, 1), dtype) for name in ("q", "k"))
         q = q.reshape(batch * self.key_heads, group, *q.shape[1:])
         peak = self._peak(q, k).flatten().to(torch.float64)
         bound = self._bound(q, k).flatten()
@@ -129,7 +130,8 @@ class MaxLogitProgram:
     def _roundings(self) -> int:
         """A bound on the number of roundings in a logit."""
         halvings = max(0, math.ceil(math.log2(self.width / _LENGTH)))
-        return min(self.width, _LENGTH) + halvings + _ROUNDINGS
+        stored = _STORED if spacing(self.precision) > torch.finfo(self.dtype).eps else 0
+        return min(self.width, _LENGTH) + halvings + _ROUNDINGS + stored
 
     def _blocks(self, matrices: int) -> Iterator[tuple[slice, slice]]:
         """Blocks of rows and columns that hold a visible pair."""

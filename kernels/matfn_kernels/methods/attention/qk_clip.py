@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QkClipProgram", "candidates"]
 
+_SMALL: Final = 1e-25
+"""Least factor that leaves weights near 1 far from float32's subnormal numbers."""
 _ROUNDINGS: Final = 4.0
 """Units of eps: a weight, its factor and their product are rounded once each, by at most half of one."""
 
@@ -88,7 +90,7 @@ class QkClipProgram:
         gamma = torch.where(clipped, torch.full_like(wide, self.tau) / wide, torch.ones_like(wide))
         root = torch.where(clipped, math.sqrt(self.tau) / wide.sqrt(), gamma)  # not of gamma, which may underflow
         of_q, of_k = self._paired(gamma, root) if self.variant == "mla" else self._grouped(root)
-        return w_q * of_q[..., None].to(w_q.dtype), w_k * of_k[:, :, None, None].to(w_k.dtype), gamma
+        return _times(w_q, of_q[..., None]), _times(w_k, of_k[:, :, None, None]), gamma
 
     def _grouped(self, root: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk), by gamma^(1/2)."""
@@ -117,6 +119,13 @@ class QkClipProgram:
         """Predicted device seconds a layer: a pass over the weights."""
         side = max(1, math.isqrt(self.heads * self.rows))
         return profile.cost("gemm", self.precision, side) / 4
+
+
+def _times(weights: Tensor, factors: Tensor) -> Tensor:
+    """Weights times factors in the arithmetic of the weights, or in float64 where it has no such small factors."""
+    small = (factors > 0) & (factors < _SMALL)
+    wide = weights.to(torch.float64) if weights.is_cuda or bool(small.any()) else weights
+    return wide * factors.to(wide.dtype)
 
 
 def candidates(call: Signature) -> list[QkClipProgram]:

@@ -26,7 +26,7 @@ from matfn_kernels.methods.equations.riccati_terms import scaled
 from matfn_kernels.methods.equations.stabilisability import unstabilisable
 from matfn_kernels.methods.equations.sylvester import HOPELESS
 from matfn_kernels.numbers.arrays import EPS, gaussian, growth, norm
-from matfn_kernels.numbers.extended_product import EXTENDED
+from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.per_matrix import Found, each, failed
 
@@ -168,10 +168,19 @@ def _certified(found: Solution, spread: float) -> tuple[float, float]:
     sizes = 2 * norm(equation.a) * norm(x) + spread * norm(found.terms[2]) + norm(equation.q)
     gain = growth(found.correction, found.correction_adjoint, x.shape)
     condition = max(1.0, gain * sizes / size)
-    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size
+    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size + _cancelled(found)
     error = _MARGIN * step / size + _ROUNDING * EPS
     trusted = gain * norm(found.loop) * norm(x) * EPS <= HOPELESS * size
     return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
+
+
+def _cancelled(found: Solution) -> float:
+    """Size of the change of X by the rounding of B^T X in the residual, which may be small beside |B|^T |X|."""
+    equation, x = found.equation, found.x
+    feedback = np.linalg.solve(equation.r, equation.b.T @ x)
+    sizes = np.abs(x) @ np.abs(equation.b) @ np.abs(feedback)
+    noise = CANCELLING * sizes * gaussian(x.shape)
+    return norm(found.correction(noise + noise.T))
 
 
 def _curvature(found: Solution) -> float:
