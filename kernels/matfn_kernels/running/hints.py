@@ -31,7 +31,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (
         "sign_undefined",
-        "an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
+        "to the rounding of float64 an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     ),
     "not_stabilisable": (
         "not_stabilisable",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from matfn_kernels.methods.sign.newton import NewtonSign
-from matfn_kernels.methods.sign.newton_schur import SchurSign
+from matfn_kernels.methods.sign.one_by_one import SchurSign
 from matfn_kernels.methods.sign.question import SignQuestion
 
 if TYPE_CHECKING:

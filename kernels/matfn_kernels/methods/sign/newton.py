@@ -23,7 +23,7 @@ import torch
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.iteration import tiles
 from matfn_kernels.linalg.products import add_diagonal, product
-from matfn_kernels.methods.sign.newton_schur import SchurSign
+from matfn_kernels.methods.sign.one_by_one import SchurSign
 from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.findings import Findings

@@ -13,30 +13,17 @@ References: Higham, Functions of Matrices (2008), chapter 5, theorem 5.3; Byers,
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from scipy.linalg import lapack, svdvals
 
 from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
-from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
 from matfn_kernels.numbers.arrays import EPS, Array, gaussian, growth, norm
 from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
-from matfn_kernels.numbers.precision import Precision
-from matfn_kernels.programs.per_matrix import Found, each, failed
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor
-
-    from matfn_kernels.programs.findings import Findings
-    from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.program import Program
-
-__all__ = ["SchurSign", "Sign", "certified_sign", "newton"]
+__all__ = ["Sign", "certified_sign", "newton"]
 
 MAX_STEPS: Final = 50
 """Steps after which there is no sign; some ten suffice far from the imaginary axis."""
@@ -54,58 +41,6 @@ _CROSSINGS: Final = 3
 """Conjugate pairs of eigenvalues, the nearest to the axis, at whose heights the distance to it is measured."""
 _TINY: Final = 1e-30
 """Keeps the condition finite where the distance to the axis is 0."""
-_SCHUR: Final = 12.0
-"""Price of all that this method does, in units of eigh; no method competes with it, so it chooses nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class SchurSign(SignProgram):
-    """Signs and projectors of one matrix after the other."""
-
-    method: ClassVar[str] = "newton_schur"
-
-    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
-        """Computes a batch: input a (batch, n, n)."""
-        asked = self.question
-        answer = _sign if asked.half is None else partial(_projector, asked.side)
-        findings = each(answer, {"a": asked.scaled(inputs)}, (asked.order, asked.order), RESIDUAL)
-        return replace(findings, rank=None if asked.half is None else findings.rank)
-
-    def fallbacks(self) -> tuple[Program, ...]:
-        """None: this method is the last resort."""
-        return ()
-
-    def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix."""
-        return _SCHUR * profile.cost("eigh", Precision.FP64, self.question.order)
-
-
-def _sign(a: Array) -> Found:
-    """S of one scaled matrix."""
-    sign = certified_sign(a)
-    if sign is None:
-        return failed(a.shape, "sign_undefined")
-    return Found(sign.value, sign.residual, sign.error, sign.condition, sign.steps, remarks=_remarks(sign))
-
-
-def _projector(side: float, a: Array) -> Found:
-    """(I + side S) / 2; an involution whose trace is n or -n is I or -I, to the last bit."""
-    sign = certified_sign(a)
-    if sign is None:
-        return failed(a.shape, "sign_undefined")
-    order = len(a)
-    rank = round((order + side * float(np.trace(sign.value))) / 2)
-    if rank in {0, order}:
-        value, larger = np.eye(order) * (rank > 0), 1.0
-    else:
-        value = (np.eye(order) + side * sign.value) / 2
-        larger = norm(sign.value) / (2 * norm(value))
-    error, condition = sign.error * larger + EPS, max(1.0, sign.condition * larger)
-    return Found(value, sign.residual, error, condition, sign.steps, rank, remarks=_remarks(sign))
-
-
-def _remarks(sign: Sign) -> tuple[str, ...]:
-    return ("near_axis",) if math.isnan(sign.error) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +93,13 @@ def _inverse(x: Array) -> tuple[Array | None, float]:
     return (inverse if info == 0 else None), float(np.log(np.abs(lu.diagonal())).sum())
 
 
-def certified_sign(m: Array) -> Sign | None:
-    """The sign of M (n, n), scaled near 1, or None where it is undefined."""
+def certified_sign(m: Array, weights: Array | None = None) -> Sign | None:
+    """The sign of M (n, n), scaled near 1, or None where it is undefined.
+
+    Args:
+        m: M = D^-1 A D.
+        weights: d_i / d_j, powers of two: the answer is the sign of A, and errors are relative to it. None for D = I.
+    """
     found = newton(m)
     if found is None:
         return None
@@ -167,13 +107,15 @@ def certified_sign(m: Array) -> Sign | None:
     s = _involutory(s)
     operator = SylvesterOperator.twice((s @ m + m @ s) / 2)
     s, correction = _refined(s, m, operator)
-    condition = max(1.0, _operator_norm(s, operator) * norm(m) / norm(s))
-    rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, condition) / norm(s))
-    error = _MARGIN * correction + _MARGIN * norm(_defect(s) @ s) / norm(s) + rounding
-    distance = _distance(m, operator)
+    weights = np.ones(()) if weights is None else weights
+    size = norm(weights * s)
+    condition = max(1.0, _operator_norm(s, operator, weights) * norm(m) / size)
+    rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, weights, condition * size) / size)
+    error = _MARGIN * (norm(weights * correction) + norm(weights * (_defect(s) @ s))) / size + rounding
+    distance, value = _distance(m, operator), np.asarray(weights * s)
     if condition * EPS <= _HOPELESS and distance > len(m) * EPS:
-        return Sign(s, steps, _residual(s, m), error, condition)
-    return Sign(s, steps, _residual(s, m), math.nan, max(condition, 1 / max(distance, _TINY)))
+        return Sign(value, steps, _residual(s, m), error, condition)
+    return Sign(value, steps, _residual(s, m), math.nan, max(condition, 1 / max(distance, _TINY)))
 
 
 def _defect(s: Array) -> Array:
@@ -191,8 +133,8 @@ def _involutory(s: Array) -> Array:
     return np.asarray(s - s @ _defect(s) / 2)
 
 
-def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, float]:
-    """S corrected to first order while that shrinks the correction, and the last correction relative to S."""
+def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
+    """S corrected to first order while that shrinks the correction, and the last correction."""
     step = _correction(s, m, operator)
     for _ in range(_REFINEMENTS):
         better = _involutory(s - step)
@@ -200,7 +142,7 @@ def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, fl
         if not norm(after) < norm(step) / 2:
             break
         s, step = better, after
-    return s, norm(step) / norm(s)
+    return s, step
 
 
 def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
@@ -208,26 +150,35 @@ def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
     return _anticommuting(s, operator.solve(_anticommuting(s, _mismatch(s, m))))
 
 
-def _noise(s: Array, m: Array, operator: SylvesterOperator, condition: float) -> float:
-    """Error that rounding of S M S, by norm or entry by entry, leaves in the correction."""
-    bound = EXTENDED * norm(s) ** 2 * condition
+def _noise(s: Array, m: Array, operator: SylvesterOperator, weights: Array, gain: float) -> float:
+    """Error that rounding of S M S, by norm or entry by entry, leaves in the correction.
+
+    Args:
+        s: S.
+        m: M.
+        operator: of the correction.
+        weights: of its entries.
+        gain: ||L|| ||M||.
+    """
     sizes = np.abs(s) @ np.abs(m) @ np.abs(s)
     error = EXTENDED * sizes * gaussian((len(s), len(s)))
-    return min(bound, norm(_anticommuting(s, operator.solve(_anticommuting(s, error)))))
+    return min(
+        EXTENDED * norm(s) ** 2 * gain, norm(weights * _anticommuting(s, operator.solve(_anticommuting(s, error))))
+    )
 
 
 def _anticommuting(s: Array, x: Array) -> Array:
     return np.asarray((x - s @ x @ s) / 2)
 
 
-def _operator_norm(s: Array, operator: SylvesterOperator) -> float:
-    """||L||, the derivative of the sign, by power steps."""
+def _operator_norm(s: Array, operator: SylvesterOperator, weights: Array) -> float:
+    """||L||, the derivative of the sign with its entries weighed, by power steps."""
 
     def derivative(e: Array) -> Array:
-        return operator.solve(e - s @ e @ s)
+        return np.asarray(weights * operator.solve(e - s @ e @ s))
 
     def adjoint(e: Array) -> Array:
-        g = operator.solve_adjoint(e)
+        g = operator.solve_adjoint(weights * e)
         return np.asarray(g - s.T @ g @ s.T)
 
     return growth(derivative, adjoint, (len(s), len(s)))
