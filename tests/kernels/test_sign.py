@@ -175,3 +175,42 @@ def _sign_of_gauss() -> Array:
 def test_empty_matrices_have_empty_signs(shape: tuple[int, ...]) -> None:
     """No matrices and empty matrices are answered."""
     assert answer("mcsgn", {"a": np.zeros(shape)}).outputs[0].shape == shape
+
+
+_FAR: dict[str, tuple[Array, Array]] = {
+    "diagonal": (np.diag([1e-200, -1e200]), np.diag([1.0, -1.0])),
+    "three scales": (np.diag([-1e-300, 1.0, 1e300]), np.diag([-1.0, 1.0, 1.0])),
+    "triangle": (np.array([[1e-200, 1.0], [0.0, -1e200]]), np.array([[1.0, 2e-200], [0.0, -1.0]])),
+    "lower triangle": (np.array([[-1e20, 0.0], [1.0, 1e-20]]), np.array([[-1.0, 0.0], [2e-20, 1.0]])),
+    "one sign": (np.array([[1e-200, 1e100], [0.0, 1e200]]), np.eye(2)),
+    "two parts": (
+        np.kron(np.diag([1e-150, -1e150]), np.array([[0.0, 1.0], [4.0, 0.0]])),
+        np.kron(np.diag([1.0, -1.0]), np.array([[0.0, 0.5], [2.0, 0.0]])),
+    ),
+    "states in other units": (
+        np.array([[0.0, 1e150], [4e-150, 0.0]]),
+        np.array([[0.0, 0.5e150], [2e-150, 0.0]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _FAR)
+def test_parts_of_very_different_size_have_their_signs(name: str) -> None:
+    """What rounds to 0 beside a larger part has a sign by itself, within its estimate."""
+    a, exact = _FAR[name]
+
+    found = answer("mcsgn", {"a": a})
+
+    np.testing.assert_allclose(found.outputs[0], exact, rtol=1e-14)
+    assert found.certificates[0].outcome == "converged"
+    projector = answer("spectral_projector", {"a": a}, half="right")
+    np.testing.assert_allclose(projector.outputs[0], (np.eye(len(a)) + exact) / 2, rtol=1e-14)
+
+
+@pytest.mark.parametrize("a", [np.diag([0.0, 1e200]), np.kron(np.diag([1e-200, 1.0]), [[0.0, 1.0], [-1.0, 0.0]])])
+def test_no_scale_gives_an_imaginary_eigenvalue_a_sign(a: Array) -> None:
+    """A part without a sign leaves the whole without one, and the refusal speaks of rounding."""
+    found = answer("mcsgn", {"a": a}, on_failure="nan")
+
+    assert found.certificates[0].code == "sign_undefined"
+    assert "rounding" in (found.certificates[0].hint or "")
