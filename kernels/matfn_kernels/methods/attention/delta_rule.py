@@ -33,7 +33,7 @@ from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
@@ -56,9 +56,9 @@ Sequences that go step by step have one more a step, for the rounding of a gate 
 _CLOSED: Final = -1e5
 """e to this is 0 in every dtype; in a chunk sums of multiples of `_GRAIN` down to it are exact."""
 _GRAIN: Final = 2.0**-26
-_FADED: Final = 1e-200
+_FADED: Final = 1e-140
 """Size of an output, its inputs near 1, below which gates may have underflown that matter to it."""
-_FADING: Final = -300.0
+_FADING: Final = -200.0
 """Sum of all gates above which none of their products is so small."""
 
 
@@ -100,7 +100,9 @@ class DeltaRuleProgram:
         narrow = _Sequence.of(scaled, working(self.precision, self.dtype))
         wide = _Sequence.of(scaled, torch.float64)
         checked = wide.projected(probes.spread(wide.v, self.value_width))
-        found, expected = narrow.run(self.chunk), checked.run(max(1, self.chunk // 2))
+        terms = _Terms.of(checked)
+        found, expected = narrow.run(self.chunk), checked.run(max(1, self.chunk // 2), terms.count)
+        expected = replace(expected, reach=terms.reach)
         faded, ups = wide.fading() & expected.has_faded(wide), (exponents[0] + exponents[1], exponents[1])
         rounding = torch.full_like(expected.reach[0], _ROUNDINGS)
         if faded.device.type == "cpu" and bool(faded.any()):
@@ -219,22 +221,20 @@ class _Sequence:
         parts = (self.q, self.k, self.v, self.beta, self.log_gate, self.state)
         return _Sequence(*(part[mask] for part in parts))
 
-    def run(self, chunk: int) -> _Run:
-        """The outputs and the final state, chunk by chunk."""
-        state = self.state
-        squares = invariant.matrix_norm(state, torch.float64).square()
-        reach = torch.zeros_like(squares)
-        outputs = []
+    def run(self, chunk: int, watch: Callable[..., None] | None = None) -> _Run:
+        """The outputs and the final state, chunk by chunk, of which `watch` sees e^D, e^b and U of each."""
+        state, outputs = self.state, []
         for part in self._chunks(chunk):
             decay, total, system = part.system()
             before, after = total[..., None], decay[:, -1, :, None]
             target = part.beta[..., None] * (part.v - before * product(part.k, state))
             u = invariant.solve_triangular(system, target, upper=False, unitriangular=True)
             outputs.append(before * product(part.q, state) + product(product(part.q, part.k.mT) * decay, u))
-            terms = part.terms(decay, total, squares, u)
-            reach = reach + invariant.sums(invariant.row_norm(part.q, torch.float64).square() * terms)
-            state, squares = before[:, -1:] * state + product(part.k.mT, after * u), terms[:, -1]
-        return _Run(torch.cat(outputs, dim=1), state, (reach.sqrt(), squares.sqrt()))
+            state = before[:, -1:] * state + product(part.k.mT, after * u)
+            if watch is not None:
+                watch(part, decay, total, u)
+        nothing = torch.zeros(len(state), dtype=torch.float64, device=state.device)
+        return _Run(torch.cat(outputs, dim=1), state, (nothing, nothing))
 
     def stepped(self) -> Faded:
         """The outputs and the final state, step by step."""
@@ -248,15 +248,6 @@ class _Sequence:
         """Whether keys are so small that the terms of the outputs cannot be measured, (batch,)."""
         largest = self.k.abs().flatten(1).amax(-1)
         return (largest > 0) & (largest < _SMALLEST_KEY)
-
-    def terms(self, decay: Tensor, total: Tensor, squares: Tensor, u: Tensor) -> Tensor:
-        """Squared norms of what the state after each row of a chunk sums up, before any of it cancels, (batch, c).
-
-        `squares` are those of the state before the chunk.
-        """
-        keys, values = (invariant.row_norm(x, torch.float64).square() for x in (self.k, u))
-        written = product(decay.square().to(torch.float64), (keys * values)[..., None])[..., 0]
-        return total.to(torch.float64).square() * squares[:, None] + written
 
     def system(self) -> tuple[Tensor, Tensor, Tensor]:
         """e^D, zero above the diagonal, e^b, and T of a chunk."""
@@ -285,6 +276,33 @@ class _Sequence:
                 beta=self.beta[:, rows],
                 log_gate=self.log_gate[:, rows],
             )
+
+
+@dataclass(slots=True)
+class _Terms:
+    """Squared norms of what outputs and state of a float64 run sum up, before any of it cancels, (batch,)."""
+
+    outputs: Tensor
+    state: Tensor
+
+    @classmethod
+    def of(cls, sequence: _Sequence) -> _Terms:
+        """Those before the first chunk."""
+        state = invariant.matrix_norm(sequence.state).square()
+        return cls(torch.zeros_like(state), state)
+
+    @property
+    def reach(self) -> tuple[Tensor, Tensor]:
+        """Norms."""
+        return self.outputs.sqrt(), self.state.sqrt()
+
+    def count(self, part: _Sequence, decay: Tensor, total: Tensor, u: Tensor) -> None:
+        """Adds those of a chunk."""
+        keys, values, queries = (invariant.sums(x.square()) for x in (part.k, u, part.q))
+        written = product(decay.square(), (keys * values)[..., None])[..., 0]
+        terms = total.square() * self.state[:, None] + written
+        self.outputs = self.outputs + invariant.sums(queries * terms)
+        self.state = terms[:, -1]
 
 
 def candidates(call: Signature) -> list[DeltaRuleProgram]:

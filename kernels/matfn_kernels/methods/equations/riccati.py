@@ -168,18 +168,21 @@ def _certified(found: Solution, spread: float) -> tuple[float, float]:
     sizes = 2 * norm(equation.a) * norm(x) + spread * norm(found.terms[2]) + norm(equation.q)
     gain = growth(found.correction, found.correction_adjoint, x.shape)
     condition = max(1.0, gain * sizes / size)
-    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size + _cancelled(found)
+    step = norm(equation.weighed(found.change)) + EXTENDED * condition * size + _cancelled(found, gain)
     error = _MARGIN * step / size + _ROUNDING * EPS
     trusted = gain * norm(found.loop) * norm(x) * EPS <= HOPELESS * size
     return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
 
 
-def _cancelled(found: Solution) -> float:
+def _cancelled(found: Solution, gain: float) -> float:
     """Size of the change of X by the rounding of B^T X in the residual, which may be small beside |B|^T |X|."""
     equation, x = found.equation, found.x
     feedback = np.linalg.solve(equation.r, equation.b.T @ x)
-    sizes = np.abs(x) @ np.abs(equation.b) @ np.abs(feedback)
-    noise = CANCELLING * sizes * gaussian(x.shape)
+    sizes = CANCELLING * (np.abs(x) @ np.abs(equation.b) @ np.abs(feedback))
+    bound = 2 * gain * norm(sizes)
+    if bound <= EPS / 8 * norm(equation.weighed(x)):
+        return bound
+    noise = sizes * gaussian(x.shape)
     return norm(found.correction(noise + noise.T))
 
 
