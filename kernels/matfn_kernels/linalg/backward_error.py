@@ -77,15 +77,16 @@ def propagated(
     limits: tuple[Tensor, Tensor],
     negligible: Tensor | None = None,
 ) -> Tensor:
-    """Frobenius norm of weights * L_f(E) for a backward error E whose columns have norm `noise`, (batch,).
+    """A bound on the Frobenius norm of diag(weights) L_f(E) for an E whose rows have at most norm `noise`, (batch,).
 
     In the eigenbasis L_f(E)_ij = f[i, j] E_ij with the divided differences of f; close pairs take the difference over
-    the noise itself, which stays finite where the derivative of a root does not.
+    the noise itself, which stays finite where the derivative of a root does not. E may lie wholly in the row and the
+    column that do most harm: of each row the largest factor counts, or of each column if that is less.
 
     Args:
         values: eigenvalues (batch, n), sorted.
         function: f, elementwise.
-        noise: (batch,) backward error.
+        noise: (batch,) norm of a row of the backward error, which is Hermitian.
         limits: (batch, n) norms of the columns that multiply f from the left, and the least that each value may be
             taken for.
         negligible: (batch,) norm below which a bound that needs no divided differences will do, if f' is monotone.
@@ -94,14 +95,12 @@ def propagated(
     f = function(values)
     weights, least = limits
     reach = _reach(values, f, function, noise, least)
-    squares = reach.square()
     if negligible is None or values.device.type != "cpu":
-        return _weighed(weights, _squares(values, f, noise, reach) / values.shape[-1] + squares)
-    found = _weighed(weights, 2 * squares + invariant.sums(squares)[:, None] / squares.shape[-1])
+        return _carried(values, f, noise, reach, weights)
+    found = _without_differences(weights, reach)
     large = ~(found <= negligible)
     if bool(large.any()):
-        exact = _squares(values[large], f[large], noise[large], reach[large]) / values.shape[-1] + squares[large]
-        found[large] = _weighed(weights[large], exact)
+        found[large] = _carried(values[large], f[large], noise[large], reach[large], weights[large])
     return found
 
 
@@ -118,9 +117,12 @@ def displaced(
     |f[i, j]| is then at most the larger of |f'| at i and j: in the norm of L_f(E) each row of E counts twice.
     """
     weights, least = limits
-    reach = _reach(values, function(values), function, noise, least)
-    both = (weights.square() + weights.amax(-1, keepdim=True).square()).sqrt()
-    return _weighed(both, reach.square())
+    return _without_differences(weights, _reach(values, function(values), function, noise, least))
+
+
+def _without_differences(weights: Tensor, reach: Tensor) -> Tensor:
+    """A bound for a monotone f', from the change of f where an eigenvalue moves by its own noise."""
+    return _weighed((weights.square() + weights.amax(-1, keepdim=True).square()).sqrt(), reach.square())
 
 
 def _reach(values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], noise: Tensor, least: Tensor) -> Tensor:
@@ -129,26 +131,29 @@ def _reach(values: Tensor, f: Tensor, function: Callable[[Tensor], Tensor], nois
     return torch.maximum((function(values + noise) - f).abs(), (function(below) - f).abs())
 
 
-def _squares(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
-    """Sums over j of (f[i, j] noise)^2, (batch, n); of a pair within the noise the larger reach counts."""
-    slope = values[:, :, None] - values[:, None, :]
-    slope.diagonal(dim1=-2, dim2=-1).fill_(1.0)
-    torch.div(f[:, :, None] - f[:, None, :], slope, out=slope)
-    found: Tensor = (invariant.row_norm(slope) * noise).square() + reach.square()
+def _carried(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor, weights: Tensor) -> Tensor:
+    """`propagated` by divided differences, (batch,); of a pair within the noise the larger reach counts."""
+    carried = values[:, :, None] - values[:, None, :]
+    carried.diagonal(dim1=-2, dim2=-1).fill_(1.0)
+    torch.div(f[:, :, None] - f[:, None, :], carried, out=carried)
+    carried = carried.abs_().mul_(noise[:, :, None])
     close = (values.diff(dim=-1).abs() <= noise).any(-1)  # the values are sorted
     if bool(close.any()):
-        found[close] = _squares_of_close(values[close], f[close], noise[close], reach[close])
-    return found
+        carried[close] = _carried_by_close(values[close], f[close], noise[close], reach[close])
+    carried.diagonal(dim1=-2, dim2=-1).copy_(reach)
+    carried *= weights[:, :, None]
+    by_rows, by_columns = (invariant.row_norm(carried.amax(side)) for side in (-1, -2))
+    return torch.minimum(by_rows, by_columns)
 
 
-def _squares_of_close(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
-    """`_squares` of matrices in which some eigenvalues lie within the noise of each other."""
+def _carried_by_close(values: Tensor, f: Tensor, noise: Tensor, reach: Tensor) -> Tensor:
+    """|f[i, j]| times the noise for matrices in which some eigenvalues lie within the noise of each other."""
     gap = (values[:, :, None] - values[:, None, :]).abs()
     difference = (f[:, :, None] - f[:, None, :]).abs() * (
         noise[:, :, None] / gap.clamp_min(torch.finfo(gap.dtype).tiny)
     )
     nearby = torch.maximum(reach[:, :, None], reach[:, None, :])
-    return invariant.sums(torch.where(gap > noise[:, :, None], difference, nearby).square())
+    return torch.where(gap > noise[:, :, None], difference, nearby)
 
 
 def asymmetric(given: Tensor, a: Tensor, eps: float) -> Tensor:

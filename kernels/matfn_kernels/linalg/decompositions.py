@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.invariant import eigh
+from matfn_kernels.linalg.narrowing import holds, loss
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import narrowed
 
@@ -31,19 +33,25 @@ class Decomposition:
 
 @dataclass(frozen=True, slots=True)
 class Eigen(Decomposition):
-    """Matrices scaled by 2^-exponent as given, their Hermitian parts A, and A = V diag(w) V^H, w ascending."""
+    """Matrices scaled by 2^-exponent, their Hermitian parts A, and A = V diag(w) V^H, w ascending.
+
+    `lost` is the norm of what rounding to the dtype took from each matrix, (batch,), in the units of A.
+    """
 
     given: Tensor
     exponent: Tensor
+    lost: Tensor
     a: Tensor
     w: Tensor
     v: Tensor
 
     @classmethod
-    def of_some(cls, given: Tensor, exponent: Tensor, wanted: Tensor) -> Self:
-        """The decomposition of the matrices where `wanted` (batch,) holds, NaN for the others."""
+    def of(cls, matrices: Sequence[Tensor], dtype: torch.dtype, wanted: Tensor | None = None) -> Self:
+        """The decomposition of several batches as one; NaN where `wanted` (batch,), if given, does not hold."""
+        given, exponent = scaled(matrices, dtype)
         a = symmetrise(given)
-        return cls(given, exponent, a, *some_eigh(a, wanted))
+        found = eigh(a) if wanted is None else some_eigh(a, wanted)
+        return cls(given, exponent, _lost(matrices, given), a, *found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,13 @@ class Gram(Decomposition):
     exponent: Tensor
     squares: Tensor
     v: Tensor
+
+
+def _lost(matrices: Sequence[Tensor], given: Tensor) -> Tensor:
+    """Norm of what rounding to the dtype of `given` took from several batches, in its units, (batch,) float64."""
+    if all(holds(given.dtype, batch.dtype) for batch in matrices):
+        return torch.zeros(len(given), dtype=torch.float64, device=given.device)
+    return torch.cat([loss(batch, given.dtype) for batch in matrices]) * invariant.matrix_norm(given, torch.float64)
 
 
 def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:

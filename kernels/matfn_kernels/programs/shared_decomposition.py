@@ -16,7 +16,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.decompositions import Decomposition, Eigen, Gram, Singular, scaled, some_eigh
 from matfn_kernels.linalg.invariant import eigh, svd
-from matfn_kernels.linalg.products import gram, symmetrise
+from matfn_kernels.linalg.products import gram
 from matfn_kernels.programs.program import Program
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ class SharedEigen:
 
     def of(self, matrices: Sequence[Tensor]) -> Eigen:
         """Eigenvalues and eigenvectors of several batches (batch, n, n)."""
-        given, exponent = scaled(matrices, self.dtype)
-        a = symmetrise(given)
-        return Eigen(given, exponent, a, *eigh(a))
+        return Eigen.of(matrices, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

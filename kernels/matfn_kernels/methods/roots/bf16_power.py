@@ -1,27 +1,28 @@
 """Powers by the coupled iteration in bf16, where the caller allows no other arithmetic and there is no fallback.
 
 LAPACK has no bf16. The damping still comes from eigenvalues, of A in float64, since nothing stands behind the iteration
-that would find it.
+that would find it. The same eigenvectors give the power in float64, with which the answer is compared: a law of the
+rounding in bf16 would call nearly every answer wrong that is not.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
-from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
-from matfn_kernels.linalg.decompositions import scaled
-from matfn_kernels.linalg.invariant import eigh
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
-from matfn_kernels.linalg.products import add_diagonal, symmetrise
-from matfn_kernels.methods.roots.by_iteration import by_iteration, seconds, with_asymmetry
+from matfn_kernels.linalg.products import add_diagonal
+from matfn_kernels.linalg.scaling import rescale
+from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh
+from matfn_kernels.methods.roots.by_iteration import Sent, by_iteration, seconds
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
-from matfn_kernels.methods.roots.damping import Regularised, regularise
 from matfn_kernels.methods.roots.power import PowerProgram
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,25 +56,23 @@ class Bf16Power(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
-        given, exponent = scaled([inputs["a"]], self.iteration.working)
-        a = symmetrise(given)
-        rules = self._rules(a, exponent)
-        damped = add_diagonal(a.clone(), rules.shift[:, None, None].to(a.dtype))
-        found = by_iteration(self.iteration, self.kernel, damped, exponent, inputs.get("g"))
-        found = replace(
-            found,
-            damping=rules.damping,
-            shift=invariant.ldexp(rules.shift, exponent),
-            failures=rules.failures,
-            remarks=rules.remarks,
+        matrices, left = Sent.of(inputs["a"], self.iteration.working), inputs.get("g")
+        diagonalised = Diagonalised.of(
+            self.power, Precision.FP64, Eigen.of([inputs["a"]], torch.float64), self.precision
         )
-        return with_asymmetry(self.iteration, found, given, a)
-
-    def _rules(self, a: Tensor, exponent: Tensor) -> Regularised:
-        """Damping and verdicts from eigenvalues in float64."""
-        values = eigh(a.to(torch.float64))[0]
-        noise = BACKWARD_ERROR * spacing(Precision.FP64) * values.abs().amax(-1)
-        return regularise(self.power, self.iteration.eps, values, noise, exponent)
+        exact = by_eigh(diagonalised, diagonalised.lawful(), left)
+        damped = add_diagonal(matrices.a.clone(), diagonalised.rules.shift[:, None, None].to(matrices.a.dtype))
+        found = by_iteration(self.iteration, self.kernel, replace(matrices, a=damped), left)
+        return replace(
+            found,
+            error=torch.stack(_distances(found, exact)).amax(0) + exact.error,
+            condition=exact.condition,
+            rank=exact.rank,
+            damping=exact.damping,
+            shift=exact.shift,
+            failures=exact.failures,
+            remarks={**exact.remarks, **matrices.asymmetric(self.iteration)},
+        )
 
     def fallbacks(self) -> tuple[Bf16Power, ...]:
         """None: every other method exceeds bf16."""
@@ -86,3 +85,17 @@ class Bf16Power(PowerProgram):
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: steps, proof and products, priced by the profile."""
         return seconds(self.iteration, self.kernel, profile)
+
+
+def _distances(found: Findings, exact: Findings) -> list[Tensor]:
+    """||X - X*||_F / ||X*||_F of each output, (batch,); infinite where X is not finite."""
+    columns = zip(found.outputs, found.exponents, exact.outputs, exact.exponents, strict=True)
+    return [_distance(value, exponent, truth, other) for value, exponent, truth, other in columns]
+
+
+def _distance(value: Tensor, exponent: Tensor | None, truth: Tensor, other: Tensor | None) -> Tensor:
+    """The distance of X 2^exponent from X* 2^other."""
+    assert exponent is not None
+    assert other is not None
+    wide = rescale(value.to(truth.dtype), exponent - other)
+    return probes.ratio(wide - truth, truth).nan_to_num(math.inf, math.inf)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 import torch
 
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import asymmetric
 from matfn_kernels.linalg.cholesky import inverse_norm
+from matfn_kernels.linalg.decompositions import scaled
 from matfn_kernels.linalg.iteration import coupled, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import power_of_two
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["by_iteration", "seconds", "with_asymmetry"]
+__all__ = ["Sent", "by_iteration", "seconds"]
 
 _PASSES: Final = 7.0
 """Passes (`prices.passes`) of scaling, symmetrising and certifying: an estimate of which no measurement is recorded."""
@@ -40,43 +41,67 @@ _NORM_ROUNDS: Final = 3
 """Rounds of power iteration for the largest eigenvalue."""
 
 
-def by_iteration(
-    iteration: CoupledIteration, kernel: Kernel, a: Tensor, exponent: Tensor, g: Tensor | None
-) -> Findings:
-    """The powers of A (batch, n, n), symmetric and scaled by 2^-exponent, multiplied by G if there is one."""
-    power, bound = iteration.power, iteration.bound
-    size = _size(a)
-    p = invariant.divided(a, size[:, None, None])
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Matrices (batch, n, n) as they were sent, scaled by 2^-exponent and rounded, and A, their Hermitian parts.
+
+    Attributes:
+        sent: as they were sent.
+        given: scaled and rounded.
+        exponent: of the power of two that was taken out.
+        a: Hermitian parts.
+    """
+
+    sent: Tensor
+    given: Tensor
+    exponent: Tensor
+    a: Tensor
+
+    @classmethod
+    def of(cls, sent: Tensor, dtype: torch.dtype) -> Self:
+        """Scales the matrices and rounds them to a dtype."""
+        given, exponent = scaled([sent], dtype)
+        return cls(sent, given, exponent, symmetrise(given))
+
+    def asymmetric(self, iteration: CoupledIteration) -> dict[str, Tensor]:
+        """The remark on matrices that are not symmetric beyond rounding."""
+        return {"asymmetric": asymmetric(self.given, self.a, iteration.eps)}
+
+    def error(self, iteration: CoupledIteration, condition: Tensor) -> Tensor:
+        """Error of the power from the rounding of what was sent and of (A + A^H) / 2."""
+        return iteration.narrowed(self.sent, self.given, condition) + self._symmetrised(iteration, condition)
+
+    def _symmetrised(self, iteration: CoupledIteration, condition: Tensor) -> Tensor:
+        """Error from the rounding of (A + A^H) / 2, none of a matrix that is symmetric."""
+        given, a = self.given, self.a
+        if given.device.type == "cpu" and torch.equal(given, a):
+            return torch.zeros_like(condition)
+        return torch.where(torch.eq(given, a).flatten(1).all(-1), 0.0, iteration.symmetrised(condition))
+
+
+def by_iteration(iteration: CoupledIteration, kernel: Kernel, matrices: Sent, g: Tensor | None) -> Findings:
+    """The powers of A, multiplied by G if there is one."""
+    power, bound, exponent = iteration.power, iteration.bound, matrices.exponent
+    size = _size(matrices.a)
+    p = invariant.divided(matrices.a, size[:, None, None])
     values = _iterated(iteration, kernel, p)
     found = _established(iteration, p, values)
     unit = torch.frexp(size.to(torch.float64))
     scale = _Scale(unit.mantissa, exponent + unit.exponent)
     products = [_finished(power, value, scale, sign, g) for value, sign in zip(values, power.signs, strict=True)]
-    amplified = torch.stack([product.amplified for product in products]).amax(0)
     steps = iteration.steps(bound)
+    error = iteration.error(found, steps) + matrices.error(iteration, found.condition)
     return Findings(
         outputs=tuple(product.value for product in products),
         exponents=tuple(product.exponent for product in products),
         residual_name=power.equation,
         residual=found.residual,
-        error=iteration.error(found, steps) * amplified,
+        error=torch.stack([product.error(error) for product in products]).amax(0),
         condition=found.known_condition(),
         steps=len(steps),
         rank=found.rank(power.order),
+        remarks=matrices.asymmetric(iteration),
     )
-
-
-def with_asymmetry(iteration: CoupledIteration, found: Findings, given: Tensor, a: Tensor) -> Findings:
-    """The findings of A = (given + given^H) / 2 as those of the matrices that were given."""
-    remarks = {**found.remarks, "asymmetric": asymmetric(given, a, iteration.eps)}
-    return replace(found, error=found.error + _rounded(iteration, given, a, found.condition), remarks=remarks)
-
-
-def _rounded(iteration: CoupledIteration, given: Tensor, a: Tensor, condition: Tensor) -> Tensor:
-    """Error from the rounding of (A + A^H) / 2, none of a matrix that is symmetric."""
-    if given.device.type == "cpu" and torch.equal(given, a):
-        return torch.zeros_like(condition)
-    return torch.where(torch.eq(given, a).flatten(1).all(-1), 0.0, iteration.symmetrised(condition))
 
 
 def _size(a: Tensor) -> Tensor:

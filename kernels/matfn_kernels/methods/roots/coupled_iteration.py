@@ -10,6 +10,7 @@ import torch
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
+from matfn_kernels.linalg.narrowing import holds, loss
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import narrowed, norm
 from matfn_kernels.numbers.coefficients import Step, safe, schedule
@@ -131,6 +132,31 @@ class CoupledIteration:
         """
         return 0.5 * spacing(at_least_single(self.precision)) * condition * self.power.s / self.power.r
 
+    def displaced(self, lost: Tensor, condition: Tensor) -> Tensor:
+        """A bound on the relative change of the power where the matrix moves by `lost` times its largest eigenvalue.
+
+        In the Frobenius norm a function of Hermitian matrices changes by at most its largest slope times the change of
+        the matrix. Infinite where that may reach the smallest eigenvalue.
+        """
+        power, part = self.power.s / self.power.r, lost * condition
+        near = (1 - part).clamp_min(0)
+        bounds = []
+        if -1 in self.power.signs:
+            bounds.append(power * part / invariant.power(near, power + 1))
+        if 1 in self.power.signs and power < 1:
+            bounds.append(power * part / invariant.power(condition, power) / invariant.power(near, 1 - power))
+        elif 1 in self.power.signs:
+            bounds.append(power * lost * invariant.power(1 + lost, power - 1))
+        return torch.where(lost > 0, torch.stack(bounds).amax(0), torch.zeros_like(lost))
+
+    def narrowed(self, sent: Tensor, held: Tensor, condition: Tensor) -> Tensor:
+        """Error of the powers of `sent` (batch, n, n) from its rounding to `held`, scaled near 1."""
+        if holds(held.dtype, sent.dtype):
+            return torch.zeros_like(condition)
+        size = invariant.matrix_norm(held, torch.float64)
+        largest = invariant.matrix_norm(product(held, held), torch.float64) / size  # a lower bound of the eigenvalue
+        return self.displaced(loss(sent, held.dtype) * size / largest, condition)
+
 
 @dataclass(frozen=True, slots=True)
 class Established:
@@ -159,22 +185,35 @@ class Established:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A power, or G times it, but for 2^exponent, and the factor by which cancellation magnifies a relative error."""
+    """A power, or G times it, but for 2^exponent.
+
+    Attributes:
+        value: the power, or the product.
+        exponent: the power of two that it lacks.
+        amplified: the factor by which cancellation magnifies a relative error.
+        lost: the part of G that rounding to the arithmetic took.
+    """
 
     value: Tensor
     exponent: Tensor
     amplified: Tensor
+    lost: Tensor
+
+    def error(self, relative: Tensor) -> Tensor:
+        """Relative error, (batch,), where the power has that of `relative`."""
+        return (relative + self.lost) * self.amplified
 
 
 def multiplied(value: Tensor, exponent: Tensor, g: Tensor | None) -> Product:
     """A power but for 2^exponent, from the left multiplied by G if there is one."""
     if g is None:
-        return Product(value, exponent, torch.ones(len(value), dtype=torch.float64, device=value.device))
+        ones = torch.ones(len(value), dtype=torch.float64, device=value.device)
+        return Product(value, exponent, ones, torch.zeros_like(ones))
     left, left_exponent = narrowed(g, value.dtype)
     image = product(left, value)
     whole = norm(image)
     amplified = norm(left) * norm(value) / torch.where(whole > 0, whole, torch.ones_like(whole))
-    return Product(image, exponent + left_exponent, amplified.clamp_min(1.0))
+    return Product(image, exponent + left_exponent, amplified.clamp_min(1.0), loss(g, value.dtype))
 
 
 def _power_products(exponent: int) -> int:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 import torch
 
-from matfn_kernels.linalg.decompositions import scaled
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
-from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.methods.roots import by_iteration, natively
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
 from matfn_kernels.methods.roots.eigh_power import EighPower
@@ -83,10 +81,10 @@ class IteratedPower(CoupledPower):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
-        given, exponent = scaled([inputs["a"]], self.iteration.working)
-        a = symmetrise(given)
-        found = by_iteration.by_iteration(self.iteration, self.kernel, a, exponent, inputs.get("g"))
-        return completed(self, by_iteration.with_asymmetry(self.iteration, found, given, a), inputs)
+        matrices = by_iteration.Sent.of(inputs["a"], self.iteration.working)
+        return completed(
+            self, by_iteration.by_iteration(self.iteration, self.kernel, matrices, inputs.get("g")), inputs
+        )
 
     @property
     def is_recordable(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
-from matfn_kernels.linalg.decompositions import Eigen, scaled
+from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
 from matfn_kernels.methods.roots.power import PowerProgram
@@ -59,8 +59,7 @@ class EighPower(PowerProgram):
 
     def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
         """Computes the matrices that are wanted (batch,), each as if all were."""
-        given, exponent = scaled([inputs["a"]], self.power.working(self.precision))
-        return self.finish(Eigen.of_some(given, exponent, wanted), inputs)
+        return self.finish(Eigen.of([inputs["a"]], self.power.working(self.precision), wanted), inputs)
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """The powers of matrices that have been diagonalised."""

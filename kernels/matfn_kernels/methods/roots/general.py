@@ -23,9 +23,9 @@ import torch
 from scipy.linalg import LinAlgError, rsf2csf, schur
 
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg import invariant, narrowing, probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, relative_to_truth
-from matfn_kernels.linalg.scaling import narrowed, normalise, power_of_two
+from matfn_kernels.linalg.scaling import narrowed, power_of_two
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
 from matfn_kernels.numbers.modular import is_singular
@@ -103,14 +103,14 @@ class GeneralRootProgram:
         dtype = working(self.precision, self.dtype)
         sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
         a, exponent = narrowed(sent, dtype)
-        pairs = zip(a.cpu().numpy(), sent.cpu().numpy(), strict=True)
-        solved = [_Solved.of(one.copy(), exact.copy(), self) for one, exact in pairs]
+        columns = a.cpu().numpy(), sent.cpu().numpy(), narrowing.loss(sent, dtype).tolist()
+        solved = [_Solved.of(one.copy(), exact.copy(), lost, self) for one, exact, lost in zip(*columns, strict=True)]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
         shift, error, condition = (
             torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
             for name in ("shift", "error", "condition")
         )
-        left, up, loss = _left(inputs.get("g"), powers[0])
+        left, up, lost, amplified = _left(inputs.get("g"), powers[0])
         shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
         outputs = (power if left is None else invariant.product(left, power) for power in powers)
         turned = [power_of_two(x, exponent, sign * self.s, self.r) for x, sign in zip(outputs, self.signs, strict=True)]
@@ -119,8 +119,8 @@ class GeneralRootProgram:
             exponents=tuple(whole + up for _, whole in turned),
             residual_name="X^r - A^s" if self.signs[-1] > 0 else "X^r A^s - I",
             residual=self._residual(shifted, powers[-1]),
-            error=relative_to_truth(error * loss),
-            condition=condition * loss,
+            error=relative_to_truth((error + lost) * amplified),
+            condition=condition * amplified,
             damping=torch.full_like(error, self.damping),
             shift=invariant.ldexp(shift, exponent),
             failures={
@@ -198,8 +198,8 @@ class _Solved:
     remark: str = ""
 
     @classmethod
-    def of(cls, a: Array, sent: Array, program: GeneralRootProgram) -> _Solved:
-        """The powers of A (n, n), which is the matrix sent, scaled to entries near 1."""
+    def of(cls, a: Array, sent: Array, lost: float, program: GeneralRootProgram) -> _Solved:
+        """The powers of A (n, n), which is the matrix sent, scaled to entries near 1, but for a part that is lost."""
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
             t, q = _schur_form(a)
@@ -213,7 +213,7 @@ class _Solved:
                 return cls(nothing, shift, failure=domain.failure)
             with np.errstate(all="ignore"):
                 lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
-                found = cls._powers(lifted, q, program, shift)
+                found = cls._powers(lifted, q, program, shift, lost)
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
         if not domain.remark:
@@ -221,10 +221,10 @@ class _Solved:
         return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
 
     @classmethod
-    def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float) -> _Solved:
+    def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float, lost: float) -> _Solved:
         root = TriangularPower.of(t, program.r, program.s)
         values, errors, conditions = [], [], []
-        unit = max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
+        unit = lost + max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
         for sign in program.signs:
             power = root.value(sign)
             if not power.any():
@@ -257,15 +257,15 @@ def _nonsingular(t: Array, unit: float) -> Array:
     return lifted
 
 
-def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor]:
-    """G scaled, its exponent, and by how much G X may be less accurate than X."""
+def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor, Tensor]:
+    """G scaled, its exponent, the part that rounding took from it, and by how much G X may be less accurate than X."""
     ones = torch.ones(len(power), dtype=torch.float64, device=power.device)
     if g is None:
-        return None, 0, ones
-    left, up = normalise(g.to(power.dtype))
+        return None, 0, torch.zeros_like(ones), ones
+    left, up = narrowed(g, power.dtype)
     whole = invariant.matrix_norm(invariant.product(left, power), torch.float64)
     parts = invariant.matrix_norm(left, torch.float64) * invariant.matrix_norm(power, torch.float64)
-    return left, up, torch.where(parts > 0, parts / whole, ones)
+    return left, up, narrowing.loss(g, power.dtype), torch.where(parts > 0, parts / whole, ones)
 
 
 def candidates(call: Signature) -> list[GeneralRootProgram]:

@@ -48,13 +48,15 @@ def natively(iteration: CoupledIteration, given: Tensor, g: Tensor | None) -> Fi
     condition = (found.largest / found.smallest).clamp_min(1.0)
     established = Established(found.residual, found.missing, condition, found.definite > 0)
     error = iteration.error(established, _usual_steps(iteration))
-    amplified = error if g is None else error * torch.stack([product.amplified for product in products]).amax(0)
+    error = error + torch.where(found.asymmetry > 0, iteration.symmetrised(condition), 0.0)
+    if left is not None:
+        error = error + iteration.narrowed(given, a, condition)
     return Findings(
         outputs=tuple(product.value for product in products),
         exponents=tuple(_unless_zero(product) for product in products),
         residual_name=power.equation,
         residual=established.residual,
-        error=amplified + torch.where(found.asymmetry > 0, iteration.symmetrised(condition), 0.0),
+        error=error if g is None else torch.stack([product.error(error) for product in products]).amax(0),
         condition=established.known_condition(),
         steps=found.steps,
         rank=established.rank(power.order),

@@ -80,7 +80,7 @@ class Power:
 
     def eps(self, precision: Precision) -> float:
         """The coarser spacing of the dtype and of the arithmetic in which eigenvalues are known."""
-        return max(torch.finfo(self.dtype).eps, spacing(at_least_single(precision)))
+        return max(torch.finfo(self.dtype).eps, spacing(precision))
 
     def working(self, precision: Precision) -> torch.dtype:
         """The dtype that matrices are scaled in for an arithmetic."""

@@ -62,9 +62,9 @@ class TrialPower(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes the matrices for which float32 does, and at once the others, each as if all were alike."""
-        given, exponent = scaled([inputs["a"]], self.power.working(self.precision))
-        good = _promising(self.power, given)
-        tried = self._tried(Eigen.of_some(given, exponent, good), inputs) if bool(good.any()) else None
+        working = self.power.working(self.precision)
+        good = _promising(self.power, scaled([inputs["a"]], working)[0])
+        tried = self._tried(Eigen.of([inputs["a"]], working, good), inputs) if bool(good.any()) else None
         if tried is not None:
             good = good & (tried.error <= LOOSE)
             if bool(good.all()):

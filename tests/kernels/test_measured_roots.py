@@ -1,0 +1,136 @@
+"""Roots whose errors no law of rounding sees: the certificate states at least the true error, and not much more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pytest
+
+from evaluating import answer, candidates, run
+from honesty import assert_honest, estimate_of
+from many_digits import power
+from matfn_kernels.reference import relative_error
+from spectra import orthogonal, positive
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[Any]"
+
+
+def _nearly_singular(size: float, angle: float, condition: float) -> Array:
+    """A positive definite matrix of order 2 whose small eigenvalue is lost in float32's rounding of its entries."""
+    c, s = np.cos(angle), np.sin(angle)
+    v = np.array([[c, -s], [s, c]])
+    a: Array = size * (v * [1.0, 1 / condition]) @ v.T
+    return a
+
+
+_ROUNDED = {
+    "found": np.array([[0.25815041120103066, -0.2543171523994333], [-0.2543171523994333, 0.250560519012648]]),
+    "thirds": np.array([[1, 2 / 3], [2 / 3, 4 / 9 + 1e-4]]),
+    "turned": _nearly_singular(3.7, 0.6, 7e4),
+    "flat": _nearly_singular(0.9, 0.1, 4e4),
+}
+
+
+@pytest.mark.parametrize("matrix", _ROUNDED)
+@pytest.mark.parametrize("structure", ["symmetric", "general"])
+@pytest.mark.parametrize(
+    ("function", "r", "s"), [("inv_root", 1, 1), ("inv_root", 3, 2), ("root", 2, 1), ("root", 3, 5)]
+)
+def test_estimate_counts_the_rounding_of_a_matrix_to_a_named_precision(
+    function: str, r: int, s: int, structure: str, matrix: str
+) -> None:
+    """The answer of fp32 for a float64 matrix is no further from the truth for that matrix than its estimate."""
+    a = _ROUNDED[matrix]
+    exact = power(a, s / r if function == "root" else -s / r)
+    damping = {} if function == "root" else {"damping": 0.0}
+    for program, call in candidates(function, {"a": a}, r=r, s=s, structure=structure, precision="fp32", **damping):
+        assert_honest(run(program, call), exact, estimated=range(2))
+
+
+@pytest.mark.parametrize("matrix", _ROUNDED)
+def test_estimate_of_a_pair_counts_the_rounding_of_its_matrix(matrix: str) -> None:
+    """Both matrices of a pair in fp32 are within the estimate of the pair of the float64 matrix."""
+    a = _ROUNDED[matrix]
+    for program, call in candidates("sqrt_pair", {"a": a}, damping=0.0, precision="fp32"):
+        assert_honest(run(program, call), power(a, 0.5), power(a, -0.5), estimated=range(2))
+
+
+def test_matrix_that_its_named_precision_holds_has_the_estimate_of_that_precision() -> None:
+    """A float64 matrix of float32 numbers gets the estimate that its float32 twin gets."""
+    a = positive(24, condition=1e3).astype(np.float32)
+    twin = answer("inv_root", {"a": a}, r=2, precision="fp32")
+    found = answer("inv_root", {"a": a.astype(np.float64)}, r=2, precision="fp32")
+    assert estimate_of(found) == pytest.approx(estimate_of(twin), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_estimate_counts_the_rounding_of_g_to_a_named_precision(seed: int) -> None:
+    """A product G X in which the large part of X cancels counts what rounding took from G."""
+    rng = np.random.default_rng(seed)
+    v = orthogonal(rng, 12, 12)
+    w = np.geomspace(1, 1e-3, 12)
+    a = ((v * w) @ v.T).astype(np.float32).astype(np.float64)
+    a = (a + a.T) / 2
+    g = (v[:, 0] + 1e-3 * v[:, 1])[None]
+    exact = power(a, -1.0, g=g)
+    for program, call in candidates("inv_root", {"a": a, "g": g}, r=1, damping=0.0, precision="fp32"):
+        assert_honest(run(program, call), exact, estimated=range(2))
+
+
+def _missed(order: int, condition: float, rows: int, seed: int) -> tuple[Array, Array]:
+    """A matrix with one small eigenvalue, and G without a part in its eigenvector."""
+    rng = np.random.default_rng(seed)
+    v = orthogonal(rng, order, order)
+    a = (v * np.append(np.ones(order - 1), 1 / condition)) @ v.T
+    g = rng.standard_normal((rows, order)) @ (np.eye(order) - np.outer(v[:, -1], v[:, -1]))
+    return (a + a.T) / 2, g
+
+
+@pytest.mark.parametrize(("order", "condition", "rows"), [(48, 1e8, 1), (20, 1e6, 1), (33, 1e7, 3), (12, 1e9, 2)])
+def test_estimate_of_a_product_that_misses_the_small_eigenvalue(order: int, condition: float, rows: int) -> None:
+    """G X is within its estimate where the error of X in one eigenvector is all the error there is."""
+    a, g = _missed(order, condition, rows, seed=order)
+    exact = power(a, -1.0, g=g)
+    for program, call in candidates("inv_root", {"a": a, "g": g}, r=1, damping=0.0):
+        found = run(program, call)
+        assert_honest(found, exact)
+        assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+@pytest.mark.parametrize("r", [1, 2, 3, 4, 8])
+def test_bf16_states_the_error_that_it_has(function: str, r: int) -> None:
+    """A power in bf16 has an estimate within a hundredth of its true error, and converges where that is small."""
+    order = 8
+    a = np.eye(order) + 0.1
+    for name, matrix in {"ones": a, "wide": positive(order, condition=12.0, seed=r)[0]}.items():
+        found = answer(function, {"a": matrix}, r=r, precision="bf16")
+        error = float(relative_error(found.outputs[0], power(matrix, 1 / r if function == "root" else -1 / r)))
+        assert error <= estimate_of(found) <= 1.01 * error + 1e-12, name
+        assert (found.certificates[0].outcome == "converged") == (estimate_of(found) <= 1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_bf16_damps_by_its_own_spacing(dtype: str) -> None:
+    """The default damping of a named bf16 lifts the smallest eigenvalue to 8 of its eps."""
+    v = orthogonal(np.random.default_rng(4), 6, 6)
+    a = (v * [1.0, 0.8, 0.6, 0.4, 0.2, 1e-3]) @ v.T
+    a = ((a + a.T) / 2).astype(dtype)
+    found = answer("inv_root", {"a": a}, r=2, precision="bf16").certificates[0]
+    least = np.linalg.eigvalsh(a.astype(np.float64))[0] / np.linalg.eigvalsh(a.astype(np.float64))[-1]
+    assert found.damping == pytest.approx(8 * 2.0**-7 - least, rel=1e-2)
+    assert found.error_estimate is not None
+
+
+def test_bf16_takes_negative_eigenvalues_that_its_spacing_cannot_tell_from_zero() -> None:
+    """An eigenvalue of -0.05 of the largest counts as rounding in a named bf16, and one of -0.1 does not."""
+    v = orthogonal(np.random.default_rng(5), 4, 4)
+    for least, code in ((-0.05, None), (-0.1, "not_positive")):
+        a = (v * [1.0, 0.8, 0.6, least]) @ v.T
+        found = answer("inv_root", {"a": (a + a.T) / 2}, r=2, precision="bf16", on_failure="nan").certificates[0]
+        assert (found.code if code else None) == code
+        assert (found.outcome == "failed") == (code is not None)
