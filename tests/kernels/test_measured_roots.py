@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
+import torch
+from mpmath import mp
 
-from evaluating import answer, candidates, run
+from evaluating import EPS, answer, candidates, parsed, run
 from honesty import assert_honest, estimate_of
 from many_digits import power
 from matfn_kernels.reference import relative_error
+from matfn_kernels.running.evaluation import batch_of
 from spectra import orthogonal, positive
 
 if TYPE_CHECKING:
@@ -134,3 +137,107 @@ def test_bf16_takes_negative_eigenvalues_that_its_spacing_cannot_tell_from_zero(
         found = answer("inv_root", {"a": (a + a.T) / 2}, r=2, precision="bf16", on_failure="nan").certificates[0]
         assert (found.code if code else None) == code
         assert (found.outcome == "failed") == (code is not None)
+
+
+@pytest.mark.parametrize(("function", "keywords"), [("inv_root", {"r": 2}), ("inv_root", {"r": 1, "s": 3})])
+def test_estimate_above_one_meets_no_tolerance(function: str, keywords: dict[str, Any]) -> None:
+    """An error that may be larger than the answer is not stated, and no tolerance calls it converged."""
+    for least in (1e-15, 3e-16, 1e-16):
+        found = answer(function, {"a": np.diag([1.0, least])}, tol=1e3, on_failure="nan", **keywords).certificates[0]
+        assert found.outcome == "approximate"
+        assert found.code == "not_converged"
+        assert found.error_estimate is None
+        assert "estimated relative error" not in (found.hint or "")
+
+
+@pytest.mark.parametrize("matrix", [[1.0, 0.0], [3.0, 2.0, 0.0], [1.0, 1e-17, 0.0]])
+def test_hint_of_default_damping_names_the_pseudo_inverse(matrix: list[float]) -> None:
+    """A singular matrix that is damped by default, or refused without damping, is told of damping="range"."""
+    a = np.diag(matrix)
+    damped = answer("inv_root", {"a": a}, r=2).certificates[0]
+    refused = answer("inv_root", {"a": a}, r=2, damping=0.0, on_failure="nan").certificates[0]
+    assert 'damping="range"' in (damped.hint or "")
+    assert 'damping="range"' in (refused.hint or "")
+
+
+def _semidefinite(order: int, rank: int, dtype: str) -> Array:
+    rng = np.random.default_rng(order + rank)
+    b = rng.standard_normal((order, rank)) + (1j * rng.standard_normal((order, rank)) if "complex" in dtype else 0)
+    a = (b @ b.conj().T).astype(dtype)
+    return np.asarray(np.triu(a, 1) + np.triu(a, 1).conj().T + np.diag(np.diag(a).real))
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("float64", "auto"), ("complex128", "auto"), ("float32", "fp32")])
+@pytest.mark.parametrize(("order", "rank"), [(2, 1), (7, 3), (20, 1), (20, 19)])
+def test_default_shift_is_what_lifts_the_smallest_eigenvalue_to_8_eps(
+    order: int, rank: int, dtype: str, precision: str
+) -> None:
+    """The default damping is 8 eps less the smallest eigenvalue to a hundredth of 8 eps."""
+    a = _semidefinite(order, rank, dtype)
+    eps = float(np.finfo(dtype).eps)
+    with mp.workdps(40):
+        values = (mp.eighe if "complex" in dtype else mp.eigsy)(mp.matrix(a.tolist()), eigvals_only=True)
+        real = sorted(mp.re(value) for value in values)
+        least = float(real[0] / real[-1])
+    for program, call in candidates("inv_root", {"a": a}, r=2, precision=precision):
+        found = run(program, call).certificates[0]
+        assert found.damping == pytest.approx(max(0.0, 8 * eps - least), abs=0.08 * eps)
+
+
+@pytest.mark.parametrize(("r", "s"), [(1, 8), (2, 9), (1, 3)])
+def test_default_tolerance_grows_with_the_power(r: int, s: int) -> None:
+    """The default tolerance of A^(s/r) is 50 eps s/r times the condition."""
+    call = parsed("root", {"a": positive(5, condition=4.0)}, {"r": r, "s": s})
+    wanted = batch_of(call).requested[0]
+    found = float(wanted.tolerances(torch.tensor([4.0], dtype=torch.float64), EPS["float64"]))
+    assert found == pytest.approx(50 * EPS["float64"] * (s / r) * 4.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("order", [1, 2, 33, 100])
+@pytest.mark.parametrize(
+    ("function", "r", "s"), [("inv_root", 8, 1), ("inv_root", 4, 1), ("root", 3, 1), ("inv_root", 2, 1)]
+)
+def test_powers_of_multiples_of_the_identity_are_right_to_an_ulp(
+    function: str, r: int, s: int, order: int, dtype: str
+) -> None:
+    """No route leaves more than an ulp in the power of c I, or more than two in that of a diagonal matrix."""
+    for a, ulps in ((np.eye(order), 1), (3.7 * np.eye(order), 1), (np.diag(np.linspace(1, 2, order)), 2)):
+        given = a.astype(dtype)
+        numbers = np.diag(given).astype(float) ** ((1 if function == "root" else -1) * s / r)
+        for program, call in candidates(function, {"a": given}, r=r, s=s):
+            found = run(program, call).outputs[0]
+            np.testing.assert_array_equal(found - np.diag(np.diag(found)), 0)
+            np.testing.assert_allclose(np.diag(found), numbers, rtol=1.01 * ulps * EPS[dtype])
+
+
+_SIMILAR = np.array([[1.0, 2, 0, 1], [0, 1, 3, 0], [0, 0, 1, -1], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("squares", [[2.0, 1, 0, 0], [9.0, 4, 1, 0], [16.0, 0, 0, 0], [0.0, 0, 0, 0]])
+def test_root_of_a_singular_general_matrix_takes_zero_to_zero(squares: list[float], dtype: str) -> None:
+    """A general matrix whose eigenvalue 0 is semisimple has its principal root, with an honest estimate."""
+    inverse = np.rint(np.linalg.inv(_SIMILAR))
+    for left, right in ((np.eye(4), np.eye(4)), (_SIMILAR, inverse), (inverse.T, _SIMILAR.T)):
+        a = left @ np.diag(squares) @ right
+        for r, s in ((2, 1), (3, 2), (2, 3)):
+            found = answer("root", {"a": a.astype(dtype)}, r=r, s=s, structure="general")
+            assert_honest(found, left @ np.diag(np.array(squares) ** (s / r)) @ right)
+            assert found.certificates[0].outcome == "converged"
+
+
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+def test_root_of_a_defective_zero_is_refused_and_told_why(function: str) -> None:
+    """A Jordan block at 0 has no root and no inverse, and the hint says what to do."""
+    for block in (np.eye(2, k=1), _SIMILAR @ np.diag([1.0, 0, 0], k=1) @ np.rint(np.linalg.inv(_SIMILAR))):
+        found = answer(function, {"a": block}, r=2, structure="general", on_failure="nan").certificates[0]
+        assert found.code == ("not_positive" if function == "root" else "singular")
+        assert ("fewer eigenvectors" in (found.hint or "")) == (function == "root")
+        assert "damping" in (found.hint or "")
+
+
+def test_root_of_a_singular_matrix_with_a_negative_eigenvalue_is_refused() -> None:
+    """A zero eigenvalue excuses no negative one."""
+    a = _SIMILAR @ np.diag([4.0, -1, 0, 0]) @ np.rint(np.linalg.inv(_SIMILAR))
+    assert answer("root", {"a": a}, r=2, structure="general", on_failure="nan").certificates[0].code == "not_positive"

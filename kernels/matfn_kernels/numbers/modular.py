@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["PRIMES", "is_singular", "residues"]
+__all__ = ["PRIMES", "is_singular", "rank", "rank_of_square", "residues"]
 
 PRIMES: Final = (2147483629, 2147483549)
 """Below 2^31, so that the product of two residues fits into 64 bits, and 1 modulo 4."""
@@ -39,19 +39,42 @@ def residues(a: Array, p: int) -> Array:
 
 def is_singular(a: Array) -> bool:
     """Whether det A = 0 in the numbers as they are stored, by elimination; O(n^3) integer operations."""
-    return all(_loses_rank(residues(a, p), p) for p in PRIMES)
+    return all(_rank(residues(a, p), p, stop=True) < len(a) for p in PRIMES)
 
 
-def _loses_rank(a: Array, p: int) -> bool:
+def rank(a: Array) -> int:
+    """Rank of A (n, n) in the numbers as they are stored."""
+    return max(_rank(residues(a, p), p) for p in PRIMES)
+
+
+def rank_of_square(a: Array) -> int:
+    """Rank of A^2 in the numbers as they are stored."""
+    return max(_rank(_square(residues(a, p), p), p) for p in PRIMES)
+
+
+def _rank(a: Array, p: int, *, stop: bool = False) -> int:
+    """Rank modulo p of residues (n, n), which are lost; with `stop` any number below n if it is below n."""
+    done = 0
     for k in range(len(a)):
-        candidates = k + np.flatnonzero(a[k:, k])
+        candidates = done + np.flatnonzero(a[done:, k])
         if not len(candidates):
-            return True
-        a[[k, candidates[0]]] = a[[candidates[0], k]]
-        factors = a[k + 1 :, k] * pow(int(a[k, k]), -1, p) % p
-        a[k + 1 :, k + 1 :] -= factors[:, None] * a[k, k + 1 :] % p
-        a[k + 1 :, k + 1 :] %= p
-    return False
+            if stop:
+                return done
+            continue
+        a[[done, candidates[0]]] = a[[candidates[0], done]]
+        factors = a[done + 1 :, k] * pow(int(a[done, k]), -1, p) % p
+        a[done + 1 :, k + 1 :] -= factors[:, None] * a[done, k + 1 :] % p
+        a[done + 1 :, k + 1 :] %= p
+        done += 1
+    return done
+
+
+def _square(a: Array, p: int) -> Array:
+    """A^2 modulo p, column by row: a sum of two products of residues would not fit into 64 bits."""
+    found = np.zeros_like(a)
+    for k in range(len(a)):
+        found = (found + a[:, k : k + 1] * a[k : k + 1] % p) % p
+    return found
 
 
 def _imaginary_unit(p: int) -> int:

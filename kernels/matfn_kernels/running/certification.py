@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -34,6 +34,8 @@ _DEFAULT_FACTOR: Final = 50.0
 With a smaller one answers that are as good as their data would be called approximate, after a needless escalation."""
 _SINGLE_EPS: Final = 1.2e-7
 """Just above the spacing of float32: a larger one is that of half precision."""
+_LARGEST: Final = 1.0
+"""Largest error estimate that is stated, and that a tolerance can be met by."""
 _CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
@@ -45,18 +47,20 @@ class Requested:
         tol: the requested tolerance, or None for the default.
         eps: spacing in units of which the default tolerance is given.
         rejection: the reason why the matrix is not computed, or None.
+        growth: factor of the default tolerance beside the condition, max(1, s/r) for a power A^(s/r).
     """
 
     tol: float | None
     eps: float
     rejection: Rejection | None
+    growth: float = 1.0
 
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
         """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
         if self.tol is not None:
             return torch.full_like(condition, self.tol)
         cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
-        attainable = (_DEFAULT_FACTOR * self.eps * condition).nan_to_num(cap, cap, cap)
+        attainable = (_DEFAULT_FACTOR * self.eps * self.growth * condition).nan_to_num(cap, cap, cap)
         return attainable.clamp(spacing_out, max(spacing_out, cap))
 
 
@@ -64,10 +68,16 @@ def certificates_of(
     program: Program, findings: Findings, outputs: Sequence[Tensor], requested: Sequence[Requested]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
+    findings = replace(findings, error=_meaningful(findings.error))
     tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
     table = _Table.of(findings, tolerance, *_range(outputs, findings.error))
     judge = _Judge(program, findings.residual_name, table, str(program.precision))
     return tuple(map(judge.certificate, range(len(requested))))
+
+
+def _meaningful(error: Tensor) -> Tensor:
+    """The estimates that say something, infinity for the others: an error above 1 is more than that of the answer 0."""
+    return torch.where(error <= _LARGEST, error, math.inf)
 
 
 def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: float) -> Tensor:
@@ -163,8 +173,7 @@ class _Judge:
         return Certificate(
             outcome=outcome,
             residual=None if failed or math.isnan(residual) else Residual(self.residual_name, residual),
-            # an error above 1 is more than that of the answer 0
-            error_estimate=None if failed or not error <= 1.0 else error,
+            error_estimate=None if failed or not math.isfinite(error) else error,
             condition=None if math.isnan(condition) else min(condition, sys.float_info.max),
             method=method,
             precision=precision,

@@ -106,15 +106,23 @@ def batch_of(call: Call) -> Batch:
     named = call.options.precision
     eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
     tol = call.options.tol
+    growth = _growth(call)
     if not call.rejected:
-        return Batch(call.inputs, (_requested(tol, eps),) * call.items)
-    return Batch(call.inputs, tuple(Requested(tol, eps, call.rejected.get(index)) for index in range(call.items)))
+        return Batch(call.inputs, (_requested(tol, eps, growth),) * call.items)
+    requested = (Requested(tol, eps, call.rejected.get(index), growth) for index in range(call.items))
+    return Batch(call.inputs, tuple(requested))
+
+
+def _growth(call: Call) -> float:
+    """Max(1, s/r) of a power A^(s/r), by which it may magnify relative changes more than the matrix's condition."""
+    r, s = call.parameters.get("r"), call.parameters.get("s")
+    return max(1.0, s / r) if isinstance(r, int) and isinstance(s, int) else 1.0
 
 
 @lru_cache(maxsize=1024)
-def _requested(tol: float | None, eps: float) -> Requested:
+def _requested(tol: float | None, eps: float, growth: float) -> Requested:
     """The requested tolerance of a matrix; equal ones are one object, which a pickle holds once."""
-    return Requested(tol, eps, None)
+    return Requested(tol, eps, None, growth)
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:

@@ -25,6 +25,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "s1_negative": ("not_positive", "s1 has an eigenvalue that is negative beyond rounding: eig_clip(s1, lo=0)"),
     "s2_negative": ("not_positive", "s2 has an eigenvalue that is negative beyond rounding: eig_clip(s2, lo=0)"),
     "zero_matrix": ("singular", "the matrix is zero: damping is relative to its largest eigenvalue and adds nothing"),
+    "defective_zero": (
+        "not_positive",
+        "the eigenvalue 0 has fewer eigenvectors than its multiplicity: there is no principal root; give damping > 0",
+    ),
     "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" for the pseudo-inverse power'),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
@@ -40,11 +44,14 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 REMARKS: Final[Mapping[str, str]] = {
-    "damped": "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue",
+    "damped": (
+        "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue; "
+        'damping="range" gives the pseudo-inverse power'
+    ),
     "negative": "eigenvalues below -8 eps of the largest count as 0",
     "semidefinite": (
         "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
-        "and no error estimate can be given"
+        'and no error estimate can be given; damping="range" gives the pseudo-inverse power'
     ),
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
     "near_negative_axis": (

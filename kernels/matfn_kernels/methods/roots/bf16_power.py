@@ -20,7 +20,7 @@ from matfn_kernels.linalg.products import add_diagonal
 from matfn_kernels.linalg.scaling import rescale
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh
 from matfn_kernels.methods.roots.by_iteration import Sent, by_iteration, seconds
-from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
+from matfn_kernels.methods.roots.coupled_iteration import DISTRUST, CoupledIteration
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
 
@@ -65,7 +65,7 @@ class Bf16Power(PowerProgram):
         found = by_iteration(self.iteration, self.kernel, replace(matrices, a=damped), left)
         return replace(
             found,
-            error=torch.stack(_distances(found, exact)).amax(0) + exact.error,
+            error=_error(found, exact),
             condition=exact.condition,
             rank=exact.rank,
             damping=exact.damping,
@@ -85,6 +85,12 @@ class Bf16Power(PowerProgram):
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: steps, proof and products, priced by the profile."""
         return seconds(self.iteration, self.kernel, profile)
+
+
+def _error(found: Findings, exact: Findings) -> Tensor:
+    """Distance from the exact power, which has an error too, (batch,); infinite where no digit is left."""
+    distance = torch.stack(_distances(found, exact)).amax(0)
+    return torch.where(distance < DISTRUST, distance + exact.error, math.inf)
 
 
 def _distances(found: Findings, exact: Findings) -> list[Tensor]:

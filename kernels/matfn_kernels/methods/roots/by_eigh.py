@@ -27,6 +27,7 @@ from matfn_kernels.linalg.narrowing import loss
 from matfn_kernels.linalg.products import symmetric_product
 from matfn_kernels.linalg.scaling import narrowed, norm
 from matfn_kernels.methods.roots.damping import Regularised, regularise
+from matfn_kernels.methods.roots.least import refined
 from matfn_kernels.numbers.precision import FLOOR, Precision, spacing
 from matfn_kernels.programs.findings import Findings
 
@@ -96,8 +97,10 @@ class Diagonalised:
             answered: the arithmetic of the answer, whose rules hold, where it is another one.
         """
         values, eps = eigen.w.to(torch.float64), power.eps(answered or precision)
-        rules = regularise(power, eps, values, _law(precision, values), eigen.exponent)
-        return cls(power, precision, eigen, rules, eps)
+        noise = _law(precision, values)
+        if power.damps_by_default and eps == spacing(precision):
+            values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise)
+        return cls(power, precision, eigen, regularise(power, eps, values, noise, eigen.exponent), eps)
 
     @property
     def values(self) -> Tensor:

@@ -14,7 +14,8 @@ from matfn_kernels.linalg.decompositions import scaled
 from matfn_kernels.linalg.iteration import coupled, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import power_of_two
-from matfn_kernels.methods.roots.coupled_iteration import Established, Product, multiplied
+from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
+from matfn_kernels.methods.roots.diagonal import exact_on_diagonals
 from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import FLOOR, Precision, working
 from matfn_kernels.programs.findings import Findings
@@ -88,7 +89,11 @@ def by_iteration(iteration: CoupledIteration, kernel: Kernel, matrices: Sent, g:
     found = _established(iteration, p, values)
     unit = torch.frexp(size.to(torch.float64))
     scale = _Scale(unit.mantissa, exponent + unit.exponent)
-    products = [_finished(power, value, scale, sign, g) for value, sign in zip(values, power.signs, strict=True)]
+    parts = [(sign, *_finished(power, value, scale, sign)) for value, sign in zip(values, power.signs, strict=True)]
+    products = [
+        multiplied(exact_on_diagonals(power, sign, matrices.a, exponent, value, whole), whole, g)
+        for sign, value, whole in parts
+    ]
     steps = iteration.steps(bound)
     error = iteration.error(found, steps) + matrices.error(iteration, found.condition)
     return Findings(
@@ -118,10 +123,11 @@ class _Scale:
     exponent: Tensor
 
 
-def _finished(power: Power, value: Tensor, scale: _Scale, sign: int, g: Tensor | None) -> Product:
+def _finished(power: Power, value: Tensor, scale: _Scale, sign: int) -> tuple[Tensor, Tensor]:
+    """The power of a scaled matrix as that of the matrix, but for a power of two, and its exponent."""
     s, r = sign * power.s, power.r
     factor, exponent = power_of_two(invariant.power(scale.value, s / r), scale.exponent, s, r)
-    return multiplied(factor.to(value.dtype)[:, None, None] * value, exponent, g)
+    return factor.to(value.dtype)[:, None, None] * value, exponent
 
 
 def _iterated(iteration: CoupledIteration, kernel: Kernel, p: Tensor) -> list[Tensor]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.methods.roots.power import Power
 
-__all__ = ["CoupledIteration", "Established", "Product", "multiplied"]
+__all__ = ["DISTRUST", "CoupledIteration", "Established", "Product", "multiplied"]
 
 _BOUNDS: Final = {Precision.BF16: 1e-3, Precision.FP32: 1e-6, Precision.FP64: 1e-8}
 """Least eigenvalue, relative to the largest, that a schedule reaches. At the reciprocal of it the law of an inverse's
@@ -30,7 +30,7 @@ takes two to five more steps on every matrix, of 8 to 12."""
 _SAFETY: Final = {Precision.BF16: 1.01, Precision.FP32: 1.001, Precision.FP64: 1.001}
 """Factor above 1 that eigenvalues may have in the early steps, see `coefficients.safe`: in bf16 just above 1 + eps, in
 float32 and float64 chosen to be far above it while the steps lose only a thousandth of their growth."""
-_DISTRUST: Final = 0.3
+DISTRUST: Final = 0.3
 """Relative error, by the residual, from which no estimate is given. A residual stands for the error to first order; at
 0.3 the second order is a tenth, and no tolerance by default is above 0.01."""
 _BASE: Final = 2.0
@@ -106,7 +106,7 @@ class CoupledIteration:
     def error(self, found: Established, steps: tuple[Step, ...]) -> Tensor:
         """Error by the law of the iteration's rounding; infinite where there is no proof or a residual contradicts."""
         condition, positive = found.condition, self.power.signs == (1,)
-        trusted = found.definite & (found.missing < _DISTRUST) & torch.isfinite(found.residual)
+        trusted = found.definite & (found.missing < DISTRUST) & torch.isfinite(found.residual)
         # The residual of an inverse carries its rounding, half of eps, times the condition, and means nothing below.
         blind = 0.0 if positive else 0.5 * condition * spacing(self.precision)
         law = self._law(condition, steps[-1].error)

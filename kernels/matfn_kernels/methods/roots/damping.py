@@ -105,7 +105,7 @@ def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tupl
 def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
     if isinstance(power.damping, float):
         return torch.full_like(relative, power.damping)
-    if power.damping is None and -1 in power.signs:
+    if power.damps_by_default:
         return (FLOOR * eps - relative).clamp_min(0)
     return torch.zeros_like(relative)
 

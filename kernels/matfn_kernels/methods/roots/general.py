@@ -4,7 +4,8 @@ By the complex Schur form A = Q T Q^H and `triangular_power` on T, matrix by mat
 real Schur form first, so that a simple real eigenvalue is exactly real.
 
 Domain: no eigenvalue on the closed negative axis. One that is known to lie there (`negative_axis`) is `not_positive`; a
-singular matrix, in exact arithmetic, is `singular` for an inverse and `not_positive` for a root. One that is singular
+singular matrix, in exact arithmetic, is `singular` for an inverse; it has a root where its eigenvalue 0 is semisimple
+(`semisimple`), and is `not_positive` elsewhere. One that is singular
 to rounding only, or of which rounding leaves open whether it meets the axis, is answered without an estimate and with a
 condition number that says so. Whole powers take no root: they exist for every matrix, with negative exponents for every
 nonsingular one.
@@ -27,6 +28,7 @@ from matfn_kernels.linalg import invariant, narrowing, probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.linalg.scaling import narrowed, power_of_two
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
+from matfn_kernels.methods.roots.semisimple import Core, SemisimpleRoot
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
 from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.numbers.precision import Precision, spacing, working
@@ -125,7 +127,7 @@ class GeneralRootProgram:
             shift=invariant.ldexp(shift, exponent),
             failures={
                 reason: torch.tensor([one.failure == reason for one in solved], device=a.device)
-                for reason in ("exactly_singular", "on_negative_axis")
+                for reason in ("exactly_singular", "on_negative_axis", "defective_zero")
             },
             remarks={
                 reason: torch.tensor([one.remark == reason for one in solved], device=a.device)
@@ -167,16 +169,21 @@ class _Domain:
     failure: str = ""
     remark: str = ""
     condition: float = 0.0
+    core: Core | None = None
 
     @classmethod
-    def of(cls, exact: Array, shifted: Array, t: Array, program: GeneralRootProgram) -> _Domain:
+    def of(cls, exact: Array, shifted: Array, t: Array, lost: float, program: GeneralRootProgram) -> _Domain:
         """The verdict on A + shift I, given exactly and scaled, with the Schur form T."""
         if not program.needs_inverse:
             return cls()
         unit = spacing(program.precision)
         singularity = Singularity.of(shifted, unit)
         if singularity.is_singular and is_singular(exact):
-            return cls(failure="exactly_singular" if program.signs[-1] < 0 else "on_negative_axis")
+            return (
+                cls(failure="exactly_singular")
+                if program.signs[-1] < 0
+                else cls._semisimple(exact, shifted, unit, lost)
+            )
         noise = BACKWARD_ERROR * unit * norm(t)
         axis = NegativeAxis.of(exact, t, singularity, noise) if program.takes_root else NegativeAxis.CLEAR
         if axis is NegativeAxis.MET:
@@ -184,6 +191,17 @@ class _Domain:
         if singularity.is_singular:
             return cls(remark="ill_conditioned", condition=singularity.condition)
         return cls(remark="near_negative_axis", condition=math.inf) if axis is NegativeAxis.UNKNOWN else cls()
+
+    @classmethod
+    def _semisimple(cls, exact: Array, a: Array, unit: float, lost: float) -> _Domain:
+        """The verdict on a root of an exactly singular matrix."""
+        core = Core.of(exact, a, unit, lost)
+        if core is None:
+            return cls(failure="defective_zero")
+        if core.axis is NegativeAxis.MET:
+            return cls(failure="on_negative_axis")
+        known = core.axis is NegativeAxis.CLEAR
+        return cls(core=core) if known else cls(core=core, remark="near_negative_axis", condition=math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +226,27 @@ class _Solved:
             t += shift * identity
             shifted = a + shift * identity.real
             # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
-            domain = _Domain.of(shifted if shift else sent, shifted, t, program)
+            domain = _Domain.of(shifted if shift else sent, shifted, t, lost, program)
             if domain.failure:
                 return cls(nothing, shift, failure=domain.failure)
             with np.errstate(all="ignore"):
-                lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
-                found = cls._powers(lifted, q, program, shift, lost)
+                if domain.core is not None:
+                    found = cls._of_core(domain.core, program, shift)
+                else:
+                    lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
+                    found = cls._powers(lifted, q, program, shift, lost)
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
         if not domain.remark:
             return found
         return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
+
+    @classmethod
+    def _of_core(cls, core: Core, program: GeneralRootProgram, shift: float) -> _Solved:
+        """The root of an exactly singular matrix from its nonsingular part."""
+        root = SemisimpleRoot.of(core, program.r, program.s)
+        seen = 0.0 if program.dtype.is_complex or not root.value.any() else norm(root.value.imag) / norm(root.value)
+        return cls((root.value,), shift, max(seen, root.error), root.condition)
 
     @classmethod
     def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float, lost: float) -> _Solved:

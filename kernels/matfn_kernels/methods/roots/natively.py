@@ -10,6 +10,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
+from matfn_kernels.methods.roots.diagonal import exact_on_diagonals
 from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.programs.findings import Findings
@@ -41,9 +42,13 @@ def natively(iteration: CoupledIteration, given: Tensor, g: Tensor | None) -> Fi
     power = iteration.power
     a, left = _fitting(given, iteration.working)
     values, found = native.powers(_wanted(iteration), a.resolve_neg().contiguous())
-    products = [
-        multiplied(*_scaled_back(power, value, exponent, left, sign), g)
+    parts = [
+        (sign, *_scaled_back(power, value, exponent, left, sign))
         for value, exponent, sign in zip(values, (found.exponent, found.other_exponent), power.signs, strict=False)
+    ]
+    products = [
+        multiplied(exact_on_diagonals(power, sign, given, None, value, exponent), exponent, g)
+        for sign, value, exponent in parts
     ]
     condition = (found.largest / found.smallest).clamp_min(1.0)
     established = Established(found.residual, found.missing, condition, found.definite > 0)

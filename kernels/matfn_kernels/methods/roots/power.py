@@ -72,6 +72,11 @@ class Power:
         return self.damping == "range"
 
     @property
+    def damps_by_default(self) -> bool:
+        """Whether matrices that are not positive definite to rounding are shifted, as far as they need it."""
+        return self.damping is None and -1 in self.signs
+
+    @property
     def equation(self) -> str:
         """The equation whose residual is measured."""
         if self.signs == (1,):
