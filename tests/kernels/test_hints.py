@@ -20,7 +20,7 @@ _MEANS = np.zeros(2)
         ("inv_root", {"a": np.zeros((2, 2))}, {"r": 2, "damping": 0.1}, "singular", "the matrix is zero"),
         ("inv_root", {"a": _SEMIDEFINITE}, {"r": 2, "damping": 0.0}, "singular", 'damping="range"'),
         ("inv_root", {"a": _SEMIDEFINITE}, {"r": 2, "structure": "general"}, "singular", "damping > 0"),
-        ("root", {"a": _SEMIDEFINITE}, {"r": 2, "structure": "general"}, "not_positive", "principal root"),
+        ("root", {"a": np.eye(2, k=1)}, {"r": 2, "structure": "general"}, "not_positive", "principal root"),
         ("root", {"a": _INDEFINITE}, {"r": 2}, "not_positive", "eig_clip"),
         ("geometric_mean", {"a": _EYE, "b": _SEMIDEFINITE}, {}, "not_positive", "b has an eigenvalue that is 0"),
         ("geometric_mean", {"a": _INDEFINITE, "b": _EYE}, {}, "not_positive", "a has an eigenvalue"),

@@ -13,7 +13,7 @@ from evaluating import EPS, answer, candidates, parsed, run
 from honesty import assert_honest, estimate_of
 from many_digits import power
 from matfn_kernels.reference import relative_error
-from matfn_kernels.running.evaluation import batch_of
+from matfn_kernels.running.evaluation import batch_of, evaluate
 from spectra import orthogonal, positive
 
 if TYPE_CHECKING:
@@ -241,3 +241,16 @@ def test_root_of_a_singular_matrix_with_a_negative_eigenvalue_is_refused() -> No
     """A zero eigenvalue excuses no negative one."""
     a = _SIMILAR @ np.diag([4.0, -1, 0, 0]) @ np.rint(np.linalg.inv(_SIMILAR))
     assert answer("root", {"a": a}, r=2, structure="general", on_failure="nan").certificates[0].code == "not_positive"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("size", "r"), [(0.9, 7), (1.3, 8), (0.6, 3)])
+def test_rounding_of_an_output_that_has_an_error_itself(size: float, r: int, dtype: str) -> None:
+    """The rounding of an answer to half precision is counted relative to the truth."""
+    a = (size * torch.eye(3) + 0.05).to(getattr(torch, dtype))
+    program, call = candidates("inv_root", {"a": a}, r=r, damping=0.0, precision="bf16")[0]  # type: ignore[dict-item]
+    found = evaluate(program, batch_of(call))
+    error = relative_error(found.outputs[0][0].double().numpy(), power(a.double().numpy(), -1 / r))
+    estimate = found.certificates[0].error_estimate
+    assert estimate is not None
+    assert error <= estimate

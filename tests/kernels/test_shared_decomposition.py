@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from evaluating import Array, parsed
-from matfn_kernels.linalg import invariant
-from matfn_kernels.programs import shared_decomposition
+from matfn_kernels.linalg import decompositions, invariant
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.programs.shared_decomposition import batch_key
 from matfn_kernels.running.evaluation import Batch, Evaluation, batch_of, evaluate, evaluate_together
@@ -82,7 +81,7 @@ def test_the_shared_stage_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> N
         batches.append(len(a))
         return eigh(a)
 
-    monkeypatch.setattr(shared_decomposition, "eigh", counted)
+    monkeypatch.setattr(decompositions, "eigh", counted)
     members = [member for name, member in SPECTRA.items() if name != "indefinite"]
 
     evaluate_together(members)

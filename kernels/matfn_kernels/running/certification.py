@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -68,7 +68,6 @@ def certificates_of(
     program: Program, findings: Findings, outputs: Sequence[Tensor], requested: Sequence[Requested]
 ) -> tuple[Certificate, ...]:
     """One certificate a matrix of a batch that was computed."""
-    findings = replace(findings, error=_meaningful(findings.error))
     tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
     table = _Table.of(findings, tolerance, *_range(outputs, findings.error))
     judge = _Judge(program, findings.residual_name, table, str(program.precision))
@@ -126,13 +125,14 @@ class _Table:
     def of(cls, findings: Findings, tolerance: Tensor, finite: Tensor, overflown: Tensor) -> _Table:
         """The table of a batch's findings."""
         none = torch.full_like(findings.error, math.nan, dtype=torch.float64)
+        error = _meaningful(findings.error)
         masks = {**findings.failures, **findings.remarks}
-        flawless = finite & (findings.error <= tolerance)
+        flawless = finite & (error <= tolerance)
         for mask in masks.values():
             flawless = flawless & ~mask
         columns = {
             "residual": findings.residual,
-            "error": findings.error,
+            "error": error,
             "tolerance": tolerance,
             "flawless": flawless,
             "condition": findings.condition,

@@ -293,8 +293,9 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     exponents = findings.exponents or (None,) * len(findings.outputs)
     released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
-    if released:
-        findings = replace(findings, error=findings.error + torch.stack([error for _, error in released]).amax(0))
+    if released:  # the rounding is relative to the value, which has an error itself
+        rounding = torch.stack([error for _, error in released]).amax(0)
+        findings = replace(findings, error=findings.error + rounding * (1 + findings.error))
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested))
 
 
