@@ -283,3 +283,20 @@ def test_small_factors_of_clipped_weights_keep_their_digits(largest: float, weig
     pairs = zip(found.outputs, (exact, np.full((1, 1, 1), np.sqrt(factors[1])), factors), strict=True)
     assert max(_relative(*pair) for pair in pairs) <= estimate_of(found)
     assert _converged(found)
+
+
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(1.0, np.float32), (2.0**4, np.float32), (1.0, np.float64), (2.0**12, np.float64)]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_estimate_covers_means_that_few_entries_make_up(size: float, dtype: type, seed: int) -> None:
+    """L L^T # L D^2 L^T = L D L^T for a triangle of integers and powers of two, known without rounding."""
+    rng = np.random.default_rng(seed)
+    n = 5
+    triangle = np.tril(rng.integers(-2, 3, (n, n)), -1) + np.eye(n)
+    root = np.diag([1.0] * (n - 1) + [size])
+    a, b = triangle @ triangle.T, triangle @ root @ root @ triangle.T
+
+    found = answer("geometric_mean", {"a": a.astype(dtype), "b": b.astype(dtype)})
+
+    assert_honest(found, triangle @ root @ triangle.T)

@@ -118,4 +118,4 @@ def _stacked(rows: list[_Scaled]) -> tuple[Tensor, Tensor, Tensor]:
     top = torch.where(top > _EMPTY, top, 0)
     o = torch.cat([rescale(part.x, part.exponent - top) for part in parts], dim=1)
     reach = torch.stack([invariant.ldexp(part.reach, part.exponent - top) for part in parts])
-    return o, top, reach.square().sum(0).sqrt()
+    return o, top, invariant.sums(reach.square().mT).sqrt()
