@@ -1,0 +1,234 @@
+"""Matrices known to within a Frobenius norm, and their sums and products with every rounding accounted for.
+
+u = 2^-53 and gamma_k = k u / (1 - k u). A product of k terms an entry, in any order and with or without fused
+multiplications, satisfies |fl(X Y) - X Y| <= gamma_k |X| |Y| entrywise. An entry that underflows, even to zero, is
+wrong by less than 2^-1022, and `TINY` covers all of them. Norms and radii are computed upward: each nonnegative
+quantity is enlarged by more than the rounding of the few operations that gave it.
+
+A ball with a second part `low` is kept in twice the digits: its products are split as in `numbers.extended_product`.
+References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 3; Ozaki, Ogita, Oishi and Rump,
+Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import invariant
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "TINY",
+    "Ball",
+    "difference",
+    "exact",
+    "frobenius",
+    "minus_identity",
+    "power",
+    "product",
+    "rounded",
+    "scaled_columns",
+    "skew_part",
+    "spectral",
+    "sum_of",
+    "symmetric_part",
+    "up",
+]
+
+_UNIT: Final = 2.0**-53
+_DIGITS: Final = 53
+TINY: Final = 1e-200
+"""More than all underflow in one operation on entries below 1e100 adds to a Frobenius norm."""
+_SMALL: Final = 1e-150
+"""More than squares that underflow take from a norm."""
+_SLACK: Final = 1 + 2.0**-47
+"""Covers 60 roundings of nonnegative numbers."""
+_SPLITTER: Final = 2.0**27 + 1
+
+
+def up(x: Tensor) -> Tensor:
+    """An upper bound of a nonnegative expression that took at most 60 roundings, none of them in a difference."""
+    return x * _SLACK
+
+
+@dataclass(frozen=True)
+class Ball:
+    """The matrices within `radius` (batch,) of high + low (batch, m, n) in the Frobenius norm.
+
+    Attributes:
+        high: the centre, or its leading part.
+        low: what the centre has beyond `high`, or None where `high` is all of it.
+        radius: the largest distance, (batch,).
+    """
+
+    high: Tensor
+    low: Tensor | None
+    radius: Tensor
+
+    @cached_property
+    def frobenius(self) -> Tensor:
+        """An upper bound of the Frobenius norm, (batch,)."""
+        length = frobenius(self.high) + self.radius
+        return up(length if self.low is None else length + frobenius(self.low))
+
+    @cached_property
+    def spectral(self) -> Tensor:
+        """An upper bound of the 2-norm, of the absolute values too, (batch,)."""
+        length = spectral(self.high) + self.radius
+        return up(length if self.low is None else length + frobenius(self.low))
+
+    @property
+    def mT(self) -> Ball:  # noqa: N802 - as torch names it
+        """The transpose."""
+        return Ball(self.high.mT, None if self.low is None else self.low.mT, self.radius)
+
+    def times_power(self, factor: float) -> Ball:
+        """The ball times a power of two."""
+        low = None if self.low is None else self.low * factor
+        return Ball(self.high * factor, low, self.radius * abs(factor))
+
+
+def frobenius(x: Tensor) -> Tensor:
+    """An upper bound of the Frobenius norm of X (batch, m, n) in float64, (batch,)."""
+    stored = x if x.is_contiguous() else x.mT  # a transpose is read as it lies in memory
+    return invariant.matrix_norm(stored) * _summed(x.shape[-1] * x.shape[-2]) + _SMALL
+
+
+def spectral(x: Tensor) -> Tensor:
+    """An upper bound of the 2-norm of |X|, X (batch, m, n) in float64: (|X|_1 |X|_inf)^(1/2) or |X|_F, (batch,)."""
+    if not x.numel():
+        return x.new_zeros(len(x))
+    size, (items, rows, columns) = x.abs(), x.shape
+    largest_row = invariant.product(size, size.new_ones(1, columns, 1).expand(items, -1, -1)).flatten(1).amax(-1)
+    largest_column = invariant.product(size.new_ones(1, 1, rows).expand(items, -1, -1), size).flatten(1).amax(-1)
+    return torch.minimum((largest_row * largest_column).sqrt() * _summed(rows + columns) + _SMALL, frobenius(x))
+
+
+def _summed(terms: int) -> float:
+    """The factor that covers the rounding of a sum of so many nonnegative numbers, in any order."""
+    return 1 + 2 * (terms + 64) * _UNIT
+
+
+def exact(x: Tensor, *, doubled: bool = False) -> Ball:
+    """X (batch, m, n) in float64, known exactly; kept in twice the digits if `doubled`."""
+    return Ball(x, torch.zeros_like(x) if doubled else None, torch.full((len(x),), TINY, dtype=torch.float64))
+
+
+def rounded(x: Ball) -> Ball:
+    """The ball about `high` alone that holds X."""
+    return x if x.low is None else Ball(x.high, None, up(x.radius + frobenius(x.low)))
+
+
+def sum_of(x: Ball, y: Ball) -> Ball:
+    """X + Y."""
+    radius = x.radius + y.radius
+    if x.low is None and y.low is None:
+        high = x.high + y.high
+        return Ball(high, None, up(radius + _UNIT * frobenius(high)))
+    high, error = _two_sum(x.high, y.high)
+    parts = [part for part in (x.low, y.low) if part is not None]
+    low = sum(parts, error)
+    lost = frobenius(error) + sum(frobenius(part) for part in parts)
+    high, low = _two_sum(high, low)
+    return Ball(high, low, up(radius + 3 * _UNIT * lost))
+
+
+def difference(x: Ball, y: Ball) -> Ball:
+    """X - Y."""
+    return sum_of(x, y.times_power(-1.0))
+
+
+def minus_identity(x: Ball) -> Ball:
+    """X - I."""
+    return difference(x, exact(torch.eye(x.high.shape[-1], dtype=x.high.dtype).expand_as(x.high)))
+
+
+def symmetric_part(x: Ball) -> Ball:
+    """(X + X^T) / 2."""
+    return sum_of(x, x.mT).times_power(0.5)
+
+
+def skew_part(x: Ball) -> Ball:
+    """(X - X^T) / 2."""
+    return difference(x, x.mT).times_power(0.5)
+
+
+def product(x: Ball, y: Ball) -> Ball:
+    """X Y: in twice the digits if one of the factors is."""
+    made = _plain(x, y) if x.low is None and y.low is None else _doubled(x, y)
+    return Ball(made.high, made.low, up(made.radius + x.radius * y.spectral + x.spectral * y.radius))
+
+
+def power(x: Ball, exponent: int) -> Ball:
+    """X^exponent by binary powering, exponent >= 1."""
+    if exponent == 1:
+        return x
+    half = power(product(x, x), exponent // 2)
+    return product(half, x) if exponent % 2 else half
+
+
+def scaled_columns(v: Tensor, w: Tensor, *, doubled: bool) -> Ball:
+    """V diag(w) of V (batch, m, n) and w (batch, n)."""
+    w = w[:, None, :].expand_as(v)
+    high = v * w
+    if not doubled:
+        return Ball(high, None, up(_UNIT * frobenius(high) + TINY))
+    return Ball(high, _product_error(v, w, high), torch.full((len(v),), TINY, dtype=torch.float64))
+
+
+def _gamma(terms: int) -> float:
+    return terms * _UNIT / (1 - terms * _UNIT) * _SLACK
+
+
+def _plain(x: Ball, y: Ball) -> Ball:
+    size = torch.minimum(x.frobenius * y.spectral, x.spectral * y.frobenius)
+    return Ball(invariant.product(x.high, y.high), None, up(_gamma(x.high.shape[-1]) * size) + TINY)
+
+
+def _doubled(x: Ball, y: Ball) -> Ball:
+    """X1 Y1 without rounding plus X1 (Y - Y1) + (X - X1) Y in float64; X1, Y1 are leading bits of rows, columns."""
+    terms = x.high.shape[-1]
+    bits = (_DIGITS - terms.bit_length()) // 2
+    left, right = _leading(x.high, bits, -1), _leading(y.high, bits, -2)
+    left_rest, right_rest = _rest(x, left), _rest(y, right)
+    first, second = invariant.product(left, right_rest), invariant.product(left_rest, y.high)
+    high, low = _two_sum(invariant.product(left, right), first + second)
+    lost_left, lost_right = frobenius(left_rest), frobenius(right_rest)
+    size = (x.spectral + lost_left) * lost_right + lost_left * y.spectral
+    beyond = 0.0 if y.low is None else lost_left * frobenius(y.low)
+    return Ball(high, low, up((_gamma(terms) + 3 * _UNIT) * size + beyond + 4 * TINY))
+
+
+def _leading(x: Tensor, bits: int, dim: int) -> Tensor:
+    """X rounded to multiples of 2^(e - bits), where 2^e is above the largest entry along `dim`."""
+    exponent = torch.frexp(x.abs().amax(dim, keepdim=True)).exponent
+    shift = 1.5 * invariant.two_to(exponent + (_DIGITS - 1 - bits))
+    return (x + shift) - shift
+
+
+def _rest(x: Ball, leading: Tensor) -> Tensor:
+    """What the centre has beyond its leading bits: exact without a low part, else rounded once."""
+    rest = x.high - leading
+    return rest if x.low is None else rest + x.low
+
+
+def _two_sum(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """fl(X + Y) and its error, exactly (Knuth)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+def _product_error(x: Tensor, y: Tensor, rounded_product: Tensor) -> Tensor:
+    """X Y - fl(X Y) entrywise, exactly but for underflow (Veltkamp and Dekker)."""
+    left, right = _SPLITTER * x, _SPLITTER * y
+    left, right = left - (left - x), right - (right - y)
+    left_rest, right_rest = x - left, y - right
+    error = left * right - rounded_product
+    return ((error + left * right_rest) + left_rest * right) + left_rest * right_rest

@@ -1,0 +1,209 @@
+"""Bounds of A^(s/r) and A^(-s/r) for positive definite A, from products alone.
+
+Let B be what the claimed power belongs to, X = B^(-1/r) or Y = B^(1/r), and C = A^s. With E = B^(-1/2) C B^(-1/2) - I
+and e = ||E||_2 < 1, C is positive definite, and with p = 1/r
+
+    ||C^(-p) - X||_F <= p ||X^(1/2) E X^(1/2)||_F + p e^2 / (1 - e) ||X||_F,
+    ||C^p - Y||_F <= p ||Y^((1-r)/2) (C - Y^r) Y^((1-r)/2)||_F + p e^2 / (1 - e) ||Y||_F.
+
+The first terms bound the Frechet derivative, whose divided differences are at most p times a geometric mean; the others
+bound the rest of the integral of resolvents. Neither a gap nor a condition number enters.
+Positive definiteness: the bound is that of L L^T for a Cholesky factor L of the claimed matrix, and ||X - L L^T||_F, a
+product's residual, is added. The factorisation itself is not trusted.
+References: Bhatia, Matrix Analysis (1997), chapters V and X; Higham, Functions of Matrices (2008), chapter 3;
+docs/proofs.md has the derivation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import invariant, scaling
+from matfn_kernels.numbers.precision import FLOOR
+from matfn_kernels.proofs.balls import (
+    Ball,
+    difference,
+    exact,
+    minus_identity,
+    power,
+    product,
+    rounded,
+    up,
+)
+from matfn_kernels.proofs.proof import (
+    LARGEST_DEFECT,
+    Proof,
+    complement,
+    least_norm,
+    out_of_range,
+    peak_exponent,
+    read,
+    symmetric,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Claim", "Exponent", "inverse_power", "positive_power", "prove_power"]
+
+_DOWN: Final = 1 - 2.0**-30
+"""Covers the rounding of a lower bound, powers with exponents up to 64 included."""
+_INDEFINITE: Final = "the answer, or a reference for it, is not positive definite beyond rounding"
+_RESIDUAL: Final = "the residual is too large for a proof"
+_DROPPED: Final = 'damping="range": the matrix was not proved to keep all its eigenvalues'
+
+
+@dataclass(frozen=True, slots=True)
+class Exponent:
+    """sign s / r in lowest terms.
+
+    Attributes:
+        s: the numerator, at least 1.
+        r: the denominator, at least 1.
+        inverse: whether the exponent is negative.
+        floor: the relative size of the eigenvalues that "range" drops, or None.
+    """
+
+    s: int
+    r: int
+    inverse: bool
+    floor: float | None = None
+
+    @classmethod
+    def of(cls, s: int, r: int, *, inverse: bool, dropping: torch.dtype | None) -> Exponent:
+        """The exponent of a call, in lowest terms; `dropping` is the dtype whose spacing tells what "range" drops."""
+        common = math.gcd(s, r)
+        floor = None if dropping is None else FLOOR * torch.finfo(dropping).eps
+        return cls(s // common, r // common, inverse, floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimed matrix X, the positive semidefinite L L^T near it, and ||X - L L^T||_F."""
+
+    factor: Tensor
+    square: Ball
+    distance: Tensor
+    definite: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, *, doubled: bool) -> Claim:
+        """Of X (batch, n, n) that may be unsymmetric in its last digits."""
+        factor, definite = invariant.cholesky((x + x.mT) / 2)
+        left = exact(factor, doubled=doubled)
+        square = product(left, left.mT)
+        return cls(factor, square, difference(exact(x, doubled=doubled), square).frobenius, definite)
+
+
+def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, exponent: Exponent) -> Proof:
+    """Bounds X against A^(+-s/r), or G A^(+-s/r), of the symmetric part of A (batch, n, n) plus shift I.
+
+    Domain: A + shift I positive definite, with a residual below 1. With G a reference for A^(+-s/r) is computed by an
+    eigendecomposition, proved as an answer is, and ||X - G reference||_F + ||G||_2 times its bound is the bound.
+    """
+    doubled = x.dtype in {torch.float64, torch.complex128}
+    a, x = read(a), read(x)
+    k = -torch.div(-_exponent(a, shift), exponent.r, rounding_mode="floor")
+    matrix = symmetric(a, shift, k * exponent.r, doubled=doubled)
+    wanted = k * exponent.s if exponent.inverse else -k * exponent.s
+    if g is None:
+        x = scaling.rescale(x, wanted)
+        return _with_range(_prove(matrix, x, exponent, doubled=doubled), matrix.high, x)
+    g = read(g)
+    left = peak_exponent(g)
+    g, x = scaling.rescale(g, -left), scaling.rescale(x, wanted - left)
+    return _with_range(_prove_product(matrix, g, x, exponent, doubled=doubled), matrix.high, g, x)
+
+
+def _exponent(a: Tensor, shift: Tensor | None) -> Tensor:
+    """That of the larger of A's entries and the shift."""
+    found = peak_exponent(a)
+    return found if shift is None else torch.maximum(found, peak_exponent(shift.to(torch.float64)[:, None]))
+
+
+def _with_range(proof: Proof, *matrices: Tensor) -> Proof:
+    return Proof(proof.absolute, proof.size, {**out_of_range(*matrices), **proof.doubts})
+
+
+def _prove_product(a: Ball, g: Tensor, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
+    reference = _reference(a.high, exponent)
+    proof = _prove(a, reference, exponent, doubled=doubled)
+    left = exact(g, doubled=doubled)
+    distance = difference(exact(x, doubled=doubled), product(left, exact(reference, doubled=doubled))).frobenius
+    return Proof(up(distance + left.spectral * proof.absolute), least_norm(x), proof.doubts)
+
+
+def _reference(a: Tensor, exponent: Exponent) -> Tensor:
+    """A^(+-s/r) by an eigendecomposition in float64: a claim to be proved."""
+    w, v = invariant.eigh(a)
+    values = invariant.power(w.clamp_min(0), (-1 if exponent.inverse else 1) * exponent.s / exponent.r)
+    return invariant.product(v * values[:, None, :], v.mT)
+
+
+def _prove(a: Ball, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
+    claim = Claim.of(x, doubled=doubled)
+    prove = inverse_power if exponent.inverse else positive_power
+    first, defect, smallest = prove(a, claim, exponent)
+    second = up(defect * defect / complement(defect)) * claim.square.frobenius
+    absolute = up(claim.distance + up(first + second) / exponent.r)
+    doubts = {_INDEFINITE: ~claim.definite, _RESIDUAL: ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)}
+    if exponent.floor is not None:
+        cut = up(exponent.floor * a.spectral) ** exponent.s
+        doubts[_DROPPED] = ~(up(cut) * (1 + 2.0**-30) < complement(defect) * smallest)
+    return Proof(absolute, least_norm(x), doubts)
+
+
+def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
+    """||X^(1/2) E X^(1/2)||_F, ||E||_2 and a lower bound of B's eigenvalues, for X = L L^T = B^(-1/r), (batch,) each.
+
+    With H = X^(r/2), or X^((r-1)/2) L for odd r, H^T A^s H - I is E in another basis. A is multiplied to H one power
+    after the other, so that no factor has a larger condition than the residual's own.
+    """
+    r, factor = exponent.r, exact(claim.factor)
+    half = power(claim.square, r // 2) if r > 1 else factor
+    if r % 2 and r > 1:
+        half = product(half, factor)
+    for _ in range(exponent.s // 2):
+        half = product(a, half)
+    right = product(a, half) if exponent.s % 2 else half
+    residual = rounded(minus_identity(product(half.mT, right)))
+    outer = factor if r % 2 else factor.mT
+    weighted = product(product(outer, residual), outer.mT)
+    return weighted.frobenius, residual.spectral, claim.square.spectral**-r * _DOWN
+
+
+def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for Y = L L^T = B^(1/r), with Y^((1-r)/2) (C - Y^r) Y^((1-r)/2) instead of the first."""
+    r = exponent.r
+    missing = rounded(difference(power(a, exponent.s), power(claim.square, r)))
+    first = missing.frobenius
+    if r > 1:
+        inverse, margin = _inverse_root(claim, r - 1)
+        first = up(_conjugated(inverse, missing).frobenius / (margin * margin))
+    inverse, margin = _inverse_root(claim, r)
+    defect = up(_conjugated(inverse, missing).spectral / (margin * margin))
+    return first, defect, (margin / inverse.spectral) ** 2 * _DOWN
+
+
+def _conjugated(t: Ball, f: Ball) -> Ball:
+    return product(product(t, f), t.mT)
+
+
+def _inverse_root(claim: Claim, k: int) -> tuple[Ball, Tensor]:
+    """T, near M^-1 with M M^T = Y^k, and a lower bound m of 1 - ||T M - I||_2: M^-1 = (I + G)^-1 T, 1 / m bounds it.
+
+    T is computed from a substituted inverse of L, which is not trusted: T M - I is a product's residual.
+    """
+    identity = torch.eye(claim.factor.shape[-1], dtype=torch.float64).expand_as(claim.factor)
+    lower = invariant.solve_triangular(claim.factor, identity, upper=False)
+    inverse, root = lower, exact(claim.factor)
+    if k > 1:
+        inverse = invariant.matrix_power(invariant.product(lower.mT, lower), k // 2)
+        root = power(rounded(claim.square), k // 2)
+    if k > 1 and k % 2:
+        inverse, root = invariant.product(lower, inverse), product(root, exact(claim.factor))
+    return exact(inverse), complement(minus_identity(product(exact(inverse), root)).spectral)
