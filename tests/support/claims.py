@@ -16,11 +16,28 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SPECTRA", "Question", "claims", "definite", "errors", "power_of", "proved", "unitary"]
+__all__ = [
+    "LEFT_OPEN",
+    "Question",
+    "claims",
+    "clip_of_eigenvalues",
+    "clip_of_values",
+    "definite",
+    "errors",
+    "low_rank",
+    "pair",
+    "polar_factors",
+    "power",
+    "proved",
+    "rectangular",
+    "triangle",
+    "unitary",
+]
 
 Array: TypeAlias = "NDArray[Any]"
 _REAL: Final = {"complex64": "float32", "complex128": "float64"}
-SPECTRA: Final = ("spread", "clustered", "half_small", "one_small")
+LEFT_OPEN: Final = 16 * float(np.finfo(np.longdouble).eps)
+"""Error of the truths in units of the condition."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +88,96 @@ def definite(rng: np.random.Generator, items: int, n: int, kappa: float, dtype: 
     return np.asarray((a + np.conj(a.swapaxes(1, 2))) / 2).astype(dtype)
 
 
-def power_of(a: Array, exponent: float | np.longdouble, shift: Array | None = None) -> Array:
+def rectangular(rng: np.random.Generator, shape: tuple[int, int, int], kappa: float, dtype: str, kind: str) -> Array:
+    """Matrices of a shape (items, m, n), of full rank and about that condition."""
+    items, m, n = shape
+    least = min(m, n)
+    u, v = unitary(rng, items, m, least, dtype), unitary(rng, items, n, least, dtype)
+    return np.asarray((u * spectrum(kind, least, kappa, rng)) @ np.conj(v.swapaxes(1, 2))).astype(dtype)
+
+
+def power(function: str, r: int, s: int, a: Array, kappa: float) -> Question:
+    """The power of positive definite matrices."""
+    sign = -1 if function == "inv_root" else 1
+    truth = _power_of(a, sign * np.longdouble(s) / r)
+    return Question(function, {"a": a}, (truth,), {"r": r, "s": s}, uncertainty=LEFT_OPEN * kappa * max(1.0, s / r))
+
+
+def pair(a: Array, kappa: float, shift: Array) -> Question:
+    """Both square roots of positive definite A + shift I."""
+    truths = tuple(_power_of(a, np.longdouble(sign) / 2, shift) for sign in (1, -1))
+    return Question("sqrt_pair", {"a": a}, truths, shift=shift, uncertainty=LEFT_OPEN * kappa)
+
+
+def _power_of(a: Array, exponent: np.longdouble, shift: Array | None = None) -> Array:
     """((A + A^H) / 2 + shift I)^exponent in longdouble, complex matrices embedded."""
     a = extended.wide(a)
     a = (a + a.swapaxes(1, 2)) / 2
     if shift is not None:
         a = a + shift[:, None, None] * np.eye(a.shape[-1], dtype=np.longdouble)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return extended.function_of(a, lambda w: np.maximum(w, 0) ** np.longdouble(exponent))
+        return extended.function_of(a, lambda w: np.maximum(w, 0) ** exponent)
+
+
+def polar_factors(m: Array, kappa: float) -> tuple[Question, Question]:
+    """msign, and for no fewer rows than columns polar, of matrices of full rank."""
+    u, s, vt = _svd(m)
+    unitary_factor, modulus = _turned_back(m, u @ vt), (vt.swapaxes(1, 2) * s[:, None, :]) @ vt
+    open_ = LEFT_OPEN * kappa
+    sign = Question("msign", {"m": m}, (unitary_factor,), uncertainty=open_)
+    return sign, Question("polar", {"m": m}, (unitary_factor, modulus), uncertainty=open_)
+
+
+def clip_of_values(m: Array, hi: float | None) -> Question:
+    """Mclip with lo = 0."""
+    u, s, vt = _svd(m)
+    clipped = s if hi is None else np.minimum(s, np.longdouble(hi))
+    truth = _turned_back(m, (u * clipped[:, None, :]) @ vt)
+    return Question("mclip", {"m": m}, (truth,), {"hi": hi, "lo": 0.0}, uncertainty=LEFT_OPEN / min(hi or 1.0, 1.0))
+
+
+def clip_of_eigenvalues(a: Array, lo: float | None, hi: float | None) -> Question:
+    """eig_clip."""
+    a_wide = extended.wide(a)
+    a_wide = (a_wide + a_wide.swapaxes(1, 2)) / 2
+    least, most = (np.longdouble(x if x is not None else side * np.inf) for x, side in ((lo, -1), (hi, 1)))
+    truth = extended.function_of(a_wide, lambda w: np.clip(w, least, most))
+    return Question("eig_clip", {"a": a}, (truth,), {"lo": lo, "hi": hi}, uncertainty=LEFT_OPEN * 10)
+
+
+def triangle(t: Array, b: Array | None, *, lower: bool, unit: bool = False, transpose: bool = False) -> Question:
+    """tri_inv, or tri_solve with B."""
+    read = np.tril(t) if lower else np.triu(t)
+    if unit:
+        read[:, range(t.shape[-1]), range(t.shape[-1])] = 1
+    inverse = extended.inverse(extended.wide(read), lower=lower)
+    open_ = LEFT_OPEN * float(np.linalg.cond(read.astype(float)).max())
+    shared = {"lower": lower, "unit_diagonal": unit}
+    if b is None:
+        return Question("tri_inv", {"t": t}, (inverse,), shared, uncertainty=open_)
+    solution = (inverse.swapaxes(1, 2) if transpose else inverse) @ extended.wide(b)
+    return Question("tri_solve", {"t": t, "b": b}, (solution,), {**shared, "transpose": transpose}, uncertainty=open_)
+
+
+def low_rank(factors: tuple[Array, Array, Array], b: Array | None, *, transpose: bool = False) -> Question:
+    """dplr_inv, or dplr_solve with B."""
+    diag, q, k = (extended.wide(factor) for factor in factors)
+    t = np.tril(q @ k.swapaxes(1, 2), -1) + diag[:, :, None] * np.eye(diag.shape[-1], dtype=np.longdouble)
+    solved = triangle(t, b, lower=True, transpose=transpose)
+    given = dict(zip(("diag", "q", "k"), factors, strict=True))
+    if b is None:
+        return Question("dplr_inv", given, solved.truths, uncertainty=solved.uncertainty)
+    return Question("dplr_solve", {**given, "b": b}, solved.truths, {"transpose": transpose}, None, solved.uncertainty)
+
+
+def _svd(m: Array) -> tuple[Array, Array, Array]:
+    """U, S, V^T of M, or of M^T where it has more columns than rows."""
+    m = extended.wide(m)
+    return extended.svd(m if m.shape[1] >= m.shape[2] else m.swapaxes(1, 2))
+
+
+def _turned_back(m: Array, x: Array) -> Array:
+    return x if m.shape[1] >= m.shape[2] else x.swapaxes(1, 2)
 
 
 def claims(question: Question, dtype: str, rng: np.random.Generator) -> Iterator[tuple[Array, ...]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from matfn_kernels.proofs.clips import prove_clipped_eigenvalues, prove_clipped_values
+from matfn_kernels.proofs.polar import prove_modulus, prove_unitary
 from matfn_kernels.proofs.powers import Exponent, prove_power
 from matfn_kernels.proofs.proof import together
+from matfn_kernels.proofs.triangular import Shape, prove_low_rank, prove_triangle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +60,7 @@ def bound(
         return Bounds(torch.full((items,), torch.inf, dtype=torch.float64), (refused,) * items)
     if not outputs[0].numel():
         return Bounds(torch.zeros(items, dtype=torch.float64), (None,) * items)
-    proofs = _PROVERS[function](inputs, parameters, outputs, shift)
-    error, doubts = together(*proofs)
+    error, doubts = together(*_PROVERS[function](_Question(inputs, parameters, outputs, shift)))
     return _settled(error, {_NOT_FINITE: ~_finite((*inputs.values(), *outputs)), **doubts})
 
 
@@ -84,41 +86,79 @@ def _settled(error: Tensor, doubts: Mapping[str, Tensor]) -> Bounds:
     return Bounds(error, tuple(names[i] if any_ else None for i, any_ in zip(first, held.any(0).tolist(), strict=True)))
 
 
-def _root(
-    inputs: Mapping[str, Tensor], parameters: Mapping[str, object], outputs: Sequence[Tensor], shift: Tensor | None
-) -> tuple[Proof, ...]:
-    return (_power(inputs, parameters, outputs[0], shift, inverse=False),)
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """The arguments of `bound`."""
+
+    inputs: Mapping[str, Tensor]
+    parameters: Mapping[str, Any]
+    outputs: Sequence[Tensor]
+    shift: Tensor | None
 
 
-def _inv_root(
-    inputs: Mapping[str, Tensor], parameters: Mapping[str, object], outputs: Sequence[Tensor], shift: Tensor | None
-) -> tuple[Proof, ...]:
-    return (_power(inputs, parameters, outputs[0], shift, inverse=True),)
-
-
-def _sqrt_pair(
-    inputs: Mapping[str, Tensor], parameters: Mapping[str, object], outputs: Sequence[Tensor], shift: Tensor | None
-) -> tuple[Proof, ...]:
-    halves = {**parameters, "r": 2, "s": 1}
+def _powers(question: _Question, *powers: tuple[int, int, bool]) -> tuple[Proof, ...]:
+    """Each output against A^(s/r), or A^(-s/r), for its (s, r, inverse)."""
+    a, g = question.inputs["a"], question.inputs.get("g")
+    dropping = a.dtype if question.parameters.get("damping") == "range" else None
     return tuple(
-        _power(inputs, halves, output, shift, inverse=inverse)
-        for output, inverse in zip(outputs, (False, True), strict=True)
+        prove_power(a, g, x, question.shift, Exponent.of(s, r, inverse=inverse, dropping=dropping))
+        for x, (s, r, inverse) in zip(question.outputs, powers, strict=True)
     )
 
 
-def _power(
-    inputs: Mapping[str, Tensor], parameters: Mapping[str, object], x: Tensor, shift: Tensor | None, *, inverse: bool
-) -> Proof:
-    a = inputs["a"]
-    dropping = a.dtype if parameters.get("damping") == "range" else None
-    exponent = Exponent.of(
-        int(str(parameters.get("s", 1))), int(str(parameters["r"])), inverse=inverse, dropping=dropping
-    )
-    return prove_power(a, inputs.get("g"), x, shift, exponent)
+def _root(question: _Question) -> tuple[Proof, ...]:
+    return _powers(question, (question.parameters.get("s", 1), question.parameters["r"], False))
 
 
-_PROVERS: Final[Mapping[str, Callable[..., tuple[Proof, ...]]]] = {
+def _inv_root(question: _Question) -> tuple[Proof, ...]:
+    return _powers(question, (question.parameters.get("s", 1), question.parameters["r"], True))
+
+
+def _sqrt_pair(question: _Question) -> tuple[Proof, ...]:
+    return _powers(question, (1, 2, False), (1, 2, True))
+
+
+def _msign(question: _Question) -> tuple[Proof, ...]:
+    return (prove_unitary(question.inputs["m"], question.outputs[0]),)
+
+
+def _polar(question: _Question) -> tuple[Proof, ...]:
+    m, (u, h) = question.inputs["m"], question.outputs
+    return prove_unitary(m, u), prove_modulus(m, u, h)
+
+
+def _mclip(question: _Question) -> tuple[Proof, ...]:
+    lo, hi = question.parameters.get("lo", 0.0), question.parameters.get("hi", 1.0)
+    return (prove_clipped_values(question.inputs["m"], question.outputs[0], lo, hi),)
+
+
+def _eig_clip(question: _Question) -> tuple[Proof, ...]:
+    lo, hi = question.parameters.get("lo"), question.parameters.get("hi")
+    return (prove_clipped_eigenvalues(question.inputs["a"], question.outputs[0], lo, hi),)
+
+
+def _triangle(question: _Question) -> tuple[Proof, ...]:
+    given = question.parameters
+    shape = Shape(given.get("lower", True), given.get("unit_diagonal", False), given.get("transpose", False))
+    return (prove_triangle(question.inputs["t"], question.inputs.get("b"), question.outputs[0], shape),)
+
+
+def _low_rank(question: _Question) -> tuple[Proof, ...]:
+    factors = (question.inputs["diag"], question.inputs["q"], question.inputs["k"])
+    transpose = question.parameters.get("transpose", False)
+    return (prove_low_rank(factors, question.inputs.get("b"), question.outputs[0], transpose=transpose),)
+
+
+_PROVERS: Final[Mapping[str, Callable[[_Question], tuple[Proof, ...]]]] = {
     "root": _root,
     "inv_root": _inv_root,
     "sqrt_pair": _sqrt_pair,
+    "msign": _msign,
+    "polar": _polar,
+    "mclip": _mclip,
+    "eig_clip": _eig_clip,
+    "tri_inv": _triangle,
+    "tri_solve": _triangle,
+    "dplr_inv": _low_rank,
+    "dplr_solve": _low_rank,
 }
