@@ -124,7 +124,7 @@ def _msign(question: _Question) -> tuple[Proof, ...]:
 
 def _polar(question: _Question) -> tuple[Proof, ...]:
     m, (u, h) = question.inputs["m"], question.outputs
-    return prove_unitary(m, u), prove_modulus(m, u, h)
+    return prove_modulus(m, u, h), prove_unitary(m, u)
 
 
 def _mclip(question: _Question) -> tuple[Proof, ...]:

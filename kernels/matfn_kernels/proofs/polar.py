@@ -114,14 +114,15 @@ class _Parts:
         lower = exact(invariant.solve_triangular(factor, identity, upper=False))
         # W H W^T = I + E proves H positive definite, and H^-1 = W^T (I + E)^-1 W
         margin = complement(minus_identity(_conjugated(lower, h)).spectral)
+        # Z H = I + G and H^-1 = Z^T (I + G)^-T
         inverse = exact(invariant.product(lower.high.mT, lower.high))
         near = complement(minus_identity(product(inverse, h)).spectral)
-        right = up(product(k, inverse).frobenius / near)
+        right = up(product(k, inverse.mT).frobenius / near)
         outside = torch.zeros_like(tilt)
         if m.high.shape[-2] > m.high.shape[-1]:
             beyond = rounded(difference(m, product(o, inner)))
             missing = up((1 + defect) * defect / complement(defect) * (1 + right))
-            outside = up(product(beyond, inverse).frobenius / near + missing)
+            outside = up(product(beyond, inverse.mT).frobenius / near + missing)
         smallest = margin / up(lower.spectral * lower.spectral)
         return cls(tilt, root, up(_conjugated(lower, k).frobenius / margin), right, outside, smallest)
 

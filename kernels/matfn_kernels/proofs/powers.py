@@ -20,6 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 
 from matfn_kernels.linalg import invariant, scaling
@@ -140,7 +141,8 @@ def _prove_product(a: Ball, g: Tensor, x: Tensor, exponent: Exponent, *, doubled
 def _reference(a: Tensor, exponent: Exponent) -> Tensor:
     """A^(+-s/r) by an eigendecomposition in float64: a claim to be proved."""
     w, v = invariant.eigh(a)
-    values = invariant.power(w.clamp_min(0), (-1 if exponent.inverse else 1) * exponent.s / exponent.r)
+    with np.errstate(all="ignore"):  # what is not finite is no proof
+        values = invariant.power(w.clamp_min(0), (-1 if exponent.inverse else 1) * exponent.s / exponent.r)
     return invariant.product(v * values[:, None, :], v.mT)
 
 
@@ -152,7 +154,7 @@ def _prove(a: Ball, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
     absolute = up(claim.distance + up(first + second) / exponent.r)
     doubts = {_INDEFINITE: ~claim.definite, _RESIDUAL: ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)}
     if exponent.floor is not None:
-        cut = up(exponent.floor * a.spectral) ** exponent.s
+        cut = _raised(up(exponent.floor * a.spectral), exponent.s)
         doubts[_DROPPED] = ~(up(cut) * (1 + 2.0**-30) < complement(defect) * smallest)
     return Proof(absolute, least_norm(x), doubts)
 
@@ -173,7 +175,7 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
     residual = rounded(minus_identity(product(half.mT, right)))
     outer = factor if r % 2 else factor.mT
     weighted = product(product(outer, residual), outer.mT)
-    return weighted.frobenius, residual.spectral, claim.square.spectral**-r * _DOWN
+    return weighted.frobenius, residual.spectral, _DOWN / _raised(claim.square.spectral, r)
 
 
 def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,7 +188,15 @@ def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, T
         first = up(_conjugated(inverse, missing).frobenius / (margin * margin))
     inverse, margin = _inverse_root(claim, r)
     defect = up(_conjugated(inverse, missing).spectral / (margin * margin))
-    return first, defect, (margin / inverse.spectral) ** 2 * _DOWN
+    return first, defect, (margin / inverse.spectral).square() * _DOWN
+
+
+def _raised(x: Tensor, exponent: int) -> Tensor:
+    """x^exponent by multiplications, with a relative error below exponent 2^-53."""
+    found = torch.ones_like(x)
+    for _ in range(exponent):
+        found = found * x
+    return found
 
 
 def _conjugated(t: Ball, f: Ball) -> Ball:
