@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "power",
     "proved",
     "rectangular",
+    "repeated",
     "triangle",
     "unitary",
 ]
@@ -244,6 +245,19 @@ def proved(question: Question, outputs: tuple[Array, ...]) -> Bounds:
         question.parameters,
         [torch.from_numpy(output) for output in outputs],
         None if question.shift is None else torch.from_numpy(question.shift),
+    )
+
+
+def repeated(question: Question, times: int) -> Question:
+    """The matrices so many times over, for as many claims about each in one call."""
+
+    def over(x: Array) -> Array:
+        return np.concatenate([x] * times)
+
+    inputs = {name: over(x) for name, x in question.inputs.items()}
+    truths = tuple(over(truth) for truth in question.truths)
+    return replace(
+        question, inputs=inputs, truths=truths, shift=None if question.shift is None else over(question.shift)
     )
 
 

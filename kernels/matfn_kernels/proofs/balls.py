@@ -35,7 +35,6 @@ __all__ = [
     "rounded",
     "scaled_columns",
     "skew_part",
-    "spectral",
     "sum_of",
     "symmetric_part",
     "up",
@@ -80,8 +79,9 @@ class Ball:
     @cached_property
     def spectral(self) -> Tensor:
         """An upper bound of the 2-norm, of the absolute values too, (batch,)."""
-        length = spectral(self.high) + self.radius
-        return up(length if self.low is None else length + frobenius(self.low))
+        length = _rows_and_columns(self.high) + self.radius
+        length = length if self.low is None else length + frobenius(self.low)
+        return torch.minimum(up(length), self.frobenius)
 
     @property
     def mT(self) -> Ball:  # noqa: N802 - as torch names it
@@ -100,14 +100,12 @@ def frobenius(x: Tensor) -> Tensor:
     return invariant.matrix_norm(stored) * _summed(x.shape[-1] * x.shape[-2]) + _SMALL
 
 
-def spectral(x: Tensor) -> Tensor:
-    """An upper bound of the 2-norm of |X|, X (batch, m, n) in float64: (|X|_1 |X|_inf)^(1/2) or |X|_F, (batch,)."""
-    if not x.numel():
-        return x.new_zeros(len(x))
+def _rows_and_columns(x: Tensor) -> Tensor:
+    """(|X|_1 |X|_inf)^(1/2), which is an upper bound of the 2-norm of |X|, X (batch, m, n) in float64, (batch,)."""
     size, (items, rows, columns) = x.abs(), x.shape
     largest_row = invariant.product(size, size.new_ones(1, columns, 1).expand(items, -1, -1)).flatten(1).amax(-1)
     largest_column = invariant.product(size.new_ones(1, 1, rows).expand(items, -1, -1), size).flatten(1).amax(-1)
-    return torch.minimum((largest_row * largest_column).sqrt() * _summed(rows + columns) + _SMALL, frobenius(x))
+    return (largest_row * largest_column).sqrt() * _summed(rows + columns) + _SMALL
 
 
 def _summed(terms: int) -> float:
@@ -127,26 +125,45 @@ def rounded(x: Ball) -> Ball:
 
 def sum_of(x: Ball, y: Ball) -> Ball:
     """X + Y."""
-    radius = x.radius + y.radius
     if x.low is None and y.low is None:
-        high = x.high + y.high
-        return Ball(high, None, up(radius + _UNIT * frobenius(high)))
-    high, error = _two_sum(x.high, y.high)
-    parts = [part for part in (x.low, y.low) if part is not None]
-    low = sum(parts, error)
-    lost = frobenius(error) + sum(frobenius(part) for part in parts)
-    high, low = _two_sum(high, low)
-    return Ball(high, low, up(radius + 3 * _UNIT * lost))
+        return Ball(x.high + y.high, None, _sum_radius(x, y))
+    return _doubled_sum(x, y, _two_sum(x.high, y.high), 1.0)
 
 
 def difference(x: Ball, y: Ball) -> Ball:
     """X - Y."""
-    return sum_of(x, y.times_power(-1.0))
+    if x.low is None and y.low is None:
+        return Ball(x.high - y.high, None, _sum_radius(x, y))
+    return _doubled_sum(x, y, _two_sum(x.high, -y.high), -1.0)
+
+
+def _sum_radius(x: Ball, y: Ball) -> Tensor:
+    return up(x.radius + y.radius + _UNIT * (x.frobenius + y.frobenius))
+
+
+def _doubled_sum(x: Ball, y: Ball, leading: tuple[Tensor, Tensor], sign: float) -> Ball:
+    """X + sign Y, given the sum of the leading parts and its error."""
+    high, low = leading
+    lost = frobenius(low)
+    for ball, factor in ((x, 1.0), (y, sign)):
+        if ball.low is not None:
+            low = low + ball.low * factor
+            lost = lost + frobenius(ball.low)
+    high, low = _two_sum(high, low)
+    return Ball(high, low, up(x.radius + y.radius + 3 * _UNIT * lost))
 
 
 def minus_identity(x: Ball) -> Ball:
     """X - I."""
-    return difference(x, exact(torch.eye(x.high.shape[-1], dtype=x.high.dtype).expand_as(x.high)))
+    high, low = x.high.clone(), None if x.low is None else x.low.clone()
+    diagonal = high.diagonal(dim1=-2, dim2=-1)
+    total, error = _two_sum(diagonal.contiguous(), torch.full_like(diagonal, -1.0))
+    diagonal.copy_(total)
+    lost = total
+    if low is not None:
+        lost = error + low.diagonal(dim1=-2, dim2=-1)
+        low.diagonal(dim1=-2, dim2=-1).copy_(lost)
+    return Ball(high, low, up(x.radius + _UNIT * (frobenius(lost[:, None]) + TINY)))
 
 
 def symmetric_part(x: Ball) -> Ball:

@@ -14,7 +14,7 @@ from matfn_kernels.proofs.proof import together
 from matfn_kernels.proofs.triangular import Shape, prove_low_rank, prove_triangle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -26,6 +26,8 @@ _NOT_FINITE: Final = "an input or the answer is not finite"
 _NO_DIGIT: Final = "the bound proves no digit"
 _GENERAL: Final = "no cheap proof: powers of matrices without symmetry have no bound by residuals alone"
 _SEPARATION: Final = "no cheap proof: the error depends on a separation of eigenvalues"
+_ENTRIES: Final = 2**16
+"""Entries of a tensor that are worked on at a time: proofs are bound by memory, and take ten times their inputs'."""
 _UNKNOWN: Final = "no cheap proof: none is known for this function"
 
 
@@ -60,8 +62,13 @@ def bound(
         return Bounds(torch.full((items,), torch.inf, dtype=torch.float64), (refused,) * items)
     if not outputs[0].numel():
         return Bounds(torch.zeros(items, dtype=torch.float64), (None,) * items)
-    error, doubts = together(*_PROVERS[function](_Question(inputs, parameters, outputs, shift)))
-    return _settled(error, {_NOT_FINITE: ~_finite((*inputs.values(), *outputs)), **doubts})
+    parts = [_bounds(function, part) for part in _Question(inputs, parameters, outputs, shift).parts()]
+    return Bounds(torch.cat([part.error for part in parts]), sum((part.reason for part in parts), ()))
+
+
+def _bounds(function: str, question: _Question) -> Bounds:
+    error, doubts = together(*_PROVERS[function](question))
+    return _settled(error, {_NOT_FINITE: ~_finite((*question.inputs.values(), *question.outputs)), **doubts})
 
 
 def _refusal(function: str, parameters: Mapping[str, object]) -> str | None:
@@ -94,6 +101,16 @@ class _Question:
     parameters: Mapping[str, Any]
     outputs: Sequence[Tensor]
     shift: Tensor | None
+
+    def parts(self) -> Iterator[_Question]:
+        """The question about some matrices after the other, few enough for a processor's cache."""
+        tensors = (*self.inputs.values(), *self.outputs)
+        items = max(1, _ENTRIES // max(x[0].numel() for x in tensors))
+        for start in range(0, len(tensors[0]), items):
+            some = slice(start, start + items)
+            inputs = {name: x[some] for name, x in self.inputs.items()}
+            shift = None if self.shift is None else self.shift[some]
+            yield _Question(inputs, self.parameters, [x[some] for x in self.outputs], shift)
 
 
 def _powers(question: _Question, *powers: tuple[int, int, bool]) -> tuple[Proof, ...]:

@@ -80,15 +80,18 @@ def read(x: Tensor) -> Tensor:
 
 def peak_exponent(x: Tensor) -> Tensor:
     """The exponent e of the largest entry of X (batch, ...), which is in [1/2, 1) 2^e; 0 for zeros, (batch,)."""
-    if not x.numel():
-        return torch.zeros(len(x), dtype=torch.int64)
-    peak = x.abs().reshape(len(x), -1).amax(-1)
-    return torch.frexp(peak).exponent.to(torch.int64)
+    return torch.frexp(_peak(x)).exponent.to(torch.int64)
+
+
+def _peak(x: Tensor) -> Tensor:
+    """The largest absolute value of X (batch, ...), 0 where there is nothing, (batch,)."""
+    flat = x.reshape(len(x), -1)
+    return torch.maximum(flat.amax(-1), -flat.amin(-1)) if x.numel() else x.new_zeros(len(x))
 
 
 def out_of_range(*matrices: Tensor) -> dict[str, Tensor]:
     """The doubt about matrices (batch, m, n) whose largest entries are zero, not finite or far from 1."""
-    peaks = torch.stack([x.abs().reshape(len(x), -1).amax(-1) for x in matrices])
+    peaks = torch.stack([_peak(x) for x in matrices])
     return {_RANGE: ~((peaks > _LEAST) & (peaks < 1 / _LEAST)).all(0)}
 
 
