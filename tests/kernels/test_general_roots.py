@@ -231,19 +231,37 @@ def test_a_determinant_tells_the_sign_of_a_small_eigenvalue() -> None:
     assert_honest(found, _precise(a, mp.mpf(0.5)))
 
 
-@pytest.mark.parametrize(("function", "code"), [("root", "not_positive"), ("inv_root", "singular")])
+def _singular(name: str, dtype: str) -> Array:
+    a = SINGULAR[name].astype(dtype)
+    return a * np.asarray(1 + 2j, dtype) if dtype.startswith("complex") else a
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("name", sorted(SINGULAR))
-def test_zero_is_refused(name: str, dtype: str, function: str, code: str) -> None:
+def test_inverse_of_a_singular_matrix_is_refused(name: str, dtype: str) -> None:
     """Singular matrices are known as such whatever rounding makes of them."""
-    a = SINGULAR[name].astype(dtype)
-    if dtype.startswith("complex"):
-        a = a * np.asarray(1 + 2j, dtype)
-
     with pytest.raises(Rejection) as caught:
-        answer(function, {"a": a}, r=2, structure="general")
+        answer("inv_root", {"a": _singular(name, dtype)}, r=2, structure="general")
 
-    assert caught.value.code == code
+    assert caught.value.code == "singular"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+@pytest.mark.parametrize("name", sorted(SINGULAR))
+def test_root_of_a_singular_matrix_is_its_principal_root_or_refused(name: str, dtype: str) -> None:
+    """The root squares to A and has no eigenvalue on the left; a negative eigenvalue or a Jordan block at 0 has none."""
+    a = _singular(name, dtype)
+    found = answer("root", {"a": a}, r=2, structure="general", on_failure="nan")
+    certificate = found.certificates[0]
+    values = np.linalg.eigvals(a.astype(complex))
+    if name == "nilpotent" or ((np.abs(values.imag) < 1e-6) & (values.real < -1e-6)).any():
+        assert certificate.code == "not_positive"
+        return
+
+    x = found.outputs[0].astype(complex)
+    assert certificate.error_estimate is not None
+    assert relative_error(x @ x, a.astype(complex)) <= 8 * max(certificate.error_estimate, EPS[dtype])
+    assert np.linalg.eigvals(x).real.min() >= -1e-5 * np.linalg.norm(x)
 
 
 @pytest.mark.parametrize(("function", "r"), [("root", 2), ("root", 8), ("inv_root", 1), ("inv_root", 2)])
