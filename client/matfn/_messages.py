@@ -147,7 +147,10 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Certificate of one matrix; errors are relative, in the Frobenius norm, for the damped matrix."""
+    """Certificate of one matrix; errors are relative, in the Frobenius norm, for the damped matrix.
+
+    `error_bound` is proved, where certify="proved" asked for a proof and there is one; else None.
+    """
 
     outcome: Outcome
     residual: Residual | None
@@ -162,6 +165,7 @@ class Certificate:
     fallback: str | None
     code: str | None
     hint: str | None
+    error_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,5 +275,5 @@ def _described(function: Function) -> dict[str, Any]:
     """A function as GET /v1/functions gives it."""
     described = asdict(function)
     dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
-    del described["complex_ok"], described["reference"]
+    del described["complex_ok"], described["reference"], described["claims"]
     return described | {"dtypes": dtypes}

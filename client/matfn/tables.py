@@ -29,7 +29,17 @@ _SHOWN: Final = 20
 _NUMBERS: Final = 64  # a matrix of order 8
 _WIDTH: Final = 60  # of a title, which rich folds to the width of its table
 _LINE: Final = 240  # eight complex numbers
-_COMPACT: Final = ("outcome", "error_estimate", "condition", "method", "precision", "steps", "rank", "hint")
+_COMPACT: Final = (
+    "outcome",
+    "error_estimate",
+    "error_bound",
+    "condition",
+    "method",
+    "precision",
+    "steps",
+    "rank",
+    "hint",
+)
 
 
 def certificates_table(function: str, answer: Answer[Any]) -> Table:

@@ -379,6 +379,7 @@ def _certificate(entry: object) -> Certificate:
         fallback=optional_text(tree.get("fallback"), "fallback"),
         code=optional_text(tree.get("code"), "code"),
         hint=optional_text(tree.get("hint"), "hint"),
+        error_bound=optional_number(tree.get("error_bound"), "error_bound"),
     )
 
 

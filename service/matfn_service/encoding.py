@@ -79,6 +79,7 @@ def _to_wire(certificate: Certificate) -> wire.Certificate:
         fallback=certificate.fallback,
         code=certificate.code,
         hint=certificate.hint,
+        error_bound=certificate.error_bound,
     )
 
 

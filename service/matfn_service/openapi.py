@@ -217,6 +217,7 @@ def _schemas() -> Json:
                     "properties": {"name": {"type": "string"}, "value": number},
                 },
                 "error_estimate": number,
+                "error_bound": number,
                 "condition": number,
                 "method": {"type": "string"},
                 "precision": {"type": "string"},

@@ -37,6 +37,7 @@ class Certificate:
         outcome: converged, approximate or failed.
         residual: the measured residual, or None where there is no answer.
         error_estimate: relative error in the Frobenius norm, or None where none can be given.
+        error_bound: a bound of that error which is proved, where a proof was asked for and found, or None.
         condition: estimated condition number of the data.
         method: the method that gave the answer.
         precision: the arithmetic it ran in.
@@ -62,6 +63,7 @@ class Certificate:
     fallback: str | None = None
     code: str | None = None
     hint: str | None = None
+    error_bound: float | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, as `Residual` does."""

@@ -57,6 +57,7 @@ class Options:
     """Options of a call, which all functions have in common."""
 
     method: str = "auto"
+    certify: str = "estimate"
     tol: float | None = None
     precision: str = "auto"
     deadline: float | None = None
@@ -303,4 +304,12 @@ def _options(values: Mapping[str, Value], dtype: torch.dtype) -> Options:
             "send float64" if eps > torch.finfo(torch.float64).eps else f"ask for at least {eps:.2g}",
         )
     method = str(values["method"] or "auto")
-    return Options(method, tol, str(values["precision"]), deadline, priority, str(values["on_failure"]))
+    return Options(
+        method,
+        str(values["certify"]),
+        tol,
+        str(values["precision"]),
+        deadline,
+        priority,
+        str(values["on_failure"]),
+    )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matfn_kernels.contract.rejection import Rejection
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
+    from matfn_kernels.proofs import Bounds
+    from matfn_kernels.running.proving import Statement
 
 __all__ = ["Requested", "certificates_of", "immediate", "refused"]
 
@@ -48,12 +50,14 @@ class Requested:
         eps: spacing in units of which the default tolerance is given.
         rejection: the reason why the matrix is not computed, or None.
         growth: factor of the default tolerance beside the condition, max(1, s/r) for a power A^(s/r).
+        proof: the statement about its answer that is to be proved, or None for an estimate alone.
     """
 
     tol: float | None
     eps: float
     rejection: Rejection | None
     growth: float = 1.0
+    proof: Statement | None = None
 
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
         """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
@@ -65,18 +69,37 @@ class Requested:
 
 
 def certificates_of(
-    program: Program, findings: Findings, outputs: Sequence[Tensor], requested: Sequence[Requested]
+    program: Program,
+    findings: Findings,
+    outputs: Sequence[Tensor],
+    requested: Sequence[Requested],
+    bounds: Bounds | None = None,
 ) -> tuple[Certificate, ...]:
-    """One certificate a matrix of a batch that was computed."""
+    """One certificate a matrix of a batch that was computed.
+
+    Args:
+        program: that computed it.
+        findings: the program's.
+        outputs: rounded to their dtype.
+        requested: the tolerance of each matrix.
+        bounds: proved bounds of the errors; they decide where a proof was requested.
+    """
     tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
     table = _Table.of(findings, tolerance, *_range(outputs, findings.error))
-    judge = _Judge(program, findings.residual_name, table, str(program.precision))
+    proofs = [None] * len(requested) if bounds is None else _proofs(requested, bounds)
+    judge = _Judge(program, findings.residual_name, table, str(program.precision), proofs)
     return tuple(map(judge.certificate, range(len(requested))))
 
 
 def _meaningful(error: Tensor) -> Tensor:
     """The estimates that say something, infinity for the others: an error above 1 is more than that of the answer 0."""
     return torch.where(error <= _LARGEST, error, math.inf)
+
+
+def _proofs(requested: Sequence[Requested], bounds: Bounds) -> list[tuple[float, str | None] | None]:
+    """Bound of each matrix, infinite with the reason where there is none; None where no proof was requested."""
+    found = zip(requested, bounds.error.tolist(), bounds.reason, strict=True)
+    return [None if one.proof is None else (error, reason) for one, error, reason in found]
 
 
 def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: float) -> Tensor:
@@ -162,11 +185,13 @@ class _Judge:
     residual_name: str
     table: _Table
     precision: str
+    proofs: Sequence[tuple[float, str | None] | None]
 
     def certificate(self, i: int) -> Certificate:
         """The certificate of matrix i."""
         table = self.table
-        code, hint, outcome = _CONVERGED if table.flawless[i] else self._verdict(i)
+        proof = self.proofs[i]
+        code, hint, outcome = _CONVERGED if table.flawless[i] and proof is None else self._verdict(i)
         failed = outcome is Outcome.FAILED
         residual, error, condition, rank = table.residual[i], table.error[i], table.condition[i], table.rank[i]
         method, precision, fallback = self._route(int(table.escalated[i]))
@@ -184,6 +209,7 @@ class _Judge:
             fallback=fallback,
             code=code,
             hint=hint,
+            error_bound=None if failed or proof is None or not math.isfinite(proof[0]) else proof[0],
         )
 
     def _route(self, escalated: int) -> tuple[str, str, str | None]:
@@ -199,7 +225,7 @@ class _Judge:
         for reason, mask in table.failures.items():
             if mask[i]:
                 return *refusal(reason), Outcome.FAILED
-        error, tol = table.error[i], table.tolerance[i]
+        error, tol, proof = table.error[i], table.tolerance[i], self.proofs[i]
         if not table.finite[i]:
             return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
         said = [
@@ -207,12 +233,27 @@ class _Judge:
             for reason, mask in table.remarks.items()
             if mask[i]
         ]
+        if proof is not None:
+            return _by_proof(*proof, tol, said)
         if not error <= tol:
             known = (
                 f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
             )
             return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
         return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+
+
+def _by_proof(bound: float, reason: str | None, tol: float, said: list[str]) -> tuple[str | None, str | None, Outcome]:
+    """Code, hint and outcome where a proof was requested."""
+    if not math.isfinite(bound):
+        return None, "; ".join([f"no proved bound: {reason}", *said]), Outcome.APPROXIMATE
+    if not bound <= tol:
+        return (
+            "not_converged",
+            "; ".join([f"proved relative error {bound:.1e} is above {tol:.1e}", *said]),
+            Outcome.APPROXIMATE,
+        )
+    return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
 def _absent(program: Program, *, overflown: bool) -> str:
@@ -239,15 +280,17 @@ def refused(program: Program, rejection: Rejection) -> Certificate:
     )
 
 
-def immediate(program: Program, outputs: tuple[Tensor, ...]) -> Certificate:
+def immediate(program: Program, outputs: tuple[Tensor, ...], requested: Requested) -> Certificate:
     """The certificate where some dimension is zero: an output is empty, zero, or a copy."""
     rounded = any(bool(output.any()) for output in outputs)
+    error = ROUNDINGS * torch.finfo(program.dtype).eps if rounded else 0.0
     return Certificate(
         outcome=Outcome.CONVERGED,
         residual=None,
-        error_estimate=ROUNDINGS * torch.finfo(program.dtype).eps if rounded else 0.0,
+        error_estimate=error,
         condition=1.0,
         method=program.method,
         precision=str(program.precision),
         steps=0,
+        error_bound=None if requested.proof is None else error,
     )

@@ -28,6 +28,7 @@ from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.certification import Requested, certificates_of, immediate, refused
 from matfn_kernels.running.hints import DETAILS
+from matfn_kernels.running.proving import Statement, proved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -107,9 +108,10 @@ def batch_of(call: Call) -> Batch:
     eps = torch.finfo(call.dtype).eps if named == "auto" else spacing(Precision(named))
     tol = call.options.tol
     growth = _growth(call)
+    proof = Statement.of(call) if call.options.certify == "proved" else None
     if not call.rejected:
-        return Batch(call.inputs, (_requested(tol, eps, growth),) * call.items)
-    requested = (Requested(tol, eps, call.rejected.get(index), growth) for index in range(call.items))
+        return Batch(call.inputs, (_requested(tol, eps, growth, proof),) * call.items)
+    requested = (Requested(tol, eps, call.rejected.get(index), growth, proof) for index in range(call.items))
     return Batch(call.inputs, tuple(requested))
 
 
@@ -120,9 +122,9 @@ def _growth(call: Call) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _requested(tol: float | None, eps: float, growth: float) -> Requested:
+def _requested(tol: float | None, eps: float, growth: float, proof: Statement | None) -> Requested:
     """The requested tolerance of a matrix; equal ones are one object, which a pickle holds once."""
-    return Requested(tol, eps, None, growth)
+    return Requested(tol, eps, None, growth, proof)
 
 
 def concatenate(batches: Sequence[Batch]) -> Batch:
@@ -211,7 +213,7 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
     """The evaluation of one program's batch, each matrix escalated as far as it needs."""
     if batch.is_empty and not (batch.items and isinstance(program, Verification)):
         outputs = program.empty(batch.inputs)
-        evaluation = Evaluation(outputs, tuple(immediate(program, outputs) for _ in batch.requested))
+        evaluation = Evaluation(outputs, tuple(immediate(program, outputs, one) for one in batch.requested))
     else:
         evaluation = _attempt(program, batch, decomposition)
     certificates = list(evaluation.certificates)
@@ -296,7 +298,8 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     if released:  # the rounding is relative to the value, which has an error itself
         rounding = torch.stack([error for _, error in released]).amax(0)
         findings = replace(findings, error=findings.error + rounding * (1 + findings.error))
-    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested))
+    bounds = proved(batch, outputs, findings.shift)
+    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 
 
 def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

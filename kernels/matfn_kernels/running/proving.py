@@ -1,0 +1,99 @@
+"""Proved bounds of the answers of calls with certify="proved"."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from matfn_kernels.contract.functions import ENTRIES
+from matfn_kernels.proofs import Bounds, bound
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from matfn_kernels.contract.schema import Value
+    from matfn_kernels.programs.validation import Call
+    from matfn_kernels.running.certification import Requested
+
+__all__ = ["Statement", "proved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A function with its parameters: what an answer is claimed to be the value of.
+
+    Attributes:
+        function: the name of the function.
+        parameters: its parameters.
+        claims: names of the inputs that are the answer, where it was computed elsewhere.
+    """
+
+    function: str
+    parameters: tuple[tuple[str, Value], ...]
+    claims: tuple[str, ...]
+
+    @classmethod
+    def of(cls, call: Call) -> Statement:
+        """The statement that a call's answer is right."""
+        entry = ENTRIES[call.function]
+        return cls(entry.subject, tuple(call.parameters.items()), entry.claims)
+
+
+class Matrices(Protocol):
+    """The part of a batch that a proof reads."""
+
+    @property
+    def inputs(self) -> Mapping[str, Tensor]:
+        """Inputs (batch, ...), claimed outputs among them."""
+
+    @property
+    def requested(self) -> tuple[Requested, ...]:
+        """The requested tolerance of each matrix."""
+
+
+def proved(batch: Matrices, outputs: Sequence[Tensor], shift: Tensor | None) -> Bounds | None:
+    """Proved bounds of the answers for which a proof was requested, infinite elsewhere; None if there are none.
+
+    Args:
+        batch: the inputs and what was requested.
+        outputs: the computed answers (batch, ...); none of a verification, whose answers are among the inputs.
+        shift: the number added to each diagonal, (batch,), or None for none.
+    """
+    if not any(requested.proof for requested in batch.requested):
+        return None
+    error = torch.full((len(batch.requested),), math.inf, dtype=torch.float64)
+    reasons: list[str | None] = [None] * len(batch.requested)
+    for statement, indices in _by_statement(batch.requested).items():
+        found = _bounds(statement, indices, batch.inputs, outputs, shift)
+        error[indices] = found.error
+        for index, reason in zip(indices, found.reason, strict=True):
+            reasons[index] = reason
+    return Bounds(error, tuple(reasons))
+
+
+def _bounds(
+    statement: Statement,
+    indices: list[int],
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[Tensor],
+    shift: Tensor | None,
+) -> Bounds:
+    """Bounds of the answers with these indices."""
+    rows = {name: tensor[indices].cpu() for name, tensor in inputs.items()}
+    answers = [rows.pop(name) for name in statement.claims] or [output[indices].cpu() for output in outputs]
+    shifts = None if shift is None else shift[indices].cpu()
+    return bound(statement.function, rows, dict(statement.parameters), answers, shifts)
+
+
+def _by_statement(requested: Sequence[Requested]) -> dict[Statement, list[int]]:
+    """Indices of the answers to be proved, by what they are to be proved for."""
+    groups: dict[Statement, list[int]] = {}
+    for index, one in enumerate(requested):
+        if one.proof is not None:
+            groups.setdefault(one.proof, []).append(index)
+    return groups
