@@ -50,6 +50,7 @@ def root(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -69,6 +70,7 @@ def root(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -96,6 +98,7 @@ def root(
         {"r": r, "s": s, "structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -114,6 +117,7 @@ def inv_root(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -133,6 +137,7 @@ def inv_root(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -160,6 +165,7 @@ def inv_root(
         {"r": r, "s": s, "structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -175,6 +181,7 @@ def sqrt_pair(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -191,6 +198,7 @@ def sqrt_pair(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -218,6 +226,7 @@ def sqrt_pair(
         {"structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -233,6 +242,7 @@ def msign(
     steps: int | None = None,
     coefficients: Sequence[tuple[float, float, float]] | None = None,
     method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -249,6 +259,7 @@ def msign(
         coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
             most 64 of them.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -273,6 +284,7 @@ def msign(
         {"steps": steps, "coefficients": coefficients},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -288,6 +300,7 @@ def mclip(
     hi: float | None = 1.0,
     lo: float = 0.0,
     method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -303,6 +316,7 @@ def mclip(
         hi: Upper bound; None is open.
         lo: Lower bound, at most hi.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -327,6 +341,7 @@ def mclip(
         {"hi": hi, "lo": lo},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -340,6 +355,7 @@ def polar(
     m: ArrayT,
     *,
     method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -353,6 +369,7 @@ def polar(
     Args:
         m: (*, m, n) array, matrices of any shape and rank.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -377,6 +394,7 @@ def polar(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -390,6 +408,7 @@ def mcsgn(
     a: ArrayT,
     *,
     method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -403,6 +422,7 @@ def mcsgn(
     Args:
         a: (*, n, n) array, square matrices.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -428,6 +448,7 @@ def mcsgn(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -443,6 +464,7 @@ def solve_sylvester(
     q: ArrayT,
     *,
     method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -458,6 +480,7 @@ def solve_sylvester(
         b: (*, n, n) array, square matrices.
         q: (*, m, n) array, right-hand sides.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -483,6 +506,7 @@ def solve_sylvester(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -497,6 +521,7 @@ def solve_lyapunov(
     q: ArrayT,
     *,
     method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -511,6 +536,7 @@ def solve_lyapunov(
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -536,6 +562,7 @@ def solve_lyapunov(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -552,6 +579,7 @@ def solve_care(
     r: ArrayT,
     *,
     method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -568,6 +596,7 @@ def solve_care(
         q: (*, n, n) array, symmetric weights of the state.
         r: (*, m, m) array, symmetric nonsingular weights of the input.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -595,6 +624,7 @@ def solve_care(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -609,6 +639,7 @@ def spectral_projector(
     *,
     half: Literal["right", "left"] = "right",
     method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -623,6 +654,7 @@ def spectral_projector(
         a: (*, n, n) array, square matrices.
         half: Which half plane.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -648,6 +680,7 @@ def spectral_projector(
         {"half": half},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -663,6 +696,7 @@ def tri_inv(
     lower: bool = True,
     unit_diagonal: bool = False,
     method: Literal["auto", "blocked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -678,6 +712,7 @@ def tri_inv(
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -703,6 +738,7 @@ def tri_inv(
         {"lower": lower, "unit_diagonal": unit_diagonal},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -720,6 +756,7 @@ def tri_solve(
     unit_diagonal: bool = False,
     transpose: bool = False,
     method: Literal["auto", "substitution"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -737,6 +774,7 @@ def tri_solve(
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         transpose: Solve with the transpose.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -762,6 +800,7 @@ def tri_solve(
         {"lower": lower, "unit_diagonal": unit_diagonal, "transpose": transpose},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -777,6 +816,7 @@ def dplr_inv(
     k: ArrayT,
     *,
     method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -792,6 +832,7 @@ def dplr_inv(
         q: (*, n, d) array, left generators of the strictly lower part.
         k: (*, n, d) array, right generators of the strictly lower part.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -817,6 +858,7 @@ def dplr_inv(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -834,6 +876,7 @@ def dplr_solve(
     *,
     transpose: bool = False,
     method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -851,6 +894,7 @@ def dplr_solve(
         b: (*, n, m) array, right-hand sides.
         transpose: Solve with the transpose.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -876,6 +920,7 @@ def dplr_solve(
         {"transpose": transpose},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -892,6 +937,7 @@ def frechet_distance(
     s2: ArrayT,
     *,
     method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -909,6 +955,7 @@ def frechet_distance(
         mu2: (*, n) array, means.
         s2: (*, n, n) array, symmetric positive semidefinite covariances.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -935,6 +982,7 @@ def frechet_distance(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -950,6 +998,7 @@ def eig_clip(
     lo: float | None = None,
     hi: float | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -965,6 +1014,7 @@ def eig_clip(
         lo: Lower bound; None is open.
         hi: Upper bound, at least lo; None is open.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -990,6 +1040,7 @@ def eig_clip(
         {"lo": lo, "hi": hi},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -1004,6 +1055,7 @@ def geometric_mean(
     b: ArrayT,
     *,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -1018,6 +1070,7 @@ def geometric_mean(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1044,6 +1097,7 @@ def geometric_mean(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -1060,6 +1114,7 @@ def max_logit(
     scale: float | None = None,
     causal: bool = True,
     method: Literal["auto", "blocked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -1076,6 +1131,7 @@ def max_logit(
         scale: Factor of the logits; None: d^(-1/2).
         causal: Key j is visible to query i iff j <= i + s - t.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1100,6 +1156,7 @@ def max_logit(
         {"scale": scale, "causal": causal},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -1117,6 +1174,7 @@ def qk_clip(
     tau: float = 100.0,
     variant: Literal["mha", "gqa", "mla"] = "mha",
     method: Literal["auto", "scaling"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -1135,6 +1193,7 @@ def qk_clip(
         tau: Largest logit allowed.
         variant: How heads share keys.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1159,6 +1218,7 @@ def qk_clip(
         {"tau": tau, "variant": variant},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -1178,6 +1238,7 @@ def delta_rule(
     initial_state: ArrayT | None = None,
     chunk: int = 64,
     method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -1198,6 +1259,7 @@ def delta_rule(
         initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
         chunk: Rows a chunk, 1 to 1024.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -1222,6 +1284,7 @@ def delta_rule(
         {"chunk": chunk},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,

@@ -477,6 +477,13 @@ OPTIONS: Final[tuple[Parameter, ...]] = (
         choices=("auto", *_METHODS),
     ),
     Parameter(
+        "certify",
+        "string",
+        "estimate the error, or prove a bound of it, by which the outcome is then judged",
+        default="estimate",
+        choices=("estimate", "proved"),
+    ),
+    Parameter(
         "tol",
         "number",
         "relative error wanted; None: what a backward-stable method in this dtype gives",

@@ -44,6 +44,7 @@ def root(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -64,6 +65,7 @@ def root(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -91,6 +93,7 @@ def root(
         {"r": r, "s": s, "structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -110,6 +113,7 @@ def inv_root(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -130,6 +134,7 @@ def inv_root(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -157,6 +162,7 @@ def inv_root(
         {"r": r, "s": s, "structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -174,6 +180,7 @@ def sqrt_pair(
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -192,6 +199,7 @@ def sqrt_pair(
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -219,6 +227,7 @@ def sqrt_pair(
         {"structure": structure, "damping": damping},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -235,6 +244,7 @@ def msign(
     steps: int | None = None,
     coefficients: Sequence[tuple[float, float, float]] | None = None,
     method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -252,6 +262,7 @@ def msign(
         coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
             most 64 of them.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -276,6 +287,7 @@ def msign(
         {"steps": steps, "coefficients": coefficients},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -292,6 +304,7 @@ def mclip(
     hi: float | None = 1.0,
     lo: float = 0.0,
     method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -308,6 +321,7 @@ def mclip(
         hi: Upper bound; None is open.
         lo: Lower bound, at most hi.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -332,6 +346,7 @@ def mclip(
         {"hi": hi, "lo": lo},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -347,6 +362,7 @@ def polar(
     m: ArrayT,
     *,
     method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -362,6 +378,7 @@ def polar(
         y: (*, n, n) array, the claimed output y.
         m: (*, m, n) array, matrices of any shape and rank.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -386,6 +403,7 @@ def polar(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -402,6 +420,7 @@ def solve_sylvester(
     q: ArrayT,
     *,
     method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -418,6 +437,7 @@ def solve_sylvester(
         b: (*, n, n) array, square matrices.
         q: (*, m, n) array, right-hand sides.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -443,6 +463,7 @@ def solve_sylvester(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -458,6 +479,7 @@ def solve_lyapunov(
     q: ArrayT,
     *,
     method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -473,6 +495,7 @@ def solve_lyapunov(
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -498,6 +521,7 @@ def solve_lyapunov(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -515,6 +539,7 @@ def solve_care(
     r: ArrayT,
     *,
     method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -532,6 +557,7 @@ def solve_care(
         q: (*, n, n) array, symmetric weights of the state.
         r: (*, m, m) array, symmetric nonsingular weights of the input.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -559,6 +585,7 @@ def solve_care(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -575,6 +602,7 @@ def tri_inv(
     lower: bool = True,
     unit_diagonal: bool = False,
     method: Literal["auto", "blocked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -591,6 +619,7 @@ def tri_inv(
         lower: Which triangle is meant.
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -616,6 +645,7 @@ def tri_inv(
         {"lower": lower, "unit_diagonal": unit_diagonal},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -634,6 +664,7 @@ def tri_solve(
     unit_diagonal: bool = False,
     transpose: bool = False,
     method: Literal["auto", "substitution"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -652,6 +683,7 @@ def tri_solve(
         unit_diagonal: Take the diagonal as ones, whatever is stored there.
         transpose: Solve with the transpose.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -677,6 +709,7 @@ def tri_solve(
         {"lower": lower, "unit_diagonal": unit_diagonal, "transpose": transpose},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -693,6 +726,7 @@ def dplr_inv(
     k: ArrayT,
     *,
     method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -709,6 +743,7 @@ def dplr_inv(
         q: (*, n, d) array, left generators of the strictly lower part.
         k: (*, n, d) array, right generators of the strictly lower part.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -734,6 +769,7 @@ def dplr_inv(
         {},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -752,6 +788,7 @@ def dplr_solve(
     *,
     transpose: bool = False,
     method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -770,6 +807,7 @@ def dplr_solve(
         b: (*, n, m) array, right-hand sides.
         transpose: Solve with the transpose.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -795,6 +833,7 @@ def dplr_solve(
         {"transpose": transpose},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,
@@ -811,6 +850,7 @@ def eig_clip(
     lo: float | None = None,
     hi: float | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
     deadline: float | None = None,
@@ -827,6 +867,7 @@ def eig_clip(
         lo: Lower bound; None is open.
         hi: Upper bound, at least lo; None is open.
         method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
         precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
         deadline: Seconds until the answer is worthless.
@@ -852,6 +893,7 @@ def eig_clip(
         {"lo": lo, "hi": hi},
         {
             "method": method,
+            "certify": certify,
             "tol": tol,
             "precision": precision,
             "deadline": deadline,

@@ -30,7 +30,7 @@ Array: TypeAlias = "NDArray[Any]"
 EPS = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
 EPS |= {"complex64": EPS["float32"], "complex128": EPS["float64"]}
 
-_OPTIONS: Final = ("method", "tol", "precision", "on_failure")
+_OPTIONS: Final = ("method", "certify", "tol", "precision", "on_failure")
 
 
 @dataclass(frozen=True, slots=True)

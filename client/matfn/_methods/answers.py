@@ -37,6 +37,7 @@ class AnswerMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -56,6 +57,7 @@ class AnswerMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -86,6 +88,7 @@ class AnswerMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -104,6 +107,7 @@ class AnswerMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -123,6 +127,7 @@ class AnswerMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -153,6 +158,7 @@ class AnswerMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -168,6 +174,7 @@ class AnswerMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -184,6 +191,7 @@ class AnswerMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -211,6 +219,7 @@ class AnswerMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -226,6 +235,7 @@ class AnswerMethods(ABC):
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -242,6 +252,7 @@ class AnswerMethods(ABC):
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -266,6 +277,7 @@ class AnswerMethods(ABC):
                 steps=steps,
                 coefficients=coefficients,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -281,6 +293,7 @@ class AnswerMethods(ABC):
         hi: float | None = 1.0,
         lo: float = 0.0,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -296,6 +309,7 @@ class AnswerMethods(ABC):
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -320,6 +334,7 @@ class AnswerMethods(ABC):
                 hi=hi,
                 lo=lo,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -333,6 +348,7 @@ class AnswerMethods(ABC):
         m: ArrayT,
         *,
         method: Literal["auto", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -346,6 +362,7 @@ class AnswerMethods(ABC):
         Args:
             m: (*, m, n) array, matrices of any shape and rank.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -368,6 +385,7 @@ class AnswerMethods(ABC):
             call.polar(
                 m,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -381,6 +399,7 @@ class AnswerMethods(ABC):
         a: ArrayT,
         *,
         method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -394,6 +413,7 @@ class AnswerMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -417,6 +437,7 @@ class AnswerMethods(ABC):
             call.mcsgn(
                 a,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -432,6 +453,7 @@ class AnswerMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -447,6 +469,7 @@ class AnswerMethods(ABC):
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -472,6 +495,7 @@ class AnswerMethods(ABC):
                 b,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -486,6 +510,7 @@ class AnswerMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -500,6 +525,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -524,6 +550,7 @@ class AnswerMethods(ABC):
                 a,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -540,6 +567,7 @@ class AnswerMethods(ABC):
         r: ArrayT,
         *,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -556,6 +584,7 @@ class AnswerMethods(ABC):
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -584,6 +613,7 @@ class AnswerMethods(ABC):
                 q,
                 r,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -598,6 +628,7 @@ class AnswerMethods(ABC):
         *,
         half: Literal["right", "left"] = "right",
         method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -612,6 +643,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, square matrices.
             half: Which half plane.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -636,6 +668,7 @@ class AnswerMethods(ABC):
                 a,
                 half=half,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -651,6 +684,7 @@ class AnswerMethods(ABC):
         lower: bool = True,
         unit_diagonal: bool = False,
         method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -666,6 +700,7 @@ class AnswerMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -691,6 +726,7 @@ class AnswerMethods(ABC):
                 lower=lower,
                 unit_diagonal=unit_diagonal,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -708,6 +744,7 @@ class AnswerMethods(ABC):
         unit_diagonal: bool = False,
         transpose: bool = False,
         method: Literal["auto", "substitution"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -725,6 +762,7 @@ class AnswerMethods(ABC):
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -752,6 +790,7 @@ class AnswerMethods(ABC):
                 unit_diagonal=unit_diagonal,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -767,6 +806,7 @@ class AnswerMethods(ABC):
         k: ArrayT,
         *,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -782,6 +822,7 @@ class AnswerMethods(ABC):
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -807,6 +848,7 @@ class AnswerMethods(ABC):
                 q,
                 k,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -824,6 +866,7 @@ class AnswerMethods(ABC):
         *,
         transpose: bool = False,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -841,6 +884,7 @@ class AnswerMethods(ABC):
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -868,6 +912,7 @@ class AnswerMethods(ABC):
                 b,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -884,6 +929,7 @@ class AnswerMethods(ABC):
         s2: ArrayT,
         *,
         method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -901,6 +947,7 @@ class AnswerMethods(ABC):
             mu2: (*, n) array, means.
             s2: (*, n, n) array, symmetric positive semidefinite covariances.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -928,6 +975,7 @@ class AnswerMethods(ABC):
                 mu2,
                 s2,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -943,6 +991,7 @@ class AnswerMethods(ABC):
         lo: float | None = None,
         hi: float | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -958,6 +1007,7 @@ class AnswerMethods(ABC):
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -983,6 +1033,7 @@ class AnswerMethods(ABC):
                 lo=lo,
                 hi=hi,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -997,6 +1048,7 @@ class AnswerMethods(ABC):
         b: ArrayT,
         *,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1011,6 +1063,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1036,6 +1089,7 @@ class AnswerMethods(ABC):
                 a,
                 b,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1052,6 +1106,7 @@ class AnswerMethods(ABC):
         scale: float | None = None,
         causal: bool = True,
         method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1068,6 +1123,7 @@ class AnswerMethods(ABC):
             scale: Factor of the logits; None: d^(-1/2).
             causal: Key j is visible to query i iff j <= i + s - t.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1093,6 +1149,7 @@ class AnswerMethods(ABC):
                 scale=scale,
                 causal=causal,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1110,6 +1167,7 @@ class AnswerMethods(ABC):
         tau: float = 100.0,
         variant: Literal["mha", "gqa", "mla"] = "mha",
         method: Literal["auto", "scaling"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1128,6 +1186,7 @@ class AnswerMethods(ABC):
             tau: Largest logit allowed.
             variant: How heads share keys.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1154,6 +1213,7 @@ class AnswerMethods(ABC):
                 tau=tau,
                 variant=variant,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1173,6 +1233,7 @@ class AnswerMethods(ABC):
         initial_state: ArrayT | None = None,
         chunk: int = 64,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1193,6 +1254,7 @@ class AnswerMethods(ABC):
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1221,6 +1283,7 @@ class AnswerMethods(ABC):
                 initial_state=initial_state,
                 chunk=chunk,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,

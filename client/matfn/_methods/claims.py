@@ -38,6 +38,7 @@ class VerifyMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -58,6 +59,7 @@ class VerifyMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -89,6 +91,7 @@ class VerifyMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -108,6 +111,7 @@ class VerifyMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -128,6 +132,7 @@ class VerifyMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -159,6 +164,7 @@ class VerifyMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -176,6 +182,7 @@ class VerifyMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -194,6 +201,7 @@ class VerifyMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -223,6 +231,7 @@ class VerifyMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -239,6 +248,7 @@ class VerifyMethods(ABC):
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -256,6 +266,7 @@ class VerifyMethods(ABC):
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -281,6 +292,7 @@ class VerifyMethods(ABC):
                 steps=steps,
                 coefficients=coefficients,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -297,6 +309,7 @@ class VerifyMethods(ABC):
         hi: float | None = 1.0,
         lo: float = 0.0,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -313,6 +326,7 @@ class VerifyMethods(ABC):
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -338,6 +352,7 @@ class VerifyMethods(ABC):
                 hi=hi,
                 lo=lo,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -353,6 +368,7 @@ class VerifyMethods(ABC):
         m: ArrayT,
         *,
         method: Literal["auto", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -368,6 +384,7 @@ class VerifyMethods(ABC):
             y: (*, n, n) array, the claimed output y.
             m: (*, m, n) array, matrices of any shape and rank.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -392,6 +409,7 @@ class VerifyMethods(ABC):
                 y,
                 m,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -408,6 +426,7 @@ class VerifyMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -424,6 +443,7 @@ class VerifyMethods(ABC):
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -450,6 +470,7 @@ class VerifyMethods(ABC):
                 b,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -465,6 +486,7 @@ class VerifyMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -480,6 +502,7 @@ class VerifyMethods(ABC):
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -505,6 +528,7 @@ class VerifyMethods(ABC):
                 a,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -522,6 +546,7 @@ class VerifyMethods(ABC):
         r: ArrayT,
         *,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -539,6 +564,7 @@ class VerifyMethods(ABC):
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -568,6 +594,7 @@ class VerifyMethods(ABC):
                 q,
                 r,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -584,6 +611,7 @@ class VerifyMethods(ABC):
         lower: bool = True,
         unit_diagonal: bool = False,
         method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -600,6 +628,7 @@ class VerifyMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -626,6 +655,7 @@ class VerifyMethods(ABC):
                 lower=lower,
                 unit_diagonal=unit_diagonal,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -644,6 +674,7 @@ class VerifyMethods(ABC):
         unit_diagonal: bool = False,
         transpose: bool = False,
         method: Literal["auto", "substitution"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -662,6 +693,7 @@ class VerifyMethods(ABC):
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -690,6 +722,7 @@ class VerifyMethods(ABC):
                 unit_diagonal=unit_diagonal,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -706,6 +739,7 @@ class VerifyMethods(ABC):
         k: ArrayT,
         *,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -722,6 +756,7 @@ class VerifyMethods(ABC):
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -748,6 +783,7 @@ class VerifyMethods(ABC):
                 q,
                 k,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -766,6 +802,7 @@ class VerifyMethods(ABC):
         *,
         transpose: bool = False,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -784,6 +821,7 @@ class VerifyMethods(ABC):
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -812,6 +850,7 @@ class VerifyMethods(ABC):
                 b,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -828,6 +867,7 @@ class VerifyMethods(ABC):
         lo: float | None = None,
         hi: float | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -844,6 +884,7 @@ class VerifyMethods(ABC):
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -870,6 +911,7 @@ class VerifyMethods(ABC):
                 lo=lo,
                 hi=hi,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,

@@ -36,6 +36,7 @@ class ValueMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -55,6 +56,7 @@ class ValueMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -85,6 +87,7 @@ class ValueMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -103,6 +106,7 @@ class ValueMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -122,6 +126,7 @@ class ValueMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -152,6 +157,7 @@ class ValueMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -167,6 +173,7 @@ class ValueMethods(ABC):
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -183,6 +190,7 @@ class ValueMethods(ABC):
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -210,6 +218,7 @@ class ValueMethods(ABC):
                 structure=structure,
                 damping=damping,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -225,6 +234,7 @@ class ValueMethods(ABC):
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -241,6 +251,7 @@ class ValueMethods(ABC):
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -265,6 +276,7 @@ class ValueMethods(ABC):
                 steps=steps,
                 coefficients=coefficients,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -280,6 +292,7 @@ class ValueMethods(ABC):
         hi: float | None = 1.0,
         lo: float = 0.0,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -295,6 +308,7 @@ class ValueMethods(ABC):
             hi: Upper bound; None is open.
             lo: Lower bound, at most hi.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -319,6 +333,7 @@ class ValueMethods(ABC):
                 hi=hi,
                 lo=lo,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -332,6 +347,7 @@ class ValueMethods(ABC):
         m: ArrayT,
         *,
         method: Literal["auto", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -345,6 +361,7 @@ class ValueMethods(ABC):
         Args:
             m: (*, m, n) array, matrices of any shape and rank.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -367,6 +384,7 @@ class ValueMethods(ABC):
             call.polar(
                 m,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -380,6 +398,7 @@ class ValueMethods(ABC):
         a: ArrayT,
         *,
         method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -393,6 +412,7 @@ class ValueMethods(ABC):
         Args:
             a: (*, n, n) array, square matrices.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -416,6 +436,7 @@ class ValueMethods(ABC):
             call.mcsgn(
                 a,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -431,6 +452,7 @@ class ValueMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -446,6 +468,7 @@ class ValueMethods(ABC):
             b: (*, n, n) array, square matrices.
             q: (*, m, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -471,6 +494,7 @@ class ValueMethods(ABC):
                 b,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -485,6 +509,7 @@ class ValueMethods(ABC):
         q: ArrayT,
         *,
         method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -499,6 +524,7 @@ class ValueMethods(ABC):
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -523,6 +549,7 @@ class ValueMethods(ABC):
                 a,
                 q,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -539,6 +566,7 @@ class ValueMethods(ABC):
         r: ArrayT,
         *,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -555,6 +583,7 @@ class ValueMethods(ABC):
             q: (*, n, n) array, symmetric weights of the state.
             r: (*, m, m) array, symmetric nonsingular weights of the input.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -583,6 +612,7 @@ class ValueMethods(ABC):
                 q,
                 r,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -597,6 +627,7 @@ class ValueMethods(ABC):
         *,
         half: Literal["right", "left"] = "right",
         method: Literal["auto", "newton", "newton_schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -611,6 +642,7 @@ class ValueMethods(ABC):
             a: (*, n, n) array, square matrices.
             half: Which half plane.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -635,6 +667,7 @@ class ValueMethods(ABC):
                 a,
                 half=half,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -650,6 +683,7 @@ class ValueMethods(ABC):
         lower: bool = True,
         unit_diagonal: bool = False,
         method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -665,6 +699,7 @@ class ValueMethods(ABC):
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -690,6 +725,7 @@ class ValueMethods(ABC):
                 lower=lower,
                 unit_diagonal=unit_diagonal,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -707,6 +743,7 @@ class ValueMethods(ABC):
         unit_diagonal: bool = False,
         transpose: bool = False,
         method: Literal["auto", "substitution"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -724,6 +761,7 @@ class ValueMethods(ABC):
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -751,6 +789,7 @@ class ValueMethods(ABC):
                 unit_diagonal=unit_diagonal,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -766,6 +805,7 @@ class ValueMethods(ABC):
         k: ArrayT,
         *,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -781,6 +821,7 @@ class ValueMethods(ABC):
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -806,6 +847,7 @@ class ValueMethods(ABC):
                 q,
                 k,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -823,6 +865,7 @@ class ValueMethods(ABC):
         *,
         transpose: bool = False,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -840,6 +883,7 @@ class ValueMethods(ABC):
             b: (*, n, m) array, right-hand sides.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -867,6 +911,7 @@ class ValueMethods(ABC):
                 b,
                 transpose=transpose,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -883,6 +928,7 @@ class ValueMethods(ABC):
         s2: ArrayT,
         *,
         method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -900,6 +946,7 @@ class ValueMethods(ABC):
             mu2: (*, n) array, means.
             s2: (*, n, n) array, symmetric positive semidefinite covariances.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -927,6 +974,7 @@ class ValueMethods(ABC):
                 mu2,
                 s2,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -942,6 +990,7 @@ class ValueMethods(ABC):
         lo: float | None = None,
         hi: float | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -957,6 +1006,7 @@ class ValueMethods(ABC):
             lo: Lower bound; None is open.
             hi: Upper bound, at least lo; None is open.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -982,6 +1032,7 @@ class ValueMethods(ABC):
                 lo=lo,
                 hi=hi,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -996,6 +1047,7 @@ class ValueMethods(ABC):
         b: ArrayT,
         *,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1010,6 +1062,7 @@ class ValueMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1035,6 +1088,7 @@ class ValueMethods(ABC):
                 a,
                 b,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1051,6 +1105,7 @@ class ValueMethods(ABC):
         scale: float | None = None,
         causal: bool = True,
         method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1067,6 +1122,7 @@ class ValueMethods(ABC):
             scale: Factor of the logits; None: d^(-1/2).
             causal: Key j is visible to query i iff j <= i + s - t.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1092,6 +1148,7 @@ class ValueMethods(ABC):
                 scale=scale,
                 causal=causal,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1109,6 +1166,7 @@ class ValueMethods(ABC):
         tau: float = 100.0,
         variant: Literal["mha", "gqa", "mla"] = "mha",
         method: Literal["auto", "scaling"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1127,6 +1185,7 @@ class ValueMethods(ABC):
             tau: Largest logit allowed.
             variant: How heads share keys.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1153,6 +1212,7 @@ class ValueMethods(ABC):
                 tau=tau,
                 variant=variant,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
@@ -1172,6 +1232,7 @@ class ValueMethods(ABC):
         initial_state: ArrayT | None = None,
         chunk: int = 64,
         method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
         deadline: float | None = None,
@@ -1192,6 +1253,7 @@ class ValueMethods(ABC):
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
             method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
             precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
             deadline: Seconds until the answer is worthless.
@@ -1220,6 +1282,7 @@ class ValueMethods(ABC):
                 initial_state=initial_state,
                 chunk=chunk,
                 method=method,
+                certify=certify,
                 tol=tol,
                 precision=precision,
                 deadline=deadline,
