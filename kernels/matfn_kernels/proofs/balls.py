@@ -12,8 +12,7 @@ Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -56,7 +55,7 @@ def up(x: Tensor) -> Tensor:
     return x * _SLACK
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ball:
     """The matrices within `radius` (batch,) of high + low (batch, m, n) in the Frobenius norm.
 
@@ -64,29 +63,36 @@ class Ball:
         high: the centre, or its leading part.
         low: what the centre has beyond `high`, or None where `high` is all of it.
         radius: the largest distance, (batch,).
+        norms: upper bounds of norms that were asked for before.
     """
 
     high: Tensor
     low: Tensor | None
     radius: Tensor
+    norms: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
-    @cached_property
+    @property
     def frobenius(self) -> Tensor:
         """An upper bound of the Frobenius norm, (batch,)."""
-        length = frobenius(self.high) + self.radius
-        return up(length if self.low is None else length + frobenius(self.low))
+        if "frobenius" not in self.norms:
+            self.norms["frobenius"] = self._at_most(frobenius(self.high))
+        return self.norms["frobenius"]
 
-    @cached_property
+    @property
     def spectral(self) -> Tensor:
         """An upper bound of the 2-norm, of the absolute values too, (batch,)."""
-        length = _rows_and_columns(self.high) + self.radius
-        length = length if self.low is None else length + frobenius(self.low)
-        return torch.minimum(up(length), self.frobenius)
+        if "spectral" not in self.norms:
+            self.norms["spectral"] = torch.minimum(self._at_most(_rows_and_columns(self.high)), self.frobenius)
+        return self.norms["spectral"]
+
+    def _at_most(self, length: Tensor) -> Tensor:
+        length = length + self.radius
+        return up(length if self.low is None else length + frobenius(self.low))
 
     @property
     def mT(self) -> Ball:  # noqa: N802 - as torch names it
-        """The transpose."""
-        return Ball(self.high.mT, None if self.low is None else self.low.mT, self.radius)
+        """The transpose, which has the same norms."""
+        return Ball(self.high.mT, None if self.low is None else self.low.mT, self.radius, self.norms)
 
     def times_power(self, factor: float) -> Ball:
         """The ball times a power of two."""

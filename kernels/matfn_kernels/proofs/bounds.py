@@ -80,8 +80,10 @@ def _refusal(function: str, parameters: Mapping[str, object]) -> str | None:
 
 
 def _finite(tensors: Sequence[Tensor]) -> Tensor:
-    """Which matrices are finite in all tensors, (batch,)."""
-    return torch.stack([torch.isfinite(x).reshape(len(x), -1).all(-1) for x in tensors]).all(0)
+    """Which matrices are finite in all tensors, (batch,): a maximum and a minimum tell, both being NaN where one is."""
+    real = [(torch.view_as_real(x) if x.is_complex() else x).reshape(len(x), -1) for x in tensors]
+    extremes = [peak for x in real if x.numel() for peak in (x.amax(-1), x.amin(-1))]
+    return torch.stack([torch.isfinite(peak) for peak in extremes]).all(0)
 
 
 def _settled(error: Tensor, doubts: Mapping[str, Tensor]) -> Bounds:

@@ -86,7 +86,7 @@ class Exponent:
 class Claim:
     """A claimed matrix X, the positive semidefinite L L^T near it, and ||X - L L^T||_F."""
 
-    factor: Tensor
+    factor: Ball
     square: Ball
     distance: Tensor
     definite: Tensor
@@ -97,7 +97,7 @@ class Claim:
         factor, definite = invariant.cholesky((x + x.mT) / 2)
         left = exact(factor, doubled=doubled)
         square = product(left, left.mT)
-        return cls(factor, square, difference(exact(x, doubled=doubled), square).frobenius, definite)
+        return cls(rounded(left), square, difference(exact(x, doubled=doubled), square).frobenius, definite)
 
 
 def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, exponent: Exponent) -> Proof:
@@ -177,7 +177,7 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
     With H = X^(r/2), or X^((r-1)/2) L for odd r, H^T A^s H - I is E in another basis. A is multiplied to H one power
     after the other, so that no factor has a larger condition than the residual's own.
     """
-    r, factor = exponent.r, exact(claim.factor)
+    r, factor = exponent.r, claim.factor
     half = power(claim.square, r // 2) if r > 1 else factor
     if r % 2 and r > 1:
         half = product(half, factor)
@@ -220,12 +220,13 @@ def _inverse_root(claim: Claim, k: int) -> tuple[Ball, Tensor]:
 
     T is computed from a substituted inverse of L, which is not trusted: T M - I is a product's residual.
     """
-    identity = torch.eye(claim.factor.shape[-1], dtype=torch.float64).expand_as(claim.factor)
-    lower = invariant.solve_triangular(claim.factor, identity, upper=False)
-    inverse, root = lower, exact(claim.factor)
+    factor = claim.factor.high
+    identity = torch.eye(factor.shape[-1], dtype=torch.float64).expand_as(factor)
+    lower = invariant.solve_triangular(factor, identity, upper=False)
+    inverse, root = lower, claim.factor
     if k > 1:
         inverse = invariant.matrix_power(invariant.product(lower.mT, lower), k // 2)
         root = power(rounded(claim.square), k // 2)
     if k > 1 and k % 2:
-        inverse, root = invariant.product(lower, inverse), product(root, exact(claim.factor))
+        inverse, root = invariant.product(lower, inverse), product(root, claim.factor)
     return exact(inverse), complement(minus_identity(product(exact(inverse), root)).spectral)
