@@ -76,7 +76,13 @@ def candidates(function: str, inputs: Mapping[str, Array], **keywords: object) -
 def run(program: Program, call: Call) -> Answer:
     """A call computed by a given program."""
     evaluation = evaluate(program, batch_of(call))
-    return Answer(tuple(output.cpu().numpy() for output in settle(call, evaluation)), evaluation.certificates)
+    return Answer(tuple(_array(output) for output in settle(call, evaluation)), evaluation.certificates)
+
+
+def _array(output: torch.Tensor) -> Array:
+    """The numbers as numpy has them, which lacks bfloat16."""
+    found: Array = (output.float() if output.dtype is torch.bfloat16 else output).cpu().numpy()
+    return found
 
 
 def truth(

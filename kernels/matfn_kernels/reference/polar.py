@@ -15,7 +15,9 @@ __all__ = ["mclip", "msign", "polar"]
 
 
 def msign(m: Array, threshold: float | None = None, *, steps: object = None, coefficients: object = None) -> Array:
-    """U V^H over the singular values above threshold * sigma_max, for m (batch, m, n); None: 8 eps of m's dtype.
+    """U V^H over the singular values above threshold * sigma_max, for m (batch, m, n).
+
+    None stands for 8 eps of m's dtype, but at most of float32, which holds all numbers of half precision.
 
     The value does not depend on steps and coefficients, which choose the iteration.
     """
@@ -40,6 +42,6 @@ def polar(m: Array) -> tuple[Array, Array]:
 
 
 def _in_range(s: Array, m: Array, threshold: float | None) -> Array:
-    limit = negligible(m) if threshold is None else threshold
+    limit = min(negligible(m), 8 * float(np.finfo(np.float32).eps)) if threshold is None else threshold
     above: Array = s > limit * s[..., :1]
     return above

@@ -7,7 +7,8 @@ Three methods give the same answers on tall M (a wide one is transposed, exactly
   to spare for inputs of single precision or less;
 * `newton_schulz`: the iteration, for matrices without singular values that rounding could have made.
 
-Singular values at or below 8 eps sigma_max are noise: the polar factor is 0 there and `lo` does not lift them.
+Singular values at or below 8 eps sigma_max are noise: the polar factor is 0 there and `lo` does not lift them. For half
+precision eps is that of float32, and where a precision is named that is coarser than the dtype, that of the precision.
 References: kexue.fm/archives/10922, 10996, 11006, 11059; Amsel et al., arXiv 2505.16932.
 """
 

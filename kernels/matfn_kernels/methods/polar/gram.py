@@ -61,7 +61,7 @@ class _Spectrum:
         """The singular values of matrices whose Gram matrices have been decomposed."""
         squares = decomposition.squares.to(torch.float64)
         sigma = squares.clamp_min(0).sqrt()
-        multiplier = Multiplier.of(question, sigma, decomposition.exponent)
+        multiplier = Multiplier.of(question, Precision.FP64, sigma, decomposition.exponent)
         noise = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
         limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
         error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
@@ -75,7 +75,7 @@ class _Spectrum:
 
 def _is_borderline(question: Polar, multiplier: Multiplier, squares: Tensor, noise: Tensor) -> Tensor:
     """Whether the noise in sigma^2 hides on which side of the threshold one lies that it matters for, (batch,)."""
-    sigma, edge = squares.clamp_min(0).sqrt(), question.threshold**2 * squares[:, -1:]
+    sigma, edge = squares.clamp_min(0).sqrt(), question.threshold(Precision.FP64) ** 2 * squares[:, -1:]
     most, least = (replace(multiplier, keep=squares > edge + shift * noise[:, None]) for shift in (-1, 1))
     return (most(sigma) != least(sigma)).any(-1)
 

@@ -105,7 +105,7 @@ class IteratedPolar(PolarProgram):
         """Polar factor or clipping of matrices whose polar factor has been computed."""
         del inputs
         assert isinstance(decomposition, Factors)
-        proof = Proof.of(decomposition.h, floor_of(self.question.threshold))
+        proof = Proof.of(decomposition.h, floor_of(self.question.threshold(self.precision)))
         error = self._error(proof, decomposition.o.to(decomposition.h.dtype))
         value, missing, further = self._image(decomposition)
         found = Findings(
@@ -188,7 +188,7 @@ class NativePolar(PolarProgram):
     def _iterated(self, m: Tensor) -> Findings:
         """Polar factors of tall M (batch, m, n) as it came."""
         small = self.question.small
-        floor = floor_of(self.question.threshold)
+        floor = floor_of(self.question.threshold(self.precision))
         given = m.to(torch.float32).resolve_neg().contiguous()
         value, found = native.polar_factors(given, floor, _schedules(self.allowed))
         condition = (found.largest / found.smallest).clamp_min(1.0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.scaling import rescale
+from matfn_kernels.numbers.precision import FLOOR, Precision, at_least_single, spacing
 from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
 
 __all__ = ["Polar", "PolarProgram"]
-
-_THRESHOLD: Final = 8.0
-"""Singular values of at most so many eps of the largest count as 0; this is part of the functions' definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +55,17 @@ class Polar:
         """The larger dimension relative to the smaller one."""
         return self.large / max(1, self.small)
 
-    @property
-    def threshold(self) -> float:
-        """Relative size at and below which a singular value is noise."""
-        return _THRESHOLD * torch.finfo(self.dtype).eps
+    def threshold(self, precision: Precision) -> float:
+        """Relative size at and below which a singular value is noise in an arithmetic.
+
+        float32 holds all numbers of half precision, whose own spacing says nothing of their digits.
+        """
+        own = spacing(at_least_single(precision)) if self.is_narrowed(precision) else torch.finfo(self.dtype).eps
+        return FLOOR * min(own, spacing(Precision.FP32))
+
+    def is_narrowed(self, precision: Precision) -> bool:
+        """Whether the arithmetic holds fewer digits than the matrices that are sent."""
+        return spacing(at_least_single(precision)) > torch.finfo(self.dtype).eps
 
     @property
     def is_single(self) -> bool:

@@ -33,9 +33,9 @@ class Multiplier:
     bounds: tuple[Tensor, Tensor] | None
 
     @classmethod
-    def of(cls, question: Polar, sigma: Tensor, exponent: Tensor) -> Multiplier:
+    def of(cls, question: Polar, precision: Precision, sigma: Tensor, exponent: Tensor) -> Multiplier:
         """The function for matrices scaled by 2^-exponent (batch,) with singular values sigma (batch, n)."""
-        keep = sigma > question.threshold * sigma.amax(-1, keepdim=True)
+        keep = sigma > question.threshold(precision) * sigma.amax(-1, keepdim=True)
         return cls(keep, None if question.bounds is None else question.scaled_bounds(exponent))
 
     def __call__(self, sigma: Tensor) -> Tensor:

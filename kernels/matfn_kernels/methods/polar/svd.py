@@ -76,7 +76,7 @@ class SvdPolar(PolarProgram):
         assert isinstance(decomposition, Singular)
         m, u = decomposition.m, decomposition.u
         sigma = decomposition.sigma.to(torch.float64)
-        multiplier = Multiplier.of(self.question, sigma, decomposition.exponent)
+        multiplier = Multiplier.of(self.question, self.precision, sigma, decomposition.exponent)
         h = multiplier(sigma)
         value = product(u * (h * sigma)[:, None, :].to(u.dtype), decomposition.vh)
         errors = self._error(decomposition, multiplier, sigma), _LOSSES * spacing(self.precision) * sigma[:, :1]
