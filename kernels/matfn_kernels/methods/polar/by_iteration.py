@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.kernel_choice import Kernel
     from matfn_kernels.methods.polar.schedule import Row
 
-__all__ = ["Factors", "Proof", "SharedFactors", "clip", "distance", "misses"]
+__all__ = ["Factors", "Proof", "SharedFactors", "astray", "clip", "distance", "misses"]
 
 _POWER_ROUNDS: Final = 5
 """Rounds of power iteration for the largest and the smallest singular value, which find a condition from below.
@@ -91,11 +91,15 @@ class Proof:
         definite: whether M has full numerical rank.
         condition: of M.
         spread: ||M||_F ||M^+||_F / n.
+        columns: random columns, (batch, n, COUNT).
+        solved: (H - floor I)^-1 of them.
     """
 
     definite: Tensor
     condition: Tensor
     spread: Tensor
+    columns: Tensor
+    solved: Tensor
 
     @classmethod
     def of(cls, h: Tensor, floor: float) -> Proof:
@@ -106,16 +110,27 @@ class Proof:
         z = probes.gaussian(h, order)
         solve = solver(factor)
         smallest = floor + 1 / probes.growth(solve, z, _POWER_ROUNDS)
-        inverse = torch.maximum(probes.column_norm(solve(z)), 1 / smallest)
+        solved = solve(z)
+        inverse = torch.maximum(probes.column_norm(solved), 1 / smallest)
         spread = invariant.matrix_norm(h) * inverse / order
         condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
-        return cls(definite, condition, spread)
+        return cls(definite, condition, spread, z, solved)
 
 
 def misses(o: Tensor) -> Tensor:
     """||O^H O - I|| on random columns (batch,), O in double precision."""
     z = probes.gaussian(o, o.shape[-1])
     return probes.ratio(probes.times(o.mH, probes.times(o, z)) - z, z)
+
+
+def astray(factors: Factors, proof: Proof, m: Tensor) -> Tensor:
+    """||(M - O H) H^-1|| on random columns, (batch,), M as it was sent: the distance of O from M's own polar factor.
+
+    To first order it is no smaller, in whatever direction O is off.
+    """
+    y, wide = proof.solved, factors.h.dtype
+    image = probes.times(invariant.divided(m.to(wide), factors.size.to(torch.float64)[:, None, None]), y)
+    return probes.ratio(image - probes.times(factors.o.to(wide), probes.times(factors.h, y)), proof.columns)
 
 
 def distance(o: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ class SvdDecomposition(SvdPolar):
         assert isinstance(decomposition, Singular)
         found = SvdPolar.finish(self, decomposition, inputs)
         (u,) = found.outputs
+        sent = self.question.sent(decomposition.m, decomposition.exponent, inputs, self.precision)
         is_wide = self.question.rows < self.question.columns
         vectors, m = (decomposition.u, decomposition.m.mH) if is_wide else (decomposition.vh.mH, decomposition.m)
         h = symmetrise(product(vectors * decomposition.sigma[:, None, :].to(vectors.dtype), vectors.mH))
@@ -57,10 +58,10 @@ class SvdDecomposition(SvdPolar):
             exponents=(None, decomposition.exponent),
             residual_name="M - U H",
             residual=_residual(m, u, h),
-            error=torch.maximum(found.error, self._error_of_h(decomposition)),
+            error=torch.maximum(found.error, self._error_of_h(decomposition, sent)),
         )
 
-    def _error_of_h(self, decomposition: Singular) -> Tensor:
+    def _error_of_h(self, decomposition: Singular, sent: Tensor) -> Tensor:
         """Relative error of H, (batch,): what LAPACK's backward error and a product leave, or what was measured.
 
         0 for a zero matrix.
@@ -68,7 +69,7 @@ class SvdDecomposition(SvdPolar):
         sigma, rounding = decomposition.sigma.to(torch.float64), BACKWARD_ERROR * spacing(self.precision)
         size = norm(sigma)
         expected = NOISE_MARGIN * rounding * sigma[:, 0] / size
-        measured = MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma)) / size + rounding
+        measured = MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma), sent) / size + rounding
         return torch.where(size > 0, _LIPSCHITZ * torch.maximum(expected, measured), 0.0)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

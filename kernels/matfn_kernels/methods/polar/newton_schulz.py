@@ -19,7 +19,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import product
-from matfn_kernels.methods.polar.by_iteration import Factors, Proof, SharedFactors, clip, distance, misses
+from matfn_kernels.methods.polar.by_iteration import Factors, Proof, SharedFactors, astray, clip, distance, misses
 from matfn_kernels.methods.polar.gram import GramPolar, NativeGramPolar
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.schedule import BOUND, floor_of, law, rows_from
@@ -53,6 +53,8 @@ _USUAL_BOUND: Final = 1e-4
 """Smallest singular value of a matrix of no special condition, for which C is priced: 9 steps."""
 _NATIVE_PROOF: Final = 4.0
 """Price of the proof in C in symmetric products, which count n^3; how it was found is not recorded."""
+_ASTRAY_MARGIN: Final = 2.0
+"""How often a distance counts that four random columns give: to within a quarter as a rule."""
 _KNOWN: Final = 1e-3
 """Largest error estimate that may stand: the default tolerance of float32 matrices is never above it.
 
@@ -103,10 +105,10 @@ class IteratedPolar(PolarProgram):
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices whose polar factor has been computed."""
-        del inputs
         assert isinstance(decomposition, Factors)
         proof = Proof.of(decomposition.h, floor_of(self.question.threshold(self.precision)))
-        error = self._error(proof, decomposition.o.to(decomposition.h.dtype))
+        sent = self.question.sent(decomposition.m, decomposition.exponent, inputs, self.precision)
+        error = self._error(decomposition, proof, sent)
         value, missing, further = self._image(decomposition)
         found = Findings(
             outputs=(value,),
@@ -130,11 +132,14 @@ class IteratedPolar(PolarProgram):
         value = product(decomposition.o.to(wide), clipped) * size.to(wide)[:, None, None]
         return value, missing, 2 * len(rows_from(Precision.FP64))
 
-    def _error(self, proof: Proof, o: Tensor) -> Tensor:
-        """Error of the polar factors O in double precision, infinite where nothing is proved, (batch,)."""
+    def _error(self, factors: Factors, proof: Proof, sent: Tensor) -> Tensor:
+        """Error of the polar factors, by law or as measured, infinite where nothing is proved, (batch,)."""
+        o = factors.o.to(factors.h.dtype)
         gap = misses(o) if self.obeyed is None else distance(o)
         expected = law(self.question.small, self.precision, self.allowed, proof.condition, proof.spread)
-        return torch.where(proof.definite & torch.isfinite(gap), torch.maximum(expected, gap), math.inf)
+        measured = torch.maximum(gap, _ASTRAY_MARGIN * astray(factors, proof, sent))
+        error = torch.maximum(expected, measured) if self.obeyed is None else expected + measured
+        return torch.where(proof.definite & torch.isfinite(measured), error, math.inf)
 
     def fallbacks(self) -> tuple[Program, ...]:
         """The Gram matrix where its digits suffice, and the svd, in the precision that the call allows.

@@ -97,6 +97,10 @@ class Polar:
         """M (batch, m, n), or M^H where that is taller."""
         return inputs["m"].mH if self.rows < self.columns else inputs["m"]
 
+    def sent(self, m: Tensor, exponent: Tensor, inputs: Mapping[str, Tensor], precision: Precision) -> Tensor:
+        """The tall matrices scaled by 2^-exponent before they were rounded to M in an arithmetic, (batch, m, n)."""
+        return rescale(self.tall(inputs), -exponent) if self.is_narrowed(precision) else m
+
     def turned_back(self, findings: Findings) -> Findings:
         """The image of M where it was M^H that was computed with."""
         return replace(findings, outputs=(findings.outputs[0].mH,)) if self.rows < self.columns else findings

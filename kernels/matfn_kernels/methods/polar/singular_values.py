@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -46,6 +46,21 @@ class Multiplier:
         lo, hi = self.bounds
         clipped = torch.minimum(torch.where(self.keep, torch.maximum(sigma, lo), sigma), hi)
         return torch.where(clipped == sigma, 1.0, clipped / sigma)
+
+    def lifts(self, sigma: Tensor) -> Tensor:
+        """Whether singular values (batch, n) have another image where they are kept than where they are dropped."""
+        kept, dropped = (replace(self, keep=torch.full_like(self.keep, side))(sigma) for side in (True, False))
+        return kept != dropped
+
+    def amplification(self, sigma: Tensor) -> Tensor:
+        """By how much at most an error in singular vectors and values (batch, n) counts in the image, (batch, n).
+
+        Beside its multiplier it is the divided difference between a value that is kept and the largest that is not.
+        """
+        h = self(sigma)
+        f, gone = h * sigma, torch.where(self.keep, 0.0, sigma).amax(-1, keepdim=True)
+        rise = f - torch.where(self.keep, 0.0, f).amax(-1, keepdim=True)
+        return torch.where(self.keep, torch.maximum(h, rise / (sigma - gone)), h)
 
     def leaves(self, sigma: Tensor, reach: Tensor) -> Tensor:
         """Whether nothing is clipped even where singular values (batch, n) are off by `reach`, (batch,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
@@ -37,6 +37,12 @@ NOISE_MARGIN: Final = 4.0
 Chosen so that estimates cover the errors that the tests find against truth of more digits."""
 MISSED_MARGIN: Final = 2.0
 """How often what the decomposition dropped counts: four random columns give its norm to within a quarter as a rule."""
+_MOVED: Final = 6.0
+"""By how many eps of the norm rounding moves a singular value: 4 by divide and conquer, which deflates what is below,
+and up to 5 at order 512."""
+_GROWTH_MARGIN: Final = 1.2
+_ROUNDS: Final = 5
+"""Of power iteration, which finds a norm to within 20 %."""
 _PASSES: Final = 12.0
 """Work beside products and decompositions, in units of a product at order 64.
 
@@ -72,26 +78,28 @@ class SvdPolar(PolarProgram):
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices that have been decomposed, with what that dropped measured."""
-        del inputs
         assert isinstance(decomposition, Singular)
         m, u = decomposition.m, decomposition.u
         sigma = decomposition.sigma.to(torch.float64)
         multiplier = Multiplier.of(self.question, self.precision, sigma, decomposition.exponent)
         h = multiplier(sigma)
         value = product(u * (h * sigma)[:, None, :].to(u.dtype), decomposition.vh)
-        errors = self._error(decomposition, multiplier, sigma), _LOSSES * spacing(self.precision) * sigma[:, :1]
+        sent = self.question.sent(m, decomposition.exponent, inputs, self.precision)
+        errors = self._error(decomposition, multiplier, sigma, sent), _LOSSES * spacing(self.precision) * sigma[:, :1]
         image = m, value, self.question.residual(m, value)
         found = findings_of(self.question, self.precision, image, sigma, multiplier, errors)
         return self.question.of_scaled(found, decomposition.exponent)
 
-    def _error(self, decomposition: Singular, multiplier: Multiplier, sigma: Tensor) -> Tensor:
-        """Error of the image, (batch,)."""
-        h, eps = multiplier(sigma), spacing(self.precision)
-        noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(h) / self.question.small**0.5
-        error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(decomposition, h))
-        if eps > torch.finfo(self.dtype).eps:
-            error = torch.where(_unresolved(multiplier, sigma), math.inf, error)
-        return error
+    def _error(self, decomposition: Singular, multiplier: Multiplier, sigma: Tensor, sent: Tensor) -> Tensor:
+        """Error of the image, (batch,); infinite where rounding may have decided what is kept."""
+        weights, eps = multiplier.amplification(sigma), spacing(self.precision)
+        noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(weights) / self.question.small**0.5
+        error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(decomposition, weights, sent))
+        threshold = self.question.threshold(self.precision) * sigma[:, 0]
+        doubtful = _undecided(decomposition, multiplier, sigma, threshold)
+        if self.question.is_narrowed(self.precision):
+            doubtful = doubtful | _unresolved(multiplier, sigma)
+        return torch.where(doubtful, math.inf, error)
 
     def fallbacks(self) -> tuple[Program, ...]:
         """None: the svd is the last resort."""
@@ -107,18 +115,39 @@ class SvdPolar(PolarProgram):
 
 def _unresolved(multiplier: Multiplier, sigma: Tensor) -> Tensor:
     """Whether singular values that were dropped would have another image if rounding had hidden them, (batch,)."""
-    kept = replace(multiplier, keep=torch.ones_like(multiplier.keep))
-    return (kept(sigma) != multiplier(sigma)).any(-1)
+    return (~multiplier.keep & multiplier.lifts(sigma)).any(-1)
 
 
-def missed(decomposition: Singular, h: Tensor) -> Tensor:
-    """||(M V - U Sigma, M^H U - V Sigma) h||_F on columns of random signs, (batch,).
+def _undecided(decomposition: Singular, multiplier: Multiplier, sigma: Tensor, threshold: Tensor) -> Tensor:
+    """Whether rounding may have moved a singular value over the threshold that matters, (batch,)."""
+    reach = (_MOVED * torch.finfo(decomposition.sigma.dtype).eps * sigma[:, 0])[:, None]
+    near = ((sigma - threshold[:, None]).abs() <= reach) & multiplier.lifts(sigma)
+    kept, dropped = (near & multiplier.keep).any(-1), (near & ~multiplier.keep).any(-1)
+    if dropped.device.type != "cpu":
+        return kept | (dropped & (_GROWTH_MARGIN * _size_of(decomposition, ~multiplier.keep) > threshold))
+    if bool(dropped.any()):
+        some = Singular(*(getattr(decomposition, field.name)[dropped] for field in fields(decomposition)))
+        size = _size_of(some, ~multiplier.keep[dropped])
+        kept[dropped] |= _GROWTH_MARGIN * size > threshold[dropped]
+    return kept
+
+
+def _size_of(decomposition: Singular, wanted: Tensor) -> Tensor:
+    """||M V||_2 over the right singular vectors that are wanted, (batch,): no fewer singular values are as small."""
+    vectors = decomposition.vh.mH * wanted[:, None, :]
+    image = product(decomposition.m, vectors)
+    gram = product(image.mH, image).to(torch.complex128 if image.is_complex() else torch.float64)
+    return probes.growth(lambda y: probes.times(gram, y), probes.gaussian(gram, gram.shape[-1]), _ROUNDS).sqrt()
+
+
+def missed(decomposition: Singular, h: Tensor, m: Tensor) -> Tensor:
+    """||(M V - U Sigma, M^H U - V Sigma) h||_F on columns of random signs, (batch,), of M as it was sent.
 
     Bidiagonal QR drops entries of up to 90 eps of the norm, rarely and in few places, so what it drops is measured.
     """
-    u, v = decomposition.u, decomposition.vh.mH
+    u, v = decomposition.u.to(m.dtype), decomposition.vh.mH.to(m.dtype)
     z = h[:, :, None] * probes.gaussian(h, h.shape[-1]).sign()
     z, image = z.to(u.dtype), (decomposition.sigma[:, :, None] * z).to(u.dtype)
-    right = probes.times(decomposition.m, probes.times(v, z)) - probes.times(u, image)
-    left = probes.times(decomposition.m.mH, probes.times(u, z)) - probes.times(v, image)
+    right = probes.times(m, probes.times(v, z)) - probes.times(u, image)
+    left = probes.times(m.mH, probes.times(u, z)) - probes.times(v, image)
     return norm(torch.cat((right, left), dim=-2)) / probes.COUNT**0.5
