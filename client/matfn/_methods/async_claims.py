@@ -247,6 +247,7 @@ class AsyncVerifyMethods(ABC):
         *,
         steps: int | None = None,
         coefficients: Sequence[tuple[float, float, float]] | None = None,
+        scale: Literal["frobenius", "schatten4"] | None = None,
         method: Literal["auto", "newton_schulz", "gram", "svd"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -257,7 +258,8 @@ class AsyncVerifyMethods(ABC):
     ) -> tuple[Certificate, ...]:
         """Certificates of a claimed answer of msign.
 
-        The exact value is U V^T where sigma > 8 eps sigma_max, 0 below, matrix by matrix over the leading dimensions.
+        The exact value is U V^T where sigma > 8 eps sigma_max, 0 below, eps at most that of float32, matrix by matrix
+        over the leading dimensions.
 
         Args:
             x: (*, m, n) array, the claimed output x.
@@ -265,6 +267,8 @@ class AsyncVerifyMethods(ABC):
             steps: Number of Newton-Schulz steps, obeyed without escalation, 1 to 64.
             coefficients: Rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation, at
                 most 64 of them.
+            scale: Norm that explicit steps or coefficients divide M by: |M|_F, as Muon does and the default with
+                coefficients, or |M^T M|_F^(1/2), nearer to sigma_max and the default without.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -291,6 +295,7 @@ class AsyncVerifyMethods(ABC):
                 m,
                 steps=steps,
                 coefficients=coefficients,
+                scale=scale,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -162,7 +162,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
         Function(
             name="msign",
             summary="Polar factor U V^T of matrices of any shape, on their numerical range.",
-            formula="U V^T where sigma > 8 eps sigma_max, 0 below",
+            formula="U V^T where sigma > 8 eps sigma_max, 0 below, eps at most that of float32",
             inputs=(_M,),
             parameters=(
                 Parameter(
@@ -179,6 +179,14 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     "rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation",
                     nullable=True,
                     maximum=MAX_COEFFICIENT_ROWS,
+                ),
+                Parameter(
+                    "scale",
+                    "string",
+                    "norm that explicit steps or coefficients divide M by: |M|_F, as Muon does and the default with "
+                    "coefficients, or |M^T M|_F^(1/2), nearer to sigma_max and the default without",
+                    nullable=True,
+                    choices=("frobenius", "schatten4"),
                 ),
             ),
             complex_ok=True,

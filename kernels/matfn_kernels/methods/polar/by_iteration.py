@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.linalg.kernel_choice import Kernel
-    from matfn_kernels.methods.polar.schedule import Row
+    from matfn_kernels.methods.polar.schedule import Obeyed, Row
 
 __all__ = ["Factors", "Proof", "SharedFactors", "astray", "clip", "distance", "misses"]
 
@@ -58,25 +58,32 @@ class SharedFactors:
     columns: int
     dtype: torch.dtype
     precision: Precision
-    obeyed: tuple[Row, ...] | None
+    obeyed: Obeyed | None
     allowed: float
     kernel: Kernel
 
     @property
     def schedule(self) -> tuple[Row, ...]:
         """The coefficients that are run."""
-        return self.obeyed or rows_from(self.precision, self.allowed)
+        return self.obeyed.rows if self.obeyed else rows_from(self.precision, self.allowed)
 
     def of(self, matrices: Sequence[Tensor]) -> Factors:
         """Polar factors of several batches (batch, m, n), m >= n."""
         m, exponent = scaled(matrices, self.dtype)
-        size = norm_bound(m, invariant.matrix_norm(m))
+        size = self._size(m)
         x = invariant.divided(m, size[:, None, None])
         narrow = x.to(working(self.precision, self.dtype))
         parts = [plain(narrow[tile], self.schedule, self.kernel) for tile in tiles(narrow, self.rows)]
         o = torch.cat(parts).to(x.dtype)
         wide = _wide(x.dtype)
         return Factors(m, exponent, size, o, symmetrise(product(o.to(wide).mH, x.to(wide))))
+
+    def _size(self, m: Tensor) -> Tensor:
+        """The norm that each matrix is divided by, 1 for zero, (batch,)."""
+        frobenius = invariant.matrix_norm(m)
+        if self.obeyed is None or not self.obeyed.by_frobenius:
+            return norm_bound(m, frobenius)
+        return torch.where(frobenius > 0, frobenius, torch.ones_like(frobenius))
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -20,12 +20,11 @@ from matfn_kernels.linalg.iteration import ENGINE_REACH
 from matfn_kernels.methods.polar.gram import GramPolar
 from matfn_kernels.methods.polar.newton_schulz import SHARE, IteratedPolar
 from matfn_kernels.methods.polar.question import Polar
-from matfn_kernels.methods.polar.schedule import obeyed_rows
+from matfn_kernels.methods.polar.schedule import Obeyed, obeyed_rows
 from matfn_kernels.methods.polar.svd import SvdPolar
 from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
-    from matfn_kernels.methods.polar.schedule import Row
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.signature import Signature
 
@@ -68,8 +67,11 @@ def _bounds_of(call: Signature) -> tuple[float, float] | None:
     return lo, float("inf") if hi is None else hi
 
 
-def _obeyed_of(call: Signature) -> tuple[Row, ...] | None:
+def _obeyed_of(call: Signature) -> Obeyed | None:
+    """The steps that the call names; coefficients of others are made for matrices divided by the Frobenius norm."""
     steps, coefficients = call.parameter("steps"), call.parameter("coefficients")
     assert steps is None or isinstance(steps, int)
     assert coefficients is None or isinstance(coefficients, tuple)
-    return obeyed_rows(steps, coefficients)
+    rows = obeyed_rows(steps, coefficients)
+    scale = call.parameter("scale") or ("schatten4" if coefficients is None else "frobenius")
+    return None if rows is None else Obeyed(rows, scale == "frobenius")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.linalg.decompositions import Decomposition
-    from matfn_kernels.methods.polar.schedule import Row
+    from matfn_kernels.methods.polar.schedule import Obeyed
     from matfn_kernels.programs.kernel_prices import Tunable
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
@@ -68,14 +68,14 @@ class IteratedPolar(PolarProgram):
     Attributes:
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
-        obeyed: the caller's own coefficients, to be run as they are.
+        obeyed: the caller's own steps, to be run as they are.
         allowed: relative error that the iteration may leave beside rounding.
         kernel: whose products are used.
     """
 
     precision: Precision
     ceiling: Precision
-    obeyed: tuple[Row, ...] | None = None
+    obeyed: Obeyed | None = None
     allowed: float = 0.0
     kernel: Kernel = Kernel.LIBRARY
 
@@ -163,7 +163,7 @@ class IteratedPolar(PolarProgram):
         """Predicted device seconds a matrix: products counted, priced by the profile."""
         small, aspect = self.question.small, self.question.aspect
         wide = profile.cost("gemm", Precision.FP64, small)
-        steps = _STEPS if self.obeyed is None else len(self.obeyed)
+        steps = _STEPS if self.obeyed is None else len(self.obeyed.rows)
         step = step_cost(self.kernel, profile, self.precision, small, (1 + aspect, aspect))
         signs = 0.0 if self.question.bounds is None else 2.0 * _STEPS * _SIGN_PRODUCTS * wide
         return steps * step + signs + (_PROOF_PRODUCTS + aspect) * wide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
@@ -13,7 +14,7 @@ from matfn_kernels.numbers.precision import Precision, spacing
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BOUND", "Row", "floor_of", "law", "obeyed_rows", "rows_from"]
+__all__ = ["BOUND", "Obeyed", "Row", "floor_of", "law", "obeyed_rows", "rows_from"]
 
 BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to a bound of the norm.
@@ -47,6 +48,19 @@ _OBEYED_SAFETY: Final = 1.001
 
 Row: TypeAlias = tuple[float, float, float]
 """Coefficients a, b and c of one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obeyed:
+    """Steps that a caller named.
+
+    Attributes:
+        rows: their coefficients.
+        by_frobenius: whether matrices are divided by their Frobenius norm, not by that of order 4.
+    """
+
+    rows: tuple[Row, ...]
+    by_frobenius: bool
 
 
 def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) -> tuple[Row, ...]:
