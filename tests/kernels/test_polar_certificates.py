@@ -159,7 +159,7 @@ MUON = [(3.4445, -4.7750, 2.0315)] * 5
 
 
 def _muon(m: Array) -> Array:
-    x = m.astype(float) / np.linalg.norm(m.astype(float))
+    x: Array = m.astype(float) / np.linalg.norm(m.astype(float))
     for a, b, c in MUON:
         gram = x.T @ x
         x = x @ (a * np.eye(len(gram)) + b * gram + c * gram @ gram)
