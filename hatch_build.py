@@ -82,7 +82,9 @@ def _units(compiler: list[str]) -> dict[str, list[str]]:
     variants = _VARIANTS if "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull]) else {"baseline": ()}
     kernels = str(SOURCES / "kernels.c")
     units = {name: [f"-DVARIANT={name}", *flags, kernels] for name, flags in variants.items()}
-    return units | {name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack")}
+    return units | {
+        name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack", "random")
+    }
 
 
 def _run(command: list[str]) -> str:

@@ -7,7 +7,15 @@ import torch
 
 from matfn_kernels.linalg import probes
 
+pytestmark = pytest.mark.parametrize("source", ["library", "tensors"])
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
+
+
+@pytest.fixture(autouse=True)
+def _source(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The columns as the library in C makes them, where there is one, and as tensors do."""
+    if source == "tensors":
+        monkeypatch.setattr(probes, "library", lambda: None)
 
 
 def _matrices(dtype: torch.dtype) -> torch.Tensor:

@@ -274,6 +274,22 @@ def reductions(draw: st.DrawFn, name: str, dtype: np.dtype[Any]) -> Case:
     return Case(entry, rows, (Argument(x), out), call)
 
 
+@st.composite
+def random_numbers(draw: st.DrawFn) -> Case:
+    """Random numbers that the bytes of matrices seed."""
+    items, size, count = draw(ITEMS), draw(st.integers(1, 70)), draw(st.integers(0, 70))
+    x, out = draw(numbers(items, size, dtype=F32)), _blank(items, count, dtype=F64)
+    entry, step = "matfn_random_numbers", F32.itemsize * size
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        source, target = addresses[0] + first * step, addresses[1] + first * count * F64.itemsize
+        sizes = [ctypes.c_int64(number) for number in (last - first, step, count)]
+        getattr(library(), entry)(*sizes[:2], ctypes.c_void_p(source), sizes[2], ctypes.c_void_p(target))
+        return 0
+
+    return Case(entry, items, (Argument(x), out), call)
+
+
 def _suffix(dtype: np.dtype[Any]) -> str:
     return f"f{8 * dtype.itemsize}"
 
@@ -362,6 +378,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{f"matfn_{make.__name__}_{_suffix(x)}": make(x) for make in (roots, triangles, low_rank) for x in (F32, F64)},
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
+    "matfn_random_numbers": random_numbers(),
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},
     **{f"matfn_lapack_{name}": decompositions(name) for name in ("cholesky", "eigh", "svd", "inverses")},
 }

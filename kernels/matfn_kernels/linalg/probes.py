@@ -8,15 +8,17 @@ orthogonal to them. The kernels in C, which prove what they rest on, take column
 
 from __future__ import annotations
 
+import ctypes
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
 from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.native.structures import PROBES
+from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.native.structures import PROBES, RANDOM_FIELDS
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.numbers.pinned import used
 
@@ -51,9 +53,9 @@ _FIELDS: Final = 0x0000FFFF0000FFFF
 """Two of the four fields of 16 bits whose sum is nearly Gaussian."""
 _LOW: Final = 0xFFFFFFFF
 """The lower half of 64 bits."""
-_MEAN: Final = 2.0 * 65535
-_DEVIATION: Final = math.sqrt((65536.0**2 - 1) / 3)
-"""Mean and standard deviation of the sum of four numbers of 16 bits."""
+_MEAN: Final = RANDOM_FIELDS * 32767.5
+_DEVIATION: Final = math.sqrt(RANDOM_FIELDS * (65536.0**2 - 1) / 12)
+"""Mean and standard deviation of the sum of the fields."""
 
 
 @lru_cache(maxsize=64)
@@ -74,8 +76,29 @@ def _multipliers(*sizes: int, device: torch.device) -> Tensor:
 
 def gaussian(like: Tensor, order: int, count: int = COUNT) -> Tensor:
     """Columns (batch, order, count) of nearly Gaussian numbers in double precision, seeded by the bits of `like`."""
-    found = _numbers(_seeds(like), order, count)
+    if like.is_cpu and library() is not None:
+        found = _natively(like, order, count)
+    else:
+        found = _numbers(_seeds(like), order, count)
     return found.to(torch.complex128) if like.dtype.is_complex else found
+
+
+def _natively(like: Tensor, order: int, count: int) -> Tensor:
+    """The columns by the library in C, which stirs other numbers of the same distribution."""
+    given = like.resolve_conj().resolve_neg().contiguous()
+    found = torch.empty(len(given), order, count, dtype=torch.float64, device="cpu")
+    if found.numel():
+        size = given.nbytes // len(given)
+        _entry()(len(given), size, given.data_ptr(), order * count, found.data_ptr())
+    return found
+
+
+@cache
+def _entry() -> Any:
+    entry = getattr(library(), "matfn_random_numbers")  # noqa: B009 - of a library that may be None to the type checker
+    integer, pointer = ctypes.c_int64, ctypes.c_void_p
+    entry.argtypes, entry.restype = [integer, integer, pointer, integer, pointer], None
+    return entry
 
 
 def _seeds(like: Tensor) -> Tensor:

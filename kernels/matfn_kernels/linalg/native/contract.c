@@ -26,6 +26,7 @@ typedef struct {
 static const term terms[] = {
     NUMBER(PROBES),
     NUMBER(MAX_STEPS),
+    NUMBER(RANDOM_FIELDS),
     NUMBER(OUT_OF_MEMORY),
 
     SIZE(roots_plan),

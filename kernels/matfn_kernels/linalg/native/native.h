@@ -7,6 +7,7 @@
 
 #define PROBES 4 /* columns of random numbers on which certificates are taken */
 #define MAX_STEPS 24
+#define RANDOM_FIELDS 4 /* numbers of 16 bits in the sum that is one random number */
 
 /* Returned by functions: done; no memory, and nothing written; or LAPACK refuses the arguments. */
 enum { DONE, OUT_OF_MEMORY, REFUSED };

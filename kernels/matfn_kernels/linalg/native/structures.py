@@ -17,6 +17,7 @@ __all__ = [
     "MAX_STEPS",
     "OUT_OF_MEMORY",
     "PROBES",
+    "RANDOM_FIELDS",
     "ImageFindings",
     "LowRankPlan",
     "PolarFindings",
@@ -34,6 +35,8 @@ PROBES: Final = 4
 """Columns of random numbers on which certificates are taken (`probes`), a number that the library is compiled with."""
 MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
+RANDOM_FIELDS: Final = 4
+"""Numbers of 16 bits whose sum is one random number."""
 OUT_OF_MEMORY: Final = 1
 """Returned by a function that had no memory for its buffers."""
 
@@ -245,7 +248,13 @@ class Term(ctypes.Structure):
 
 def contract() -> dict[str, tuple[str, int]]:
     """Kind and value of all that the library must agree on: numbers, fields of structures and places of findings."""
-    terms = {"PROBES": ("n", PROBES), "MAX_STEPS": ("n", MAX_STEPS), "OUT_OF_MEMORY": ("n", OUT_OF_MEMORY)}
+    numbers = {
+        "PROBES": PROBES,
+        "MAX_STEPS": MAX_STEPS,
+        "RANDOM_FIELDS": RANDOM_FIELDS,
+        "OUT_OF_MEMORY": OUT_OF_MEMORY,
+    }
+    terms = {name: ("n", number) for name, number in numbers.items()}
     for name, plan in _PLANS.items():
         terms[name] = ("n", ctypes.sizeof(plan))
         terms |= {f"{name}.{field}": (kind, offset) for field, kind, offset in _fields(plan)}

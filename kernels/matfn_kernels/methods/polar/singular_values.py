@@ -58,6 +58,8 @@ class Multiplier:
         Beside its multiplier it is the divided difference between a value that is kept and the largest that is not.
         """
         h = self(sigma)
+        if sigma.is_cpu and bool(self.keep.all()):
+            return h
         f, gone = h * sigma, torch.where(self.keep, 0.0, sigma).amax(-1, keepdim=True)
         rise = f - torch.where(self.keep, 0.0, f).amax(-1, keepdim=True)
         return torch.where(self.keep, torch.maximum(h, rise / (sigma - gone)), h)

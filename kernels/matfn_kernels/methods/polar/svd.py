@@ -121,7 +121,10 @@ def _unresolved(multiplier: Multiplier, sigma: Tensor) -> Tensor:
 def _undecided(decomposition: Singular, multiplier: Multiplier, sigma: Tensor, threshold: Tensor) -> Tensor:
     """Whether rounding may have moved a singular value over the threshold that matters, (batch,)."""
     reach = (_MOVED * torch.finfo(decomposition.sigma.dtype).eps * sigma[:, 0])[:, None]
-    near = ((sigma - threshold[:, None]).abs() <= reach) & multiplier.lifts(sigma)
+    near = (sigma - threshold[:, None]).abs() <= reach
+    if near.is_cpu and not bool(near.any()):
+        return torch.zeros_like(threshold, dtype=torch.bool)
+    near &= multiplier.lifts(sigma)
     kept, dropped = (near & multiplier.keep).any(-1), (near & ~multiplier.keep).any(-1)
     if dropped.device.type != "cpu":
         return kept | (dropped & (_GROWTH_MARGIN * _size_of(decomposition, ~multiplier.keep) > threshold))
