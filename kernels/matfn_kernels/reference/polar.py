@@ -14,14 +14,21 @@ if TYPE_CHECKING:
 __all__ = ["mclip", "msign", "polar"]
 
 
-def msign(m: Array, threshold: float | None = None, *, steps: object = None, coefficients: object = None) -> Array:
+def msign(
+    m: Array,
+    threshold: float | None = None,
+    *,
+    steps: object = None,
+    coefficients: object = None,
+    scale: object = None,
+) -> Array:
     """U V^H over the singular values above threshold * sigma_max, for m (batch, m, n).
 
     None stands for 8 eps of m's dtype, but at most of float32, which holds all numbers of half precision.
 
-    The value does not depend on steps and coefficients, which choose the iteration.
+    The value does not depend on steps, coefficients and scale, which choose the iteration.
     """
-    del steps, coefficients
+    del steps, coefficients, scale
     u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
     value: Array = (u * _in_range(s, m, threshold)[..., None, :]) @ vh
     return value
