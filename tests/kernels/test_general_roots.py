@@ -249,7 +249,7 @@ def test_inverse_of_a_singular_matrix_is_refused(name: str, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 @pytest.mark.parametrize("name", sorted(SINGULAR))
 def test_root_of_a_singular_matrix_is_its_principal_root_or_refused(name: str, dtype: str) -> None:
-  """The root squares to A and has no eigenvalue on the left; a negative eigenvalue or a Jordan block at 0 has none."""
+    """The root squares to A, no eigenvalue on the left; one that is negative, or a Jordan block at 0, has no root."""
     a = _singular(name, dtype)
     found = answer("root", {"a": a}, r=2, structure="general", on_failure="nan")
     certificate = found.certificates[0]

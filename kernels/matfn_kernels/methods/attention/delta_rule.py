@@ -99,7 +99,8 @@ class DeltaRuleProgram:
         scaled, exponents = _scaled(inputs, self.key_width)
         narrow = _Sequence.of(scaled, working(self.precision, self.dtype))
         wide = _Sequence.of(scaled, torch.float64)
-        checked = wide.projected(probes.spread(wide.v, self.value_width))
+        columns = probes.spread(wide.v, self.value_width)
+        checked = wide.projected(columns)
         terms = _Terms.of(checked)
         found, expected = narrow.run(self.chunk), checked.run(max(1, self.chunk // 2), terms.count)
         expected = replace(expected, reach=terms.reach)
@@ -111,7 +112,7 @@ class DeltaRuleProgram:
             expected = expected.replaced(faded, checked.rows(faded).stepped().at(step.exponents))
             ups = (_added(ups[0], faded, step.exponents[0]), _added(ups[1], faded, step.exponents[1]))
             rounding, faded = rounding + self.length * faded, torch.zeros_like(faded)
-        residual, loss = self._compared(found, expected)
+        residual, loss = _compared(found, expected, columns)
         error = _PROBE_MARGIN * residual + spacing(self.precision) * rounding * loss
         error = torch.where(wide.vanishing() | faded, math.nan, error)
         return Findings(
@@ -122,17 +123,6 @@ class DeltaRuleProgram:
             error=error,
             condition=wide.condition(self.chunk),
         )
-
-    def _compared(self, found: _Run, expected: _Run) -> tuple[Tensor, Tensor]:
-        """Distance of outputs or state from those expected, and how far their terms cancel, the larger of both."""
-        z = probes.spread(found.o, self.value_width)
-        pairs = ((found.o, expected.o), (found.state, expected.state))
-        residuals = [probes.ratio(product(one.to(torch.float64), z) - other, one) for one, other in pairs]
-        losses = [
-            torch.where(reach > 0, reach / norm(one), 1.0).clamp_min(1)
-            for reach, one in zip(expected.reach, (expected.o, expected.state), strict=True)
-        ]
-        return torch.stack(residuals).amax(0), torch.stack(losses).amax(0)
 
     def fallbacks(self) -> tuple[DeltaRuleProgram, ...]:
         """The program in the highest precision that the call allows, if that is another."""
@@ -164,6 +154,23 @@ def _scaled(inputs: Mapping[str, Tensor], width: int) -> tuple[dict[str, Tensor]
     parts = {"q": q, "k": wide["k"], "v": stacked[:, :length], "initial_state": stacked[:, length:]}
     parts |= {"beta": wide.get("beta", ones), "log_gate": wide.get("log_gate", 0 * ones).clamp_min(_CLOSED)}
     return parts, (up_q, up_v)
+
+
+def _compared(found: _Run, expected: _Run, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of outputs or state from those expected, and how far their terms cancel, the larger of both.
+
+    Args:
+        found: the run to be judged.
+        expected: outputs and state on random columns.
+        columns: these columns (batch, value width, count).
+    """
+    pairs = ((found.o, expected.o), (found.state, expected.state))
+    residuals = [probes.ratio(product(one.to(torch.float64), columns) - other, one) for one, other in pairs]
+    losses = [
+        torch.where(reach > 0, reach / norm(one), 1.0).clamp_min(1)
+        for reach, one in zip(expected.reach, (expected.o, expected.state), strict=True)
+    ]
+    return torch.stack(residuals).amax(0), torch.stack(losses).amax(0)
 
 
 @dataclass(frozen=True, slots=True)
