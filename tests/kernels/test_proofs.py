@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -288,3 +289,43 @@ def test_empty_answers_are_exact() -> None:
         found = bound("root", {"a": torch.zeros(shape)}, {"r": 2}, [torch.zeros(shape)], None)
         assert found.error.tolist() == [0.0] * shape[0]
         assert found.reason == (None,) * shape[0]
+
+
+def _precise_error(x: Array, truth: mpmath.matrix) -> mpmath.mpf:
+    """||X - X*||_F / ||X*||_F in the digits of mpmath."""
+    return mpmath.mnorm(mpmath.matrix(x.tolist()) - truth, "f") / mpmath.mnorm(truth, "f")
+
+
+def _precise_power(a: Array, exponent: mpmath.mpf) -> mpmath.matrix:
+    a = mpmath.matrix(a.tolist())
+    w, v = mpmath.eigsy((a + a.T) / 2)
+    return v * mpmath.diag([value**exponent for value in w]) * v.T
+
+
+def _precise_sign(m: Array) -> mpmath.matrix:
+    u, _, v = mpmath.svd_r(mpmath.matrix(m.tolist()))
+    return u * v
+
+
+@pytest.mark.parametrize("kappa", [1e2, 1e6, 1e9])
+def test_bounds_of_double_answers_hold_in_sixty_digits(kappa: float) -> None:
+    """Without any allowance for the truth."""
+    rng = np.random.default_rng(11)
+    with mpmath.workdps(60):
+        for kind, n in (("spread", 3), ("half_small", 4), ("clustered", 5)):
+            a = definite(rng, 2, n, kappa, "float64", kind)
+            m = rectangular(rng, (2, n + 1, n), min(kappa, 1e7), "float64", kind)
+            t = np.tril(m[:, :n])
+            for function, inputs, parameters, truth in (
+                ("inv_root", {"a": a}, {"r": 3}, lambda x: _precise_power(x, -mpmath.mpf(1) / 3)),
+                ("inv_root", {"a": a}, {"r": 2}, lambda x: _precise_power(x, -mpmath.mpf(1) / 2)),
+                ("root", {"a": a}, {"r": 2}, lambda x: _precise_power(x, mpmath.mpf(1) / 2)),
+                ("msign", {"m": m}, {}, _precise_sign),
+                ("tri_inv", {"t": t}, {}, lambda x: mpmath.matrix(x.tolist()) ** -1),
+            ):
+                damping = {"damping": 0.0} if "a" in inputs else {}
+                outputs = answer(function, inputs, **parameters, **damping).outputs
+                found = proved(Question(function, inputs, (), parameters), outputs).error.tolist()
+                (given,) = inputs.values()
+                for matrix, x, most in zip(given, outputs[0], found, strict=True):
+                    assert _precise_error(x, truth(matrix)) <= most < 1e-5
