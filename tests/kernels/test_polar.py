@@ -86,7 +86,7 @@ def test_entries_that_the_svd_drops_are_in_the_estimate(bounds: tuple[float, flo
     values = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     program = SvdPolar(Polar(2, 2, bounds, torch.float64), Precision.FP64)
 
-    found = program.finish(Singular(m, torch.zeros(1, dtype=torch.int64), eye, values, eye), {"m": m})
+    found = program.finish(Singular(m, torch.zeros(1, dtype=torch.int64), eye, values, eye, torch.zeros(1)), {"m": m})
 
     assert found.error >= entry
 

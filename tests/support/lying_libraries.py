@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from functools import cache
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from unittest import mock
 
@@ -188,6 +189,21 @@ def _unbalanced(results: Results, _: Results) -> Results:
     return u * d, s, vh / d[:, None]
 
 
+def _both(change: Callable[[Array], Array]) -> Falsify:
+    """Falsifies the left and the right vectors alike: M V = U Sigma may hold still."""
+
+    def falsify(results: Results, _: Results) -> Results:
+        u, s, vh = results
+        return change(u), s, np.ascontiguousarray(change(vh.conj().T).conj().T)
+
+    return falsify
+
+
+def _shortened(v: Array) -> Array:
+    """Columns of lengths from 0.7 to 1.4."""
+    return np.asarray(v * np.linspace(0.7, 1.4, v.shape[1])).astype(v.dtype)
+
+
 def _absorbed(results: Results, _: Results) -> Results:
     """U Sigma^(1/2), ones, Sigma^(1/2) V^H: they reconstruct the matrix."""
     u, s, vh = results
@@ -259,6 +275,9 @@ _SINGULAR: Final = {
     **_all("left ", 0, {**_BASES, "negated column": _negated_column}),
     **_all("right ", 2, _BASES),
     **_all("values ", 1, _SPECTRA),
+    "both scaled": _both(_scaled),
+    "both shortened": _both(_shortened),
+    "both turned": _both(_turned),
     "unbalanced": _unbalanced,
     "absorbed": _absorbed,
 }
@@ -324,34 +343,35 @@ def lying(lie: Lie) -> Iterator[Liar]:
 @contextmanager
 def _replaced(lies: dict[str, Lie | None]) -> Iterator[Liar]:
     liar = Liar()
-    replacements = {
-        _HONEST[name]: _false(name, _HONEST[name], lie, liar) for name, lie in lies.items() if name in _HONEST
+    false: dict[str, Any] = {
+        name: _false(name, _HONEST[name], lie, liar) for name, lie in lies.items() if name in _HONEST
     }
-    solvers = triangular_power._SOLVERS
-    falsified = {
-        name: _false("trsyl", honest, lies["trsyl"], liar) for name, honest in solvers.items() if "trsyl" in lies
-    }
-    modules = [module for name, module in sys.modules.items() if name.startswith("matfn_kernels.")]
     own = {key: value for name, lie in lies.items() if name in _LAPACK for key, value in _of_lapack(name, lie, liar)}
-    false_lapack = SimpleNamespace(**{**vars(lapack), **own})
-    with mock.patch.dict(solvers, falsified):
-        patches = [
-            mock.patch.object(module, name, replacements[value] if callable(value) else false_lapack)
-            for module in modules
-            for name, value in vars(module).items()
-            if value is lapack or (callable(value) and _is_in(value, replacements))
-        ]
-        for patch in patches:
-            patch.start()
-        try:
+    if own:
+        false["lapack"] = SimpleNamespace(**{**vars(lapack), **own})
+    solvers = triangular_power._SOLVERS if "trsyl" in lies else {}
+    places = [(module, name, honest, false[key]) for module, name, honest, key in _places() if key in false]
+    try:
+        for module, name, _, routine in places:
+            setattr(module, name, routine)
+        with mock.patch.dict(solvers, {name: _false("trsyl", x, lies["trsyl"], liar) for name, x in solvers.items()}):
             yield liar
-        finally:
-            for patch in reversed(patches):
-                patch.stop()
+    finally:
+        for module, name, honest, _ in places:
+            setattr(module, name, honest)
 
 
-def _is_in(value: Any, replacements: dict[Callable[..., Any], Callable[..., Any]]) -> bool:
-    return any(value is honest for honest in replacements)
+@cache
+def _places() -> tuple[tuple[ModuleType, str, Any, str], ...]:
+    """Module, name there, honest routine and its key, wherever the kernels have taken one by name."""
+    honest = {id(routine): (routine, key) for key, routine in {**_HONEST, "lapack": lapack}.items()}
+    modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("matfn_kernels.")]
+    return tuple(
+        (module, name, *honest[id(value)])
+        for module in modules
+        for name, value in vars(module).items()
+        if id(value) in honest
+    )
 
 
 def _of_lapack(name: str, lie: Lie | None, liar: Liar) -> list[tuple[str, Callable[..., Any]]]:

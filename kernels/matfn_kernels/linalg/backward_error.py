@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.measured import BACKWARD_ERROR, orthogonality
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.numbers.precision import FLOOR
 
@@ -32,11 +33,6 @@ __all__ = [
     "relative_to_truth",
 ]
 
-BACKWARD_ERROR: Final = 8.0
-"""Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048.
-
-Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
-
 _PROBES: Final = 8
 """Random columns on which the norms of rows are taken: four products with them cost 32 / n of one of order n."""
 _PROBE_MARGIN: Final = 2.0
@@ -47,11 +43,6 @@ degrees of freedom), by more than twice this factor once in 7500."""
 def relative_to_truth(error: Tensor) -> Tensor:
     """A bound relative to the computed value as one relative to the true value, which may be smaller by the error."""
     return torch.where(error < 1, error / (1 - error), torch.full_like(error, torch.inf))
-
-
-def orthogonality(order: int) -> float:
-    """Distance of LAPACK's eigenvectors from orthonormality, and relative error of their products, in units of eps."""
-    return max(BACKWARD_ERROR, math.sqrt(order))
 
 
 def in_double(eigen: Eigen) -> Tensor:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.invariant import eigh
+from matfn_kernels.linalg.invariant import eigh, svd
+from matfn_kernels.linalg.measured import skewness, unexplained
 from matfn_kernels.linalg.narrowing import holds, loss
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import narrowed
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Decomposition", "Eigen", "Gram", "Singular", "scaled", "some_eigh"]
+__all__ = ["Decomposition", "Eigen", "Gram", "Singular", "scaled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class Decomposition:
 class Eigen(Decomposition):
     """Matrices scaled by 2^-exponent, their Hermitian parts A, and A = V diag(w) V^H, w ascending.
 
-    `lost` is the norm of what rounding to the dtype took from each matrix, (batch,), in the units of A.
+    `lost` is the norm of what rounding to the dtype took from each matrix, (batch,), in the units of A. `backward` and
+    `skew` are 0 where LAPACK's law holds, else the errors that `measured.unexplained` found, (batch,).
     """
 
     given: Tensor
@@ -44,35 +46,56 @@ class Eigen(Decomposition):
     a: Tensor
     w: Tensor
     v: Tensor
+    backward: Tensor
+    skew: Tensor
 
     @classmethod
     def of(cls, matrices: Sequence[Tensor], dtype: torch.dtype, wanted: Tensor | None = None) -> Self:
         """The decomposition of several batches as one; NaN where `wanted` (batch,), if given, does not hold."""
         given, exponent = scaled(matrices, dtype)
         a = symmetrise(given)
-        found = eigh(a) if wanted is None else some_eigh(a, wanted)
-        return cls(given, exponent, _lost(matrices, given), a, *found)
+        return cls(given, exponent, _lost(matrices, given), a, *_checked_eigh(a, wanted))
 
 
 @dataclass(frozen=True, slots=True)
 class Singular(Decomposition):
-    """Tall matrices scaled by 2^-exponent and M = U diag(sigma) V^H, sigma descending."""
+    """Tall matrices scaled by 2^-exponent and M = U diag(sigma) V^H, sigma descending.
+
+    `skew` is 0 where LAPACK's law holds for U and V, else what `measured.skewness` found of both, (batch,).
+    """
 
     m: Tensor
     exponent: Tensor
     u: Tensor
     sigma: Tensor
     vh: Tensor
+    skew: Tensor
+
+    @classmethod
+    def of(cls, m: Tensor, exponent: Tensor) -> Self:
+        """The decomposition of tall matrices, scaled."""
+        u, sigma, vh = svd(m)
+        return cls(m, exponent, u, sigma, vh, skewness(u) + skewness(vh))  # V^H is square
 
 
 @dataclass(frozen=True, slots=True)
 class Gram(Decomposition):
-    """Tall matrices scaled by 2^-exponent and M^H M = V diag(squares) V^H, squares ascending."""
+    """Tall matrices scaled by 2^-exponent and M^H M = V diag(squares) V^H, squares ascending.
+
+    `backward` and `skew` are 0 where LAPACK's law holds, else the errors that `measured.unexplained` found, (batch,).
+    """
 
     m: Tensor
     exponent: Tensor
     squares: Tensor
     v: Tensor
+    backward: Tensor
+    skew: Tensor
+
+    @classmethod
+    def of(cls, m: Tensor, exponent: Tensor, gram: Tensor, wanted: Tensor | None = None) -> Self:
+        """The decomposition of Gram matrices of tall ones, scaled; NaN where `wanted` (batch,), if given, is not."""
+        return cls(m, exponent, *_checked_eigh(gram, wanted))
 
 
 def _lost(matrices: Sequence[Tensor], given: Tensor) -> Tensor:
@@ -89,7 +112,13 @@ def scaled(matrices: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tens
     return one.resolve_conj().contiguous(), exponent
 
 
-def some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _checked_eigh(a: Tensor, wanted: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Eigenvalues and eigenvectors, and what LAPACK's law does not explain of their error."""
+    w, v = eigh(a) if wanted is None else _some_eigh(a, wanted)
+    return w, v, *unexplained(a, w, v)
+
+
+def _some_eigh(a: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """`eigh` of the matrices where `wanted` (batch,) holds, NaN for the others."""
     if bool(wanted.all()):
         return eigh(a)

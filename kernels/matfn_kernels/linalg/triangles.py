@@ -102,7 +102,8 @@ class Problem:
 def corrected(value: Tensor, right: Tensor, problem: Problem, precision: Precision) -> tuple[Tensor, Tensor]:
     """Relative residual and first-order relative error of X = T^-1 B, on random combinations of columns, (batch,) each.
 
-    In float64 the residual's own rounding, eps |T| |X|, is as large as what it measures and is carried along.
+    In float64 the residual's own rounding, eps |T| |X|, is as large as what it measures and is carried along. A
+    correction that leaves half of the residual is none: the error is then infinite.
     """
     return corrected_on(probes.spread(right, right.shape[-1]), value, right, problem, precision)
 
@@ -114,12 +115,14 @@ def corrected_on(
     x = probes.times(value.to(torch.float64), z)
     target = probes.times(right, z)
     missing = target - problem.apply(x)
-    error = PROBE_MARGIN * probes.ratio(problem.solve(missing), value)
+    step = problem.solve(missing)
+    error = PROBE_MARGIN * probes.ratio(step, value)
     if precision is Precision.FP64:
         rounding = spacing(precision) * problem.magnify(x.abs()) * probes.gaussian(x, x.shape[-2]).sign()
         error = error + PROBE_MARGIN * probes.ratio(problem.solve(rounding), value)
     vanished = (norm(x) == 0) & (norm(target) > 0)
-    return probes.ratio(missing, target), torch.where(vanished, math.inf, error)
+    unsolved = norm(missing - problem.apply(step)) > norm(missing) / 2
+    return probes.ratio(missing, target), torch.where(vanished | unsolved, math.inf, error)
 
 
 def condition_number(t: Tensor, *, lower: bool) -> Tensor:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
-from matfn_kernels.linalg.decompositions import Decomposition, Eigen, Gram, Singular, scaled, some_eigh
-from matfn_kernels.linalg.invariant import eigh, svd
+from matfn_kernels.linalg.decompositions import Decomposition, Eigen, Gram, Singular, scaled
 from matfn_kernels.linalg.products import gram
 from matfn_kernels.programs.program import Program
 
@@ -95,8 +94,7 @@ class SharedSingular:
 
     def of(self, matrices: Sequence[Tensor]) -> Singular:
         """Singular values and vectors of several batches (batch, m, n), m >= n."""
-        m, exponent = scaled(matrices, self.dtype)
-        return Singular(m, exponent, *svd(m))
+        return Singular.of(*scaled(matrices, self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ class SharedGram:
     def of(self, matrices: Sequence[Tensor]) -> Gram:
         """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
         m, exponent = scaled(matrices, self.dtype)
-        return Gram(m, exponent, *eigh(gram(m, m.new_empty(len(m), self.columns, self.columns))))
+        return Gram.of(m, exponent, gram(m, m.new_empty(len(m), self.columns, self.columns)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,9 @@ class SharedNativeGram:
     def of(self, matrices: Sequence[Tensor]) -> Gram:
         """Squared singular values and right singular vectors of several batches (batch, m, n), m >= n."""
         m, exponent = scaled(matrices, torch.float32)
-        return Gram(m, exponent, *eigh(native.grams(m)))
+        return Gram.of(m, exponent, native.grams(m))
 
     def of_some(self, matrices: Tensor, wanted: Tensor) -> Gram:
         """The decomposition of matrices where `wanted` (batch,) holds, NaN for the others."""
         m, exponent = scaled([matrices], torch.float32)
-        return Gram(m, exponent, *some_eigh(native.grams(m), wanted))
+        return Gram.of(m, exponent, native.grams(m), wanted)

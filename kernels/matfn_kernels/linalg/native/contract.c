@@ -112,6 +112,15 @@ static const term terms[] = {
     PLACE("POLAR_FINDINGS", "gap", POLAR_GAP),
     PLACE("POLAR_FINDINGS", "steps", POLAR_STEPS),
 
+    SIZE(residuals_plan),
+    FIELD(residuals_plan, items),
+    FIELD(residuals_plan, rows),
+    FIELD(residuals_plan, columns),
+    FIELD(residuals_plan, probes),
+    FIELD(residuals_plan, law),
+    FIELD(residuals_plan, skew_law),
+    FIELD(residuals_plan, margin),
+
     SIZE(products_plan),
     FIELD(products_plan, library),
     FIELD(products_plan, kind),

@@ -25,7 +25,13 @@
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
 #define ABOVE 1.01      /* times the largest eigenvalue as it is seen then: mostly above the true one */
 #define COLUMNS (4 * PROBES)
+#define PARTS 8 /* partial sums of an inner product in double precision */
+#define PACK 4  /* vectors that are added up together */
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
+
+/* Numbers in double precision that are added side by side, and the same anywhere in memory. */
+typedef double side_by_side __attribute__((vector_size(PARTS * sizeof(double))));
+typedef double eight_doubles __attribute__((vector_size(PARTS * sizeof(double)), aligned(8), may_alias));
 
 /* Memory of zeros for the buffers that were measured; 0 if there is none. */
 static int reserve_zeros(arena *room)
@@ -101,4 +107,6 @@ const native_table TABLE(VARIANT) = {
     sums_f64,
     norms_f32,
     norms_f64,
+    unexplained_f32,
+    unexplained_f64,
 };

@@ -89,6 +89,14 @@ enum {
     POLAR_FINDINGS
 };
 
+/* Residuals of a batch of decompositions. */
+typedef struct {
+    int64_t items, rows, columns; /* of V, whose rows are the vectors */
+    const double *probes;         /* (PROBES, columns) */
+    double law, skew_law;         /* largest residual relative to the largest value, and skewness, that are explained */
+    double margin;                /* how often what is not explained counts */
+} residuals_plan;
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 typedef struct {
@@ -153,6 +161,10 @@ typedef struct {
     void (*sums_f64)(int64_t rows, int64_t length, const double *, double *);
     void (*norms_f32)(int64_t rows, int64_t length, const float *, float *);
     void (*norms_f64)(int64_t rows, int64_t length, const double *, double *);
+    void (*unexplained_f32)(
+        const residuals_plan *, const float *, const float *, const float *, double *, double *);
+    void (*unexplained_f64)(
+        const residuals_plan *, const double *, const double *, const double *, double *, double *);
 } native_table;
 
 #endif

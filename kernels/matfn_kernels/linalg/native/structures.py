@@ -24,6 +24,7 @@ __all__ = [
     "PolarPlan",
     "PowerFindings",
     "PowersPlan",
+    "ResidualsPlan",
     "TallPlan",
     "Term",
     "TriangleFindings",
@@ -66,6 +67,16 @@ class TallPlan(ctypes.Structure):
     """`tall_plan` of native.h."""
 
     _fields_ = (*((name, ctypes.c_int64) for name in ("items", "rows", "columns")), ("probes", ctypes.c_void_p))
+
+
+class ResidualsPlan(ctypes.Structure):
+    """`residuals_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "rows", "columns")),
+        ("probes", ctypes.c_void_p),
+        *((name, ctypes.c_double) for name in ("law", "skew_law", "margin")),
+    )
 
 
 class LowRankPlan(ctypes.Structure):
@@ -230,6 +241,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "low_rank_plan": LowRankPlan,
     "tall_plan": TallPlan,
     "polar_plan": PolarPlan,
+    "residuals_plan": ResidualsPlan,
     **{f"{name}_plan": plan for name, plan in _CALLS.items()},
 }
 _FINDINGS: Final[dict[str, type[Any]]] = {

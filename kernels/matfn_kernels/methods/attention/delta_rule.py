@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.measured import unsolved
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.linalg.triangles import condition_number
@@ -114,6 +115,8 @@ class DeltaRuleProgram:
             rounding, faded = rounding + self.length * faded, torch.zeros_like(faded)
         residual, loss = _compared(found, expected, columns)
         error = _PROBE_MARGIN * residual + spacing(self.precision) * rounding * loss
+        condition = wide.condition(self.chunk)
+        error = error + torch.where(terms.missing > 0, condition * loss * terms.missing, 0.0)
         error = torch.where(wide.vanishing() | faded, math.nan, error)
         return Findings(
             outputs=(found.o, found.state),
@@ -121,7 +124,7 @@ class DeltaRuleProgram:
             residual_name="O z - O(V z)",
             residual=residual,
             error=error,
-            condition=wide.condition(self.chunk),
+            condition=condition,
         )
 
     def fallbacks(self) -> tuple[DeltaRuleProgram, ...]:
@@ -229,7 +232,7 @@ class _Sequence:
         return _Sequence(*(part[mask] for part in parts))
 
     def run(self, chunk: int, watch: Callable[..., None] | None = None) -> _Run:
-        """The outputs and the final state, chunk by chunk, of which `watch` sees e^D, e^b and U of each."""
+        """The outputs and the final state, chunk by chunk, of which `watch` sees e^D, e^b, U and its residual."""
         state, outputs = self.state, []
         for part in self._chunks(chunk):
             decay, total, system = part.system()
@@ -239,7 +242,7 @@ class _Sequence:
             outputs.append(before * product(part.q, state) + product(product(part.q, part.k.mT) * decay, u))
             state = before[:, -1:] * state + product(part.k.mT, after * u)
             if watch is not None:
-                watch(part, decay, total, u)
+                watch(part, decay, total, u, unsolved(system, u, target))
         nothing = torch.zeros(len(state), dtype=torch.float64, device=state.device)
         return _Run(torch.cat(outputs, dim=1), state, (nothing, nothing))
 
@@ -287,24 +290,29 @@ class _Sequence:
 
 @dataclass(slots=True)
 class _Terms:
-    """Squared norms of what outputs and state of a float64 run sum up, before any of it cancels, (batch,)."""
+    """Squared norms of what outputs and state of a float64 run sum up, before any of it cancels, (batch,).
+
+    `missing` is the largest residual of a chunk that no law explains.
+    """
 
     outputs: Tensor
     state: Tensor
+    missing: Tensor
 
     @classmethod
     def of(cls, sequence: _Sequence) -> _Terms:
         """Those before the first chunk."""
         state = invariant.matrix_norm(sequence.state).square()
-        return cls(torch.zeros_like(state), state)
+        return cls(torch.zeros_like(state), state, torch.zeros_like(state))
 
     @property
     def reach(self) -> tuple[Tensor, Tensor]:
         """Norms."""
         return self.outputs.sqrt(), self.state.sqrt()
 
-    def count(self, part: _Sequence, decay: Tensor, total: Tensor, u: Tensor) -> None:
+    def count(self, part: _Sequence, decay: Tensor, total: Tensor, u: Tensor, missing: Tensor) -> None:
         """Adds those of a chunk."""
+        self.missing = torch.maximum(self.missing, missing)
         keys, values, queries = (invariant.sums(x.square()) for x in (part.k, u, part.q))
         written = product(decay.square(), (keys * values)[..., None])[..., 0]
         terms = total.square() * self.state[:, None] + written

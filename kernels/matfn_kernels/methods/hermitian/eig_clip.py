@@ -101,7 +101,7 @@ class EigClipProgram:
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),
             residual_name="X - A",
             residual=torch.where(inside, 0.0, off.residual),
-            error=relative_to_truth(error + rounding),
+            error=relative_to_truth(error + rounding + torch.where(inside, 0.0, decomposition.skew)),
             condition=condition,
             remarks={"asymmetric": asymmetric(decomposition.given, a, torch.finfo(self.dtype).eps)},
         )
@@ -173,9 +173,11 @@ class _Backward:
         whole, size = invariant.row_norm(measured), invariant.row_norm(values)
         residual = _over(whole, size)
         return cls(
-            rows=torch.maximum(measured, law[:, None]),
-            norm=torch.where(measured.amax(-1) <= law, law, whole),
-            relative=residual.clamp_min(2 * BACKWARD_ERROR * spacing(precision)),
+            rows=torch.maximum(measured, torch.maximum(law, eigen.backward)[:, None]),
+            norm=torch.maximum(torch.where(measured.amax(-1) <= law, law, whole), eigen.backward),
+            relative=torch.maximum(residual, _over(eigen.backward, size)).clamp_min(
+                2 * BACKWARD_ERROR * spacing(precision)
+            ),
             residual=residual,
         )
 

@@ -25,6 +25,7 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, backward_error
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.invariant import eigh, svd
+from matfn_kernels.linalg.measured import undecomposed, unexplained
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import rescale
 from matfn_kernels.numbers.precision import Precision, spacing, working
@@ -75,11 +76,12 @@ class FrechetProgram:
         dtype = working(self.precision, self.dtype)
         first, second = (_Gaussian.of(rescale(s, -exponent), dtype, self.precision) for s in (s1, s2))
         squares = invariant.sums(shift.square())
-        apart, middle = _compared(first, second)
+        apart, middle, unexplained = _compared(first, second)
         value = (squares + apart + first.below + second.below).clamp_min(0)
         below, above = (invariant.sums(svd(_paired(first, second, side))[1]) for side in (-1, 1))
         spread = 2 * torch.maximum(above - middle, middle - below) + first.missed + second.missed
         terms = squares + first.trace + second.trace
+        spread = spread + unexplained + (first.skew + second.skew) * terms
         rounding = BACKWARD_ERROR * spacing(self.precision) * math.sqrt(self.order)
         error = torch.where(terms > 0, spread / terms, torch.zeros_like(terms)) + rounding
         return Findings(
@@ -108,13 +110,17 @@ class FrechetProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Gaussian:
-    """Eigendecompositions of covariances (batch, n, n); `noise` bounds the change of each eigenvalue by rounding."""
+    """Eigendecompositions of covariances (batch, n, n); `noise` bounds the change of each eigenvalue by rounding.
+
+    `skew` is 0 where LAPACK's law holds for the vectors.
+    """
 
     values: Tensor
     vectors: Tensor
     trace: Tensor
     noise: Tensor
     residual: Tensor
+    skew: Tensor
 
     @classmethod
     def of(cls, s: Tensor, dtype: torch.dtype, precision: Precision) -> _Gaussian:
@@ -123,7 +129,8 @@ class _Gaussian:
         narrow = s.to(dtype)
         values, vectors = eigh(narrow)
         none = torch.zeros_like(values[:, 0])
-        off = backward_error(Eigen(narrow, none, none, narrow, values, vectors), s)
+        backward, skew = unexplained(narrow, values, vectors)
+        off = backward_error(Eigen(narrow, none, none, narrow, values, vectors, backward, skew), s)
         law = BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1).to(torch.float64)
         law = law + invariant.matrix_norm(s - narrow)
         whole, size = invariant.row_norm(off), invariant.matrix_norm(s)
@@ -131,8 +138,9 @@ class _Gaussian:
             values=values.to(torch.float64),
             vectors=vectors,
             trace=invariant.sums(s.diagonal(dim1=-2, dim2=-1)),
-            noise=torch.where(off.amax(-1) <= law, law, whole),
+            noise=torch.maximum(torch.where(off.amax(-1) <= law, law, whole), backward),
             residual=torch.where(whole > 0, whole / size, torch.zeros_like(whole)),
+            skew=skew,
         )
 
     @property
@@ -179,11 +187,17 @@ def _paired(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
     return second.roots(side)[:, :, None].to(dtype) * angles * first.roots(side)[:, None, :].to(dtype)
 
 
-def _compared(first: _Gaussian, second: _Gaussian) -> tuple[Tensor, Tensor]:
-    """||L1 - L2 Q||_F^2 for the Q that brings the factors nearest to each other, and ||L2^T L1||_*, (batch,)."""
-    u, sigma, vh = svd(_paired(first, second, 0))
+def _compared(first: _Gaussian, second: _Gaussian) -> tuple[Tensor, Tensor, Tensor]:
+    """||L1 - L2 Q||_F^2 for the Q that brings the factors nearest to each other, and ||L2^T L1||_*, (batch,).
+
+    And what of their errors the law of svd does not explain.
+    """
+    paired = _paired(first, second, 0)
+    u, sigma, vh = svd(paired)
+    backward, skew = undecomposed(paired, u, sigma, vh)
     apart = first.factor - invariant.product(second.factor, invariant.product(u, vh))
-    return invariant.matrix_norm(apart, torch.float64).square(), invariant.sums(sigma)
+    missed = 2 * math.sqrt(sigma.shape[-1]) * backward + skew * (first.trace + second.trace)
+    return invariant.matrix_norm(apart, torch.float64).square(), invariant.sums(sigma), missed
 
 
 def candidates(call: Signature) -> list[FrechetProgram]:

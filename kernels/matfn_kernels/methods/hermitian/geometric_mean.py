@@ -24,6 +24,7 @@ import torch
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, relative_to_truth
 from matfn_kernels.linalg.invariant import eigh, svd
+from matfn_kernels.linalg.measured import undecomposed, unfactored, unsolved
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import narrowed, norm, power_of_two, real_dtype
 from matfn_kernels.numbers.modular import is_singular
@@ -81,10 +82,13 @@ class GeometricMeanProgram:
         a, b = (_Factored.of(inputs[name], self) for name in ("a", "b"))
         swapped = (a.condition > b.condition)[:, None, None]
         left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
-        u, sigma, vh = svd(invariant.solve_triangular(left, right, upper=False))
+        between = invariant.solve_triangular(left, right, upper=False)
+        u, sigma, vh = svd(between)
         mean = symmetrise(product(product(left, product(u, vh)), right.mH))
         condition = torch.maximum(a.condition, b.condition)
-        error = _Polar.of(left, right, u, sigma, vh).error(spacing(self.precision))
+        backward, skew = undecomposed(between, u, sigma, vh)
+        unexplained = a.unfactored + b.unfactored + unsolved(left, between, right) + backward / sigma[:, 0] + skew
+        error = _Polar.of(left, right, u, sigma, vh).error(spacing(self.precision), unexplained)
         value, whole = power_of_two(mean, a.exponent + b.exponent, 1, 2)
         return Findings(
             outputs=(value,),
@@ -124,6 +128,7 @@ class _Factored:
     lifted: Tensor
     not_positive: Tensor
     asymmetric: Tensor
+    unfactored: Tensor
 
     @classmethod
     def of(cls, sent: Tensor, program: GeometricMeanProgram) -> _Factored:
@@ -141,6 +146,7 @@ class _Factored:
             lifted,
             (bottom < -noise) | (top <= 0) | _singular(sent, bottom <= noise),
             asymmetric(given, a, torch.finfo(program.dtype).eps),
+            unfactored(a, factor),
         )
 
 
@@ -176,8 +182,12 @@ class _Polar:
         left, right, u, vh = (x[:, None].to(double) for x in (left, right, u, vh))
         return cls(left, right, u, s[:, None].to(torch.float64), vh)
 
-    def error(self, unit: float) -> Tensor:
-        """Relative error of X for rounding errors of that unit, infinite where they are not small beside A, B or Q."""
+    def error(self, spacing: float, unexplained: Tensor) -> Tensor:
+        """Relative error of X for rounding errors of a spacing, or as large as what it does not explain (batch,).
+
+        Infinite where they are not small beside A, B or Q.
+        """
+        unit = unexplained.clamp_min(spacing)
         order = self.s.shape[-1]
         noise = _noise(order).to(self.left.device, self.left.dtype)
         e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])

@@ -70,7 +70,8 @@ class SvdDecomposition(SvdPolar):
         size = norm(sigma)
         expected = NOISE_MARGIN * rounding * sigma[:, 0] / size
         measured = MISSED_MARGIN * missed(decomposition, torch.ones_like(sigma), sent) / size + rounding
-        return torch.where(size > 0, _LIPSCHITZ * torch.maximum(expected, measured), 0.0)
+        error = torch.maximum(expected, measured) + decomposition.skew
+        return torch.where(size > 0, _LIPSCHITZ * error, 0.0)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty U, and H of order n, which is zero."""

@@ -50,11 +50,13 @@ class _Spectrum:
         sigma: (batch, n) float64.
         multiplier: h.
         errors: of the image (batch,), and of the singular values (batch, n).
+        skew: distance of the vectors from orthonormality where LAPACK's law does not explain it, (batch,).
     """
 
     sigma: Tensor
     multiplier: Multiplier
     errors: tuple[Tensor, Tensor]
+    skew: Tensor
 
     @classmethod
     def of(cls, question: Polar, decomposition: Gram) -> _Spectrum:
@@ -62,15 +64,17 @@ class _Spectrum:
         squares = decomposition.squares.to(torch.float64)
         sigma = squares.clamp_min(0).sqrt()
         multiplier = Multiplier.of(question, Precision.FP64, sigma, decomposition.exponent)
-        noise = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
+        law = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
+        noise = torch.maximum(law, math.sqrt(squares.shape[-1]) * decomposition.backward)
         limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
         error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
         error = torch.where(_is_borderline(question, multiplier, squares, noise), math.inf, error)
-        return cls(sigma, multiplier, (error, limits[0] - sigma))
+        return cls(sigma, multiplier, (error, limits[0] - sigma), decomposition.skew)
 
     def findings(self, question: Polar, image: tuple[Tensor, Tensor, Tensor]) -> Findings:
         """The findings of M, its computed image and its residual."""
-        return findings_of(question, Precision.FP64, image, self.sigma, self.multiplier, self.errors)
+        found = findings_of(question, Precision.FP64, image, self.sigma, self.multiplier, self.errors)
+        return replace(found, error=found.error + self.skew)
 
 
 def _is_borderline(question: Polar, multiplier: Multiplier, squares: Tensor, noise: Tensor) -> Tensor:

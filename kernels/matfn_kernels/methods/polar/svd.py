@@ -95,6 +95,7 @@ class SvdPolar(PolarProgram):
         weights, eps = multiplier.amplification(sigma), spacing(self.precision)
         noise = BACKWARD_ERROR * eps * sigma[:, 0] * norm(weights) / self.question.small**0.5
         error = torch.maximum(NOISE_MARGIN * noise, MISSED_MARGIN * missed(decomposition, weights, sent))
+        error = error + decomposition.skew * norm(weights * sigma)
         threshold = self.question.threshold(self.precision) * sigma[:, 0]
         doubtful = _undecided(decomposition, multiplier, sigma, threshold)
         if self.question.is_narrowed(self.precision):

@@ -97,7 +97,7 @@ class Diagonalised:
             answered: the arithmetic of the answer, whose rules hold, where it is another one.
         """
         values, eps = eigen.w.to(torch.float64), power.eps(answered or precision)
-        noise = _law(precision, values)
+        noise = _at_least(_law(precision, values), eigen)
         if power.damps_by_default and eps == spacing(precision):
             values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise)
         return cls(power, precision, eigen, regularise(power, eps, values, noise, eigen.exponent), eps)
@@ -108,23 +108,29 @@ class Diagonalised:
         return self.eigen.w.to(torch.float64)
 
     def lawful(self) -> Noise:
-        """The backward error that LAPACK is known to have, and what rounding took from the matrix."""
-        return Noise((_law(self.precision, self.values) + self.eigen.lost)[:, None])
+        """LAPACK's known backward error, or more where more is measured, and what rounding took from the matrix."""
+        return Noise((_at_least(_law(self.precision, self.values), self.eigen) + self.eigen.lost)[:, None])
 
     def measured(self) -> Noise:
         """The backward error as measured, row by row, and what rounding took from the matrix."""
-        return Noise(backward_error(self.eigen, in_double(self.eigen)) + self.eigen.lost[:, None])
+        norms = _at_least(backward_error(self.eigen, in_double(self.eigen)).mT, self.eigen).mT
+        return Noise(norms + self.eigen.lost[:, None])
 
     def corrected(self, count: int) -> Noise:
         """The backward error as measured, that in the `count` smallest eigenvalues known and to be corrected."""
         wide = in_double(self.eigen)
         norms = eigh_correction.remaining(self.rules.spectrum, backward_error(self.eigen, wide), count)
-        return Noise(norms, eigh_correction.defect(self.eigen, wide, count))
+        return Noise(_at_least(norms.mT, self.eigen).mT, eigh_correction.defect(self.eigen, wide, count))
 
 
 def _law(precision: Precision, values: Tensor) -> Tensor:
     """Norm of a column of LAPACK's backward error, (batch,)."""
     return BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1)
+
+
+def _at_least(noise: Tensor, eigen: Eigen) -> Tensor:
+    """Noise (..., batch) where it explains what was measured, else that, which may lie in a single row."""
+    return torch.maximum(noise, math.sqrt(eigen.w.shape[-1]) * eigen.backward)
 
 
 def by_eigh(matrices: Diagonalised, noise: Noise, g: Tensor | None) -> Findings:
@@ -138,7 +144,7 @@ def by_eigh(matrices: Diagonalised, noise: Noise, g: Tensor | None) -> Findings:
         exponents=tuple(part.lacking for part in parts),
         residual_name=power.equation,
         residual=_residual(matrices, parts[-1]),
-        error=torch.where(rules.ambiguous, math.inf, torch.stack([part.error for part in parts]).amax(0)),
+        error=torch.where(rules.ambiguous, math.inf, torch.stack([part.error for part in parts]).amax(0) + eigen.skew),
         condition=rules.condition,
         rank=rules.keep.sum(-1) if power.drops else _rank(matrices),
         damping=rules.damping,

@@ -30,6 +30,7 @@ from matfn_kernels.linalg.scaling import narrowed, power_of_two
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.methods.roots.semisimple import Core, SemisimpleRoot
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
+from matfn_kernels.numbers.arrays import gaussian
 from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -52,6 +53,12 @@ _MARGIN: Final = 3.0
 times too small (`triangular_power`)."""
 _GROWTH: Final = 0.7
 """Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
+_SLACK: Final = 16.0
+"""How often that must be exceeded to be broken: in float32, where the real form is made complex, 4.6 times was seen."""
+_UNLAWFUL_MARGIN: Final = 4.0
+"""How often an error that breaks the law counts: it is measured on four random columns."""
+_FIRST_ORDER: Final = 0.1
+"""Largest change of a power that its derivative tells, where a Schur form is worse than its law."""
 _SCHUR_FORMS: Final = 8.0
 """Price of a Schur form in decompositions of symmetric matrices of its order: an estimate of which no measurement is
 recorded. No other program serves these calls, so that it only tells a scheduler how long they take."""
@@ -172,8 +179,10 @@ class _Domain:
     core: Core | None = None
 
     @classmethod
-    def of(cls, exact: Array, shifted: Array, t: Array, lost: float, program: GeneralRootProgram) -> _Domain:
-        """The verdict on A + shift I, given exactly and scaled, with the Schur form T."""
+    def of(
+        cls, exact: Array, shifted: Array, t: Array, lost: tuple[float, float], program: GeneralRootProgram
+    ) -> _Domain:
+        """The verdict on A + shift I, given exactly and scaled, with T, and what narrowing and T lost beyond law."""
         if not program.needs_inverse:
             return cls()
         unit = spacing(program.precision)
@@ -182,9 +191,9 @@ class _Domain:
             return (
                 cls(failure="exactly_singular")
                 if program.signs[-1] < 0
-                else cls._semisimple(exact, shifted, unit, lost)
+                else cls._semisimple(exact, shifted, unit, lost[0])
             )
-        noise = BACKWARD_ERROR * unit * norm(t)
+        noise = max(BACKWARD_ERROR * unit * norm(t), lost[1])
         axis = NegativeAxis.of(exact, t, singularity, noise) if program.takes_root else NegativeAxis.CLEAR
         if axis is NegativeAxis.MET:
             return cls(failure="on_negative_axis")
@@ -221,12 +230,13 @@ class _Solved:
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
             t, q = _schur_form(a)
+            unexplained = _unexplained(a, t, q, program)
             shift = program.damping * float(np.abs(t.diagonal()).max())
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
             shifted = a + shift * identity.real
             # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
-            domain = _Domain.of(shifted if shift else sent, shifted, t, lost, program)
+            domain = _Domain.of(shifted if shift else sent, shifted, t, (lost, unexplained[0]), program)
             if domain.failure:
                 return cls(nothing, shift, failure=domain.failure)
             with np.errstate(all="ignore"):
@@ -234,7 +244,7 @@ class _Solved:
                     found = cls._of_core(domain.core, program, shift)
                 else:
                     lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
-                    found = cls._powers(lifted, q, program, shift, lost)
+                    found = cls._powers(lifted, q, program, shift, (lost, *unexplained))
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
         if not domain.remark:
@@ -249,10 +259,13 @@ class _Solved:
         return cls((root.value,), shift, max(seen, root.error), root.condition)
 
     @classmethod
-    def _powers(cls, t: Array, q: Array, program: GeneralRootProgram, shift: float, lost: float) -> _Solved:
+    def _powers(
+        cls, t: Array, q: Array, program: GeneralRootProgram, shift: float, lost: tuple[float, float, float]
+    ) -> _Solved:
         root = TriangularPower.of(t, program.r, program.s)
         values, errors, conditions = [], [], []
-        unit = lost + max(BACKWARD_ERROR, _GROWTH * math.sqrt(len(t))) * spacing(program.precision)
+        narrowed_off, backward, skew = lost
+        unit = narrowed_off + max(_law(program, len(t)), backward / norm(t) if backward else 0.0)
         for sign in program.signs:
             power = root.value(sign)
             if not power.any():
@@ -264,9 +277,31 @@ class _Solved:
             # What a real function leaves in the imaginary part is error, seen directly.
             seen = 0.0 if program.dtype.is_complex else norm(value.imag) / norm(value)
             values.append(value)
-            errors.append(float(np.maximum(seen, condition * (_MARGIN * unit + missing) + rounding)))
+            moved = condition * (_MARGIN * unit + missing)
+            errors.append(float(np.maximum(seen, moved + rounding + skew)) if _is_small(backward, moved) else math.inf)
             conditions.append(condition)
         return cls(tuple(values), shift, float(np.max(errors)), max(conditions))
+
+
+def _law(program: GeneralRootProgram, order: int) -> float:
+    """Backward error of a Schur form relative to the norm."""
+    return max(BACKWARD_ERROR, _GROWTH * math.sqrt(order)) * spacing(program.precision)
+
+
+def _unexplained(a: Array, t: Array, q: Array, program: GeneralRootProgram) -> tuple[float, float]:
+    """||A - Q T Q^H|| with Q made unitary, and ||Q^H Q - I||, on random columns; both 0 within the law."""
+    z = gaussian((len(a), probes.COUNT))
+    turned = q.conj().T @ z
+    missing, skew = (norm(x) / math.sqrt(probes.COUNT) for x in (a @ z - q @ (t @ turned), z - q @ turned))
+    law, size = _SLACK * _law(program, len(a)), norm(t)
+    if missing <= law * size and skew <= law * math.sqrt(len(a)):
+        return 0.0, 0.0
+    return _UNLAWFUL_MARGIN * (missing + 2 * skew * size), 2 * _UNLAWFUL_MARGIN * skew
+
+
+def _is_small(backward: float, moved: float) -> bool:
+    """Whether first order holds for a backward error that no law explains."""
+    return backward == 0 or moved <= _FIRST_ORDER
 
 
 def _schur_form(a: Array) -> tuple[Array, Array]:

@@ -120,7 +120,15 @@ class TriangularPower:
         for _ in range(self.s):
             again = again @ self.u if sign > 0 else solve_triangular(self.u, again.T, trans="T", check_finite=False).T
         step = float(np.finfo(self.u.dtype).eps)
-        return missing, self.s * step + _MARGIN * norm(again - value) / norm(value)
+        unsolved = self._unsolved(value) if sign < 0 else 0.0
+        return missing, self.s * step + _MARGIN * norm(again - value) / norm(value) + unsolved
+
+    def _unsolved(self, inverse: Array) -> float:
+        """Relative error of U^-s that substitution is known not to leave; 0 within its law."""
+        power = np.linalg.matrix_power(self.u, self.s)
+        defect = power @ inverse - np.eye(len(power))
+        law = _MARGIN * len(power) * float(np.finfo(self.u.dtype).eps) * norm(np.abs(power) @ np.abs(inverse))
+        return 0.0 if norm(defect) <= self.s * law else norm(inverse @ defect) / norm(inverse)
 
 
 def _inverse(u: Array) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Judgement", "by_products", "by_substitution", "is_tame", "problem"]
+
+
+_FIRST_ORDER: Final = 0.5
+"""Largest ||I - T X||_F at which X R stands for the error of X."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,9 @@ class Judgement:
 def by_products(t: Tensor, x: Tensor, precision: Precision) -> tuple[Judgement, Tensor]:
     """Judgement of X = T^-1 by products with X alone, and whether it is to be trusted, (batch,).
 
-    X stands for the inverse in the first-order correction. The residual's rounding is as large as what it measures and
-    is carried along, as in `corrected`. Norms are by two or three half rounds of power iteration. All is in the
+    X stands for the inverse in the first-order correction, which says nothing where ||R||_F is large: X may have lost
+    the rows in which it is wrong. The error is then infinite. The residual's rounding is as large as what it measures
+    and is carried along, as in `corrected`. Norms are by two or three half rounds of power iteration. All is in the
     arithmetic of T and X, so it is trusted where no product of a few such matrices leaves its range.
     """
     z = probes.spread(t, t.shape[-1]).to(t.dtype).mT
@@ -64,6 +69,7 @@ def by_products(t: Tensor, x: Tensor, precision: Precision) -> tuple[Judgement, 
     pieces = torch.stack([missing, z, wrong, rounded, image])
     lengths = invariant.matrix_norm(pieces, torch.float64)
     error = PROBE_MARGIN * (lengths[2] + lengths[3]) / lengths[4]
+    error = torch.where(lengths[0] <= _FIRST_ORDER, error, math.inf)
     sizes = torch.stack([_longest(product(_directions(forward), t)), _longest(inverse)])
     return Judgement(lengths[0] / lengths[1], error, sizes.prod(0).clamp_min(1.0)), is_tame(sizes, error, t)
 
