@@ -27,7 +27,6 @@ from matfn_kernels.programs.program import Program
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import batch_key
 from matfn_kernels.programs.validation import Call, Limits, parse_call, refilled
-from matfn_kernels.running.certification import Requested
 from matfn_kernels.running.compute import compute
 from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
 from matfn_kernels.running.evaluation import (
@@ -41,6 +40,7 @@ from matfn_kernels.running.evaluation import (
     settle,
 )
 from matfn_kernels.running.plan import Plan, explain, make_plan
+from matfn_kernels.running.requested import Requested
 
 __all__ = [
     "DTYPES",

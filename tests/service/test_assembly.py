@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from matfn_kernels.contract.certificate import Certificate, Outcome
 from matfn_kernels.methods.sign.newton import NewtonSign
 from matfn_kernels.methods.sign.question import SignQuestion
-from matfn_kernels.running.certification import Requested
 from matfn_kernels.running.evaluation import Batch, Evaluation, concatenate, join
+from matfn_kernels.running.requested import Requested
 from matfn_service.assembly import Part, apart, by_program, deal, gather, halves
 from matfn_service.encoding import encode
 

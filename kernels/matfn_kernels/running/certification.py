@@ -22,50 +22,13 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
     from matfn_kernels.proofs import Bounds
-    from matfn_kernels.running.proving import Statement
+    from matfn_kernels.running.requested import Requested
 
-__all__ = ["Requested", "certificates_of", "immediate", "refused"]
+__all__ = ["certificates_of", "immediate", "refused"]
 
-_DEFAULT_TOL: Final = 1e-3
-"""Largest default tolerance: below three digits an answer is approximate, however bad the condition."""
-_HALF_TOL: Final = 1e-2
-"""Largest default tolerance in half precision, little above the spacing of bfloat16 (7.8e-3)."""
-_DEFAULT_FACTOR: Final = 50.0
-"""The default tolerance in units of eps times the condition: room for the rounding of a backward-stable method.
-
-With a smaller one answers that are as good as their data would be called approximate, after a needless escalation."""
-_SINGLE_EPS: Final = 1.2e-7
-"""Just above the spacing of float32: a larger one is that of half precision."""
 _LARGEST: Final = 1.0
 """Largest error estimate that is stated, and that a tolerance can be met by."""
 _CONVERGED: Final = (None, None, Outcome.CONVERGED)
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """The requested tolerance of one matrix, or why it is not computed.
-
-    Attributes:
-        tol: the requested tolerance, or None for the default.
-        eps: spacing in units of which the default tolerance is given.
-        rejection: the reason why the matrix is not computed, or None.
-        growth: factor of the default tolerance beside the condition, max(1, s/r) for a power A^(s/r).
-        proof: the statement about its answer that is to be proved, or None for an estimate alone.
-    """
-
-    tol: float | None
-    eps: float
-    rejection: Rejection | None
-    growth: float = 1.0
-    proof: Statement | None = None
-
-    def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
-        """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
-        if self.tol is not None:
-            return torch.full_like(condition, self.tol)
-        cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
-        attainable = (_DEFAULT_FACTOR * self.eps * self.growth * condition).nan_to_num(cap, cap, cap)
-        return attainable.clamp(spacing_out, max(spacing_out, cap))
 
 
 def certificates_of(

@@ -26,9 +26,10 @@ from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.programs.verification import Verification
-from matfn_kernels.running.certification import Requested, certificates_of, immediate, refused
+from matfn_kernels.running.certification import certificates_of, immediate, refused
 from matfn_kernels.running.hints import DETAILS
-from matfn_kernels.running.proving import Statement, proved
+from matfn_kernels.running.proving import proved
+from matfn_kernels.running.requested import Requested, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.proofs import Bounds, bound
 
 if TYPE_CHECKING:
@@ -16,32 +14,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from matfn_kernels.contract.schema import Value
-    from matfn_kernels.programs.validation import Call
-    from matfn_kernels.running.certification import Requested
+    from matfn_kernels.running.requested import Requested, Statement
 
-__all__ = ["Statement", "proved"]
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """A function with its parameters: what an answer is claimed to be the value of.
-
-    Attributes:
-        function: the name of the function.
-        parameters: its parameters.
-        claims: names of the inputs that are the answer, where it was computed elsewhere.
-    """
-
-    function: str
-    parameters: tuple[tuple[str, Value], ...]
-    claims: tuple[str, ...]
-
-    @classmethod
-    def of(cls, call: Call) -> Statement:
-        """The statement that a call's answer is right."""
-        entry = ENTRIES[call.function]
-        return cls(entry.subject, tuple(call.parameters.items()), entry.claims)
+__all__ = ["proved"]
 
 
 class Matrices(Protocol):
