@@ -157,3 +157,14 @@ def test_cost_grows_with_order() -> None:
 
     assert costs == sorted(costs)
     assert costs[-1] / costs[-2] == pytest.approx(64, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_proof_has_a_price(dtype: torch.dtype) -> None:
+    """A call that is to be proved costs more, one of float64 more still; a function without proofs costs the same."""
+    plain, proved = (_plan("inv_root", "a", (64, 64), dtype, r=4, certify=how) for how in ("estimate", "proved"))
+    signs = [_plan("mcsgn", "a", (64, 64), dtype, certify=how) for how in ("estimate", "proved")]
+
+    assert proved.seconds > plain.seconds
+    assert proved.program == plain.program
+    assert signs[0] == signs[1]

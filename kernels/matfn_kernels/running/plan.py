@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.methods.candidates import CANDIDATES
-from matfn_kernels.programs.kernel_prices import fastest
+from matfn_kernels.programs.kernel_prices import fastest, proof_cost
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.verification import Verification
 
@@ -56,6 +56,8 @@ def make_plan(call: Call, profile: Profile) -> Plan:
         Rejection: if the function has no method in the named precision, or the named method does not serve the call.
     """
     plan = _plan(Signature.of(call), profile)
+    if call.options.certify == "proved" and ENTRIES[call.function].verifiability == "bound":
+        plan = replace(plan, seconds=plan.seconds + proof_cost(profile, call.dtype, _order(call)))
     claims = ENTRIES[call.function].claims
     if not claims:
         return plan
@@ -93,6 +95,11 @@ def explain(plan: Plan) -> str:
     chosen = f"{plan.program.method} in {plan.program.precision}: {plan.seconds * 1e3:.3g} ms a matrix"
     others = [f"{p.method} in {p.precision} {seconds * 1e3:.3g} ms" for p, seconds in plan.considered]
     return f"{chosen}; instead of {', '.join(others)}" if others else f"{chosen}; the only method"
+
+
+def _order(call: Call) -> float:
+    """The order of a square matrix with as many entries as the largest input."""
+    return math.sqrt(max(math.prod(tensor.shape[1:]) for tensor in call.inputs.values()))
 
 
 def _bytes(call: Signature) -> int:
