@@ -1,0 +1,429 @@
+"""The exact values of the study's answers, in extended precision, and what these values may be off by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import scipy.linalg
+
+import long_double
+from certificate_inputs import numbers
+from long_double import adjoint
+from matfn_kernels import FUNCTIONS, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from certificate_inputs import Sample
+
+__all__ = ["Exact", "Truth"]
+
+Array: TypeAlias = "NDArray[Any]"
+
+_ORDINARY: Final = 4.5e7
+"""Largest condition of an input of which an answer is expected to converge: its product with eps is 1e-8."""
+_SHARE: Final = 1 / 20
+"""Of the distance between a value in extended precision and one in float64, what the former may be off by: its unit is
+2048 times smaller."""
+
+
+_SCALED: Final = 1e-2
+"""Newton's iteration for the sign is scaled by no factor that is nearer to 1."""
+_SAME: Final = 1e-3
+"""Signs that are nearer agree on which side of the axis each eigenvalue is."""
+_SQUARED: Final = 1e-13
+"""A step of Newton's iteration that is no larger leaves its square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """True values of a batch.
+
+    Attributes:
+        outputs: (batch, ...) each.
+        error: relative error of these values, (batch,).
+        ordinary: items that no answer need flag, (batch,); None where the certificate's condition tells.
+        scale: what errors are relative to, (batch,); None for the norm of the value.
+    """
+
+    outputs: tuple[Array, ...]
+    error: Array
+    ordinary: Array | None = None
+    scale: Array | None = None
+
+
+class Truth:
+    """The exact functions of a sample; its decompositions are computed once for all of its calls."""
+
+    def __init__(self, function: str, sample: Sample) -> None:
+        """Keeps what is sent, whatever the options."""
+        self.function = function
+        self.sample = sample
+        self.inputs = dict(sample.inputs)
+        self.plain = {name: numbers(tensor) for name, tensor in sample.inputs.items()}
+        self.wide = {name: long_double.extended(array) for name, array in self.plain.items()}
+        first = next(iter(sample.inputs.values()))
+        self.eps = _eps(first)
+
+    def of(self, parameters: dict[str, Any], shift: Array) -> Exact:
+        """The values for some parameters and the shifts that certificates state; what has no value is not finite."""
+        with np.errstate(all="ignore"):
+            return self._of(parameters, shift)
+
+    def _of(self, parameters: dict[str, Any], shift: Array) -> Exact:
+        chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
+        if self.function in {"root", "inv_root", "sqrt_pair"}:
+            return self._powers(chosen, shift)
+        if self.function in {"msign", "mclip", "polar"}:
+            return self._polar(chosen)
+        if self.function == "eig_clip":
+            return self._eig_clip(chosen)
+        return self._compared(_OTHERS[self.function](self, chosen), parameters)
+
+    @cached_property
+    def eigen(self) -> tuple[Array, Array]:
+        """Eigenvalues and eigenvectors of A."""
+        return long_double.eigh(self.wide["a"])
+
+    @cached_property
+    def singular(self) -> tuple[Array, Array, Array]:
+        """U, s and V^H of M."""
+        return long_double.svd(self.wide["m"])
+
+    def _powers(self, chosen: dict[str, Any], shift: Array) -> Exact:
+        if self.function == "sqrt_pair":
+            exponents = [0.5, -0.5]
+        else:
+            exponents = [(1 if self.function == "root" else -1) * chosen["s"] / chosen["r"]]
+        of_one = self._general_power if len(self.sample.factors) > 0 else self._power
+        parts = [of_one(exponent, chosen["damping"], shift) for exponent in exponents]
+        worst = max(exponents, key=lambda x: abs(min(x, 0)))
+        return Exact(
+            tuple(value for value, _ in parts),
+            np.max([error for _, error in parts], axis=0),
+            self._ordinary_power(worst, chosen["damping"], shift),
+        )
+
+    def _power(self, exponent: float, damping: object, shift: Array) -> tuple[Array, Array]:
+        """A power, and the error that a backward error of its decomposition leaves in it."""
+        w, v = self.eigen
+        noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1, keepdims=True)
+        moved = w + shift[:, None]
+        keep = w > 8 * self.eps * w[:, -1:] if damping == "range" else np.ones_like(w, dtype=bool)
+        f = _raised(moved, exponent, keep)
+        change = np.max([np.abs(_raised(moved + side, exponent, keep) - f) for side in (noise, -noise)], axis=0).max(-1)
+        change = np.nan_to_num(change, nan=np.inf)
+        if damping == "range":
+            near = np.abs(w - 8 * self.eps * w[:, -1:]) <= noise
+            change = np.where(near.any(-1), np.inf, change)
+        left = self.wide.get("g", np.broadcast_to(np.eye(w.shape[-1]), v.shape))
+        value = ((left @ v) * f[:, None, :]) @ adjoint(v)
+        size = _norm(value)
+        weight = _norm(left) if "g" in self.wide else np.sqrt(w.shape[-1])
+        spread = change + 4 * w.shape[-1] * long_double.EPS * np.abs(f).max(-1)
+        return value, _ratio(weight * spread, size)
+
+    def _general_power(self, exponent: float, damping: object, shift: Array) -> tuple[Array, Array]:
+        """A power of P diag(d) P^-1."""
+        del damping
+        p, inverse, d = (long_double.extended(factor) for factor in self.sample.factors)
+        f = _raised(d + shift[:, None], exponent, np.ones_like(d, dtype=bool))
+        value = (p * f[:, None, :]) @ inverse
+        spread = 4 * d.shape[-1] * long_double.EPS * f.max(-1) * _norm(p) * _norm(inverse)
+        return value, _ratio(spread, _norm(value))
+
+    def _ordinary_power(self, exponent: float, damping: object, shift: Array) -> Array:
+        """Whether no damping is added by default, no eigenvalue is near a threshold, and the condition is moderate."""
+        w = self.sample.factors[2] if self.sample.factors else long_double.plain(self.eigen[0])
+        if self.sample.factors and exponent != 0:
+            size = _norm(self.sample.factors[0]) * _norm(self.sample.factors[1])
+        else:
+            size = np.ones(len(w))
+        low, top = w.min(-1), w.max(-1)
+        moved = low + shift
+        clear = low > 64 * self.eps * top if not isinstance(damping, float) or damping == 0 else moved > 0
+        with np.errstate(all="ignore"):
+            condition = (top + shift) / moved * max(1, abs(exponent)) * size
+        return np.asarray(clear & (condition < _ORDINARY))
+
+    def _polar(self, chosen: dict[str, Any]) -> Exact:
+        u, s, vh = self.singular
+        keep = s > 8 * self.eps * s[:, :1]
+        noise = 4 * max(u.shape[-2:]) * long_double.EPS * s[:, 0]
+        near = (np.abs(s - 8 * self.eps * s[:, :1]) <= noise[:, None]).any(-1)
+        least = np.where(keep, s, np.inf).min(-1)
+        factor = (u * keep[:, None, :]) @ vh
+        turned = np.sqrt(s.shape[-1]) * _ratio(noise, least)
+        clear = (s[:, -1] > 64 * self.eps * s[:, 0]) & (s[:, 0] < _ORDINARY * s[:, -1])
+        if self.function == "mclip":
+            lo, hi = chosen["lo"], np.inf if chosen["hi"] is None else chosen["hi"]
+            clipped = np.minimum(np.where(keep, np.maximum(s, lo), s), hi)
+            value = (u * clipped[:, None, :]) @ vh
+            error = _ratio(lo * turned + np.sqrt(s.shape[-1]) * noise, _norm(value))
+            return Exact((value,), np.where(near & (lo > 0), np.inf, error), clear | (lo == 0))
+        error = np.where(near, np.inf, _ratio(turned, np.sqrt(keep.sum(-1))))
+        outputs = (factor,)
+        if self.function == "polar":
+            outputs = (factor, (adjoint(vh) * s[:, None, :]) @ vh)
+        return Exact(outputs, error, clear)
+
+    def _eig_clip(self, chosen: dict[str, Any]) -> Exact:
+        w, v = self.eigen
+        bounds = (-np.inf if chosen["lo"] is None else chosen["lo"], np.inf if chosen["hi"] is None else chosen["hi"])
+        value = (v * np.clip(w, *bounds)[:, None, :]) @ adjoint(v)
+        noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1)
+        return Exact((value,), _ratio(np.sqrt(w.shape[-1]) * noise, _norm(value)))
+
+    def _compared(self, found: tuple[tuple[Array, ...], Array | None], parameters: dict[str, Any]) -> Exact:
+        """Values whose error is judged by their distance from the float64 definition."""
+        outputs, scale = found
+        if (
+            self.function == "geometric_mean"
+        ):  # is symmetric in its arguments, and the definition loses more than digits
+            plain, share = (_mean_of(self.wide["b"], self.wide["a"]),), 4.0
+        else:
+            plain, share = self.by_definition(parameters), _SHARE
+        apart = [distance(long_double.extended(x), y, scale) for x, y in zip(plain, outputs, strict=True)]
+        error = np.max(apart, axis=0) * share + 100 * long_double.EPS
+        return Exact(outputs, np.nan_to_num(error, nan=np.inf), scale=scale)
+
+    def by_definition(self, parameters: dict[str, Any]) -> tuple[Array, ...]:
+        """The float64 definition's values, NaN of the items that it refuses."""
+        try:
+            return reference.value(self.function, self.plain, parameters)
+        except (np.linalg.LinAlgError, ValueError):
+            singles = [self._of_one(item, parameters) for item in range(len(self.sample.kinds))]
+            good = next((one for one in singles if one), None)
+            assert good is not None
+            rows = [one or tuple(np.full_like(x, np.nan) for x in good) for one in singles]
+            return tuple(np.concatenate(column) for column in zip(*rows, strict=True))
+
+    def _of_one(self, item: int, parameters: dict[str, Any]) -> tuple[Array, ...]:
+        one = {name: array[item : item + 1] for name, array in self.plain.items()}
+        try:
+            return reference.value(self.function, one, parameters)
+        except (np.linalg.LinAlgError, ValueError):
+            return ()
+
+
+def distance(x: Array, truth: Array, scale: Array | None = None) -> Array:
+    """Norm of the difference of each item, relative to the scale or to the norm of the truth where that is not 0."""
+    size = _norm(truth) if scale is None else scale
+    with np.errstate(all="ignore"):
+        gap = _norm(x - truth)
+        found: Array = np.where(size > 0, gap / np.where(size > 0, size, 1), gap).astype(float)
+    return found
+
+
+def _eps(tensor: Any) -> float:
+    import torch
+
+    return float(torch.finfo(tensor.dtype).eps)
+
+
+def _norm(x: Array) -> Array:
+    flat = x.reshape(len(x), -1)
+    total: Array = np.sqrt((flat.real**2 + flat.imag**2).sum(-1))
+    return total
+
+
+def _ratio(x: Array, y: Array) -> Array:
+    found: Array = np.where(y > 0, x / np.where(y > 0, y, 1), np.where(x > 0, np.inf, 0)).astype(float)
+    return found
+
+
+def _raised(w: Array, exponent: float, keep: Array) -> Array:
+    """The power of the kept values, of those below 0 as of 0."""
+    with np.errstate(all="ignore"):
+        found: Array = np.where(keep, np.maximum(w, 0) ** np.longdouble(exponent), 0)
+    return found
+
+
+_Found: TypeAlias = "tuple[tuple[Array, ...], Array | None]"
+
+
+def _triangular(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    lower, unit = chosen["lower"], chosen["unit_diagonal"]
+    t = (np.tril if lower else np.triu)(truth.wide["t"])
+    if unit:
+        t = t * (1 - np.eye(t.shape[-1])) + np.eye(t.shape[-1])
+    return _solution(t, truth.wide.get("b"), lower=lower, transpose=chosen.get("transpose", False))
+
+
+def _low_rank(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    diag, q, k = (truth.wide[name] for name in ("diag", "q", "k"))
+    t = np.tril(q @ adjoint(k), -1) + diag[:, None, :] * np.eye(diag.shape[-1])
+    return _solution(t, truth.wide.get("b"), lower=True, transpose=chosen.get("transpose", False))
+
+
+def _solution(t: Array, b: Array | None, *, lower: bool, transpose: bool) -> _Found:
+    right = np.broadcast_to(np.eye(t.shape[-1]), t.shape) if b is None else b
+    turned = adjoint(t) if transpose else t
+    return (long_double.substituted(turned, right, lower=lower != transpose),), None
+
+
+def _signs(a: Array) -> Array:
+    """The sign of each A by Newton's iteration, scaled until it converges; items without one are not finite."""
+    x = a.copy()
+    active = np.ones(len(a), dtype=bool)
+    for _ in range(60):
+        if not active.any():
+            break
+        now = x[active]
+        y = long_double.inverse(now)
+        factor = np.sqrt(_norm(y) / _norm(now))[:, None, None]
+        factor = np.where(np.abs(factor - 1) < _SCALED, 1, factor)
+        following = (factor * now + y / factor) / 2
+        x[active] = following
+        active[active] = _norm(following - now) > _SQUARED * _norm(following)  # not so where it is no number
+    return x
+
+
+def _sign_by_subspaces(a: Array) -> Array:
+    """The sign of A (n, n), from its invariant subspaces in both half planes, of which float64 tells the dimensions."""
+    t, q, right = scipy.linalg.schur(long_double.plain(a), output="complex", sort="rhp")
+    one = np.eye(len(a))
+    if right in {0, len(a)}:
+        return np.asarray(one if right else -one, dtype=a.dtype)
+    halves = slice(0, right), slice(right, len(a))
+    w = one.astype(complex)
+    w[halves] = scipy.linalg.solve_sylvester(t[:right, :right], -t[right:, right:], -t[halves])
+    w = long_double.extended(q @ w)
+    b = long_double.inverse(w[None])[0] @ a @ w
+    v = one.astype(np.clongdouble)
+    for mine, other in (halves, halves[::-1]):
+        v[other, mine] = _graph(b[other, other], b[mine, mine], b[other, mine], b[mine, other])
+    basis = w @ v
+    sign = (basis * np.where(np.arange(len(a)) < right, 1, -1)) @ long_double.inverse(basis[None])[0]
+    return sign if np.iscomplexobj(a) else np.asarray(sign.real)
+
+
+def _graph(d: Array, a: Array, c: Array, b: Array) -> Array:
+    """X of C + D X - X A - X B X = 0 for a small C, by Newton's method with D X - X A in float64."""
+    x = np.zeros_like(c)
+    for _ in range(5):
+        residual = c + d @ x - x @ a - x @ b @ x
+        x = x - scipy.linalg.solve_sylvester(*(long_double.plain(part) for part in (d, -a, residual)))
+    return x
+
+
+def _sign(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    a = truth.wide["a"]
+    sign, other = np.stack([_sign_by_subspaces(matrix) for matrix in a]), _signs(a)
+    sign[~(distance(sign, other) < _SAME)] = np.nan
+    if "half" not in chosen:
+        return (sign,), None
+    side = 1 if chosen["half"] == "right" else -1
+    return ((np.eye(sign.shape[-1]) + side * sign) / 2,), None
+
+
+def _sylvester(truth: Truth, _: dict[str, Any]) -> _Found:
+    a, q = truth.wide["a"], truth.wide["q"]
+    b = truth.wide.get("b", np.swapaxes(a, -1, -2))
+    x = np.zeros_like(q)
+    for _ in range(6):
+        residual = q - a @ x - x @ b
+        x = x + _lapack_sylvester(a, b, residual)
+    return (x,), None
+
+
+def _lapack_sylvester(a: Array, b: Array, q: Array) -> Array:
+    """X of A X + X B = Q to float64's precision."""
+    plain = {"a": long_double.plain(a), "b": long_double.plain(b), "q": long_double.plain(q)}
+    try:
+        return long_double.extended(reference.value("solve_sylvester", plain, {})[0])
+    except (np.linalg.LinAlgError, ValueError):
+        return np.full_like(q, np.nan)
+
+
+def _care(truth: Truth, _: dict[str, Any]) -> _Found:
+    a, b, q, r = (truth.wide[name] for name in ("a", "b", "q", "r"))
+    q, r = ((x + adjoint(x)) / 2 for x in (q, r))
+    g = b @ long_double.inverse(r) @ adjoint(b)
+    x = long_double.extended(truth.by_definition({})[0])
+    for _ in range(4):
+        residual = adjoint(a) @ x + x @ a - x @ g @ x + q
+        closed = a - g @ x
+        x = x + _lapack_sylvester(adjoint(closed), closed, -residual)
+        x = (x + adjoint(x)) / 2
+    return (x,), None
+
+
+def _mean(truth: Truth, _: dict[str, Any]) -> _Found:
+    return (_mean_of(truth.wide["a"], truth.wide["b"]),), None
+
+
+def _mean_of(a: Array, b: Array) -> Array:
+    """F U G^H with A = F F^H, B = G G^H and the polar factor U of F^-1 G, which keeps digits where A or B is near 0; NaN where one is not positive."""
+    (w, v), (other, basis) = long_double.eigh(a), long_double.eigh(b)
+    definite = (w[:, 0] > 0) & (other[:, 0] > 0)
+    w = np.where(definite[:, None], w, 1)
+    first, second = (np.sqrt(np.maximum(x, 0))[:, None, :] for x in (w, other))
+    u, _, vh = long_double.svd(adjoint(v / first) @ (basis * second))
+    value: Array = (v * first) @ (u @ vh) @ adjoint(basis * second)
+    return np.where(definite[:, None, None], value, np.nan)
+
+
+def _distance_of_gaussians(truth: Truth, _: dict[str, Any]) -> _Found:
+    """By the factors of the covariances; those of a rounded covariance are its own."""
+    mu1, mu2, s1, s2 = (truth.wide[name] for name in ("mu1", "mu2", "s1", "s2"))
+    factors = [long_double.extended(factor) for factor in truth.sample.factors]
+    if truth.eps > 1e-4:  # noqa: PLR2004 - half precision rounds the covariances
+        eigens = [long_double.eigh(s) for s in (s1, s2)]
+        factors = [v * np.sqrt(np.maximum(w, 0))[:, None, :] for w, v in eigens]
+    nuclear = long_double.svd(adjoint(factors[0]) @ factors[1])[1].sum(-1)
+    squares = ((mu1 - mu2) ** 2).sum(-1)
+    terms = squares + np.trace(s1, axis1=-2, axis2=-1) + np.trace(s2, axis1=-2, axis2=-1)
+    return (np.maximum(terms - 2 * nuclear, 0),), terms
+
+
+def _logits(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    q, k = truth.wide["q"], truth.wide["k"]
+    logits = np.abs(q @ np.swapaxes(np.repeat(k, q.shape[1] // k.shape[1], axis=1), -1, -2))
+    t, s = logits.shape[-2:]
+    if chosen["causal"]:
+        logits = np.where(np.arange(s) <= np.arange(t)[:, None] + s - t, logits, 0)
+    scale = 1 / np.sqrt(np.longdouble(q.shape[-1])) if chosen["scale"] is None else chosen["scale"]
+    return (logits.max((-2, -1)) * scale,), None
+
+
+def _clipped(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    w_q, w_k, largest = (truth.wide[name] for name in ("w_q", "w_k", "max_logit"))
+    gamma = np.minimum(1, np.longdouble(chosen["tau"]) / largest)
+    root = np.sqrt(gamma)[..., None, None]
+    return (w_q * root, w_k * root, gamma), None
+
+
+def _delta_rule(truth: Truth, _: dict[str, Any]) -> _Found:
+    q, k, v, beta, log_gate = (truth.wide[name] for name in ("q", "k", "v", "beta", "log_gate"))
+    state = np.zeros((len(q), k.shape[-1], v.shape[-1]), dtype=np.longdouble)
+    outputs = np.zeros_like(v)
+    for t in range(k.shape[1]):
+        key, written = k[:, t, :, None], (beta[:, t, None] * k[:, t])[:, :, None]
+        kept = state - written @ (np.swapaxes(key, -1, -2) @ state)
+        state = np.exp(log_gate[:, t])[:, None, None] * kept + written @ v[:, t, None, :]
+        outputs[:, t] = (q[:, t, None, :] @ state)[:, 0]
+    return (outputs, state), None
+
+
+_OTHERS: Final[dict[str, Callable[[Truth, dict[str, Any]], _Found]]] = {
+    "mcsgn": _sign,
+    "spectral_projector": _sign,
+    "solve_sylvester": _sylvester,
+    "solve_lyapunov": _sylvester,
+    "solve_care": _care,
+    "tri_inv": _triangular,
+    "tri_solve": _triangular,
+    "dplr_inv": _low_rank,
+    "dplr_solve": _low_rank,
+    "frechet_distance": _distance_of_gaussians,
+    "geometric_mean": _mean,
+    "max_logit": _logits,
+    "qk_clip": _clipped,
+    "delta_rule": _delta_rule,
+}
