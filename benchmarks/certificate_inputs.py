@@ -106,19 +106,15 @@ def _spectrum(kind: str, count: int, condition: float, eps: float, rng: Generato
     t = np.linspace(0, 1, count)
     if kind == "clustered":
         return np.asarray(condition ** -(np.round(2 * t) / 2) * (1 + 1e-9 * rng.random(count)))
-    if kind == "half_small":
-        return np.where(2 * np.arange(count) < count, 1, 1 / condition)
-    if kind == "one_large":
-        return np.where(np.arange(count) < 1, 1, 1 / condition)
+    if kind in {"half_small", "one_large"}:
+        return np.where(np.arange(count) < (1 if kind == "one_large" else count / 2), 1, 1 / condition)
     if kind == "few_small":
         return np.where(np.arange(count) < count - rng.integers(1, 3), 1 - t / 2, 1 / condition)
     values = min(condition, 1e3 if kind != "geometric" else condition) ** -t
     few = np.arange(count) >= max(1, count - rng.integers(1, max(2, count // 2)))
-    if kind == "rank_deficient":
-        return np.where(few, 0, values)
     if kind == "threshold":
         return np.where(few, 8 * eps * (1 + 10.0 ** rng.uniform(-4, 0) * rng.choice([-1, 1], count)), values)
-    return np.asarray(values)
+    return np.where(few & (kind == "rank_deficient"), 0, values)
 
 
 def _basis(kind: str, count: int, rows: int, columns: int, rng: Generator, *, is_complex: bool) -> Array:

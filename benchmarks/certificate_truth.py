@@ -34,6 +34,9 @@ _SHARE: Final = 1 / 20
 
 _SCALED: Final = 1e-2
 """Newton's iteration for the sign is scaled by no factor that is nearer to 1."""
+_SINGLE: Final = 2.0**-23
+"""The spacing of float32, in whose units half precision's small singular values are judged too."""
+_SPACINGS: Final = {"bf16": 2.0**-7, "fp32": _SINGLE, "fp64": 2.0**-52}
 _SAME: Final = 1e-3
 """Signs that are nearer agree on which side of the axis each eigenvalue is."""
 _SQUARED: Final = 1e-13
@@ -70,10 +73,13 @@ class Truth:
         first = next(iter(sample.inputs.values()))
         self.eps = _eps(first)
 
-    def of(self, parameters: dict[str, Any], shift: Array) -> Exact:
-        """The values for some parameters and the shifts that certificates state; what has no value is not finite."""
+    def of(self, parameters: dict[str, Any], shift: Array, precision: str = "auto") -> Exact:
+        """The values for some parameters and the shifts that certificates state; what has no value is not finite.
+
+        A precision that is named counts where the definition is in units of the coarser spacing.
+        """
         with np.errstate(all="ignore"):
-            return self._of(parameters, shift)
+            return self._of(parameters | {"cut": 8 * max(self.eps, _SPACINGS.get(precision, 0.0))}, shift)
 
     def _of(self, parameters: dict[str, Any], shift: Array) -> Exact:
         chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
@@ -153,13 +159,14 @@ class Truth:
 
     def _polar(self, chosen: dict[str, Any]) -> Exact:
         u, s, vh = self.singular
-        keep = s > 8 * self.eps * s[:, :1]
+        limit = 8 * min(self.eps, _SINGLE) * s[:, :1]
+        keep = s > limit
         noise = 4 * max(u.shape[-2:]) * long_double.EPS * s[:, 0]
-        near = (np.abs(s - 8 * self.eps * s[:, :1]) <= noise[:, None]).any(-1)
+        near = (np.abs(s - limit) <= noise[:, None]).any(-1)
         least = np.where(keep, s, np.inf).min(-1)
         factor = (u * keep[:, None, :]) @ vh
         turned = np.sqrt(s.shape[-1]) * _ratio(noise, least)
-        clear = (s[:, -1] > 64 * self.eps * s[:, 0]) & (s[:, 0] < _ORDINARY * s[:, -1])
+        clear = (s[:, -1] > 8 * limit[:, 0]) & (s[:, 0] < _ORDINARY * s[:, -1])
         if self.function == "mclip":
             lo, hi = chosen["lo"], np.inf if chosen["hi"] is None else chosen["hi"]
             clipped = np.minimum(np.where(keep, np.maximum(s, lo), s), hi)
@@ -359,7 +366,7 @@ def _mean(truth: Truth, _: dict[str, Any]) -> _Found:
 
 
 def _mean_of(a: Array, b: Array) -> Array:
-    """F U G^H with A = F F^H, B = G G^H and the polar factor U of F^-1 G, which keeps digits where A or B is near 0; NaN where one is not positive."""
+    """F U G^H with A = F F^H, B = G G^H and U the polar factor of F^-1 G; NaN where A or B is not positive."""
     (w, v), (other, basis) = long_double.eigh(a), long_double.eigh(b)
     definite = (w[:, 0] > 0) & (other[:, 0] > 0)
     w = np.where(definite[:, None], w, 1)

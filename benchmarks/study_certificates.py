@@ -21,6 +21,7 @@ import torch
 
 from certificate_inputs import ORDERS, Sample, arguments_of, numbers, sample
 from certificate_truth import Exact, Truth, distance
+from long_double import extended
 from matfn_kernels import (
     DTYPES,
     FUNCTIONS,
@@ -244,10 +245,7 @@ def main() -> None:
     torch.set_num_threads(1)
     started, found = time.monotonic(), []
     for draw in _draws(arguments.seed, arguments.scale, arguments.only):
-        begun = time.monotonic()
         found += findings(draw)
-        if time.monotonic() - begun > 5:
-            print(draw, f"{time.monotonic() - begun:.1f} s", file=sys.stderr)
     for one in found:
         if one.violates or (one.expected and not one.converged):
             print("violation" if one.violates else "missed", one, file=sys.stderr)
