@@ -22,7 +22,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -160,6 +160,9 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_engine.py > benchmarks/results/engine.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
+
+study: $(BENCH_STAMP) ## estimates of certificates against true errors: every function, dtype and method; under ten minutes
+	$(BENCH_BIN)/python benchmarks/study_certificates.py --plot benchmarks/results/certificates.png > benchmarks/results/certificates.md
 
 native: $(SERVICE) ## the CPU kernels in C, compiled anew: after a change of compiler, say; CC names it
 	$(BIN)/python hatch_build.py

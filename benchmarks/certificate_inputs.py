@@ -111,7 +111,7 @@ def _spectrum(kind: str, count: int, condition: float, eps: float, rng: Generato
     if kind == "few_small":
         return np.where(np.arange(count) < count - rng.integers(1, 3), 1 - t / 2, 1 / condition)
     values = min(condition, 1e3 if kind != "geometric" else condition) ** -t
-    few = np.arange(count) >= max(1, count - rng.integers(1, max(2, count // 2)))
+    few = np.arange(count) >= max(1, count - int(rng.integers(1, max(2, count // 2))))
     if kind == "threshold":
         return np.where(few, 8 * eps * (1 + 10.0 ** rng.uniform(-4, 0) * rng.choice([-1, 1], count)), values)
     return np.where(few & (kind == "rank_deficient"), 0, values)

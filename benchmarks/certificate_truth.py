@@ -79,12 +79,12 @@ class Truth:
         A precision that is named counts where the definition is in units of the coarser spacing.
         """
         with np.errstate(all="ignore"):
-            return self._of(parameters | {"cut": 8 * max(self.eps, _SPACINGS.get(precision, 0.0))}, shift)
+            return self._of(parameters, shift, 8 * max(self.eps, _SPACINGS.get(precision, 0.0)))
 
-    def _of(self, parameters: dict[str, Any], shift: Array) -> Exact:
+    def _of(self, parameters: dict[str, Any], shift: Array, cut: float) -> Exact:
         chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
         if self.function in {"root", "inv_root", "sqrt_pair"}:
-            return self._powers(chosen, shift)
+            return self._powers(chosen, shift, cut if chosen["damping"] == "range" else -np.inf)
         if self.function in {"msign", "mclip", "polar"}:
             return self._polar(chosen)
         if self.function == "eig_clip":
@@ -101,13 +101,17 @@ class Truth:
         """U, s and V^H of M."""
         return long_double.svd(self.wide["m"])
 
-    def _powers(self, chosen: dict[str, Any], shift: Array) -> Exact:
+    def _powers(self, chosen: dict[str, Any], shift: Array, cut: float) -> Exact:
+        """Powers, of the eigenvalues above `cut` of the largest."""
         if self.function == "sqrt_pair":
             exponents = [0.5, -0.5]
         else:
             exponents = [(1 if self.function == "root" else -1) * chosen["s"] / chosen["r"]]
-        of_one = self._general_power if len(self.sample.factors) > 0 else self._power
-        parts = [of_one(exponent, chosen["damping"], shift) for exponent in exponents]
+        if len(self.sample.factors) > 0:
+            parts = [self._similar_power(exponent, shift) for exponent in exponents]
+        else:
+            least = -np.inf if chosen["structure"] == "general" else 0.0
+            parts = [self._power(exponent, cut, shift, least) for exponent in exponents]
         worst = max(exponents, key=lambda x: abs(min(x, 0)))
         return Exact(
             tuple(value for value, _ in parts),
@@ -115,18 +119,21 @@ class Truth:
             self._ordinary_power(worst, chosen["damping"], shift),
         )
 
-    def _power(self, exponent: float, damping: object, shift: Array) -> tuple[Array, Array]:
-        """A power, and the error that a backward error of its decomposition leaves in it."""
+    def _power(self, exponent: float, cut: float, shift: Array, least: float) -> tuple[Array, Array]:
+        """A power, and the error that a backward error of its decomposition leaves in it.
+
+        Eigenvalues below `least` count as that.
+        """
         w, v = self.eigen
         noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1, keepdims=True)
         moved = w + shift[:, None]
-        keep = w > 8 * self.eps * w[:, -1:] if damping == "range" else np.ones_like(w, dtype=bool)
-        f = _raised(moved, exponent, keep)
-        change = np.max([np.abs(_raised(moved + side, exponent, keep) - f) for side in (noise, -noise)], axis=0).max(-1)
+        keep = (w > cut * w[:, -1:]) | (cut < 0)
+        f = _raised(np.maximum(moved, least), exponent, keep)
+        sides = [_raised(np.maximum(moved + side, least), exponent, keep) for side in (noise, -noise)]
+        change = np.max([np.abs(side - f) for side in sides], axis=0).max(-1)
         change = np.nan_to_num(change, nan=np.inf)
-        if damping == "range":
-            near = np.abs(w - 8 * self.eps * w[:, -1:]) <= noise
-            change = np.where(near.any(-1), np.inf, change)
+        near = (np.abs(w - cut * w[:, -1:]) <= noise).any(-1)
+        change = np.where(near, np.inf, change)
         left = self.wide.get("g", np.broadcast_to(np.eye(w.shape[-1]), v.shape))
         value = ((left @ v) * f[:, None, :]) @ adjoint(v)
         size = _norm(value)
@@ -134,9 +141,8 @@ class Truth:
         spread = change + 4 * w.shape[-1] * long_double.EPS * np.abs(f).max(-1)
         return value, _ratio(weight * spread, size)
 
-    def _general_power(self, exponent: float, damping: object, shift: Array) -> tuple[Array, Array]:
+    def _similar_power(self, exponent: float, shift: Array) -> tuple[Array, Array]:
         """A power of P diag(d) P^-1."""
-        del damping
         p, inverse, d = (long_double.extended(factor) for factor in self.sample.factors)
         f = _raised(d + shift[:, None], exponent, np.ones_like(d, dtype=bool))
         value = (p * f[:, None, :]) @ inverse
@@ -174,10 +180,8 @@ class Truth:
             error = _ratio(lo * turned + np.sqrt(s.shape[-1]) * noise, _norm(value))
             return Exact((value,), np.where(near & (lo > 0), np.inf, error), clear | (lo == 0))
         error = np.where(near, np.inf, _ratio(turned, np.sqrt(keep.sum(-1))))
-        outputs = (factor,)
-        if self.function == "polar":
-            outputs = (factor, (adjoint(vh) * s[:, None, :]) @ vh)
-        return Exact(outputs, error, clear)
+        second = ((adjoint(vh) * s[:, None, :]) @ vh,) if self.function == "polar" else ()
+        return Exact((factor, *second), error, clear)
 
     def _eig_clip(self, chosen: dict[str, Any]) -> Exact:
         w, v = self.eigen
@@ -189,13 +193,14 @@ class Truth:
     def _compared(self, found: tuple[tuple[Array, ...], Array | None], parameters: dict[str, Any]) -> Exact:
         """Values whose error is judged by their distance from the float64 definition."""
         outputs, scale = found
+        other: tuple[Array, ...]
         if (
             self.function == "geometric_mean"
         ):  # is symmetric in its arguments, and the definition loses more than digits
-            plain, share = (_mean_of(self.wide["b"], self.wide["a"]),), 4.0
+            other, share = (_mean_of(self.wide["b"], self.wide["a"]),), 4.0
         else:
-            plain, share = self.by_definition(parameters), _SHARE
-        apart = [distance(long_double.extended(x), y, scale) for x, y in zip(plain, outputs, strict=True)]
+            other, share = self.by_definition(parameters), _SHARE
+        apart = [distance(long_double.extended(x), y, scale) for x, y in zip(other, outputs, strict=True)]
         error = np.max(apart, axis=0) * share + 100 * long_double.EPS
         return Exact(outputs, np.nan_to_num(error, nan=np.inf), scale=scale)
 
@@ -245,9 +250,9 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 def _raised(w: Array, exponent: float, keep: Array) -> Array:
-    """The power of the kept values, of those below 0 as of 0."""
+    """The power of the kept values, 0 of the others."""
     with np.errstate(all="ignore"):
-        found: Array = np.where(keep, np.maximum(w, 0) ** np.longdouble(exponent), 0)
+        found: Array = np.where(keep, w ** np.longdouble(exponent), 0)
     return found
 
 
@@ -292,22 +297,28 @@ def _signs(a: Array) -> Array:
 
 
 def _sign_by_subspaces(a: Array) -> Array:
-    """The sign of A (n, n), from its invariant subspaces in both half planes, of which float64 tells the dimensions."""
+    """The sign of A (n, n), from its invariant subspaces in both half planes."""
+    basis, right = _subspaces(a)
+    sign = (basis * np.where(np.arange(len(a)) < right, 1, -1)) @ long_double.inverse(basis[None])[0]
+    return sign if np.iscomplexobj(a) else np.asarray(sign.real)
+
+
+def _subspaces(a: Array) -> tuple[Array, int]:
+    """Bases of the invariant subspaces of A (n, n) in the right and the left half plane, and the first one's dimension.
+
+    float64 tells the dimensions.
+    """
     t, q, right = scipy.linalg.schur(long_double.plain(a), output="complex", sort="rhp")
-    one = np.eye(len(a))
+    w, v = np.eye(len(a), dtype=complex), np.eye(len(a), dtype=np.clongdouble)
     if right in {0, len(a)}:
-        return np.asarray(one if right else -one, dtype=a.dtype)
+        return v, right
     halves = slice(0, right), slice(right, len(a))
-    w = one.astype(complex)
     w[halves] = scipy.linalg.solve_sylvester(t[:right, :right], -t[right:, right:], -t[halves])
     w = long_double.extended(q @ w)
     b = long_double.inverse(w[None])[0] @ a @ w
-    v = one.astype(np.clongdouble)
     for mine, other in (halves, halves[::-1]):
         v[other, mine] = _graph(b[other, other], b[mine, mine], b[other, mine], b[mine, other])
-    basis = w @ v
-    sign = (basis * np.where(np.arange(len(a)) < right, 1, -1)) @ long_double.inverse(basis[None])[0]
-    return sign if np.iscomplexobj(a) else np.asarray(sign.real)
+    return w @ v, right
 
 
 def _graph(d: Array, a: Array, c: Array, b: Array) -> Array:
@@ -329,7 +340,7 @@ def _sign(truth: Truth, chosen: dict[str, Any]) -> _Found:
     return ((np.eye(sign.shape[-1]) + side * sign) / 2,), None
 
 
-def _sylvester(truth: Truth, _: dict[str, Any]) -> _Found:
+def _sylvester(truth: Truth, _chosen: dict[str, Any]) -> _Found:
     a, q = truth.wide["a"], truth.wide["q"]
     b = truth.wide.get("b", np.swapaxes(a, -1, -2))
     x = np.zeros_like(q)
@@ -348,17 +359,22 @@ def _lapack_sylvester(a: Array, b: Array, q: Array) -> Array:
         return np.full_like(q, np.nan)
 
 
-def _care(truth: Truth, _: dict[str, Any]) -> _Found:
+def _care(truth: Truth, _chosen: dict[str, Any]) -> _Found:
     a, b, q, r = (truth.wide[name] for name in ("a", "b", "q", "r"))
     q, r = ((x + adjoint(x)) / 2 for x in (q, r))
     g = b @ long_double.inverse(r) @ adjoint(b)
-    x = long_double.extended(truth.by_definition({})[0])
-    for _ in range(4):
-        residual = adjoint(a) @ x + x @ a - x @ g @ x + q
-        closed = a - g @ x
-        x = x + _lapack_sylvester(adjoint(closed), closed, -residual)
-        x = (x + adjoint(x)) / 2
-    return (x,), None
+    hamiltonians = np.concatenate([np.concatenate([a, -g], -1), np.concatenate([-q, -adjoint(a)], -1)], -2)
+    return (np.stack([_stable_graph(one) for one in hamiltonians]),), None
+
+
+def _stable_graph(hamiltonian: Array) -> Array:
+    """X of the left half plane's invariant subspace, spanned by [I; X]."""
+    basis, right = _subspaces(hamiltonian)
+    order = len(hamiltonian) // 2
+    if right != order:
+        return np.full((order, order), np.nan)
+    x = basis[order:, order:] @ long_double.inverse(basis[None, :order, order:])[0]
+    return np.asarray(x.real)
 
 
 def _mean(truth: Truth, _: dict[str, Any]) -> _Found:
