@@ -64,11 +64,15 @@ _BY_PRECISION: Final = {
     "single": {"float32", "complex64"},
     "double": {"float64", "complex128"},
 }
+_COLUMNS: Final = (
+    *("function", "dtype", "answers", "resolved", "converged", "violations of these", "violations of all"),
+    *("estimate/error, median", "99 %", "converged of those that should"),
+)
 _LEGEND: Final = (
     "A violation is a true error, less what the truth may be off by, above the certificate's estimate, or a converged "
-    "answer without an estimate. The ratio of estimate and true error is over answers whose error the truth resolves. "
-    "Answers that should converge are those by the default options for inputs that need no flag and whose condition "
-    "times 2.2e-16 is below 1e-8."
+    "answer without an estimate. Answers are resolved where the truth is ten times finer than the estimate. The ratio "
+    "of estimate and true error is over answers whose error the truth resolves. Answers that should converge are those "
+    "by the default options for inputs that need no flag and whose condition times 2.2e-16 is below 1e-8."
 )
 
 
@@ -99,6 +103,7 @@ class Finding:
         certificate: of the answer.
         error: relative error in excess of that of the truth itself, at least 0.
         true: relative error.
+        of_truth: what the truth itself may be off by, infinite where there is none.
         expected: whether the answer is one that should converge; None where the call's options say otherwise.
     """
 
@@ -108,12 +113,18 @@ class Finding:
     certificate: Certificate
     error: float
     true: float
+    of_truth: float
     expected: bool
 
     @property
     def converged(self) -> bool:
         """Whether the certificate says so."""
         return self.certificate.outcome is Outcome.CONVERGED
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the truth is at least ten times finer than the estimate, or than the answer's error."""
+        return self.of_truth <= max(self.certificate.error_estimate or 0.0, self.true) / 10
 
     @property
     def violates(self) -> bool:
@@ -200,6 +211,7 @@ def _judged(draw: Draw, order: int, truth: Truth, arguments: dict[str, Any], pla
             certificate,
             _excess(worst[item], exact.error[item]),
             float(worst[item]),
+            float(exact.error[item]),
             automatic and _is_ordinary(exact, item, certificate),
         )
 
@@ -222,21 +234,22 @@ def _row(name: str, dtype: str, found: Sequence[Finding]) -> str:
     expected = [one for one in found if one.expected]
     share = f"{100 * np.mean([one.converged for one in expected]):.1f} % of {len(expected)}" if expected else ""
     spread = f"{np.median(ratios):.1f} | {np.quantile(ratios, 0.99):.3g}" if len(ratios) else " | "
-    return (
-        f"| {name} | {dtype} | {len(found)} | {len(converged)} | {sum(one.violates for one in converged)} | "
-        f"{sum(one.violates for one in found)} | {spread} | {share} |"
+    numbers_of = (
+        len(found),
+        sum(one.resolved for one in found),
+        len(converged),
+        sum(one.violates for one in converged),
+        sum(one.violates for one in found),
     )
+    return f"| {name} | {dtype} | {' | '.join(map(str, numbers_of))} | {spread} | {share} |"
 
 
 def _table(found: Iterable[Finding]) -> Iterator[str]:
     rows: defaultdict[tuple[str, str], list[Finding]] = defaultdict(list)
     for one in found:
         rows[one.draw.function, one.draw.dtype].append(one)
-    yield (
-        "| function | dtype | answers | converged | violations of these | violations of all | estimate/error, median "
-        "| 99 % | converged of those that should |"
-    )
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield "|---" * len(_COLUMNS) + "|"
     yield from (_row(*names, listed) for names, listed in rows.items())
     yield _row("all", "", [one for listed in rows.values() for one in listed])
 
