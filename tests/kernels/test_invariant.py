@@ -313,7 +313,8 @@ KERNELS: Final = Path(matfn_kernels.__file__).parent
 BY_ARRAY: Final = {
     *("linalg/sylvester_operator", "numbers/extended_product", "numbers/modular", "methods/sign/newton_schur"),
     *("methods/sign/by_parts", "methods/sign/one_by_one"),
-    *("methods/roots/general", "methods/roots/triangular_power"),
+    *(f"methods/roots/{name}" for name in ("general", "triangular_power", "semisimple", "least")),
+    "methods/sign/by_parts",
     *(f"methods/equations/{name}" for name in ("sylvester", "riccati", "riccati_terms", "doubling", "newton_kleinman")),
     "methods/equations/stabilisability",
 }

@@ -111,7 +111,7 @@ def _seeds(like: Tensor) -> Tensor:
         return bits
     found: NDArray[np.int64] = bits.numpy()
     for weight in reversed(weights):
-        found = found @ weight.numpy()
+        found = np.dot(found, weight.numpy())  # integers modulo 2^64: the order of the sum does not matter
     return torch.from_numpy(np.asarray(found))
 
 

@@ -32,7 +32,7 @@ def refined(eigen: Eigen, wanted: torch.Tensor) -> torch.Tensor:
     limits = _SMALL * torch.finfo(eigen.w.dtype).eps * values[:, -1]
     for i in wanted.nonzero().flatten().tolist():
         count = int((values[i] < limits[i]).sum())
-        a, v = (x.resolve_conj().cpu().numpy() for x in (eigen.a[i], eigen.v[i, :, :count]))
+        a, v = (x.resolve_conj().cpu().numpy().copy() for x in (eigen.a[i], eigen.v[i, :, :count]))
         values[i, :count] = torch.from_numpy(_restricted(a, v)).to(values.device)
     return values
 
