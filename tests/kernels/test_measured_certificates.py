@@ -300,3 +300,17 @@ def test_estimate_covers_means_that_few_entries_make_up(size: float, dtype: type
     found = answer("geometric_mean", {"a": a.astype(dtype), "b": b.astype(dtype)})
 
     assert_honest(found, triangle @ root @ triangle.T)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("apart", [0.0, 1e-30, 1e-4])
+def test_distance_that_underflows_keeps_its_estimate(dtype: type, apart: float) -> None:
+    """The rounding of a distance near 0 counts relative to the terms, as its error does."""
+    s: Array = np.diag([1.0, 0.5]).astype(dtype)
+    mu: Array = np.array([apart, 0.0]).astype(dtype)
+
+    certificate = answer("frechet_distance", {"mu1": mu, "s1": s, "mu2": 0 * mu, "s2": s}).certificates[0]
+
+    assert certificate.outcome == "converged"
+    assert certificate.error_estimate is not None
+    assert certificate.error_estimate < 1e-3

@@ -34,6 +34,8 @@ class Findings:
         damping: relative shift.
         shift: the number added to the diagonal.
         escalated: number of the program's fallback that computed each matrix, from 1, or 0 for none; or None.
+        share: size of the value relative to that which errors are relative to, (batch,), or None where errors are
+            relative to the value; its rounding to the dtype counts by this share.
         failures: masks of matrices without an answer, by reason (see `running.hints`), of which the first counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
@@ -49,6 +51,7 @@ class Findings:
     damping: Tensor | None = None
     shift: Tensor | None = None
     escalated: Tensor | None = None
+    share: Tensor | None = None
     failures: Mapping[str, Tensor] = field(default_factory=dict)
     remarks: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -81,6 +84,7 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
         damping=rows_if_any(first.damping, second.damping),
         shift=rows_if_any(first.shift, second.shift),
         escalated=rows(_flags(first.escalated, mask), _flags(second.escalated, mask)),
+        share=rows_if_any(first.share, second.share),
         failures=masks(first.failures, second.failures),
         remarks=masks(first.remarks, second.remarks),
     )

@@ -118,6 +118,7 @@ def _first(findings: Findings, items: int) -> Findings:
         damping=rows_if_any(findings.damping),
         shift=rows_if_any(findings.shift),
         escalated=rows_if_any(findings.escalated),
+        share=rows_if_any(findings.share),
         failures={code: rows(mask) for code, mask in findings.failures.items()},
         remarks={reason: rows(mask) for reason, mask in findings.remarks.items()},
     )

@@ -298,7 +298,8 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
     if released:  # the rounding is relative to the value, which has an error itself
         rounding = torch.stack([error for _, error in released]).amax(0)
-        findings = replace(findings, error=findings.error + rounding * (1 + findings.error))
+        rounding = rounding * (1 + findings.error) if findings.share is None else rounding * findings.share
+        findings = replace(findings, error=findings.error + rounding)
     bounds = proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 

@@ -90,6 +90,7 @@ class FrechetProgram:
             residual_name="S^{1/2} S^{1/2} - S",
             residual=torch.maximum(first.residual, second.residual),
             error=error,
+            share=torch.where(terms > 0, value / terms, 0.0).clamp_max(1),
             condition=1 + error / (BACKWARD_ERROR * spacing(self.precision)),
             failures={"s1_negative": first.negative(self.dtype), "s2_negative": second.negative(self.dtype)},
             remarks={"negative": first.clamped(self.dtype) | second.clamped(self.dtype)},
