@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pytest
 import torch
-from mpmath import mp
+from mpmath import mp, mpf, workdps
 
 from evaluating import EPS, answer, candidates, parsed, run
 from honesty import assert_honest, estimate_of
@@ -254,3 +254,15 @@ def test_rounding_of_an_output_that_has_an_error_itself(size: float, r: int, dty
     estimate = found.certificates[0].error_estimate
     assert estimate is not None
     assert error <= estimate
+
+
+@pytest.mark.parametrize(("r", "s"), [(3, 2), (3, 1), (5, 2), (7, 5), (8, 1)])
+@pytest.mark.parametrize("number", [1e290, 1e100, 3.9834811856309656e91, 3.0, 0.4, 1e-100, 1e-180])
+def test_numbers_far_from_one_keep_their_digits(number: float, r: int, s: int) -> None:
+    """The exponent s/r is rounded, which the logarithm of a number multiplies: powers of two are taken out before."""
+    for order in (1, 3):
+        found = answer("inv_root", {"a": number * np.eye(order)}, r=r, s=s)
+        with workdps(40):
+            truth = float(mpf(number) ** (-mpf(s) / r))
+        assert_honest(found, truth * np.eye(order), slack=1.2e-16)
+        assert abs(found.outputs[0].flat[0] - truth) <= 1e-15 * truth

@@ -161,6 +161,62 @@ def test_larger_and_smaller_than_any_square() -> None:
         assert verified("polar", (claims[0], 1.5 * claims[1]), {"m": scale * np.eye(3)}).outcome is Outcome.APPROXIMATE
 
 
+@pytest.mark.parametrize(
+    ("function", "claim", "inputs", "keywords"),
+    [
+        ("msign", [[1.5e308 * (1 + 1j)]], {"m": [[1 + 0j]]}, {}),
+        ("msign", [[1.5e308 * (1 + 1j), 0], [0, 1]], {"m": [[1 + 0j, 0], [0, 1]]}, {}),
+        ("eig_clip", [[1.4e308 * (1 + 1j)]], {"a": [[1 + 0j]]}, {"lo": 0.0}),
+        ("root", [[0.0]], {"a": [[1e-290]]}, {"r": 1, "s": 3}),
+        ("inv_root", [[0.0]], {"a": [[1e290]]}, {"r": 1, "s": 2}),
+        ("solve_sylvester", [[0.0]], {"a": [[1e300]], "b": [[1e300]], "q": [[1e-300]]}, {}),
+        ("solve_lyapunov", [[0.0]], {"a": [[1e300]], "q": [[1e-300]]}, {}),
+        ("polar", [[1.0]], {"m": [[1e-300]], "y": [[0.0]]}, {}),
+    ],
+)
+def test_claims_beyond_the_range_of_numbers_are_compared(
+    function: str, claim: list[list[complex]], inputs: dict[str, list[list[complex]]], keywords: dict[str, object]
+) -> None:
+    """A claim whose modulus overflows, and a claim of 0 for a value that underflows, are rejected."""
+    arrays = {name: np.array(array) for name, array in inputs.items()}
+    claims = (np.array(claim), arrays.pop("y")) if "y" in arrays else (np.array(claim),)
+
+    assert verified(function, claims, arrays, **keywords).outcome is Outcome.APPROXIMATE
+
+
+@pytest.mark.parametrize("certify", ["estimate", "proved"])
+@pytest.mark.parametrize(
+    ("function", "claim", "inputs"),
+    [
+        ("inv_root", (0, 0), {"a": (0, 0)}),
+        ("inv_root", (0, 2), {"a": (2, 2), "g": (0, 2)}),
+        ("msign", (0, 3), {"m": (0, 3)}),
+        ("msign", (3, 0), {"m": (3, 0)}),
+        ("tri_solve", (2, 0), {"t": (2, 2), "b": (2, 0)}),
+    ],
+)
+def test_empty_claims_are_right(
+    function: str, claim: tuple[int, int], inputs: dict[str, tuple[int, int]], certify: str
+) -> None:
+    """A claim without entries is the answer."""
+    arrays = {name: np.eye(*shape) for name, shape in inputs.items()}
+    keywords: dict[str, object] = {"r": 2} if function == "inv_root" else {}
+
+    assert verified(function, (np.zeros(claim),), arrays, certify=certify, **keywords).outcome is Outcome.CONVERGED
+
+
+def test_wrong_claim_without_a_proof_is_not_converged() -> None:
+    """The code tells a wrong claim, for which there is no proof, from a right answer that has none."""
+    a = spd(6, 10.0)
+    x = np.linalg.inv(scipy.linalg.sqrtm(a)).real
+
+    wrong = verified("inv_root", (-x,), {"a": a}, r=2, certify="proved")
+    unproved = verified("solve_lyapunov", right("solve_lyapunov")[0], INPUTS["solve_lyapunov"][0], certify="proved")
+
+    assert (wrong.code, wrong.error_bound) == ("not_converged", None)
+    assert (unproved.code, unproved.error_bound) == (None, None)
+
+
 def test_verification_has_no_outputs() -> None:
     """Only certificates come back."""
     call = parsed("verify/tri_inv", {"x": np.eye(3), "t": np.eye(3)}, {})

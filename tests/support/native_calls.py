@@ -22,6 +22,7 @@ from matfn_kernels.linalg.native.structures import (
     PolarPlan,
     PowerFindings,
     PowersPlan,
+    ResidualsPlan,
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
@@ -290,6 +291,27 @@ def random_numbers(draw: st.DrawFn) -> Case:
     return Case(entry, items, (Argument(x), out), call)
 
 
+@st.composite
+def residuals(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Residuals of decompositions; of vectors alone, or with matrices and values. A batch is not divided."""
+    items, rows, alone = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.booleans())
+    columns = draw(st.integers(1, 20)) if alone else rows
+    vectors, z = Argument(draw(numbers(items, rows, columns, dtype=dtype))), Argument(_probes(columns).T.copy())
+    shapes = () if alone else ((items, columns, columns), (items, columns))
+    given = tuple(Argument(draw(numbers(*shape, dtype=dtype))) for shape in shapes)
+    results = _blank(2 * PROBES, columns), _blank(2, items)
+    entry = f"matfn_unexplained_{_suffix(dtype)}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        if last > first:
+            plan = ResidualsPlan(items, rows, columns, addresses[0], 1e-6, 1e-6, 4.0)
+            pointers = [0, 0, *addresses[1:]] if alone else addresses[1:]
+            getattr(library(), entry)(ctypes.byref(plan), *map(ctypes.c_void_p, pointers))
+        return 0
+
+    return Case(entry, 1, (z, *given, vectors, *results), call)
+
+
 def _suffix(dtype: np.dtype[Any]) -> str:
     return f"f{8 * dtype.itemsize}"
 
@@ -379,6 +401,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
     "matfn_random_numbers": random_numbers(),
+    **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},
     **{f"matfn_lapack_{name}": decompositions(name) for name in ("cholesky", "eigh", "svd", "inverses")},
 }

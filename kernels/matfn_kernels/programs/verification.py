@@ -10,12 +10,11 @@ by the triangle inequality, where X* is the exact value and e has the estimate o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.scaling import release
+from matfn_kernels.linalg.scaling import norm, rescale
 from matfn_kernels.programs.findings import ROUNDINGS, Findings
 
 if TYPE_CHECKING:
@@ -28,6 +27,11 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.program import Program
 
 __all__ = ["Verification"]
+
+_ROUNDINGS: Final = 4.0
+"""Of the distance itself, in units of eps: of a difference, two norms and a quotient."""
+_NOTHING: Final = -(1 << 20)
+"""Exponent of zero: below that of every number, and far from the bounds of integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Verification:
             for name, output, exponent in zip(self.claims, own.outputs, exponents, strict=True)
         ]
         distance = torch.stack(compared).amax(0)
-        error = distance + own.error * (1 + distance)
+        error = distance + own.error * (1 + distance) + _ROUNDINGS * torch.finfo(torch.float64).eps * distance
         name = "distance from the computed answer"
         return replace(own, outputs=(), exponents=(), residual_name=name, residual=distance, error=error)
 
@@ -99,19 +103,22 @@ class Verification:
 
 def _distance(claimed: Tensor, output: Tensor, exponent: Tensor | None) -> Tensor:
     """||X - X'||_F / ||X'||_F, (batch,) float64; X' = output * 2^exponent."""
+    if not output.numel():
+        return torch.zeros(len(output), dtype=torch.float64)
     wide = torch.complex128 if output.dtype.is_complex else torch.float64
-    own, _ = release(output.to(wide), exponent, wide)
-    peak = torch.maximum(_peak(own), _peak(claimed))
-    peak = torch.where(peak > 0, peak, torch.ones_like(peak)).reshape(-1, *[1] * (own.dim() - 1))
-    own, other = invariant.divided(own, peak), invariant.divided(claimed.to(wide), peak)
-    size, difference = _norm(own), _norm(other - own)
-    return torch.where(difference > 0, difference / size, torch.zeros_like(size))
+    bits = torch.zeros(len(output), dtype=torch.int64) if exponent is None else exponent.cpu().to(torch.int64)
+    own, own_bits = _normalised(output.cpu().to(wide))
+    other, other_bits = _normalised(claimed.cpu().to(wide))
+    own_bits = own_bits + bits
+    top = torch.maximum(own_bits, other_bits)
+    own, other = rescale(own, own_bits - top), rescale(other, other_bits - top)
+    size, difference = norm(own), norm(other - own)
+    return torch.where(difference == 0, 0.0, difference / size)
 
 
-def _peak(x: Tensor) -> Tensor:
-    """The largest magnitude of each item, (batch,) float64."""
-    return invariant.magnitude(x.flatten(1)).to(torch.float64).amax(-1)
-
-
-def _norm(x: Tensor) -> Tensor:
-    return invariant.row_norm(x.flatten(1))
+def _normalised(x: Tensor) -> tuple[Tensor, Tensor]:
+    """X 2^-exponent with parts of at most 1 (batch, ...) and the exponent, far below all others where X is 0."""
+    parts = torch.view_as_real(x.resolve_conj()) if x.dtype.is_complex else x
+    peak = parts.abs().flatten(1).amax(-1)
+    bits = torch.where(peak > 0, torch.frexp(peak).exponent.to(torch.int64), _NOTHING)
+    return rescale(x, -torch.where(peak > 0, bits, 0)), bits

@@ -197,25 +197,21 @@ class _Judge:
             if mask[i]
         ]
         if proof is not None:
-            return _by_proof(*proof, tol, said)
+            bound, cause = proof
+            if math.isfinite(bound):
+                return _by_bound(bound, tol, said)
+            said = [f"no proved bound: {cause}", *said]
         if not error <= tol:
-            known = (
-                f"estimated relative error {error:.1e} is above" if math.isfinite(error) else "no error estimate for"
-            )
-            return "not_converged", "; ".join([f"{known} {tol:.1e}", *said]), Outcome.APPROXIMATE
+            known = f"estimated relative error {error:.1e} is" if math.isfinite(error) else "no error estimate, or one"
+            return "not_converged", "; ".join([f"{known} above the tolerance {tol:.1e}", *said]), Outcome.APPROXIMATE
         return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
-def _by_proof(bound: float, reason: str | None, tol: float, said: list[str]) -> tuple[str | None, str | None, Outcome]:
-    """Code, hint and outcome where a proof was requested."""
-    if not math.isfinite(bound):
-        return None, "; ".join([f"no proved bound: {reason}", *said]), Outcome.APPROXIMATE
+def _by_bound(bound: float, tol: float, said: list[str]) -> tuple[str | None, str | None, Outcome]:
+    """Code, hint and outcome where the error is proved to be at most the bound."""
     if not bound <= tol:
-        return (
-            "not_converged",
-            "; ".join([f"proved relative error {bound:.1e} is above {tol:.1e}", *said]),
-            Outcome.APPROXIMATE,
-        )
+        missed = f"proved relative error {bound:.1e} is above the tolerance {tol:.1e}"
+        return "not_converged", "; ".join([missed, *said]), Outcome.APPROXIMATE
     return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 

@@ -61,8 +61,17 @@ def _bounds(
     """Bounds of the answers with these indices."""
     rows = {name: tensor[indices].cpu() for name, tensor in inputs.items()}
     answers = [rows.pop(name) for name in statement.claims] or [output[indices].cpu() for output in outputs]
+    if not all(tensor.numel() for tensor in (*rows.values(), *answers)):
+        return _of_empty(len(indices), answers)
     shifts = None if shift is None else shift[indices].cpu()
     return bound(statement.function, rows, dict(statement.parameters), answers, shifts)
+
+
+def _of_empty(items: int, answers: Sequence[Tensor]) -> Bounds:
+    """Bounds where some dimension is zero: of answers without entries they are 0, of others none is tried."""
+    if any(answer.numel() for answer in answers):
+        return Bounds(torch.full((items,), math.inf, dtype=torch.float64), ("an inner dimension is zero",) * items)
+    return Bounds(torch.zeros(items, dtype=torch.float64), (None,) * items)
 
 
 def _by_statement(requested: Sequence[Requested]) -> dict[Statement, list[int]]:

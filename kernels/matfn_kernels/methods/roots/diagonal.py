@@ -36,13 +36,28 @@ def exact_on_diagonals(
     replaced = _are_diagonal(a) & torch.isfinite(value[:, 0, 0])
     rows = replaced.nonzero().flatten()
     numbers = a[rows].diagonal(dim1=-2, dim2=-1).to(torch.float64)
-    numbers = numbers if left is None else invariant.ldexp(numbers, left[rows, None])
-    numbers = invariant.power(numbers, sign * power.s / power.r)
-    numbers = invariant.ldexp(numbers, -exponent[rows, None].to(torch.int64)).to(value.dtype)
+    own = torch.zeros_like(numbers, dtype=torch.int64) if left is None else left[rows, None].expand_as(numbers)
+    numbers, whole = _powers(numbers, own, sign * power.s, power.r)
+    numbers = invariant.ldexp(numbers, whole - exponent[rows, None].to(torch.int64)).to(value.dtype)
     safe = torch.isfinite(numbers).all(-1) & (numbers.abs() >= torch.finfo(value.dtype).tiny).all(-1)
     value = value.clone()
     value[rows[safe]] = torch.diag_embed(numbers[safe])
     return value
+
+
+def _powers(numbers: Tensor, exponent: Tensor, s: int, r: int) -> tuple[Tensor, Tensor]:
+    """(X 2^exponent)^(s/r) elementwise as a value and its missing exponent.
+
+    The exponent s/r is rounded, by which X^(s/r) is off by eps log X: a number far from 1 loses powers of two before.
+    """
+    mantissa, bits = torch.frexp(numbers)
+    total = bits.to(torch.int64) - 1 + exponent
+    near = (total == 0) | (total == -1)  # X itself, from 1/2 to 2
+    product = torch.where(near, 0, total * s)
+    whole = torch.div(product, r, rounding_mode="floor")
+    base = torch.where(near, invariant.ldexp(mantissa, total + 1), 2 * mantissa)
+    fraction = invariant.exp2((product - whole * r).to(torch.float64) / r)
+    return invariant.power(base, s / r) * fraction, whole
 
 
 def _are_diagonal(a: Tensor) -> Tensor:
