@@ -116,15 +116,23 @@ def test_geometric_means_of_textbook_matrices(name: str, other: str, dtype: str)
     accurate(found, plain(factor * v * mpmath.diag([mpmath.sqrt(x) for x in w]) * v.T * factor.T))
 
 
+def _root(a: mpmath.matrix) -> mpmath.matrix:
+    """A^(1/2), negative eigenvalues counted as 0."""
+    w, v = mpmath.eigsy(a)
+    return v * mpmath.diag([mpmath.sqrt(max(x, 0)) for x in w]) * v.T
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("other", ["minij", "hilbert"])
 @pytest.mark.parametrize("name", POSITIVE)
 def test_distances_of_textbook_covariances(name: str, other: str, dtype: str) -> None:
-    """The distance through the eigenvalues of S2^(1/2) S1 S2^(1/2), relative to the sum of its positive terms."""
+    """The distance through the singular values of S1^(1/2) S2^(1/2), relative to the sum of its positive terms.
+
+    Eigenvalues that rounding to the dtype has made negative count as 0 in the roots, and in the traces as they are.
+    """
     s1, s2 = (((m + m.T) / 2).astype(dtype) for m in (POSITIVE[name], POSITIVE[other]))
-    w, v = mpmath.eigsy(exact(s2))
-    root = v * mpmath.diag([mpmath.sqrt(max(x, 0)) for x in w]) * v.T
-    inner = root * exact(s1) * root
+    first, second = (_root(exact(s)) for s in (s1, s2))
+    inner = first * second * second * first
     nuclear = mpmath.fsum(mpmath.sqrt(max(x, 0)) for x in mpmath.eigsy((inner + inner.T) / 2, eigvals_only=True))
     means = np.asarray(_MEANS, dtype)
     positive = float(np.square(means[0] - means[1], dtype=float).sum()) + float(np.trace(s1 + s2.astype(float)))
