@@ -37,6 +37,8 @@ _POWER_ROUNDS: Final = 5
 """Rounds of power iteration for the largest and the smallest singular value, which find a condition from below.
 
 The law of rounding has room for that: it is twice what was measured."""
+_UNSOLVED: Final = 1e-2
+"""Largest residual of a solution with H, whose rounding is eps times the condition: a larger one proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,11 @@ class Proof:
         solve = solver(factor)
         smallest = floor + 1 / probes.growth(solve, z, _POWER_ROUNDS)
         solved = solve(z)
+        left = probes.ratio(probes.times(h, solved) - floor * solved - z, z)
         inverse = torch.maximum(probes.column_norm(solved), 1 / smallest)
         spread = invariant.matrix_norm(h) * inverse / order
         condition = (probes.growth(lambda y: probes.times(h, y), z, _POWER_ROUNDS) / smallest).clamp_min(1.0)
-        return cls(definite, condition, spread, z, solved)
+        return cls(definite & (left <= _UNSOLVED), condition, spread, z, solved)
 
 
 def misses(o: Tensor) -> Tensor:
