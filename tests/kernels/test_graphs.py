@@ -107,6 +107,17 @@ def test_recording_follows_two_runs() -> None:
     assert recorder.replayed == 2
 
 
+def test_claims_without_an_inner_dimension_are_compared() -> None:
+    """A verification from graphs judges the claims also where the computed answer needs no run."""
+    inputs = {"diag": np.full((3, 4), 2.0), "q": np.zeros((3, 4, 0)), "k": np.zeros((3, 4, 0)), "b": np.ones((3, 4, 2))}
+    right = np.full((3, 4, 2), 0.5)
+    claims = [parsed("verify/dplr_solve", {"x": x, **inputs}, {}) for x in (right, 2 * right)]
+
+    found = [evaluate(Graphed(_program(call), Graphs(Recorder())), batch_of(call)).certificates for call in claims]
+
+    assert [{str(one.outcome) for one in certificates} for certificates in found] == [{"converged"}, {"approximate"}]
+
+
 def test_replays_answer_their_own_batch() -> None:
     """A replay computes and certifies the batch at hand, however many of its bucket's rows that fills."""
     graphs = Graphs(Recorder())

@@ -93,7 +93,7 @@ def _is_native(x: Tensor) -> bool:
 
 
 def _natively(a: Tensor | None, w: Tensor | None, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """What the laws do not explain of vectors (batch, m, n) row by row, and of A and w if there are any."""
+    """Backward error and skewness beyond the laws of vectors (batch, m, n) by rows; without A the latter alone."""
     items, rows, columns = vectors.shape
     plan, _ = _plan(items, rows, columns, vectors.dtype)
     space, out = (torch.empty(size, dtype=torch.float64) for size in (2 * probes.COUNT * columns, (2, items)))

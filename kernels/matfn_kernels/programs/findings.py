@@ -84,10 +84,18 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
         damping=rows_if_any(first.damping, second.damping),
         shift=rows_if_any(first.shift, second.shift),
         escalated=rows(_flags(first.escalated, mask), _flags(second.escalated, mask)),
-        share=rows_if_any(first.share, second.share),
+        share=_share(mask, first, second),
         failures=masks(first.failures, second.failures),
         remarks=masks(first.remarks, second.remarks),
     )
+
+
+def _share(mask: Tensor, first: Findings, second: Findings) -> Tensor | None:
+    """The shares of merged findings: 1 where errors are relative to the value."""
+    if first.share is None and second.share is None:
+        return None
+    one, other = (torch.ones_like(f.error) if f.share is None else f.share for f in (first, second))
+    return torch.where(mask, one, other)
 
 
 def _flags(flags: Tensor | None, like: Tensor) -> Tensor:

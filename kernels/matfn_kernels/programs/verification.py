@@ -74,7 +74,7 @@ class Verification:
             _distance(inputs[name], output, exponent)
             for name, output, exponent in zip(self.claims, own.outputs, exponents, strict=True)
         ]
-        distance = torch.stack(compared).amax(0)
+        distance = torch.stack(compared).amax(0).to(own.error.device)
         error = distance + own.error * (1 + distance) + _ROUNDINGS * torch.finfo(torch.float64).eps * distance
         name = "distance from the computed answer"
         return replace(own, outputs=(), exponents=(), residual_name=name, residual=distance, error=error)
@@ -84,7 +84,8 @@ class Verification:
         if all(tensor.numel() for tensor in inputs.values()):
             return self.program.run(inputs)
         outputs = self.program.empty(inputs)
-        unit = torch.ones(len(next(iter(inputs.values()))), dtype=torch.float64)
+        first = next(iter(inputs.values()))
+        unit = torch.ones(len(first), dtype=torch.float64, device=first.device)
         return Findings(outputs, "", 0 * unit, ROUNDINGS * torch.finfo(self.dtype).eps * unit, unit)
 
     def fallbacks(self) -> tuple[Program, ...]:
@@ -102,7 +103,7 @@ class Verification:
 
 
 def _distance(claimed: Tensor, output: Tensor, exponent: Tensor | None) -> Tensor:
-    """||X - X'||_F / ||X'||_F, (batch,) float64; X' = output * 2^exponent."""
+    """||X - X'||_F / ||X'||_F, (batch,) float64 on the CPU; X' = output * 2^exponent."""
     if not output.numel():
         return torch.zeros(len(output), dtype=torch.float64)
     wide = torch.complex128 if output.dtype.is_complex else torch.float64

@@ -41,6 +41,7 @@ __all__ = [
 
 _UNIT: Final = 2.0**-53
 _DIGITS: Final = 53
+"""Unit roundoff and digits of IEEE 754's double precision."""
 TINY: Final = 1e-200
 """More than all underflow in one operation on entries below 1e100 adds to a Frobenius norm."""
 _SMALL: Final = 1e-150
@@ -48,6 +49,7 @@ _SMALL: Final = 1e-150
 _SLACK: Final = 1 + 2.0**-47
 """Covers 60 roundings of nonnegative numbers."""
 _SPLITTER: Final = 2.0**27 + 1
+"""Dekker's, which halves the 53 bits of a number so that products of halves are exact."""
 
 
 def up(x: Tensor) -> Tensor:
@@ -236,7 +238,7 @@ def _leading(x: Tensor, bits: int, dim: int) -> Tensor:
 
 
 def _rest(x: Ball, leading: Tensor) -> Tensor:
-    """What the centre has beyond its leading bits: exact without a low part, else rounded once."""
+    """The centre less its leading bits: exact without a low part, else rounded once."""
     rest = x.high - leading
     return rest if x.low is None else rest + x.low
 

@@ -191,7 +191,7 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
 
 
 def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for Y = L L^T = B^(1/r), with Y^((1-r)/2) (C - Y^r) Y^((1-r)/2) instead of the first."""
+    """||Y^((1-r)/2) (C - Y^r) Y^((1-r)/2)||_F, ||E||_2 and a lower bound of B's eigenvalues for Y = L L^T = B^(1/r)."""
     r = exponent.r
     missing = rounded(difference(power(a, exponent.s), power(claim.square, r)))
     first = missing.frobenius

@@ -1,4 +1,4 @@
-"""What a proof yields for each matrix, and how outputs and inputs are read and scaled for it."""
+"""Results of proofs for each matrix, and the reading and scaling of inputs and outputs for them."""
 
 from __future__ import annotations
 

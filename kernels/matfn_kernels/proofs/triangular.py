@@ -51,7 +51,7 @@ def prove_triangle(t: Tensor, b: Tensor | None, x: Tensor, shape: Shape) -> Proo
 
 
 def prove_low_rank(factors: tuple[Tensor, Tensor, Tensor], b: Tensor | None, x: Tensor, *, transpose: bool) -> Proof:
-    """The same for T = diag(l) + tril(Q K^T, -1) of l (batch, n), Q and K (batch, n, d)."""
+    """Bounds X against T^-1 B or T^-T B for T = diag(l) + tril(Q K^T, -1), l (batch, n), Q and K (batch, n, d)."""
     doubled = x.dtype == torch.float64
     diag, q, k = (factor.to(torch.float64) for factor in factors)
     right = peak_exponent(k)

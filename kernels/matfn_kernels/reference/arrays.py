@@ -1,4 +1,4 @@
-"""What the definitions share: float64 copies, adjoints, functions of eigenvalues, and the error of an answer."""
+"""Shared parts of the definitions: float64 copies, adjoints, functions of eigenvalues, the error of an answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Array: TypeAlias = "NDArray[Any]"
 
 
 def wide(a: Array) -> Array:
-    """The same numbers in float64 or complex128."""
+    """A copy in float64 or complex128."""
     numbers: Array = a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
     return numbers
 

@@ -36,7 +36,7 @@ def tri_solve(t: Array, b: Array | None = None, *, lower: bool, unit_diagonal: b
 
 
 def dplr_solve(diag: Array, q: Array, k: Array, b: Array | None = None, *, transpose: bool = False) -> Array:
-    """The same for the matrix of `dplr_matrix`."""
+    """T^-1 B or T^-T B for T of `dplr_matrix`, b (batch, n, m); the inverse without b."""
     return _solution(dplr_matrix(diag, q, k), b, lower=True, transpose=transpose)
 
 

@@ -27,6 +27,7 @@ from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.certification import certificates_of, immediate, refused
+from matfn_kernels.running.cuda_graphs import Graphed
 from matfn_kernels.running.hints import DETAILS
 from matfn_kernels.running.proving import proved
 from matfn_kernels.running.requested import Requested, Statement
@@ -212,7 +213,7 @@ def _apart(evaluation: Evaluation, sizes: Sequence[int]) -> list[Evaluation]:
 
 def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     """The evaluation of one program's batch, each matrix escalated as far as it needs."""
-    if batch.is_empty and not (batch.items and isinstance(program, Verification)):
+    if batch.is_empty and not (batch.items and _verifies(program)):
         outputs = program.empty(batch.inputs)
         evaluation = Evaluation(outputs, tuple(immediate(program, outputs, one) for one in batch.requested))
     else:
@@ -230,6 +231,11 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
         if certificate.outcome is Outcome.FAILED:
             _replace_row(evaluation.outputs, index, None)
     return Evaluation(evaluation.outputs, tuple(certificates))
+
+
+def _verifies(program: Program) -> bool:
+    """Whether a program compares claims, which is done where some dimension is zero too."""
+    return isinstance(program.program if isinstance(program, Graphed) else program, Verification)
 
 
 def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...] | None) -> None:

@@ -24,6 +24,7 @@ __all__ = ["Faded", "stepped"]
 _LN2_LEAD: Final = 0.6931471803691238
 """The first 32 bits of ln 2: its products with integers below 2^21 are exact."""
 _LN2_REST: Final = 1.9082149292705877e-10
+"""ln 2 less its leading part, rounded to float64."""
 _EMPTY: Final = -(1 << 30)
 """The exponent of a zero."""
 
@@ -45,7 +46,7 @@ class Faded:
     reach: tuple[Tensor, Tensor]
 
     def at(self, exponents: tuple[Tensor, Tensor]) -> Faded:
-        """The same with other exponents."""
+        """Outputs and state as multiples of 2 to these exponents."""
         o, state = (y - x for x, y in zip(exponents, self.exponents, strict=True))
         reach = invariant.ldexp(self.reach[0], o), invariant.ldexp(self.reach[1], state)
         return Faded(rescale(self.o, o), rescale(self.state, state), exponents, reach)
@@ -64,7 +65,7 @@ class _Scaled:
         return cls(x, torch.zeros(len(x), dtype=torch.int64, device=x.device), invariant.matrix_norm(x, torch.float64))
 
     def evened(self) -> _Scaled:
-        """The same with the largest entry near 1."""
+        """The rows with their largest entry near 1, and the exponent that this takes out."""
         x, exponent = normalise(self.x)
         return self.at(x, self.exponent + exponent)
 

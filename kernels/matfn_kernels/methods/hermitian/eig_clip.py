@@ -166,7 +166,7 @@ class _Backward:
 
     @classmethod
     def of(cls, eigen: Eigen, sent: Tensor, precision: Precision) -> _Backward:
-        """What is measured against A as sent, or what LAPACK may leave where that is more."""
+        """The backward error as measured against A as it was sent, or LAPACK's law where that is larger."""
         values = eigen.w.to(torch.float64)
         law = (BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1)).clamp_min(torch.finfo(torch.float64).tiny)
         measured = backward_error(eigen, sent)

@@ -41,8 +41,9 @@ _MOVED: Final = 6.0
 """By how many eps of the norm rounding moves a singular value: 4 by divide and conquer, which deflates what is below,
 and up to 5 at order 512."""
 _ROUNDS: Final = 2
-_GROWTH_MARGIN: Final = 1.4
 """Rounds of power iteration, which found no less than 0.73 of the norm of what rounding leaves at orders 30 to 400."""
+_GROWTH_MARGIN: Final = 1.4
+"""How often the norm that they find counts: 1.4 times 0.73 is above 1."""
 _PASSES: Final = 12.0
 """Work beside products and decompositions, in units of a product at order 64.
 
