@@ -14,7 +14,7 @@ from matfn import tables
 from matfn.catalogue import ENTRIES, FUNCTIONS
 from matfn.check import cases, verdict_of
 from matfn.client import Client
-from matfn.complaints import explained, fail
+from matfn.complaints import EXIT_CODES, Exit, explained, fail
 from matfn.errors import TABLE
 from matfn.local import LocalClient, calibrated
 from matfn.npy_files import write_array
@@ -32,11 +32,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-run_app = typer.Typer(help="Apply one function to .npy files.", no_args_is_help=True)
+run_app = typer.Typer(help=f"Apply one function to .npy files.\n\n{EXIT_CODES}", no_args_is_help=True)
 app.add_typer(run_app, name="run")
-verify_app = typer.Typer(
-    help="Check claimed answers in .npy files; exit code 1 if a certificate is not converged.", no_args_is_help=True
-)
+verify_app = typer.Typer(help=f"Check claimed answers in .npy files.\n\n{EXIT_CODES}", no_args_is_help=True)
 app.add_typer(verify_app, name="verify")
 
 # a pipe has no width of its own, and what is cut off cannot be searched for
@@ -156,7 +154,7 @@ def _verify(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local
         answer = client.ask(job)
     _out.print(tables.certificates_table(job.function, answer))
     if any(certificate.outcome != "converged" for certificate in answer.certificates):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.REJECTED)
 
 
 add_functions(run_app, FUNCTIONS.values(), _run)
@@ -166,5 +164,7 @@ add_functions(verify_app, (entry for entry in ENTRIES.values() if entry.claims),
 def _client(urls: list[str] | None, *, local: bool = False) -> Client | LocalClient:
     try:
         return LocalClient() if local else Client(urls)
-    except (ImportError, ValueError) as error:
-        fail("cannot start", str(error))
+    except ImportError as error:
+        fail("cannot start", str(error), exit_code=Exit.UNSERVED)
+    except ValueError as error:
+        fail("cannot start", str(error), exit_code=Exit.UNUSABLE)

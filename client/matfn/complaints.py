@@ -1,37 +1,68 @@
-"""Failures of the command line: a line with the reason, a line with a remedy, and exit code 1."""
+"""Failures of the command line: a line with the reason, a line with a remedy, and an exit code."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from matfn.errors import MatfnError, ProblemError
+from matfn.errors import MatfnError, ProblemError, UnsupportedArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["explained", "fail"]
+__all__ = ["EXIT_CODES", "Exit", "explained", "fail"]
 
 
-def fail(code: str, detail: str, hint: str | None = None) -> NoReturn:
-    """Prints the complaint on stderr, word for word, and ends the command with exit code 1."""
+class Exit(IntEnum):
+    """Exit codes of commands that ask for answers."""
+
+    ANSWERED = 0
+    REJECTED = 1
+    UNUSABLE = 2
+    UNSERVED = 3
+
+
+EXIT_CODES: Final = (
+    "Exit codes: 0, answered, and for verify every certificate is converged; 1, a claim is not converged, or the "
+    "matrices have no answer; 2, the usage, a file or an input is wrong; 3, the service failed or is unreachable."
+)
+"""The help on exit codes."""
+
+_WITHOUT_ANSWER: Final = frozenset({"not_positive", "singular", "sign_undefined", "not_stabilisable", "not_converged"})
+_OF_INPUT: Final = frozenset({400, 413, 415, 422})
+
+
+def fail(code: str, detail: str, hint: str | None = None, *, exit_code: Exit = Exit.REJECTED) -> NoReturn:
+    """Prints the complaint on stderr, word for word, and ends the command."""
     console = Console(stderr=True, soft_wrap=True)
     console.print(Text.assemble((code, "bold red"), ": ", detail))
     if hint:
         console.print(Text(f"hint: {hint}"))
-    raise typer.Exit(1)
+    raise typer.Exit(exit_code)
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns errors that a user can act on into words and exit code 1."""
+    """Turns errors that a user can act on into words and an exit code."""
     try:
         yield
     except ProblemError as error:
-        fail(error.code, error.detail, error.hint)
+        fail(error.code, error.detail, error.hint, exit_code=_exit_of(error))
+    except UnsupportedArray as error:
+        fail("unusable input", error.detail, error.hint, exit_code=Exit.UNUSABLE)
     except MatfnError as error:
-        fail("no answer", str(error), "is the server running? `matfn serve` starts one; --url or MATFN_URL names it")
+        hint = "is the server running? `matfn serve` starts one; --url or MATFN_URL names it"
+        fail("no answer", str(error), hint, exit_code=Exit.UNSERVED)
+
+
+def _exit_of(error: ProblemError) -> Exit:
+    """The exit code of a problem: whether the matrices, the call or the service is its cause."""
+    if error.code in _WITHOUT_ANSWER:
+        return Exit.REJECTED
+    is_of_input = error.status in _OF_INPUT or error.code == "unknown_function"
+    return Exit.UNUSABLE if is_of_input else Exit.UNSERVED

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import typer
 
-from matfn.complaints import fail
+from matfn.complaints import Exit, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import BinaryIO
+    from typing import BinaryIO, NoReturn
 
     from numpy.typing import NDArray
 
@@ -33,21 +33,21 @@ def read_array(path: Path) -> NDArray[Any]:
         with path.open("rb") as file:
             return _read(path, file)
     except OSError as error:
-        fail("unusable input", f"{path} cannot be read: {_reason(error)}")
+        _refuse("input", f"{path} cannot be read: {_reason(error)}")
     except (ValueError, EOFError, TypeError, SyntaxError, TokenError):
-        fail("unusable input", f"{path} is damaged: its header or its data is not what the .npy format has")
+        _refuse("input", f"{path} is damaged: its header or its data is not what the .npy format has")
 
 
 def _read(path: Path, file: BinaryIO) -> NDArray[Any]:
     start = file.read(len(_NPY))
     if start.startswith(_ZIP):
-        fail("unusable input", f"{path} is an .npz archive of several arrays; save one of them with numpy.save")
+        _refuse("input", f"{path} is an .npz archive of several arrays; save one of them with numpy.save")
     if start != _NPY:
-        fail("unusable input", f"{path} is no .npy file; numpy.save writes them")
+        _refuse("input", f"{path} is no .npy file; numpy.save writes them")
     file.seek(0)
     shape, _, dtype = _header(file)
     if dtype.kind in _CONTENT:
-        fail("unusable input", f"{path} holds {_CONTENT[dtype.kind]} ({dtype}), not numbers")
+        _refuse("input", f"{path} holds {_CONTENT[dtype.kind]} ({dtype}), not numbers")
     if prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
         raise EOFError  # before memory is taken for what the header promises
     file.seek(0)
@@ -89,7 +89,7 @@ def _require_writable(path: Path) -> None:
     except OSError as error:
         obstacle = _reason(error)
     if obstacle:
-        fail("unusable output", f"{path} cannot be written: {obstacle}")
+        _refuse("output", f"{path} cannot be written: {obstacle}")
 
 
 def _obstacle(path: Path) -> str:
@@ -106,8 +106,12 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
         with path.open("wb") as file:
             np.save(file, array)
     except OSError as error:
-        fail("unusable output", f"{path} cannot be written: {_reason(error)}")
+        _refuse("output", f"{path} cannot be written: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+def _refuse(kind: str, detail: str) -> NoReturn:
+    fail(f"unusable {kind}", detail, exit_code=Exit.UNUSABLE)

@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 
 from matfn.catalogue import Function, Parameter, options_of
+from matfn.complaints import EXIT_CODES
 from matfn.invocation import Invocation
 from matfn.npy_files import read_array, targets_of
 
@@ -44,7 +45,7 @@ def add_functions(app: typer.Typer, entries: Iterable[Function], run: Run) -> No
 
 def _help(function: Function) -> str:
     inputs = ", ".join(f"{item.name} ({', '.join(('*', *item.shape))})" for item in function.inputs)
-    return escape(f"{function.summary}\n\nInputs, as .npy files: {inputs}.")
+    return escape(f"{function.summary}\n\nInputs, as .npy files: {inputs}.\n\n{EXIT_CODES}")
 
 
 def _where(function: Function) -> str:

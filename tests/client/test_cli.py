@@ -22,7 +22,7 @@ from matfn.catalogue import FUNCTIONS
 from matfn.check import cases
 from matfn.cli import app
 from matfn.client import Client
-from matfn.errors import TABLE
+from matfn.errors import TABLE, Problem, problem_error
 from matfn.local import LocalClient
 from matfn.session import package_version
 from matfn_kernels.programs.profile import Profile
@@ -152,7 +152,7 @@ def test_unwritable_output_is_known_before_computing(
 
     result = invoked("run", "msign", folder / "A.npy", "-o", folder / name, "--local")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith(f"unusable output: {folder / name} cannot be written: {reason}")
     assert result.stderr.count("\n") == 1
 
@@ -167,7 +167,7 @@ def test_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
     result = invoked("run", "msign", folder / "A.npy", "-o", folder / "X.npy", "--local")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == f"unusable output: {folder / 'X.npy'} cannot be written: no space left on device\n"
 
 
@@ -198,7 +198,7 @@ def test_unusable_file_is_one_line(folder: Path, name: str, words: str) -> None:
 
     result = invoked("run", "msign", folder / name, "--local")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith(f"unusable input: {folder / name} {words}")
     assert result.stderr.count("\n") == 1
     assert "pickle" not in result.stderr
@@ -296,6 +296,78 @@ def test_wrong_usage_is_exit_code_2(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert invoked(*arguments).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "files", "options", "code"),
+    [
+        ("right", ["R.npy", "A.npy"], [], 0),
+        ("wrong", ["A.npy", "A.npy"], [], 1),
+        ("right, tolerance missed", ["R.npy", "A.npy"], ["--tol", "2.3e-16"], 1),
+        ("no such value", ["A.npy", "N.npy"], [], 1),
+        ("no file", ["missing.npy", "A.npy"], [], 2),
+        ("other shape", ["G.npy", "A.npy"], [], 2),
+        ("not finite", ["R.npy", "nan.npy"], [], 2),
+        ("other dtype", ["text.npy", "A.npy"], [], 2),
+        ("outside the domain", ["R.npy", "A.npy"], ["--tol", "1e-30"], 2),
+        ("one file", ["R.npy"], [], 2),
+    ],
+)
+def test_verify_exit_codes(folder: Path, kind: str, files: list[str], options: list[str], code: int) -> None:
+    """0 accepts, 1 rejects, and 2 is for usage and inputs, so that a script can tell them apart."""
+    np.save(folder / "R.npy", np.diag([1.0, 0.25]))
+    np.save(folder / "nan.npy", np.diag([1.0, np.nan]))
+    np.save(folder / "text.npy", np.array([["a"]]))
+    paths = [folder / name for name in files]
+
+    result = invoked("verify", "inv_root", *paths, "--r", 2, *options, "--local")
+
+    assert result.exit_code == code, (kind, result.output)
+
+
+@pytest.mark.parametrize("command", [("run", "msign", "A.npy"), ("verify", "msign", "A.npy", "A.npy")])
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"code": "busy", "status": 429}, 3),
+        ({"code": "internal", "status": 500}, 3),
+        ({"code": "unauthorized", "status": 401}, 3),
+        ({"code": "invalid_shape", "status": 422}, 2),
+        ({"code": "singular", "status": 422}, 1),
+    ],
+)
+def test_run_and_verify_agree_on_exit_codes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], document: dict[str, object], code: int
+) -> None:
+    """A problem has one exit code: of the matrices 1, of the call 2, of the service 3."""
+
+    def refused(*_: object) -> None:
+        raise problem_error(Problem(title="", detail="", hint=None, **document))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LocalClient, "ask", refused)
+    monkeypatch.chdir(folder)
+
+    assert invoked(*command, "--local").exit_code == code
+
+
+@pytest.mark.parametrize("command", [("run", "msign", "A.npy"), ("verify", "msign", "A.npy", "A.npy")])
+def test_unreachable_service_is_exit_code_3(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """No service is neither a wrong answer nor wrong usage."""
+    monkeypatch.setattr("matfn.cli.Client", lambda url: Client(url, max_retries=0))
+    monkeypatch.chdir(folder)
+
+    assert invoked(*command, "--url", "http://127.0.0.1:1").exit_code == 3
+
+
+@pytest.mark.parametrize("command", [("run",), ("verify",), ("run", "msign"), ("verify", "msign")])
+def test_help_states_the_exit_codes(command: tuple[str, ...]) -> None:
+    """--help says what each exit code means."""
+    text = " ".join(invoked(*command, "--help").output.replace("│", " ").split())
+
+    assert "1, a claim is not converged" in text
+    assert "3, the service failed or is unreachable" in text
+
+
 def test_functions_lists_them() -> None:
     """Every function of the server with its parameters."""
     with ScriptedServer(serving) as server:
@@ -318,12 +390,12 @@ def test_check_fails_on_a_wrong_answer() -> None:
 
 @pytest.mark.parametrize("command", ["check", "functions"])
 def test_unreachable_server_is_explained(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No server: exit code 1, and how to start one."""
+    """No server: exit code 3, and how to start one."""
     monkeypatch.setattr("matfn.cli.Client", lambda url: Client(url, max_retries=0))
 
     result = invoked(command, "--url", "http://127.0.0.1:1")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert result.stderr.startswith("no answer: cannot connect to http://127.0.0.1:1")
     assert "matfn serve" in result.stderr
 
@@ -344,7 +416,7 @@ def test_bad_url_is_explained() -> None:
     """A URL of no known kind is a matter of one line."""
     result = invoked("functions", "--url", "ftp://nowhere")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "neither http://" in result.stderr
 
 
