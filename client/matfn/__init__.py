@@ -40,6 +40,7 @@ from matfn.errors import (
     UnsupportedArray,
     UnsupportedDtype,
     UnsupportedMediaType,
+    Unverifiable,
 )
 from matfn.invocation import Invocation
 from matfn.local import LocalClient
@@ -87,6 +88,7 @@ __all__ = [
     "UnsupportedArray",
     "UnsupportedDtype",
     "UnsupportedMediaType",
+    "Unverifiable",
     "call",
     "verification",
 ]

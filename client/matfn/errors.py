@@ -16,6 +16,8 @@ MatfnError                      anything this package raises on purpose
     ├── UnsupportedMediaType    415   ├── InternalError       500   ├── OutOfMemory       503
     └── DeadlineExceeded        504
 
+Unverifiable                    an UnknownFunction and AttributeError: no answer of this function can be verified
+
 ApproximateWarning              an answer came, but its certificate says `approximate`
 """
 
@@ -61,6 +63,7 @@ __all__ = [
     "UnsupportedArray",
     "UnsupportedDtype",
     "UnsupportedMediaType",
+    "Unverifiable",
     "is_retryable",
     "problem_error",
     "status_of",
@@ -182,6 +185,10 @@ class Unauthorized(ProblemError, code="unauthorized"):
 
 class UnknownFunction(ProblemError, code="unknown_function"):
     """The server has no function of this name."""
+
+
+class Unverifiable(UnknownFunction, AttributeError):
+    """A function of `client.verify` does not exist, because no answer of it can be verified."""
 
 
 class NotFound(ProblemError, code="not_found"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from matfn.catalogue import ENTRIES, OPTIONS
+from matfn.catalogue import ENTRIES, OPTIONS, unknown
 from matfn.errors import Problem, problem_error
 from matfn.losses import require_whole
 
@@ -33,8 +33,8 @@ class Invocation(Generic[ValueT_co]):
 
     def __post_init__(self) -> None:
         if self.function not in ENTRIES:
-            detail = f"there is no function {self.function!r}; there are {', '.join(ENTRIES)}"
-            raise problem_error(Problem.of("unknown_function", detail))
+            detail, hint = unknown(self.function)
+            raise problem_error(Problem.of("unknown_function", detail, hint=hint))
 
     @property
     def arrays(self) -> dict[str, Any]:

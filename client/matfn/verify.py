@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from matfn._methods.async_claims import AsyncVerifyMethods
 from matfn._methods.claims import VerifyMethods
+from matfn.catalogue import unknown
+from matfn.errors import Problem, Unverifiable
+from matfn.schema import VERIFY
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from matfn.invocation import Invocation
     from matfn.wire import Certificate
     from matfn.with_info import Asker, AsyncAsker
@@ -17,7 +22,18 @@ __all__ = ["AsyncVerify", "Verify"]
 ValueT = TypeVar("ValueT")
 
 
-class Verify(VerifyMethods):
+class _Named:
+    """Explains a name that is no method; hidden from type checkers, which report it themselves."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raises the error of a function whose answers cannot be verified."""
+            detail, hint = unknown(VERIFY + name)
+            raise Unverifiable(Problem.of("unknown_function", detail, hint=hint))
+
+
+class Verify(_Named, VerifyMethods):
     """The functions of a client whose claimed answers can be verified.
 
     Args:
@@ -31,7 +47,7 @@ class Verify(VerifyMethods):
         return tuple(self._client.ask(invocation).certificates)
 
 
-class AsyncVerify(AsyncVerifyMethods):
+class AsyncVerify(_Named, AsyncVerifyMethods):
     """The functions of an asynchronous client whose claimed answers can be verified.
 
     Args:

@@ -50,7 +50,7 @@ from matfn._messages import (
     require_bytes,
 )
 from matfn._msgpack import MAX_DEPTH, Buffer, Packed, Pieces
-from matfn.catalogue import ENTRIES
+from matfn.catalogue import ENTRIES, unknown
 from matfn.errors import Problem
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def _call_or_error(tree: object) -> Call | DecodeError:
 def _call(tree: object, function: str, room: int) -> Call:
     call = mapping(tree, "the call")
     if function not in ENTRIES:
-        raise DecodeError(f"there is no function {shown(function)}", "unknown_function")
+        detail, hint = unknown(function)
+        raise DecodeError(detail, "unknown_function", hint)
     only(call, {"inputs", "params", "options"}, "the call")
     inputs = mapping(call.get("inputs"), "inputs")
     read = {name: _tensor(value, name, room - 2) for name, value in inputs.items()}

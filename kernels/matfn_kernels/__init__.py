@@ -13,6 +13,7 @@ from matfn_kernels.contract.functions import (
     MAX_STEPS,
     OPTIONS,
     options_of,
+    unknown,
 )
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.contract.schema import VERIFY, Function, Input, Parameter
@@ -91,5 +92,6 @@ __all__ = [
     "refilled",
     "screen",
     "settle",
+    "unknown",
     "variant",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from matfn import wire
-from matfn_kernels import ENTRIES, VERIFY
+from matfn_kernels import ENTRIES, VERIFY, unknown
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, weight
@@ -194,7 +194,6 @@ def _check_route(name: str, method: str) -> None:
     if name in _READ_ONLY:
         raise Refusal("method_not_allowed", f"/v1/{name} is read with GET", allow="GET, HEAD, OPTIONS")
     if name != CALLS and name not in ENTRIES:
-        known = [entry for entry in ENTRIES if entry.startswith(VERIFY) == name.startswith(VERIFY)]
-        raise Refusal("unknown_function", f"there is no function {name!r}", f"known: {', '.join(known)}")
+        raise Refusal("unknown_function", *unknown(name))
     if method != "POST":
         raise Refusal("method_not_allowed", f"/v1/{name} takes POST, not {method}", allow="POST, OPTIONS")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -14,7 +14,7 @@ import matfn
 from matfn.cli import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from processes import ServerProcess
@@ -82,13 +82,52 @@ def test_plain_http(server: ServerProcess) -> None:
     assert [certificate["outcome"] for certificate in answer["certificates"]] == ["converged"]
 
 
-@pytest.mark.parametrize("name", ["frechet_distance", "nothing"])
-def test_what_cannot_be_verified_is_unknown(server: ServerProcess, name: str) -> None:
-    """A function without verification is 404, with the names of those that have one."""
+NAMES: Final = [("frechet_distance", "do not tell the error"), ("nothing", "there is no function 'verify/nothing'")]
+
+
+@pytest.mark.parametrize(("name", "reason"), NAMES)
+def test_what_cannot_be_verified_is_unknown(server: ServerProcess, name: str, reason: str) -> None:
+    """A function without verification is 404, with the reason and the names of those that have one."""
     status, problem = server.get(f"/v1/verify/{name}")
 
-    assert status == 404
+    assert (status, problem["code"]) == (404, "unknown_function")
+    assert reason in problem["detail"]
     assert "verify/inv_root" in problem["hint"]
+    assert "verify/frechet_distance" not in problem["hint"]
+
+
+@pytest.mark.parametrize(("name", "reason"), NAMES)
+def test_many_at_once_name_what_cannot_be_verified(server: ServerProcess, name: str, reason: str) -> None:
+    """A call among many is refused in the same words, and the others are answered."""
+    calls = [
+        {"function": f"verify/{name}", "inputs": {"a": A.tolist(), "x": X.tolist()}},
+        {"function": "verify/inv_root", "inputs": {"a": A.tolist(), "x": X.tolist()}, "params": {"r": 4}},
+    ]
+    body = json.dumps({"calls": calls}).encode()
+    request = Request(f"{server.url}/v1/calls", body, {"Content-Type": "application/json"})  # noqa: S310
+
+    with urlopen(request) as response:  # noqa: S310 - the test's own server
+        refused, answered = json.load(response)["answers"]
+
+    assert (refused["status"], refused["code"]) == (404, "unknown_function")
+    assert reason in refused["detail"]
+    assert "verify/inv_root" in refused["hint"]
+    assert answered["certificates"][0]["outcome"] == "converged"
+
+
+@pytest.mark.parametrize(("name", "reason"), NAMES)
+@pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient, matfn.LocalClient])
+def test_client_says_what_cannot_be_verified(kind: Callable[[], Any], name: str, reason: str) -> None:
+    """The error is an UnknownFunction for callers and an AttributeError for hasattr, with the reason and the names."""
+    verify = kind().verify
+
+    assert not hasattr(verify, name)
+    assert hasattr(verify, "inv_root")
+    with pytest.raises(matfn.Unverifiable, match="verify/inv_root") as refused:
+        getattr(verify, name)
+    assert reason in refused.value.detail
+    assert isinstance(refused.value, matfn.UnknownFunction)
+    assert isinstance(refused.value, AttributeError)
 
 
 @pytest.mark.parametrize(("claim", "code"), [(X, 0), (WRONG, 1)])

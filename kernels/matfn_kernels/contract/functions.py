@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.contract.schema import Function, Heads, Input, Parameter, Value
+from matfn_kernels.contract.schema import VERIFY, Function, Heads, Input, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ __all__ = [
     "Parameter",
     "Value",
     "options_of",
+    "unknown",
 ]
 
 MAX_ROOT: Final = 64
@@ -41,6 +42,8 @@ MAX_CHUNK: Final = 1024
 """Most rows a chunk of delta_rule: each chunk solves a triangular system of that order, in O(chunk^2) memory."""
 MAX_DAMPING: Final = 1e100
 """Largest relative shift: A scaled near 1, shifted by it and squared stays within float64's range."""
+_SHOWN: Final = 64
+"""Most letters of a name that are repeated in a message."""
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
@@ -521,3 +524,22 @@ def options_of(function: Function) -> tuple[Parameter, ...]:
     """The options of a function's calls: those of every call, with its own methods to choose from."""
     choices = ("auto", *function.methods)
     return tuple(replace(option, choices=choices) if option.name == "method" else option for option in OPTIONS)
+
+
+def unknown(name: str) -> tuple[str, str]:
+    """Says why a name is none of `ENTRIES`, and which names there are.
+
+    Args:
+        name: not in `ENTRIES`.
+
+    Returns:
+        Detail and hint of the problem `unknown_function`.
+    """
+    subject = name.removeprefix(VERIFY)
+    is_claim = subject != name
+    known = [entry for entry in ENTRIES if entry.startswith(VERIFY) == is_claim]
+    if is_claim and subject in FUNCTIONS:
+        why = "its inputs and a claimed answer alone do not tell the error"
+        return f"answers of {subject} cannot be verified: {why}", f"answers that can be: {', '.join(known)}"
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return f"there is no function {shown!r}", f"known: {', '.join(known)}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Input, Value, options_of
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Input, Value, options_of, unknown
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.programs.attention_shapes import check_heads
 from matfn_kernels.programs.parameters import parse_parameters
@@ -110,7 +110,7 @@ def parse_call(
     """
     spec = ENTRIES.get(function)
     if spec is None:
-        raise Rejection("unknown_function", f"there is no function {function!r}", f"known: {', '.join(FUNCTIONS)}")
+        raise Rejection("unknown_function", *unknown(function))
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
     _check_shapes(spec, inputs, limits)
