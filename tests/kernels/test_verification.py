@@ -9,11 +9,11 @@ import pytest
 import scipy.linalg
 import torch
 
-from evaluating import parsed
+from evaluating import answer, parsed
 from matfn_kernels import ENTRIES, FUNCTIONS, batch_of, evaluate, load_profile, make_plan, reference
 from matfn_kernels.contract.certificate import Outcome
 from matfn_kernels.contract.rejection import Rejection
-from verified_cases import INPUTS, spd, verified
+from verified_cases import INPUTS, general, spd, verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,3 +223,52 @@ def test_verification_has_no_outputs() -> None:
 
     assert evaluate(make_plan(call, load_profile()).program, batch_of(call)).outputs == ()
     assert isinstance(call.inputs["x"], torch.Tensor)
+
+
+def on_the_range(power: float, order: int, rank: int) -> tuple[Array, Array]:
+    """A matrix of low rank, and its power that is 0 on the null space."""
+    v = np.linalg.qr(general(order, rank))[0]
+    w = np.geomspace(0.1, 1, rank)
+    a = (v * w) @ v.T
+    return (a + a.T) / 2, (v * w**power) @ v.T
+
+
+@pytest.mark.parametrize("order", [12, 60])
+@pytest.mark.parametrize("rank", [1, 6])
+@pytest.mark.parametrize(
+    ("function", "parameters", "powers"),
+    [
+        ("inv_root", {"r": 2}, (-1 / 2,)),
+        ("inv_root", {"r": 4, "s": 3}, (-3 / 4,)),
+        ("root", {"r": 3}, (1 / 3,)),
+        ("sqrt_pair", {}, (1 / 2, -1 / 2)),
+    ],
+)
+def test_claims_on_the_range_are_judged_by_the_range(
+    function: str, parameters: dict[str, object], powers: tuple[float, ...], order: int, rank: int
+) -> None:
+    """A pseudo-inverse power has the tolerance of its own condition, not of an infinite one, claimed or computed."""
+    a = on_the_range(1, order, rank)[0]
+    claims = tuple(on_the_range(power, order, rank)[1] for power in powers)
+    noise = general(order, order, 3)
+    wrong = (claims[0] + 1e-4 * np.linalg.norm(claims[0]) / np.linalg.norm(noise) * noise, *claims[1:])
+    keywords = {**parameters, "damping": "range"}
+
+    accepted = verified(function, claims, {"a": a}, **keywords)
+    rejected = verified(function, wrong, {"a": a}, **keywords)
+    (computed,) = answer(function, {"a": a}, **keywords).certificates
+
+    assert accepted.outcome is computed.outcome is Outcome.CONVERGED
+    assert accepted.error_estimate is not None
+    assert accepted.error_estimate < 1e-12
+    assert accepted.condition == computed.condition
+    assert computed.condition is not None
+    assert computed.condition < 100
+    assert (rejected.outcome, rejected.code) == (Outcome.APPROXIMATE, "not_converged")
+
+
+def test_zero_matrix_on_the_range() -> None:
+    """The power of a matrix without a range has the condition 1."""
+    (certificate,) = answer("root", {"a": np.zeros((4, 4))}, r=2, damping="range").certificates
+
+    assert certificate.condition == 1

@@ -46,7 +46,7 @@ class Regularised:
         keep: eigenvalues above the threshold of numerical rank.
         damping: shift relative to the largest eigenvalue.
         shift: what is added to the diagonal, in the units of the eigenvalues.
-        condition: largest over smallest eigenvalue of A + shift I.
+        condition: largest over smallest eigenvalue of A + shift I, or with "range" that of the function on the range.
         failures: matrices without an answer, by reason.
         remarks: matrices whose answer is approximate for its damping or sign.
         ambiguous: matrices of which "range" cannot say what to keep, or whose inverse roots rounding leaves open.
@@ -77,19 +77,30 @@ def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent
     shift = torch.where(torch.isfinite(stated), stated, shift)
     spectrum, lost = _shifted(power, values, shift, noise)
     cut = FLOOR * eps * largest
+    keep = spectrum > cut[:, None]
     near = (spectrum - cut[:, None]).abs() <= noise[:, None] * _NEAR
     negative = (relative < -FLOOR * eps) & (damping == 0)
     remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(
         spectrum=spectrum,
-        keep=spectrum > cut[:, None],
+        keep=keep,
         damping=damping,
         shift=shift,
-        condition=spectrum[:, -1] / spectrum.amin(-1),
+        condition=_condition(spectrum, keep) if power.drops else spectrum[:, -1] / spectrum.amin(-1),
         failures=_failures(power, eps, relative, top, spectrum[:, 0] <= noise),
         remarks={**remarks, "damped": damping > 0} if power.damping is None else remarks,
         ambiguous=near.any(-1) if power.drops else lost,
     )
+
+
+def _condition(spectrum: Tensor, keep: Tensor) -> Tensor:
+    """Largest over smallest eigenvalue of the k that are kept, times (n/k)^(1/2), (batch,); 1 where none is.
+
+    A backward error is spread over all n columns, and the value over k.
+    """
+    smallest = torch.where(keep, spectrum, math.inf).amin(-1)
+    share = spectrum.shape[-1] / keep.sum(-1).clamp_min(1)
+    return (spectrum[:, -1] / smallest * share.sqrt()).clamp_min(1)
 
 
 def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
