@@ -123,7 +123,7 @@ class Admission:
 
     def _understood(self, sent: wire.Call) -> tuple[Call, Plan]:
         """The call and its plan, before any matrix is looked at."""
-        inputs = {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
+        inputs = {name: from_wire(tensor, name) for name, tensor in sent.inputs.items()}
         call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
         return call, make_plan(call, self._profile)
 

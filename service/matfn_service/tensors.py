@@ -24,14 +24,18 @@ _MAX_EXTENT: Final = 2**58  # strides in bytes must fit 63 bits, even where anot
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def from_wire(tensor: wire.Tensor) -> Tensor:
+def from_wire(tensor: wire.Tensor, name: str = "input") -> Tensor:
     """A torch tensor over the message's own memory; copied only where that memory is read-only or not aligned.
+
+    Args:
+        tensor: as it was sent.
+        name: of the input, for the refusal.
 
     Raises:
         Refusal: `invalid_shape` for an empty tensor whose shape no library can hold.
     """
     if len(tensor.shape) > _MAX_RANK or prod(size for size in tensor.shape if size) > _MAX_EXTENT:
-        raise Refusal("invalid_shape", f"no tensor can have the shape {list(tensor.shape[:_MAX_RANK])}")
+        raise Refusal("invalid_shape", f"{name}: no tensor can have the shape {list(tensor.shape[:_MAX_RANK])}")
     dtype = _DTYPES[tensor.dtype]
     view = memoryview(whole(tensor).data)
     if not view.nbytes:  # torch.frombuffer takes no empty buffer

@@ -96,6 +96,13 @@ def test_what_cannot_be_verified_is_unknown(server: ServerProcess, name: str, re
     assert "verify/frechet_distance" not in problem["hint"]
 
 
+@pytest.mark.parametrize(("x", "a", "name"), [(X, np.nan * A, "a"), (np.nan * X, A, "x")])
+def test_the_input_at_fault_is_named(client: matfn.Client | matfn.LocalClient, x: Any, a: Any, name: str) -> None:
+    """The error says whether the claim or the matrix is not finite."""
+    with pytest.raises(matfn.NotFinite, match=f"matrix 0 of {name} holds NaN"):
+        client.verify.inv_root(x, a, r=4)
+
+
 @pytest.mark.parametrize(("name", "reason"), NAMES)
 def test_many_at_once_name_what_cannot_be_verified(server: ServerProcess, name: str, reason: str) -> None:
     """A call among many is refused in the same words, and the others are answered."""

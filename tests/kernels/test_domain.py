@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
 import torch
 
 from evaluating import EPS, Array, answer, parsed
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import power, relative_error
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
 from matfn_kernels.running.plan import make_plan
 from spectra import orthogonal, positive, rectangular
+from verified_cases import INPUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EYE = np.eye(3)
 LOWER = np.tril(np.ones((3, 3)))
@@ -89,6 +94,111 @@ def test_refusals_name_their_code(function: str, inputs: dict[str, Array], keywo
 
     assert rejection.code == code
     assert len(rejection.detail) > 10
+
+
+def _with(inputs: dict[str, Array], name: str, change: Callable[[Array], Array]) -> dict[str, Array]:
+    """Two matrices of each input, the second of one input changed."""
+    stacks = {key: np.stack([x, x]).astype(float) for key, x in inputs.items()}
+    stacks[name][1] = change(stacks[name][1])
+    return stacks
+
+
+def _with_entry(number: float) -> Callable[[Array], Array]:
+    """Changes the first entry."""
+
+    def change(x: Array) -> Array:
+        out = x.copy()
+        out.flat[0] = number
+        return out
+
+    return change
+
+
+CALLS: Final = {
+    **{
+        f"verify/{name}": (
+            {
+                **dict(zip(FUNCTIONS[name].outputs, answer(name, inputs, **keywords).outputs, strict=True)),
+                **inputs,
+            },
+            keywords,
+        )
+        for name, (inputs, keywords) in INPUTS.items()
+    },
+    **INPUTS,
+    "mcsgn": ({"a": EYE}, {}),
+    "spectral_projector": ({"a": EYE}, {}),
+    "geometric_mean": ({"a": EYE, "b": EYE}, {}),
+    "frechet_distance": ({"mu1": np.ones(3), "s1": EYE, "mu2": np.ones(3), "s2": EYE}, {}),
+    "delta_rule": (
+        {"q": EYE, "k": EYE, "v": EYE, "beta": np.ones(3), "log_gate": -np.ones(3), "initial_state": EYE},
+        {},
+    ),
+    "max_logit": ({"q": EYE[None], "k": EYE[None]}, {}),
+    "qk_clip": ({"w_q": EYE[None], "w_k": EYE[None], "max_logit": np.ones(1)}, {}),
+}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize(("function", "name"), [(f, name) for f, (inputs, _) in CALLS.items() for name in inputs])
+def test_refusal_of_what_is_not_finite_names_the_input(function: str, name: str, number: float) -> None:
+    """Of all inputs, claimed outputs among them, the one that holds NaN or infinity is named with the matrix."""
+    inputs, keywords = CALLS[function]
+
+    rejection = _rejected(function, _with(inputs, name, _with_entry(number)), **keywords)
+
+    assert (rejection.code, rejection.index) == ("not_finite", 1)
+    assert rejection.detail == f"matrix 1 of {name} holds NaN or infinity"
+
+
+def test_every_input_is_asked_for_finiteness() -> None:
+    """The calls have every function and verification, and every input that is not optional."""
+    assert set(CALLS) == set(ENTRIES)
+    assert all(entry.optional or entry.name in CALLS[name][0] for name in ENTRIES for entry in ENTRIES[name].inputs)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (function, entry.name)
+        for function in CALLS
+        for entry in ENTRIES[function].inputs
+        if entry.symmetric and entry.name in CALLS[function][0]
+    ],
+)
+def test_refusal_of_what_is_not_symmetric_names_the_input(function: str, name: str) -> None:
+    """The input that is not symmetric is named with the matrix."""
+    inputs, keywords = CALLS[function]
+
+    rejection = _rejected(function, _with(inputs, name, lambda x: x + np.triu(np.ones_like(x), 1)), **keywords)
+
+    assert (rejection.code, rejection.index) == ("not_symmetric", 1)
+    assert rejection.detail.startswith(f"matrix 1 of {name}:")
+
+
+def test_several_flaws_name_the_first_input() -> None:
+    """Where several inputs are not finite, the first is named."""
+    nan = np.full((3, 3), np.nan)
+
+    assert "of x " in _rejected("verify/root", {"x": nan, "a": nan}, r=2).detail
+    assert "of a " in _rejected("verify/root", {"x": EYE, "a": nan}, r=2).detail
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "words"),
+    [
+        ("tri_inv", {"t": np.diag([1.0, 0.0])}, "matrix 0 of t has a zero on its diagonal"),
+        ("dplr_inv", {"diag": np.zeros(2), "q": EYE[:2], "k": EYE[:2]}, "matrix 0 of diag has a zero"),
+        ("tri_solve", {"t": np.ones((2, 3, 3)), "b": np.ones((5, 3, 1))}, "(t: (2,), b: (5,))"),
+        ("tri_solve", {"t": LOWER, "b": EYE.astype(complex)}, "b has complex128"),
+        ("tri_solve", {"t": LOWER, "b": EYE.astype(np.int64)}, "b has torch.int64"),
+        ("tri_solve", {"t": LOWER, "b": np.ones((4, 1))}, "b has shape (4, 1)"),
+        ("tri_solve", {"t": LOWER, "b": np.ones(3)}, "b has shape (3,)"),
+    ],
+)
+def test_refusals_name_the_input(function: str, inputs: dict[str, Array], words: str) -> None:
+    """Of several inputs the one at fault is named."""
+    assert words in _rejected(function, inputs).detail
 
 
 def test_refusal_names_the_matrix() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import cmath
-from dataclasses import replace
-from operator import itemgetter
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -40,7 +40,7 @@ def screen(call: Call) -> Call:
         Rejection: for the first such matrix, when the call's on_failure is "raise".
     """
     given = [entry for entry in ENTRIES[call.function].inputs if entry.name in call.inputs]
-    reasons = {index: _rejection(call, given, index, code) for code, index in _flaws(call, given)}
+    reasons = {flaw.index: _rejection(call, flaw) for flaw in _flaws(call, given)}
     if not reasons:
         return call
     if call.options.on_failure == "raise":
@@ -48,20 +48,46 @@ def screen(call: Call) -> Call:
     return replace(call, inputs=_harmless(call, sorted(reasons)), rejected=reasons)
 
 
-def _flaws(call: Call, given: Sequence[Input]) -> list[tuple[str, int]]:
-    """Code and index of each matrix without an answer; a later code overrides an earlier one."""
-    found: list[tuple[str, int]] = []
+@dataclass(frozen=True, slots=True)
+class _Flaw:
+    """A reason why a matrix has no answer.
+
+    Attributes:
+        code: of the problem.
+        name: of the input that has the flaw.
+        index: of the matrix.
+        size: of the flaw, relative to the matrix.
+    """
+
+    code: str
+    name: str
+    index: int
+    size: float = 0.0
+
+
+def _flaws(call: Call, given: Sequence[Input]) -> list[_Flaw]:
+    """The flaws of the matrices without an answer; a later one overrides an earlier one."""
     if call.items == 0:
-        return found
-    limit = asymmetry_limit(call.dtype)
-    for name in _symmetric_inputs(call, given):
-        found += [("not_symmetric", i) for i in _where(_asymmetry(call.inputs[name]) > limit)]
+        return []
+    found = _asymmetric(call, given)
     for entry in given:
+        x = call.inputs[entry.name]
         if entry.nonpositive:
-            found += [("invalid_parameter", i) for i in _where((call.inputs[entry.name] > 0).any(-1))]
+            found += [_Flaw("invalid_parameter", entry.name, i) for i in _where((x > 0).any(-1))]
         if entry.nonzero and not call.parameters.get("unit_diagonal"):
-            found += [("singular", i) for i in _where((_diagonal(call.inputs[entry.name]) == 0).any(-1))]
-    return found + [("not_finite", i) for i in _not_finite(call, given)]
+            found += [_Flaw("singular", entry.name, i) for i in _where((_diagonal(x) == 0).any(-1))]
+    return found + [
+        _Flaw("not_finite", entry.name, i) for entry in reversed(given) for i in _not_finite(call, entry)
+    ]  # the first input with a flaw is named
+
+
+def _asymmetric(call: Call, given: Sequence[Input]) -> list[_Flaw]:
+    """The matrices that are declared symmetric and are not, the most asymmetric input of each last."""
+    limit, found = asymmetry_limit(call.dtype), []
+    for name in _symmetric_inputs(call, given):
+        sizes = _asymmetry(call.inputs[name])
+        found += [_Flaw("not_symmetric", name, i, float(sizes[i])) for i in _where(sizes > limit)]
+    return sorted(found, key=attrgetter("size"))
 
 
 def _symmetric_inputs(call: Call, given: Sequence[Input]) -> tuple[str, ...]:
@@ -97,38 +123,30 @@ def _diagonal(x: Tensor) -> Tensor:
     return x if x.dim() == 2 else x.diagonal(dim1=-2, dim2=-1)  # noqa: PLR2004 - (batch, n)
 
 
-def _not_finite(call: Call, given: Sequence[Input]) -> list[int]:
-    """Indices of the matrices with a NaN or an infinity that a function would read."""
-    found: set[int] = set()
-    for entry in given:
-        tensor = call.inputs[entry.name]
-        if entry.triangular:
-            lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
-            tensor = read_triangle(tensor, lower=lower, unit=unit)
-        # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
-        if not cmath.isfinite(tensor.sum().item()):
-            found |= set(_where(~torch.isfinite(tensor).flatten(1).all(-1)))
-    return sorted(found)
+def _not_finite(call: Call, entry: Input) -> list[int]:
+    """Indices of the matrices of an input with a NaN or an infinity that a function would read."""
+    tensor = call.inputs[entry.name]
+    if entry.triangular:
+        lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
+        tensor = read_triangle(tensor, lower=lower, unit=unit)
+    # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
+    if cmath.isfinite(tensor.sum().item()):
+        return []
+    return _where(~torch.isfinite(tensor).flatten(1).all(-1))
 
 
-def _rejection(call: Call, given: Sequence[Input], index: int, code: str) -> Rejection:
-    if code == "not_finite":
-        return Rejection(code, f"matrix {index} holds NaN or infinity", "send finite numbers", index)
-    if code == "singular":
-        return Rejection(
-            code, f"matrix {index} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero", index
-        )
-    if code == "invalid_parameter":
-        return Rejection(code, f"log_gate of item {index} is above 0", "gates are e^log_gate <= 1", index)
-    one = {name: call.inputs[name][index : index + 1] for name in _symmetric_inputs(call, given)}
-    measured = {name: float(_asymmetry(a)[0]) for name, a in one.items()}
-    name, size = max(measured.items(), key=itemgetter(1))
-    return Rejection(
-        code,
-        f"matrix {index} of {name}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}",
-        "send (A + A^H) / 2 if that is what is meant",
-        index,
-    )
+def _rejection(call: Call, flaw: _Flaw) -> Rejection:
+    of, limit = f"matrix {flaw.index} of {flaw.name}", asymmetry_limit(call.dtype)
+    detail, hint = {
+        "not_finite": (f"{of} holds NaN or infinity", "send finite numbers"),
+        "singular": (f"{of} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero"),
+        "invalid_parameter": (f"{flaw.name} of item {flaw.index} is above 0", "gates are e^log_gate <= 1"),
+        "not_symmetric": (
+            f"{of}: ||A - A^H||_F / ||A||_F = {flaw.size:.2g}, allowed {limit:g}",
+            "send (A + A^H) / 2 if that is what is meant",
+        ),
+    }[flaw.code]
+    return Rejection(flaw.code, detail, hint, flaw.index)
 
 
 def _harmless(call: Call, indices: list[int]) -> dict[str, Tensor]:

@@ -160,17 +160,15 @@ def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
 
 
 def _check_dtypes(spec: Function, inputs: Mapping[str, Tensor]) -> None:
-    dtypes = {tensor.dtype for tensor in inputs.values()}
-    for dtype in dtypes:
+    for name, tensor in inputs.items():
+        dtype = tensor.dtype
         if dtype not in _DTYPE_NAMES:
-            raise Rejection(
-                "unsupported_dtype", f"{dtype} is not supported", f"send one of {', '.join(_DTYPE_NAMES.values())}"
-            )
+            known = ", ".join(_DTYPE_NAMES.values())
+            raise Rejection("unsupported_dtype", f"{name} has {dtype}, which is not supported", f"send one of {known}")
         if dtype.is_complex and not spec.complex_ok:
-            raise Rejection(
-                "unsupported_dtype", f"{spec.name}() is real; {_DTYPE_NAMES[dtype]} was given", _for_complex(spec)
-            )
-    if len(dtypes) > 1:
+            detail = f"{spec.name}() is real; {name} has {_DTYPE_NAMES[dtype]}"
+            raise Rejection("unsupported_dtype", detail, _for_complex(spec))
+    if len({tensor.dtype for tensor in inputs.values()}) > 1:
         names = ", ".join(f"{name}: {_DTYPE_NAMES[tensor.dtype]}" for name, tensor in inputs.items())
         raise Rejection("unsupported_dtype", f"inputs differ in dtype ({names})", "cast them to one dtype")
 
@@ -219,15 +217,16 @@ def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
 
 
 def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tuple[int, ...]:
-    leads = [
-        tuple(inputs[entry.name].shape[: inputs[entry.name].dim() - len(entry.shape)])
+    leads = {
+        entry.name: tuple(inputs[entry.name].shape[: inputs[entry.name].dim() - len(entry.shape)])
         for entry in spec.inputs
         if entry.name in inputs
-    ]
+    }
     try:
-        lead = np.broadcast_shapes(*leads)
+        lead = np.broadcast_shapes(*leads.values())
     except ValueError as error:
-        raise Rejection("invalid_shape", f"leading dimensions {leads} do not broadcast") from error
+        named = ", ".join(f"{name}: {shape}" for name, shape in leads.items())
+        raise Rejection("invalid_shape", f"leading dimensions ({named}) do not broadcast") from error
     if math.prod(size for size in lead if size) > limits.max_items:
         raise Rejection(
             "invalid_shape",
