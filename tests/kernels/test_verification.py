@@ -11,14 +11,19 @@ import torch
 
 from evaluating import answer, parsed
 from matfn_kernels import ENTRIES, FUNCTIONS, batch_of, evaluate, load_profile, make_plan, reference
-from matfn_kernels.contract.certificate import Outcome
+from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
 from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.programs.verification import Verification
+from matfn_kernels.running.proving import proved
 from verified_cases import INPUTS, general, spd, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.proofs import Bounds
 
     Array = NDArray[Any]
 
@@ -80,6 +85,57 @@ def test_planted_errors_are_rejected(function: str, kind: str) -> None:
     certificate = verified(function, (WRONG[kind](claims[0]).copy(), *claims[1:]), inputs, **keywords)
 
     assert certificate.outcome is Outcome.APPROXIMATE
+
+
+@pytest.mark.parametrize("certify", ["estimate", "proved"])
+@pytest.mark.parametrize("function", INPUTS)
+def test_wrong_claims_are_measured_once(monkeypatch: pytest.MonkeyPatch, function: str, certify: str) -> None:
+    """A claim that no better answer could accept takes one computation and one proof, and no fallback."""
+    claims, inputs, keywords = right(function)
+    runs: list[Verification] = []
+    proofs: list[object] = []
+
+    def counted(program: Verification, given: Mapping[str, torch.Tensor]) -> Findings:
+        runs.append(program)
+        return honest(program, given)
+
+    def proved_too(*arguments: Any) -> Bounds | None:
+        proofs.append(arguments)
+        return proved(*arguments)
+
+    honest = Verification.run
+    monkeypatch.setattr(Verification, "run", counted)
+    monkeypatch.setattr("matfn_kernels.running.evaluation.proved", proved_too)
+    for wrong in (-claims[0], 0 * claims[0], (1 + 1e-4) * claims[0]):
+        runs.clear(), proofs.clear()
+        certificate = verified(function, (wrong, *claims[1:]), inputs, certify=certify, **keywords)
+
+        assert certificate.outcome is Outcome.APPROXIMATE
+        assert (len(runs), len(proofs)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("distance", "estimate", "bound", "is_rejected"),
+    [
+        (3e-6, 3.1e-6, None, True),
+        (0.6e-6, 1.2e-6, None, False),
+        (1e-9, 2e-6, None, False),
+        (1.0, None, None, True),
+        (None, None, None, False),
+        (3e-6, 3.1e-6, 0.9e-6, False),
+        (0.6e-6, 1.2e-6, 1.1e-6, True),
+    ],
+)
+def test_claims_are_rejected_for_certain(
+    distance: float | None, estimate: float | None, bound: float | None, *, is_rejected: bool
+) -> None:
+    """Only a distance that the error of the computed answer does not explain, or a bound, rejects a claim."""
+    program = make_plan(parsed("verify/tri_inv", {"x": np.eye(3), "t": np.eye(3)}, {}), load_profile()).program
+    residual = None if distance is None else Residual("distance", distance)
+    certificate = Certificate(Outcome.APPROXIMATE, residual, estimate, 1.0, "any", "fp64", 0, error_bound=bound)
+
+    assert isinstance(program, Verification)
+    assert program.rejects(certificate, 1e-6) is is_rejected
 
 
 def test_wrong_power_is_rejected() -> None:

@@ -9,6 +9,7 @@ by the triangle inequality, where X* is the exact value and e has the estimate o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.contract.certificate import Certificate
     from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
@@ -30,6 +32,8 @@ __all__ = ["Verification"]
 
 _ROUNDINGS: Final = 4.0
 """Of the distance itself, in units of eps: of a difference, two norms and a quotient."""
+_VOUCHED: Final = 0.1
+"""Largest error of a computed answer from which a distance says something."""
 _NOTHING: Final = -(1 << 20)
 """Exponent of zero: below that of every number, and far from the bounds of integers."""
 
@@ -77,7 +81,21 @@ class Verification:
         distance = torch.stack(compared).amax(0).to(own.error.device)
         error = distance + own.error * (1 + distance) + _ROUNDINGS * torch.finfo(torch.float64).eps * distance
         name = "distance from the computed answer"
-        return replace(own, outputs=(), exponents=(), residual_name=name, residual=distance, error=error)
+        residual = torch.where(own.error <= _VOUCHED, distance, math.nan)
+        return replace(own, outputs=(), exponents=(), residual_name=name, residual=residual, error=error)
+
+    def rejects(self, certificate: Certificate, tolerance: float) -> bool:
+        """Whether no better computed answer would accept the claim: its error is above the tolerance for certain.
+
+        ||X - X*|| >= ||X - X'|| - ||X' - X*||, so that the relative error is at least d (1 - e) - e.
+        """
+        if certificate.error_bound is not None:
+            return certificate.error_bound > tolerance
+        if certificate.residual is None:
+            return False
+        distance, error = certificate.residual.value, certificate.error_estimate
+        own = _VOUCHED if error is None else (error - distance) / (1 + distance)
+        return distance * (1 - own) - own > tolerance
 
     def _computed(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Findings of the program, also where some dimension is zero: outputs are zero or copies there."""
@@ -89,7 +107,7 @@ class Verification:
         return Findings(outputs, "", 0 * unit, ROUNDINGS * torch.finfo(self.dtype).eps * unit, unit)
 
     def fallbacks(self) -> tuple[Program, ...]:
-        """The program's fallbacks, each compared with the claims in turn."""
+        """The program's fallbacks, for claims that its own answer is too inaccurate to accept or reject."""
         return tuple(Verification(fallback, self.claims) for fallback in self.program.fallbacks())
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

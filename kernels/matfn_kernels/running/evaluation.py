@@ -223,7 +223,7 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
         rejection = batch.requested[index].rejection
         if rejection is not None:
             certificates[index] = refused(program, rejection)
-        elif certificate.code == "not_converged":
+        elif certificate.code == "not_converged" and not _is_rejected(program, certificate, batch.requested[index]):
             better = _escalated(program, batch.rows(index, index + 1), evaluation.rows(index, index + 1))
             certificates[index] = better.certificates[0]
             _replace_row(evaluation.outputs, index, better.outputs)
@@ -235,7 +235,22 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
 
 def _verifies(program: Program) -> bool:
     """Whether a program compares claims, which is done where some dimension is zero too."""
-    return isinstance(program.program if isinstance(program, Graphed) else program, Verification)
+    return isinstance(_plain(program), Verification)
+
+
+def _is_rejected(program: Program, certificate: Certificate, requested: Requested) -> bool:
+    """Whether a claim is wrong whatever a fallback computes."""
+    plain = _plain(program)
+    if not isinstance(plain, Verification) or certificate.condition is None:
+        return False
+    condition = torch.tensor([certificate.condition], dtype=torch.float64, device="cpu")
+    tolerance = requested.tolerances(condition, torch.finfo(plain.dtype).eps)
+    return plain.rejects(certificate, tolerance.item())
+
+
+def _plain(program: Program) -> Program:
+    """The program that a recording replays, or the program itself."""
+    return program.program if isinstance(program, Graphed) else program
 
 
 def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...] | None) -> None:
