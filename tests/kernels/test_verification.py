@@ -107,7 +107,7 @@ def test_wrong_claims_are_measured_once(monkeypatch: pytest.MonkeyPatch, functio
     monkeypatch.setattr(Verification, "run", counted)
     monkeypatch.setattr("matfn_kernels.running.evaluation.proved", proved_too)
     for wrong in (-claims[0], 0 * claims[0], (1 + 1e-4) * claims[0]):
-        runs.clear(), proofs.clear()
+        del runs[:], proofs[:]
         certificate = verified(function, (wrong, *claims[1:]), inputs, certify=certify, **keywords)
 
         assert certificate.outcome is Outcome.APPROXIMATE
