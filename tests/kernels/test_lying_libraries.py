@@ -5,27 +5,32 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from carex import CAREX
 from evaluating import answer, candidates, run
-from lying_libraries import LIES, listening, lying
+from lying_libraries import LIES, ROUTINES, listening, lying
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.methods.equations import newton_kleinman
 from spectra import orthogonal, positive, rectangular
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from evaluating import Answer
+    from lying_libraries import Lie
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
 
 N = 12
+_RICCATI = ("aircraft", "double root 0.0001", "weak input 1e-06", "nearly singular weight 0.001", "small weight 0.001")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,31 @@ def _powers() -> list[Case]:
         Case("inv_root", {"a": _general()}, {"r": 3, "damping": 0, **general}, "general"),
         Case("sqrt_pair", {"a": _general()}, {"damping": 0, **general}, "general"),
         Case("root", {"a": _general() + 0.3j * _general()[::-1]}, {"r": 2, **general}, "complex general"),
+        Case("root", {"a": _semisimple()}, {"r": 2, **general}, "general of low rank"),
+        Case("root", {"a": _turned_by(3.0)}, {"r": 2, **general}, "general near the negative axis"),
+        Case("root", {"a": _similar(np.geomspace(1e-12, 1, N))}, {"r": 2, **general}, "general near singular"),
     ]
+
+
+def _semisimple() -> Any:
+    """Small whole numbers of rank 4, whose eigenvalue 0 has as many eigenvectors as its multiplicity."""
+    low = _rng().integers(-3, 4, (8, 4)).astype(float)
+    skew = np.triu(np.ones((4, 4)), 1)
+    return low @ (3 * np.eye(4) + skew - skew.T) @ low.T
+
+
+def _similar(values: Any) -> Any:
+    """A matrix that is not normal, with these eigenvalues."""
+    x = np.eye(len(values)) + _rng().standard_normal((len(values),) * 2) / 8
+    return x @ np.diag(values) @ np.linalg.inv(x)
+
+
+def _turned_by(angle: float) -> Any:
+    """A matrix with an eigenvalue of that angle and the others at 1 to 2."""
+    a = np.diag(np.linspace(1, 2, N))
+    a[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    q = orthogonal(_rng(), N, N)
+    return q @ a @ q.T
 
 
 def _polar() -> list[Case]:
@@ -107,6 +136,7 @@ def _equations() -> list[Case]:
         Case("solve_sylvester", {"a": positive(N)[0], "b": positive(9)[0], "q": q[:, :9]}, {}, "symmetric"),
         Case("solve_lyapunov", {"a": a, "q": q}, {}),
         Case("solve_care", {"a": q / 4, "b": q[:, :4], "q": np.eye(N), "r": np.eye(4)}, {}),
+        *(Case("solve_care", dict(zip("abqr", CAREX[name], strict=True)), {}, name) for name in _RICCATI),
     ]
 
 
@@ -145,7 +175,7 @@ def _hermitian() -> list[Case]:
 CASES = [*_powers(), *_polar(), *_equations(), *_triangles(), *_hermitian()]
 
 
-def violations(case: Case, dtype: str) -> list[str]:
+def violations(case: Case, dtype: str, lies: Sequence[Lie] = LIES) -> list[str]:
     """Programs and lies by which a certificate of the call says less than the truth."""
     sent = case.sent(dtype)
     wide = {name: x.astype(np.result_type(x, float)) for name, x in sent.items()}
@@ -155,7 +185,7 @@ def violations(case: Case, dtype: str) -> list[str]:
         with listening() as liar:
             honest = compute()
         assert _understated(case, wide, honest, exact) is None, program
-        for lie in LIES:
+        for lie in lies:
             if lie.routine in liar.called:
                 with lying(lie):
                     told = _answered(compute)
@@ -220,6 +250,70 @@ def _distance(case: Case, wide: dict[str, Any], x: Any, y: Any) -> float:
 def test_a_lie_is_not_certified(case: Case, dtype: str) -> None:
     """A routine that returns finite garbage with success leaves no converged answer with a larger error."""
     assert not violations(case, dtype)
+
+
+@pytest.mark.parametrize("lie", [lie for lie in LIES if lie.routine == "scipy.solve_continuous_are"], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_lie_in_the_last_resort_is_not_certified(monkeypatch: pytest.MonkeyPatch, dtype: str, lie: Lie) -> None:
+    """Where no other route finds a solution, a false one of the last is noticed."""
+    for route in ("doubling", "_by_schur"):
+        monkeypatch.setattr(newton_kleinman, route, lambda _: None)
+
+    for case in (case for case in CASES if case.function == "solve_care"):
+        assert not violations(case, dtype, [lie])
+
+
+def _on_the_axis() -> Any:
+    """Small whole numbers with the eigenvalues i and -i."""
+    a = np.triu(np.ones((N, N)))
+    a[:2, :2] = [[0, -1], [1, 0]]
+    return a
+
+
+REFUSED = [
+    Case("root", {"a": -positive(N)[0]}, {"r": 2}, "of negative"),
+    Case("inv_root", {"a": _symmetric(np.r_[-0.5, np.linspace(0.1, 1, N - 1)])}, {"r": 2}, "of indefinite"),
+    Case("sqrt_pair", {"a": np.zeros((N, N))}, {}, "of zero"),
+    Case(
+        "root", {"a": _similar(np.r_[-0.5, np.linspace(0.1, 1, N - 1)])}, {"r": 2, "structure": "general"}, "negative"
+    ),
+    Case("inv_root", {"a": _semisimple()}, {"r": 2, "damping": 0, "structure": "general"}, "singular"),
+    Case("mcsgn", {"a": _on_the_axis()}, {}, "on the axis"),
+    Case("spectral_projector", {"a": _on_the_axis()}, {}, "on the axis"),
+    Case("solve_lyapunov", {"a": np.diag(np.r_[-1.0, 1.0, np.ones(N - 2)]), "q": np.eye(N)}, {}, "singular"),
+    Case("solve_care", dict(zip("abqr", (np.eye(2), np.zeros((2, 1)), np.eye(2), np.eye(1)), strict=True)), {}, "held"),
+    Case("geometric_mean", {"a": positive(N)[0], "b": -positive(N)[0]}, {}, "of negative"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+def test_a_lie_does_not_answer_what_has_no_answer(case: Case, dtype: str) -> None:
+    """A matrix that is refused by honest libraries has no converged answer by lying ones."""
+    found = []
+    for program, compute in _computations(case, case.sent(dtype)).items():
+        with listening() as liar:
+            assert not _is_converged(_answered(compute)), program
+        for lie in (lie for lie in LIES if lie.routine in liar.called):
+            with lying(lie):
+                found += [f"{_named(program)}, {lie}"] if _is_converged(_answered(compute)) else []
+    assert not found
+
+
+def _is_converged(found: Answer | None) -> bool:
+    return found is not None and found.certificates[0].outcome == "converged"
+
+
+def test_every_routine_is_called() -> None:
+    """The cases reach every routine that can lie, but for the last resort, which has its own test."""
+    called: set[str] = set()
+    for case, dtype in product(CASES, ("float32", "float64")):
+        for compute in _computations(case, case.sent(dtype)).values():
+            with listening() as liar:
+                compute()
+            called |= liar.called
+
+    assert called == set(ROUTINES) - {"scipy.solve_continuous_are"}
 
 
 def test_every_function_of_the_catalogue_is_asked() -> None:

@@ -166,6 +166,36 @@ def _zeroed_above(t: Array) -> Array:
     return out
 
 
+def _to_the_left(w: Array) -> Array:
+    """The values with their real parts negative."""
+    return np.asarray(np.where(w.real > 0, -w.conj(), w))
+
+
+def _last_lifted(s: Array) -> Array:
+    """The smallest singular value as large as the one before, or twice itself."""
+    out = s.copy()
+    out[-1] = s[-2] if len(s) > 1 else 2 * s[-1]
+    return out
+
+
+def _of_values(change: Callable[[Array], Array]) -> Falsify:
+    """Falsifies the singular values, alone or between their vectors."""
+
+    def falsify(results: Results, _: Results) -> Results:
+        return (change(results[0]),) if len(results) == 1 else (results[0], change(results[1]), results[2])
+
+    return falsify
+
+
+def _where_there_are_vectors(falsify: Falsify, alone: Falsify) -> Falsify:
+    """One lie of a full decomposition, and another of singular values alone."""
+
+    def chosen(results: Results, arguments: Results) -> Results:
+        return (alone if len(results) == 1 else falsify)(results, arguments)
+
+    return chosen
+
+
 def _at(index: int, change: Callable[[Array], Array]) -> Falsify:
     """Falsifies one of the results."""
 
@@ -289,6 +319,14 @@ _SCHUR: Final = {
     **_all("form ", 0, {"scaled": _scaled, "one moved": _moved_diagonal, "zeroed": _zeroed_above}),
 }
 _VALUES: Final = _all("", 0, {"first moved": _moved(0), "last moved": _moved(1 << 30), "scaled": _scaled})
+_EIGENVALUES: Final = {
+    **_VALUES,
+    **_all("", 0, {"stable": _to_the_left, "unstable": lambda w: -_to_the_left(w), "equal": np.ones_like}),
+}
+_NUMPYS_SINGULAR: Final = {
+    name: _where_there_are_vectors(falsify, _VALUES.get(name.removeprefix("values "), _VALUES["scaled"]))
+    for name, falsify in _SINGULAR.items()
+} | {"values equal": _of_values(np.ones_like), "last lifted": _of_values(_last_lifted)}
 
 _OF_ROUTINES: Final = {
     "eigh": _EIGEN,
@@ -304,6 +342,13 @@ _OF_ROUTINES: Final = {
     "trsyl": _all("", 0, _MATRICES),
     "getrf": _all("", 0, {**_MATRICES, "one moved": _moved_diagonal}),
     "getri": _INVERSE,
+    "numpy.solve": {**_all("", 0, _MATRICES), "right-hand side": lambda _, given: (given[1],)},
+    "numpy.inv": _INVERSE,
+    "numpy.eigvals": _EIGENVALUES,
+    "numpy.eigvalsh": _EIGENVALUES,
+    "numpy.svd": _NUMPYS_SINGULAR,
+    "numpy.slogdet": {"negated": lambda results, _: (-results[0], results[1])},
+    "scipy.solve_continuous_are": {**_all("", 0, _MATRICES), "negated": _at(0, np.negative)},
 }
 ROUTINES: Final = tuple(_OF_ROUTINES)
 LIES: Final = tuple(
@@ -321,9 +366,14 @@ _HONEST: Final[dict[str, Callable[..., Any]]] = {
     "scipy.eigh": scipy.linalg.eigh,
     "scipy.svdvals": scipy.linalg.svdvals,
     "scipy.solve_triangular": scipy.linalg.solve_triangular,
+    "scipy.solve_continuous_are": scipy.linalg.solve_continuous_are,
 }
 _LAPACK: Final = {"trsyl": ("dtrsyl",), "getrf": ("dgetrf",), "getri": ("dgetri",)}
 """Routines that modules take out of scipy's `lapack` when they call them."""
+_NUMPYS: Final = tuple(name for name in _OF_ROUTINES if name.startswith("numpy."))
+"""Routines that modules take out of `np.linalg` when they call them."""
+_CACHED: Final = ("matfn_kernels.numbers.coefficients", "matfn_kernels.reference")
+"""Modules whose numpy is left alone: coefficients are cached and depend on no matrix, references are the truth."""
 
 
 @contextmanager
@@ -349,6 +399,9 @@ def _replaced(lies: dict[str, Lie | None]) -> Iterator[Liar]:
     own = {key: value for name, lie in lies.items() if name in _LAPACK for key, value in _of_lapack(name, lie, liar)}
     if own:
         false["lapack"] = SimpleNamespace(**{**vars(lapack), **own})
+    numpys = {name: lie for name, lie in lies.items() if name in _NUMPYS}
+    if numpys:
+        false["numpy"] = _false_numpy(numpys, liar)
     solvers = triangular_power._SOLVERS if "trsyl" in lies else {}
     places = [(module, name, honest, false[key]) for module, name, honest, key in _places() if key in false]
     try:
@@ -364,14 +417,21 @@ def _replaced(lies: dict[str, Lie | None]) -> Iterator[Liar]:
 @cache
 def _places() -> tuple[tuple[ModuleType, str, Any, str], ...]:
     """Module, name there, honest routine and its key, wherever the kernels have taken one by name."""
-    honest = {id(routine): (routine, key) for key, routine in {**_HONEST, "lapack": lapack}.items()}
+    honest = {id(routine): (routine, key) for key, routine in {**_HONEST, "lapack": lapack, "numpy": np}.items()}
     modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("matfn_kernels.")]
     return tuple(
         (module, name, *honest[id(value)])
         for module in modules
         for name, value in vars(module).items()
-        if id(value) in honest
+        if id(value) in honest and not (value is np and module.__name__.startswith(_CACHED))
     )
+
+
+def _false_numpy(lies: dict[str, Lie | None], liar: Liar) -> SimpleNamespace:
+    """Numpy with some of its linear algebra falsified."""
+    own = {name.removeprefix("numpy."): lie for name, lie in lies.items()}
+    routines = {name: _false(f"numpy.{name}", getattr(np.linalg, name), lie, liar) for name, lie in own.items()}
+    return SimpleNamespace(**{**vars(np), "linalg": SimpleNamespace(**{**vars(np.linalg), **routines})})
 
 
 def _of_lapack(name: str, lie: Lie | None, liar: Liar) -> list[tuple[str, Callable[..., Any]]]:

@@ -14,12 +14,14 @@ from typing import Final
 import numpy as np
 from scipy.linalg import eigh, lapack, schur
 
-from matfn_kernels.numbers.arrays import EPS, Array, growth
+from matfn_kernels.numbers.arrays import EPS, Array, demand_form, demand_small, gaussian, growth, norm
 
 __all__ = ["SylvesterOperator"]
 
 
 _TINY: Final = float(np.finfo(np.float64).tiny)
+_COLUMNS: Final = 4
+"""Random columns on which a solution is checked."""
 _BASE_CASE: Final = 48
 """Largest order that is left to LAPACK's unblocked substitution.
 
@@ -41,7 +43,7 @@ class SylvesterOperator:
         """The operator of two square matrices.
 
         Raises:
-            numpy.linalg.LinAlgError: if LAPACK gives up.
+            numpy.linalg.LinAlgError: if LAPACK gives up or returns no Schur form.
             ValueError: if an entry is not finite.
         """
         t, u = _form(a)
@@ -66,7 +68,11 @@ class SylvesterOperator:
         return _eigenvalues(self.t), _eigenvalues(self.r)
 
     def solve(self, q: Array) -> Array:
-        """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does."""
+        """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does.
+
+        Raises:
+            numpy.linalg.LinAlgError: if LAPACK returns no solution.
+        """
         return self._turned_back(self._forward(self.u.T @ q @ self.v))
 
     def solve_adjoint(self, q: Array) -> Array:
@@ -78,10 +84,12 @@ class SylvesterOperator:
         return growth(self._forward, self._backward, (len(self.t), len(self.r)))
 
     def _forward(self, f: Array) -> Array:
-        return _substitute((self.t, self.r), f, turn_a=False, turn_b=self.turned)
+        y = _substitute((self.t, self.r), f, turn_a=False, turn_b=self.turned)
+        return _checked(y, f, self.t, self.r.T if self.turned else self.r)
 
     def _backward(self, f: Array) -> Array:
-        return _substitute((self.t, self.r), f, turn_a=True, turn_b=not self.turned)
+        y = _substitute((self.t, self.r), f, turn_a=True, turn_b=not self.turned)
+        return _checked(y, f, self.t.T, self.r if self.turned else self.r.T)
 
     def _turned_back(self, y: Array) -> Array:
         x: Array = self.u @ y @ self.v.T
@@ -110,12 +118,23 @@ def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: b
     return np.concatenate([first, last])
 
 
+def _checked(y: Array, f: Array, t: Array, r: Array) -> Array:
+    """Y where it solves T Y + Y R = F on random columns, or where it is not finite and so no answer."""
+    z = gaussian((len(r), _COLUMNS))
+    missing = t @ (y @ z) + y @ (r @ z) - f @ z
+    if np.isfinite(missing).all():
+        demand_small(missing, norm(z) * ((norm(t) + norm(r)) * norm(y) + norm(f)), len(t) + len(r))
+    return y
+
+
 def _form(a: Array) -> tuple[Array, Array]:
     """T and U of the real Schur form A = U T U^T, diagonal where A is symmetric."""
     if np.array_equal(a, a.T):
         values, u = eigh(a)
-        return np.diag(values), u
-    t, u = schur(a)
+        t = np.diag(values)
+    else:
+        t, u = schur(a)
+    demand_form(a, t, u)
     return t, u
 
 

@@ -25,7 +25,7 @@ from matfn_kernels.methods.equations.newton_kleinman import stabilising
 from matfn_kernels.methods.equations.riccati_terms import scaled
 from matfn_kernels.methods.equations.stabilisability import unstabilisable
 from matfn_kernels.methods.equations.sylvester import HOPELESS
-from matfn_kernels.numbers.arrays import EPS, gaussian, growth, norm
+from matfn_kernels.numbers.arrays import EPS, gaussian, growth, norm, solved
 from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.per_matrix import Found, each, failed
@@ -139,7 +139,7 @@ def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype) -> Found:
 
 def _stable(a: Array, b: Array, r: Array, x: Tensor) -> bool:
     """Whether A - B R^-1 B^T X is stable for an X that has been rounded."""
-    loop = a - b @ np.linalg.solve(r, b.T @ x.to(torch.float64).numpy())
+    loop = a - b @ solved(r, b.T @ x.to(torch.float64).numpy())
     return bool(np.linalg.eigvals(loop).real.max() < 0)
 
 
@@ -177,7 +177,7 @@ def _certified(found: Solution, spread: float) -> tuple[float, float]:
 def _cancelled(found: Solution, gain: float) -> float:
     """Size of the change of X by the rounding of B^T X in the residual, which may be small beside |B|^T |X|."""
     equation, x = found.equation, found.x
-    feedback = np.linalg.solve(equation.r, equation.b.T @ x)
+    feedback = solved(equation.r, equation.b.T @ x)
     sizes = CANCELLING * (np.abs(x) @ np.abs(equation.b) @ np.abs(feedback))
     bound = 2 * gain * norm(sizes)
     if bound <= EPS / 8 * norm(equation.weighed(x)):

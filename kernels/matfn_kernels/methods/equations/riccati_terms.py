@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy.linalg import matrix_balance
 
-from matfn_kernels.numbers.arrays import EPS
+from matfn_kernels.numbers.arrays import EPS, solved
 from matfn_kernels.numbers.extended_product import narrow, product, wide
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Riccati:
     @property
     def g(self) -> Array:
         """B R^-1 B^T."""
-        g = self.b @ np.linalg.solve(self.r, self.b.T)
+        g = self.b @ solved(self.r, self.b.T)
         return np.asarray((g + g.T) / 2)
 
     @property
@@ -78,15 +78,15 @@ class Riccati:
 
     def closed_loop(self, x: Array) -> Array:
         """A - B R^-1 B^T X."""
-        return np.asarray(self.a - self.b @ np.linalg.solve(self.r, self.b.T @ x))
+        return np.asarray(self.a - self.b @ solved(self.r, self.b.T @ x))
 
     def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
         linear = product(self.a.T, x)
         held = product(self.b.T, x)
-        gain = wide(np.linalg.solve(self.r, narrow(held)))
+        gain = wide(solved(self.r, narrow(held)))
         for _ in range(_GAIN_REFINEMENTS):
-            gain = gain + np.linalg.solve(self.r, narrow(held - product(gain.T, self.r).T))
+            gain = gain + solved(self.r, narrow(held - product(gain.T, self.r).T))
         lead = narrow(gain)
         quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
         return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
@@ -103,7 +103,7 @@ def _evened(equation: Riccati) -> Riccati:
     matrices = (equation.a, equation.b, equation.q, equation.r)
     (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in matrices)
     b, r = _even_inputs(b, r)
-    eg = 2 * eb - er + _fraction(b @ np.linalg.solve(r, b.T))[0]
+    eg = 2 * eb - er + _fraction(b @ solved(r, b.T))[0]
     if eg <= _NOTHING // 2:
         k = eq - ea if eq > _NOTHING else 0
     elif eq == _NOTHING:

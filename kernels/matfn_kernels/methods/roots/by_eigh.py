@@ -99,7 +99,7 @@ class Diagonalised:
         values, eps = eigen.w.to(torch.float64), power.eps(answered or precision)
         noise = _at_least(_law(precision, values), eigen)
         if power.damps_by_default and eps == spacing(precision):
-            values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise)
+            values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise, noise)
         return cls(power, precision, eigen, regularise(power, eps, values, noise, eigen.exponent), eps)
 
     @property

@@ -8,6 +8,7 @@ Reference: Parlett, The Symmetric Eigenvalue Problem (1998), chapter 11.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,14 +27,22 @@ _SMALL: Final = 2.0**14
 them by 16^2 / 2^14 = 1/64 eps."""
 
 
-def refined(eigen: Eigen, wanted: torch.Tensor) -> torch.Tensor:
-    """Eigenvalues of A, ascending (batch, n) in float64, the small ones of the matrices `wanted` (batch,) refined."""
+def refined(eigen: Eigen, wanted: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Eigenvalues of A, ascending (batch, n) in float64, the small ones of some matrices refined.
+
+    Args:
+        eigen: the decomposition.
+        wanted: the matrices to refine (batch,).
+        noise: norm of a column of the backward error (batch,); a value that moved by more is no refinement.
+    """
     values = eigen.w.to(torch.float64)
     limits = _SMALL * torch.finfo(eigen.w.dtype).eps * values[:, -1]
     for i in wanted.nonzero().flatten().tolist():
         count = int((values[i] < limits[i]).sum())
         a, v = (x.resolve_conj().cpu().numpy().copy() for x in (eigen.a[i], eigen.v[i, :, :count]))
-        values[i, :count] = torch.from_numpy(_restricted(a, v)).to(values.device)
+        found = torch.from_numpy(_restricted(a, v)).to(values.device)
+        moved = (found - values[i, :count]).abs()
+        values[i, :count] = torch.where(moved <= math.sqrt(len(a)) * noise[i], found, values[i, :count])
     return values
 
 

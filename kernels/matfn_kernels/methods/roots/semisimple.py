@@ -16,6 +16,7 @@ from scipy.linalg import schur
 
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
+from matfn_kernels.numbers.arrays import demand_form
 from matfn_kernels.numbers.modular import rank, rank_of_square
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Core:
         image = u.conj().T @ a
         b = image @ u
         t, q = schur(b, output="complex", check_finite=False)
+        demand_form(b, t, q)
         growth = float(sigma[0] / sigma[k - 1]) * float(sigma[0]) / norm(b)
         unit = float(norm(a - u @ image) / sigma[0]) + float(np.sqrt(len(a))) * spacing + lost
         axis = NegativeAxis.of(exact, t, Singularity.of(b, spacing), growth * unit * norm(t))

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NewtonSign", "Signs", "signs"]
 
+_INVERTED: Final = 32.0
+"""Largest residual of an inverse in units of n eps and of the norms of what is multiplied: below 1 as a rule."""
 _EPS: Final = spacing(Precision.FP64)
 _MAX_STEPS: Final = 25
 """Steps after which a matrix is left to the other method; Gaussian ones of order 16 to 256 take 7 to 13."""
@@ -214,9 +216,12 @@ def _sandwich(x: Tensor, e: Tensor) -> Tensor:
 
 
 def _inverse(x: Tensor) -> tuple[Tensor, Tensor]:
-    """X^-1, zero where there is none, and whether there is one."""
+    """X^-1, zero where there is none, and whether there is one, by its residual on random columns."""
     inverse = invariant.inverse(x)
-    exists = torch.isfinite(inverse).flatten(1).all(-1)
+    z = probes.gaussian(x, x.shape[-1])
+    missing = invariant.matrix_norm(probes.times(x, probes.times(inverse, z)) - z)
+    size = invariant.matrix_norm(x) * invariant.matrix_norm(inverse) * invariant.matrix_norm(z)
+    exists = torch.isfinite(inverse).flatten(1).all(-1) & (missing <= _INVERTED * x.shape[-1] * _EPS * size)
     return torch.where(exists[:, None, None], inverse, 0.0), exists
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.linalg import lapack, svdvals
 
 from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
-from matfn_kernels.numbers.arrays import EPS, Array, gaussian, growth, norm
+from matfn_kernels.numbers.arrays import EPS, Array, demand_small, gaussian, growth, norm
 from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
 
 __all__ = ["Sign", "certified_sign", "newton"]
@@ -85,11 +85,17 @@ def newton(m: Array) -> tuple[Array, int] | None:
 
 
 def _inverse(x: Array) -> tuple[Array | None, float]:
-    """X^-1 and log |det X|; None where X is singular to the last bit."""
+    """X^-1 and log |det X|; None where X is singular to the last bit.
+
+    Raises:
+        numpy.linalg.LinAlgError: if LAPACK returns another matrix: a wrong one may carry eigenvalues across the axis.
+    """
     lu, pivots, info = lapack.dgetrf(x)
     if info != 0:
         return None, 0.0
     inverse, info = lapack.dgetri(lu, pivots)
+    if info == 0 and np.isfinite(inverse).all():
+        demand_small(x @ inverse - np.eye(len(x)), norm(x) * norm(inverse), len(x))
     return (inverse if info == 0 else None), float(np.log(np.abs(lu.diagonal())).sum())
 
 
