@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 from evaluating import answer
 from honesty import assert_honest, estimate_of
+from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.measured import unexplained
 from spectra import orthogonal
 
 if TYPE_CHECKING:
@@ -314,3 +317,52 @@ def test_distance_that_underflows_keeps_its_estimate(dtype: type, apart: float) 
     assert certificate.outcome == "converged"
     assert certificate.error_estimate is not None
     assert certificate.error_estimate < 1e-3
+
+
+def _hidden(order: int) -> Array:
+    """A unit vector that is orthogonal to the columns of random numbers without their signs."""
+    numbers = np.hstack([probes.columns(order).numpy(), np.ones((order, 1))])
+    vector: Array = np.linalg.qr(numbers)[0][:, -1]
+    return vector
+
+
+@pytest.mark.parametrize("order", [6, 12, 40])
+@pytest.mark.parametrize("size", [1e-3, 1e-8])
+def test_no_residual_hides_from_columns_that_are_known(order: int, size: float) -> None:
+    """A residual that the columns known beforehand do not see is measured on those that the matrix seeds."""
+    a = _symmetric(order, np.linspace(1, 2, order))
+    w, v = (torch.from_numpy(x)[None] for x in np.linalg.eigh(a))
+    false = a + size * np.outer(_hidden(order), _hidden(order))
+
+    (found,), _ = unexplained(torch.from_numpy(false)[None], w, v)
+
+    assert size / 2 <= found <= 20 * size
+
+
+def test_columns_of_kernels_in_c_are_those_of_their_matrix() -> None:
+    """Equal matrices have equal columns, in any batch and run, and other matrices others."""
+    a = _symmetric(9, np.linspace(1, 2, 9))
+    w, v = (torch.from_numpy(x)[None] for x in np.linalg.eigh(a))
+    residual = 1e-3 * np.outer(_hidden(9), _hidden(9))
+    matrices = torch.from_numpy(np.stack([a + residual, a + residual + 1e-12 * np.eye(9), a + residual]))
+
+    together = unexplained(matrices, w.expand(3, -1), v.expand(3, -1, -1))[0]
+    alone = torch.cat([unexplained(one[None], w, v)[0] for one in matrices])
+
+    assert torch.equal(together, alone)
+    assert together[0] == together[2]
+    assert abs(together[0] - together[1]) > 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_certificates_of_near_matrices_are_taken_on_other_columns(dtype: str) -> None:
+    """Triangles, roots and polar factors that differ in the last place have residuals on independent columns."""
+    a = _symmetric(16, np.geomspace(1e-2, 1, 16)).astype(dtype)
+    near = a.copy()
+    near[0, 0] = np.nextafter(a[0, 0], 2, dtype=dtype)
+    for function, name, keywords in (("tri_inv", "t", {}), ("inv_root", "a", {"r": 4}), ("msign", "m", {})):
+        found = answer(function, {name: np.stack([a, near, a])}, **keywords).certificates
+        residuals = [one.residual.value for one in found if one.residual is not None]
+
+        assert residuals[0] == residuals[2]
+        assert abs(residuals[0] - residuals[1]) > 1e-3 * residuals[0]

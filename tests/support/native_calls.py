@@ -296,10 +296,10 @@ def residuals(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Residuals of decompositions; of vectors alone, or with matrices and values. A batch is not divided."""
     items, rows, alone = draw(st.integers(1, 3)), draw(st.integers(1, 20)), draw(st.booleans())
     columns = draw(st.integers(1, 20)) if alone else rows
-    vectors, z = Argument(draw(numbers(items, rows, columns, dtype=dtype))), Argument(_probes(columns).T.copy())
+    vectors, z = Argument(draw(numbers(items, rows, columns, dtype=dtype))), Argument(_probes(columns))
     shapes = () if alone else ((items, columns, columns), (items, columns))
     given = tuple(Argument(draw(numbers(*shape, dtype=dtype))) for shape in shapes)
-    results = _blank(2 * PROBES, columns), _blank(2, items)
+    results = _blank(3 * PROBES, columns), _blank(2, items)
     entry = f"matfn_unexplained_{_suffix(dtype)}"
 
     def call(addresses: list[int], first: int, last: int) -> int:

@@ -96,7 +96,7 @@ def _natively(a: Tensor | None, w: Tensor | None, vectors: Tensor) -> tuple[Tens
     """Backward error and skewness beyond the laws of vectors (batch, m, n) by rows; without A the latter alone."""
     items, rows, columns = vectors.shape
     plan, _ = _plan(items, rows, columns, vectors.dtype)
-    space, out = (torch.empty(size, dtype=torch.float64) for size in (2 * probes.COUNT * columns, (2, items)))
+    space, out = (torch.empty(size, dtype=torch.float64) for size in (3 * probes.COUNT * columns, (2, items)))
     pointers = (0 if x is None else x.data_ptr() for x in (a, w, vectors, space, out))
     _entry(vectors.dtype)(plan, *pointers)
     backward, skew = out.unbind()
@@ -106,7 +106,7 @@ def _natively(a: Tensor | None, w: Tensor | None, vectors: Tensor) -> tuple[Tens
 @lru_cache(maxsize=256)
 def _plan(items: int, rows: int, columns: int, dtype: torch.dtype) -> tuple[Any, Tensor]:
     """The plan of a batch's residuals, and what it points to."""
-    z = probes.columns(columns).mT.contiguous()
+    z = probes.columns(columns)
     return ctypes.byref(ResidualsPlan(items, rows, columns, z.data_ptr(), *_laws(dtype, rows, columns), _MARGIN)), z
 
 

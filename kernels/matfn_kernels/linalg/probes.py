@@ -3,7 +3,7 @@
 A certificate needs norms of operators that are never formed, X^r A - I among them. Four random columns give the
 Frobenius norm to within a quarter. They are seeded by the bits of a matrix that belongs to the certificate, so that a
 certificate depends on its own matrix and on nothing else in the batch, and no vector that is known beforehand is
-orthogonal to them. The kernels in C, which prove what they rest on, take columns that depend on the order alone.
+orthogonal to them. The kernels in C take columns that depend on the order alone, with signs that the matrix seeds.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _folded(x: Any, bits: int) -> Any:
 
 
 def columns(order: int) -> Tensor:
-    """Fixed Gaussian columns for one matrix on a CPU, (order, COUNT) float64."""
+    """Fixed Gaussian columns for one matrix on a CPU, (order, COUNT) float64; the kernels in C choose their signs."""
     return _columns(order, COUNT)
 
 
@@ -176,7 +176,7 @@ def _with_unit_rows(z: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def spread_columns(order: int) -> Tensor:
-    """Fixed columns of rows of unit length for one matrix on a CPU, (order, COUNT) float64 without gaps."""
+    """Fixed columns of rows of unit length, (order, COUNT) float64 without gaps; kernels in C choose their signs."""
     return _with_unit_rows(columns(order)).contiguous()
 
 

@@ -113,7 +113,7 @@ EXPORTED void matfn_norms_f64(int64_t rows, int64_t length, const double *x, dou
 }
 
 /* Backward error and skewness (2, items) that the laws do not explain, of A = V^T diag(w) V with V (items, rows, n) row
-   by row; without A and w, skewness alone. The space is 2 PROBES times the columns. */
+   by row; without A and w, skewness alone. The space is 3 PROBES times the columns. */
 EXPORTED void matfn_unexplained_f32(
     const residuals_plan *plan, const float *a, const float *w, const float *v, double *space, double *out)
 {

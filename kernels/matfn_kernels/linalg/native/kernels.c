@@ -59,6 +59,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
     return chosen;
 }
 
+#include "signs.inc"
+
 /* All for double precision, which the proofs for floats are taken in, then all for floats; polar.inc uses both. */
 #define REAL double
 #define INTEGER int64_t

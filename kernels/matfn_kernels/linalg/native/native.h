@@ -92,7 +92,7 @@ enum {
 /* Residuals of a batch of decompositions. */
 typedef struct {
     int64_t items, rows, columns; /* of V, whose rows are the vectors */
-    const double *probes;         /* (PROBES, columns) */
+    const double *probes;         /* (columns, PROBES) */
     double law, skew_law;         /* largest residual relative to the largest value, and skewness, that are explained */
     double margin;                /* how often what is not explained counts */
 } residuals_plan;
