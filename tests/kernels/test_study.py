@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import long_double
+from certificate_claims import judged
 from certificate_inputs import ORDERS, Sample
 from certificate_truth import Truth
 from many_digits import power
@@ -35,6 +36,14 @@ def test_no_answer_is_further_from_the_truth_than_its_estimate(seed: str, functi
     for dtype in _dtypes(function, SEEDS[seed]):
         for one in findings(Draw(function, dtype, SEEDS[seed], 0), SMALL):
             assert not one.violates, str(one)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_claims_are_accepted_where_they_are_right(seed: str) -> None:
+    """Answers by numpy and SciPy are accepted, planted wrong ones rejected, and no perturbation understated."""
+    for one in judged(SEEDS[seed], (5,)):
+        assert one.accepted == (one.kind == "right"), one
+        assert not one.violates, one
 
 
 def test_equal_draws_are_equal_answers() -> None:
