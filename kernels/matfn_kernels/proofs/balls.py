@@ -6,6 +6,7 @@ wrong by less than 2^-1022, and `TINY` covers all of them. Norms and radii are c
 quantity is enlarged by more than the rounding of the few operations that gave it.
 
 A ball with a second part `low` is kept in twice the digits: its products are split as in `numbers.extended_product`.
+`natively` does the same in C where the library is built.
 References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 3; Ozaki, Ogita, Oishi and Rump,
 Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
 """
@@ -13,11 +14,13 @@ Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels.linalg import invariant
+from matfn_kernels.proofs import natively
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "TINY",
     "Ball",
+    "Part",
     "difference",
     "exact",
+    "factored",
     "frobenius",
+    "inverted",
     "minus_identity",
     "power",
     "product",
@@ -37,6 +43,7 @@ __all__ = [
     "sum_of",
     "symmetric_part",
     "up",
+    "widened",
 ]
 
 _UNIT: Final = 2.0**-53
@@ -57,6 +64,19 @@ def up(x: Tensor) -> Tensor:
     return x * _SLACK
 
 
+class Part(IntEnum):
+    """Where a matrix may have other entries than zeros, by its number in native.h."""
+
+    FULL = 0
+    LOWER = 1
+    UPPER = 2
+
+    @property
+    def transposed(self) -> Part:
+        """That of the transpose."""
+        return Part(-self % len(Part))
+
+
 @dataclass(frozen=True, slots=True)
 class Ball:
     """The matrices within `radius` (batch,) of high + low (batch, m, n) in the Frobenius norm.
@@ -66,40 +86,62 @@ class Ball:
         low: what the centre has beyond `high`, or None where `high` is all of it.
         radius: the largest distance, (batch,).
         norms: upper bounds of norms that were asked for before.
+        part: where the centre may have other entries than zeros.
     """
 
     high: Tensor
     low: Tensor | None
     radius: Tensor
     norms: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    part: Part = Part.FULL
 
     @property
     def frobenius(self) -> Tensor:
         """An upper bound of the Frobenius norm, (batch,)."""
-        if "frobenius" not in self.norms:
-            self.norms["frobenius"] = self._at_most(frobenius(self.high))
-        return self.norms["frobenius"]
+        return self._norm("frobenius")
 
     @property
     def spectral(self) -> Tensor:
         """An upper bound of the 2-norm, of the absolute values too, (batch,)."""
-        if "spectral" not in self.norms:
-            self.norms["spectral"] = torch.minimum(self._at_most(_rows_and_columns(self.high)), self.frobenius)
-        return self.norms["spectral"]
+        return self._norm("spectral")
 
-    def _at_most(self, length: Tensor) -> Tensor:
-        length = length + self.radius
-        return up(length if self.low is None else length + frobenius(self.low))
+    @property
+    def rest(self) -> Tensor:
+        """An upper bound of the Frobenius norm of `low`, (batch,)."""
+        return self._norm("rest")
+
+    def _norm(self, name: str) -> Tensor:
+        if name not in self.norms:
+            self.norms.update(_named(natively.norms(self)) if natively.is_ready() else self._measured())
+        return self.norms[name]
+
+    def _measured(self) -> dict[str, Tensor]:
+        rest = torch.zeros_like(self.radius) if self.low is None else frobenius(self.low)
+        length = up(frobenius(self.high) + self.radius + rest)
+        absolute = up(_rows_and_columns(self.high) + self.radius + rest)
+        return _named((length, torch.minimum(absolute, length), rest))
 
     @property
     def mT(self) -> Ball:  # noqa: N802 - as torch names it
         """The transpose, which has the same norms."""
-        return Ball(self.high.mT, None if self.low is None else self.low.mT, self.radius, self.norms)
+        low = None if self.low is None else self.low.mT
+        return Ball(self.high.mT, low, self.radius, self.norms, self.part.transposed)
 
     def times_power(self, factor: float) -> Ball:
         """The ball times a power of two."""
         low = None if self.low is None else self.low * factor
         return Ball(self.high * factor, low, self.radius * abs(factor))
+
+
+def _named(norms: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return dict(zip(("frobenius", "spectral", "rest"), norms, strict=True))
+
+
+def _of(made: tuple[Tensor, Tensor | None, Tensor], part: Part = Part.FULL) -> Ball:
+    """A ball that the library made."""
+    high, low, facts = made
+    radius, *norms = facts.unbind()
+    return Ball(high, low, radius, _named(tuple(norms)), part)
 
 
 def frobenius(x: Tensor) -> Tensor:
@@ -121,28 +163,76 @@ def _summed(terms: int) -> float:
     return 1 + 2 * (terms + 64) * _UNIT
 
 
-def exact(x: Tensor, *, doubled: bool = False) -> Ball:
+def exact(x: Tensor, *, doubled: bool = False, part: Part = Part.FULL) -> Ball:
     """X (batch, m, n) in float64, known exactly; kept in twice the digits if `doubled`."""
-    return Ball(x, torch.zeros_like(x) if doubled else None, torch.full((len(x),), TINY, dtype=torch.float64))
+    low = torch.zeros((), dtype=torch.float64).expand(x.shape) if doubled else None
+    return Ball(x, low, torch.full((len(x),), TINY, dtype=torch.float64), {}, part)
 
 
 def rounded(x: Ball) -> Ball:
     """The ball about `high` alone that holds X."""
-    return x if x.low is None else Ball(x.high, None, up(x.radius + frobenius(x.low)))
+    if x.low is None:
+        return x
+    norms = {**x.norms, "rest": torch.zeros_like(x.radius)} if x.norms else {}
+    return widened(Ball(x.high, None, x.radius, norms, x.part), x.rest)
+
+
+def widened(x: Ball, by: Tensor) -> Ball:
+    """A larger ball about the centre of X."""
+    norms = {name: norm if name == "rest" else up(norm + by) for name, norm in x.norms.items()}
+    return Ball(x.high, x.low, up(x.radius + by), norms, x.part)
+
+
+def factored(x: Tensor, *, doubled: bool = False) -> tuple[Ball, Tensor]:
+    """Lower triangular L near L L^T = (X + X^T) / 2, not trusted, and whether there is one, of X (batch, n, n)."""
+    lower, exists = natively.factor(x) if natively.is_ready() else invariant.cholesky((x + x.mT) / 2)
+    return exact(lower, doubled=doubled, part=Part.LOWER), exists
+
+
+def inverted(t: Ball) -> Ball:
+    """A triangle near T^-1, not trusted, of T with a lower or upper part."""
+    upper = t.part is Part.UPPER
+    if natively.is_ready():
+        return exact(natively.inverse(t.high, upper=upper), part=t.part)
+    identity = torch.eye(t.high.shape[-1], dtype=torch.float64).expand_as(t.high)
+    return exact(invariant.solve_triangular(t.high, identity, upper=upper), part=t.part)
 
 
 def sum_of(x: Ball, y: Ball) -> Ball:
     """X + Y."""
-    if x.low is None and y.low is None:
-        return Ball(x.high + y.high, None, _sum_radius(x, y))
-    return _doubled_sum(x, y, _two_sum(x.high, y.high), 1.0)
+    return _total(x, y, 1.0, 1.0)
 
 
 def difference(x: Ball, y: Ball) -> Ball:
     """X - Y."""
+    return _total(x, y, -1.0, 1.0)
+
+
+def minus_identity(x: Ball) -> Ball:
+    """X - I."""
+    return _of(natively.total(x, None, sign=-1.0, factor=1.0), x.part) if natively.is_ready() else _less_identity(x)
+
+
+def symmetric_part(x: Ball) -> Ball:
+    """(X + X^T) / 2."""
+    return _total(x, x.mT, 1.0, 0.5)
+
+
+def skew_part(x: Ball) -> Ball:
+    """(X - X^T) / 2."""
+    return _total(x, x.mT, -1.0, 0.5)
+
+
+def _total(x: Ball, y: Ball, sign: float, factor: float) -> Ball:
+    """(X + sign Y) factor, a power of two."""
+    if natively.is_ready():
+        part = x.part if x.part is y.part else Part.FULL
+        return _of(natively.total(x, y, sign=sign, factor=factor), part)
     if x.low is None and y.low is None:
-        return Ball(x.high - y.high, None, _sum_radius(x, y))
-    return _doubled_sum(x, y, _two_sum(x.high, -y.high), -1.0)
+        found = Ball(x.high + sign * y.high, None, _sum_radius(x, y))
+    else:
+        found = _doubled_sum(x, y, _two_sum(x.high, sign * y.high), sign)
+    return found if factor == 1 else found.times_power(factor)
 
 
 def _sum_radius(x: Ball, y: Ball) -> Tensor:
@@ -161,8 +251,7 @@ def _doubled_sum(x: Ball, y: Ball, leading: tuple[Tensor, Tensor], sign: float) 
     return Ball(high, low, up(x.radius + y.radius + 3 * _UNIT * lost))
 
 
-def minus_identity(x: Ball) -> Ball:
-    """X - I."""
+def _less_identity(x: Ball) -> Ball:
     high, low = x.high.clone(), None if x.low is None else x.low.clone()
     diagonal = high.diagonal(dim1=-2, dim2=-1)
     total, error = _two_sum(diagonal.contiguous(), torch.full_like(diagonal, -1.0))
@@ -174,28 +263,21 @@ def minus_identity(x: Ball) -> Ball:
     return Ball(high, low, up(x.radius + _UNIT * (frobenius(lost[:, None]) + TINY)))
 
 
-def symmetric_part(x: Ball) -> Ball:
-    """(X + X^T) / 2."""
-    return sum_of(x, x.mT).times_power(0.5)
-
-
-def skew_part(x: Ball) -> Ball:
-    """(X - X^T) / 2."""
-    return difference(x, x.mT).times_power(0.5)
-
-
-def product(x: Ball, y: Ball) -> Ball:
-    """X Y: in twice the digits if one of the factors is."""
+def product(x: Ball, y: Ball, *, symmetric: bool = False) -> Ball:
+    """X Y, in twice the digits if one of the factors is; `symmetric` says that the exact product is known to be."""
+    if natively.is_ready():
+        part = x.part if x.part is y.part else Part.FULL
+        return _of(natively.product(x, y, symmetric=symmetric), part)
     made = _plain(x, y) if x.low is None and y.low is None else _doubled(x, y)
     return Ball(made.high, made.low, up(made.radius + x.radius * y.spectral + x.spectral * y.radius))
 
 
 def power(x: Ball, exponent: int) -> Ball:
-    """X^exponent by binary powering, exponent >= 1."""
+    """X^exponent of symmetric X by binary powering, exponent >= 1."""
     if exponent == 1:
         return x
-    half = power(product(x, x), exponent // 2)
-    return product(half, x) if exponent % 2 else half
+    half = power(product(x, x, symmetric=True), exponent // 2)
+    return product(half, x, symmetric=True) if exponent % 2 else half
 
 
 def scaled_columns(v: Tensor, w: Tensor, *, doubled: bool) -> Ball:

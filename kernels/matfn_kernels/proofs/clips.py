@@ -99,5 +99,5 @@ def _tilt(u: Tensor, v: Tensor, *, doubled: bool) -> Tensor:
 
 def _departure(v: Tensor, *, doubled: bool) -> Tensor:
     columns = exact(v, doubled=doubled)
-    defect = rounded(minus_identity(product(columns.mT, columns))).frobenius
+    defect = rounded(minus_identity(product(columns.mT, columns, symmetric=True))).frobenius
     return up(defect / (1 + complement(defect)))

@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg import invariant, scaling
+from matfn_kernels.linalg import scaling
 from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.proofs.balls import (
     Ball,
     difference,
     exact,
+    factored,
+    inverted,
     minus_identity,
     product,
     rounded,
@@ -72,9 +74,9 @@ def prove_modulus(m: Tensor, o: Tensor, h: Tensor) -> Proof:
     m, o, h = read(m), read(o), read(h)
     exponent = peak_exponent(m)
     m, h = scaling.rescale(m, -exponent), scaling.rescale(h, -exponent)
-    factor, definite = invariant.cholesky((h + h.mT) / 2)
-    left, columns = exact(factor, doubled=doubled), exact(o, doubled=doubled)
-    square = product(left, left.mT)
+    left, definite = factored(h, doubled=doubled)
+    columns = exact(o, doubled=doubled)
+    square = product(left, left.mT, symmetric=True)
     tilt = _orthonormality(columns)[1] * square.spectral
     apart = up(difference(exact(m, doubled=doubled), product(columns, square)).frobenius + up(tilt))
     absolute = up(_ROOT_2 * apart + difference(exact(h, doubled=doubled), square).frobenius)
@@ -109,13 +111,11 @@ class _Parts:
         defect, tilt, root = _orthonormality(o)
         inner = product(o.mT, m)
         h, k = rounded(symmetric_part(inner)), rounded(skew_part(inner))
-        factor, _ = invariant.cholesky(h.high)
-        identity = torch.eye(factor.shape[-1], dtype=torch.float64).expand_as(factor)
-        lower = exact(invariant.solve_triangular(factor, identity, upper=False))
+        lower = inverted(factored(h.high)[0])
         # W H W^T = I + E proves H positive definite, and H^-1 = W^T (I + E)^-1 W
-        margin = complement(minus_identity(_conjugated(lower, h)).spectral)
+        margin = complement(minus_identity(product(product(lower, h), lower.mT, symmetric=True)).spectral)
         # Z H = I + G and H^-1 = Z^T (I + G)^-T
-        inverse = exact(invariant.product(lower.high.mT, lower.high))
+        inverse = exact(product(lower.mT, lower, symmetric=True).high)
         near = complement(minus_identity(product(inverse, h)).spectral)
         right = up(product(k, inverse.mT).frobenius / near)
         outside = torch.zeros_like(tilt)
@@ -124,16 +124,12 @@ class _Parts:
             missing = up((1 + defect) * defect / complement(defect) * (1 + right))
             outside = up(product(beyond, inverse.mT).frobenius / near + missing)
         smallest = margin / up(lower.spectral * lower.spectral)
-        return cls(tilt, root, up(_conjugated(lower, k).frobenius / margin), right, outside, smallest)
-
-
-def _conjugated(t: Ball, f: Ball) -> Ball:
-    return product(product(t, f), t.mT)
+        return cls(tilt, root, up(product(product(lower, k), lower.mT).frobenius / margin), right, outside, smallest)
 
 
 def _orthonormality(o: Ball) -> tuple[Tensor, Tensor, Tensor]:
     """||P||_F, ||O - Q||_F and ||(I + P)^(-1/2) - I||_F."""
-    defect = rounded(minus_identity(product(o.mT, o))).frobenius
+    defect = rounded(minus_identity(product(o.mT, o, symmetric=True))).frobenius
     least = complement(defect)
     return defect, up(defect / (1 + least)), up(defect / (2 * least * least))
 

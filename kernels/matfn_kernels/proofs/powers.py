@@ -27,13 +27,17 @@ from matfn_kernels.linalg import invariant, scaling
 from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.proofs.balls import (
     Ball,
+    Part,
     difference,
     exact,
+    factored,
+    inverted,
     minus_identity,
     power,
     product,
     rounded,
     up,
+    widened,
 )
 from matfn_kernels.proofs.proof import (
     LARGEST_DEFECT,
@@ -94,9 +98,8 @@ class Claim:
     @classmethod
     def of(cls, x: Tensor, *, doubled: bool) -> Claim:
         """Of X (batch, n, n) that may be unsymmetric in its last digits."""
-        factor, definite = invariant.cholesky((x + x.mT) / 2)
-        left = exact(factor, doubled=doubled)
-        square = product(left, left.mT)
+        left, definite = factored(x, doubled=doubled)
+        square = product(left, left.mT, symmetric=True)
         return cls(rounded(left), square, difference(exact(x, doubled=doubled), square).frobenius, definite)
 
 
@@ -184,23 +187,27 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
     for _ in range(exponent.s // 2):
         half = product(a, half)
     right = product(a, half) if exponent.s % 2 else half
-    residual = rounded(minus_identity(product(half.mT, right)))
-    outer = factor if r % 2 else factor.mT
-    weighted = product(product(outer, residual), outer.mT)
+    residual = rounded(minus_identity(product(half.mT, right, symmetric=True)))
+    weighted = _conjugated(factor if r % 2 else factor.mT, residual)
     return weighted.frobenius, residual.spectral, _DOWN / _raised(claim.square.spectral, r)
 
 
 def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
-    """||Y^((1-r)/2) (C - Y^r) Y^((1-r)/2)||_F, ||E||_2 and a lower bound of B's eigenvalues for Y = L L^T = B^(1/r)."""
-    r = exponent.r
-    missing = rounded(difference(power(a, exponent.s), power(claim.square, r)))
-    first = missing.frobenius
-    if r > 1:
-        inverse, margin = _inverse_root(claim, r - 1)
-        first = up(_conjugated(inverse, missing).frobenius / (margin * margin))
-    inverse, margin = _inverse_root(claim, r)
-    defect = up(_conjugated(inverse, missing).spectral / (margin * margin))
-    return first, defect, (margin / inverse.spectral).square() * _DOWN
+    """||Y^((1-r)/2) (C - Y^r) Y^((1-r)/2)||_F, ||E||_2 and a lower bound of B's eigenvalues for Y = L L^T = B^(1/r).
+
+    C - Y^r is multiplied by L^-1 from both sides, then by L^-T, and so on r times: Y^(-k/2) (C - Y^r) Y^(-k/2) in
+    another basis after k of them. T near L^-1 is not trusted: with G = T L - I, L^-1 = (I + G)^-1 T.
+    """
+    r, inverse = exponent.r, inverted(claim.factor)
+    margin = complement(minus_identity(product(inverse, claim.factor)).spectral)
+    turned = up(2 * (1 - margin) / (margin * margin))  # ||(I + G)^-1 V (I + G)^-T - V|| <= turned ||V||
+    found = rounded(difference(power(a, exponent.s), power(claim.square, r)))
+    first = found.frobenius
+    for k in range(1, r + 1):
+        first = found.frobenius
+        found = _divided(inverse if k % 2 else inverse.mT, found, turned)
+    least = margin * margin / product(inverse.mT, inverse, symmetric=True).spectral
+    return first, found.spectral, _raised(least, r) * _DOWN
 
 
 def _raised(x: Tensor, exponent: int) -> Tensor:
@@ -212,21 +219,13 @@ def _raised(x: Tensor, exponent: int) -> Tensor:
 
 
 def _conjugated(t: Ball, f: Ball) -> Ball:
-    return product(product(t, f), t.mT)
+    """T F T^T of symmetric F."""
+    return product(product(t, f), t.mT, symmetric=True)
 
 
-def _inverse_root(claim: Claim, k: int) -> tuple[Ball, Tensor]:
-    """T, near M^-1 with M M^T = Y^k, and a lower bound m of 1 - ||T M - I||_2: M^-1 = (I + G)^-1 T, 1 / m bounds it.
-
-    T is computed from a substituted inverse of L, which is not trusted: T M - I is a product's residual.
-    """
-    factor = claim.factor.high
-    identity = torch.eye(factor.shape[-1], dtype=torch.float64).expand_as(factor)
-    lower = invariant.solve_triangular(factor, identity, upper=False)
-    inverse, root = lower, claim.factor
-    if k > 1:
-        inverse = invariant.matrix_power(invariant.product(lower.mT, lower), k // 2)
-        root = power(rounded(claim.square), k // 2)
-    if k > 1 and k % 2:
-        inverse, root = invariant.product(lower, inverse), product(root, claim.factor)
-    return exact(inverse), complement(minus_identity(product(exact(inverse), root)).spectral)
+def _divided(t: Ball, f: Ball, turned: Tensor) -> Ball:
+    """L^-1 F L^-T for lower T near L^-1, or L^-T F L^-1 for T^T."""
+    if t.part is Part.UPPER:
+        return _conjugated(t, widened(f, up(f.frobenius * turned)))
+    found = _conjugated(t, f)
+    return widened(found, up(found.frobenius * turned))

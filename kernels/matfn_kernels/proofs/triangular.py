@@ -18,7 +18,18 @@ import torch
 
 from matfn_kernels.linalg import invariant, scaling
 from matfn_kernels.linalg.triangles import read_triangle
-from matfn_kernels.proofs.balls import Ball, difference, exact, minus_identity, product, rounded, sum_of, up
+from matfn_kernels.proofs.balls import (
+    Ball,
+    Part,
+    difference,
+    exact,
+    inverted,
+    minus_identity,
+    product,
+    rounded,
+    sum_of,
+    up,
+)
 from matfn_kernels.proofs.proof import LARGEST_DEFECT, Proof, complement, least_norm, out_of_range, peak_exponent
 
 if TYPE_CHECKING:
@@ -47,7 +58,8 @@ def prove_triangle(t: Tensor, b: Tensor | None, x: Tensor, shape: Shape) -> Proo
     b, x = _right(b, x, exponent)
     rows = _row_exponents(scaling.rescale(t, -exponent))
     t, b = _rows_scaled(scaling.rescale(t, -exponent), rows), _rows_scaled(b, rows)
-    return _prove(exact(t, doubled=doubled), b, x, upper=shape.lower == shape.transpose)
+    part = Part.UPPER if shape.lower == shape.transpose else Part.LOWER
+    return _prove(exact(t, doubled=doubled, part=part), b, x)
 
 
 def prove_low_rank(factors: tuple[Tensor, Tensor, Tensor], b: Tensor | None, x: Tensor, *, transpose: bool) -> Proof:
@@ -61,8 +73,9 @@ def prove_low_rank(factors: tuple[Tensor, Tensor, Tensor], b: Tensor | None, x: 
     b, x = _right(b, x, exponent)
     below = product(exact(q, doubled=doubled), exact(k, doubled=doubled).mT)
     low = None if below.low is None else below.low.tril(-1)
-    t = sum_of(Ball(below.high.tril(-1), low, below.radius), exact(torch.diag_embed(diag), doubled=doubled))
-    return _prove(t.mT if transpose else t, b, x, upper=transpose)
+    below = Ball(below.high.tril(-1), low, below.radius, {}, Part.LOWER)
+    t = sum_of(below, exact(torch.diag_embed(diag), doubled=doubled, part=Part.LOWER))
+    return _prove(t.mT if transpose else t, b, x)
 
 
 def _right(b: Tensor | None, x: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,12 +98,20 @@ def _rows_scaled(x: Tensor, exponents: Tensor) -> Tensor:
     return x * invariant.two_to(half) * invariant.two_to(-exponents - half)
 
 
-def _prove(t: Ball, b: Tensor, x: Tensor, *, upper: bool) -> Proof:
+def _prove(t: Ball, b: Tensor, x: Tensor) -> Proof:
     doubled = t.low is not None
-    identity = torch.eye(t.high.shape[-1], dtype=torch.float64).expand_as(t.high)
-    near = exact(invariant.solve_triangular(t.high, identity, upper=upper))
-    residual = rounded(difference(exact(b, doubled=doubled), product(t, exact(x, doubled=doubled))))
+    near = inverted(t)
+    claimed, right = (exact(y, doubled=doubled, part=_part(y, t.part)) for y in (x, b))
+    residual = rounded(difference(right, product(t, claimed)))
     defect = minus_identity(product(near, rounded(t))).spectral
     absolute = up(product(near, residual).frobenius / complement(defect))
     doubts = {**out_of_range(t.high, b, x), _SINGULAR: ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)}
     return Proof(absolute, least_norm(x), doubts)
+
+
+def _part(x: Tensor, part: Part) -> Part:
+    """That part where the others' entries of all X (batch, m, n) are zeros."""
+    if x.shape[-1] != x.shape[-2]:
+        return Part.FULL
+    other = x.triu(1) if part is Part.LOWER else x.tril(-1)
+    return Part.FULL if bool(other.any()) else part

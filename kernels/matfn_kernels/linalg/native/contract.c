@@ -22,6 +22,9 @@ typedef struct {
 #define FIELD(type, field) {#type "." #field, KIND(((type *)0)->field), offsetof(type, field)}
 #define OPERAND(type, field) \
     FIELD(type, field.at), FIELD(type, field.item), FIELD(type, field.row), FIELD(type, field.stored)
+#define BALL(type, field)                                                                                   \
+    FIELD(type, field.high), FIELD(type, field.low), FIELD(type, field.radius), FIELD(type, field.frobenius), \
+        FIELD(type, field.spectral), FIELD(type, field.rest), FIELD(type, field.turned), FIELD(type, field.part)
 
 static const term terms[] = {
     NUMBER(PROBES),
@@ -175,6 +178,51 @@ static const term terms[] = {
     FIELD(inverses_plan, n),
     FIELD(inverses_plan, a),
     FIELD(inverses_plan, out),
+
+    SIZE(ball_products_plan),
+    FIELD(ball_products_plan, items),
+    FIELD(ball_products_plan, m),
+    FIELD(ball_products_plan, k),
+    FIELD(ball_products_plan, n),
+    FIELD(ball_products_plan, symmetric),
+    BALL(ball_products_plan, x),
+    BALL(ball_products_plan, y),
+    FIELD(ball_products_plan, high),
+    FIELD(ball_products_plan, low),
+    FIELD(ball_products_plan, facts),
+
+    SIZE(ball_sums_plan),
+    FIELD(ball_sums_plan, items),
+    FIELD(ball_sums_plan, m),
+    FIELD(ball_sums_plan, n),
+    FIELD(ball_sums_plan, sign),
+    FIELD(ball_sums_plan, factor),
+    BALL(ball_sums_plan, x),
+    BALL(ball_sums_plan, y),
+    FIELD(ball_sums_plan, high),
+    FIELD(ball_sums_plan, low),
+    FIELD(ball_sums_plan, facts),
+
+    SIZE(ball_norms_plan),
+    FIELD(ball_norms_plan, items),
+    FIELD(ball_norms_plan, m),
+    FIELD(ball_norms_plan, n),
+    FIELD(ball_norms_plan, high),
+    FIELD(ball_norms_plan, low),
+    FIELD(ball_norms_plan, radius),
+    FIELD(ball_norms_plan, facts),
+
+    SIZE(ball_factors_plan),
+    FIELD(ball_factors_plan, n),
+    FIELD(ball_factors_plan, x),
+    FIELD(ball_factors_plan, out),
+    FIELD(ball_factors_plan, exists),
+
+    SIZE(ball_inverses_plan),
+    FIELD(ball_inverses_plan, n),
+    FIELD(ball_inverses_plan, turned),
+    FIELD(ball_inverses_plan, t),
+    FIELD(ball_inverses_plan, out),
 };
 
 /* One term after the other; null beyond the last. */

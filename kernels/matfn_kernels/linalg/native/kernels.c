@@ -92,6 +92,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "polar.inc"
 
+#include "balls.inc"
+
 #define TABLE_OF(variant) matfn_table_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
@@ -111,4 +113,9 @@ const native_table TABLE(VARIANT) = {
     norms_f64,
     unexplained_f32,
     unexplained_f64,
+    ball_products,
+    ball_sums,
+    ball_norms,
+    ball_factors,
+    ball_inverses,
 };

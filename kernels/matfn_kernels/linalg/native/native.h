@@ -146,6 +146,51 @@ typedef struct {
     char *out;
 } inverses_plan;
 
+/* Which part of a ball's matrix may hold other numbers than zeros. */
+enum { FULL, LOWER, UPPER };
+
+/* Matrices in double precision without gaps, known to within a Frobenius norm. */
+typedef struct {
+    const char *high, *low;                          /* the centre in two parts; the second may be absent */
+    const char *radius, *frobenius, *spectral, *rest; /* (items), upper bounds; of the second part's length last */
+    int64_t turned;                                  /* whether the transposes are stored */
+    int64_t part;                                    /* FULL, LOWER or UPPER, of the matrix itself */
+} ball;
+
+/* Results have facts (4, items): radius, frobenius, spectral and rest. With `low` they have two parts. */
+typedef struct {
+    int64_t items, m, k, n;
+    int64_t symmetric; /* whether the exact product is known to be */
+    ball x, y;
+    char *high, *low, *facts;
+} ball_products_plan;
+
+/* (X + sign Y) factor, with I for an absent Y. */
+typedef struct {
+    int64_t items, m, n;
+    double sign, factor;
+    ball x, y;
+    char *high, *low, *facts;
+} ball_sums_plan;
+
+typedef struct {
+    int64_t items, m, n;
+    const char *high, *low, *radius;
+    char *facts;
+} ball_norms_plan;
+
+typedef struct {
+    int64_t n;
+    const char *x;
+    char *out, *exists;
+} ball_factors_plan;
+
+typedef struct {
+    int64_t n, turned;
+    const char *t;
+    char *out;
+} ball_inverses_plan;
+
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
     int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
@@ -165,6 +210,11 @@ typedef struct {
         const residuals_plan *, const float *, const float *, const float *, double *, double *);
     void (*unexplained_f64)(
         const residuals_plan *, const double *, const double *, const double *, double *, double *);
+    int (*ball_products)(const ball_products_plan *, int64_t first, int64_t last);
+    int (*ball_sums)(const ball_sums_plan *, int64_t first, int64_t last);
+    int (*ball_norms)(const ball_norms_plan *, int64_t first, int64_t last);
+    int (*ball_factors)(const ball_factors_plan *, int64_t first, int64_t last);
+    int (*ball_inverses)(const ball_inverses_plan *, int64_t first, int64_t last);
 } native_table;
 
 #endif

@@ -144,6 +144,51 @@ class _InversesPlan(ctypes.Structure):
     )
 
 
+class _Ball(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("high", "low", "radius", "frobenius", "spectral", "rest")),
+        *((name, ctypes.c_int64) for name in ("turned", "part")),
+    )
+
+
+_MADE: Final = tuple((name, ctypes.c_void_p) for name in ("high", "low", "facts"))
+
+
+class _BallProductsPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "m", "k", "n", "symmetric")),
+        *((name, _Ball) for name in ("x", "y")),
+        *_MADE,
+    )
+
+
+class _BallSumsPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "m", "n")),
+        *((name, ctypes.c_double) for name in ("sign", "factor")),
+        *((name, _Ball) for name in ("x", "y")),
+        *_MADE,
+    )
+
+
+class _BallNormsPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "m", "n")),
+        *((name, ctypes.c_void_p) for name in ("high", "low", "radius", "facts")),
+    )
+
+
+class _BallFactorsPlan(ctypes.Structure):
+    _fields_ = (("n", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("x", "out", "exists")))
+
+
+class _BallInversesPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("n", "turned")),
+        *((name, ctypes.c_void_p) for name in ("t", "out")),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PowerFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
@@ -234,6 +279,11 @@ _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "eigh": _EighPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
+    "ball_products": _BallProductsPlan,
+    "ball_sums": _BallSumsPlan,
+    "ball_norms": _BallNormsPlan,
+    "ball_factors": _BallFactorsPlan,
+    "ball_inverses": _BallInversesPlan,
 }
 _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "roots_plan": PowersPlan,
@@ -287,4 +337,4 @@ def _fields(plan: type[ctypes.Structure]) -> Iterator[tuple[str, str, int]]:
 
 
 CALLS: Final = {name: Struct("".join(kind for _, kind, _ in _fields(plan))) for name, plan in _CALLS.items()}
-"""Packers of the plans for calls of BLAS and LAPACK, by function."""
+"""Packers of the plans for calls of BLAS and LAPACK and for balls, by function."""
