@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.native.library import library
 from matfn_kernels.linalg.native.structures import (
+    BALL_FACTS,
     CALLS,
     MAX_STEPS,
     PROBES,
+    Half,
     ImageFindings,
     LowRankPlan,
     PolarFindings,
@@ -23,11 +25,13 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     ResidualsPlan,
+    Step,
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
 )
 from matfn_kernels.linalg.single_thread import one_thread
+from matfn_kernels.proofs.recorded import Tape, compiled
 from watched_memory import out_of_bounds, watched
 
 if TYPE_CHECKING:
@@ -396,11 +400,47 @@ def decompositions(draw: st.DrawFn, name: str) -> Case:
     return _of_lapack(name, blas, kind, items, (given, *results), lambda addresses: (*orders, *addresses))
 
 
+@st.composite
+def balls(draw: st.DrawFn) -> Case:
+    """Programs in which every step occurs."""
+    items, m, n, doubled = draw(ITEMS), draw(SIZES.filter(bool)), draw(SIZES.filter(bool)), draw(st.booleans())
+    a, x = draw(numbers(items, n, n, dtype=F32)), draw(numbers(items, m, n, dtype=F64))
+    exponents = np.array(draw(st.lists(st.integers(-1200, 1200), min_size=items, max_size=items)), np.int64)
+    unread, symmetric = draw(st.sampled_from([None, *Half])), draw(st.booleans())
+    arguments, entry = tuple(map(Argument, (a, x, exponents))), "matfn_balls"
+
+    def program(addresses: list[int]) -> Tape:
+        tape = Tape(items)
+        ones = tape.record(Step.DIAGONAL, (n, n), (), doubled=False, at=0)
+        given = {"at": addresses[0], "single": 1, "unread": unread or 0, "exponents": addresses[2]}
+        left = tape.record(Step.GIVEN, (n, n), (), doubled=False, **given).as_doubled(doubled)
+        tall = tape.record(Step.GIVEN, (m, n), (), doubled=False, at=addresses[1]).as_doubled(doubled)
+        gram = tall.mT.times(tall, symmetric=symmetric)
+        total = gram.plus(left.times(ones, symmetric=False).mT, sign=-1.0, factor=0.5)
+        factor = total.factored()
+        inverse = factor.inverted()
+        tall.times(total.rounded(), symmetric=False).plus(tall, sign=1.0, factor=1.0).mT.times(tall, symmetric=True)
+        inverse.mT.inverted().times(total.strictly_lower(), symmetric=False).wider(gram.times(factor, symmetric=False))
+        left.mT.rows_like(left.mT)
+        return tape
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        run: Any = getattr(library(), entry)
+        plan, kept = compiled(program(addresses).entries, items, addresses[-1])
+        status = int(library().matfn_balls(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
+        del kept
+        return status
+
+    steps = len(program([0] * 4).entries)
+    return Case(entry, items, (*arguments, _blank(steps, BALL_FACTS, items)), call)
+
+
 CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{f"matfn_{make.__name__}_{_suffix(x)}": make(x) for make in (roots, triangles, low_rank) for x in (F32, F64)},
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
     "matfn_random_numbers": random_numbers(),
+    "matfn_balls": balls(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},
     **{f"matfn_lapack_{name}": decompositions(name) for name in ("cholesky", "eigh", "svd", "inverses")},

@@ -6,7 +6,7 @@ wrong by less than 2^-1022, and `TINY` covers all of them. Norms and radii are c
 quantity is enlarged by more than the rounding of the few operations that gave it.
 
 A ball with a second part `low` is kept in twice the digits: its products are split as in `numbers.extended_product`.
-`natively` does the same in C where the library is built.
+`recorded` does the same in C where the library is built.
 References: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 3; Ozaki, Ogita, Oishi and Rump,
 Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
 """
@@ -14,36 +14,30 @@ Numerical Algorithms 59 (2012); Rump, Acta Numerica 19 (2010).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import torch
 
-from matfn_kernels.linalg import invariant
-from matfn_kernels.proofs import natively
+from matfn_kernels.linalg import invariant, scaling
+from matfn_kernels.linalg.native.library import is_built
+from matfn_kernels.linalg.native.structures import Half
+from matfn_kernels.linalg.triangles import read_triangle
+from matfn_kernels.proofs.recorded import Tape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "TINY",
     "Ball",
-    "Part",
+    "Source",
     "difference",
-    "exact",
-    "factored",
-    "frobenius",
-    "inverted",
     "minus_identity",
     "power",
     "product",
-    "rounded",
-    "scaled_columns",
     "skew_part",
-    "sum_of",
+    "source",
     "symmetric_part",
     "up",
-    "widened",
 ]
 
 _UNIT: Final = 2.0**-53
@@ -55,8 +49,9 @@ _SMALL: Final = 1e-150
 """More than squares that underflow take from a norm."""
 _SLACK: Final = 1 + 2.0**-47
 """Covers 60 roundings of nonnegative numbers."""
-_SPLITTER: Final = 2.0**27 + 1
-"""Dekker's, which halves the 53 bits of a number so that products of halves are exact."""
+_LARGEST_DEFECT: Final = 0.9
+_FARTHEST: Final = 300
+"""Exponent by which a row is scaled at most, so that underflow before stays below `TINY`."""
 
 
 def up(x: Tensor) -> Tensor:
@@ -64,84 +59,167 @@ def up(x: Tensor) -> Tensor:
     return x * _SLACK
 
 
-class Part(IntEnum):
-    """Where a matrix may have other entries than zeros, by its number in native.h."""
+Ball: TypeAlias = Any
+"""`Recorded` or `Centred`, all of a proof from one source."""
 
-    FULL = 0
-    LOWER = 1
-    UPPER = 2
 
-    @property
-    def transposed(self) -> Part:
-        """That of the transpose."""
-        return Part(-self % len(Part))
+class Source(Protocol):
+    """Where the balls of a proof come from."""
+
+    def given(
+        self,
+        x: Tensor,
+        exponent: Tensor | None = None,
+        *,
+        doubled: bool = False,
+        unread: Half | None = None,
+        ones: bool = False,
+    ) -> Ball:
+        """X 2^exponent of X (batch, m, n) in float32 or float64; half of it may be unread, its diagonal be ones."""
+
+    def diagonal(self, values: Tensor | None, order: int, *, doubled: bool = False) -> Ball:
+        """diag(l) of l (batch, n) in float64, or I."""
+
+
+def source(items: int) -> Source:
+    """The source for a batch of so many matrices: in C where the library is built."""
+    return Tape(items) if is_built() else Torch(items)
 
 
 @dataclass(frozen=True, slots=True)
-class Ball:
+class Torch:
+    """Balls by torch, where the library in C is not built."""
+
+    items: int
+
+    def given(
+        self,
+        x: Tensor,
+        exponent: Tensor | None = None,
+        *,
+        doubled: bool = False,
+        unread: Half | None = None,
+        ones: bool = False,
+    ) -> Centred:
+        """X 2^exponent of X (batch, m, n), as `Tape.given`."""
+        x = x.to(torch.float64)
+        if unread is not None:
+            x = read_triangle(x, lower=unread is Half.UPPER_HALF, unit=ones)
+        return _exact(x if exponent is None else scaling.rescale(x, exponent), doubled=doubled)
+
+    def diagonal(self, values: Tensor | None, order: int, *, doubled: bool = False) -> Centred:
+        """diag(l) of l (batch, n) in float64, or I."""
+        values = torch.ones(self.items, order, dtype=torch.float64) if values is None else values
+        return _exact(torch.diag_embed(values), doubled=doubled)
+
+
+@dataclass(frozen=True, slots=True)
+class Centred:
     """The matrices within `radius` (batch,) of high + low (batch, m, n) in the Frobenius norm.
 
     Attributes:
         high: the centre, or its leading part.
         low: what the centre has beyond `high`, or None where `high` is all of it.
         radius: the largest distance, (batch,).
+        exists: of a factor, whether it was computed, (batch,).
         norms: upper bounds of norms that were asked for before.
-        part: where the centre may have other entries than zeros.
     """
 
     high: Tensor
     low: Tensor | None
     radius: Tensor
+    exists: Tensor | None = None
     norms: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    part: Part = Part.FULL
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.high.shape[-2], self.high.shape[-1]
+
+    @property
+    def doubled(self) -> bool:
+        """Whether it is kept in twice the digits."""
+        return self.low is not None
 
     @property
     def frobenius(self) -> Tensor:
         """An upper bound of the Frobenius norm, (batch,)."""
-        return self._norm("frobenius")
+        if "frobenius" not in self.norms:
+            self.norms["frobenius"] = self._at_most(frobenius(self.high))
+        return self.norms["frobenius"]
 
     @property
     def spectral(self) -> Tensor:
         """An upper bound of the 2-norm, of the absolute values too, (batch,)."""
-        return self._norm("spectral")
+        if "spectral" not in self.norms:
+            self.norms["spectral"] = torch.minimum(self._at_most(_rows_and_columns(self.high)), self.frobenius)
+        return self.norms["spectral"]
+
+    def _at_most(self, length: Tensor) -> Tensor:
+        length = length + self.radius
+        return up(length if self.low is None else length + frobenius(self.low))
 
     @property
-    def rest(self) -> Tensor:
-        """An upper bound of the Frobenius norm of `low`, (batch,)."""
-        return self._norm("rest")
-
-    def _norm(self, name: str) -> Tensor:
-        if name not in self.norms:
-            self.norms.update(_named(natively.norms(self)) if natively.is_ready() else self._measured())
-        return self.norms[name]
-
-    def _measured(self) -> dict[str, Tensor]:
-        rest = torch.zeros_like(self.radius) if self.low is None else frobenius(self.low)
-        length = up(frobenius(self.high) + self.radius + rest)
-        absolute = up(_rows_and_columns(self.high) + self.radius + rest)
-        return _named((length, torch.minimum(absolute, length), rest))
-
-    @property
-    def mT(self) -> Ball:  # noqa: N802 - as torch names it
+    def mT(self) -> Centred:  # noqa: N802 - as torch names it
         """The transpose, which has the same norms."""
-        low = None if self.low is None else self.low.mT
-        return Ball(self.high.mT, low, self.radius, self.norms, self.part.transposed)
+        return Centred(self.high.mT, None if self.low is None else self.low.mT, self.radius, None, self.norms)
 
-    def times_power(self, factor: float) -> Ball:
-        """The ball times a power of two."""
-        low = None if self.low is None else self.low * factor
-        return Ball(self.high * factor, low, self.radius * abs(factor))
+    def rounded(self) -> Centred:
+        """The ball about `high` alone that holds this one."""
+        return self if self.low is None else Centred(self.high, None, up(self.radius + frobenius(self.low)))
 
+    def times(self, y: Centred, *, symmetric: bool) -> Centred:
+        """X Y."""
+        del symmetric
+        made = _plain(self, y) if self.low is None and y.low is None else _doubled(self, y)
+        inherited = self.radius * y.spectral + self.spectral * y.radius
+        return Centred(made.high, made.low, up(made.radius + inherited))
 
-def _named(norms: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    return dict(zip(("frobenius", "spectral", "rest"), norms, strict=True))
+    def plus(self, y: Centred, *, sign: float, factor: float) -> Centred:
+        """(X + sign Y) factor, a power of two."""
+        if self.low is None and y.low is None:
+            high = self.high + y.high * sign
+            found = Centred(high, None, up(self.radius + y.radius + _UNIT * frobenius(high) + TINY))
+        else:
+            found = _doubled_sum(self, y, _two_sum(self.high, y.high * sign), sign)
+        low = None if found.low is None else found.low * factor
+        return Centred(found.high * factor, low, found.radius * factor)
 
+    def identity(self) -> Centred:
+        """I of the same order."""
+        return Torch(len(self.high)).diagonal(None, self.shape[0])
 
-def _of(made: tuple[Tensor, Tensor | None, Tensor], part: Part = Part.FULL) -> Ball:
-    """A ball that the library made."""
-    high, low, facts = made
-    radius, *norms = facts.unbind()
-    return Ball(high, low, radius, _named(tuple(norms)), part)
+    def factored(self) -> Centred:
+        """Lower triangular L near L L^T = (X + X^T) / 2, not trusted."""
+        lower, exists = invariant.cholesky((self.high + self.high.mT) / 2)
+        exact = _exact(lower, doubled=self.doubled)
+        return Centred(exact.high, exact.low, exact.radius, exists)
+
+    def inverted(self) -> Centred:
+        """A triangle near the inverse of this one, not trusted."""
+        identity = torch.eye(self.shape[0], dtype=torch.float64).expand_as(self.high)
+        upper = bool(self.high.tril(-1).eq(0).all())
+        return _exact(invariant.solve_triangular(self.high, identity, upper=upper))
+
+    def rows_like(self, y: Centred) -> Centred:
+        """Rows times powers of two that bring those of Y near 1; of what was given exactly."""
+        exponents = torch.frexp(y.high.abs().amax(-1, keepdim=True)).exponent
+        found = _exact(self.high * invariant.two_to(-exponents), doubled=self.doubled)
+        far = (exponents.abs() > _FARTHEST).flatten(1).any(-1)
+        return Centred(found.high, found.low, torch.where(far, torch.nan, found.radius))
+
+    def strictly_lower(self) -> Centred:
+        """What is below the diagonal."""
+        return Centred(self.high.tril(-1), None if self.low is None else self.low.tril(-1), self.radius)
+
+    def wider(self, defect: Centred) -> Centred:
+        """The ball that holds (I + G)^-1 X (I + G)^-T too, for any G no larger than the defect.
+
+        It is 1 / (1 - g)^2 - 1 <= 2 g / (1 - g)^2 times as large.
+        """
+        g = torch.where(defect.spectral <= _LARGEST_DEFECT, defect.spectral, torch.nan)
+        left = (1 - g) * (1 - 2.0**-45)
+        return Centred(self.high, self.low, up(self.radius + up(self.frobenius * (2 * g / (left * left)))))
 
 
 def frobenius(x: Tensor) -> Tensor:
@@ -163,113 +241,35 @@ def _summed(terms: int) -> float:
     return 1 + 2 * (terms + 64) * _UNIT
 
 
-def exact(x: Tensor, *, doubled: bool = False, part: Part = Part.FULL) -> Ball:
+def _exact(x: Tensor, *, doubled: bool = False) -> Centred:
     """X (batch, m, n) in float64, known exactly; kept in twice the digits if `doubled`."""
-    low = torch.zeros((), dtype=torch.float64).expand(x.shape) if doubled else None
-    return Ball(x, low, torch.full((len(x),), TINY, dtype=torch.float64), {}, part)
-
-
-def rounded(x: Ball) -> Ball:
-    """The ball about `high` alone that holds X."""
-    if x.low is None:
-        return x
-    norms = {**x.norms, "rest": torch.zeros_like(x.radius)} if x.norms else {}
-    return widened(Ball(x.high, None, x.radius, norms, x.part), x.rest)
-
-
-def widened(x: Ball, by: Tensor) -> Ball:
-    """A larger ball about the centre of X."""
-    norms = {name: norm if name == "rest" else up(norm + by) for name, norm in x.norms.items()}
-    return Ball(x.high, x.low, up(x.radius + by), norms, x.part)
-
-
-def factored(x: Tensor, *, doubled: bool = False) -> tuple[Ball, Tensor]:
-    """Lower triangular L near L L^T = (X + X^T) / 2, not trusted, and whether there is one, of X (batch, n, n)."""
-    lower, exists = natively.factor(x) if natively.is_ready() else invariant.cholesky((x + x.mT) / 2)
-    return exact(lower, doubled=doubled, part=Part.LOWER), exists
-
-
-def inverted(t: Ball) -> Ball:
-    """A triangle near T^-1, not trusted, of T with a lower or upper part."""
-    upper = t.part is Part.UPPER
-    if natively.is_ready():
-        return exact(natively.inverse(t.high, upper=upper), part=t.part)
-    identity = torch.eye(t.high.shape[-1], dtype=torch.float64).expand_as(t.high)
-    return exact(invariant.solve_triangular(t.high, identity, upper=upper), part=t.part)
-
-
-def sum_of(x: Ball, y: Ball) -> Ball:
-    """X + Y."""
-    return _total(x, y, 1.0, 1.0)
+    low = torch.zeros_like(x) if doubled else None
+    return Centred(x, low, torch.full((len(x),), TINY, dtype=torch.float64))
 
 
 def difference(x: Ball, y: Ball) -> Ball:
     """X - Y."""
-    return _total(x, y, -1.0, 1.0)
+    return x.plus(y, sign=-1.0, factor=1.0)
 
 
 def minus_identity(x: Ball) -> Ball:
     """X - I."""
-    return _of(natively.total(x, None, sign=-1.0, factor=1.0), x.part) if natively.is_ready() else _less_identity(x)
+    return difference(x, x.identity())
 
 
 def symmetric_part(x: Ball) -> Ball:
     """(X + X^T) / 2."""
-    return _total(x, x.mT, 1.0, 0.5)
+    return x.plus(x.mT, sign=1.0, factor=0.5)
 
 
 def skew_part(x: Ball) -> Ball:
     """(X - X^T) / 2."""
-    return _total(x, x.mT, -1.0, 0.5)
-
-
-def _total(x: Ball, y: Ball, sign: float, factor: float) -> Ball:
-    """(X + sign Y) factor, a power of two."""
-    if natively.is_ready():
-        part = x.part if x.part is y.part else Part.FULL
-        return _of(natively.total(x, y, sign=sign, factor=factor), part)
-    if x.low is None and y.low is None:
-        found = Ball(x.high + sign * y.high, None, _sum_radius(x, y))
-    else:
-        found = _doubled_sum(x, y, _two_sum(x.high, sign * y.high), sign)
-    return found if factor == 1 else found.times_power(factor)
-
-
-def _sum_radius(x: Ball, y: Ball) -> Tensor:
-    return up(x.radius + y.radius + _UNIT * (x.frobenius + y.frobenius))
-
-
-def _doubled_sum(x: Ball, y: Ball, leading: tuple[Tensor, Tensor], sign: float) -> Ball:
-    """X + sign Y, given the sum of the leading parts and its error."""
-    high, low = leading
-    lost = frobenius(low)
-    for ball, factor in ((x, 1.0), (y, sign)):
-        if ball.low is not None:
-            low = low + ball.low * factor
-            lost = lost + frobenius(ball.low)
-    high, low = _two_sum(high, low)
-    return Ball(high, low, up(x.radius + y.radius + 3 * _UNIT * lost))
-
-
-def _less_identity(x: Ball) -> Ball:
-    high, low = x.high.clone(), None if x.low is None else x.low.clone()
-    diagonal = high.diagonal(dim1=-2, dim2=-1)
-    total, error = _two_sum(diagonal.contiguous(), torch.full_like(diagonal, -1.0))
-    diagonal.copy_(total)
-    lost = total
-    if low is not None:
-        lost = error + low.diagonal(dim1=-2, dim2=-1)
-        low.diagonal(dim1=-2, dim2=-1).copy_(lost)
-    return Ball(high, low, up(x.radius + _UNIT * (frobenius(lost[:, None]) + TINY)))
+    return x.plus(x.mT, sign=-1.0, factor=0.5)
 
 
 def product(x: Ball, y: Ball, *, symmetric: bool = False) -> Ball:
     """X Y, in twice the digits if one of the factors is; `symmetric` says that the exact product is known to be."""
-    if natively.is_ready():
-        part = x.part if x.part is y.part else Part.FULL
-        return _of(natively.product(x, y, symmetric=symmetric), part)
-    made = _plain(x, y) if x.low is None and y.low is None else _doubled(x, y)
-    return Ball(made.high, made.low, up(made.radius + x.radius * y.spectral + x.spectral * y.radius))
+    return x.times(y, symmetric=symmetric)
 
 
 def power(x: Ball, exponent: int) -> Ball:
@@ -280,25 +280,28 @@ def power(x: Ball, exponent: int) -> Ball:
     return product(half, x, symmetric=True) if exponent % 2 else half
 
 
-def scaled_columns(v: Tensor, w: Tensor, *, doubled: bool) -> Ball:
-    """V diag(w) of V (batch, m, n) and w (batch, n)."""
-    w = w[:, None, :].expand_as(v)
-    high = v * w
-    if not doubled:
-        return Ball(high, None, up(_UNIT * frobenius(high) + TINY))
-    return Ball(high, _product_error(v, w, high), torch.full((len(v),), TINY, dtype=torch.float64))
+def _doubled_sum(x: Centred, y: Centred, leading: tuple[Tensor, Tensor], sign: float) -> Centred:
+    """X + sign Y, given the sum of the leading parts and its error."""
+    high, low = leading
+    lost = frobenius(low)
+    for ball, factor in ((x, 1.0), (y, sign)):
+        if ball.low is not None:
+            low = low + ball.low * factor
+            lost = lost + frobenius(ball.low)
+    high, low = _two_sum(high, low)
+    return Centred(high, low, up(x.radius + y.radius + 3 * _UNIT * lost))
 
 
 def _gamma(terms: int) -> float:
     return terms * _UNIT / (1 - terms * _UNIT) * _SLACK
 
 
-def _plain(x: Ball, y: Ball) -> Ball:
+def _plain(x: Centred, y: Centred) -> Centred:
     size = torch.minimum(x.frobenius * y.spectral, x.spectral * y.frobenius)
-    return Ball(invariant.product(x.high, y.high), None, up(_gamma(x.high.shape[-1]) * size) + TINY)
+    return Centred(invariant.product(x.high, y.high), None, up(_gamma(x.high.shape[-1]) * size) + TINY)
 
 
-def _doubled(x: Ball, y: Ball) -> Ball:
+def _doubled(x: Centred, y: Centred) -> Centred:
     """X1 Y1 without rounding plus X1 (Y - Y1) + (X - X1) Y in float64; X1, Y1 are leading bits of rows, columns."""
     terms = x.high.shape[-1]
     bits = (_DIGITS - terms.bit_length()) // 2
@@ -309,7 +312,7 @@ def _doubled(x: Ball, y: Ball) -> Ball:
     lost_left, lost_right = frobenius(left_rest), frobenius(right_rest)
     size = (x.spectral + lost_left) * lost_right + lost_left * y.spectral
     beyond = 0.0 if y.low is None else lost_left * frobenius(y.low)
-    return Ball(high, low, up((_gamma(terms) + 3 * _UNIT) * size + beyond + 4 * TINY))
+    return Centred(high, low, up((_gamma(terms) + 3 * _UNIT) * size + beyond + 4 * TINY))
 
 
 def _leading(x: Tensor, bits: int, dim: int) -> Tensor:
@@ -319,7 +322,7 @@ def _leading(x: Tensor, bits: int, dim: int) -> Tensor:
     return (x + shift) - shift
 
 
-def _rest(x: Ball, leading: Tensor) -> Tensor:
+def _rest(x: Centred, leading: Tensor) -> Tensor:
     """The centre less its leading bits: exact without a low part, else rounded once."""
     rest = x.high - leading
     return rest if x.low is None else rest + x.low
@@ -330,12 +333,3 @@ def _two_sum(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     total = x + y
     part = total - x
     return total, (x - (total - part)) + (y - part)
-
-
-def _product_error(x: Tensor, y: Tensor, rounded_product: Tensor) -> Tensor:
-    """X Y - fl(X Y) entrywise, exactly but for underflow (Veltkamp and Dekker)."""
-    left, right = _SPLITTER * x, _SPLITTER * y
-    left, right = left - (left - x), right - (right - y)
-    left_rest, right_rest = x - left, y - right
-    error = left * right - rounded_product
-    return ((error + left * right_rest) + left_rest * right) + left_rest * right_rest

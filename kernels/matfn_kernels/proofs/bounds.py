@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.proofs.clips import prove_clipped_eigenvalues, prove_clipped_values
 from matfn_kernels.proofs.polar import prove_modulus, prove_unitary
 from matfn_kernels.proofs.powers import Exponent, prove_power
@@ -27,7 +28,7 @@ _NO_DIGIT: Final = "the bound proves no digit"
 _GENERAL: Final = "no cheap proof: powers of matrices without symmetry have no bound by residuals alone"
 _SEPARATION: Final = "no cheap proof: the error depends on a separation of eigenvalues"
 _ENTRIES: Final = 2**16
-"""Entries of a tensor that are worked on at a time: proofs are bound by memory, and take ten times their inputs'."""
+"""Entries of a tensor that torch works on at a time: it is bound by memory, and takes ten times its inputs'."""
 _UNKNOWN: Final = "no cheap proof: none is known for this function"
 
 
@@ -107,7 +108,7 @@ class _Question:
     def parts(self) -> Iterator[_Question]:
         """The question about some matrices after the other, few enough for a processor's cache."""
         tensors = (*self.inputs.values(), *self.outputs)
-        items = max(1, _ENTRIES // max(x[0].numel() for x in tensors))
+        items = len(tensors[0]) if is_built() else max(1, _ENTRIES // max(x[0].numel() for x in tensors))
         for start in range(0, len(tensors[0]), items):
             some = slice(start, start + items)
             inputs = {name: x[some] for name, x in self.inputs.items()}

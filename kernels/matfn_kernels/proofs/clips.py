@@ -14,20 +14,13 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, scaling
-from matfn_kernels.proofs.balls import (
-    Ball,
-    difference,
-    exact,
-    minus_identity,
-    product,
-    rounded,
-    scaled_columns,
-    up,
-)
-from matfn_kernels.proofs.proof import Proof, complement, least_norm, out_of_range, peak_exponent, read, symmetric
+from matfn_kernels.proofs.balls import difference, minus_identity, product, source, up
+from matfn_kernels.proofs.proof import Proof, complement, least_norm, near, out_of_range, peak_exponent, read, symmetric
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from matfn_kernels.proofs.balls import Ball, Source
 
 __all__ = ["prove_clipped_eigenvalues", "prove_clipped_values"]
 
@@ -37,24 +30,26 @@ _BASIS: Final = "the eigenvectors computed for the proof are not orthogonal"
 
 def prove_clipped_eigenvalues(a: Tensor, x: Tensor, lo: float | None, hi: float | None) -> Proof:
     """Bounds X against V clip(w, lo, hi) V^T of the symmetric part of A (batch, n, n); domain: every A."""
-    doubled = x.dtype in {torch.float64, torch.complex128}
+    doubled, by = x.dtype in {torch.float64, torch.complex128}, source(len(x))
     a, x = read(a), read(x)
     exponent = peak_exponent(a)
-    matrix, x = symmetric(a, None, exponent, doubled=doubled), scaling.rescale(x, -exponent)
-    w, v = invariant.eigh(matrix.high)
+    matrix, claimed = symmetric(a, None, exponent, by, doubled=doubled), by.given(x, -exponent, doubled=doubled)
+    w, v = invariant.eigh(near(a, None, exponent))
     clipped = _clipped(w, _limit(lo, exponent), _limit(hi, exponent))
-    return _lipschitz(matrix, x, (v, v), (w, clipped), doubled=doubled)
+    basis = by.given(v, doubled=doubled)
+    return _lipschitz(by, (matrix, claimed), (basis, basis), (w, clipped))
 
 
 def prove_clipped_values(m: Tensor, x: Tensor, lo: float, hi: float | None) -> Proof:
     """Bounds X against U min(S, hi) V^T of M (batch, m, n); domain: every M, lo = 0."""
-    doubled = x.dtype in {torch.float64, torch.complex128}
+    doubled, by = x.dtype in {torch.float64, torch.complex128}, source(len(x))
     m, x = read(m), read(x)
     exponent = peak_exponent(m)
-    m, x = scaling.rescale(m, -exponent), scaling.rescale(x, -exponent)
-    u, w, vh = invariant.svd(m)
+    matrix, claimed = (by.given(y, -exponent, doubled=doubled) for y in (m, x))
+    u, w, vh = invariant.svd(scaling.rescale(m.to(torch.float64), -exponent))
     clipped = _clipped(w, None, _limit(hi, exponent))
-    proof = _lipschitz(exact(m, doubled=doubled), x, (u, vh.mT), (w, clipped), doubled=doubled)
+    bases = by.given(u, doubled=doubled), by.given(vh, doubled=doubled).mT
+    proof = _lipschitz(by, (matrix, claimed), bases, (w, clipped))
     lifted = torch.full_like(proof.size, lo > 0, dtype=torch.bool)
     return Proof(proof.absolute, proof.size, {_LIFTED: lifted, **proof.doubts})
 
@@ -71,33 +66,31 @@ def _clipped(w: Tensor, lo: Tensor | None, hi: Tensor | None) -> Tensor:
     return w if hi is None else torch.minimum(w, hi)
 
 
-def _lipschitz(
-    a: Ball, x: Tensor, bases: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor], *, doubled: bool
-) -> Proof:
-    """||f(A) - X||_F from A = U diag(w) V^T and f(A) = U diag(f(w)) V^T, both approximate, for f(w) given."""
-    tilt = _tilt(*bases, doubled=doubled)
+def _lipschitz(by: Source, pair: tuple[Ball, Ball], bases: tuple[Ball, Ball], values: tuple[Tensor, Tensor]) -> Proof:
+    """||f(A) - X||_F of A, X from A = U diag(w) V^T and f(A) = U diag(f(w)) V^T, both approximate, for f(w) given."""
+    u, v = bases
+    defects = [_defect(basis) for basis in ((u,) if u is v else (u, v))]
+    apart = [difference(y, _composed(by, bases, w)) for y, w in zip(pair, values, strict=True)]
     largest = sum(w.abs().amax(-1) for w in values)
-    pairs = zip((a, exact(x, doubled=doubled)), values, strict=True)
-    apart = [difference(y, _composed(bases, w, doubled=doubled)).frobenius for y, w in pairs]
-    absolute = up(sum(apart) + up(largest * tilt))
-    return Proof(absolute, least_norm(x), {**out_of_range(a.high, x), _BASIS: ~torch.isfinite(absolute)})
+    absolute = up(sum(ball.frobenius for ball in apart) + up(largest * _tilt(defects[0], defects[-1])))
+    doubts = {**out_of_range(*pair), _BASIS: ~torch.isfinite(absolute)}
+    return Proof(absolute, least_norm(pair[1]), doubts)
 
 
-def _composed(bases: tuple[Tensor, Tensor], w: Tensor, *, doubled: bool) -> Ball:
-    return product(scaled_columns(bases[0], w, doubled=doubled), exact(bases[1].mT, doubled=doubled))
+def _composed(by: Source, bases: tuple[Ball, Ball], w: Tensor) -> Ball:
+    diagonal = by.diagonal(w, w.shape[-1], doubled=bases[0].doubled)
+    return product(product(bases[0], diagonal), bases[1].mT)
 
 
-def _tilt(u: Tensor, v: Tensor, *, doubled: bool) -> Tensor:
+def _defect(v: Ball) -> Ball:
+    """V^T V - I."""
+    return minus_identity(product(v.mT, v, symmetric=True)).rounded()
+
+
+def _tilt(left: Ball, right: Ball) -> Tensor:
     """T with ||U diag(w) V^T - P diag(w) Q^T||_F <= t max |w|, P and Q the orthonormal polar factors of U and V.
 
     U = P (I + N) with ||N||_F <= d / (2 - d) for d = ||U^T U - I||_F < 1, and V likewise.
     """
-    left = _departure(u, doubled=doubled)
-    right = left if u is v else _departure(v, doubled=doubled)
-    return up(left + right + left * right)
-
-
-def _departure(v: Tensor, *, doubled: bool) -> Tensor:
-    columns = exact(v, doubled=doubled)
-    defect = rounded(minus_identity(product(columns.mT, columns, symmetric=True))).frobenius
-    return up(defect / (1 + complement(defect)))
+    first, second = (up(ball.frobenius / (1 + complement(ball.frobenius))) for ball in (left, right))
+    return up(first + second + first * second)

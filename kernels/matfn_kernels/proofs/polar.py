@@ -24,25 +24,14 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg import scaling
 from matfn_kernels.numbers.precision import FLOOR
-from matfn_kernels.proofs.balls import (
-    Ball,
-    difference,
-    exact,
-    factored,
-    inverted,
-    minus_identity,
-    product,
-    rounded,
-    skew_part,
-    symmetric_part,
-    up,
-)
+from matfn_kernels.proofs.balls import difference, minus_identity, product, skew_part, source, symmetric_part, up
 from matfn_kernels.proofs.proof import Proof, complement, least_norm, out_of_range, peak_exponent, read
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from matfn_kernels.proofs.balls import Ball
 
 __all__ = ["prove_modulus", "prove_unitary"]
 
@@ -57,32 +46,32 @@ def prove_unitary(m: Tensor, o: Tensor) -> Proof:
     """Bounds O against the orthonormal polar factor of M (batch, m, n); domain: numerical rank min(m, n), proved."""
     doubled = o.dtype in {torch.float64, torch.complex128}
     floor = FLOOR * min(torch.finfo(m.dtype).eps, torch.finfo(torch.float32).eps)
-    m, o = read(m), read(o)
+    m, o, by = read(m), read(o), source(len(o))
     if m.shape[-2] < m.shape[-1]:
         m, o = m.mT.contiguous(), o.mT.contiguous()
-    m = scaling.rescale(m, -peak_exponent(m))
-    parts = _Parts.of(exact(m, doubled=doubled), exact(o, doubled=doubled))
-    absolute, least = _distance(parts)
-    full = least > up(floor * exact(m).spectral)
-    doubts = {**out_of_range(m, o), _FAR: ~torch.isfinite(absolute), _RANK: ~full}
-    return Proof(absolute, least_norm(o), doubts)
+    matrix, claimed = by.given(m, -peak_exponent(m), doubled=doubled), by.given(o, doubled=doubled)
+    absolute, least = _distance(_Parts.of(matrix, claimed))
+    full = least > up(floor * matrix.spectral)
+    doubts = {**out_of_range(matrix, claimed), _FAR: ~torch.isfinite(absolute), _RANK: ~full}
+    return Proof(absolute, least_norm(claimed), doubts)
 
 
 def prove_modulus(m: Tensor, o: Tensor, h: Tensor) -> Proof:
     """Bounds H against (M^T M)^(1/2) of M (batch, m, n), m >= n, by a claimed O; domain: H positive definite."""
     doubled = h.dtype in {torch.float64, torch.complex128}
-    m, o, h = read(m), read(o), read(h)
+    m, o, h, by = read(m), read(o), read(h), source(len(o))
     exponent = peak_exponent(m)
-    m, h = scaling.rescale(m, -exponent), scaling.rescale(h, -exponent)
-    left, definite = factored(h, doubled=doubled)
-    columns = exact(o, doubled=doubled)
-    square = product(left, left.mT, symmetric=True)
-    tilt = _orthonormality(columns)[1] * square.spectral
-    apart = up(difference(exact(m, doubled=doubled), product(columns, square)).frobenius + up(tilt))
-    absolute = up(_ROOT_2 * apart + difference(exact(h, doubled=doubled), square).frobenius)
-    wide = torch.full_like(definite, m.shape[-2] < m.shape[-1])
-    doubts = {_WIDE: wide, **out_of_range(m, o, h), _INDEFINITE: ~definite, _FAR: ~torch.isfinite(absolute)}
-    return Proof(absolute, least_norm(h), doubts)
+    matrix, claimed = by.given(m, -exponent, doubled=doubled), by.given(h, -exponent, doubled=doubled)
+    columns, factor = by.given(o, doubled=doubled), claimed.factored()
+    square = product(factor, factor.mT, symmetric=True)
+    defect = _defect(columns)
+    missing, apart = difference(matrix, product(columns, square)), difference(claimed, square)
+    tilt = _orthonormality(defect)[1] * square.spectral
+    absolute = up(_ROOT_2 * up(missing.frobenius + up(tilt)) + apart.frobenius)
+    wide = torch.full_like(factor.exists, m.shape[-2] < m.shape[-1])
+    ranges = out_of_range(matrix, columns, claimed)
+    doubts = {_WIDE: wide, **ranges, _INDEFINITE: ~factor.exists, _FAR: ~torch.isfinite(absolute)}
+    return Proof(absolute, least_norm(claimed), doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +97,53 @@ class _Parts:
     @classmethod
     def of(cls, m: Ball, o: Ball) -> _Parts:
         """Those of M and a claimed O (batch, m, n)."""
-        defect, tilt, root = _orthonormality(o)
-        inner = product(o.mT, m)
-        h, k = rounded(symmetric_part(inner)), rounded(skew_part(inner))
-        lower = inverted(factored(h.high)[0])
+        defect, inner = _defect(o), product(o.mT, m)
+        h, k = symmetric_part(inner).rounded(), skew_part(inner).rounded()
+        lower = h.factored().inverted()
         # W H W^T = I + E proves H positive definite, and H^-1 = W^T (I + E)^-1 W
-        margin = complement(minus_identity(product(product(lower, h), lower.mT, symmetric=True)).spectral)
+        middle = minus_identity(product(product(lower, h), lower.mT, symmetric=True))
         # Z H = I + G and H^-1 = Z^T (I + G)^-T
-        inverse = exact(product(lower.mT, lower, symmetric=True).high)
-        near = complement(minus_identity(product(inverse, h)).spectral)
-        right = up(product(k, inverse.mT).frobenius / near)
+        inverse = product(lower.mT, lower, symmetric=True)
+        beside = minus_identity(product(inverse, h))
+        turned = product(k, inverse.mT)
+        between = product(product(lower, k), lower.mT)
+        beyond = _beyond(m, o, inner, inverse)
+        return cls._judged(defect, (middle, beside), (lower, between), (turned, beyond))
+
+    @classmethod
+    def _judged(
+        cls, defect: Ball, defects: tuple[Ball, Ball], conjugated: tuple[Ball, Ball], divided: tuple[Ball, Ball | None]
+    ) -> _Parts:
+        """O^T O - I; the defects of W and Z; W and W K W^T; K Z^T and what is outside O times Z^T."""
+        gap, tilt, root = _orthonormality(defect)
+        margin, near = (complement(ball.spectral) for ball in defects)
+        right = up(divided[0].frobenius / near)
         outside = torch.zeros_like(tilt)
-        if m.high.shape[-2] > m.high.shape[-1]:
-            beyond = rounded(difference(m, product(o, inner)))
-            missing = up((1 + defect) * defect / complement(defect) * (1 + right))
-            outside = up(product(beyond, inverse.mT).frobenius / near + missing)
+        if divided[1] is not None:
+            missing = up((1 + gap) * gap / complement(gap) * (1 + right))
+            outside = up(divided[1].frobenius / near + missing)
+        lower, between = conjugated
         smallest = margin / up(lower.spectral * lower.spectral)
-        return cls(tilt, root, up(product(product(lower, k), lower.mT).frobenius / margin), right, outside, smallest)
+        return cls(tilt, root, up(between.frobenius / margin), right, outside, smallest)
 
 
-def _orthonormality(o: Ball) -> tuple[Tensor, Tensor, Tensor]:
-    """||P||_F, ||O - Q||_F and ||(I + P)^(-1/2) - I||_F."""
-    defect = rounded(minus_identity(product(o.mT, o, symmetric=True))).frobenius
-    least = complement(defect)
-    return defect, up(defect / (1 + least)), up(defect / (2 * least * least))
+def _beyond(m: Ball, o: Ball, inner: Ball, inverse: Ball) -> Ball | None:
+    """(M - O O^T M) Z^T, None where O is square and has to be orthogonal."""
+    if m.shape[0] == m.shape[1]:
+        return None
+    return product(difference(m, product(o, inner)).rounded(), inverse.mT)
+
+
+def _defect(o: Ball) -> Ball:
+    """O^T O - I."""
+    return minus_identity(product(o.mT, o, symmetric=True)).rounded()
+
+
+def _orthonormality(defect: Ball) -> tuple[Tensor, Tensor, Tensor]:
+    """||P||_F, ||O - Q||_F and ||(I + P)^(-1/2) - I||_F, of P."""
+    gap = defect.frobenius
+    least = complement(gap)
+    return gap, up(gap / (1 + least)), up(gap / (2 * least * least))
 
 
 def _distance(parts: _Parts) -> tuple[Tensor, Tensor]:

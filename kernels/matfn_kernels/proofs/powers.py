@@ -23,27 +23,22 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from matfn_kernels.linalg import invariant, scaling
+from matfn_kernels.linalg import invariant
 from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.proofs.balls import (
-    Ball,
-    Part,
     difference,
-    exact,
-    factored,
-    inverted,
     minus_identity,
     power,
     product,
-    rounded,
+    source,
     up,
-    widened,
 )
 from matfn_kernels.proofs.proof import (
     LARGEST_DEFECT,
     Proof,
     complement,
     least_norm,
+    near,
     out_of_range,
     peak_exponent,
     read,
@@ -52,6 +47,8 @@ from matfn_kernels.proofs.proof import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from matfn_kernels.proofs.balls import Ball
 
 __all__ = ["Claim", "Exponent", "inverse_power", "positive_power", "prove_power"]
 
@@ -88,19 +85,19 @@ class Exponent:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed matrix X, the positive semidefinite L L^T near it, and ||X - L L^T||_F."""
+    """A claimed matrix X, a triangle L, the positive semidefinite L L^T near X, and X - L L^T."""
 
+    given: Ball
     factor: Ball
     square: Ball
-    distance: Tensor
-    definite: Tensor
+    apart: Ball
 
     @classmethod
-    def of(cls, x: Tensor, *, doubled: bool) -> Claim:
+    def of(cls, x: Ball) -> Claim:
         """Of X (batch, n, n) that may be unsymmetric in its last digits."""
-        left, definite = factored(x, doubled=doubled)
-        square = product(left, left.mT, symmetric=True)
-        return cls(rounded(left), square, difference(exact(x, doubled=doubled), square).frobenius, definite)
+        factor = x.factored()
+        square = product(factor, factor.mT, symmetric=True)
+        return cls(x, factor, square, difference(x, square))
 
 
 def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, exponent: Exponent) -> Proof:
@@ -109,19 +106,20 @@ def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, ex
     Domain: A + shift I positive definite, with a residual below 1. With G a reference for A^(+-s/r) is computed by an
     eigendecomposition, proved as an answer is, and ||X - G reference||_F + ||G||_2 times its bound is the bound.
     """
-    doubled = x.dtype in {torch.float64, torch.complex128}
+    doubled, by = x.dtype in {torch.float64, torch.complex128}, source(len(x))
     a, x = read(a), read(x)
     k = -torch.div(-_exponent(a, shift), exponent.r, rounding_mode="floor")
-    matrix = symmetric(a, shift, k * exponent.r, doubled=doubled)
+    matrix = symmetric(a, shift, k * exponent.r, by, doubled=doubled)
     wanted = k * exponent.s if exponent.inverse else -k * exponent.s
+    if g is None and (doubled or exponent.s == 1):
+        return _prove(matrix, by.given(x, wanted, doubled=doubled), exponent)
+    reference = by.given(_reference(near(a, shift, k * exponent.r), exponent), doubled=doubled)
     if g is None:
-        x = scaling.rescale(x, wanted)
-        prove = _prove if doubled or exponent.s == 1 else _prove_by_reference
-        return _with_range(prove(matrix, x, exponent, doubled=doubled), matrix.high, x)
+        return _prove_by_reference(matrix, by.given(x, wanted), reference, exponent)
     g = read(g)
     left = peak_exponent(g)
-    g, x = scaling.rescale(g, -left), scaling.rescale(x, wanted - left)
-    return _with_range(_prove_product(matrix, g, x, exponent, doubled=doubled), matrix.high, g, x)
+    factor = by.given(g, -left, doubled=doubled)
+    return _prove_product(matrix, factor, by.given(x, wanted - left, doubled=doubled), reference, exponent)
 
 
 def _exponent(a: Tensor, shift: Tensor | None) -> Tensor:
@@ -130,27 +128,22 @@ def _exponent(a: Tensor, shift: Tensor | None) -> Tensor:
     return found if shift is None else torch.maximum(found, peak_exponent(shift.to(torch.float64)[:, None]))
 
 
-def _with_range(proof: Proof, *matrices: Tensor) -> Proof:
-    return Proof(proof.absolute, proof.size, {**out_of_range(*matrices), **proof.doubts})
+def _prove_product(a: Ball, g: Ball, x: Ball, reference: Ball, exponent: Exponent) -> Proof:
+    apart = difference(x, product(g, reference))
+    proof = _prove(a, reference, exponent)
+    doubts = {**out_of_range(a, g, x), **proof.doubts}
+    return Proof(up(apart.frobenius + g.spectral * proof.absolute), least_norm(x), doubts)
 
 
-def _prove_product(a: Ball, g: Tensor, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
-    reference = _reference(a.high, exponent)
-    proof = _prove(a, reference, exponent, doubled=doubled)
-    left = exact(g, doubled=doubled)
-    distance = difference(exact(x, doubled=doubled), product(left, exact(reference, doubled=doubled))).frobenius
-    return Proof(up(distance + left.spectral * proof.absolute), least_norm(x), proof.doubts)
-
-
-def _prove_by_reference(a: Ball, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
+def _prove_by_reference(a: Ball, x: Ball, reference: Ball, exponent: Exponent) -> Proof:
     """The bound of a reference in float64, and the distance to it.
 
     The residual of an answer rounded to fewer digits is enlarged by A^s: 100 times for s / r = 2 / 3 at condition 1e4.
     """
-    reference = _reference(a.high, exponent)
-    proof = _prove(a, reference, exponent, doubled=doubled)
-    distance = difference(exact(x), exact(reference)).frobenius
-    return Proof(up(distance + proof.absolute), least_norm(x), proof.doubts)
+    apart = difference(x, reference)
+    proof = _prove(a, reference, exponent)
+    doubts = {**out_of_range(a, x), **proof.doubts}
+    return Proof(up(apart.frobenius + proof.absolute), least_norm(x), doubts)
 
 
 def _reference(a: Tensor, exponent: Exponent) -> Tensor:
@@ -161,13 +154,14 @@ def _reference(a: Tensor, exponent: Exponent) -> Tensor:
     return invariant.product(v * values[:, None, :], v.mT)
 
 
-def _prove(a: Ball, x: Tensor, exponent: Exponent, *, doubled: bool) -> Proof:
-    claim = Claim.of(x, doubled=doubled)
+def _prove(a: Ball, x: Ball, exponent: Exponent) -> Proof:
+    claim = Claim.of(x)
     prove = inverse_power if exponent.inverse else positive_power
     first, defect, smallest = prove(a, claim, exponent)
     second = up(defect * defect / complement(defect)) * claim.square.frobenius
-    absolute = up(claim.distance + up(first + second) / exponent.r)
-    doubts = {_INDEFINITE: ~claim.definite, _RESIDUAL: ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)}
+    absolute = up(claim.apart.frobenius + up(first + second) / exponent.r)
+    doubts = {**out_of_range(a, x), _INDEFINITE: ~claim.factor.exists}
+    doubts[_RESIDUAL] = ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)
     if exponent.floor is not None:
         cut = _raised(up(exponent.floor * a.spectral), exponent.s)
         doubts[_DROPPED] = ~(up(cut) * (1 + 2.0**-30) < complement(defect) * smallest)
@@ -180,14 +174,14 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
     With H = X^(r/2), or X^((r-1)/2) L for odd r, H^T A^s H - I is E in another basis. A is multiplied to H one power
     after the other, so that no factor has a larger condition than the residual's own.
     """
-    r, factor = exponent.r, claim.factor
+    r, factor = exponent.r, claim.factor.rounded()
     half = power(claim.square, r // 2) if r > 1 else factor
     if r % 2 and r > 1:
         half = product(half, factor)
     for _ in range(exponent.s // 2):
         half = product(a, half)
     right = product(a, half) if exponent.s % 2 else half
-    residual = rounded(minus_identity(product(half.mT, right, symmetric=True)))
+    residual = minus_identity(product(half.mT, right, symmetric=True)).rounded()
     weighted = _conjugated(factor if r % 2 else factor.mT, residual)
     return weighted.frobenius, residual.spectral, _DOWN / _raised(claim.square.spectral, r)
 
@@ -198,16 +192,17 @@ def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, T
     C - Y^r is multiplied by L^-1 from both sides, then by L^-T, and so on r times: Y^(-k/2) (C - Y^r) Y^(-k/2) in
     another basis after k of them. T near L^-1 is not trusted: with G = T L - I, L^-1 = (I + G)^-1 T.
     """
-    r, inverse = exponent.r, inverted(claim.factor)
-    margin = complement(minus_identity(product(inverse, claim.factor)).spectral)
-    turned = up(2 * (1 - margin) / (margin * margin))  # ||(I + G)^-1 V (I + G)^-T - V|| <= turned ||V||
-    found = rounded(difference(power(a, exponent.s), power(claim.square, r)))
-    first = found.frobenius
+    r, factor = exponent.r, claim.factor.rounded()
+    inverse = factor.inverted()
+    defect = minus_identity(product(inverse, factor))
+    whole = product(inverse.mT, inverse, symmetric=True)
+    found = difference(power(a, exponent.s), power(claim.square, r)).rounded()
+    first = found
     for k in range(1, r + 1):
-        first = found.frobenius
-        found = _divided(inverse if k % 2 else inverse.mT, found, turned)
-    least = margin * margin / product(inverse.mT, inverse, symmetric=True).spectral
-    return first, found.spectral, _raised(least, r) * _DOWN
+        first = found
+        found = _divided(found, inverse, defect, upper=k % 2 == 0)
+    margin = complement(defect.spectral)
+    return first.frobenius, found.spectral, _raised(margin * margin / whole.spectral, r) * _DOWN
 
 
 def _raised(x: Tensor, exponent: int) -> Tensor:
@@ -223,9 +218,8 @@ def _conjugated(t: Ball, f: Ball) -> Ball:
     return product(product(t, f), t.mT, symmetric=True)
 
 
-def _divided(t: Ball, f: Ball, turned: Tensor) -> Ball:
-    """L^-1 F L^-T for lower T near L^-1, or L^-T F L^-1 for T^T."""
-    if t.part is Part.UPPER:
-        return _conjugated(t, widened(f, up(f.frobenius * turned)))
-    found = _conjugated(t, f)
-    return widened(found, up(found.frobenius * turned))
+def _divided(f: Ball, inverse: Ball, defect: Ball, *, upper: bool) -> Ball:
+    """L^-1 F L^-T for lower T near L^-1, or L^-T F L^-1."""
+    if upper:
+        return _conjugated(inverse.mT, f.wider(defect))
+    return _conjugated(inverse, f).wider(defect)

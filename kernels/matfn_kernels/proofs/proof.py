@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import scaling
-from matfn_kernels.proofs.balls import Ball, exact, sum_of, symmetric_part, up
+from matfn_kernels.proofs.balls import symmetric_part, up
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from matfn_kernels.proofs.balls import Ball, Source
 
 __all__ = [
     "LARGEST_DEFECT",
     "Proof",
     "complement",
     "least_norm",
+    "near",
     "out_of_range",
     "peak_exponent",
     "read",
@@ -27,8 +30,8 @@ __all__ = [
 
 LARGEST_DEFECT: Final = 0.9
 """A residual relative to the identity above it proves nothing of use, and 1 minus it would lose digits."""
-_LEAST: Final = 1e-100
-"""Entries of a scaled matrix above it, and below its inverse, are far from under- and overflow."""
+_LEAST: Final = 1e-95
+"""Norms of a scaled matrix above it, and below its inverse, are far from under- and overflow."""
 _RANGE: Final = "the matrix or the answer leaves the range in which the proof computes"
 
 
@@ -68,12 +71,12 @@ def complement(defect: Tensor) -> Tensor:
 
 
 def read(x: Tensor) -> Tensor:
-    """X (batch, m, n) in float64, a complex one as [[Re X, -Im X], [Im X, Re X]] (batch, 2m, 2n).
+    """X (batch, m, n) in float32 or float64, a complex one as [[Re X, -Im X], [Im X, Re X]] (batch, 2m, 2n) in float64.
 
     The embedding is exact, keeps products, adjoints and functions, and multiplies every Frobenius norm by 2^(1/2).
     """
     if not x.is_complex():
-        return x.to(torch.float64)
+        return x if x.dtype == torch.float32 else x.to(torch.float64)
     real, imaginary = x.real.to(torch.float64), x.imag.to(torch.float64)
     return torch.cat([torch.cat([real, -imaginary], -1), torch.cat([imaginary, real], -1)], -2)
 
@@ -89,21 +92,35 @@ def _peak(x: Tensor) -> Tensor:
     return torch.maximum(flat.amax(-1), -flat.amin(-1)) if x.numel() else x.new_zeros(len(x))
 
 
-def out_of_range(*matrices: Tensor) -> dict[str, Tensor]:
-    """The doubt about matrices (batch, m, n) whose largest entries are zero, not finite or far from 1."""
-    peaks = torch.stack([_peak(x) for x in matrices])
-    return {_RANGE: ~((peaks > _LEAST) & (peaks < 1 / _LEAST)).all(0)}
+def out_of_range(*matrices: Ball) -> dict[str, Tensor]:
+    """The doubt about given matrices whose norms are zero, not finite or far from 1."""
+    sizes = torch.stack([x.frobenius for x in matrices])
+    return {_RANGE: ~((sizes > _LEAST) & (sizes < 1 / _LEAST)).all(0)}
 
 
-def least_norm(x: Tensor) -> Tensor:
-    """A lower bound of the Frobenius norm of X (batch, m, n), (batch,)."""
-    return scaling.norm(x) * (1 - 2.0**-52 * (x.shape[-1] * x.shape[-2] + 64))
+def least_norm(x: Ball) -> Tensor:
+    """A lower bound of the Frobenius norm of a matrix that was given exactly, (batch,).
+
+    The upper bound is at most 1 + 2^-45 + 4 (N + 64) u times as large for N entries, padding included, and 1e-149 more.
+    """
+    entries = x.shape[0] * (x.shape[1] + 16)
+    least: Tensor = x.frobenius * (1 - 2.0**-40 - 2.0**-50 * (entries + 64)) - 1e-149
+    return least
 
 
-def symmetric(a: Tensor, shift: Tensor | None, exponent: Tensor, *, doubled: bool) -> Ball:
+def symmetric(a: Tensor, shift: Tensor | None, exponent: Tensor, by: Source, *, doubled: bool) -> Ball:
     """((A + A^T) / 2 + shift I) 2^-exponent of A (batch, n, n)."""
-    part = symmetric_part(exact(scaling.rescale(a, -exponent), doubled=doubled))
+    part = symmetric_part(by.given(a, -exponent, doubled=doubled))
     if shift is None:
         return part
-    added = scaling.rescale(shift.to(torch.float64), -exponent)
-    return sum_of(part, exact(added[:, None, None] * torch.eye(a.shape[-1], dtype=torch.float64)))
+    added = scaling.rescale(shift.to(torch.float64), -exponent)[:, None].expand(a.shape[:-1])
+    return part.plus(by.diagonal(added, a.shape[-1], doubled=doubled), sign=1.0, factor=1.0)
+
+
+def near(a: Tensor, shift: Tensor | None, exponent: Tensor) -> Tensor:
+    """The same computed in float64, of which nothing is known."""
+    a = scaling.rescale(a.to(torch.float64), -exponent)
+    a = (a + a.mT) / 2
+    if shift is not None:
+        a.diagonal(dim1=-2, dim2=-1).add_(scaling.rescale(shift.to(torch.float64), -exponent)[:, None])
+    return a

@@ -126,27 +126,8 @@ EXPORTED void matfn_unexplained_f64(
     chosen.table->unexplained_f64(plan, a, w, v, space, out);
 }
 
-EXPORTED int matfn_ball_products(const ball_products_plan *plan, int64_t first, int64_t last)
+/* Runs a program on balls for some matrices of its batch. */
+EXPORTED int matfn_balls(const balls_plan *plan, int64_t first, int64_t last)
 {
-    return chosen.table->ball_products(plan, first, last);
-}
-
-EXPORTED int matfn_ball_sums(const ball_sums_plan *plan, int64_t first, int64_t last)
-{
-    return chosen.table->ball_sums(plan, first, last);
-}
-
-EXPORTED int matfn_ball_norms(const ball_norms_plan *plan, int64_t first, int64_t last)
-{
-    return chosen.table->ball_norms(plan, first, last);
-}
-
-EXPORTED int matfn_ball_factors(const ball_factors_plan *plan, int64_t first, int64_t last)
-{
-    return chosen.table->ball_factors(plan, first, last);
-}
-
-EXPORTED int matfn_ball_inverses(const ball_inverses_plan *plan, int64_t first, int64_t last)
-{
-    return chosen.table->ball_inverses(plan, first, last);
+    return chosen.table->balls(plan, first, last);
 }

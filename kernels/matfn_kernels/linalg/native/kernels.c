@@ -113,9 +113,5 @@ const native_table TABLE(VARIANT) = {
     norms_f64,
     unexplained_f32,
     unexplained_f64,
-    ball_products,
-    ball_sums,
-    ball_norms,
-    ball_factors,
-    ball_inverses,
+    balls,
 };

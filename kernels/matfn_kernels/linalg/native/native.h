@@ -146,50 +146,36 @@ typedef struct {
     char *out;
 } inverses_plan;
 
-/* Which part of a ball's matrix may hold other numbers than zeros. */
-enum { FULL, LOWER, UPPER };
+/* Steps of a program on balls (balls.inc): what a step makes of the balls X and Y. */
+enum { GIVEN, DIAGONAL, PRODUCT, SUM, FACTOR, INVERSE, ROWS_LIKE, STRICT, WIDER };
 
-/* Matrices in double precision without gaps, known to within a Frobenius norm. */
-typedef struct {
-    const char *high, *low;                          /* the centre in two parts; the second may be absent */
-    const char *radius, *frobenius, *spectral, *rest; /* (items), upper bounds; of the second part's length last */
-    int64_t turned;                                  /* whether the transposes are stored */
-    int64_t part;                                    /* FULL, LOWER or UPPER, of the matrix itself */
-} ball;
+enum { TURNED = 1, ROUNDED = 2 }; /* how a ball is read: as its transpose, as a ball about its first part */
+enum { UPPER_HALF = 1, LOWER_HALF = 2 }; /* beside the diagonal: where a matrix is zero, or not read */
 
-/* Results have facts (4, items): radius, frobenius, spectral and rest. With `low` they have two parts. */
-typedef struct {
-    int64_t items, m, k, n;
-    int64_t symmetric; /* whether the exact product is known to be */
-    ball x, y;
-    char *high, *low, *facts;
-} ball_products_plan;
-
-/* (X + sign Y) factor, with I for an absent Y. */
-typedef struct {
-    int64_t items, m, n;
-    double sign, factor;
-    ball x, y;
-    char *high, *low, *facts;
-} ball_sums_plan;
+#define BALL_FACTS 3 /* that are told of a step: upper bounds of two norms, and whether a factor exists */
 
 typedef struct {
-    int64_t items, m, n;
-    const char *high, *low, *radius;
+    int64_t code, x, y, out; /* the balls are places in memory */
+    int64_t x_view, y_view;
+    int64_t doubled;     /* whether the result has two parts */
+    int64_t symmetric;   /* whether an exact product is known to be */
+    double sign, factor; /* of (X + sign Y) factor */
+    const char *at;      /* of what is given, null for ones on a diagonal */
+    const char *exponents;
+    int64_t single, unread, ones;
+} ball_step;
+
+/* A place for balls. */
+typedef struct {
+    int64_t rows, columns, doubled;
+} ball_slot;
+
+typedef struct {
+    int64_t items, steps, slots;
+    int64_t largest, doubled; /* number of rows or columns, and whether any ball has two parts */
+    const char *step, *slot;
     char *facts;
-} ball_norms_plan;
-
-typedef struct {
-    int64_t n;
-    const char *x;
-    char *out, *exists;
-} ball_factors_plan;
-
-typedef struct {
-    int64_t n, turned;
-    const char *t;
-    char *out;
-} ball_inverses_plan;
+} balls_plan;
 
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
@@ -210,11 +196,7 @@ typedef struct {
         const residuals_plan *, const float *, const float *, const float *, double *, double *);
     void (*unexplained_f64)(
         const residuals_plan *, const double *, const double *, const double *, double *, double *);
-    int (*ball_products)(const ball_products_plan *, int64_t first, int64_t last);
-    int (*ball_sums)(const ball_sums_plan *, int64_t first, int64_t last);
-    int (*ball_norms)(const ball_norms_plan *, int64_t first, int64_t last);
-    int (*ball_factors)(const ball_factors_plan *, int64_t first, int64_t last);
-    int (*ball_inverses)(const ball_inverses_plan *, int64_t first, int64_t last);
+    int (*balls)(const balls_plan *, int64_t first, int64_t last);
 } native_table;
 
 #endif

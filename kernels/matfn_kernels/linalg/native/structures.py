@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, fields
+from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "BALL_FACTS",
     "CALLS",
     "MAX_STEPS",
     "OUT_OF_MEMORY",
     "PROBES",
     "RANDOM_FIELDS",
+    "BallSlot",
+    "BallStep",
+    "BallsPlan",
+    "Half",
     "ImageFindings",
     "LowRankPlan",
     "PolarFindings",
@@ -25,10 +31,12 @@ __all__ = [
     "PowerFindings",
     "PowersPlan",
     "ResidualsPlan",
+    "Step",
     "TallPlan",
     "Term",
     "TriangleFindings",
     "TrianglesPlan",
+    "View",
     "contract",
 ]
 
@@ -40,6 +48,38 @@ RANDOM_FIELDS: Final = 4
 """Numbers of 16 bits whose sum is one random number."""
 OUT_OF_MEMORY: Final = 1
 """Returned by a function that had no memory for its buffers."""
+
+
+BALL_FACTS: Final = 3
+"""Upper bounds of a ball's Frobenius norm and of the 2-norm of its absolute values, and whether a factor exists."""
+
+
+class Step(IntEnum):
+    """What a step of a program on balls makes."""
+
+    GIVEN = 0
+    DIAGONAL = 1
+    PRODUCT = 2
+    SUM = 3
+    FACTOR = 4
+    INVERSE = 5
+    ROWS_LIKE = 6
+    STRICT = 7
+    WIDER = 8
+
+
+class View(IntFlag):
+    """How a step reads a ball: as its transpose, as a ball about its first part."""
+
+    TURNED = 1
+    ROUNDED = 2
+
+
+class Half(IntFlag):
+    """A side of the diagonal, without it."""
+
+    UPPER_HALF = 1
+    LOWER_HALF = 2
 
 
 class PowersPlan(ctypes.Structure):
@@ -144,48 +184,29 @@ class _InversesPlan(ctypes.Structure):
     )
 
 
-class _Ball(ctypes.Structure):
+class BallStep(ctypes.Structure):
+    """`ball_step` of native.h."""
+
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("high", "low", "radius", "frobenius", "spectral", "rest")),
-        *((name, ctypes.c_int64) for name in ("turned", "part")),
-    )
-
-
-_MADE: Final = tuple((name, ctypes.c_void_p) for name in ("high", "low", "facts"))
-
-
-class _BallProductsPlan(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "m", "k", "n", "symmetric")),
-        *((name, _Ball) for name in ("x", "y")),
-        *_MADE,
-    )
-
-
-class _BallSumsPlan(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "m", "n")),
+        *((name, ctypes.c_int64) for name in ("code", "x", "y", "out", "x_view", "y_view", "doubled", "symmetric")),
         *((name, ctypes.c_double) for name in ("sign", "factor")),
-        *((name, _Ball) for name in ("x", "y")),
-        *_MADE,
+        *((name, ctypes.c_void_p) for name in ("at", "exponents")),
+        *((name, ctypes.c_int64) for name in ("single", "unread", "ones")),
     )
 
 
-class _BallNormsPlan(ctypes.Structure):
+class BallSlot(ctypes.Structure):
+    """`ball_slot` of native.h."""
+
+    _fields_ = tuple((name, ctypes.c_int64) for name in ("rows", "columns", "doubled"))
+
+
+class BallsPlan(ctypes.Structure):
+    """`balls_plan` of native.h."""
+
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "m", "n")),
-        *((name, ctypes.c_void_p) for name in ("high", "low", "radius", "facts")),
-    )
-
-
-class _BallFactorsPlan(ctypes.Structure):
-    _fields_ = (("n", ctypes.c_int64), *((name, ctypes.c_void_p) for name in ("x", "out", "exists")))
-
-
-class _BallInversesPlan(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in ("n", "turned")),
-        *((name, ctypes.c_void_p) for name in ("t", "out")),
+        *((name, ctypes.c_int64) for name in ("items", "steps", "slots", "largest", "doubled")),
+        *((name, ctypes.c_void_p) for name in ("step", "slot", "facts")),
     )
 
 
@@ -279,11 +300,6 @@ _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "eigh": _EighPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
-    "ball_products": _BallProductsPlan,
-    "ball_sums": _BallSumsPlan,
-    "ball_norms": _BallNormsPlan,
-    "ball_factors": _BallFactorsPlan,
-    "ball_inverses": _BallInversesPlan,
 }
 _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "roots_plan": PowersPlan,
@@ -292,6 +308,9 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "tall_plan": TallPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
+    "ball_step": BallStep,
+    "ball_slot": BallSlot,
+    "balls_plan": BallsPlan,
     **{f"{name}_plan": plan for name, plan in _CALLS.items()},
 }
 _FINDINGS: Final[dict[str, type[Any]]] = {
@@ -315,6 +334,8 @@ def contract() -> dict[str, tuple[str, int]]:
         "MAX_STEPS": MAX_STEPS,
         "RANDOM_FIELDS": RANDOM_FIELDS,
         "OUT_OF_MEMORY": OUT_OF_MEMORY,
+        "BALL_FACTS": BALL_FACTS,
+        **{name: int(number) for kind in (Step, View, Half) for name, number in kind.__members__.items()},
     }
     terms = {name: ("n", number) for name, number in numbers.items()}
     for name, plan in _PLANS.items():
@@ -337,4 +358,4 @@ def _fields(plan: type[ctypes.Structure]) -> Iterator[tuple[str, str, int]]:
 
 
 CALLS: Final = {name: Struct("".join(kind for _, kind, _ in _fields(plan))) for name, plan in _CALLS.items()}
-"""Packers of the plans for calls of BLAS and LAPACK and for balls, by function."""
+"""Packers of the plans for calls of BLAS and LAPACK, by function."""
