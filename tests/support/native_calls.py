@@ -425,9 +425,9 @@ def balls(draw: st.DrawFn) -> Case:
         return tape
 
     def call(addresses: list[int], first: int, last: int) -> int:
-        run: Any = getattr(library(), entry)
+        run: Any = library()
         plan, kept = compiled(program(addresses).entries, items, addresses[-1])
-        status = int(library().matfn_balls(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
+        status = int(run.matfn_balls(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
         del kept
         return status
 

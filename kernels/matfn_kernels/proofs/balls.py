@@ -155,6 +155,11 @@ class Centred:
             self.norms["spectral"] = torch.minimum(self._at_most(_rows_and_columns(self.high)), self.frobenius)
         return self.norms["spectral"]
 
+    @property
+    def uncertainty(self) -> Tensor:
+        """The radius about `high`, (batch,)."""
+        return self.rounded().radius
+
     def _at_most(self, length: Tensor) -> Tensor:
         length = length + self.radius
         return up(length if self.low is None else length + frobenius(self.low))

@@ -10,7 +10,7 @@ import torch
 from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.proofs.clips import prove_clipped_eigenvalues, prove_clipped_values
 from matfn_kernels.proofs.polar import prove_modulus, prove_unitary
-from matfn_kernels.proofs.powers import Exponent, prove_power
+from matfn_kernels.proofs.powers import Exponent, prove_pair, prove_power
 from matfn_kernels.proofs.proof import together
 from matfn_kernels.proofs.triangular import Shape, prove_low_rank, prove_triangle
 
@@ -69,7 +69,11 @@ def bound(
 
 def _bounds(function: str, question: _Question) -> Bounds:
     error, doubts = together(*_PROVERS[function](question))
-    return _settled(error, {_NOT_FINITE: ~_finite((*question.inputs.values(), *question.outputs)), **doubts})
+    doubts[_NO_DIGIT] = ~(error < 1)
+    without = torch.stack(list(doubts.values())).any(0)
+    if bool(without.any()):
+        doubts = {_NOT_FINITE: without & ~_finite((*question.inputs.values(), *question.outputs)), **doubts}
+    return _settled(torch.where(without, torch.inf, error), doubts)
 
 
 def _refusal(function: str, parameters: Mapping[str, object]) -> str | None:
@@ -88,10 +92,8 @@ def _finite(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _settled(error: Tensor, doubts: Mapping[str, Tensor]) -> Bounds:
-    columns = {**doubts, _NO_DIGIT: ~(error < 1)}
-    held = torch.stack(list(columns.values()))
-    error = torch.where(held.any(0), torch.inf, error)
-    names = tuple(columns)
+    """The first doubt about each matrix is its reason."""
+    names, held = tuple(doubts), torch.stack(list(doubts.values()))
     first = held.to(torch.int8).argmax(0).tolist()
     return Bounds(error, tuple(names[i] if any_ else None for i, any_ in zip(first, held.any(0).tolist(), strict=True)))
 
@@ -116,26 +118,28 @@ class _Question:
             yield _Question(inputs, self.parameters, [x[some] for x in self.outputs], shift)
 
 
-def _powers(question: _Question, *powers: tuple[int, int, bool]) -> tuple[Proof, ...]:
-    """Each output against A^(s/r), or A^(-s/r), for its (s, r, inverse)."""
-    a, g = question.inputs["a"], question.inputs.get("g")
-    dropping = a.dtype if question.parameters.get("damping") == "range" else None
-    return tuple(
-        prove_power(a, g, x, question.shift, Exponent.of(s, r, inverse=inverse, dropping=dropping))
-        for x, (s, r, inverse) in zip(question.outputs, powers, strict=True)
-    )
+def _power(question: _Question, *, inverse: bool) -> tuple[Proof, ...]:
+    given, inputs = question.parameters, question.inputs
+    exponent = Exponent.of(given.get("s", 1), given["r"], inverse=inverse, dropping=_dropping(question))
+    return (prove_power(inputs["a"], inputs.get("g"), question.outputs[0], question.shift, exponent),)
+
+
+def _dropping(question: _Question) -> torch.dtype | None:
+    """The dtype whose spacing tells which eigenvalues are dropped, None where none is."""
+    return question.inputs["a"].dtype if question.parameters.get("damping") == "range" else None
 
 
 def _root(question: _Question) -> tuple[Proof, ...]:
-    return _powers(question, (question.parameters.get("s", 1), question.parameters["r"], False))
+    return _power(question, inverse=False)
 
 
 def _inv_root(question: _Question) -> tuple[Proof, ...]:
-    return _powers(question, (question.parameters.get("s", 1), question.parameters["r"], True))
+    return _power(question, inverse=True)
 
 
 def _sqrt_pair(question: _Question) -> tuple[Proof, ...]:
-    return _powers(question, (1, 2, False), (1, 2, True))
+    a, (root, inverse) = question.inputs["a"], question.outputs
+    return prove_pair(a, root, inverse, question.shift, _dropping(question))
 
 
 def _msign(question: _Question) -> tuple[Proof, ...]:

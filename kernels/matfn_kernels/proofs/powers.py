@@ -30,7 +30,9 @@ from matfn_kernels.proofs.balls import (
     minus_identity,
     power,
     product,
+    skew_part,
     source,
+    symmetric_part,
     up,
 )
 from matfn_kernels.proofs.proof import (
@@ -46,11 +48,13 @@ from matfn_kernels.proofs.proof import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from matfn_kernels.proofs.balls import Ball
 
-__all__ = ["Claim", "Exponent", "inverse_power", "positive_power", "prove_power"]
+__all__ = ["Claim", "Exponent", "Residuals", "inverse_power", "positive_power", "prove_pair", "prove_power"]
 
 _DOWN: Final = 1 - 2.0**-30
 """Covers the rounding of a lower bound, powers with exponents up to 64 included."""
@@ -122,6 +126,42 @@ def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, ex
     return _prove_product(matrix, factor, by.given(x, wanted - left, doubled=doubled), reference, exponent)
 
 
+def prove_pair(
+    a: Tensor, y: Tensor, x: Tensor, shift: Tensor | None, dropping: torch.dtype | None
+) -> tuple[Proof, Proof]:
+    """Bounds Y against A^(1/2) and X against A^(-1/2), of the symmetric part of A (batch, n, n) plus shift I.
+
+    X is proved as alone. With X near L L^T, L^T Y L = I + G proves Y positive definite and stands for its inverse:
+    Y^-1 = L (I + G)^-1 L^T. Domain: that of X.
+    """
+    doubled, by = x.dtype in {torch.float64, torch.complex128}, source(len(x))
+    a, y, x = map(read, (a, y, x))
+    k = -torch.div(-_exponent(a, shift), 2, rounding_mode="floor")
+    matrix = symmetric(a, shift, 2 * k, by, doubled=doubled)
+    inverse, claimed = by.given(x, k, doubled=doubled), by.given(y, -k, doubled=doubled)
+    recorded = _recorded(matrix, inverse, Exponent.of(1, 2, inverse=True, dropping=dropping))
+    root = _recorded_root(matrix, claimed, recorded.claim.factor.rounded())
+    return root(), recorded.proof()
+
+
+def _recorded_root(a: Ball, y: Ball, factor: Ball) -> Callable[[], Proof]:
+    """Bounds Y against A^(1/2) by L L^T near A^(-1/2)."""
+    middle, beside = symmetric_part(y), skew_part(y)
+    missing = difference(a, product(middle, middle, symmetric=True)).rounded()
+    defect = minus_identity(_conjugated(factor.mT, middle.rounded()))
+    first = _conjugated(factor.mT, missing).wider(defect)  # Y^(-1/2) F Y^(-1/2) in another basis
+    second = _conjugated(factor, first)  # Y^-1 F Y^-1
+
+    def judged() -> Proof:
+        e = second.spectral
+        rest = up(e * e / complement(e)) * middle.frobenius
+        absolute = up(beside.frobenius + up(first.frobenius + rest) / 2)
+        known = (defect.spectral <= LARGEST_DEFECT) & (e <= LARGEST_DEFECT) & torch.isfinite(absolute)
+        return Proof(absolute, least_norm(y), {**out_of_range(a, y), _RESIDUAL: ~known})
+
+    return judged
+
+
 def _exponent(a: Tensor, shift: Tensor | None) -> Tensor:
     """That of the larger of A's entries and the shift."""
     found = peak_exponent(a)
@@ -154,22 +194,63 @@ def _reference(a: Tensor, exponent: Exponent) -> Tensor:
     return invariant.product(v * values[:, None, :], v.mT)
 
 
-def _prove(a: Ball, x: Ball, exponent: Exponent) -> Proof:
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """A claim and its residuals, before their norms are asked for."""
+
+    a: Ball
+    claim: Claim
+    exponent: Exponent
+    residuals: Residuals
+
+    def proof(self) -> Proof:
+        """The bound by the claim's residuals."""
+        first, defect, smallest = self.residuals.norms()
+        second = up(defect * defect / complement(defect)) * self.claim.square.frobenius
+        absolute = up(self.claim.apart.frobenius + up(first + second) / self.exponent.r)
+        doubts = {**out_of_range(self.a, self.claim.given), _INDEFINITE: ~self.claim.factor.exists}
+        doubts[_RESIDUAL] = ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)
+        if self.exponent.floor is not None:
+            cut = _raised(up(self.exponent.floor * self.a.spectral), self.exponent.s)
+            doubts[_DROPPED] = ~(up(cut) * (1 + 2.0**-30) < complement(defect) * smallest)
+        return Proof(absolute, least_norm(self.claim.given), doubts)
+
+
+def _recorded(a: Ball, x: Ball, exponent: Exponent) -> _Recorded:
     claim = Claim.of(x)
-    prove = inverse_power if exponent.inverse else positive_power
-    first, defect, smallest = prove(a, claim, exponent)
-    second = up(defect * defect / complement(defect)) * claim.square.frobenius
-    absolute = up(claim.apart.frobenius + up(first + second) / exponent.r)
-    doubts = {**out_of_range(a, x), _INDEFINITE: ~claim.factor.exists}
-    doubts[_RESIDUAL] = ~(defect <= LARGEST_DEFECT) | ~torch.isfinite(absolute)
-    if exponent.floor is not None:
-        cut = _raised(up(exponent.floor * a.spectral), exponent.s)
-        doubts[_DROPPED] = ~(up(cut) * (1 + 2.0**-30) < complement(defect) * smallest)
-    return Proof(absolute, least_norm(x), doubts)
+    return _Recorded(a, claim, exponent, (inverse_power if exponent.inverse else positive_power)(a, claim, exponent))
 
 
-def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
-    """||X^(1/2) E X^(1/2)||_F, ||E||_2 and a lower bound of B's eigenvalues, for X = L L^T = B^(-1/r), (batch,) each.
+def _prove(a: Ball, x: Ball, exponent: Exponent) -> Proof:
+    return _recorded(a, x, exponent).proof()
+
+
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """What bounds a claimed power.
+
+    Attributes:
+        weighted: the residual whose norm over r bounds the error to first order.
+        relative: E in some basis.
+        size: a matrix whose 2-norm to the power r bounds 1 over B's eigenvalues, but for `defect`.
+        r: the denominator of the exponent.
+        defect: of an inverse that made `size`, or None.
+    """
+
+    weighted: Ball
+    relative: Ball
+    size: Ball
+    r: int
+    defect: Ball | None = None
+
+    def norms(self) -> tuple[Tensor, Tensor, Tensor]:
+        """||weighted||_F, ||E||_2 and a lower bound of B's eigenvalues, (batch,) each."""
+        margin = 1.0 if self.defect is None else complement(self.defect.spectral).square()
+        return self.weighted.frobenius, self.relative.spectral, _raised(margin / self.size.spectral, self.r) * _DOWN
+
+
+def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> Residuals:
+    """X^(1/2) E X^(1/2) and E for X = L L^T = B^(-1/r).
 
     With H = X^(r/2), or X^((r-1)/2) L for odd r, H^T A^s H - I is E in another basis. A is multiplied to H one power
     after the other, so that no factor has a larger condition than the residual's own.
@@ -183,11 +264,11 @@ def inverse_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Te
     right = product(a, half) if exponent.s % 2 else half
     residual = minus_identity(product(half.mT, right, symmetric=True)).rounded()
     weighted = _conjugated(factor if r % 2 else factor.mT, residual)
-    return weighted.frobenius, residual.spectral, _DOWN / _raised(claim.square.spectral, r)
+    return Residuals(weighted, residual, claim.square, r)
 
 
-def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, Tensor, Tensor]:
-    """||Y^((1-r)/2) (C - Y^r) Y^((1-r)/2)||_F, ||E||_2 and a lower bound of B's eigenvalues for Y = L L^T = B^(1/r).
+def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> Residuals:
+    """Y^((1-r)/2) (C - Y^r) Y^((1-r)/2) and E for Y = L L^T = B^(1/r).
 
     C - Y^r is multiplied by L^-1 from both sides, then by L^-T, and so on r times: Y^(-k/2) (C - Y^r) Y^(-k/2) in
     another basis after k of them. T near L^-1 is not trusted: with G = T L - I, L^-1 = (I + G)^-1 T.
@@ -201,8 +282,7 @@ def positive_power(a: Ball, claim: Claim, exponent: Exponent) -> tuple[Tensor, T
     for k in range(1, r + 1):
         first = found
         found = _divided(found, inverse, defect, upper=k % 2 == 0)
-    margin = complement(defect.spectral)
-    return first.frobenius, found.spectral, _raised(margin * margin / whole.spectral, r) * _DOWN
+    return Residuals(first, found, whole, r, defect)
 
 
 def _raised(x: Tensor, exponent: int) -> Tensor:

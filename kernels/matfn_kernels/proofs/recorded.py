@@ -206,9 +206,14 @@ class Recorded:
         return self._norm(1)
 
     @property
+    def uncertainty(self) -> Tensor:
+        """The radius about the first part, (batch,)."""
+        return self.tape.told(self.index)[2] * _SLACK
+
+    @property
     def exists(self) -> Tensor:
         """Whether a factor was computed, (batch,)."""
-        return self.tape.told(self.index)[2] > 0
+        return self.tape.told(self.index)[3] > 0
 
     def _norm(self, which: int) -> Tensor:
         norm = self.tape.told(self.index)[which]

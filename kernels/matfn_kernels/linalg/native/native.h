@@ -152,7 +152,7 @@ enum { GIVEN, DIAGONAL, PRODUCT, SUM, FACTOR, INVERSE, ROWS_LIKE, STRICT, WIDER 
 enum { TURNED = 1, ROUNDED = 2 }; /* how a ball is read: as its transpose, as a ball about its first part */
 enum { UPPER_HALF = 1, LOWER_HALF = 2 }; /* beside the diagonal: where a matrix is zero, or not read */
 
-#define BALL_FACTS 3 /* that are told of a step: upper bounds of two norms, and whether a factor exists */
+#define BALL_FACTS 4 /* that are told of a step: two norms, radius about the first part, whether a factor exists */
 
 typedef struct {
     int64_t code, x, y, out; /* the balls are places in memory */

@@ -50,8 +50,9 @@ OUT_OF_MEMORY: Final = 1
 """Returned by a function that had no memory for its buffers."""
 
 
-BALL_FACTS: Final = 3
-"""Upper bounds of a ball's Frobenius norm and of the 2-norm of its absolute values, and whether a factor exists."""
+BALL_FACTS: Final = 4
+"""Upper bounds of a ball's Frobenius norm and of the 2-norm of its absolute values, a radius about its first part,
+and whether a factor exists."""
 
 
 class Step(IntEnum):
