@@ -2,15 +2,17 @@
 
 Answers of the kernels and answers planted wrong by known amounts; the truth in longdouble. CPU time of one thread.
 
-    PYTHONPATH=tests/support python benchmarks/study_proofs.py > benchmarks/results/proofs.md
+    PYTHONPATH=tests/support python benchmarks/study_proofs.py --plot proofs.png > benchmarks/results/proofs.md
 """
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from matfn_kernels import Limits, batch_of, evaluate, load_profile, make_plan, p
 from provenance import provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 ITEMS = 16
 """Matrices of a batch."""
@@ -98,11 +100,11 @@ def count(question: Question, row: Row, error: Any, found: Any) -> None:
     row.violations += int((error > found + question.uncertainty).sum())
 
 
-def study() -> dict[tuple[str, str, int], Row]:
+def study(orders: Sequence[int]) -> dict[tuple[str, str, int], Row]:
     """All rows."""
     rows: dict[tuple[str, str, int], Row] = defaultdict(Row)
     for dtype in DTYPES:
-        for n in ORDERS:
+        for n in orders:
             rng = np.random.default_rng([n, len(dtype), ord(dtype[-1])])
             for kind, exponent in zip(KINDS, EXPONENTS, strict=True):
                 kappa = 10.0 ** (exponent if dtype == "float64" else min(exponent, 4)) if n > 1 else 1.0
@@ -174,21 +176,68 @@ def seen(rows: Mapping[tuple[str, str, int], Row]) -> Iterator[tuple[object, ...
         yield function, dtype, n, row.answers, row.violations, without, f"{middle:.3g}", f"{high:.3g}"
 
 
-def costs() -> Iterator[tuple[object, ...]]:
-    """The rows of the second table."""
+@dataclass(frozen=True)
+class Cost:
+    """What a batch's answers and their proofs take, in milliseconds."""
+
+    function: str
+    dtype: str
+    order: int
+    items: int
+    answers: float
+    proofs: float
+
+    def printed(self) -> tuple[object, ...]:
+        """A row of the second table."""
+        size, ratio = f"{self.items} of order {self.order}", f"{self.proofs / self.answers:.1f}"
+        return self.function, self.dtype, size, f"{self.answers:.2f}", f"{self.proofs:.2f}", ratio
+
+
+def costs() -> Iterator[Cost]:
+    """The costs of all functions."""
     for dtype in DTYPES:
         for n, items in COSTED:
             for function, made, proved in timed(dtype, n, items):
-                size = f"{items} of order {n}"
-                yield function, dtype, size, f"{made:.2f}", f"{proved:.2f}", f"{proved / made:.1f}"
+                yield Cost(function, dtype, n, items, made, proved)
+
+
+def plot(rows: Mapping[tuple[str, str, int], Row], found: Sequence[Cost], path: Path) -> None:
+    """Cost over the answer's, and bound over true error, by function and order; one line of points for each dtype."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(12, 8), sharey="row", sharex="row")
+    for (cost, sharpness), dtype in zip(axes.T, DTYPES, strict=True):
+        names = list(dict.fromkeys(one.function for one in found))
+        for n, _ in COSTED:
+            ratios = [one.proofs / one.answers for one in found if (one.dtype, one.order) == (dtype, n)]
+            cost.semilogx(ratios, range(len(ratios)), "o", label=f"order {n}")
+        cost.set(title=f"proof over answer, {dtype}", yticks=range(len(names)), yticklabels=names)
+        names = sorted({function for function, _, _ in rows})
+        for n in sorted({n for _, _, n in rows}):
+            medians = [np.median(rows[name, dtype, n].ratios or [np.nan]) for name in names]
+            sharpness.semilogx(medians, range(len(names)), "o", label=f"order {n}")
+        sharpness.set(title=f"bound over true error, median, {dtype}", yticks=range(len(names)), yticklabels=names)
+        for axis in (cost, sharpness):
+            axis.axvline(1, color="black", linewidth=0.8)
+            axis.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
     """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--orders", type=int, nargs="*", default=ORDERS, help="of the matrices whose bounds are studied"
+    )
+    parser.add_argument("--plot", type=Path, help="file for a plot of costs and of bounds over true errors")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{provenance()}\n")
-    rows = study()
+    rows, found = study(arguments.orders), list(costs())
     total, wrong = sum(row.answers for row in rows.values()), sum(row.violations for row in rows.values())
+    if arguments.plot:
+        plot(rows, found, arguments.plot)
     print(f"{total} claimed answers; {wrong} bounded below their true errors.\n")
     print(
         "Bound over true error of the kernels' answers that are not exact: median and 99 %; "
@@ -196,7 +245,7 @@ def main() -> None:
     )
     table("function, dtype, order, claimed, violations, without, median, 99 %", seen(rows))
     print("\nCPU ms of a batch's answers and of their proofs, condition 1e3\n")
-    table("function, dtype, matrices, answers, proofs, ratio", costs())
+    table("function, dtype, matrices, answers, proofs, ratio", (one.printed() for one in found))
 
 
 if __name__ == "__main__":
