@@ -102,6 +102,20 @@ def test_sign_is_within_its_estimate(name: str, dtype: str) -> None:
     _check(_error(found.outputs[0][0], _sign(a)), found.certificates[0], dtype)
 
 
+@pytest.mark.parametrize(
+    "name", ["mixed 1000", "mixed 100000", "involution 1000", "involution 100000", "jordan, mixed"]
+)
+def test_estimates_of_skew_signs_are_near_their_errors(name: str) -> None:
+    """A sign of norm up to 1e5 has an estimate below 1000 times its error, if that is above eps."""
+    a = GALLERY[name]
+
+    found = answer("mcsgn", {"a": a[None]}, method="newton_schur")
+
+    estimate = found.certificates[0].error_estimate
+    assert estimate is not None
+    assert estimate < 1000 * max(_error(found.outputs[0][0], _sign(a)), EPS["float64"])
+
+
 @pytest.mark.parametrize("name", ["gauss", "near the axis 1e-08", "involution 1000", "companion", "one"])
 def test_good_problems_converge(name: str) -> None:
     """Where the sign is well conditioned the certificate does not hesitate, however near the axis eigenvalues are."""

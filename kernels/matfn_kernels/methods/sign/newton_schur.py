@@ -21,7 +21,7 @@ from scipy.linalg import lapack, svdvals
 
 from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
 from matfn_kernels.numbers.arrays import EPS, Array, demand_small, gaussian, growth, norm
-from matfn_kernels.numbers.extended_product import EXTENDED, narrow, product
+from matfn_kernels.numbers.extended_product import narrow, product
 
 __all__ = ["Sign", "certified_sign", "newton"]
 
@@ -34,7 +34,7 @@ _REFINEMENTS: Final = 3
 _MARGIN: Final = 4.0
 """How often the last correction, and the distance from S^2 = I, count in the estimate, which first order gives."""
 _ROUNDING: Final = 4.0
-"""How often storing A and S, and the noise of S A S, count in the estimate, which one random matrix gives."""
+"""How often storing S, and the noise of S M S, count in the estimate: two roundings and one random matrix give it."""
 _HOPELESS: Final = 1e-2
 """Largest error that rounding of A may cause for an estimate to be given: beyond, first order says nothing."""
 _CROSSINGS: Final = 3
@@ -116,7 +116,7 @@ def certified_sign(m: Array, weights: Array | None = None) -> Sign | None:
     weights = np.ones(()) if weights is None else weights
     size = norm(weights * s)
     condition = max(1.0, _operator_norm(s, operator, weights) * norm(m) / size)
-    rounding = _ROUNDING * (EPS * condition + _noise(s, m, operator, weights, condition * size) / size)
+    rounding = _ROUNDING * (EPS + norm(weights * _noise(s, m, operator, correction)) / size)
     error = _MARGIN * (norm(weights * correction) + norm(weights * (_defect(s) @ s))) / size + rounding
     distance, value = _distance(m, operator), np.asarray(weights * s)
     if condition * EPS <= _HOPELESS and distance > len(m) * EPS:
@@ -156,21 +156,16 @@ def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
     return _anticommuting(s, operator.solve(_anticommuting(s, _mismatch(s, m))))
 
 
-def _noise(s: Array, m: Array, operator: SylvesterOperator, weights: Array, gain: float) -> float:
-    """Error that rounding of S M S, by norm or entry by entry, leaves in the correction.
+def _noise(s: Array, m: Array, operator: SylvesterOperator, correction: Array) -> Array:
+    """What rounding leaves in the correction, M being exact.
 
-    Args:
-        s: S.
-        m: M.
-        operator: of the correction.
-        weights: of its entries.
-        gain: ||L|| ||M||.
+    It is the correction's distance from the one whose products are all summed in the other order, and the image of a
+    random matrix the size of the rounding that both may share, that of S M S - M to float64.
     """
-    sizes = np.abs(s) @ np.abs(m) @ np.abs(s)
-    error = EXTENDED * sizes * gaussian((len(s), len(s)))
-    return min(
-        EXTENDED * norm(s) ** 2 * gain, norm(weights * _anticommuting(s, operator.solve(_anticommuting(s, error))))
-    )
+    turned = _mismatch(s.T, m.T).T
+    other = _anticommuting(s.T, operator.solve(_anticommuting(s.T, turned.T).T).T).T
+    shared = EPS * np.abs(turned) * gaussian(turned.shape)
+    return np.hypot(correction - other, _anticommuting(s, operator.solve(_anticommuting(s, shared))))
 
 
 def _anticommuting(s: Array, x: Array) -> Array:
