@@ -97,6 +97,19 @@ def test_solution_is_within_its_estimate(name: str, dtype: str) -> None:
         assert error <= 50 * EPS[dtype] * certificate.condition
 
 
+@pytest.mark.parametrize("distance", [1e-6, 1e-8, 1e-10])
+def test_estimates_of_nearly_singular_equations_are_near_their_errors(distance: float) -> None:
+    """Where the condition is large the estimate is below 100 times the error."""
+    a, q = NEARLY, EQUATIONS["closer"][2]
+    b = -a.T * (1 + distance)
+
+    found = answer("solve_sylvester", {"a": a[None], "b": b[None], "q": q[None]})
+
+    estimate, truth = found.certificates[0].error_estimate, _truth(a, b, q)
+    assert estimate is not None
+    assert estimate < 100 * np.linalg.norm(found.outputs[0][0] - truth) / np.linalg.norm(truth)
+
+
 @pytest.mark.parametrize("function", ["solve_sylvester", "solve_lyapunov"])
 def test_large_equations_leave_no_residual(function: str) -> None:
     """Gaussian matrices have their spectrum in both half planes, where a sign would be wrong."""
