@@ -7,14 +7,17 @@ finished by Jacobi rotations, which need no gap between eigenvalues and keep the
 from __future__ import annotations
 
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["EPS", "adjoint", "eigh", "extended", "inverse", "plain", "substituted", "svd"]
+__all__ = ["EPS", "added", "adjoint", "eigh", "extended", "inverse", "plain", "substituted", "svd"]
 
 Array: TypeAlias = "NDArray[Any]"
 
@@ -22,6 +25,10 @@ EPS: Final = float(np.finfo(np.longdouble).eps)
 _SWEEPS: Final = 8
 _SMALL: Final = 16
 """Rotations that turn by no more than so many eps are rounding."""
+_DIGITS: Final = int(np.finfo(np.longdouble).nmant) + 1
+"""Bits of a mantissa."""
+_SLICES: Final = 3
+"""Slices of a matrix that hold all its digits, but for entries far below the others of their row or column."""
 
 
 def extended(a: Array) -> Array:
@@ -104,6 +111,34 @@ def substituted(t: Array, b: Array, *, lower: bool) -> Array:
         done = slice(0, i) if lower else slice(i + 1, order)
         x[:, i] = (x[:, i] - (t[:, i, done, None] * x[:, done]).sum(1)) / t[:, i, i, None]
     return x
+
+
+def added(start: Array, products: Sequence[tuple[Array, Array]]) -> Array:
+    """Start + sum of X Y with twice the digits of a long double, rounded once; real, X (..., m, k), Y (..., k, n).
+
+    Products of slices of the factors are exact (Ozaki, Ogita, Oishi and Rump, Numerical Algorithms 59 (2012)), and
+    rounding of their sum is carried along.
+    """
+    total, lost = start, np.zeros_like(start)
+    for x, y in products:
+        pairs = product(enumerate(_slices(x, -1, x.shape[-1])), enumerate(_slices(y, -2, x.shape[-1])))
+        for (i, left), (j, right) in pairs:
+            if i + j <= _SLICES:
+                term = left @ right
+                whole = total + term
+                back = whole - total
+                total, lost = whole, lost + ((total - (whole - back)) + (term - back))
+    return np.asarray(total + lost)
+
+
+def _slices(x: Array, axis: int, terms: int) -> list[Array]:
+    """Parts of X with so few bits, counted from the largest entry along the axis, that sums of products are exact."""
+    bits, parts = (_DIGITS - terms.bit_length()) // 2, []
+    for _ in range(_SLICES):
+        exponent = np.frexp(np.abs(x).max(axis=axis, keepdims=True))[1]
+        parts.append(np.ldexp(np.rint(np.ldexp(x, bits - exponent)), exponent - bits))
+        x = x - parts[-1]
+    return parts
 
 
 def _inverted(a: Array) -> Array:

@@ -41,6 +41,7 @@ from matfn_kernels import (
     parse_call,
     screen,
 )
+from matfn_kernels.numbers.precision import Precision, spacing
 from provenance import provenance
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ _BY_PRECISION: Final = {
 }
 _COLUMNS: Final = (
     *("function", "dtype", "answers", "resolved", "converged", "violations of these", "violations of all"),
-    *("estimate/error, median", "99 %", "converged of those that should"),
+    *("estimate/error, median", "99 %", "median of converged", "99 %", "converged of those that should"),
 )
 _LEGEND: Final = (
     "A violation is a true error, less what the truth may be off by, above the certificate's estimate, or a converged "
-    "answer without an estimate. Answers are resolved where the truth is ten times finer than the estimate. The ratio "
-    "of estimate and true error is over answers whose error the truth resolves. Answers that should converge are those "
-    "by the default options for inputs that need no flag and whose condition times 2.2e-16 is below 1e-8."
+    "answer without an estimate. Answers are resolved where the truth is ten times finer than the estimate. In the "
+    "ratio of estimate and true error an error below one eps of the answer's norm counts as one eps, that of the dtype "
+    "or of a coarser precision in which the answer was computed: no estimate knows which answers rounding spares. It "
+    "is over answers with an estimate whose truth is as fine as that, in the second pair of columns over converged "
+    "ones. Answers that should converge are those by the default options for inputs that need no flag and whose "
+    "condition times 2.2e-16 is below 1e-8."
 )
 
 
@@ -125,6 +129,14 @@ class Finding:
     def resolved(self) -> bool:
         """Whether the truth is at least ten times finer than the estimate, or than the answer's error."""
         return self.of_truth <= max(self.certificate.error_estimate or 0.0, self.true) / 10
+
+    @property
+    def ratio(self) -> float | None:
+        """The estimate over the error, or over one unit of rounding if that is more; None if the truth is coarser."""
+        estimate = self.certificate.error_estimate
+        computed = spacing(Precision(self.certificate.precision))
+        error = max(self.true, computed, torch.finfo(getattr(torch, self.draw.dtype)).eps)
+        return None if estimate is None or not self.of_truth <= error else estimate / error
 
     @property
     def violates(self) -> bool:
@@ -228,12 +240,10 @@ def _is_ordinary(exact: Exact, item: int, certificate: Certificate) -> bool:
 
 
 def _row(name: str, dtype: str, found: Sequence[Finding]) -> str:
-    pairs = [(one.certificate.error_estimate, one.true) for one in found if one.error > 0]
-    ratios = np.array([estimate / true for estimate, true in pairs if estimate is not None])
     converged = [one for one in found if one.converged]
     expected = [one for one in found if one.expected]
     share = f"{100 * np.mean([one.converged for one in expected]):.1f} % of {len(expected)}" if expected else ""
-    spread = f"{np.median(ratios):.1f} | {np.quantile(ratios, 0.99):.3g}" if len(ratios) else " | "
+    spreads = f"{_spread(found)} | {_spread(converged)}"
     numbers_of = (
         len(found),
         sum(one.resolved for one in found),
@@ -241,7 +251,13 @@ def _row(name: str, dtype: str, found: Sequence[Finding]) -> str:
         sum(one.violates for one in converged),
         sum(one.violates for one in found),
     )
-    return f"| {name} | {dtype} | {' | '.join(map(str, numbers_of))} | {spread} | {share} |"
+    return f"| {name} | {dtype} | {' | '.join(map(str, numbers_of))} | {spreads} | {share} |"
+
+
+def _spread(found: Sequence[Finding]) -> str:
+    """Median and 99 % quantile of the ratios of estimate and error, two cells."""
+    ratios = [one.ratio for one in found if one.ratio is not None]
+    return f"{np.median(ratios):.1f} | {np.quantile(ratios, 0.99):.3g}" if ratios else " | "
 
 
 def _table(found: Iterable[Finding]) -> Iterator[str]:

@@ -62,6 +62,17 @@ def test_delta_rule_meets_its_estimate(kind: str, length: int, widths: tuple[int
     assert {certificate.outcome for certificate in found.certificates} == {"converged"}
 
 
+def test_delta_rule_counts_cancellation_in_its_condition() -> None:
+    """A query that is nearly orthogonal to the key has an ill-conditioned output, which converges for what it is."""
+    inputs = {"q": np.array([[[1.0, 1.0]]]), "k": np.array([[[0.6, -0.6001]]]), "v": np.array([[[1.0]]])}
+
+    certificate = answer("delta_rule", inputs).certificates[0]
+
+    assert certificate.condition is not None
+    assert certificate.condition > 1e3
+    assert certificate.outcome == "converged"
+
+
 def test_delta_rule_continues_from_its_state() -> None:
     """Two halves joined by the state equal the whole, whatever the chunk."""
     inputs = _sequence("gated", 90, (8, 6), "float64")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -82,3 +83,19 @@ def test_singular_vectors_in_extended_precision_are_orthonormal(shape: tuple[int
     assert np.abs((u * s[:, None, :]) @ vh - m).max() < 1e-18
     assert np.abs(long_double.adjoint(u) @ u - one).max() < 1e-18
     assert np.abs(vh @ long_double.adjoint(vh) - one).max() < 1e-17
+
+
+def test_sums_of_products_have_twice_the_digits_of_long_doubles() -> None:
+    """A product less its own rounding to long doubles is exact to the digits of what is left."""
+    rng = np.random.default_rng(5)
+    x, y = (long_double.extended(rng.standard_normal((5, 5)) * 10.0 ** rng.integers(-3, 3, (5, 5))) for _ in range(2))
+    x = x / 3
+
+    found = long_double.added(-(x @ y), [(x, y)])
+
+    parts = np.vectorize(lambda value: Fraction(*value.as_integer_ratio()), otypes=[object])
+    exact = parts(x) @ parts(y) - parts(x @ y)
+    assert (
+        max(abs(float((left - right) / right)) for left, right in zip(parts(found).flat, exact.flat, strict=True))
+        < 1e-9
+    )

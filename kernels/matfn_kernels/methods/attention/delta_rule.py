@@ -11,7 +11,8 @@ a gate that closes neither overflows nor costs the digits of those after it.
 
 Error: all outputs are linear in (V, S_0), so those of V z and S_0 z for random columns z are O z and S z. A run on
 such columns, in float64 and with other chunks, measures what the rounding of the triangular solves has grown to by the
-end; keys that are not normalised let it grow. The condition is that of the worst triangular system.
+end; keys that are not normalised let it grow. The condition is that of the worst triangular system, times the size of
+the terms that cancel in the outputs or the state over that of their sum.
 References: Yang et al., arXiv 2406.06484 and 2412.06464; kexue.fm/archives/11033.
 """
 
@@ -115,8 +116,8 @@ class DeltaRuleProgram:
             rounding, faded = rounding + self.length * faded, torch.zeros_like(faded)
         residual, loss = _compared(found, expected, columns)
         error = _PROBE_MARGIN * residual + spacing(self.precision) * rounding * loss
-        condition = wide.condition(self.chunk)
-        error = error + torch.where(terms.missing > 0, condition * loss * terms.missing, 0.0)
+        condition = wide.condition(self.chunk) * loss
+        error = error + torch.where(terms.missing > 0, condition * terms.missing, 0.0)
         error = torch.where(wide.vanishing() | faded, math.nan, error)
         return Findings(
             outputs=(found.o, found.state),
