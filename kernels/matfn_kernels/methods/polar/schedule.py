@@ -93,17 +93,17 @@ def floor_of(threshold: float) -> float:
     return max(_NOISE * threshold, _FLOOR)
 
 
-def law(order: int, precision: Precision, allowed: float, condition: Tensor, spread: Tensor) -> Tensor:
-    """Error of the iteration: a multiple of the rounding that was measured, and what is allowed to be left.
+def law(order: int, precision: Precision, left: float | Tensor, condition: Tensor, spread: Tensor) -> Tensor:
+    """Error of the iteration: a multiple of the rounding that was measured, and what the iteration may have left.
 
     Args:
         order: n.
         precision: the arithmetic.
-        allowed: relative error that the iteration may leave beside rounding.
+        left: relative error beside rounding, of all matrices or (batch,).
         condition: of the matrices, (batch,).
         spread: ||M||_F ||M^+||_F / n of the matrices, (batch,): what rounding does to the whole factor.
     """
     loss = _LOSS_OF_SUMS * math.sqrt(order) * spread
     if precision is Precision.BF16:
         loss = torch.maximum(loss, _LOSS_IN_BF16 * condition)
-    return spacing(precision) * (_ROUNDING + loss) + allowed
+    return spacing(precision) * (_ROUNDING + loss) + left

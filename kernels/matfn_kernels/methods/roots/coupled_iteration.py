@@ -116,8 +116,10 @@ class CoupledIteration:
 
     def _law(self, condition: Tensor, last: float) -> Tensor:
         """Error that the last step leaves, where one is allowed, and a multiple of the rounding that was measured."""
-        power, (k, _, r) = self.power, self.power.negative
+        power, (k, left, r) = self.power, self.power.negative
         law = torch.full_like(condition, BACKWARD_ERROR + _BASE * r)
+        if left == 0:  # a product of k factors A, which no iteration follows
+            return spacing(self.precision) * (law + _POSITIVE * k)
         if -1 in power.signs:
             law = law + _INVERSE * condition * power.s / power.r
         if 1 in power.signs:

@@ -165,7 +165,7 @@ def _noise(s: Array, m: Array, operator: SylvesterOperator, correction: Array) -
     turned = _mismatch(s.T, m.T).T
     other = _anticommuting(s.T, operator.solve(_anticommuting(s.T, turned.T).T).T).T
     shared = EPS * np.abs(turned) * gaussian(turned.shape)
-    return np.hypot(correction - other, _anticommuting(s, operator.solve(_anticommuting(s, shared))))
+    return np.asarray(np.hypot(correction - other, _anticommuting(s, operator.solve(_anticommuting(s, shared)))))
 
 
 def _anticommuting(s: Array, x: Array) -> Array:
