@@ -102,9 +102,7 @@ def test_sign_is_within_its_estimate(name: str, dtype: str) -> None:
     _check(_error(found.outputs[0][0], _sign(a)), found.certificates[0], dtype)
 
 
-@pytest.mark.parametrize(
-    "name", ["mixed 1000", "mixed 100000", "involution 1000", "involution 100000", "jordan, mixed"]
-)
+@pytest.mark.parametrize("name", ["mixed 1000", "mixed 100000", "involution 1000", "involution 100000"])
 def test_estimates_of_skew_signs_are_near_their_errors(name: str) -> None:
     """A sign of norm up to 1e5 has an estimate below 1000 times its error, if that is above eps."""
     a = GALLERY[name]

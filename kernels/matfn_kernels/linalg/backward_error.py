@@ -67,6 +67,7 @@ def propagated(
     noise: Tensor,
     limits: tuple[Tensor, Tensor],
     negligible: Tensor | None = None,
+    own: Tensor | None = None,
 ) -> Tensor:
     """A bound on the Frobenius norm of diag(weights) L_f(E) for an E whose rows have at most norm `noise`, (batch,).
 
@@ -81,17 +82,19 @@ def propagated(
         limits: (batch, n) norms of the columns that multiply f from the left, and the least that each value may be
             taken for.
         negligible: (batch,) norm below which a bound that needs no divided differences will do, if f' is monotone.
+        own: (batch, n) by how much each value may be off, where that is less than the noise.
     """
     noise = noise[:, None]
     f = function(values)
     weights, least = limits
     reach = _reach(values, f, function, noise, least)
+    known = reach if own is None else _reach(values, f, function, own, least)
     if negligible is None or values.device.type != "cpu":
-        return _carried(values, f, noise, reach, weights)
+        return _carried(values, f, noise, known, weights)
     found = _without_differences(weights, reach)
     large = ~(found <= negligible)
     if bool(large.any()):
-        found[large] = _carried(values[large], f[large], noise[large], reach[large], weights[large])
+        found[large] = _carried(values[large], f[large], noise[large], known[large], weights[large])
     return found
 
 

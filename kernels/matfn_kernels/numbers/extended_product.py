@@ -39,10 +39,10 @@ def narrow(x: Array) -> Array:
 
 
 def product(x: Array, y: Array) -> Array:
-    """X Y in extended precision, for X in either precision and Y in float64."""
+    """X Y in extended precision, for X (..., m, k) in either precision and Y (..., k, n) in float64."""
     lead = narrow(x)
     terms = x.shape[-1]
-    first, second = _leading(lead, terms, axis=1), _leading(y, terms, axis=0)
+    first, second = _leading(lead, terms, axis=-1), _leading(y, terms, axis=-2)
     rest = first @ (y - second) + (lead - first) @ y
     if x.dtype == np.longdouble:
         rest = rest + narrow(x - lead) @ y

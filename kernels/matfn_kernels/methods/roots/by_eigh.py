@@ -27,7 +27,7 @@ from matfn_kernels.linalg.narrowing import loss
 from matfn_kernels.linalg.products import symmetric_product
 from matfn_kernels.linalg.scaling import narrowed, norm
 from matfn_kernels.methods.roots.damping import Regularised, regularise
-from matfn_kernels.methods.roots.least import refined
+from matfn_kernels.methods.roots.least import lone, refined
 from matfn_kernels.numbers.precision import FLOOR, Precision, spacing
 from matfn_kernels.programs.findings import Findings
 
@@ -78,6 +78,7 @@ class Diagonalised:
         eigen: the decomposition.
         rules: damping and verdicts.
         eps: the spacing in whose units the rules are given.
+        displaced: by how much the smallest eigenvalue may be off, (batch,), infinite where the noise says it.
     """
 
     power: Power
@@ -85,6 +86,7 @@ class Diagonalised:
     eigen: Eigen
     rules: Regularised
     eps: float
+    displaced: Tensor
 
     @classmethod
     def of(cls, power: Power, precision: Precision, eigen: Eigen, answered: Precision | None = None) -> Self:
@@ -100,7 +102,14 @@ class Diagonalised:
         noise = _at_least(_law(precision, values), eigen)
         if power.damps_by_default and eps == spacing(precision):
             values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise, noise)
-        return cls(power, precision, eigen, regularise(power, eps, values, noise, eigen.exponent), eps)
+        displaced = torch.full_like(noise, math.inf)
+        if power.signs == (1,) and precision is Precision.FP64 and not power.drops:
+            least = lone(eigen, _is_exact(eigen) & (values[:, 0] <= noise))
+            displaced = least.displacement
+            first = torch.where(displaced.isfinite(), least.value, values[:, 0])
+            values = torch.cat([first[:, None], values[:, 1:]], dim=1)
+        rules = regularise(power, eps, values, noise, eigen.exponent)
+        return cls(power, precision, eigen, rules, eps, torch.where(rules.shift == 0, displaced, math.inf))
 
     @property
     def values(self) -> Tensor:
@@ -123,6 +132,12 @@ class Diagonalised:
         return Noise(_at_least(norms.mT, self.eigen).mT, eigh_correction.defect(self.eigen, wide, count))
 
 
+def _is_exact(eigen: Eigen) -> Tensor:
+    """Which matrices are Hermitian as they were sent, and decomposed within LAPACK's law, (batch,)."""
+    same = torch.eq(eigen.given, eigen.a).flatten(1).all(-1)
+    return same & (eigen.lost == 0) & (eigen.backward == 0) & (eigen.skew == 0)
+
+
 def _law(precision: Precision, values: Tensor) -> Tensor:
     """Norm of a column of LAPACK's backward error, (batch,)."""
     return BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1)
@@ -137,7 +152,7 @@ def by_eigh(matrices: Diagonalised, noise: Noise, g: Tensor | None) -> Findings:
     """The powers of matrices that have been diagonalised, multiplied by G if there is one."""
     power, eigen, rules = matrices.power, matrices.eigen, matrices.rules
     left = None if g is None else _Left.of(g, eigen.a.dtype)
-    basis = _Basis(eigen.v, rules.spectrum, noise, eigen.exponent, left)
+    basis = _Basis(eigen.v, rules.spectrum, noise, matrices.displaced, eigen.exponent, left)
     parts = [_assemble(_Function(power, matrices.precision, sign, rules.keep), basis) for sign in power.signs]
     return Findings(
         outputs=tuple(part.value for part in parts),
@@ -216,11 +231,12 @@ class _Left:
 
 @dataclass(frozen=True, slots=True)
 class _Basis:
-    """Eigenvectors and spectrum of A 2^-exponent + shift I, their noise, and G if there is one."""
+    """Eigenvectors and spectrum of A 2^-exponent + shift I, their noise, the least one's, and G if there is one."""
 
     vectors: Tensor
     spectrum: Tensor
     noise: Noise
+    displaced: Tensor
     exponent: Tensor
     left: _Left | None
 
@@ -251,7 +267,8 @@ def _assemble(function: _Function, basis: _Basis) -> _Part:
     coordinates = vectors if left is None else invariant.product(left.value, vectors)
     scaled = turned.before(coordinates)
     weights = torch.ones_like(f) if left is None else invariant.row_norm(coordinates.mT, torch.float64)
-    error = _error(function, spectrum, f, invariant.ldexp(basis.noise.norms, -unit[:, None]), weights)
+    noise = invariant.ldexp(basis.noise.norms, -unit[:, None]), invariant.ldexp(basis.displaced, -unit)
+    error = _error(function, spectrum, f, noise, weights)
     return _Part(
         symmetric_product(scaled, vectors.mH) if left is None else invariant.product(scaled, vectors.mH),
         lacking,
@@ -269,8 +286,17 @@ def _turned(function: _Function, middle: Middle, basis: _Basis, unit: Tensor) ->
     return Middle(f, None if middle.d is None else power.turned(middle.d, exponent, sign)[0]), lacking
 
 
-def _error(function: _Function, spectrum: Tensor, f: Tensor, noise: Tensor, weights: Tensor) -> Tensor:
-    """Relative error of the power from a backward error of that norm and from the rounding of its products."""
+def _error(function: _Function, spectrum: Tensor, f: Tensor, noises: tuple[Tensor, Tensor], weights: Tensor) -> Tensor:
+    """Relative error of the power from a backward error of that norm and from the rounding of its products.
+
+    Args:
+        function: f.
+        spectrum: its arguments, (batch, n).
+        f: its values, (batch, n).
+        noises: the norm of the backward error, of all or of each row, and by how much the smallest argument is off.
+        weights: norms of the columns that multiply f from the left, (batch, n).
+    """
+    noise, displaced_least = noises
     size = invariant.row_norm(weights * f)
     limits = weights, function.least(spectrum)
     rounding = spacing(function.precision) * orthogonality(function.power.order)
@@ -279,7 +305,11 @@ def _error(function: _Function, spectrum: Tensor, f: Tensor, noise: Tensor, weig
         rounding *= _SKEWED
     else:
         negligible = None if function.jumps else _NEGLIGIBLE * torch.finfo(function.power.dtype).eps * size
-        moved = propagated(spectrum, function, noise.squeeze(-1), limits, negligible)
+        own = None
+        if function.sign > 0 and function.precision is Precision.FP64:
+            own = noise.repeat(1, spectrum.shape[-1])
+            own[:, 0] = torch.minimum(own[:, 0], displaced_least)
+        moved = propagated(spectrum, function, noise.squeeze(-1), limits, negligible, own)
     return torch.where(size == 0, torch.zeros_like(size), moved / size) + rounding
 
 

@@ -35,6 +35,12 @@ _MARGIN: Final = 4.0
 """How often the last correction, and the distance from S^2 = I, count in the estimate, which first order gives."""
 _ROUNDING: Final = 4.0
 """How often storing S, and the noise of S M S, count in the estimate: two roundings and one random matrix give it."""
+_OPERATORS: Final = 2
+"""Most operators that refine a sign. A second one is a second Schur form; it is needed where Newton's S is far off."""
+_SETTLED: Final = 1e-11
+"""Relative change of S by a refinement that leaves its operator as it was."""
+_STALE: Final = 1 / 4
+"""Part of itself by which the operator's change may change a correction; beyond, EPS times the condition counts too."""
 _HOPELESS: Final = 1e-2
 """Largest error that rounding of A may cause for an estimate to be given: beyond, first order says nothing."""
 _CROSSINGS: Final = 3
@@ -110,14 +116,14 @@ def certified_sign(m: Array, weights: Array | None = None) -> Sign | None:
     if found is None:
         return None
     s, steps = found
-    s = _involutory(s)
-    operator = SylvesterOperator.twice((s @ m + m @ s) / 2)
-    s, correction = _refined(s, m, operator)
+    s, correction, operator, moved = _settled(_involutory(s), m)
     weights = np.ones(()) if weights is None else weights
     size = norm(weights * s)
     condition = max(1.0, _operator_norm(s, operator, weights) * norm(m) / size)
-    rounding = _ROUNDING * (EPS + norm(weights * _noise(s, m, operator, correction)) / size)
-    error = _MARGIN * (norm(weights * correction) + norm(weights * (_defect(s) @ s))) / size + rounding
+    rounding = EPS + norm(weights * _noise(s, m, operator, correction)) / size
+    if condition * size * (moved / norm(m) + EPS) > _STALE:
+        rounding += EPS * condition
+    error = _MARGIN * (norm(weights * correction) + norm(weights * (_defect(s) @ s))) / size + _ROUNDING * rounding
     distance, value = _distance(m, operator), np.asarray(weights * s)
     if condition * EPS <= _HOPELESS and distance > len(m) * EPS:
         return Sign(value, steps, _residual(s, m), error, condition)
@@ -137,6 +143,26 @@ def _mismatch(s: Array, m: Array) -> Array:
 def _involutory(s: Array) -> Array:
     """A Schulz step: S (3 I - S^2) / 2."""
     return np.asarray(s - s @ _defect(s) / 2)
+
+
+def _settled(s: Array, m: Array) -> tuple[Array, Array, SylvesterOperator, float]:
+    """S refined, the last correction, its operator, and how far S has moved N since the operator was made.
+
+    A refinement that moves S by more than rounding is followed by another with the operator of the new S.
+    """
+    n = _n(s, m)
+    for _ in range(_OPERATORS):
+        operator = SylvesterOperator.twice(n)
+        before, (s, correction) = s, _refined(s, m, operator)
+        last, n = n, _n(s, m)
+        if norm(s - before) <= _SETTLED * norm(s):
+            break
+    return s, correction, operator, norm(n - last)
+
+
+def _n(s: Array, m: Array) -> Array:
+    """N = (S M + M S) / 2."""
+    return np.asarray((s @ m + m @ s) / 2)
 
 
 def _refined(s: Array, m: Array, operator: SylvesterOperator) -> tuple[Array, Array]:
