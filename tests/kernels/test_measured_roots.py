@@ -266,3 +266,18 @@ def test_numbers_far_from_one_keep_their_digits(number: float, r: int, s: int) -
             truth = float(mpf(number) ** (-mpf(s) / r))
         assert_honest(found, truth * np.eye(order), slack=1.2e-16)
         assert abs(found.outputs[0].flat[0] - truth) <= 1e-15 * truth
+
+
+@pytest.mark.parametrize("r", [2, 3, 4])
+def test_roots_of_matrices_of_nullity_one_know_their_smallest_eigenvalue(r: int) -> None:
+    """A root is within an estimate far below that of an eigenvalue off by 8 eps, whatever rounding left of the zero."""
+    rng = np.random.default_rng(9)
+    for _ in range(20):
+        f = rng.standard_normal((3, 2))
+        a = f @ f.T
+
+        found = answer("root", {"a": a[None]}, r=r, method="eigh")
+
+        truth = power((a + a.T) / 2, 1 / r)
+        assert_honest(found, truth, slack=1e-16)
+        assert estimate_of(found) < 0.1 * (8 * EPS["float64"]) ** (1 / r)
