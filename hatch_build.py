@@ -34,6 +34,8 @@ _VARIANTS: Final = {
     "avx2": ("-mavx2", "-mfma"),
     "baseline": (),
 }
+_OF_VARIANTS: Final = {"kernels": (), "lockstep": ("-ffp-contract=off",)}
+"""What is compiled for each variant; vectors of all widths must compute alike, so the compiler fuses nothing there."""
 
 
 class NotBuilt(Exception):  # noqa: N818 - the compiler's fault, or this machine's
@@ -80,8 +82,11 @@ def _compiler() -> list[str]:
 def _units(compiler: list[str]) -> dict[str, list[str]]:
     """What is compiled, by the object's name: the kernels once for each variant, and what chooses among them."""
     variants = _VARIANTS if "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull]) else {"baseline": ()}
-    kernels = str(SOURCES / "kernels.c")
-    units = {name: [f"-DVARIANT={name}", *flags, kernels] for name, flags in variants.items()}
+    units = {
+        f"{unit}-{name}": [f"-DVARIANT={name}", *flags, *more, str(SOURCES / f"{unit}.c")]
+        for unit, more in _OF_VARIANTS.items()
+        for name, flags in variants.items()
+    }
     return units | {
         name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack", "random")
     }

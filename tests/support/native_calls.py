@@ -19,6 +19,7 @@ from matfn_kernels.linalg.native.structures import (
     PROBES,
     Half,
     ImageFindings,
+    LockstepPlan,
     LowRankPlan,
     PolarFindings,
     PolarPlan,
@@ -249,6 +250,15 @@ def image(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def eigh(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Eigendecompositions of small symmetric matrices, of more than one vector's lanes."""
+    items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(65)))
+    results = _blank(items, order, dtype=dtype), _blank(items, order, order, dtype=dtype)
+    given = Argument(draw(numbers(items, order, order, dtype=dtype)))
+    return _of_batch("eigh", _suffix(dtype), lambda count: LockstepPlan(count, order), (given, *results))
+
+
+@st.composite
 def low_rank(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Products and solutions with a diagonal matrix plus one of low rank."""
     items, order, rank, columns = draw(ITEMS), draw(SIZES), draw(SMALL), draw(SMALL)
@@ -436,7 +446,11 @@ def balls(draw: st.DrawFn) -> Case:
 
 
 CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
-    **{f"matfn_{make.__name__}_{_suffix(x)}": make(x) for make in (roots, triangles, low_rank) for x in (F32, F64)},
+    **{
+        f"matfn_{make.__name__}_{_suffix(x)}": make(x)
+        for make in (roots, triangles, low_rank, eigh)
+        for x in (F32, F64)
+    },
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
     "matfn_random_numbers": random_numbers(),

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from matfn_kernels.linalg.native import lapack
+from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.linalg.native.library import library
 
 if TYPE_CHECKING:
@@ -190,6 +190,9 @@ def eigh(a: Tensor) -> tuple[Tensor, Tensor]:
         return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
     a, n = a.resolve_conj().contiguous(), a.shape[-1]
     w, v = torch.empty(a.shape[:-1], dtype=_real(a.dtype)), torch.empty_like(a)
+    if lockstep.serves(a.dtype, n):
+        lockstep.eigh(a, w, v)
+        return w, v.mT
     lapack.call("eigh", a.dtype, n, len(a), 9 * n**3, (n, a.data_ptr(), w.data_ptr(), v.data_ptr()))
     return w, v.mT
 

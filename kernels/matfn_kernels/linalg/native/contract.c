@@ -126,6 +126,10 @@ static const term terms[] = {
     PLACE("POLAR_FINDINGS", "gap", POLAR_GAP),
     PLACE("POLAR_FINDINGS", "steps", POLAR_STEPS),
 
+    SIZE(lockstep_plan),
+    FIELD(lockstep_plan, items),
+    FIELD(lockstep_plan, order),
+
     SIZE(residuals_plan),
     FIELD(residuals_plan, items),
     FIELD(residuals_plan, rows),

@@ -6,29 +6,34 @@
 #define EXPORTED __attribute__((visibility("default")))
 
 extern const native_table matfn_table_baseline;
+extern const lockstep_table matfn_lockstep_baseline;
 
 #if defined(__x86_64__)
 extern const native_table matfn_table_avx2, matfn_table_avx512;
+extern const lockstep_table matfn_lockstep_avx2, matfn_lockstep_avx512;
 #endif
 
 typedef struct {
     const char *name;
     const native_table *table;
+    const lockstep_table *lockstep;
 } variant;
 
-static variant chosen = {"baseline", &matfn_table_baseline};
+#define BASELINE {"baseline", &matfn_table_baseline, &matfn_lockstep_baseline}
+
+static variant chosen = BASELINE;
 
 /* Uses a variant by its name; 0 if this processor has it. */
 EXPORTED int matfn_native_use(const char *name)
 {
-    variant wanted = {"baseline", &matfn_table_baseline};
+    variant wanted = BASELINE;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        wanted = (variant){"avx512", &matfn_table_avx512};
+        wanted = (variant){"avx512", &matfn_table_avx512, &matfn_lockstep_avx512};
     if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        wanted = (variant){"avx2", &matfn_table_avx2};
+        wanted = (variant){"avx2", &matfn_table_avx2, &matfn_lockstep_avx2};
 #endif
     if (strcmp(name, wanted.name) != 0)
         return -1;
@@ -130,4 +135,14 @@ EXPORTED void matfn_unexplained_f64(
 EXPORTED int matfn_balls(const balls_plan *plan, int64_t first, int64_t last)
 {
     return chosen.table->balls(plan, first, last);
+}
+
+EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)
+{
+    return chosen.lockstep->eigh_f32(plan, a, w, v);
+}
+
+EXPORTED int matfn_eigh_f64(const lockstep_plan *plan, const double *a, double *w, double *v)
+{
+    return chosen.lockstep->eigh_f64(plan, a, w, v);
 }

@@ -97,6 +97,11 @@ typedef struct {
     double margin;                /* how often what is not explained counts */
 } residuals_plan;
 
+/* Eigendecompositions of a batch of small symmetric matrices. */
+typedef struct {
+    int64_t items, order;
+} lockstep_plan;
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 typedef struct {
@@ -198,5 +203,11 @@ typedef struct {
         const residuals_plan *, const double *, const double *, const double *, double *, double *);
     int (*balls)(const balls_plan *, int64_t first, int64_t last);
 } native_table;
+
+/* Eigenvalues w (items, order), ascending, and eigenvectors v row by row; NaN where there are none. */
+typedef struct {
+    int (*eigh_f32)(const lockstep_plan *, const float *a, float *w, float *v);
+    int (*eigh_f64)(const lockstep_plan *, const double *a, double *w, double *v);
+} lockstep_table;
 
 #endif

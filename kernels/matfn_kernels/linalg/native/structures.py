@@ -25,6 +25,7 @@ __all__ = [
     "BallsPlan",
     "Half",
     "ImageFindings",
+    "LockstepPlan",
     "LowRankPlan",
     "PolarFindings",
     "PolarPlan",
@@ -102,6 +103,12 @@ class PolarPlan(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("floor", "reach")),
         *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
     )
+
+
+class LockstepPlan(ctypes.Structure):
+    """`lockstep_plan` of native.h."""
+
+    _fields_ = (("items", ctypes.c_int64), ("order", ctypes.c_int64))
 
 
 class TallPlan(ctypes.Structure):
@@ -307,6 +314,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "triangles_plan": TrianglesPlan,
     "low_rank_plan": LowRankPlan,
     "tall_plan": TallPlan,
+    "lockstep_plan": LockstepPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,

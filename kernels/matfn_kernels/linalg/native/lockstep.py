@@ -1,0 +1,43 @@
+"""Eigendecompositions of small symmetric matrices in C, one matrix in each lane of a vector (lockstep.c).
+
+LAPACK treats a small matrix as a small large one. Here as many matrices as a vector has lanes are decomposed at once,
+and a matrix's numbers are the same bits in any company, at any place of it and by vectors of any width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg.native.library import run
+from matfn_kernels.linalg.native.structures import LockstepPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LARGEST", "eigh", "serves"]
+
+LARGEST: Final = 64
+"""Largest order that is decomposed in lockstep: the order alone decides, since bits may not depend on the batch.
+
+Eight matrices of order 64 take less than half of LAPACK's time and a lone one 1.6 times that; of order 128 a lone one
+takes 2.3 times LAPACK's time."""
+_DTYPES: Final = (torch.float32, torch.float64)
+
+
+def serves(dtype: torch.dtype, order: int) -> bool:
+    """Whether matrices of that dtype and order are decomposed in lockstep."""
+    return order <= LARGEST and dtype in _DTYPES
+
+
+def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:
+    """Writes the eigenvalues of symmetric A (batch, n, n), ascending, to w (batch, n), and eigenvectors to rows of v.
+
+    All arrays are without gaps. NaN where A is not finite.
+
+    Raises:
+        MemoryError: if there is none for a group of matrices.
+    """
+    order = a.shape[-1]
+    run("eigh", lambda count: LockstepPlan(count, order), (a, w, v))
