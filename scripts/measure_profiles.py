@@ -54,7 +54,7 @@ def measure(instructions: str) -> None:
     how = f"{profile.measured}, least of {RUNS} runs"
     write(replace(profile, measured=f"{how}, held to {instructions} by {held}" if held else how))
     if instructions == machine.instructions:
-        rows = tuple(row for row in profile.seconds if not row[0].startswith("native"))
+        rows = tuple(row for row in profile.seconds if row[0] not in {"native", "native_triangle", "spectral"})
         write(replace(profile, name=f"{maker}-torch", seconds=rows, measured=f"{how}, without the kernels in C"))
 
 

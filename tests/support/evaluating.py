@@ -54,7 +54,7 @@ def _profile() -> Profile:
     rows = Profile.nominal().seconds
     products = [(kind, order, seconds / 3) for name, kind, order, seconds in rows if name == "gemm" and kind != "bf16"]
     has_kernels = native.is_built() and torch.get_default_device().type == "cpu"
-    names = ("native", "native_triangle") if has_kernels else ()
+    names = ("native", "native_triangle", "spectral") if has_kernels else ()
     return Profile("made up", (*rows, *((name, *row) for name in names for row in products)))
 
 

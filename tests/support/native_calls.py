@@ -27,6 +27,8 @@ from matfn_kernels.linalg.native.structures import (
     PowersPlan,
     ResidualsPlan,
     Step,
+    SpectralFindings,
+    SpectralPlan,
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
@@ -256,6 +258,27 @@ def eigh(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     results = _blank(items, order, dtype=dtype), _blank(items, order, order, dtype=dtype)
     given = Argument(draw(numbers(items, order, order, dtype=dtype)))
     return _of_batch("eigh", _suffix(dtype), lambda count: LockstepPlan(count, order), (given, *results))
+
+
+SPECTRAL_RULES: Final = tuple((rule, damping) for rule in range(4) for damping in (0.0, 1e-4))
+
+
+@st.composite
+def spectral(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Powers of small symmetric matrices by their eigendecompositions, of more than one vector's lanes."""
+    items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
+    s, r, inverse, pair = draw(st.sampled_from([(1, 2, 0, 1), (1, 4, 1, 0), (3, 2, 0, 0), (2, 3, 1, 0), (6, 2, 1, 0)]))
+    rule, damping = draw(st.sampled_from(SPECTRAL_RULES))
+    settings = (order, s, r, inverse, pair, rule, draw(st.integers(0, 1)), damping, 1e-6, 1e-3, 1e-14, 1e-15)
+    rest = (1e-13, 1e-13, 4.0, 0.25, 0.0625, draw(st.sampled_from([0.0, 1e-9, 1.0])))
+    given = Argument(draw(numbers(items, order, order, dtype=dtype)))
+    outputs = [_blank(items, order, order, dtype=dtype) for _ in range(1 + pair)]
+    found = _blank(items, len(SpectralFindings.__slots__))
+
+    def plan(count: int) -> SpectralPlan:
+        return SpectralPlan(count, *settings, *rest)
+
+    return _of_batch("spectral", _suffix(dtype), plan, (given, *outputs, found), absent=not pair)
 
 
 @st.composite

@@ -21,13 +21,23 @@ from matfn_kernels.linalg.native.structures import ResidualsPlan
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BACKWARD_ERROR", "orthogonality", "skewness", "undecomposed", "unexplained", "unfactored", "unsolved"]
+__all__ = [
+    "BACKWARD_ERROR",
+    "MARGIN",
+    "laws",
+    "orthogonality",
+    "skewness",
+    "undecomposed",
+    "unexplained",
+    "unfactored",
+    "unsolved",
+]
 
 BACKWARD_ERROR: Final = 8.0
 """Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048.
 
 Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
-_MARGIN: Final = 4.0
+MARGIN: Final = 4.0
 """How often a measured error counts: four Gaussian columns see less than a quarter of one that lies in a single row
 once in 140 times."""
 
@@ -65,9 +75,9 @@ def unexplained(a: Tensor, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     wanted = torch.cat((invariant.product(z, a.mT), z), dim=1)
     lengths = invariant.row_norm((wanted - images).reshape(len(a), 2, -1), torch.float64) / math.sqrt(probes.COUNT)
     missing, skew = lengths[:, 0], lengths[:, 1]
-    top, (law, skew_law) = w.abs().amax(-1).to(torch.float64), _laws(a.dtype, order, order)
+    top, (law, skew_law) = w.abs().amax(-1).to(torch.float64), laws(a.dtype, order, order)
     holds = (missing <= law * top) & (skew <= skew_law)
-    return torch.where(holds, 0.0, _MARGIN * (missing + skew * top)), torch.where(holds, 0.0, _MARGIN * skew)
+    return torch.where(holds, 0.0, MARGIN * (missing + skew * top)), torch.where(holds, 0.0, MARGIN * skew)
 
 
 def skewness(q: Tensor) -> Tensor:
@@ -78,10 +88,10 @@ def skewness(q: Tensor) -> Tensor:
     z = probes.gaussian(q, order).to(q.dtype)
     found = invariant.matrix_norm((probes.times(q.mH, probes.times(q, z)) - z).mT, torch.float64)
     skew = found / math.sqrt(probes.COUNT)
-    return torch.where(skew <= _laws(q.dtype, q.shape[-2], order)[1], 0.0, _MARGIN * skew)
+    return torch.where(skew <= laws(q.dtype, q.shape[-2], order)[1], 0.0, MARGIN * skew)
 
 
-def _laws(dtype: torch.dtype, rows: int, columns: int) -> tuple[float, float]:
+def laws(dtype: torch.dtype, rows: int, columns: int) -> tuple[float, float]:
     """Largest residual relative to the largest value, and largest skewness, that LAPACK's law explains."""
     unit = _SLACK * torch.finfo(dtype).eps * math.sqrt(columns)
     return BACKWARD_ERROR * unit, orthogonality(rows) * unit
@@ -107,7 +117,7 @@ def _natively(a: Tensor | None, w: Tensor | None, vectors: Tensor) -> tuple[Tens
 def _plan(items: int, rows: int, columns: int, dtype: torch.dtype) -> tuple[Any, Tensor]:
     """The plan of a batch's residuals, and what it points to."""
     z = probes.columns(columns)
-    return ctypes.byref(ResidualsPlan(items, rows, columns, z.data_ptr(), *_laws(dtype, rows, columns), _MARGIN)), z
+    return ctypes.byref(ResidualsPlan(items, rows, columns, z.data_ptr(), *laws(dtype, rows, columns), MARGIN)), z
 
 
 @cache
@@ -127,7 +137,7 @@ def undecomposed(m: Tensor, u: Tensor, sigma: Tensor, vh: Tensor) -> tuple[Tenso
     missing = invariant.matrix_norm((probes.times(m, z) - image).mT, torch.float64) / math.sqrt(probes.COUNT)
     unit = max(_LOSSES, _SLACK * BACKWARD_ERROR * math.sqrt(m.shape[-1])) * torch.finfo(m.dtype).eps
     holds = missing <= unit * sigma.amax(-1).to(torch.float64)
-    return torch.where(holds, 0.0, _MARGIN * missing), skewness(u) + skewness(vh)
+    return torch.where(holds, 0.0, MARGIN * missing), skewness(u) + skewness(vh)
 
 
 def unfactored(a: Tensor, factor: Tensor) -> Tensor:
@@ -138,7 +148,7 @@ def unfactored(a: Tensor, factor: Tensor) -> Tensor:
     missing = scale * (probes.times(a, z) - probes.times(factor, probes.times(factor.mH, z)))
     size = invariant.matrix_norm(missing.mT, torch.float64) / math.sqrt(probes.COUNT)
     law = BACKWARD_ERROR * torch.finfo(a.dtype).eps * order
-    return torch.where(size <= law, 0.0, _MARGIN * size)
+    return torch.where(size <= law, 0.0, MARGIN * size)
 
 
 def unsolved(t: Tensor, x: Tensor, b: Tensor) -> Tensor:
@@ -146,4 +156,4 @@ def unsolved(t: Tensor, x: Tensor, b: Tensor) -> Tensor:
     missing = invariant.matrix_norm((b - probes.times(t, x)).mT, torch.float64)
     size = invariant.matrix_norm(t, torch.float64) * invariant.matrix_norm(x.mT, torch.float64)
     law = BACKWARD_ERROR * torch.finfo(t.dtype).eps * size
-    return torch.where(missing <= law, 0.0, _MARGIN * missing / size)
+    return torch.where(missing <= law, 0.0, MARGIN * missing / size)

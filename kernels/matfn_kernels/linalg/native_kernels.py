@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from matfn_kernels.linalg import probes
+from matfn_kernels.linalg.measured import MARGIN
 from matfn_kernels.linalg.native.library import is_built, run, variant
 from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
@@ -24,6 +25,9 @@ from matfn_kernels.linalg.native.structures import (
     PolarPlan,
     PowerFindings,
     PowersPlan,
+    Rule,
+    SpectralFindings,
+    SpectralPlan,
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
@@ -41,7 +45,10 @@ __all__ = [
     "PolarFindings",
     "PowerFindings",
     "Powers",
+    "Rule",
     "Schedules",
+    "SpectralFindings",
+    "SpectralPowers",
     "TriangleFindings",
     "apply_low_rank",
     "grams",
@@ -49,6 +56,7 @@ __all__ = [
     "is_built",
     "polar_factors",
     "powers",
+    "spectral_powers",
     "triangular_inverses",
     "variant",
 ]
@@ -131,6 +139,62 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
     run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))
+
+
+@dataclass(frozen=True)
+class SpectralPowers:
+    """The powers of small symmetric matrices to compute, and the rules by which; see `spectral_plan` of native.h.
+
+    Attributes:
+        order: n.
+        exponent: (s, r) of A^(s/r).
+        inverse: A^(-s/r) rather than A^(s/r).
+        pair: both.
+        rule: of damping.
+        refine: whether a least eigenvalue near the threshold has to be known better than backward errors leave it.
+        damping: relative to the largest eigenvalue.
+        floor: threshold of rank and of damping by default, relative to the largest eigenvalue.
+        negative: how far below zero, relative to the largest, an eigenvalue may lie.
+        noise: backward error of the decomposition, relative to the largest eigenvalue.
+        skew: relative error of its products.
+        laws: largest residual relative to the largest eigenvalue, and largest skewness, that are explained.
+        near: part of the noise within which an eigenvalue cannot be told from a threshold.
+        least: part of an eigenvalue that noise may leave of it.
+        negligible: relative error that need not be known any better.
+    """
+
+    order: int
+    exponent: tuple[int, int]
+    inverse: bool
+    pair: bool
+    rule: Rule
+    refine: bool
+    damping: float
+    floor: float
+    negative: float
+    noise: float
+    skew: float
+    laws: tuple[float, float]
+    near: float
+    least: float
+    negligible: float
+
+
+def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ...], SpectralFindings]:
+    """Powers of symmetric parts of A (batch, n, n), float32 or float64, NaN where another method has to look at A.
+
+    Raises:
+        MemoryError: if there is none for some matrices.
+    """
+    a = a.resolve_neg().contiguous()
+    outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
+    found = _blank(len(a), SpectralFindings)
+    flags = (wanted.inverse, wanted.pair, wanted.rule, wanted.refine)
+    numbers = (wanted.damping, wanted.floor, wanted.negative, wanted.noise, wanted.skew)
+    rest = (*flags, *numbers, *wanted.laws, MARGIN, wanted.near, wanted.least, wanted.negligible)
+    arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
+    run("spectral", lambda count: SpectralPlan(count, wanted.order, *wanted.exponent, *rest), (*arrays, found))
+    return outputs, SpectralFindings(*found.unbind(-1))
 
 
 def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -44,6 +45,7 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "leaf": (32,),
 }
 """Orders at which operations are timed on a GPU; 33 is the first whose decompositions are taken one by one."""
+_IN_C: Final = {"native", "native_triangle", "spectral"}
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
 _REPEATS: Final = 15
 """Most runs of an operation, of which the fastest counts: more find quieter moments, and take longer."""
@@ -61,11 +63,14 @@ _SMALL_STEPS: Final = 8
 """Steps of the iterations that are timed, about as many as schedules have; the price is that of one product."""
 _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "gemm": (16, 64, 256, 512),
-    "eigh": (16, 64, 128, 256, 512),
+    "eigh": (8, 16, 32, 64, 65, 128, 256, 512),
     "svd": (16, 64, 128),
+    "spectral": (8, 16, 32, 64),
     **dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)),
 }
-"""Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them."""
+"""Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them.
+
+65 is the first order of eigendecompositions that LAPACK computes (`native.lockstep`)."""
 
 
 _ROUTINES: Final[tuple[tuple[Library, Routine, str], ...]] = (
@@ -91,7 +96,7 @@ def _rows(device: str) -> list[tuple[str, str, int, float]]:
     return [
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
-        if native.is_built() or not operation.startswith("native")
+        if native.is_built() or operation not in _IN_C
         for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
         for order in orders
     ]
@@ -203,6 +208,31 @@ def _natively(x: Tensor) -> object:
     return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
 
 
+_INVERSE_ROOT: Final = native.SpectralPowers(
+    order=0,
+    exponent=(1, 4),
+    inverse=True,
+    pair=False,
+    rule=native.Rule.LEAST_ADDED,
+    refine=False,
+    damping=0.0,
+    floor=1e-6,
+    negative=2.0,
+    noise=1e-14,
+    skew=1e-15,
+    laws=(1e-13, 1e-13),
+    near=0.0,
+    least=0.1,
+    negligible=1e-9,
+)
+"""An inverse fourth root with a shift that makes any matrix with a positive eigenvalue positive definite."""
+
+
+def _spectrally(x: Tensor) -> object:
+    """A power by eigh in C."""
+    return native.spectral_powers(replace(_INVERSE_ROOT, order=x.shape[-1]), x)
+
+
 def _fused_updates(x: Tensor, kernel: Kernel) -> Tensor:
     """The two fused updates of a step: a polynomial, and a product known to be symmetric."""
     return symmetric_product(quadratic(x, (1.0, 1.0, 1.0), torch.empty_like(x), kernel), x, kernel)
@@ -213,6 +243,7 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "eigh": eigh,
     "svd": torch.linalg.svd,
     "native": _natively,
+    "spectral": _spectrally,
     "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
     "line": partial(_fused_updates, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_fused_updates, kernel=Kernel.SYMMETRIC),

@@ -22,11 +22,22 @@ from matfn_kernels.numbers.precision import Precision
 __all__ = ["Operation", "Profile"]
 
 Operation: TypeAlias = Literal[
-    "gemm", "eigh", "svd", "native", "native_triangle", "line", "symmetric_gemm", "small", "substitution", "leaf"
+    "gemm",
+    "eigh",
+    "svd",
+    "native",
+    "native_triangle",
+    "spectral",
+    "line",
+    "symmetric_gemm",
+    "small",
+    "substitution",
+    "leaf",
 ]
 """The operations that have a price.
 
-By the kernels in C, on a CPU only: a product of an iteration (native), the inverse of a triangle (native_triangle). On
+By the kernels in C, on a CPU only: a product of an iteration (native), the inverse of a triangle (native_triangle), a
+power by eigh (spectral). On
 a GPU only: a fused update of an iteration by torch (line) and by half of its tiles (symmetric_gemm), a product of an
 iteration in one launch (small), the inverse of a small triangle by torch (substitution) and in one launch (leaf)."""
 

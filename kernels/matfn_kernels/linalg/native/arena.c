@@ -26,17 +26,64 @@ static void deallocate(void *piece)
     pieces--;
     free(piece);
 }
+
+/* Nothing is kept where pieces are counted. */
+static int take_kept(arena *room) { return room->base != 0; }
+
+static int keep(arena *room) { return room->base == 0; }
 #else
+#include <pthread.h>
+
+#define KEPT (4 << 20) /* bytes at most that a thread keeps: fresh pages cost a small batch more than its work */
+
+/* The memory that a thread has released last, which it takes again where it is large enough. */
+typedef struct {
+    char *base;
+    int64_t size;
+} piece;
+
+static _Thread_local piece kept;
+static pthread_key_t at_exit;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void make_key(void) { pthread_key_create(&at_exit, free); }
+
+static int take_kept(arena *room)
+{
+    if (kept.size < room->size)
+        return 0;
+    room->base = kept.base;
+    room->held = kept.size;
+    kept = (piece){0};
+    pthread_setspecific(at_exit, 0);
+    return 1;
+}
+
+static int keep(arena *room)
+{
+    if (room->held > KEPT || room->held <= kept.size)
+        return 0;
+    pthread_once(&once, make_key);
+    if (pthread_setspecific(at_exit, room->base))
+        return 0;
+    free(kept.base);
+    kept = (piece){room->base, room->held};
+    return 1;
+}
+
 static void *allocate(int64_t bytes) { return aligned_alloc(ALIGNMENT, bytes); }
 
-static void deallocate(void *piece) { free(piece); }
+static void deallocate(void *memory) { free(memory); }
 #endif
 
 int reserve(arena *room)
 {
     room->size = room->used;
     room->used = 0;
+    if (take_kept(room))
+        return 1;
     room->base = allocate(room->size);
+    room->held = room->size;
     return room->base != 0;
 }
 
@@ -50,6 +97,7 @@ void clear(arena *room)
 void release(arena *room)
 {
     ALLOW(room->base, room->size);
-    deallocate(room->base);
+    if (!keep(room))
+        deallocate(room->base);
     room->base = 0;
 }

@@ -21,7 +21,8 @@
 
 typedef struct {
     char *base;         /* null while the buffers are measured */
-    int64_t used, size; /* bytes taken, and bytes there are */
+    int64_t used, size; /* bytes taken, and bytes that were measured */
+    int64_t held;       /* bytes behind base */
 } arena;
 
 /* Room for so many things of that size; null while the buffers are measured. AddressSanitizer reports a use of the gap

@@ -137,6 +137,17 @@ EXPORTED int matfn_balls(const balls_plan *plan, int64_t first, int64_t last)
     return chosen.table->balls(plan, first, last);
 }
 
+EXPORTED int matfn_spectral_f32(const spectral_plan *plan, const float *a, float *out, float *other, double *findings)
+{
+    return chosen.table->spectral_f32(plan, a, out, other, findings);
+}
+
+EXPORTED int matfn_spectral_f64(
+    const spectral_plan *plan, const double *a, double *out, double *other, double *findings)
+{
+    return chosen.table->spectral_f64(plan, a, out, other, findings);
+}
+
 EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)
 {
     return chosen.lockstep->eigh_f32(plan, a, w, v);

@@ -33,6 +33,11 @@
 typedef double side_by_side __attribute__((vector_size(PARTS * sizeof(double))));
 typedef double eight_doubles __attribute__((vector_size(PARTS * sizeof(double)), aligned(8), may_alias));
 
+#define LOCKSTEP_OF(variant) matfn_lockstep_##variant
+#define LOCKSTEP(variant) LOCKSTEP_OF(variant)
+
+extern const lockstep_table LOCKSTEP(VARIANT);
+
 /* Memory of zeros for the buffers that were measured; 0 if there is none. */
 static int reserve_zeros(arena *room)
 {
@@ -66,6 +71,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #define INTEGER int64_t
 #define LARGEST_INTEGER INT64_MAX
 #define TINY DBL_MIN
+#define LEAST_BITS (DBL_MIN_EXP + DBL_MANT_DIG + 10) /* of an entry: what underflows beside it is nothing */
+#define MOST_BITS (DBL_MAX_EXP - 1)
 #define NAME(word) word##_f64
 #if VECTOR_BYTES == 64
 #define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7}
@@ -80,6 +87,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #define INTEGER int32_t
 #define LARGEST_INTEGER INT32_MAX
 #define TINY FLT_MIN
+#define LEAST_BITS (FLT_MIN_EXP + FLT_MANT_DIG + 10)
+#define MOST_BITS (FLT_MAX_EXP - 1)
 #define NAME(word) word##_f32
 #if VECTOR_BYTES == 64
 #define LANE_NUMBERS {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
@@ -114,4 +123,6 @@ const native_table TABLE(VARIANT) = {
     unexplained_f32,
     unexplained_f64,
     balls,
+    spectral_f32,
+    spectral_f64,
 };

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg.native.library import run
+from matfn_kernels.linalg.native.library import is_built, run
 from matfn_kernels.linalg.native.structures import LockstepPlan
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ _DTYPES: Final = (torch.float32, torch.float64)
 
 
 def serves(dtype: torch.dtype, order: int) -> bool:
-    """Whether matrices of that dtype and order are decomposed in lockstep."""
-    return order <= LARGEST and dtype in _DTYPES
+    """Whether matrices of that dtype and order are decomposed in lockstep, on a CPU."""
+    return order <= LARGEST and dtype in _DTYPES and is_built()
 
 
 def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:

@@ -102,6 +102,38 @@ typedef struct {
     int64_t items, order;
 } lockstep_plan;
 
+/* Which multiple of the identity is added before a power is taken. */
+enum { NOTHING_ADDED, PART_ADDED, LEAST_ADDED, RANGE_KEPT };
+
+/* Powers of a batch of small symmetric matrices by their eigendecompositions. */
+typedef struct {
+    int64_t items, order;
+    int64_t s, r, inverse, pair; /* A^(s/r), A^(-s/r), or first the one and then the other */
+    int64_t rule;                /* of damping */
+    int64_t refine;              /* whether the least eigenvalue has to be known better than backward errors leave it */
+    double damping;              /* relative to the largest eigenvalue, where a part is added */
+    double floor;                /* threshold of rank and of damping by default, relative to the largest eigenvalue */
+    double negative;             /* how far below zero, relative to the largest, an eigenvalue may lie */
+    double noise, skew;          /* what eigenvalues and vectors of a norm of 1 are off by: the law of backward errors */
+    double law, skew_law;        /* largest residual and skewness that the law explains, as in residuals_plan */
+    double margin;               /* how often what is not explained counts */
+    double near, least;          /* parts: of the noise near a threshold, and of an eigenvalue that is left of it */
+    double negligible;           /* relative error that need not be known any better */
+} spectral_plan;
+
+enum {
+    SPECTRAL_OPEN, /* 1 if there is no answer: another method has to look at the matrix */
+    SPECTRAL_CONDITION,
+    SPECTRAL_RANK,
+    SPECTRAL_DAMPING,
+    SPECTRAL_SHIFT,
+    SPECTRAL_ERROR,
+    SPECTRAL_ROUNDING,
+    SPECTRAL_RESIDUAL,
+    SPECTRAL_ASYMMETRY,
+    SPECTRAL_FINDINGS
+};
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 typedef struct {
@@ -202,7 +234,12 @@ typedef struct {
     void (*unexplained_f64)(
         const residuals_plan *, const double *, const double *, const double *, double *, double *);
     int (*balls)(const balls_plan *, int64_t first, int64_t last);
+    int (*spectral_f32)(const spectral_plan *, const float *a, float *out, float *other, double *findings);
+    int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
 } native_table;
+
+/* Numbers of mean 0 and variance 1 for each of `items` matrices of so many bytes, which seed them. */
+void matfn_random_numbers(int64_t items, int64_t bytes, const unsigned char *given, int64_t numbers, double *out);
 
 /* Eigenvalues w (items, order), ascending, and eigenvectors v row by row; NaN where there are none. */
 typedef struct {

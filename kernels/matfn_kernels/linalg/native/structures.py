@@ -33,6 +33,9 @@ __all__ = [
     "PowersPlan",
     "ResidualsPlan",
     "Step",
+    "Rule",
+    "SpectralFindings",
+    "SpectralPlan",
     "TallPlan",
     "Term",
     "TriangleFindings",
@@ -84,6 +87,15 @@ class Half(IntFlag):
     LOWER_HALF = 2
 
 
+class Rule(IntEnum):
+    """Which multiple of the identity is added before a power is taken, as native.h numbers them."""
+
+    NOTHING_ADDED = 0
+    PART_ADDED = 1
+    LEAST_ADDED = 2
+    RANGE_KEPT = 3
+
+
 class PowersPlan(ctypes.Structure):
     """`roots_plan` of native.h."""
 
@@ -109,6 +121,16 @@ class LockstepPlan(ctypes.Structure):
     """`lockstep_plan` of native.h."""
 
     _fields_ = (("items", ctypes.c_int64), ("order", ctypes.c_int64))
+
+
+class SpectralPlan(ctypes.Structure):
+    """`spectral_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "s", "r", "inverse", "pair", "rule", "refine")),
+        *((name, ctypes.c_double) for name in ("damping", "floor", "negative", "noise", "skew", "law", "skew_law")),
+        *((name, ctypes.c_double) for name in ("margin", "near", "least", "negligible")),
+    )
 
 
 class TallPlan(ctypes.Structure):
@@ -246,6 +268,33 @@ class PowerFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class SpectralFindings:
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: largest over smallest eigenvalue of A + shift I.
+        rank: eigenvalues of A above the threshold.
+        damping: shift relative to the largest eigenvalue.
+        shift: what was added to the diagonal, in the units of A.
+        error: relative error that the backward error of the decomposition leaves.
+        rounding: relative error of the rounding of the output.
+        residual: of the defining equation, on columns.
+        asymmetry: ||A - A^T||_F / ||A||_F.
+    """
+
+    open: Tensor
+    condition: Tensor
+    rank: Tensor
+    damping: Tensor
+    shift: Tensor
+    error: Tensor
+    rounding: Tensor
+    residual: Tensor
+    asymmetry: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class PolarFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
@@ -315,6 +364,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "low_rank_plan": LowRankPlan,
     "tall_plan": TallPlan,
     "lockstep_plan": LockstepPlan,
+    "spectral_plan": SpectralPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,
@@ -323,6 +373,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     **{f"{name}_plan": plan for name, plan in _CALLS.items()},
 }
 _FINDINGS: Final[dict[str, type[Any]]] = {
+    "SPECTRAL_FINDINGS": SpectralFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "IMAGE_FINDINGS": ImageFindings,
@@ -345,6 +396,7 @@ def contract() -> dict[str, tuple[str, int]]:
         "OUT_OF_MEMORY": OUT_OF_MEMORY,
         "BALL_FACTS": BALL_FACTS,
         **{name: int(number) for kind in (Step, View, Half) for name, number in kind.__members__.items()},
+        **{rule.name: rule.value for rule in Rule},
     }
     terms = {name: ("n", number) for name, number in numbers.items()}
     for name, plan in _PLANS.items():

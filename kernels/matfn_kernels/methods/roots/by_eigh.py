@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.decompositions import Eigen
     from matfn_kernels.methods.roots.power import Power
 
-__all__ = ["Diagonalised", "Noise", "by_eigh"]
+__all__ = ["LEAST", "NEGLIGIBLE", "Diagonalised", "Noise", "by_eigh"]
 
 _SKEWED: Final = 3.0
 """Single columns of float32 eigenvectors are off by so much more, and one may carry the whole power."""
-_LEAST: Final = 1 / 16
+LEAST: Final = 1 / 16
 """Least part of itself that an eigenvalue of an inverse may be for its noise. One lost in its noise then counts with an
 error of 16^(s/r) - 1 times its power: finite, and above every tolerance by default for r to 100."""
-_NEGLIGIBLE: Final = 1e-2
+NEGLIGIBLE: Final = 1e-2
 """An error of this many eps of the output's dtype need not be known any better: rounding the output is half of one."""
 
 
@@ -200,7 +200,7 @@ class _Function:
 
     def least(self, values: Tensor) -> Tensor:
         """The least that an eigenvalue within its noise of zero may be: zero, or for an inverse a part of itself."""
-        return torch.zeros_like(values) if self.sign > 0 else values * _LEAST
+        return torch.zeros_like(values) if self.sign > 0 else values * LEAST
 
     def unit(self, spectrum: Tensor) -> Tensor:
         """Exponent of the eigenvalue whose power is largest, (batch,): in its units no power overflows."""
@@ -304,7 +304,7 @@ def _error(function: _Function, spectrum: Tensor, f: Tensor, noises: tuple[Tenso
         moved = displaced(spectrum, function, noise, limits)
         rounding *= _SKEWED
     else:
-        negligible = None if function.jumps else _NEGLIGIBLE * torch.finfo(function.power.dtype).eps * size
+        negligible = None if function.jumps else NEGLIGIBLE * torch.finfo(function.power.dtype).eps * size
         own = None
         if function.sign > 0 and function.precision is Precision.FP64:
             own = noise.repeat(1, spectrum.shape[-1])

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from matfn_kernels.methods.roots.power import Power
 
-__all__ = ["Regularised", "regularise"]
+__all__ = ["NEAR", "Regularised", "regularise"]
 
-_NEAR: Final = 1 / 4
+NEAR: Final = 1 / 4
 """Part of the noise, 8 eps of the largest eigenvalue, within which "range" cannot tell an eigenvalue from the
 threshold, 8 eps too: some LAPACK leaves 4 eps in zeros of a null space, which must still be told from it."""
 _LOST: Final = 1 / 2
@@ -78,7 +78,7 @@ def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent
     spectrum, lost = _shifted(power, values, shift, noise)
     cut = FLOOR * eps * largest
     keep = spectrum > cut[:, None]
-    near = (spectrum - cut[:, None]).abs() <= noise[:, None] * _NEAR
+    near = (spectrum - cut[:, None]).abs() <= noise[:, None] * NEAR
     negative = (relative < -FLOOR * eps) & (damping == 0)
     remarks = {"negative": negative, "semidefinite": lost}
     return Regularised(

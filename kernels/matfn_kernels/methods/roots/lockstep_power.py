@@ -1,0 +1,127 @@
+"""Powers of small symmetric matrices by eigendecompositions in float64, all of it in C.
+
+One call decomposes as many matrices as a vector has lanes, applies the rules of damping, takes the powers and measures
+what the decomposition left. Matrices about which the rules need more than that (`damping`): not positive, singular, on
+a threshold of rank, or near one in the last digits, are left to `EighPower`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+import torch
+
+from matfn_kernels.linalg import native_kernels as native
+from matfn_kernels.linalg.kernel_choice import Kernel
+from matfn_kernels.linalg.measured import BACKWARD_ERROR, laws, orthogonality
+from matfn_kernels.linalg.native import lockstep
+from matfn_kernels.methods.roots.by_eigh import LEAST, NEGLIGIBLE
+from matfn_kernels.methods.roots.damping import NEAR
+from matfn_kernels.methods.roots.eigh_power import EighPower
+from matfn_kernels.methods.roots.power import PowerProgram
+from matfn_kernels.methods.roots.prices import passes
+from matfn_kernels.numbers.precision import FLOOR, Precision, natural, spacing, working
+from matfn_kernels.programs.findings import Findings, merged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.methods.roots.power import Power
+    from matfn_kernels.programs.profile import Profile
+
+__all__ = ["LockstepPower"]
+
+_PASSES: Final = 2.0
+"""Passes (`prices.passes`) of certificates: an estimate of which no measurement is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockstepPower(PowerProgram):
+    """A power by eigh in float64, in C."""
+
+    method: ClassVar[Literal["eigh"]] = "eigh"
+    kernel: ClassVar[Kernel] = Kernel.NATIVE
+    precision: ClassVar[Precision] = Precision.FP64
+    ceiling: ClassVar[Precision] = Precision.FP64
+
+    @staticmethod
+    def serves(power: Power) -> bool:
+        """Whether the kernels in C take such a power: real, small, and not multiplied by G."""
+        return power.rows is None and not power.dtype.is_complex and power.order <= lockstep.LARGEST
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: inputs a (batch, n, n)."""
+        a = inputs["a"]
+        values, found = native.spectral_powers(_settings(self.power), a.to(working(natural(a.dtype), a.dtype)))
+        answered = _findings(self.power, values, found)
+        is_open = found.open != 0
+        if not bool(is_open.any()):
+            return answered
+        return merged(~is_open, answered, self._by_torch().run_some(inputs, is_open))
+
+    def _by_torch(self) -> EighPower:
+        return EighPower(self.power, self.pinned, self.precision)
+
+    def fallbacks(self) -> tuple[EighPower, ...]:
+        """None: nothing serves more matrices."""
+        return ()
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix: the kernel and passes, priced by the profile."""
+        order, number = self.power.order, 1 + self.power.pair / 2
+        kernel = profile.cost("spectral", natural(self.dtype), order)
+        return number * kernel + passes(_PASSES, order, profile)
+
+
+@lru_cache(maxsize=256)
+def _settings(power: Power) -> native.SpectralPowers:
+    """The plan of a power in C: its numbers are those of `damping` and `by_eigh`."""
+    eps, own = power.eps(Precision.FP64), spacing(Precision.FP64)
+    law, skew_law = laws(torch.float64, power.order, power.order)
+    return native.SpectralPowers(
+        order=power.order,
+        exponent=(power.s, power.r),
+        inverse=power.inverse,
+        pair=power.pair,
+        rule=_rule(power),
+        refine=power.damps_by_default and eps == own,
+        damping=power.damping if isinstance(power.damping, float) else 0.0,
+        floor=FLOOR * eps,
+        negative=eps**0.5,
+        noise=BACKWARD_ERROR * own,
+        skew=orthogonality(power.order) * own,
+        laws=(law, skew_law),
+        near=NEAR,
+        least=LEAST,
+        negligible=NEGLIGIBLE * torch.finfo(power.dtype).eps,
+    )
+
+
+def _rule(power: Power) -> native.Rule:
+    if power.drops:
+        return native.Rule.RANGE_KEPT
+    if isinstance(power.damping, float):
+        return native.Rule.PART_ADDED
+    return native.Rule.LEAST_ADDED if power.damps_by_default else native.Rule.NOTHING_ADDED
+
+
+def _findings(power: Power, values: tuple[Tensor, ...], found: native.SpectralFindings) -> Findings:
+    remarks = {"asymmetric": found.asymmetry > FLOOR * power.eps(Precision.FP64)}
+    if power.damping is None:
+        remarks["damped"] = found.damping > 0
+    return Findings(
+        outputs=values,
+        exponents=(None,) * len(values),
+        residual_name=power.equation,
+        residual=found.residual,
+        error=found.error + found.rounding * (1 + found.error),
+        condition=found.condition,
+        rank=found.rank.nan_to_num(0.0).to(torch.int64),
+        damping=found.damping,
+        shift=found.shift,
+        remarks=remarks,
+    )
