@@ -271,12 +271,12 @@ def spectral(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     rule, damping = draw(st.sampled_from(SPECTRAL_RULES))
     settings = (order, s, r, inverse, pair, rule, draw(st.integers(0, 1)), damping, 1e-6, 1e-3, 1e-14, 1e-15)
     rest = (1e-13, 1e-13, 4.0, 0.25, 0.0625, draw(st.sampled_from([0.0, 1e-9, 1.0])))
-    given = Argument(draw(numbers(items, order, order, dtype=dtype)))
+    given, columns = Argument(draw(numbers(items, order, order, dtype=dtype))), _probes(order)
     outputs = [_blank(items, order, order, dtype=dtype) for _ in range(1 + pair)]
     found = _blank(items, len(SpectralFindings.__slots__))
 
     def plan(count: int) -> SpectralPlan:
-        return SpectralPlan(count, *settings, *rest)
+        return SpectralPlan(count, *settings, *rest, columns.ctypes.data)
 
     return _of_batch("spectral", _suffix(dtype), plan, (given, *outputs, found), absent=not pair)
 

@@ -192,8 +192,13 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
     flags = (wanted.inverse, wanted.pair, wanted.rule, wanted.refine)
     numbers = (wanted.damping, wanted.floor, wanted.negative, wanted.noise, wanted.skew)
     rest = (*flags, *numbers, *wanted.laws, MARGIN, wanted.near, wanted.least, wanted.negligible)
+    columns = probes.columns(wanted.order)
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
-    run("spectral", lambda count: SpectralPlan(count, wanted.order, *wanted.exponent, *rest), (*arrays, found))
+    run(
+        "spectral",
+        lambda count: SpectralPlan(count, wanted.order, *wanted.exponent, *rest, columns.data_ptr()),
+        (*arrays, found),
+    )
     return outputs, SpectralFindings(*found.unbind(-1))
 
 

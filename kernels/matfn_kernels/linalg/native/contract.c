@@ -150,6 +150,7 @@ static const term terms[] = {
     FIELD(spectral_plan, near),
     FIELD(spectral_plan, least),
     FIELD(spectral_plan, negligible),
+    FIELD(spectral_plan, probes),
 
     NUMBER(NOTHING_ADDED),
     NUMBER(PART_ADDED),

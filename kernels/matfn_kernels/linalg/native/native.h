@@ -119,6 +119,7 @@ typedef struct {
     double margin;               /* how often what is not explained counts */
     double near, least;          /* parts: of the noise near a threshold, and of an eigenvalue that is left of it */
     double negligible;           /* relative error that need not be known any better */
+    const double *probes;        /* (order, PROBES) */
 } spectral_plan;
 
 enum {
@@ -237,9 +238,6 @@ typedef struct {
     int (*spectral_f32)(const spectral_plan *, const float *a, float *out, float *other, double *findings);
     int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
 } native_table;
-
-/* Numbers of mean 0 and variance 1 for each of `items` matrices of so many bytes, which seed them. */
-void matfn_random_numbers(int64_t items, int64_t bytes, const unsigned char *given, int64_t numbers, double *out);
 
 /* Eigenvalues w (items, order), ascending, and eigenvectors v row by row; NaN where there are none. */
 typedef struct {
