@@ -93,7 +93,7 @@ def refined(eigen: Eigen, wanted: torch.Tensor, noise: torch.Tensor) -> torch.Te
         wanted: the matrices to refine (batch,).
         noise: norm of a column of the backward error (batch,); a value that moved by more is no refinement.
     """
-    values = eigen.w.to(torch.float64)
+    values = eigen.w.to(torch.float64, copy=True)  # the decomposition may serve other programs too
     limits = _SMALL * torch.finfo(eigen.w.dtype).eps * values[:, -1]
     for i in wanted.nonzero().flatten().tolist():
         count = int((values[i] < limits[i]).sum())

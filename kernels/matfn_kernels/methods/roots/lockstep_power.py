@@ -88,7 +88,7 @@ def _settings(power: Power) -> native.SpectralPowers:
         inverse=power.inverse,
         pair=power.pair,
         rule=_rule(power),
-        refine=power.damps_by_default and eps == own,
+        refine=eps == own and power.damps_by_default,
         damping=power.damping if isinstance(power.damping, float) else 0.0,
         floor=FLOOR * eps,
         negative=eps**0.5,
