@@ -70,8 +70,8 @@ def test_as_by_torch(order: int, damping: float | str | None, dtype: torch.dtype
     for r, s, inverse, pair in POWERS:
         power = Power(order, None, r, s, inverse, pair, damping, dtype)
         with one_thread(), np.errstate(all="ignore"):
-            found = LockstepPower(power, pinned=False).run({"a": a})
-            wanted = EighPower(power, pinned=False, precision=Precision.FP64).run({"a": a})
+            usual = EighPower(power, pinned=False, precision=Precision.FP64)
+            found, wanted = LockstepPower(power, pinned=False, usual=usual).run({"a": a}), usual.run({"a": a})
         _compare(found, wanted, dtype)
 
 
@@ -118,7 +118,7 @@ def test_same_bits_in_any_company(dtype: torch.dtype) -> None:
     """A matrix has the same bits and findings alone as beside any others, whoever looks at those."""
     power = Power(33, None, 4, 1, inverse=True, pair=False, damping=None, dtype=dtype)
     a = torch.from_numpy(_matrices(33)).to(dtype)
-    program = LockstepPower(power, pinned=False)
+    program = LockstepPower(power, pinned=False, usual=EighPower(power, pinned=False, precision=Precision.FP64))
     with one_thread(), np.errstate(all="ignore"):
         together = program.run({"a": a})
         for place in range(len(a)):

@@ -20,7 +20,6 @@ from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.native.library import library
 from matfn_kernels.methods.roots.coupled_power import NativePower
-from matfn_kernels.methods.roots.lockstep_power import LockstepPower
 from matfn_kernels.methods.roots.natively import _wanted, natively
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import relative_error
@@ -297,7 +296,7 @@ def test_torch_serves_without_the_library(monkeypatch: pytest.MonkeyPatch, dtype
     found = answer("inv_root", {"a": a}, r=4)
 
     kernels = {getattr(program, "kernel", None) for program in (plan.program, *(other for other, _ in plan.considered))}
-    assert isinstance(usual, LockstepPower)
+    assert isinstance(usual, NativePower)
     assert Kernel.NATIVE not in kernels
     assert not native.is_built()
     assert {certificate.outcome for certificate in found.certificates} == {"converged"}

@@ -471,7 +471,7 @@ def balls(draw: st.DrawFn) -> Case:
 CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{
         f"matfn_{make.__name__}_{_suffix(x)}": make(x)
-        for make in (roots, triangles, low_rank, eigh)
+        for make in (roots, triangles, low_rank, eigh, spectral)
         for x in (F32, F64)
     },
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},

@@ -10,7 +10,6 @@ from matfn_kernels.methods.roots import general
 from matfn_kernels.methods.roots.bf16_power import Bf16Power
 from matfn_kernels.methods.roots.coupled_power import IteratedPower
 from matfn_kernels.methods.roots.eigh_power import EighPower
-from matfn_kernels.methods.roots.lockstep_power import LockstepPower
 from matfn_kernels.methods.roots.power import Power
 from matfn_kernels.methods.roots.trial_power import LOOSE, TrialPower
 from matfn_kernels.numbers.precision import Precision
@@ -44,8 +43,6 @@ def _symmetric(call: Signature) -> list[Program]:
     if ceiling is Precision.BF16:
         return [_in_bf16(power, call)]
     programs: list[Program] = [EighPower(power, call.is_pinned, ceiling)]
-    if ceiling is LockstepPower.precision and LockstepPower.serves(power):
-        programs.append(LockstepPower(power, call.is_pinned))
     if _may_iterate(power, call, low):
         allowed = _SHARE * LOOSE if _is_loose(call) and power.inverse and low is Precision.FP32 else 0.0
         programs.append(IteratedPower(power, call.is_pinned, low, ceiling, allowed))

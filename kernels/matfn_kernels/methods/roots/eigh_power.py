@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from matfn_kernels.linalg.decompositions import Eigen
+from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
+from matfn_kernels.methods.roots.lockstep_power import LockstepPower
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.shared_decomposition import SharedEigen
@@ -36,6 +38,7 @@ class EighPower(PowerProgram):
     """
 
     method: ClassVar[Literal["eigh"]] = "eigh"
+    kernel: ClassVar[Kernel] = Kernel.LIBRARY
 
     precision: Precision
 
@@ -71,6 +74,11 @@ class EighPower(PowerProgram):
         """In float32 as measured; the law in float64 and of pseudo-inverse powers, whose derivative is not monotone."""
         is_measured = self.precision is Precision.FP32 and not self.power.drops
         return matrices.measured() if is_measured else matrices.lawful()
+
+    def variants(self) -> tuple[EighPower | LockstepPower, ...]:
+        """Itself, and all of it in C where that serves."""
+        in_c = self.precision is LockstepPower.precision and LockstepPower.serves(self.power)
+        return (self, LockstepPower(self.power, self.pinned, self)) if in_c else (self,)
 
     def fallbacks(self) -> tuple[EighPower, ...]:
         """None: nothing serves more matrices."""

@@ -19,7 +19,6 @@ from matfn_kernels.linalg.measured import BACKWARD_ERROR, laws, orthogonality
 from matfn_kernels.linalg.native import lockstep
 from matfn_kernels.methods.roots.by_eigh import LEAST, NEGLIGIBLE
 from matfn_kernels.methods.roots.damping import NEAR
-from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.methods.roots.prices import passes
 from matfn_kernels.numbers.precision import FLOOR, Precision, natural, spacing, working
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.methods.roots.escalation import Fallback
     from matfn_kernels.methods.roots.power import Power
     from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.program import Program
 
 __all__ = ["LockstepPower"]
 
@@ -41,17 +42,23 @@ _PASSES: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class LockstepPower(PowerProgram):
-    """A power by eigh in float64, in C."""
+    """A power by eigh in float64, in C.
+
+    Attributes:
+        usual: the program that computes what is left.
+    """
 
     method: ClassVar[Literal["eigh"]] = "eigh"
     kernel: ClassVar[Kernel] = Kernel.NATIVE
     precision: ClassVar[Precision] = Precision.FP64
     ceiling: ClassVar[Precision] = Precision.FP64
 
+    usual: Fallback
+
     @staticmethod
     def serves(power: Power) -> bool:
         """Whether the kernels in C take such a power: real, small, and not multiplied by G."""
-        return power.rows is None and not power.dtype.is_complex and power.order <= lockstep.LARGEST
+        return power.rows is None and not power.dtype.is_complex and lockstep.serves(torch.float64, power.order)
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n)."""
@@ -61,12 +68,13 @@ class LockstepPower(PowerProgram):
         is_open = found.open != 0
         if not bool(is_open.any()):
             return answered
-        return merged(~is_open, answered, self._by_torch().run_some(inputs, is_open))
+        return merged(~is_open, answered, self.usual.run_some(inputs, is_open))
 
-    def _by_torch(self) -> EighPower:
-        return EighPower(self.power, self.pinned, self.precision)
+    def variants(self) -> tuple[LockstepPower, ...]:
+        """Itself alone."""
+        return (self,)
 
-    def fallbacks(self) -> tuple[EighPower, ...]:
+    def fallbacks(self) -> tuple[Program, ...]:
         """None: nothing serves more matrices."""
         return ()
 
