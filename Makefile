@@ -158,6 +158,8 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_memory.py > benchmarks/results/memory.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
 	$(BENCH_BIN)/python benchmarks/bench_engine.py > benchmarks/results/engine.md
+	$(BENCH_BIN)/python benchmarks/bench_eigh.py > benchmarks/results/eigh.md
+	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
