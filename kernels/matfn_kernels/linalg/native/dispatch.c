@@ -157,3 +157,13 @@ EXPORTED int matfn_eigh_f64(const lockstep_plan *plan, const double *a, double *
 {
     return chosen.lockstep->eigh_f64(plan, a, w, v);
 }
+
+EXPORTED int matfn_eigh_c64(const lockstep_plan *plan, const float *a, float *w, float *v)
+{
+    return chosen.lockstep->eigh_c64(plan, a, w, v);
+}
+
+EXPORTED int matfn_eigh_c128(const lockstep_plan *plan, const double *a, double *w, double *v)
+{
+    return chosen.lockstep->eigh_c128(plan, a, w, v);
+}

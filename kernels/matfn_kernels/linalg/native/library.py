@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "is_built", "library", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
-_SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64"}
+_SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64", torch.complex64: "c64", torch.complex128: "c128"}
 
 
 @cache

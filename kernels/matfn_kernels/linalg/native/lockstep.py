@@ -1,4 +1,4 @@
-"""Eigendecompositions of small symmetric matrices in C, one matrix in each lane of a vector (lockstep.c).
+"""Eigendecompositions of small Hermitian matrices in C, one matrix in each lane of a vector (lockstep.c).
 
 LAPACK treats a small matrix as a small large one. Here as many matrices as a vector has lanes are decomposed at once,
 and a matrix's numbers are the same bits in any company, at any place of it and by vectors of any width.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import torch
-
+from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.native.library import is_built, run
 from matfn_kernels.linalg.native.structures import LockstepPlan
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 __all__ = ["LARGEST", "eigh", "serves"]
@@ -23,16 +23,15 @@ LARGEST: Final = 64
 
 Eight matrices of order 64 take less than half of LAPACK's time and a lone one 1.6 times that; of order 128 a lone one
 takes 2.3 times LAPACK's time."""
-_DTYPES: Final = (torch.float32, torch.float64)
 
 
 def serves(dtype: torch.dtype, order: int) -> bool:
     """Whether matrices of that dtype and order are decomposed in lockstep, on a CPU."""
-    return order <= LARGEST and dtype in _DTYPES and is_built()
+    return order <= LARGEST and dtype in lapack.KINDS and is_built()
 
 
 def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:
-    """Writes the eigenvalues of symmetric A (batch, n, n), ascending, to w (batch, n), and eigenvectors to rows of v.
+    """Writes the eigenvalues of Hermitian A (batch, n, n), ascending, to w (batch, n), and eigenvectors to rows of v.
 
     All arrays are without gaps. NaN where A is not finite.
 

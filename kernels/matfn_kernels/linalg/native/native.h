@@ -243,6 +243,8 @@ typedef struct {
 typedef struct {
     int (*eigh_f32)(const lockstep_plan *, const float *a, float *w, float *v);
     int (*eigh_f64)(const lockstep_plan *, const double *a, double *w, double *v);
+    int (*eigh_c64)(const lockstep_plan *, const float *a, float *w, float *v); /* complex numbers in pairs */
+    int (*eigh_c128)(const lockstep_plan *, const double *a, double *w, double *v);
 } lockstep_table;
 
 #endif
