@@ -311,7 +311,13 @@ def test_onednn_serves_large_products_alike() -> None:
 
 KERNELS: Final = Path(matfn_kernels.__file__).parent
 BY_ARRAY: Final = {
-    *("linalg/sylvester_operator", "numbers/extended_product", "numbers/modular", "methods/sign/newton_schur"),
+    *(
+        "linalg/sylvester_operator",
+        "numbers/arrays",
+        "numbers/extended_product",
+        "numbers/modular",
+        "methods/sign/newton_schur",
+    ),
     *("methods/sign/by_parts", "methods/sign/one_by_one"),
     *(f"methods/roots/{name}" for name in ("general", "triangular_power", "semisimple", "least")),
     "methods/sign/by_parts",

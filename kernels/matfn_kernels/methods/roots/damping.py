@@ -99,7 +99,7 @@ def _condition(spectrum: Tensor, keep: Tensor) -> Tensor:
     A backward error is spread over all n columns, and the value over k.
     """
     smallest = torch.where(keep, spectrum, math.inf).amin(-1)
-    share = spectrum.shape[-1] / keep.sum(-1).clamp_min(1)
+    share = spectrum.shape[-1] / keep.sum(-1).clamp_min(1).to(spectrum.dtype)
     return (spectrum[:, -1] / smallest * share.sqrt()).clamp_min(1)
 
 
