@@ -34,7 +34,11 @@ __all__ = [
 ]
 
 BACKWARD_ERROR: Final = 8.0
-"""Backward error of LAPACK's eigh and svd in units of eps times the norm, as seen up to order 2048.
+"""Backward error of eigh and svd in units of eps times the norm, as seen up to order 2048 but for single rows.
+
+The largest row of V^T (A - V diag(w) V^T) V of 1200 Gaussian matrices of order 8 to 64 was 13 by LAPACK's divide and
+conquer, 18 in lockstep, 15 by LAPACK's QL. Estimates place such a row where it does most harm: they are 10 to 30 times
+the error in the median (`make study`).
 
 Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
 MARGIN: Final = 4.0

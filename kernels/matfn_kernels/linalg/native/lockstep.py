@@ -21,8 +21,8 @@ __all__ = ["LARGEST", "eigh", "serves"]
 LARGEST: Final = 64
 """Largest order that is decomposed in lockstep: the order alone decides, since bits may not depend on the batch.
 
-Eight matrices of order 64 take less than half of LAPACK's time and a lone one 1.6 times that; of order 128 a lone one
-takes 2.3 times LAPACK's time."""
+Sixteen matrices of order 64 take 0.4 of LAPACK's time and a lone one 1.7 times that; of order 128 the sixteen take
+two thirds, and a lone one 2.3 times LAPACK's time (benchmarks/results/eigh.md; Intel Xeon, AVX-512)."""
 
 
 def serves(dtype: torch.dtype, order: int) -> bool:
