@@ -87,11 +87,16 @@ int reserve(arena *room)
     return room->base != 0;
 }
 
-void clear(arena *room)
+void start_again(arena *room)
 {
     ALLOW(room->base, room->size);
-    memset(room->base, 0, room->size);
     room->used = 0;
+}
+
+void clear(arena *room)
+{
+    start_again(room);
+    memset(room->base, 0, room->size);
 }
 
 void release(arena *room)

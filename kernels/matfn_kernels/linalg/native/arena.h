@@ -19,7 +19,7 @@
 #define ALIGNMENT 64 /* of every buffer */
 #define GAP 64       /* bytes between buffers, which therefore do not share sets of a cache */
 
-typedef struct {
+typedef struct arena {
     char *base;         /* null while the buffers are measured */
     int64_t used, size; /* bytes taken, and bytes that were measured */
     int64_t held;       /* bytes behind base */
@@ -39,6 +39,9 @@ static inline void *take(arena *room, int64_t count, int64_t size)
 
 /* Memory for the buffers that were measured; 0 if there is none. They are taken again then. */
 int reserve(arena *room);
+
+/* Lets other buffers be taken, of no more memory. */
+void start_again(arena *room);
 
 /* Fills the memory with zeros. The buffers are taken again then. */
 void clear(arena *room);

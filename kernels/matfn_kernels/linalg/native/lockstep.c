@@ -63,4 +63,6 @@
 #define TABLE_OF(variant) matfn_lockstep_##variant
 #define TABLE(variant) TABLE_OF(variant)
 
-const lockstep_table TABLE(VARIANT) = {eigh_f32, eigh_f64, eigh_complex_f32, eigh_complex_f64};
+const lockstep_table TABLE(VARIANT) = {
+    eigh_f32, eigh_f64, eigh_complex_f32, eigh_complex_f64, measure_eigh_f64, eigh_in_f64,
+};

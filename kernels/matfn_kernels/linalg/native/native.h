@@ -239,12 +239,16 @@ typedef struct {
     int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
 } native_table;
 
+struct arena;
+
 /* Eigenvalues w (items, order), ascending, and eigenvectors v row by row; NaN where there are none. */
 typedef struct {
     int (*eigh_f32)(const lockstep_plan *, const float *a, float *w, float *v);
     int (*eigh_f64)(const lockstep_plan *, const double *a, double *w, double *v);
     int (*eigh_c64)(const lockstep_plan *, const float *a, float *w, float *v); /* complex numbers in pairs */
     int (*eigh_c128)(const lockstep_plan *, const double *a, double *w, double *v);
+    void (*measure_f64)(struct arena *, const lockstep_plan *); /* takes the buffers that eigh_in_f64 needs */
+    void (*eigh_in_f64)(struct arena *, const lockstep_plan *, const double *a, double *w, double *v);
 } lockstep_table;
 
 #endif
