@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, Protocol, TypeAlias
 
@@ -52,6 +53,8 @@ class Kind(Protocol):
 
 def kind_of(array: Any) -> Kind:
     """The kind of an array; anything without an array library of its own is numpy's."""
+    if type(array) is np.ndarray:
+        return _Numpy(array)
     library = type(array).__module__.partition(".")[0]
     if is_a(array, "torch", "Tensor"):
         return _Torch(array)
@@ -69,7 +72,7 @@ def plain(array: Any, name: str = "the input") -> Any:
         UnsupportedArray: it is no dense array with numbers in it, or would lose what it has besides them.
     """
     require_whole(array, name)
-    if is_a(array, "torch", "Tensor"):
+    if type(array) is np.ndarray or is_a(array, "torch", "Tensor"):
         return array
     shown = isinstance(getattr(array, "dtype", None), np.dtype) and hasattr(array, "shape")
     return array if shown else _numpy_of(array, name)
@@ -77,16 +80,15 @@ def plain(array: Any, name: str = "the input") -> Any:
 
 def layout_of(array: Any) -> Layout:
     """Dtype and shape of a plain array; raises UnsupportedDtype where the wire has no such dtype."""
-    name = _dtype_name(array)
+    name = _dtype_name(array.dtype)
     if name not in ITEM_BYTES:
         raise _unsupported(array.dtype)
     return Layout(name, tuple(map(int, array.shape)))
 
 
-def _dtype_name(array: Any) -> str:
-    if is_a(array, "torch", "Tensor"):
-        return str(array.dtype).removeprefix("torch.")
-    return str(array.dtype.name)
+@lru_cache(maxsize=64)  # numpy composes a dtype's name anew each time
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype.name) if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
 
 
 def _unsupported(dtype: object) -> Exception:
@@ -150,7 +152,7 @@ class _Numpy:
     def __init__(self, array: Any) -> None:
         # numpy has no bfloat16 of its own: the answer takes the caller's
         dtype = getattr(array, "dtype", None)
-        self._bfloat16 = dtype if getattr(dtype, "name", "") == "bfloat16" else None
+        self._bfloat16 = dtype if isinstance(dtype, np.dtype) and _dtype_name(dtype) == "bfloat16" else None
 
     def tensor(self, array: Any) -> Tensor:
         return _tensor_of(_numpy_of(array))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
+from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange
 from matfn.failover import async_transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
@@ -199,7 +199,7 @@ class AsyncClient(AsyncValueMethods):
         if not batch:
             return
         try:
-            answers = await self._run(ManyExchange(tuple(batch.values()), elapsed))
+            answers = await self._run(run.exchange(batch, elapsed))
         except ClosedError:
             raise
         except MatfnError as error:

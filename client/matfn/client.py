@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange, ManyExchange
+from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange
 from matfn.failover import transport_to
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
@@ -199,7 +199,7 @@ class Client(ValueMethods):
         if not batch:
             return
         try:
-            answers = self._run(ManyExchange(tuple(batch.values()), elapsed))
+            answers = self._run(run.exchange(batch, elapsed))
         except ClosedError:
             raise
         except MatfnError as error:

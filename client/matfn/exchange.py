@@ -20,17 +20,28 @@ from matfn.catalogue import ENTRIES
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
+from matfn.retry import may_pass
+from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle
 from matfn.wire import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from matfn.arrays import Kind
     from matfn.http1 import Response
     from matfn.invocation import Invocation
 
-__all__ = ["LIMITS_EXCHANGE", "CallExchange", "DocumentExchange", "Exchange", "ManyExchange", "Prepared", "prepare"]
+__all__ = [
+    "LIMITS_EXCHANGE",
+    "CallExchange",
+    "DocumentExchange",
+    "Exchange",
+    "ManyExchange",
+    "Prepared",
+    "StackRefusedError",
+    "prepare",
+]
 
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 ValueT_co = TypeVar("ValueT_co", covariant=True)
@@ -45,6 +56,10 @@ _CODE_OF_STATUS: Final = {
     415: "unsupported_media_type",
     429: "busy",
 }
+
+
+class StackRefusedError(MatfnError):
+    """A stack of calls was refused for a reason that may be one call's: each has to be sent by itself."""
 
 
 class Exchange(Protocol[AnswerT_co]):
@@ -63,10 +78,14 @@ class Exchange(Protocol[AnswerT_co]):
 
 @dataclass(frozen=True, slots=True)
 class Prepared(Generic[ValueT_co]):
-    """An invocation whose arrays have become tensors, and the kind of array its answer will be."""
+    """An invocation whose arrays have become tensors, and the kind of array its answer will be.
+
+    Calls with equal likenesses may be sent as one; with None a call is sent by itself.
+    """
 
     call: wire.Call
     kind: Kind
+    likeness: Hashable | None = None
 
     @property
     def deadline(self) -> float | None:
@@ -83,7 +102,12 @@ class Prepared(Generic[ValueT_co]):
     def in_triangles(self) -> Prepared[ValueT_co]:
         """The call with each exactly symmetric input sent as one triangle."""
         inputs = {name: in_triangle(tensor) for name, tensor in self.call.inputs.items()}
-        return replace(self, call=replace(self.call, inputs=inputs))
+        call = replace(self.call, inputs=inputs)
+        return replace(self, call=call, likeness=likeness(call))
+
+    def by_itself(self) -> Prepared[ValueT_co]:
+        """The call, to be stacked with no other."""
+        return replace(self, likeness=None)
 
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""
@@ -110,7 +134,8 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
     limits.check_bytes(layouts)
     inputs = {name: kind_of(array).tensor(array) for name, array in arrays.items()}
     params, options = invocation.plain_params(), invocation.plain_options()
-    return Prepared(wire.Call(invocation.function, inputs, params, options), kind)
+    call = wire.Call(invocation.function, inputs, params, options)
+    return Prepared(call, kind, likeness(call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,26 +164,46 @@ class CallExchange(Generic[ValueT_co]):
 
 @dataclass(frozen=True, slots=True)
 class ManyExchange:
-    """POST /v1/calls, `offset` seconds after the calls began; each is answered or refused by itself."""
+    """POST /v1/calls, `offset` seconds after the calls began; calls that are alike are stacked.
+
+    Each call is answered or refused by itself, but the error of those of a stack that was refused is StackRefusedError.
+    """
 
     prepared: Sequence[Prepared[Any]]
     offset: float = 0.0
     deadline: float | None = None
+    limits: Limits = UNLIMITED
 
     def request(self, elapsed: float) -> Request:
-        """The calls in order."""
+        """The calls in order, each stack in the place of its first."""
         calls = [prepared.at(self.offset + elapsed) for prepared in self.prepared]
-        return _post("/v1/calls", tuple(wire.encode_calls(calls, _MEDIA)))
+        stacks = [stacked([calls[place] for place in group]) for group in self._groups()]
+        return _post("/v1/calls", tuple(wire.encode_calls(stacks, _MEDIA)))
 
     def read(self, response: Response) -> list[Answer[Any] | MatfnError]:
         """One answer or error a call, in order."""
-        answers = _decoded(response, wire.decode_answers)
-        if len(answers) != len(self.prepared):
-            raise ProtocolError(f"the server answered {len(answers)} of {len(self.prepared)} calls")
-        return [
-            problem_error(answer) if isinstance(answer, Problem) else prepared.answer(answer)
-            for prepared, answer in zip(self.prepared, answers, strict=True)
-        ]
+        answers, stacks = _decoded(response, wire.decode_answers), self._groups()
+        if len(answers) != len(stacks):
+            raise ProtocolError(f"the server answered {len(answers)} of {len(stacks)} calls")
+        found: dict[int, Answer[Any] | MatfnError] = {}
+        for group, answer in zip(stacks, answers, strict=True):
+            found |= zip(group, self._unstacked(group, answer), strict=True)
+        return [found[place] for place in range(len(self.prepared))]
+
+    def _groups(self) -> list[list[int]]:
+        return groups([(prepared.call, prepared.likeness) for prepared in self.prepared], self.limits)
+
+    def _unstacked(self, group: Sequence[int], answer: wire.Answer | Problem) -> list[Answer[Any] | MatfnError]:
+        if isinstance(answer, Problem):
+            error = problem_error(answer)
+            lasting = len(group) > 1 and not may_pass(error)
+            return [StackRefusedError("a stack was refused") if lasting else problem_error(answer) for _ in group]
+        members = [self.prepared[place] for place in group]
+        try:
+            parts = apart(answer, [member.call for member in members])
+        except wire.DecodeError as error:
+            raise ProtocolError(f"the server's answer cannot be read: {error.detail}") from None
+        return [member.answer(part) for member, part in zip(members, parts, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from matfn.catalogue import ENTRIES, OPTIONS, unknown
@@ -10,7 +11,7 @@ from matfn.errors import Problem, problem_error
 from matfn.losses import require_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from matfn.catalogue import Parameter
     from matfn.wire import Value
@@ -19,6 +20,7 @@ __all__ = ["Invocation", "require_call"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
+_REQUIRED: Final = object()
 _INTEGERS: Final = (-(1 << 63), (1 << 64) - 1)  # what msgpack can say
 
 
@@ -52,11 +54,11 @@ class Invocation(Generic[ValueT_co]):
 
     def plain_params(self) -> dict[str, Value]:
         """The parameters that differ from their defaults, as plain Python values."""
-        return _given(self.params, ENTRIES[self.function].parameters)
+        return _given(self.params, _defaults(self.function))
 
     def plain_options(self) -> dict[str, Value]:
         """The options that differ from their defaults, as plain Python values."""
-        return _given(self.options, OPTIONS)
+        return _given(self.options, _OPTION_DEFAULTS)
 
 
 def require_call(given: object, name: str = "the call") -> Invocation[Any]:
@@ -66,10 +68,18 @@ def require_call(given: object, name: str = "the call") -> Invocation[Any]:
     return given
 
 
-def _given(values: Mapping[str, Any], declared: tuple[Parameter, ...]) -> dict[str, Value]:
-    plain = {name: _plain(name, value) for name, value in values.items()}
-    defaults = {parameter.name: parameter.default for parameter in declared if not parameter.required}
+def _given(values: Mapping[str, Any], defaults: Mapping[str, Value]) -> dict[str, Value]:
+    plain = {name: _plain(name, value) for name, value in values.items() if value is not defaults.get(name, _REQUIRED)}
     return {name: value for name, value in plain.items() if name not in defaults or not _same(value, defaults[name])}
+
+
+def _defaults_of(declared: Iterable[Parameter]) -> dict[str, Value]:
+    return {parameter.name: parameter.default for parameter in declared if not parameter.required}
+
+
+@cache
+def _defaults(function: str) -> Mapping[str, Value]:
+    return _defaults_of(ENTRIES[function].parameters)
 
 
 def _same(value: Value, default: Value) -> bool:
@@ -91,3 +101,6 @@ def _plain(name: str, value: Any) -> Value:
         return _plain(name, rows)
     detail = f"{name} is {type(value).__name__}, neither a number, a string, a boolean, None nor rows of numbers"
     raise problem_error(Problem.of("invalid_parameter", detail))
+
+
+_OPTION_DEFAULTS: Final = _defaults_of(OPTIONS)

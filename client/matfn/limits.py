@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Final
 
@@ -41,36 +42,40 @@ class Limits:
 
     def check(self, function: str, inputs: Mapping[str, Layout]) -> None:
         """Raises TooLarge for a call with a matrix too large or with too many."""
-        ranks = {item.name: len(item.shape) for item in ENTRIES[function].inputs}
+        ranks = _ranks(function)
         leads: list[tuple[int, ...]] = []
         for name, layout in inputs.items():
             shape, split = layout.shape, max(len(layout.shape) - ranks.get(name, 0), 0)
             order, items = max(shape[split:], default=0), prod(shape[:split])
-            _require(f"{name} has shape {shape}: a dimension of {order}", order, self.max_order, "ORDER")
-            _require(f"{name} holds {items} matrices", items, self.max_items, "ITEMS")
+            if _exceeds(order, self.max_order):
+                raise _too_large(f"{name} has shape {shape}: a dimension of {order}", self.max_order, "ORDER")
+            if _exceeds(items, self.max_items):
+                raise _too_large(f"{name} holds {items} matrices", self.max_items, "ITEMS")
             leads.append(shape[:split])
         self._check_elements(leads, [layout.shape for layout in inputs.values()])
 
     def _check_elements(self, leads: list[tuple[int, ...]], shapes: list[tuple[int, ...]]) -> None:
         """Small inputs may become large together; leading dimensions that do not fit are the server's to refuse."""
         try:
-            items = prod(np.broadcast_shapes(*leads))
+            items = prod(leads[0] if leads.count(leads[0]) == len(leads) else np.broadcast_shapes(*leads))
         except ValueError:
             return
         entries = sum(items * prod(shape[len(lead) :]) for lead, shape in zip(leads, shapes, strict=True))
-        _require(f"the inputs have {entries} entries after broadcasting", entries, self.max_elements, "ELEMENTS")
+        if _exceeds(entries, self.max_elements):
+            raise _too_large(f"the inputs have {entries} entries after broadcasting", self.max_elements, "ELEMENTS")
 
     def check_bytes(self, inputs: Mapping[str, Layout]) -> None:
         """Raises TooLarge for inputs that no body within the limits could hold."""
         for name, layout in inputs.items():
             if layout.nbytes > _TENSOR_BYTES:
                 given = f"{name} has shape {layout.shape} of {layout.dtype}, {layout.nbytes} bytes"
-                raise _too_large(f"{given}; a message holds at most {_TENSOR_BYTES}")
+                raise problem_error(Problem.of("too_large", f"{given}; a message holds at most {_TENSOR_BYTES}"))
         self.check_body(sum(layout.nbytes for layout in inputs.values()))
 
     def check_body(self, size: int) -> None:
         """Raises TooLarge for a body with too many bytes."""
-        _require(f"the body has {size} bytes", size, self.max_request_bytes, "REQUEST_BYTES")
+        if _exceeds(size, self.max_request_bytes):
+            raise _too_large(f"the body has {size} bytes", self.max_request_bytes, "REQUEST_BYTES")
 
 
 UNLIMITED = Limits()
@@ -80,10 +85,15 @@ def _size(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _require(given: str, size: int, limit: int | None, setting: str) -> None:
-    if limit is not None and size > limit:
-        raise _too_large(f"{given}; the limit is {limit} (MATFN_MAX_{setting})")
+@cache
+def _ranks(function: str) -> Mapping[str, int]:
+    """Number of dimensions that each input has besides the leading ones."""
+    return {item.name: len(item.shape) for item in ENTRIES[function].inputs}
 
 
-def _too_large(detail: str) -> ProblemError:
-    return problem_error(Problem.of("too_large", detail))
+def _exceeds(size: int, limit: int | None) -> bool:
+    return limit is not None and size > limit
+
+
+def _too_large(given: str, limit: int | None, setting: str) -> ProblemError:
+    return problem_error(Problem.of("too_large", f"{given}; the limit is {limit} (MATFN_MAX_{setting})"))

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 from matfn import wire
 from matfn.answers import Answer, warn_if_approximate
 from matfn.errors import MatfnError
+from matfn.exchange import ManyExchange, StackRefusedError
 from matfn.invocation import Invocation, require_call
 from matfn.retry import may_pass
 
@@ -36,6 +37,7 @@ __all__ = ["MapRun", "OnError", "is_raising", "listed", "values_of"]
 OnError: TypeAlias = Literal["raise", "return"]
 
 _ENVELOPE_BYTES: Final = 64  # a bound on what a request adds to its calls, and on each call's name
+_TENSOR_BYTES: Final = 96  # a bound on what a tensor is besides its numbers and its shape
 _DEFAULT_BYTES: Final = 64 << 20
 _BATCH_CALLS: Final = 4096
 
@@ -63,6 +65,7 @@ class MapRun:
         self._policy = session.policy
         self._raises = is_raising(on_error)
         self._failed = False
+        self._limits = limits
         self._attempt = 0
         self._room = min(limits.max_request_bytes or _DEFAULT_BYTES, _DEFAULT_BYTES) - _ENVELOPE_BYTES
         self._results: list[Answer[Any] | MatfnError | None] = [None] * len(calls)
@@ -76,8 +79,10 @@ class MapRun:
     def _prepare(self, index: int, call: Invocation[Any], limits: Limits) -> None:
         try:
             prepared = self._session.prepared(call, limits)
-            size = sum(map(len, wire.encode_call(prepared.call, wire.Media.MSGPACK))) + _ENVELOPE_BYTES
-            limits.check_body(size + _ENVELOPE_BYTES)
+            size = _bound(prepared.call)
+            if size > self._room:
+                size = _size(prepared.call)
+                limits.check_body(size + _ENVELOPE_BYTES)
         except MatfnError as error:
             self._finish(index, error)
         else:
@@ -122,10 +127,17 @@ class MapRun:
             batch[index] = self._prepared[self._waiting.popleft()]
         return batch
 
+    def exchange(self, batch: dict[int, Prepared[Any]], elapsed: float) -> ManyExchange:
+        """What sends a batch, `elapsed` seconds after the calls began."""
+        return ManyExchange(tuple(batch.values()), elapsed, limits=self._limits)
+
     def record(self, batch: dict[int, Prepared[Any]], answers: Sequence[Answer[Any] | MatfnError]) -> None:
-        """Takes the answers of a batch; failures that may pass will be sent again."""
+        """Takes the answers of a batch; calls of a refused stack, and failures that may pass, will be sent again."""
         for index, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, MatfnError) and may_pass(answer):
+            if isinstance(answer, StackRefusedError):
+                self._prepared[index] = self._prepared[index].by_itself()
+                self._waiting.append(index)
+            elif isinstance(answer, MatfnError) and may_pass(answer):
                 self._again[index] = answer
             else:
                 self._finish(index, answer)
@@ -147,6 +159,18 @@ class MapRun:
                 if isinstance(result, MatfnError):
                     raise result
         return results
+
+
+def _bound(call: wire.Call) -> int:
+    """A bound on the bytes that a call adds to a request, for which nothing is encoded."""
+    words = 9 * (len(repr(call.params)) + len(repr(call.options)))  # a scalar is nine bytes or less
+    tensors = sum(tensor.nbytes + _TENSOR_BYTES + 9 * len(tensor.shape) for tensor in call.inputs.values())
+    return tensors + words + 2 * _ENVELOPE_BYTES
+
+
+def _size(call: wire.Call) -> int:
+    """The bytes that a call adds to a request."""
+    return sum(map(len, wire.encode_call(call, wire.Media.MSGPACK))) + _ENVELOPE_BYTES
 
 
 def values_of(

@@ -189,7 +189,7 @@ def test_approximate_answer_warns_once_at_the_callers_line(make: Callable[..., A
     with pytest.warns(matfn.ApproximateWarning, match="msign: 1 of 2 answers are approximate: error 3e-2") as caught:
         client.msign(A)
     with pytest.warns(matfn.ApproximateWarning, match="msign: .* and 1 more") as of_map:
-        client.map([matfn.call.msign(A)] * 2)
+        client.map([matfn.call.msign(A), matfn.call.msign(A[:2])])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         client.with_info.msign(A)
@@ -294,6 +294,11 @@ def numbered(count: int) -> list[matfn.Invocation[Any]]:
     return [matfn.call.msign(np.full((2, 2), float(index))) for index in range(count)]
 
 
+def unlike(count: int) -> list[matfn.Invocation[Any]]:
+    """Calls that differ in their first entry, and in shape."""
+    return [matfn.call.msign(np.full((2, 2 + index), float(index))) for index in range(count)]
+
+
 def test_map_keeps_the_order_in_one_request(make: Callable[..., Any], script: Script) -> None:
     """Values come in the order of their calls."""
     values = make().map(numbered(5))
@@ -315,12 +320,13 @@ def test_map_respects_the_byte_limit(make: Callable[..., Any], script: Script) -
 
 
 def failing(*codes: str) -> Callable[[wire.Call], wire.Answer | Problem]:
-    """Fails calls whose first entry is 1 with one code after another, then answers."""
+    """Fails calls with a matrix whose first entry is 1 with one code after another, then answers."""
     left = list(codes)
 
     def outcome(call: wire.Call) -> wire.Answer | Problem:
-        first = np.frombuffer(call.inputs["m"].data)[0]
-        return Problem.of(left.pop(0), "scripted") if first == 1 and left else answered(call)
+        tensor = call.inputs["m"]
+        firsts = np.frombuffer(tensor.data).reshape(tensor.shape)[..., 0, 0]
+        return Problem.of(left.pop(0), "scripted") if np.any(firsts == 1) and left else answered(call)
 
     return outcome
 
@@ -329,7 +335,7 @@ def test_map_sends_only_the_failed_again(make: Callable[..., Any], script: Scrip
     """A busy server's refusals are repeated, answered calls are not."""
     script.outcome = failing("busy", "out_of_memory")
 
-    values = make().map(numbered(3))
+    values = make().map(unlike(3))
 
     sizes = [len(wire.decode_calls(b"".join(request.body), MSGPACK)) for request in script.requests]
     assert [value[0, 0] for value in values] == [0, 1, 2]
@@ -337,9 +343,74 @@ def test_map_sends_only_the_failed_again(make: Callable[..., Any], script: Scrip
     assert [wait for wait in script.sleeps if wait] == pytest.approx([0.05, 0.1])
 
 
+def sent(request: Request) -> list[tuple[str, tuple[int, ...]]]:
+    """The calls of a request, each with the shape of its first input."""
+    calls = [call for call in wire.decode_calls(b"".join(request.body), MSGPACK) if isinstance(call, wire.Call)]
+    return [(call.function, next(iter(call.inputs.values())).shape) for call in calls]
+
+
+def test_map_stacks_calls_that_are_alike(make: Callable[..., Any], script: Script) -> None:
+    """Calls of one function, shape, dtype, parameters and options travel as one, whatever lies between them."""
+    low = matfn.call.eig_clip(A, lo=0.0)
+    other = matfn.call.eig_clip(A, lo=1.0)
+
+    answers = make().with_info.map([low, other, low, matfn.call.eig_clip(A[None], lo=0.0), low])
+
+    assert sent(script.requests[0]) == [("eig_clip", (3, 3, 3)), ("eig_clip", (3, 3)), ("eig_clip", (1, 3, 3))]
+    assert [answer.value.shape for answer in answers] == [(3, 3), (3, 3), (3, 3), (1, 3, 3), (3, 3)]
+    assert [len(answer.certificates) for answer in answers] == [1] * 5
+    assert len({id(answer.value.base) for answer in answers}) == 5
+
+
+def test_map_does_not_stack_what_only_compares_equal(make: Callable[..., Any], script: Script) -> None:
+    """True is not 1: a boolean in a number's place is the server's to refuse."""
+    make().map([matfn.call.eig_clip(A, lo=1), matfn.call.eig_clip(A, lo=True)])
+
+    assert sent(script.requests[0]) == [("eig_clip", (3, 3))] * 2
+
+
+@pytest.mark.parametrize(("order", "deadline"), [(3, 5.0), (128, None)])
+def test_map_stacks_neither_large_calls_nor_calls_with_a_deadline(
+    make: Callable[..., Any], script: Script, order: int, deadline: float | None
+) -> None:
+    """A stack copies its inputs, and takes longer than each of its calls."""
+    make().map([matfn.call.msign(np.eye(order), deadline=deadline)] * 2)
+
+    assert sent(script.requests[0]) == [("msign", (order, order))] * 2
+
+
+def test_map_stacks_no_more_than_the_limit_of_items(make: Callable[..., Any], script: Script) -> None:
+    """A stack has as many matrices as the server allows in one call."""
+    script.limits = {"max_items": 2}
+
+    values = make().map(numbered(5))
+
+    assert [shape for _, shape in sent(script.requests[0])] == [(2, 2, 2), (2, 2, 2), (2, 2)]
+    assert [value[0, 0] for value in values] == [0, 1, 2, 3, 4]
+
+
+def test_map_sends_the_calls_of_a_refused_stack_by_themselves(make: Callable[..., Any], script: Script) -> None:
+    """The refusal of a stack is no call's: each call then gets its own answer or refusal, with its own index."""
+    script.outcome = failing("too_large", "singular")
+
+    values = make().map(numbered(3), on_error="return")
+
+    assert [len(sent(request)) for request in script.requests] == [1, 3]
+    assert [type(value).__name__ for value in values] == ["ndarray", "Singular", "ndarray"]
+    assert [wait for wait in script.sleeps if wait] == []
+
+
+def test_map_refuses_a_stack_that_was_answered_in_part(make: Callable[..., Any], script: Script) -> None:
+    """Certificates that are too few for a stack belong to no call."""
+    script.outcome = lambda call: replace(answered(call), certificates=answered(call).certificates[:1])
+
+    with pytest.raises(matfn.ProtocolError, match="1 certificates of 3 matrices"):
+        make().map(numbered(3))
+
+
 def test_map_raises_the_first_error(make: Callable[..., Any], script: Script) -> None:
     """By default one failed call is an exception."""
-    script.outcome = failing("singular")
+    script.outcome = failing("singular", "singular")
 
     with pytest.raises(matfn.Singular):
         make().map(numbered(3))
@@ -347,7 +418,7 @@ def test_map_raises_the_first_error(make: Callable[..., Any], script: Script) ->
 
 def test_map_returns_errors_in_their_places(make: Callable[..., Any], script: Script) -> None:
     """With on_error="return" every call has a value or its own error, whoever refused it."""
-    script.outcome = failing("singular")
+    script.outcome = failing("singular", "singular")
     script.limits = {"max_order": 8}
     calls = [*numbered(2), matfn.call.msign(np.eye(9)), matfn.call.msign(np.eye(2, dtype=int))]
 
@@ -360,7 +431,7 @@ def test_map_gives_up_what_stays_busy(make: Callable[..., Any], script: Script) 
     """After max_retries the refusal is returned, and the other calls keep their answers."""
     script.outcome = failing(*["busy"] * 9)
 
-    values = make(max_retries=2).map(numbered(3), on_error="return")
+    values = make(max_retries=2).map(unlike(3), on_error="return")
 
     assert [type(value).__name__ for value in values] == ["ndarray", "Busy", "ndarray"]
 

@@ -6,9 +6,11 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Self
 
 from matfn import wire
+from matfn.catalogue import ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +47,13 @@ def answered(call: wire.Call, request_id: str = "r1") -> wire.Answer:
     )
     first = next(iter(call.inputs.values()))
     outputs = {"x": first, "y": first} if call.function == "sqrt_pair" else {"x": first}
-    return wire.Answer(outputs, (certificate,), wire.Timing(0.1, 0.2, 1, 1.0), "cpu", request_id)
+    return wire.Answer(outputs, (certificate,) * _matrices(call), wire.Timing(0.1, 0.2, 1, 1.0), "cpu", request_id)
+
+
+def _matrices(call: wire.Call) -> int:
+    entry = ENTRIES[call.function].inputs[0]
+    shape = call.inputs[entry.name].shape
+    return prod(shape[: len(shape) - len(entry.shape)])
 
 
 @dataclass(frozen=True, slots=True)
