@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange
+from matfn.exchange import LIMITS_EXCHANGE, DocumentExchange, Exchange
 from matfn.failover import async_transport_to
+from matfn.gathering import Gatherer
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.map_run import MapRun, listed, values_of
@@ -55,7 +56,7 @@ ASYNC_SYSTEM_CLOCK = AsyncClock()
 
 
 class AsyncClient(AsyncValueMethods):
-    """A connection to a matfn server, safe to share between tasks of one event loop.
+    """A connection to a matfn server, safe to share between tasks of one event loop; their small calls share requests.
 
     A deep copy, or a client unpickled in another process, keeps the settings, API key included, and opens connections
     of its own.
@@ -87,6 +88,7 @@ class AsyncClient(AsyncValueMethods):
         self._clock = clock
         self._limits: Limits | None = None
         self._limits_lock = asyncio.Lock()
+        self._gatherer = self._new_gatherer()
         self._closed = False
 
     @property
@@ -102,7 +104,10 @@ class AsyncClient(AsyncValueMethods):
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         call, limits = require_call(invocation), await self._known_limits()
-        return await self._run(CallExchange(self._session.prepared(call, limits), limits))
+        prepared = self._session.prepared(call, limits)
+        return await self._retried(
+            lambda elapsed, name: self._gatherer.answer(prepared, limits, elapsed, name), prepared.deadline
+        )
 
     @overload
     async def map(
@@ -162,12 +167,15 @@ class AsyncClient(AsyncValueMethods):
         return answer.value
 
     async def _run(self, exchange: Exchange[AnswerT]) -> AnswerT:
+        return await self._retried(lambda elapsed, name: self._attempt(exchange, elapsed, name), exchange.deadline)
+
+    async def _retried(self, once: Callable[[float, str], Awaitable[AnswerT]], deadline: float | None) -> AnswerT:
         started = self._clock.now()
-        policy = self._session.policy.within(exchange.deadline)
+        policy = self._session.policy.within(deadline)
         attempt, name = 0, ""
         while True:
             try:
-                return await self._attempt(exchange, self._clock.now() - started, name)
+                return await once(self._clock.now() - started, name)
             except MatfnError as error:
                 name = error.request_id if isinstance(error, ProblemError) else name
                 wait = policy.delay(attempt, error, self._clock.now() - started, self._clock.random())
@@ -209,6 +217,8 @@ class AsyncClient(AsyncValueMethods):
 
     async def _known_limits(self) -> Limits:
         """The server's limits, asked for once; a server that does not say will refuse by itself."""
+        if self._limits is not None:
+            return self._limits
         async with self._limits_lock:
             if self._limits is None:
                 try:
@@ -220,10 +230,14 @@ class AsyncClient(AsyncValueMethods):
             return self._limits
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_limits_lock"}
+        return {name: value for name, value in vars(self).items() if name not in {"_limits_lock", "_gatherer"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _limits_lock=asyncio.Lock())
+        self._gatherer = self._new_gatherer()
+
+    def _new_gatherer(self) -> Gatherer:
+        return Gatherer(self._attempt, self._session, self._clock.now)
 
     def _require_open(self) -> None:
         if self._closed:

@@ -209,6 +209,8 @@ class Client(ValueMethods):
 
     def _known_limits(self) -> Limits:
         """The server's limits, asked for once; a server that does not say will refuse by itself."""
+        if self._limits is not None:
+            return self._limits
         with self._limits_lock:
             if self._limits is None:
                 try:

@@ -47,6 +47,7 @@ AnswerT_co = TypeVar("AnswerT_co", covariant=True)
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
 _MEDIA: Final = Media.MSGPACK
+_CALL_BYTES, _TENSOR_BYTES = 128, 96  # bounds on what a call and a tensor are besides their numbers
 # answers of servers and proxies that know nothing of matfn
 _CODE_OF_STATUS: Final = {
     401: "unauthorized",
@@ -92,6 +93,14 @@ class Prepared(Generic[ValueT_co]):
         """Seconds after the call began when its answer is worthless."""
         deadline = self.call.options.get("deadline")
         return float(deadline) if isinstance(deadline, int | float) and not isinstance(deadline, bool) else None
+
+    @property
+    def bound(self) -> int:
+        """A bound on the bytes that the call adds to a request, for which nothing is encoded."""
+        call = self.call
+        words = 9 * (len(repr(call.params)) + len(repr(call.options)))  # a scalar is nine bytes or less
+        tensors = sum(tensor.nbytes + _TENSOR_BYTES + 9 * len(tensor.shape) for tensor in call.inputs.values())
+        return tensors + words + _CALL_BYTES
 
     def at(self, elapsed: float) -> wire.Call:
         """The call with what is left of its deadline."""

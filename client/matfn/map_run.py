@@ -37,7 +37,6 @@ __all__ = ["MapRun", "OnError", "is_raising", "listed", "values_of"]
 OnError: TypeAlias = Literal["raise", "return"]
 
 _ENVELOPE_BYTES: Final = 64  # a bound on what a request adds to its calls, and on each call's name
-_TENSOR_BYTES: Final = 96  # a bound on what a tensor is besides its numbers and its shape
 _DEFAULT_BYTES: Final = 64 << 20
 _BATCH_CALLS: Final = 4096
 
@@ -79,7 +78,7 @@ class MapRun:
     def _prepare(self, index: int, call: Invocation[Any], limits: Limits) -> None:
         try:
             prepared = self._session.prepared(call, limits)
-            size = _bound(prepared.call)
+            size = prepared.bound
             if size > self._room:
                 size = _size(prepared.call)
                 limits.check_body(size + _ENVELOPE_BYTES)
@@ -159,13 +158,6 @@ class MapRun:
                 if isinstance(result, MatfnError):
                     raise result
         return results
-
-
-def _bound(call: wire.Call) -> int:
-    """A bound on the bytes that a call adds to a request, for which nothing is encoded."""
-    words = 9 * (len(repr(call.params)) + len(repr(call.options)))  # a scalar is nine bytes or less
-    tensors = sum(tensor.nbytes + _TENSOR_BYTES + 9 * len(tensor.shape) for tensor in call.inputs.values())
-    return tensors + words + 2 * _ENVELOPE_BYTES
 
 
 def _size(call: wire.Call) -> int:

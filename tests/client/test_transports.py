@@ -280,8 +280,15 @@ def echoing(server: ScriptedServer, conversation: Conversation) -> None:
         if head.startswith(b"GET"):
             conversation.say(http_response(b"{}", content_type="application/json"))
             continue
-        call = wire.decode_call(body, wire.Media.MSGPACK, head.split()[1].decode().removeprefix("/v1/"))
-        conversation.say(http_response(b"".join(wire.encode_answer(answered(call), wire.Media.MSGPACK))))
+        conversation.say(http_response(b"".join(echo(head.split()[1].decode().removeprefix("/v1/"), body))))
+
+
+def echo(function: str, body: bytes) -> list[wire.Buffer]:
+    """The body that answers a call, or many, with their first inputs."""
+    if function == "calls":
+        calls = [call for call in wire.decode_calls(body, wire.Media.MSGPACK) if isinstance(call, wire.Call)]
+        return wire.encode_answers(list(map(answered, calls)), wire.Media.MSGPACK)
+    return wire.encode_answer(answered(wire.decode_call(body, wire.Media.MSGPACK, function)), wire.Media.MSGPACK)
 
 
 def test_threads_share_a_client() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,13 +58,29 @@ def test_map_answers_each_call_as_if_it_were_alone(server: ServerProcess) -> Non
     assert together == alone
 
 
+def test_concurrent_calls_share_requests(server: ServerProcess) -> None:
+    """Values and certificates are those of single calls, bit for bit, from far fewer requests than calls."""
+    with matfn.Client(server.url) as client:
+        alone = [bits(client.ask(call)) for call in calls()]
+
+    async def together() -> list[matfn.Answer[Any]]:
+        async with matfn.AsyncClient(server.url) as client:
+            await client.ask(calls()[0])
+            return await asyncio.gather(*map(client.ask, calls()))
+
+    answers = asyncio.run(together())
+
+    assert [bits(answer) for answer in answers] == alone
+    assert len({answer.request_id for answer in answers}) <= 3
+
+
 @pytest.mark.parametrize("flaw", [np.nan, -1.0])
 def test_map_gives_each_call_its_own_error(server: ServerProcess, flaw: float) -> None:
     """A matrix without an answer fails its own call, in the words that a single call would have got."""
     good, bad = np.eye(4), np.diag([1.0, 1.0, 1.0, flaw])
     wanted = [matfn.call.inv_root(a, r=2) for a in (good, bad, good, np.stack([good, bad]), bad)]
     with matfn.Client(server.url) as client:
-        found = client.map(wanted, on_error="return")
+        found: list[Any] = client.map(wanted, on_error="return")
         with pytest.raises(matfn.ProblemError) as alone:
             client.ask(wanted[1])
 
