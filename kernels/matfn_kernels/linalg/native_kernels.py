@@ -16,6 +16,7 @@ import torch
 
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.measured import MARGIN
+from matfn_kernels.linalg.native import lockstep
 from matfn_kernels.linalg.native.library import is_built, run, variant
 from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
@@ -198,6 +199,7 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
         "spectral",
         lambda count: SpectralPlan(count, wanted.order, *wanted.exponent, *rest, columns.data_ptr()),
         (*arrays, found),
+        lockstep.LANES,
     )
     return outputs, SpectralFindings(*found.unbind(-1))
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,9 @@ from threadpoolctl import ThreadpoolController
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["in_parts", "one_thread"]
+__all__ = ["in_parts", "one_thread", "threads"]
+
+_PARTS: Final = 4  # a thread: with one, all threads wait for the one whose core is busy
 
 _LOCAL: Final = threading.local()
 """`threads`: how many the caller may use, set while it computes on one."""
@@ -61,14 +64,46 @@ def one_thread() -> Iterator[None]:
         _PROCESS_WIDE.leave()
 
 
+def threads() -> int:
+    """How many threads this one may compute with."""
+    return getattr(_LOCAL, "threads", None) or torch.get_num_threads()
+
+
 def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> None:
-    """Calls work(first, last) for parts of so many units, each part of `least` or more, on the caller's threads."""
-    parts = min(getattr(_LOCAL, "threads", None) or torch.get_num_threads(), units // least) if units > least else 1
-    if parts <= 1:
+    """Calls work(first, last) for parts of so many units, on the caller's thread and others that it may use.
+
+    There are several parts a thread, and each thread takes the next one when it has done one: one whose core is busy
+    takes few. A thread that has not begun when the last part is taken is not waited for.
+
+    Args:
+        work: computes the units first..last.
+        units: how many there are.
+        least: each part but the last is a multiple of so many.
+    """
+    if units <= least or threads() == 1:
         return work(0, units)
-    bounds = [units * part // parts for part in range(parts + 1)]
-    list(_pool().map(work, bounds[:-1], bounds[1:]))
+    size = least * -(-units // (least * _PARTS * threads()))
+    parts = deque((first, min(first + size, units)) for first in range(0, units, size))
+    others = [_pool().submit(_take, work, parts) for _ in range(min(threads(), len(parts)) - 1)]
+    try:
+        _take(work, parts)
+    finally:
+        parts.clear()
+        begun = [other for other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
+        other.result()
     return None
+
+
+def _take(work: Callable[[int, int], None], parts: deque[tuple[int, int]]) -> None:
+    """Works on parts until there are no more."""
+    while parts:
+        try:
+            part = parts.popleft()
+        except IndexError:  # another thread took the last one
+            return
+        work(*part)
 
 
 @cache

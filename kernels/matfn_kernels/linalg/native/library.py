@@ -6,13 +6,14 @@ import ctypes
 import warnings
 from functools import cache
 from itertools import count, takewhile
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels.linalg.native.structures import OUT_OF_MEMORY, Term, contract
-from matfn_kernels.linalg.single_thread import in_parts
+from matfn_kernels.linalg.single_thread import in_parts, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "is_built", "library", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
+_ALONE: Final = 1 << 22  # multiplications that one thread does by itself; fewer where others would be many
+_LEAST: Final = 1 << 19  # multiplications of a part, for each of some dozen products
 _SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64", torch.complex64: "c64", torch.complex128: "c128"}
 
 
@@ -81,8 +84,14 @@ def check(status: int, work: str) -> None:
         raise RuntimeError(f"LAPACK refuses {work}")
 
 
-def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None]) -> None:
+def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None], together: int = 1) -> None:
     """Calls an entry point on arrays (batch, ...) on the threads that the caller may use.
+
+    Args:
+        name: of the entry point, without the dtype.
+        plan: the plan for so many matrices.
+        arrays: the inputs and outputs, of which the first one says how much work a matrix is.
+        together: matrices that are computed at a time.
 
     Raises:
         MemoryError: if the library has none for its buffers.
@@ -96,4 +105,8 @@ def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Ten
         status = entry(ctypes.byref(plan(stop - start)), *pointers)
         check(status, f"matrices of shape {tuple(first.shape[1:])}")
 
-    in_parts(part, len(first))
+    products = prod(first.shape[1:]) * min(first.shape[1:])
+    if len(first) * products * (threads() - 1) <= _ALONE:
+        part(0, len(first))
+    else:
+        in_parts(part, len(first), max(together, -(-_LEAST // max(products, 1))))

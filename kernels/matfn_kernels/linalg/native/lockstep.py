@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["LARGEST", "eigh", "serves"]
+__all__ = ["LANES", "LARGEST", "eigh", "serves"]
 
 LARGEST: Final = 64
 """Largest order that is decomposed in lockstep: the order alone decides, since bits may not depend on the batch.
 
 Sixteen matrices of order 64 take 0.4 of LAPACK's time and a lone one 1.7 times that; of order 128 the sixteen take
 two thirds, and a lone one 2.3 times LAPACK's time (benchmarks/results/eigh.md; Intel Xeon, AVX-512)."""
+LANES: Final = 16
+"""Numbers of the widest vector."""
 
 
 def serves(dtype: torch.dtype, order: int) -> bool:
@@ -39,4 +41,4 @@ def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:
         MemoryError: if there is none for a group of matrices.
     """
     order = a.shape[-1]
-    run("eigh", lambda count: LockstepPlan(count, order), (a, w, v))
+    run("eigh", lambda count: LockstepPlan(count, order), (a, w, v), LANES)
