@@ -23,7 +23,18 @@ from matfn.errors import Problem, UnsupportedArray, problem_error
 from matfn.losses import is_a, named, require_whole
 from matfn.wire import ITEM_BYTES, Tensor
 
-__all__ = ["Kind", "Layout", "copied", "from_torch", "kind_of", "layout_of", "owned", "plain", "to_torch"]
+__all__ = [
+    "Kind",
+    "Layout",
+    "copied",
+    "from_torch",
+    "kind_of",
+    "layout_of",
+    "owned",
+    "plain",
+    "tensor_as_torch",
+    "to_torch",
+]
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -218,7 +229,12 @@ def to_torch(array: Any, like: Any) -> Any:
     kind = kind_of(array)
     if isinstance(kind, _Torch):
         return array.detach().to(like.device)
-    return _Torch(like).array(copied(kind.tensor(array)))
+    return tensor_as_torch(kind.tensor(array), like)
+
+
+def tensor_as_torch(tensor: Tensor, like: Any) -> Any:
+    """A copy of the numbers as a torch tensor on the device of the tensor `like`."""
+    return _Torch(like).array(copied(tensor))
 
 
 def from_torch(output: Any, kind: Kind) -> Any:

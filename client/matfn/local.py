@@ -6,39 +6,47 @@ constructor says what to install.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
-from matfn.arrays import from_torch, kind_of, layout_of, plain, to_torch
+from matfn.arrays import from_torch, kind_of, layout_of, plain, tensor_as_torch, to_torch
 from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
-from matfn.errors import ClosedError, MatfnError, Problem, problem_error
+from matfn.errors import ClosedError, MatfnError, Problem, ProblemError, problem_error
+from matfn.exchange import prepare
 from matfn.invocation import require_call
 from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
+from matfn.stacking import SMALL_BYTES, groups, stacked
 from matfn.verify import Verify
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     import torch
 
     import matfn_kernels
+    from matfn.arrays import Kind
     from matfn.catalogue import Function
+    from matfn.exchange import Prepared
     from matfn.invocation import Invocation
     from matfn.map_run import OnError
+    from matfn.wire import Value
     from matfn_kernels import Profile
 
 __all__ = ["LocalClient", "calibrated"]
@@ -66,6 +74,7 @@ class LocalClient(ValueMethods):
         self._like = torch.empty(0, device=_chosen_device(device))
         self._profile = _profile(str(self._like.device))
         self._profile_label = self._profile.label
+        self._device = str(self._like.device)
         self._limits = matfn_kernels.Limits()
         self._closed = False
 
@@ -81,27 +90,18 @@ class LocalClient(ValueMethods):
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
-        if self._closed:
-            raise ClosedError("this client is closed")
-        import torch
-
-        from matfn_kernels import Rejection
-
+        self._require_open()
         arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
         kind = kind_of(invocation.first)
-        started = time.perf_counter()
-        try:
-            outputs, certificates = self._evaluate(invocation, arrays)
-        except Rejection as error:
-            raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
-        except torch.OutOfMemoryError as error:
-            raise problem_error(Problem.of("out_of_memory", str(error))) from error
-        milliseconds = (time.perf_counter() - started) * 1000
-        _meet_deadline(invocation, milliseconds)
-        values = tuple(from_torch(output, kind) for output in outputs)
-        value: Any = values[0] if len(values) == 1 else values
+        sizes = {name: layout_of(array) for name, array in arrays.items()}
+        limits = Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements)
+        limits.check(invocation.function, sizes)
+        inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
+        params, options = invocation.plain_params(), invocation.plain_options()
+        outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
+        _meet_deadline(options.get("deadline"), milliseconds)
         timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
-        return Answer(value, certificates, timing, "", str(self._like.device))
+        return self._answer_of(outputs, certificates, timing, kind)
 
     @overload
     def map(
@@ -120,7 +120,7 @@ class LocalClient(ValueMethods):
         progress: bool = False,
         on_error: Literal["raise", "return"] = "raise",
     ) -> list[Any]:
-        """Values of many calls, in their order, one after another.
+        """Values of many calls, in their order; small ones of one function and shape are computed together.
 
         Args:
             calls: what `matfn.call` built.
@@ -167,13 +167,53 @@ class LocalClient(ValueMethods):
     def _answers(
         self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
     ) -> list[Answer[Any] | MatfnError]:
-        calls, ask = listed(calls), self.ask if is_raising(on_error) else self._ask_or_error
-        results: list[Answer[Any] | MatfnError] = []
+        calls, raises = listed(calls), is_raising(on_error)
+        prepared = list(map(_on_this_machine, calls))
+        kinds = [(None, None) if one is None else (one.call, one.likeness) for one in prepared]
+        results: dict[int, Answer[Any] | MatfnError] = {}
+        failed = len(calls)  # the first call that failed
         with counted(len(calls), shown=progress) as show:
-            for call in calls:
-                results.append(ask(call))
+            for group in groups(kinds, Limits(max_items=self._limits.max_items)):
+                if raises and group[0] > failed:
+                    break
+                answers = self._answers_together([calls[i] for i in group], [prepared[i] for i in group])
+                results |= zip(group, answers, strict=True)
+                failed = min([failed, *(i for i in group if isinstance(results[i], MatfnError))])
                 show(len(results))
-        return results
+        if raises and isinstance(error := results.get(failed), MatfnError):
+            raise error
+        return [results[place] for place in range(len(calls))]
+
+    def _answers_together(
+        self, calls: Sequence[Invocation[Any]], prepared: Sequence[Prepared[Any] | None]
+    ) -> Sequence[Answer[Any] | MatfnError]:
+        """The answers to calls that are alike, computed as one; if that fails, one by one."""
+        alike = [one for one in prepared if one is not None]
+        if len(alike) > 1:
+            with suppress(ProblemError):
+                return self._stack_answered(alike)
+        return [self._ask_or_error(call) for call in calls]
+
+    def _stack_answered(self, prepared: Sequence[Prepared[Any]]) -> list[Answer[Any]]:
+        self._require_open()
+        call = stacked([one.call for one in prepared])
+        inputs = {name: tensor_as_torch(tensor, self._like) for name, tensor in call.inputs.items()}
+        outputs, certificates, milliseconds = self._computed(call.function, inputs, call.params, call.options)
+        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
+        items, here = len(certificates) // len(prepared), [output.cpu() for output in outputs]
+        return [
+            self._answer_of(
+                tuple(output[place].clone() for output in here),
+                certificates[place * items : (place + 1) * items],
+                timing,
+                one.kind,
+            )
+            for place, one in enumerate(prepared)
+        ]
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this client is closed")
 
     def _ask_or_error(self, call: Invocation[Any]) -> Answer[Any] | MatfnError:
         try:
@@ -183,21 +223,35 @@ class LocalClient(ValueMethods):
         except MatfnError as error:
             return error
 
-    def _evaluate(
-        self, invocation: Invocation[Any], arrays: Mapping[str, Any]
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...]]:
-        from matfn_kernels import compute
+    def _computed(
+        self,
+        function: str,
+        inputs: Mapping[str, torch.Tensor],
+        params: Mapping[str, Value],
+        options: Mapping[str, Value],
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...], float]:
+        """Outputs, certificates and the milliseconds that they took."""
+        import torch
 
-        sizes = {name: layout_of(array) for name, array in arrays.items()}
-        Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements).check(
-            invocation.function, sizes
-        )
-        inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
-        params, options = invocation.plain_params(), invocation.plain_options()
-        outputs, certificates = compute(
-            invocation.function, inputs, params, options, profile=self._profile, limits=self._limits
-        )
-        return outputs, tuple(map(_translated, certificates))
+        from matfn_kernels import Rejection, compute
+
+        started = time.perf_counter()
+        try:
+            outputs, certificates = compute(
+                function, inputs, params, options, profile=self._profile, limits=self._limits
+            )
+        except Rejection as error:
+            raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
+        except torch.OutOfMemoryError as error:
+            raise problem_error(Problem.of("out_of_memory", str(error))) from error
+        return outputs, tuple(map(_translated, certificates)), (time.perf_counter() - started) * 1000
+
+    def _answer_of(
+        self, outputs: tuple[torch.Tensor, ...], certificates: tuple[Certificate, ...], timing: Timing, kind: Kind
+    ) -> Answer[Any]:
+        values = tuple(from_torch(output, kind) for output in outputs)
+        value: Any = values[0] if len(values) == 1 else values
+        return Answer(value, certificates, timing, "", self._device)
 
 
 def calibrated(name: str, device: str | None = None) -> Profile:
@@ -257,8 +311,19 @@ def _profile(device: str) -> Profile:
         raise ValueError(f"MATFN_PROFILE={given}: {error}") from None
 
 
-def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:
-    deadline = invocation.plain_options().get("deadline")
+def _on_this_machine(call: Invocation[Any]) -> Prepared[Any] | None:
+    """The call as it would be sent; None where it is large, lies on another device, or is what `ask` will refuse."""
+    arrays = call.arrays.values()
+    if any(getattr(getattr(array, "device", None), "type", "cpu") != "cpu" for array in arrays):
+        return None
+    try:
+        is_small = sum(getattr(array, "nbytes", math.inf) for array in arrays) <= SMALL_BYTES
+        return prepare(call) if is_small else None
+    except MatfnError:
+        return None
+
+
+def _meet_deadline(deadline: Value, milliseconds: float) -> None:
     if isinstance(deadline, int | float) and milliseconds > deadline * 1000:
         detail = f"the answer took {milliseconds / 1000:.3g} s, the deadline was {deadline:.3g} s"
         raise problem_error(Problem.of("deadline_exceeded", detail))
@@ -266,9 +331,12 @@ def _meet_deadline(invocation: Invocation[Any], milliseconds: float) -> None:
 
 def _translated(given: matfn_kernels.Certificate) -> Certificate:
     """The kernels' certificate as the client's."""
-    residual = None if given.residual is None else Residual(given.residual.name, given.residual.value)
-    values = {name: getattr(given, name) for name in Certificate.__slots__}
-    return Certificate(**values | {"outcome": Outcome(given.outcome), "residual": residual})
+    outcome, residual, *rest = _fields(given)
+    return Certificate(_OUTCOMES[outcome], residual and Residual(residual.name, residual.value), *rest)
+
+
+_fields: Final = attrgetter(*Certificate.__slots__)
+_OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
 
 
 def _described(function: Function) -> dict[str, Any]:

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from matfn.limits import Limits
 
-__all__ = ["apart", "groups", "is_small", "likeness", "stacked"]
+__all__ = ["SMALL_BYTES", "apart", "groups", "is_small", "likeness", "stacked"]
 
-_SMALL_BYTES: Final = 1 << 16  # of a call's inputs, four matrices of order 64 in float32
+SMALL_BYTES: Final = 1 << 16  # of a call's inputs, four matrices of order 64 in float32
 _STACK_BYTES: Final = 1 << 22
 _STACK_ITEMS: Final = 4096
 
 
 def is_small(call: Call) -> bool:
     """Whether the inputs are so few bytes that the rest of a call costs more than copying them."""
-    return sum(tensor.nbytes for tensor in call.inputs.values()) <= _SMALL_BYTES
+    return sum(tensor.nbytes for tensor in call.inputs.values()) <= SMALL_BYTES
 
 
 def likeness(call: Call) -> Hashable | None:
@@ -46,14 +46,19 @@ def likeness(call: Call) -> Hashable | None:
     return call.function, forms, repr(call.params), repr(call.options)  # in which True is not 1
 
 
-def groups(calls: Sequence[tuple[Call, Hashable | None]], limits: Limits) -> list[list[int]]:
-    """The places of calls with their likenesses, those of one stack together, in the order of their first ones."""
+def groups(calls: Sequence[tuple[Call | None, Hashable | None]], limits: Limits) -> list[list[int]]:
+    """The places of calls with their likenesses, those of one stack together, in the order of their first ones.
+
+    Args:
+        calls: each with its likeness; a call without one is not read.
+        limits: the most matrices of one call.
+    """
     found: list[list[int]] = []
     filling: dict[Hashable, tuple[list[int], int]] = {}
     for place, (call, like) in enumerate(calls):
         group, most = filling.get(like, ([], 0)) if like is not None else ([], 0)
         if len(group) >= most:
-            group, most = [], _most(call, limits) if like is not None else 1
+            group, most = [], 1 if call is None or like is None else _most(call, limits)
             filling[like] = group, most
             found.append(group)
         group.append(place)

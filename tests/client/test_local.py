@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,6 +133,60 @@ def test_map_with_info_answers_in_order(client: matfn.LocalClient) -> None:
     assert isinstance(answers[1], matfn.NotPositive)
     with pytest.raises(matfn.NotPositive):
         client.with_info.map(calls)
+
+
+def scaled(invocation: matfn.Invocation[Any], factor: float) -> matfn.Invocation[Any]:
+    """The call with its arrays multiplied by a power of 2."""
+    return replace(invocation, inputs={name: (a * factor).astype(a.dtype) for name, a in invocation.arrays.items()})
+
+
+def bits(result: Any) -> Any:
+    """An answer but for its timing, or the words of an error."""
+    if not isinstance(result, matfn.Answer):
+        return str(result)
+    values = result.value if isinstance(result.value, tuple) else (result.value,)
+    return [(value.dtype, value.shape, value.tobytes()) for value in values], result.certificates
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: f"{case.invocation.function}-{case.dtype}")
+def test_map_answers_each_call_as_if_it_were_alone(client: matfn.LocalClient, case: Case) -> None:
+    """Values, certificates and errors are those of single calls, bit for bit."""
+    calls = [scaled(case.invocation, factor) for factor in (1, 4, 0.25, 2)]
+
+    alone = [client.with_info.map([call], on_error="return")[0] for call in calls]
+    together = client.with_info.map(calls, on_error="return")
+
+    assert list(map(bits, together)) == list(map(bits, alone))
+
+
+def test_map_computes_small_calls_together(client: matfn.LocalClient) -> None:
+    """Calls that differ in their numbers alone share a batch; those with a deadline do not."""
+    calls = [matfn.call.root(A * scale, 2) for scale in (1.0, 2.0, 3.0)]
+    others = [matfn.call.root(A, 3), matfn.call.root(A, 2, deadline=60.0)]
+
+    answers = client.with_info.map([*calls, *others])
+
+    assert [answer.timing.batch_size for answer in answers] == [3, 3, 3, 1, 1]
+
+
+def test_map_gives_each_call_an_array_of_its_own_kind(client: matfn.LocalClient) -> None:
+    """Answers of one batch share no memory, and torch tensors get torch tensors."""
+    arrays: tuple[Any, ...] = torch.from_numpy(A), A, torch.from_numpy(A)
+
+    first, second, third = client.map([matfn.call.root(a, 2) for a in arrays])
+
+    first.zero_()
+    assert isinstance(second, np.ndarray)
+    assert np.allclose(second, np.sqrt(A))
+    assert np.allclose(third.numpy(), np.sqrt(A))
+
+
+def test_map_raises_the_error_of_the_first_call(client: matfn.LocalClient) -> None:
+    """Calls that are computed together with earlier ones do not speak before their turn."""
+    calls = [matfn.call.root(A, 2), matfn.call.tri_inv(np.zeros((2, 2))), matfn.call.root(-A, 2)]
+
+    with pytest.raises(matfn.Singular):
+        client.map(calls)
 
 
 def test_answer_counts_the_calls_matrices(client: matfn.LocalClient) -> None:
