@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -90,6 +91,7 @@ def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
     return tuple(dict.fromkeys(Endpoint.parse(url) for url in urls))
 
 
+@cache  # the search for it takes longer than a small call
 def package_version() -> str:
     """The version of the installed distribution."""
     try:
