@@ -35,6 +35,10 @@ class Slot:
     shape: tuple[int, ...]
     offset: int
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, several times as fast as the default."""
+        return Slot, (self.dtype, self.shape, self.offset)
+
 
 def anonymous_file() -> int:
     """A file descriptor of memory without a name (Linux)."""
@@ -85,6 +89,8 @@ class Arena:
             os.ftruncate(self.descriptor, _KEPT)
 
     def _mapped(self, size: int) -> mmap.mmap:
+        if self._map is not None and size <= min(len(self._map), _KEPT):  # no end cuts the file below that
+            return self._map
         if self._size() < size:
             os.ftruncate(self.descriptor, max(_LEAST, 1 << (size - 1).bit_length()))
         if self._map is None or len(self._map) < size:

@@ -33,6 +33,10 @@ class Status:
     hint: str | None
     fallback: str | None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, several times as fast as the default."""
+        return Status, _of_status(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:

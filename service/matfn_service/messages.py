@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from matfn_kernels import Batch, evaluate_together
 from matfn_service.encoding import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from matfn_kernels import Backends, Program, Requested
     from matfn_service.arena import Arena, Slot
     from matfn_service.encoding import Status
 
-__all__ = ["Answer", "Call", "Done", "Evaluate", "Failed"]
+__all__ = ["Answer", "Call", "Done", "Evaluate", "Failed", "Repeated"]
 
 T = TypeVar("T")
 
 Answer: TypeAlias = "tuple[list[Slot], tuple[Status, ...], tuple[bytes, ...]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated(Generic[T]):
+    """A value that message after message has: either end pickles it once."""
+
+    value: T
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as the bytes of the value."""
+        return _again, (_pickled(self.value),)
+
+
+@lru_cache(maxsize=256)
+def _pickled(value: Hashable) -> bytes:
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+@lru_cache(maxsize=256)
+def _again(octets: bytes) -> Repeated[object]:
+    return Repeated(pickle.loads(octets))  # noqa: S301 - from the other end of this program
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +55,21 @@ class Evaluate:
         backends: those of the programs' plans.
     """
 
-    members: list[tuple[Program, dict[str, Slot], tuple[Requested, ...]]]
+    members: list[tuple[Repeated[Program], dict[str, Slot], tuple[Requested, ...]]]
     end: int
-    backends: Backends
+    backends: Repeated[Backends]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, in a fraction of the default's time."""
+        return Evaluate, (self.members, self.end, self.backends)
 
     def __call__(self, arena: Arena) -> list[Answer]:
         """The answers, their outputs in shared memory."""
         batches = [
-            (program, Batch({name: arena.get(slot) for name, slot in slots.items()}, requested))
+            (program.value, Batch({name: arena.get(slot) for name, slot in slots.items()}, requested))
             for program, slots, requested in self.members
         ]
-        answers = [encode(evaluation) for evaluation in evaluate_together(batches, self.backends)]
+        answers = [encode(evaluation) for evaluation in evaluate_together(batches, self.backends.value)]
         arena.end = self.end
         return [([arena.put([output]) for output in a.outputs], a.statuses, a.certificates) for a in answers]
 
@@ -65,6 +92,10 @@ class Done(Generic[T]):
 
     value: T
     seconds: float
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call."""
+        return Done, (self.value, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

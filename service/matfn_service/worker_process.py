@@ -27,7 +27,7 @@ from matfn_service.arena import Arena, Slot, anonymous_file
 from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
 from matfn_service.memory import DeviceMemoryError
-from matfn_service.messages import Answer, Call, Done, Evaluate, Failed
+from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -169,8 +169,8 @@ class WorkerProcess:
         for program, indices in members.items():
             batches = [parts[index].batch for index in indices]
             requested = tuple(one for batch in batches for one in batch.requested)
-            put.append((program, self._put(batches), requested))
-        return Evaluate(put, self._arena.end, self.backends)
+            put.append((Repeated(program), self._put(batches), requested))
+        return Evaluate(put, self._arena.end, Repeated(self.backends))
 
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
         return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}

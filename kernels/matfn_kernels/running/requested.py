@@ -69,6 +69,10 @@ class Requested:
     growth: float = 1.0
     proof: Statement | None = None
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, several times as fast as the default."""
+        return Requested, (self.tol, self.eps, self.rejection, self.growth, self.proof)
+
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
         """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
         if self.tol is not None:
