@@ -152,6 +152,7 @@ docker/secrets/api_keys: docker/secrets/caller_key docker/secrets/metrics_key
 
 bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a quiet machine
 	$(BENCH_BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
+	$(BENCH_BIN)/python benchmarks/bench_small_calls.py > benchmarks/results/small_calls.md
 	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md

@@ -17,10 +17,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
+from matfn import wire
 from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
 from matfn.arrays import from_torch, kind_of, layout_of, plain, tensor_as_torch, to_torch
-from matfn.catalogue import DTYPES, FUNCTIONS, OPTIONS
+from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
 from matfn.invocation import require_call
@@ -28,7 +29,7 @@ from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
-from matfn.stacking import SMALL_BYTES, groups, stacked
+from matfn.stacking import SMALL_BYTES, apart, groups, stacked
 from matfn.verify import Verify
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
@@ -199,17 +200,16 @@ class LocalClient(ValueMethods):
         call = stacked([one.call for one in prepared])
         inputs = {name: tensor_as_torch(tensor, self._like) for name, tensor in call.inputs.items()}
         outputs, certificates, milliseconds = self._computed(call.function, inputs, call.params, call.options)
-        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
-        items, here = len(certificates) // len(prepared), [output.cpu() for output in outputs]
-        return [
-            self._answer_of(
-                tuple(output[place].clone() for output in here),
-                certificates[place * items : (place + 1) * items],
-                timing,
-                one.kind,
-            )
-            for place, one in enumerate(prepared)
-        ]
+        tensors = [kind_of(output).tensor(output) for output in outputs]
+        answer = wire.Answer(
+            dict(zip(ENTRIES[call.function].outputs, tensors, strict=True)),
+            certificates,
+            Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label),
+            self._device,
+            "",
+        )
+        parts = apart(answer, [one.call for one in prepared])
+        return [one.answer(part) for one, part in zip(prepared, parts, strict=True)]
 
     def _require_open(self) -> None:
         if self._closed:
