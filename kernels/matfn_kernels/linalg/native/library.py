@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "is_built", "library", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
-_ALONE: Final = 1 << 20  # multiplications of one product that one thread does by itself; fewer where others would be many
+_ALONE: Final = 1 << 20  # multiplications, in one product of each, that a thread does by itself; fewer beside many
 _LEAST: Final = 1 << 19  # multiplications of a part, for each of some dozen products
 _SUFFIXES: Final = {torch.float32: "f32", torch.float64: "f64", torch.complex64: "c64", torch.complex128: "c128"}
 
