@@ -23,8 +23,8 @@ LARGEST: Final = 64
 
 Sixteen matrices of order 64 take 0.4 of LAPACK's time and a lone one 1.7 times that; of order 128 the sixteen take
 two thirds, and a lone one 2.3 times LAPACK's time (benchmarks/results/eigh.md; Intel Xeon, AVX-512)."""
-LANES: Final = 16
-"""Numbers of the widest vector."""
+LANES: Final = 8
+"""Numbers in double precision of the widest vector: a part of a batch with fewer would waste it."""
 
 
 def serves(dtype: torch.dtype, order: int) -> bool:

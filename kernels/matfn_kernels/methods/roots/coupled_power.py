@@ -16,6 +16,7 @@ from matfn_kernels.methods.roots import by_iteration, natively
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.escalation import completed
+from matfn_kernels.methods.roots.lockstep_power import LockstepPower
 from matfn_kernels.methods.roots.power import PowerProgram
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ class CoupledPower(PowerProgram):
         iterated = tuple(IteratedPower(*fields, kernel) for kernel in fitting(self.dtype, self.power.order))
         return (*iterated, NativePower(*fields)) if self.power.negative[1] else iterated
 
-    def _diagonalised(self) -> tuple[EighPower, ...]:
-        """Eigh in the highest precision allowed; none where the caller asked for the iteration."""
-        return () if self.pinned else (EighPower(self.power, self.pinned, self.ceiling),)
+    def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
+        """Eigh in the highest precision allowed, in C if that serves; none where the caller asked for the iteration."""
+        return () if self.pinned else EighPower(self.power, self.pinned, self.ceiling).variants()[-1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class IteratedPower(CoupledPower):
         """Always: a run is launches of kernels alone."""
         return True
 
-    def fallbacks(self) -> tuple[EighPower, ...]:
+    def fallbacks(self) -> tuple[EighPower | LockstepPower, ...]:
         """Eigh in the highest precision allowed, unless the caller asked for the iteration."""
         return self._diagonalised()
 
@@ -115,9 +116,10 @@ class NativePower(CoupledPower):
         a = inputs["a"].to(self.iteration.working).where(wanted[:, None, None], math.nan)
         return natively.natively(self.iteration, a, inputs.get("g"))
 
-    def fallbacks(self) -> tuple[NativePower | EighPower, ...]:
+    def fallbacks(self) -> tuple[NativePower | EighPower | LockstepPower, ...]:
         """The iteration in the highest precision where it is faster than eigh, then eigh as `IteratedPower` has it."""
-        if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER:
+        is_small = LockstepPower.serves(self.power) and self.ceiling is LockstepPower.precision and not self.pinned
+        if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or is_small:
             return self._diagonalised()
         allowed = _SHARE_OF_EPS * torch.finfo(self.dtype).eps
         return replace(self, precision=self.ceiling, allowed=allowed), *self._diagonalised()

@@ -7,6 +7,7 @@ a threshold of rank, or near one in the last digits, are left to `EighPower`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
@@ -62,10 +63,16 @@ class LockstepPower(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n)."""
-        a = inputs["a"]
+        return self._run(inputs, inputs["a"], None)
+
+    def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
+        """Computes the matrices that are wanted (batch,), each as if all were."""
+        return self._run(inputs, inputs["a"].where(wanted[:, None, None], math.nan), wanted)
+
+    def _run(self, inputs: Mapping[str, Tensor], a: Tensor, wanted: Tensor | None) -> Findings:
         values, found = native.spectral_powers(_settings(self.power), a.to(working(natural(a.dtype), a.dtype)))
         answered = _findings(self.power, values, found)
-        is_open = found.open != 0
+        is_open = found.open != 0 if wanted is None else (found.open != 0) & wanted
         if not bool(is_open.any()):
             return answered
         return merged(~is_open, answered, self.usual.run_some(inputs, is_open))
