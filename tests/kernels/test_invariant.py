@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import os
 import subprocess
 import sys
@@ -77,12 +79,47 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "row_norm": lambda a: (invariant.row_norm(a),),
     "matrix_norm": lambda a: (invariant.matrix_norm(a), invariant.matrix_norm(a.mT, torch.float64)),
     "sums": lambda a: (invariant.sums(a.real), invariant.sums(a.real.mT)),
+    "peak": lambda a: (invariant.peak(a), invariant.peak(a.mT)),
+    "triangle_peak": lambda a: tuple(
+        invariant.triangle_peak(a, lower=lower, strict=strict) for lower in (True, False) for strict in (True, False)
+    ),
+    "multiples": lambda a: invariant.multiples(
+        a.real, torch.arange(a.shape[1], dtype=torch.float64).expand(len(a), -1)
+    ),
     "divided": lambda a: (invariant.divided(a, invariant.row_norm(a)[..., None]),),
     "magnitude": lambda a: (invariant.magnitude(a),),
     "power": lambda a: (invariant.power(a.real.abs(), -0.3), invariant.power(a.real.abs().mT, 0.25)),
     "exp": lambda a: (invariant.exp(a.real), invariant.exp2(a.real)),
     "ldexp": lambda a: (invariant.ldexp(a.real, torch.arange(a.shape[-1])),),
 }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.complex64], ids=str)
+@pytest.mark.parametrize("flaw", [None, math.inf, -math.inf, math.nan])
+def test_peaks_are_the_largest_magnitudes(dtype: torch.dtype, flaw: float | None) -> None:
+    """An infinity is the largest number, and NaN is the largest of all; of a triangle only its entries count."""
+    a = random(3, 9, 9, dtype=dtype) if dtype != torch.float16 else random(3, 9, 9, dtype=torch.float32).half()
+    if flaw is not None:
+        a[1, 7, 2] = flaw
+
+    torch.testing.assert_close(invariant.peak(a), a.abs().amax((-2, -1)), rtol=0, atol=0, equal_nan=True)
+    for lower, strict in itertools.product((True, False), (True, False)):
+        part = torch.tril(a, -int(strict)) if lower else torch.triu(a, int(strict))
+        found = invariant.triangle_peak(a, lower=lower, strict=strict)
+        torch.testing.assert_close(found, part.abs().amax((-2, -1)), rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("rows", [1, 5, 35])
+def test_multiples_are_rounded_once(dtype: torch.dtype, rows: int) -> None:
+    """Products in float64 are rounded to the dtype of the numbers, and their largest magnitude is known."""
+    x, factors = random(2, 5, 7, 3, dtype=torch.float64).to(dtype), random(2, rows, dtype=torch.float64)
+
+    found, peak = invariant.multiples(x, factors)
+
+    exact = (x.double().reshape(2, rows, -1) * factors[..., None]).reshape(x.shape)
+    assert torch.equal(found, exact.to(dtype))
+    assert torch.equal(peak, found.abs().flatten(1).amax(-1))
 
 
 def moved(a: Tensor, by: int) -> Tensor:

@@ -22,6 +22,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.linalg.native.library import library
+from matfn_kernels.linalg.single_thread import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,17 +41,22 @@ __all__ = [
     "magnitude",
     "matrix_norm",
     "matrix_power",
+    "multiples",
+    "peak",
     "power",
     "product",
     "row_norm",
     "solve_triangular",
     "sums",
     "svd",
+    "triangle_peak",
     "two_to",
 ]
 
 _PANEL: Final = 256
 """Rows of a large product that are one unit of work; a multiple of what fills a vector, so that panels are aligned."""
+_PASSED: Final = 1 << 18
+"""Numbers whose multiples are worth a thread: some 50 us of a core."""
 
 
 def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
@@ -290,13 +296,67 @@ def matrix_norm(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return row_norm(x.contiguous().flatten(-2), dtype)
 
 
+def peak(x: Tensor) -> Tensor:
+    """Largest magnitudes of X (batch, ...), (batch,) in its real dtype; NaN where a number is NaN."""
+    if not _is_reduced(x) or not x.numel():
+        return magnitude(x).reshape(len(x), -1).amax(-1)
+    x = x.resolve_neg().contiguous()
+    out = x.new_empty(len(x))
+    _reduction("peaks", x.dtype)(len(x), x[0].numel(), x.data_ptr(), out.data_ptr())
+    return out
+
+
+def triangle_peak(t: Tensor, *, lower: bool, strict: bool) -> Tensor:
+    """Largest magnitudes in triangles of T (batch, n, n), their diagonals among them unless `strict`, (batch,)."""
+    if not _is_reduced(t) or not t.numel():
+        return peak(t.tril(-int(strict)) if lower else t.triu(int(strict)))
+    t = t.resolve_neg().contiguous()
+    out = t.new_empty(len(t))
+    arguments = (len(t), t.shape[-1], not lower, strict, t.data_ptr(), out.data_ptr())
+    _reduction("triangle_peaks", t.dtype, numbers=4)(*arguments)
+    return out
+
+
+def multiples(x: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
+    """X (batch, ...) times float64 factors (batch, rows), rounded once, and the largest magnitude of each, (batch,).
+
+    Each factor is that of as many consecutive numbers.
+    """
+    if not x.numel():
+        return torch.empty_like(x), x.new_zeros(len(x))
+    rows = factors.numel()
+    if not _is_reduced(x):
+        wide = x.to(torch.float64).reshape(rows, -1) * factors.reshape(rows, 1)
+        out = wide.to(x.dtype).reshape(x.shape)
+        return out, peak(out)
+    x, factors = x.resolve_neg().contiguous(), factors.contiguous()
+    out = torch.from_numpy(
+        np.empty(x.shape, x.numpy().dtype)
+    )  # in large pages, for which numpy asks and torch does not
+    peaks, length, size = x.new_empty(factors.shape), x.numel() // rows, x.element_size()
+    entry = _reduction("multiples", x.dtype, pointers=4)
+
+    def work(first: int, last: int) -> None:
+        ahead = first * length * size
+        pointers = (x.data_ptr() + ahead, factors.data_ptr() + 8 * first, out.data_ptr() + ahead)
+        entry(last - first, length, *pointers, peaks.data_ptr() + first * size)
+
+    in_parts(work, rows, -(-_PASSED // length))
+    return out, peak(peaks)
+
+
 _REDUCED: Final = {torch.float32: "f32", torch.float64: "f64"}
 
 
+def _is_reduced(x: Tensor) -> bool:
+    """Whether C reads the numbers of X."""
+    return x.is_cpu and x.dtype in _REDUCED and library() is not None
+
+
 @cache
-def _reduction(name: str, dtype: torch.dtype) -> Any:
+def _reduction(name: str, dtype: torch.dtype, numbers: int = 2, pointers: int = 2) -> Any:
     entry = getattr(library(), f"matfn_{name}_{_REDUCED[dtype]}")
-    entry.argtypes, entry.restype = [ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p], None
+    entry.argtypes, entry.restype = [*[ctypes.c_int64] * numbers, *[ctypes.c_void_p] * pointers], None
     return entry
 
 

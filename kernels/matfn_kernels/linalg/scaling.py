@@ -18,7 +18,17 @@ from torch import Tensor
 
 from matfn_kernels.linalg import invariant
 
-__all__ = ["narrowed", "norm", "norm_bound", "normalise", "power_of_two", "real_dtype", "release", "rescale"]
+__all__ = [
+    "distance",
+    "narrowed",
+    "norm",
+    "norm_bound",
+    "normalise",
+    "power_of_two",
+    "real_dtype",
+    "release",
+    "rescale",
+]
 
 _LEAST: Final = 1e-140
 """Norms above it, and below its inverse, need no scaling: squares of entries 1e-13 times as large are still normal."""
@@ -35,8 +45,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def normalise(a: Tensor) -> tuple[Tensor, Tensor]:
     """A 2^-e with the largest entry in [1/2, 1), and e (batch,); exact, e = 0 for a zero matrix."""
-    peak = invariant.magnitude(a).reshape(len(a), -1).amax(-1)  # ten times as fast as the norm of order infinity
-    exponent = torch.frexp(peak.to(torch.float64)).exponent.to(torch.int64)
+    exponent = torch.frexp(invariant.peak(a).to(torch.float64)).exponent.to(torch.int64)
     return rescale(a, -exponent), exponent
 
 
@@ -110,7 +119,7 @@ def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple
     if wide.device.type != "cpu":
         return _released(wide, exponent, dtype)
     rounded = wide.to(dtype)
-    out, error = rescale(rounded, exponent), _distance(rounded, wide)
+    out, error = rescale(rounded, exponent), distance(rounded, wide)
     small = ~_is_far_from_subnormal(wide, exponent, dtype)
     if bool(small.any()):
         out[small], error[small] = _released(wide[small], exponent[small], dtype)
@@ -122,7 +131,7 @@ def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -
     if not wide.numel():
         return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
     kind = torch.finfo(dtype)
-    peak = invariant.magnitude(wide).reshape(len(wide), -1).amax(-1).to(torch.float64)
+    peak = invariant.peak(wide).to(torch.float64)
     bits = torch.frexp(peak).exponent + exponent
     return (peak > 0) & (bits > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS)
 
@@ -130,10 +139,10 @@ def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -
 def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """`release` where numbers may become subnormal: scaled first, then rounded once."""
     out = rescale(wide, exponent).to(dtype)
-    return out, _distance(rescale(out.to(wide.dtype), -exponent), wide)
+    return out, distance(rescale(out.to(wide.dtype), -exponent), wide)
 
 
-def _distance(rounded: Tensor, exact: Tensor) -> Tensor:
+def distance(rounded: Tensor, exact: Tensor) -> Tensor:
     """||rounded - exact|| / ||exact||, (batch,); 0 where both are zero."""
     if rounded is exact:
         return torch.zeros(len(exact), dtype=torch.float64, device=exact.device)

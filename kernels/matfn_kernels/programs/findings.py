@@ -36,6 +36,7 @@ class Findings:
         escalated: number of the program's fallback that computed each matrix, from 1, or 0 for none; or None.
         share: size of the value relative to that which errors are relative to, (batch,), or None where errors are
             relative to the value; its rounding to the dtype counts by this share.
+        finite: mask of matrices whose outputs are known to be finite in the output's dtype, or None where none is.
         failures: masks of matrices without an answer, by reason (see `running.hints`), of which the first counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
     """
@@ -52,6 +53,7 @@ class Findings:
     shift: Tensor | None = None
     escalated: Tensor | None = None
     share: Tensor | None = None
+    finite: Tensor | None = None
     failures: Mapping[str, Tensor] = field(default_factory=dict)
     remarks: Mapping[str, Tensor] = field(default_factory=dict)
 

@@ -48,7 +48,7 @@ def certificates_of(
         bounds: proved bounds of the errors; they decide where a proof was requested.
     """
     tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
-    table = _Table.of(findings, tolerance, *_range(outputs, findings.error))
+    table = _Table.of(findings, tolerance, *_range(outputs, findings))
     proofs = [None] * len(requested) if bounds is None else _proofs(requested, bounds)
     judge = _Judge(program, findings.residual_name, table, str(program.precision), proofs)
     return tuple(map(judge.certificate, range(len(requested))))
@@ -76,10 +76,11 @@ def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: 
     return torch.stack(columns).gather(0, chosen)[0]
 
 
-def _range(outputs: Sequence[Tensor], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each as `like`."""
-    if not outputs:
-        return torch.ones_like(like, dtype=torch.bool), torch.zeros_like(like, dtype=torch.bool)
+def _range(outputs: Sequence[Tensor], findings: Findings) -> tuple[Tensor, Tensor]:
+    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+    everywhere = torch.ones_like(findings.error, dtype=torch.bool)
+    if not outputs or (findings.finite is not None and bool(findings.finite.all())):
+        return everywhere, ~everywhere
     flat = [output.reshape(len(output), -1) for output in outputs]
     finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
     if bool(finite.all()):  # one sum clears nearly every batch

@@ -117,6 +117,40 @@ EXPORTED void matfn_norms_f64(int64_t rows, int64_t length, const double *x, dou
     chosen.table->norms_f64(rows, length, x, out);
 }
 
+EXPORTED void matfn_peaks_f32(int64_t rows, int64_t length, const float *x, float *out)
+{
+    chosen.table->peaks_f32(rows, length, x, out);
+}
+
+EXPORTED void matfn_peaks_f64(int64_t rows, int64_t length, const double *x, double *out)
+{
+    chosen.table->peaks_f64(rows, length, x, out);
+}
+
+EXPORTED void matfn_triangle_peaks_f32(
+    int64_t items, int64_t order, int64_t upper, int64_t strict, const float *x, float *out)
+{
+    chosen.table->triangle_peaks_f32(items, order, upper, strict, x, out);
+}
+
+EXPORTED void matfn_triangle_peaks_f64(
+    int64_t items, int64_t order, int64_t upper, int64_t strict, const double *x, double *out)
+{
+    chosen.table->triangle_peaks_f64(items, order, upper, strict, x, out);
+}
+
+EXPORTED void matfn_multiples_f32(
+    int64_t rows, int64_t length, const float *x, const double *factors, float *out, float *peaks)
+{
+    chosen.table->multiples_f32(rows, length, x, factors, out, peaks);
+}
+
+EXPORTED void matfn_multiples_f64(
+    int64_t rows, int64_t length, const double *x, const double *factors, double *out, double *peaks)
+{
+    chosen.table->multiples_f64(rows, length, x, factors, out, peaks);
+}
+
 /* Backward error and skewness (2, items) that the laws do not explain, of A = V^T diag(w) V with V (items, rows, n) row
    by row; without A and w, skewness alone. The space is 3 PROBES times the columns. */
 EXPORTED void matfn_unexplained_f32(

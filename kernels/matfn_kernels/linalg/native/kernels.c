@@ -27,6 +27,7 @@
 #define COLUMNS (4 * PROBES)
 #define PARTS 8 /* partial sums of an inner product in double precision */
 #define PACK 4  /* vectors that are added up together */
+#define NEAR_ROW 1024 /* numbers that are still in the nearest cache when they are read again */
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
 /* Numbers in double precision that are added side by side, and the same anywhere in memory. */
@@ -120,6 +121,12 @@ const native_table TABLE(VARIANT) = {
     sums_f64,
     norms_f32,
     norms_f64,
+    peaks_f32,
+    peaks_f64,
+    triangle_peaks_f32,
+    triangle_peaks_f64,
+    multiples_f32,
+    multiples_f64,
     unexplained_f32,
     unexplained_f64,
     balls,

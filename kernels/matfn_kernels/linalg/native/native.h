@@ -230,6 +230,14 @@ typedef struct {
     void (*sums_f64)(int64_t rows, int64_t length, const double *, double *);
     void (*norms_f32)(int64_t rows, int64_t length, const float *, float *);
     void (*norms_f64)(int64_t rows, int64_t length, const double *, double *);
+    void (*peaks_f32)(int64_t rows, int64_t length, const float *, float *);
+    void (*peaks_f64)(int64_t rows, int64_t length, const double *, double *);
+    void (*triangle_peaks_f32)(
+        int64_t items, int64_t order, int64_t upper, int64_t strict, const float *, float *);
+    void (*triangle_peaks_f64)(
+        int64_t items, int64_t order, int64_t upper, int64_t strict, const double *, double *);
+    void (*multiples_f32)(int64_t rows, int64_t length, const float *, const double *, float *, float *);
+    void (*multiples_f64)(int64_t rows, int64_t length, const double *, const double *, double *, double *);
     void (*unexplained_f32)(
         const residuals_plan *, const float *, const float *, const float *, double *, double *);
     void (*unexplained_f64)(

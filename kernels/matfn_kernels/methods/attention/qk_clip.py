@@ -4,7 +4,8 @@ mha, gqa: with Gamma the largest gamma of a group of heads that share keys, w_k 
 w_q *= gamma_h Gamma^(-1/2): every head's logits shrink by exactly its gamma (mha: groups of one). mla: the last dq - dk
 rows of w_q, which meet the shared rotary keys, shrink by gamma, all others and w_k by gamma^(1/2).
 
-Factors in float64, one rounding at the end, whose size is measured. A factor of 1 leaves its head bit for bit.
+Factors and products in float64, one rounding at the end. A factor of 1 leaves its head bit for bit. What that rounding
+costs is known from the spacing of the dtype, except where weights become subnormal: there it is measured.
 References: kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534.
 """
 
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.linalg.scaling import narrowed
-from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.scaling import distance, normalise, rescale
+from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.attention_shapes import group_size
 from matfn_kernels.programs.findings import Findings
 
@@ -31,10 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["QkClipProgram", "candidates"]
 
-_SMALL: Final = 1e-25
-"""Least factor that leaves weights near 1 far from float32's subnormal numbers."""
 _ROUNDINGS: Final = 4.0
-"""Units of eps: a weight, its factor and their product are rounded once each, by at most half of one."""
+"""Units of eps of the arithmetic: a factor has an error of three at most, in double precision."""
+_NEGLIGIBLE: Final = 0.125
+"""Units of eps that the rounding of subnormal weights may add unseen: far less than `_ROUNDINGS` has to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +72,30 @@ class QkClipProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs w_q (batch, h, dq, m), w_k (batch, hk, dk, m') and max_logit (batch, h)."""
-        dtype = working(self.precision, self.dtype)
-        (w_q, up_q), (w_k, up_k) = (narrowed(inputs[name], dtype) for name in ("w_q", "w_k"))
-        outputs = self._clipped(w_q, w_k, inputs["max_logit"])
-        ones = torch.ones(len(w_q), dtype=torch.float64, device=w_q.device)
-        underflown = (outputs[-1] < torch.finfo(torch.float64).tiny).any(-1) & (self.tau > 0)
+        w_q, w_k, logit = (inputs[name] for name in ("w_q", "w_k", "max_logit"))
+        of_q, of_k, gamma = self._factors(logit)
+        clipped = _Clipped.of(w_q, of_q), _Clipped.of(w_k, of_k)
+        rounding = torch.maximum(*(one.rounding() for one in clipped))
+        underflown = (gamma < torch.finfo(torch.float64).tiny).any(-1) & (self.tau > 0)
+        ones = torch.ones_like(rounding)
+        unit = _ROUNDINGS * spacing(self.precision) + torch.finfo(self.dtype).eps / 2  # of factors and of products
         return Findings(
-            outputs=outputs,
-            exponents=(up_q, up_k, None),
+            outputs=(*(one.value for one in clipped), gamma),
             residual_name="",
             residual=torch.full_like(ones, math.nan),
-            error=torch.where(underflown, math.inf, _ROUNDINGS * spacing(self.precision)),
+            error=torch.where(underflown, math.inf, unit + rounding),
             condition=ones,
+            finite=torch.stack([one.peak.isfinite() for one in clipped]).all(0),
         )
 
-    def _clipped(self, w_q: Tensor, w_k: Tensor, logit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _factors(self, logit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors of the rows of w_q (batch, h, 1 or dq) and of the heads of w_k (batch, hk), and gamma (batch, h)."""
         wide = logit.to(torch.float64)
         clipped = wide > self.tau
         gamma = torch.where(clipped, torch.full_like(wide, self.tau) / wide, torch.ones_like(wide))
         root = torch.where(clipped, math.sqrt(self.tau) / wide.sqrt(), gamma)  # not of gamma, which may underflow
         of_q, of_k = self._paired(gamma, root) if self.variant == "mla" else self._grouped(root)
-        return _times(w_q, of_q[..., None]), _times(w_k, of_k[:, :, None, None]), gamma
+        return of_q, of_k, gamma
 
     def _grouped(self, root: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of the rows of w_q (batch, h, 1) and of the heads of w_k (batch, hk), by gamma^(1/2)."""
@@ -112,8 +117,9 @@ class QkClipProgram:
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """The clipped weights and factors where some weights have no entries."""
-        w_q, w_k, logit = (inputs[name].to(torch.float64) for name in ("w_q", "w_k", "max_logit"))
-        return tuple(value.to(self.dtype) for value in self._clipped(w_q, w_k, logit))
+        of_q, of_k, gamma = self._factors(inputs["max_logit"])
+        w_q, w_k = (_Clipped.of(*pair).value for pair in ((inputs["w_q"], of_q), (inputs["w_k"], of_k)))
+        return w_q, w_k, gamma.to(self.dtype)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a layer: a pass over the weights."""
@@ -121,11 +127,42 @@ class QkClipProgram:
         return profile.cost("gemm", self.precision, side) / 4
 
 
-def _times(weights: Tensor, factors: Tensor) -> Tensor:
-    """Weights times factors in the arithmetic of the weights, or in float64 where it has no such small factors."""
-    small = (factors > 0) & (factors < _SMALL)
-    wide = weights.to(torch.float64) if weights.is_cuda or bool(small.any()) else weights
-    return wide * factors.to(wide.dtype)
+@dataclass(frozen=True, slots=True)
+class _Clipped:
+    """Weights times factors, rounded once.
+
+    Attributes:
+        weights: (batch, h, d, m).
+        factors: of each head, or of each of its rows, (batch, h) or (batch, h, d), float64.
+        value: (batch, h, d, m).
+        peak: its largest magnitude, (batch,).
+    """
+
+    weights: Tensor
+    factors: Tensor
+    value: Tensor
+    peak: Tensor
+
+    @classmethod
+    def of(cls, weights: Tensor, factors: Tensor) -> _Clipped:
+        """The products."""
+        return cls(weights, factors, *invariant.multiples(weights, factors))
+
+    def rounding(self) -> Tensor:
+        """Relative error of weights that have become subnormal, measured unless a bound says enough, (batch,)."""
+        kind, count = torch.finfo(self.value.dtype), math.prod(self.value.shape[1:])
+        bound = math.sqrt(count) * kind.smallest_normal * kind.eps / 2
+        exposed = ~(self.peak.to(torch.float64) * (_NEGLIGIBLE * kind.eps) >= bound)
+        found = torch.zeros(len(exposed), dtype=torch.float64, device=exposed.device)
+        if bool(exposed.any()):
+            found[exposed] = self._measured(exposed)
+        return found
+
+    def _measured(self, mask: Tensor) -> Tensor:
+        """The relative error of those in a mask."""
+        weights, exponent = normalise(self.weights[mask].to(torch.float64))
+        exact = weights * self.factors[mask].reshape(*weights.shape[:2], -1, 1)
+        return distance(rescale(self.value[mask].to(torch.float64), -exponent), exact)
 
 
 def candidates(call: Signature) -> list[QkClipProgram]:
