@@ -94,11 +94,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.complex64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=str)
 @pytest.mark.parametrize("flaw", [None, math.inf, -math.inf, math.nan])
 def test_peaks_are_the_largest_magnitudes(dtype: torch.dtype, flaw: float | None) -> None:
     """An infinity is the largest number, and NaN is the largest of all; of a triangle only its entries count."""
-    a = random(3, 9, 9, dtype=dtype) if dtype != torch.float16 else random(3, 9, 9, dtype=torch.float32).half()
+    a = random(3, 9, 9, dtype=torch.float32).to(dtype)
     if flaw is not None:
         a[1, 7, 2] = flaw
 

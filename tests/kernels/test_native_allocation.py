@@ -33,6 +33,9 @@ WIDE = EYE.double()
 CALLS: dict[str, Callable[[], Any]] = {
     "powers": lambda: native.powers(POWERS, EYE),
     "triangular_inverses": lambda: native.triangular_inverses(WIDE, lower=True, unit=False),
+    "triangular_solutions": lambda: native.triangular_solutions(
+        WIDE, WIDE[..., :1].contiguous(), lower=True, unit=False, transpose=False
+    ),
     "polar_factors": lambda: native.polar_factors(EYE, 1e-6, SCHEDULES),
     "grams": lambda: native.grams(EYE),
     "images": lambda: native.images(EYE, WIDE, WIDE[:, 0].contiguous()),
@@ -44,7 +47,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "svd": lambda: invariant.svd(WIDE),
     "inverse": lambda: invariant.inverse(WIDE),
 }
-WITHOUT_MEMORY = {f"matfn_{name}_{suffix}" for name in ("sums", "norms") for suffix in ("f32", "f64")}
+REDUCTIONS = ("sums", "norms", "peaks", "triangle_peaks", "multiples")
+WITHOUT_MEMORY = {f"matfn_{name}_{suffix}" for name in REDUCTIONS for suffix in ("f32", "f64")}
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     ResidualsPlan,
+    SolveFindings,
+    SolvesPlan,
     SpectralFindings,
     SpectralPlan,
     Step,
@@ -299,7 +301,7 @@ def low_rank(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
 
 @st.composite
 def reductions(draw: st.DrawFn, name: str, dtype: np.dtype[Any]) -> Case:
-    """Sums or norms of rows."""
+    """Sums, norms or largest magnitudes of rows."""
     rows, length = draw(ITEMS), draw(st.integers(0, 70))
     x, out = draw(numbers(rows, length, dtype=dtype)), _blank(rows, dtype=F64 if name == "sums" else dtype)
     entry = f"matfn_{name}_{_suffix(dtype)}"
@@ -311,6 +313,54 @@ def reductions(draw: st.DrawFn, name: str, dtype: np.dtype[Any]) -> Case:
         return 0
 
     return Case(entry, rows, (Argument(x), out), call)
+
+
+@st.composite
+def multiples(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Rows times their factors."""
+    rows, length = draw(ITEMS), draw(st.integers(0, 70))
+    given = Argument(draw(numbers(rows, length, dtype=dtype))), Argument(draw(numbers(rows, dtype=F64)))
+    results = _blank(rows, length, dtype=dtype), _blank(rows, dtype=dtype)
+    steps = (length * dtype.itemsize, F64.itemsize, length * dtype.itemsize, dtype.itemsize)
+    entry = f"matfn_multiples_{_suffix(dtype)}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        pointers = (ctypes.c_void_p(at + first * step) for at, step in zip(addresses, steps, strict=True))
+        getattr(library(), entry)(ctypes.c_int64(last - first), ctypes.c_int64(length), *pointers)
+        return 0
+
+    return Case(entry, rows, (*given, *results), call)
+
+
+@st.composite
+def triangle_peaks(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Largest magnitudes of triangles."""
+    items, order, upper, strict = draw(ITEMS), draw(SIZES), draw(st.booleans()), draw(st.booleans())
+    t, out = Argument(draw(numbers(items, order, order, dtype=dtype))), _blank(items, dtype=dtype)
+    entry = f"matfn_triangle_peaks_{_suffix(dtype)}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        settings = (ctypes.c_int64(number) for number in (last - first, order, upper, strict))
+        steps = (order * order * dtype.itemsize, dtype.itemsize)
+        pointers = (ctypes.c_void_p(at + first * step) for at, step in zip(addresses, steps, strict=True))
+        getattr(library(), entry)(*settings, *pointers)
+        return 0
+
+    return Case(entry, items, (t, out), call)
+
+
+@st.composite
+def solves(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Solutions of triangular systems with few columns."""
+    items, order, columns = draw(ITEMS), draw(SIZES), draw(st.integers(1, PROBES))
+    flags, probes = tuple(draw(st.booleans()) for _ in range(3)), _probes(order)
+    given = [Argument(draw(numbers(items, order, size, dtype=dtype))) for size in (order, columns)]
+    results = _blank(items, order, columns, dtype=dtype), _blank(items, len(SolveFindings.__slots__))
+
+    def plan(count: int) -> SolvesPlan:
+        return SolvesPlan(count, order, columns, *flags, probes.ctypes.data)
+
+    return _of_batch("solves", _suffix(dtype), plan, (*given, *results))
 
 
 @st.composite
@@ -476,7 +526,12 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
         for x in (F32, F64)
     },
     **{f"matfn_eigh_{_suffix(x)}": eigh(x) for x in KINDS},
-    **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms") for x in (F32, F64)},
+    **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms", "peaks") for x in (F32, F64)},
+    **{
+        f"matfn_{make.__name__}_{_suffix(x)}": make(x)
+        for make in (multiples, triangle_peaks, solves)
+        for x in (F32, F64)
+    },
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
     "matfn_random_numbers": random_numbers(),
     "matfn_balls": balls(),

@@ -27,6 +27,8 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     Rule,
+    SolveFindings,
+    SolvesPlan,
     SpectralFindings,
     SpectralPlan,
     TallPlan,
@@ -48,6 +50,7 @@ __all__ = [
     "Powers",
     "Rule",
     "Schedules",
+    "SolveFindings",
     "SpectralFindings",
     "SpectralPowers",
     "TriangleFindings",
@@ -59,6 +62,7 @@ __all__ = [
     "powers",
     "spectral_powers",
     "triangular_inverses",
+    "triangular_solutions",
     "variant",
 ]
 
@@ -286,3 +290,26 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
     rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
     run("triangles", lambda count: TrianglesPlan(count, *rest), (t, out, found))
     return out, TriangleFindings(*found.unbind(-1))
+
+
+def triangular_solutions(
+    t: Tensor, b: Tensor, *, lower: bool, unit: bool, transpose: bool
+) -> tuple[Tensor, SolveFindings]:
+    """Solutions X of T X = B, or of T^T X = B, computed in double precision and rounded once.
+
+    Args:
+        t: triangles (batch, n, n), float32 or float64 without gaps.
+        b: right-hand sides (batch, n, m) with few columns, of the same dtype, without gaps.
+        lower: which triangle is read.
+        unit: whether its diagonal is taken as ones.
+        transpose: whether the transpose is solved with.
+
+    Raises:
+        MemoryError: if there is none for a dozen right-hand sides.
+    """
+    order, columns = b.shape[1:]
+    out, found = torch.empty_like(b), _blank(len(t), SolveFindings)
+    random = probes.columns(order)
+    rest = (order, columns, not lower, unit, transpose, random.data_ptr())
+    run("solves", lambda count: SolvesPlan(count, *rest), (t, b, out, found))
+    return out, SolveFindings(*found.unbind(-1))

@@ -128,6 +128,8 @@ def _not_finite(call: Call, entry: Input) -> list[int]:
     tensor = call.inputs[entry.name]
     if entry.triangular:
         lower, unit = bool(call.parameters["lower"]), bool(call.parameters["unit_diagonal"])
+        if not tensor.dtype.is_complex:
+            return _where(~invariant.triangle_peak(tensor, lower=lower, strict=unit).isfinite())
         tensor = read_triangle(tensor, lower=lower, unit=unit)
     # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
     if cmath.isfinite(tensor.sum().item()):

@@ -69,6 +69,16 @@ EXPORTED int matfn_triangles_f64(const triangles_plan *plan, const double *t, do
     return chosen.table->triangles_f64(plan, t, out, findings);
 }
 
+EXPORTED int matfn_solves_f32(const solves_plan *plan, const float *t, const float *b, float *x, double *findings)
+{
+    return chosen.table->solves_f32(plan, t, b, x, findings);
+}
+
+EXPORTED int matfn_solves_f64(const solves_plan *plan, const double *t, const double *b, double *x, double *findings)
+{
+    return chosen.table->solves_f64(plan, t, b, x, findings);
+}
+
 EXPORTED int matfn_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
 {
     return chosen.table->polar_factors(plan, m, out, findings);

@@ -67,6 +67,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "signs.inc"
 
+#include "octets.inc"
+
 /* All for double precision, which the proofs for floats are taken in, then all for floats; polar.inc uses both. */
 #define REAL double
 #define INTEGER int64_t
@@ -127,6 +129,8 @@ const native_table TABLE(VARIANT) = {
     triangle_peaks_f64,
     multiples_f32,
     multiples_f64,
+    solves_f32,
+    solves_f64,
     unexplained_f32,
     unexplained_f64,
     balls,

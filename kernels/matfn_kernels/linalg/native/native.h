@@ -52,6 +52,28 @@ typedef struct {
 
 enum { TRIANGLE_RESIDUAL, TRIANGLE_ERROR, TRIANGLE_NORM, TRIANGLE_INVERSE, TRIANGLE_FINDINGS };
 
+/* Solutions of a batch of triangular systems with few columns. */
+typedef struct {
+    int64_t items, order, columns; /* PROBES columns at most */
+    int64_t upper, unit;           /* as in triangles_plan */
+    int64_t transposed;            /* whether equations with the transposes are solved */
+    const double *probes;          /* (order, PROBES) */
+} solves_plan;
+
+/* Frobenius norms of B - T X, of B, of T^-1 (B - T X), of what rounding of the residual adds to that, of X and of what
+   the correction leaves of the residual; lower bounds of the 2-norms of T and of its inverse. */
+enum {
+    SOLVE_MISSING,
+    SOLVE_TARGET,
+    SOLVE_STEP,
+    SOLVE_ROUNDED,
+    SOLVE_SIZE,
+    SOLVE_LEFT,
+    SOLVE_NORM,
+    SOLVE_INVERSE,
+    SOLVE_FINDINGS
+};
+
 /* Products or solutions of a batch with a diagonal matrix plus one of low rank. */
 typedef struct {
     int64_t items, order, rank, columns;
@@ -238,6 +260,8 @@ typedef struct {
         int64_t items, int64_t order, int64_t upper, int64_t strict, const double *, double *);
     void (*multiples_f32)(int64_t rows, int64_t length, const float *, const double *, float *, float *);
     void (*multiples_f64)(int64_t rows, int64_t length, const double *, const double *, double *, double *);
+    int (*solves_f32)(const solves_plan *, const float *t, const float *b, float *x, double *findings);
+    int (*solves_f64)(const solves_plan *, const double *t, const double *b, double *x, double *findings);
     void (*unexplained_f32)(
         const residuals_plan *, const float *, const float *, const float *, double *, double *);
     void (*unexplained_f64)(

@@ -33,6 +33,8 @@ __all__ = [
     "PowersPlan",
     "ResidualsPlan",
     "Rule",
+    "SolveFindings",
+    "SolvesPlan",
     "SpectralFindings",
     "SpectralPlan",
     "Step",
@@ -162,6 +164,15 @@ class TrianglesPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("items", "order", "upper", "unit")),
         ("spacing", ctypes.c_double),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+class SolvesPlan(ctypes.Structure):
+    """`solves_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "columns", "upper", "unit", "transposed")),
         ("probes", ctypes.c_void_p),
     )
 
@@ -350,6 +361,31 @@ class TriangleFindings:
     inverse_norm: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class SolveFindings:
+    """Findings of each triangular system T X = B, (batch,) float64 each.
+
+    Attributes:
+        missing: ||B - T X||_F.
+        target: ||B||_F.
+        step: ||T^-1 (B - T X)||_F, the error of X to first order.
+        rounded: the same of rounding errors that the residual may have.
+        size: ||X||_F.
+        left: what the residual is after the correction by that step.
+        norm: a lower bound of ||T||_2.
+        inverse_norm: a lower bound of ||T^-1||_2.
+    """
+
+    missing: Tensor
+    target: Tensor
+    step: Tensor
+    rounded: Tensor
+    size: Tensor
+    left: Tensor
+    norm: Tensor
+    inverse_norm: Tensor
+
+
 _KINDS: Final[dict[Any, str]] = {ctypes.c_int64: "q", ctypes.c_double: "d", ctypes.c_void_p: "P"}
 _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "products": _ProductsPlan,
@@ -362,6 +398,7 @@ _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
 _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "roots_plan": PowersPlan,
     "triangles_plan": TrianglesPlan,
+    "solves_plan": SolvesPlan,
     "low_rank_plan": LowRankPlan,
     "tall_plan": TallPlan,
     "lockstep_plan": LockstepPlan,
@@ -377,6 +414,7 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
+    "SOLVE_FINDINGS": SolveFindings,
     "IMAGE_FINDINGS": ImageFindings,
     "POLAR_FINDINGS": PolarFindings,
 }
