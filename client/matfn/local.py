@@ -54,6 +54,8 @@ __all__ = ["LocalClient", "calibrated"]
 
 ValueT = TypeVar("ValueT")
 
+_OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
+
 
 class LocalClient(ValueMethods):
     """The functions computed in this process, with the methods of `Client`; needs the extra `service`.
