@@ -180,6 +180,9 @@ POWERS: Final = (
 """k, s, r of A^k A^(-s/r), s and r of the whole power, and whether A^(-s/r) is wanted too."""
 
 
+ROOT_RULES: Final = ((0, 0.0), (1, 1e-3), (4, 1e-3), (4, 1e30))
+
+
 @st.composite
 def roots(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Powers of symmetric matrices."""
@@ -187,10 +190,12 @@ def roots(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     *exponents, pair = draw(st.sampled_from(POWERS))
     a, schedules, probes = draw(numbers(items, order, order, dtype=dtype)), draw(_schedules(order)), _probes(order)
     floor, bound = draw(st.sampled_from([(1e-7, 1e-6), (1e-3, 1e-6), (0.0, 0.0)]))
+    rule, added = draw(st.sampled_from(ROOT_RULES))
 
     def plan(count: int) -> PowersPlan:
         pointers = [array.ctypes.data for array in (probes, *schedules)]
-        return PowersPlan(count, order, *exponents, pair, len(schedules[0]), floor, bound, 1.25, *pointers)
+        counts = (count, order, *exponents, pair, len(schedules[0]), rule)
+        return PowersPlan(*counts, added, 1e-6, floor, bound, 1.25, *pointers)
 
     outputs = [_blank(items, order, order, dtype=dtype) for _ in range(1 + pair)]
     found = _blank(items, len(PowerFindings.__slots__))

@@ -110,6 +110,9 @@ class Powers:
         floor: smallest eigenvalue, relative to the largest, for which there is an answer.
         bound: the same eigenvalue relative to ||A^2||_F^(1/2).
         schedules: by the smallest eigenvalue.
+        rule: which multiple of the identity is added before, nothing by default.
+        added: the part of the largest eigenvalue that is added, or the number.
+        negative: how far below zero, relative to the largest, eigenvalues may lie where a number is added.
     """
 
     exponents: tuple[int, int, int]
@@ -118,6 +121,9 @@ class Powers:
     floor: float
     bound: float
     schedules: Schedules
+    rule: Rule = Rule.NOTHING_ADDED
+    added: float = 0.0
+    negative: float = 0.0
 
 
 _REACH: Final = 1.25
@@ -139,8 +145,17 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
     found = _blank(items, PowerFindings)
     columns = probes.columns(order)
-    settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules))
-    rest = (*settings, wanted.floor, wanted.bound, _REACH, columns.data_ptr(), *wanted.schedules.pointers)
+    settings = (order, *wanted.exponents, *wanted.whole, wanted.pair, len(wanted.schedules), wanted.rule)
+    rest = (
+        *settings,
+        wanted.added,
+        wanted.negative,
+        wanted.floor,
+        wanted.bound,
+        _REACH,
+        columns.data_ptr(),
+        *wanted.schedules.pointers,
+    )
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
     run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))

@@ -69,6 +69,8 @@ def make_plan(call: Call, profile: Profile) -> Plan:
 def _plan(call: Signature, profile: Profile) -> Plan:
     candidates = [fastest(program, profile) for program in _serving(call)]
     priced = sorted(((program, program.seconds(profile)) for program in candidates), key=lambda pair: pair[1])
+    if call.is_pinned and not math.isfinite(priced[0][1]):  # kernels that this device has not
+        raise _unserved(call, CANDIDATES[call.function](call))
     program, seconds = priced[0]
     return Plan(program, seconds, _bytes(call), profile.backends, tuple(priced[1:]))
 
@@ -82,12 +84,17 @@ def _serving(call: Signature) -> Sequence[Program]:
     candidates = CANDIDATES[call.function](call)
     found = [program for program in candidates if call.method in {"auto", program.method}]
     if not found:
-        raise Rejection(
-            "invalid_parameter",
-            f"{call.function}(): method={call.method!r} does not serve this dtype with these parameters and options",
-            f"methods that serve it: {', '.join(dict.fromkeys(program.method for program in candidates))}",
-        )
+        raise _unserved(call, candidates)
     return found
+
+
+def _unserved(call: Signature, candidates: Sequence[Program]) -> Rejection:
+    others = dict.fromkeys(program.method for program in candidates if program.method != call.method)
+    return Rejection(
+        "invalid_parameter",
+        f"{call.function}(): method={call.method!r} does not serve this dtype with these parameters and options",
+        f"methods that serve it: {', '.join(others)}",
+    )
 
 
 def explain(plan: Plan) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 
 from matfn_kernels.contract.functions import ENTRIES
+from matfn_kernels.programs.tolerances import default_tolerance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.validation import Call
 
 __all__ = ["Requested", "Statement"]
-
-_DEFAULT_TOL: Final = 1e-3
-"""Largest default tolerance: below three digits an answer is approximate, however bad the condition."""
-_HALF_TOL: Final = 1e-2
-"""Largest default tolerance in half precision, little above the spacing of bfloat16 (7.8e-3)."""
-_DEFAULT_FACTOR: Final = 50.0
-"""The default tolerance in units of eps times the condition: room for the rounding of a backward-stable method.
-
-With a smaller one answers that are as good as their data would be called approximate, after a needless escalation."""
-_SINGLE_EPS: Final = 1.2e-7
-"""Just above the spacing of float32: a larger one is that of half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +67,4 @@ class Requested:
         """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
         if self.tol is not None:
             return torch.full_like(condition, self.tol)
-        cap = _HALF_TOL if self.eps > _SINGLE_EPS else _DEFAULT_TOL
-        attainable = (_DEFAULT_FACTOR * self.eps * self.growth * condition).nan_to_num(cap, cap, cap)
-        return attainable.clamp(spacing_out, max(spacing_out, cap))
+        return default_tolerance(self.eps, self.growth, condition, spacing_out)

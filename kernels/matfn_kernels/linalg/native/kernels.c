@@ -23,6 +23,9 @@
 #define NEAR 24         /* exponent of a power of two that no entry of a scaled matrix's power leaves the range by */
 #define NOTHING 1e-10   /* size of a symmetric part that is nothing beside entries of 1 */
 #define MORE_ROUNDS 20  /* for an eigenvalue to one part in a hundred, mostly */
+#define LANCZOS_STEPS 24
+#define SURE 0.75       /* part of a threshold of 8 eps that is left where eps is rounded off */
+#define HALVINGS 14     /* of the interval that holds an eigenvalue: to a few parts in 1e4 */
 #define ABOVE 1.01      /* times the largest eigenvalue as it is seen then: mostly above the true one */
 #define COLUMNS (4 * PROBES)
 #define PARTS 8 /* partial sums of an inner product in double precision */

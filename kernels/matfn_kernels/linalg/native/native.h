@@ -23,8 +23,17 @@ enum {
     STEPS,
     EXPONENT,
     OTHER_EXPONENT,
+    ROOT_DAMPING,
+    ROOT_SHIFT,
     ROOT_FINDINGS
 };
+
+/* What is said of positive definiteness: there is no proof, nor would there be one in more digits; none; one. */
+enum { NEVER_DEFINITE = -1, NOT_PROVED, PROVED };
+
+/* Which multiple of the identity is added before a power is taken: none, a part of the largest eigenvalue, the least
+   that makes A positive definite, none while small eigenvalues are dropped, or a number as it is. */
+enum { NOTHING_ADDED, PART_ADDED, LEAST_ADDED, RANGE_KEPT, NUMBER_ADDED };
 
 /* Powers of a batch of matrices of one order: A^(s/r) = A^k A^(-s'/r). */
 typedef struct {
@@ -33,6 +42,9 @@ typedef struct {
     int64_t whole_s, whole_r;   /* the power as it was asked for, whose equation is checked */
     int64_t identity_too;       /* A^(-s/r) as well, in a second array */
     int64_t schedules;          /* of the iteration, the one for the widest spectrum last */
+    int64_t rule;               /* of damping: NOTHING_ADDED, PART_ADDED or NUMBER_ADDED */
+    double added;               /* the part of the largest eigenvalue, or the number */
+    double negative;            /* how far below zero, relative to the largest, eigenvalues may lie for a number */
     double floor;               /* smallest eigenvalue that is answered for, relative to the largest */
     double bound;               /* the same relative to ||A^2||_F^(1/2) */
     double reach;               /* how far below its estimate the smallest eigenvalue may lie */
@@ -123,9 +135,6 @@ typedef struct {
 typedef struct {
     int64_t items, order;
 } lockstep_plan;
-
-/* Which multiple of the identity is added before a power is taken. */
-enum { NOTHING_ADDED, PART_ADDED, LEAST_ADDED, RANGE_KEPT };
 
 /* Powers of a batch of small symmetric matrices by their eigendecompositions. */
 typedef struct {

@@ -96,6 +96,7 @@ class Rule(IntEnum):
     PART_ADDED = 1
     LEAST_ADDED = 2
     RANGE_KEPT = 3
+    NUMBER_ADDED = 4
 
 
 class PowersPlan(ctypes.Structure):
@@ -103,8 +104,8 @@ class PowersPlan(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("items", "order", "k", "s", "r", "whole_s", "whole_r")),
-        *((name, ctypes.c_int64) for name in ("identity_too", "schedules")),
-        *((name, ctypes.c_double) for name in ("floor", "bound", "reach")),
+        *((name, ctypes.c_int64) for name in ("identity_too", "schedules", "rule")),
+        *((name, ctypes.c_double) for name in ("added", "negative", "floor", "bound", "reach")),
         *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
     )
 
@@ -257,7 +258,7 @@ class PowerFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
     Attributes:
-        definite: whether A is proved to be positive definite.
+        definite: 1 if A + shift I is proved to be positive definite, -1 if no arithmetic could prove it, else 0.
         asymmetry: ||A - A^T|| / ||A||.
         smallest: the smallest eigenvalue relative to ||A^2||_F^(1/2).
         largest: the largest.
@@ -266,6 +267,8 @@ class PowerFindings:
         steps: of the iteration.
         exponent: of the power of two that the first power lacks.
         other_exponent: that the other one lacks.
+        damping: shift relative to the largest eigenvalue of A.
+        shift: the number added to the diagonal.
     """
 
     definite: Tensor
@@ -277,6 +280,8 @@ class PowerFindings:
     steps: Tensor
     exponent: Tensor
     other_exponent: Tensor
+    damping: Tensor
+    shift: Tensor
 
 
 @dataclass(frozen=True, slots=True)

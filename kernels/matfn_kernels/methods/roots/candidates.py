@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.iteration import ENGINE_REACH
+from matfn_kernels.linalg.narrowing import holds
+from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.methods.roots import general
 from matfn_kernels.methods.roots.bf16_power import Bf16Power
-from matfn_kernels.methods.roots.coupled_power import IteratedPower
+from matfn_kernels.methods.roots.coupled_power import IteratedPower, NativePower
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.power import Power
 from matfn_kernels.methods.roots.trial_power import LOOSE, TrialPower
-from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.programs.tolerances import default_tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +31,8 @@ _SHARE: Final = 1e-2
 """Part of a loose tolerance that the iteration may leave: with torch, 21 products in place of 26 for A^(-1/4)."""
 _TRIAL_ORDER: Final = 48
 """Least order of eigh in float32: below, what stands beside decompositions costs as much as float32 saves of them."""
+_LARGEST_PART: Final = 1e3
+"""Largest damping of the iteration: far beyond it float32 would hold nothing of A."""
 _SMOOTH_ROOTS: Final = 5
 """Largest r of the iteration for A^(s/r): beyond, its first steps reach eigenvalues of 2^r and amplify rounding up to
 1e4 times in float64."""
@@ -46,6 +53,8 @@ def _symmetric(call: Signature) -> list[Program]:
     if _may_iterate(power, call, low):
         allowed = _SHARE * LOOSE if _is_loose(call) and power.inverse and low is Precision.FP32 else 0.0
         programs.append(IteratedPower(power, call.is_pinned, low, ceiling, allowed))
+    if _may_shift(power, call):
+        programs.extend(_shifting(NativePower(power, call.is_pinned, low, ceiling), call))
     if low is TrialPower.precision and ceiling is TrialPower.ceiling and _may_try(power, call):
         programs.append(TrialPower(power, call.is_pinned))
     return programs
@@ -84,11 +93,46 @@ def _is_loose(call: Signature) -> bool:
 
 
 def _may_iterate(power: Power, call: Signature, low: Precision) -> bool:
-    """Whether the power needs no damping, is real and smooth, and the tolerance within the iteration's reach."""
-    undamped = power.damping is None or power.damping == 0
-    reachable = low is Precision.FP64 or call.tolerates(ENGINE_REACH)
-    smooth = power.inverse or power.r <= _SMOOTH_ROOTS
-    return undamped and smooth and not power.dtype.is_complex and reachable
+    """Whether nothing is added by the caller, the power is smooth, and the tolerance within the iteration's reach."""
+    return not power.drops and not power.is_shifted and _is_smooth(power) and _is_reached(call, low)
+
+
+def _is_smooth(power: Power) -> bool:
+    """Whether the power is real, and the first steps do not amplify rounding too much."""
+    return (power.inverse or power.r <= _SMOOTH_ROOTS) and not power.dtype.is_complex
+
+
+def _is_reached(call: Signature, low: Precision) -> bool:
+    return low is Precision.FP64 or call.tolerates(ENGINE_REACH)
+
+
+def _may_shift(power: Power, call: Signature) -> bool:
+    """Whether the iteration in C takes the power of A + shift I, and the shift is in the range of its numbers."""
+    iterates = power.negative[1] > 0 and _is_smooth(power) and is_built()
+    held = power.shift is None or holds(power.working(call.precisions()[0]), power.dtype)
+    return power.is_shifted and iterates and held and power.part <= _LARGEST_PART
+
+
+def _shifting(program: NativePower, call: Signature) -> Sequence[NativePower]:
+    """The iteration in the first arithmetic that reaches the tolerance at the condition that the damping leaves."""
+    if program.power.shift is not None:
+        return (program,) if _is_reached(call, program.precision) else ()
+    wider = program.in_double()
+    tried = (program,) if wider is None else (program, wider)
+    return [one for one in tried if _answers(one, call)][:1]
+
+
+def _answers(program: NativePower, call: Signature) -> bool:
+    """Whether the iteration reaches the tolerance for a singular matrix that is damped."""
+    power, iteration = program.power, program.iteration
+    condition = 1 + 1 / power.part
+    if call.tol is None:
+        unit = torch.finfo(power.dtype).eps if call.precision == "auto" else spacing(Precision(call.precision))
+        known = torch.tensor([condition], dtype=torch.float64, device="cpu")
+        tolerance = default_tolerance(unit, max(1.0, power.s / power.r), known, unit).item()
+    else:
+        tolerance = call.tol
+    return iteration.resolves(power.part) and iteration.expected(condition).item() <= tolerance
 
 
 def _may_try(power: Power, call: Signature) -> bool:

@@ -46,6 +46,8 @@ _POSITIVE: Final = 8.0
 _GROWTH: Final = 12.0
 """In eps and times a power of the condition, see `_LEAST_EXPONENT`: up to 6.9 was seen for positive powers in float32,
 with spectra of two far clusters among others; from r = 8 on it grows as r / 8."""
+_REACH_MARGIN: Final = 1.25
+"""How far above the least eigenvalue of a schedule a matrix must lie to be tried: its norm is estimated."""
 _SEEN_MARGIN: Final = 2.0
 """Factor on an error seen in the residual, which is taken on four random columns."""
 _LEAST_EXPONENT: Final = 0.5
@@ -113,6 +115,16 @@ class CoupledIteration:
         return torch.where(
             trusted, law + torch.where(found.residual > blind, _SEEN_MARGIN * found.missing, 0.0), math.inf
         )
+
+    def resolves(self, damping: float) -> bool:
+        """Whether the schedules reach the smallest eigenvalue of A + damping lambda_max I, A positive semidefinite."""
+        norm_ratio = math.sqrt(math.sqrt(self.power.order))  # of ||A^2||_F^(1/2) to the largest eigenvalue, at most
+        return self.bound * norm_ratio * _REACH_MARGIN <= damping / (1 + damping)
+
+    def expected(self, condition: float) -> Tensor:
+        """Error by the law of a shifted matrix of that condition, (1,)."""
+        known = torch.tensor([condition], dtype=torch.float64, device="cpu")
+        return self._law(known, self.allowed) + self.symmetrised(known)
 
     def _law(self, condition: Tensor, last: float) -> Tensor:
         """Error that the last step leaves, where one is allowed, and a multiple of the rounding that was measured."""

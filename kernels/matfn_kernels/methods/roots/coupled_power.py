@@ -62,6 +62,8 @@ class CoupledPower(PowerProgram):
     def variants(self) -> tuple[CoupledPower, ...]:
         """The iteration by every kernel that can run it."""
         fields = (self.power, self.pinned, self.precision, self.ceiling, self.allowed)
+        if self.power.is_shifted:
+            return (NativePower(*fields),)
         iterated = tuple(IteratedPower(*fields, kernel) for kernel in fitting(self.dtype, self.power.order))
         return (*iterated, NativePower(*fields)) if self.power.negative[1] else iterated
 
@@ -109,20 +111,25 @@ class NativePower(CoupledPower):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
-        return completed(self, natively.natively(self.iteration, inputs["a"], inputs.get("g")), inputs)
+        found, hopeless = natively.natively(self.iteration, inputs["a"], inputs.get("g"))
+        return completed(self, found, inputs, hopeless)
 
     def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
         """Computes the matrices that are wanted (batch,), each as if all were."""
         a = inputs["a"].to(self.iteration.working).where(wanted[:, None, None], math.nan)
-        return natively.natively(self.iteration, a, inputs.get("g"))
+        return natively.natively(self.iteration, a, inputs.get("g"))[0]
 
     def fallbacks(self) -> tuple[NativePower | EighPower | LockstepPower, ...]:
         """The iteration in the highest precision where it is faster than eigh, then eigh as `IteratedPower` has it."""
+        wider = self.in_double()
+        return self._diagonalised() if wider is None else (wider, *self._diagonalised())
+
+    def in_double(self) -> NativePower | None:
+        """The iteration in the highest precision, where that is another one and the iteration faster than eigh."""
         is_small = LockstepPower.serves(self.power) and self.ceiling is LockstepPower.precision and not self.pinned
         if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or is_small:
-            return self._diagonalised()
-        allowed = _SHARE_OF_EPS * torch.finfo(self.dtype).eps
-        return replace(self, precision=self.ceiling, allowed=allowed), *self._diagonalised()
+            return None
+        return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: steps and products, priced by the profile."""

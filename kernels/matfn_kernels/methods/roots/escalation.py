@@ -40,18 +40,28 @@ class Escalating(Program, Protocol):
         """The programs to try, in order."""
 
 
-def completed(program: Escalating, found: Findings, inputs: Mapping[str, Tensor]) -> Findings:
+def completed(
+    program: Escalating, found: Findings, inputs: Mapping[str, Tensor], hopeless: Tensor | None = None
+) -> Findings:
     """The findings, with those of the program's fallbacks where the error estimate is infinite.
 
     On a GPU the host would have to wait for the estimates: there they stay as they are.
+
+    Args:
+        program: that was run.
+        found: its findings.
+        inputs: of the batch.
+        hopeless: which matrices no fallback of the program's own method answers, (batch,), or None.
     """
     if found.error.device.type != "cpu" or bool(torch.isfinite(found.error).all()):
         return found
-    for number in range(1, 1 + len(program.fallbacks())):
-        good = torch.isfinite(found.error) | ~torch.isfinite(inputs["a"]).flatten(1).all(-1)
-        if bool(good.all()):
-            break
-        found = merged(good, found, by_fallback(program, number, ~good, inputs))
+    finite = torch.isfinite(inputs["a"]).flatten(1).all(-1)
+    for number, fallback in enumerate(program.fallbacks(), start=1):
+        open_ = ~torch.isfinite(found.error) & finite
+        if hopeless is not None and fallback.method == program.method:
+            open_ = open_ & ~hopeless
+        if bool(open_.any()):
+            found = merged(~open_, found, by_fallback(program, number, open_, inputs))
     return found
 
 

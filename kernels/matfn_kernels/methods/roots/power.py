@@ -40,6 +40,7 @@ class Power:
         pair: both.
         damping: as the caller gave it.
         dtype: of the inputs and outputs.
+        shift: the number to add to the diagonal, where the caller gave one in place of a damping.
     """
 
     order: int
@@ -50,6 +51,7 @@ class Power:
     pair: bool
     damping: float | str | None
     dtype: torch.dtype
+    shift: float | None = None
 
     @property
     def negative(self) -> tuple[int, int, int]:
@@ -74,7 +76,17 @@ class Power:
     @property
     def damps_by_default(self) -> bool:
         """Whether matrices that are not positive definite to rounding are shifted, as far as they need it."""
-        return self.damping is None and -1 in self.signs
+        return self.damping is None and self.shift is None and -1 in self.signs
+
+    @property
+    def part(self) -> float:
+        """The part of the largest eigenvalue that the caller adds to the diagonal."""
+        return self.damping if isinstance(self.damping, float) else 0.0
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the caller adds something to the diagonal."""
+        return self.shift is not None or self.part > 0
 
     @property
     def equation(self) -> str:
