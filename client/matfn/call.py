@@ -49,6 +49,7 @@ def root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -69,6 +70,8 @@ def root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -95,7 +98,7 @@ def root(
     return Invocation(
         "root",
         {"a": a, "g": g},
-        {"r": r, "s": s, "structure": structure, "damping": damping},
+        {"r": r, "s": s, "structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,
@@ -116,6 +119,7 @@ def inv_root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -136,6 +140,8 @@ def inv_root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -162,7 +168,7 @@ def inv_root(
     return Invocation(
         "inv_root",
         {"a": a, "g": g},
-        {"r": r, "s": s, "structure": structure, "damping": damping},
+        {"r": r, "s": s, "structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,
@@ -180,6 +186,7 @@ def sqrt_pair(
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -197,6 +204,8 @@ def sqrt_pair(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -223,7 +232,7 @@ def sqrt_pair(
     return Invocation(
         "sqrt_pair",
         {"a": a},
-        {"structure": structure, "damping": damping},
+        {"structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,

@@ -87,6 +87,13 @@ _DAMPING = Parameter(
     choices=("range",),
 )
 """From 0, which never shifts, to `MAX_DAMPING`."""
+_SHIFT = Parameter(
+    "shift",
+    "number",
+    "the number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count as 0 before",
+    nullable=True,
+    minimum=0.0,
+)
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
 _UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
 _TRANSPOSE = Parameter("transpose", "boolean", "solve with the transpose", default=False)
@@ -125,7 +132,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             summary="Power A^(s/r) of symmetric positive semidefinite matrices, or G A^(s/r).",
             formula="A^{s/r} or G A^{s/r}",
             inputs=(_A, _G),
-            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING, _SHIFT),
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
@@ -139,7 +146,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             summary="Inverse power A^(-s/r) of symmetric positive definite matrices, or G A^(-s/r).",
             formula="A^{-s/r} or G A^{-s/r}",
             inputs=(_A, _G),
-            parameters=(_R, _S, _STRUCTURE, _DAMPING),
+            parameters=(_R, _S, _STRUCTURE, _DAMPING, _SHIFT),
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,
             source="Su, kexue.fm/archives/11175; Guo and Higham, SIAM J. Matrix Anal. Appl. 28 (2006)",
@@ -153,7 +160,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             summary="Square root and inverse square root of the same symmetric matrices, in one pass.",
             formula="(A^{1/2}, A^{-1/2})",
             inputs=(_A,),
-            parameters=(_STRUCTURE, _DAMPING),
+            parameters=(_STRUCTURE, _DAMPING, _SHIFT),
             outputs=("x", "y"),
             complex_ok=True,
             errors=_SYMMETRIC_ERRORS,

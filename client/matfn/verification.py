@@ -43,6 +43,7 @@ def root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -64,6 +65,8 @@ def root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -90,7 +93,7 @@ def root(
     return Invocation(
         "verify/root",
         {"x": x, "a": a, "g": g},
-        {"r": r, "s": s, "structure": structure, "damping": damping},
+        {"r": r, "s": s, "structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,
@@ -112,6 +115,7 @@ def inv_root(
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -133,6 +137,8 @@ def inv_root(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -159,7 +165,7 @@ def inv_root(
     return Invocation(
         "verify/inv_root",
         {"x": x, "a": a, "g": g},
-        {"r": r, "s": s, "structure": structure, "damping": damping},
+        {"r": r, "s": s, "structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,
@@ -179,6 +185,7 @@ def sqrt_pair(
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -198,6 +205,8 @@ def sqrt_pair(
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
             pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -224,7 +233,7 @@ def sqrt_pair(
     return Invocation(
         "verify/sqrt_pair",
         {"x": x, "y": y, "a": a},
-        {"structure": structure, "damping": damping},
+        {"structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,

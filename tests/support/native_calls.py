@@ -268,7 +268,7 @@ def eigh(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     return _of_batch("eigh", _suffix(dtype), lambda count: LockstepPlan(count, order), (given, *results))
 
 
-SPECTRAL_RULES: Final = tuple((rule, damping) for rule in range(4) for damping in (0.0, 1e-4))
+SPECTRAL_RULES: Final = tuple((rule, damping) for rule in range(5) for damping in (0.0, 1e-4))
 
 
 @st.composite

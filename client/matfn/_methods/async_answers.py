@@ -36,6 +36,7 @@ class AsyncAnswerMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -56,6 +57,8 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -87,6 +90,7 @@ class AsyncAnswerMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -106,6 +110,7 @@ class AsyncAnswerMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -126,6 +131,8 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -157,6 +164,7 @@ class AsyncAnswerMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -173,6 +181,7 @@ class AsyncAnswerMethods(ABC):
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -190,6 +199,8 @@ class AsyncAnswerMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -218,6 +229,7 @@ class AsyncAnswerMethods(ABC):
                 a,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -37,6 +37,7 @@ class AsyncVerifyMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -58,6 +59,8 @@ class AsyncVerifyMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -90,6 +93,7 @@ class AsyncVerifyMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -110,6 +114,7 @@ class AsyncVerifyMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -131,6 +136,8 @@ class AsyncVerifyMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -163,6 +170,7 @@ class AsyncVerifyMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -181,6 +189,7 @@ class AsyncVerifyMethods(ABC):
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -200,6 +209,8 @@ class AsyncVerifyMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -230,6 +241,7 @@ class AsyncVerifyMethods(ABC):
                 a,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -35,6 +35,7 @@ class AsyncValueMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -55,6 +56,8 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -86,6 +89,7 @@ class AsyncValueMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -105,6 +109,7 @@ class AsyncValueMethods(ABC):
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -125,6 +130,8 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -156,6 +163,7 @@ class AsyncValueMethods(ABC):
                 g=g,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -172,6 +180,7 @@ class AsyncValueMethods(ABC):
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -189,6 +198,8 @@ class AsyncValueMethods(ABC):
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
                 pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -217,6 +228,7 @@ class AsyncValueMethods(ABC):
                 a,
                 structure=structure,
                 damping=damping,
+                shift=shift,
                 method=method,
                 certify=certify,
                 tol=tol,

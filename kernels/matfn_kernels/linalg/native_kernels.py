@@ -172,7 +172,7 @@ class SpectralPowers:
         pair: both.
         rule: of damping.
         refine: whether a least eigenvalue near the threshold has to be known better than backward errors leave it.
-        damping: relative to the largest eigenvalue.
+        added: the part of the largest eigenvalue that is added, or the number.
         floor: threshold of rank and of damping by default, relative to the largest eigenvalue.
         negative: how far below zero, relative to the largest, an eigenvalue may lie.
         noise: backward error of the decomposition, relative to the largest eigenvalue.
@@ -189,7 +189,7 @@ class SpectralPowers:
     pair: bool
     rule: Rule
     refine: bool
-    damping: float
+    added: float
     floor: float
     negative: float
     noise: float
@@ -210,7 +210,7 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
     outputs = tuple(torch.empty_like(a) for _ in range(1 + wanted.pair))
     found = _blank(len(a), SpectralFindings)
     flags = (wanted.inverse, wanted.pair, wanted.rule, wanted.refine)
-    numbers = (wanted.damping, wanted.floor, wanted.negative, wanted.noise, wanted.skew)
+    numbers = (wanted.added, wanted.floor, wanted.negative, wanted.noise, wanted.skew)
     rest = (*flags, *numbers, *wanted.laws, MARGIN, wanted.near, wanted.least, wanted.negligible)
     columns = probes.columns(wanted.order)
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)

@@ -281,6 +281,13 @@ def _check_together(function: str, values: Mapping[str, Value], method: str) -> 
     lo, hi = values.get("lo"), values.get("hi")
     if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
         raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
+    damping, shift = values.get("damping"), values.get("shift")
+    if damping is not None and shift is not None:
+        raise Rejection(
+            "invalid_parameter",
+            f"{function}(): damping={damping!r} and shift={shift!r} are both given",
+            "give one: damping is relative to the largest eigenvalue, shift is the number itself",
+        )
     forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]
     if forced and method not in {"auto", "newton_schulz"}:
         raise Rejection(

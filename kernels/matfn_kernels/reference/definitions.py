@@ -50,7 +50,7 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
 
 
 def value(
-    function: str, inputs: Mapping[str, Array], parameters: Mapping[str, object], shift: float | Array = 0.0
+    function: str, inputs: Mapping[str, Array], parameters: Mapping[str, object], shift: float | Array | None = None
 ) -> tuple[Array, ...]:
     """The exact outputs of a function in float64, to within the rounding of a naive computation.
 
@@ -58,10 +58,13 @@ def value(
         function: a name of the catalogue.
         inputs: arrays by name, in the dtype that was sent, all with the same leading dimensions or none.
         parameters: by name; those left out have the catalogue's defaults.
-        shift: the number that damping added to the diagonal, as certificates state it, one for all or (batch,).
+        shift: the number that was added to the diagonal, as certificates state it, one for all or (batch,); None for
+            that among the parameters, if there is one.
     """
     entry = FUNCTIONS[function]
     arguments = {one.name: one.default for one in entry.parameters if not one.required} | dict(parameters)
-    shifted = {"shift": shift} if "damping" in arguments else {}
-    found = DEFINITIONS[entry.reference](**inputs, **arguments, **shifted)
+    if "damping" in arguments:
+        given = arguments["shift"]
+        arguments |= {"shift": (given or 0.0) if shift is None else shift, "lifts": bool(given)}
+    found = DEFINITIONS[entry.reference](**inputs, **arguments)
     return found if isinstance(found, tuple) else (found,)

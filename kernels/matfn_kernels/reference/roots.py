@@ -15,10 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["inv_root", "power", "root", "sqrt_pair"]
 
 
-def power(a: Array, exponent: float, shift: float | Array = 0.0) -> Array:
-    """((A + A^H) / 2 + shift I)^exponent for a (batch, n, n), eigenvalues clamped at 0; shift a number or (batch,)."""
+def power(a: Array, exponent: float, shift: float | Array = 0.0, *, lifts: bool = False) -> Array:
+    """((A + A^H) / 2 + shift I)^exponent for a (batch, n, n), eigenvalues clamped at 0; shift a number or (batch,).
+
+    With `lifts` the negative eigenvalues of matrices that have one below -8 eps of the largest count as 0 before.
+    """
+
+    def image(w: Array) -> Array:
+        lifted = (w[..., :1] < -negligible(a) * w[..., -1:]) & lifts
+        return np.asarray(
+            np.maximum(np.where(lifted, np.maximum(w, 0), w) + np.asarray(shift)[..., None], 0) ** exponent
+        )
+
     with np.errstate(divide="ignore"):
-        return through_eigenvalues(a, lambda w: np.maximum(w + np.asarray(shift)[..., None], 0) ** exponent)
+        return through_eigenvalues(a, image)
 
 
 def _range_power(a: Array, exponent: float) -> Array:
@@ -41,27 +51,45 @@ def _general_power(a: Array, exponent: float, shift: float | Array) -> Array:
     return each("(n,n),()->(n,n)", of_one, wide(a), shift)
 
 
-def _power(a: Array, exponent: float, structure: str, damping: object, shift: float | Array) -> Array:
+def _power(a: Array, exponent: float, structure: str, damping: object, added: tuple[float | Array, bool]) -> Array:
+    shift, lifts = added
     if structure == "general":
         return _general_power(a, exponent, shift)
-    return _range_power(a, exponent) if damping == "range" else power(a, exponent, shift)
+    return _range_power(a, exponent) if damping == "range" else power(a, exponent, shift, lifts=lifts)
 
 
 def root(  # noqa: PLR0913 - the function's own arguments
-    a: Array, g: Array | None = None, *, r: int, s: int, structure: str, damping: object, shift: float | Array
+    a: Array,
+    g: Array | None = None,
+    *,
+    r: int,
+    s: int,
+    structure: str,
+    damping: object,
+    shift: float | Array,
+    lifts: bool,
 ) -> Array:
     """A^(s/r) or G A^(s/r) for a (batch, n, n), g (batch, m, n); damping counts as `shift`, unless it is "range"."""
-    value = _power(a, s / r, structure, damping, shift)
+    value = _power(a, s / r, structure, damping, (shift, lifts))
     return value if g is None else wide(g) @ value
 
 
 def inv_root(  # noqa: PLR0913 - the function's own arguments
-    a: Array, g: Array | None = None, *, r: int, s: int, structure: str, damping: object, shift: float | Array
+    a: Array,
+    g: Array | None = None,
+    *,
+    r: int,
+    s: int,
+    structure: str,
+    damping: object,
+    shift: float | Array,
+    lifts: bool,
 ) -> Array:
     """A^(-s/r) or G A^(-s/r), likewise."""
-    return root(a, g, r=r, s=-s, structure=structure, damping=damping, shift=shift)
+    return root(a, g, r=r, s=-s, structure=structure, damping=damping, shift=shift, lifts=lifts)
 
 
-def sqrt_pair(a: Array, *, structure: str, damping: object, shift: float | Array) -> tuple[Array, Array]:
+def sqrt_pair(a: Array, *, structure: str, damping: object, shift: float | Array, lifts: bool) -> tuple[Array, Array]:
     """(A^(1/2), A^(-1/2)) of the same shifted matrix."""
-    return _power(a, 0.5, structure, damping, shift), _power(a, -0.5, structure, damping, shift)
+    added = (shift, lifts)
+    return _power(a, 0.5, structure, damping, added), _power(a, -0.5, structure, damping, added)

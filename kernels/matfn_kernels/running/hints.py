@@ -24,12 +24,16 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "b_not_definite": ("not_positive", "b has an eigenvalue that is 0 or negative: the mean needs positive definite"),
     "s1_negative": ("not_positive", "s1 has an eigenvalue that is negative beyond rounding: eig_clip(s1, lo=0)"),
     "s2_negative": ("not_positive", "s2 has an eigenvalue that is negative beyond rounding: eig_clip(s2, lo=0)"),
-    "zero_matrix": ("singular", "the matrix is zero: damping is relative to its largest eigenvalue and adds nothing"),
+    "zero_matrix": (
+        "singular",
+        "the matrix is zero: damping, a part of its largest eigenvalue, adds nothing; give a shift",
+    ),
     "defective_zero": (
         "not_positive",
         "the eigenvalue 0 has fewer eigenvectors than its multiplicity: there is no principal root; give damping > 0",
     ),
     "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" for the pseudo-inverse power'),
+    "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),

@@ -163,7 +163,7 @@ static const term terms[] = {
     FIELD(spectral_plan, pair),
     FIELD(spectral_plan, rule),
     FIELD(spectral_plan, refine),
-    FIELD(spectral_plan, damping),
+    FIELD(spectral_plan, added),
     FIELD(spectral_plan, floor),
     FIELD(spectral_plan, negative),
     FIELD(spectral_plan, noise),

@@ -142,7 +142,7 @@ typedef struct {
     int64_t s, r, inverse, pair; /* A^(s/r), A^(-s/r), or first the one and then the other */
     int64_t rule;                /* of damping */
     int64_t refine;              /* whether the least eigenvalue has to be known better than backward errors leave it */
-    double damping;              /* relative to the largest eigenvalue, where a part is added */
+    double added;                /* the part of the largest eigenvalue, or the number */
     double floor;                /* threshold of rank and of damping by default, relative to the largest eigenvalue */
     double negative;             /* how far below zero, relative to the largest, an eigenvalue may lie */
     double noise, skew;          /* what eigenvalues and vectors of a norm of 1 are off by: the law of backward errors */

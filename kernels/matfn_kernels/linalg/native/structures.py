@@ -131,7 +131,7 @@ class SpectralPlan(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("items", "order", "s", "r", "inverse", "pair", "rule", "refine")),
-        *((name, ctypes.c_double) for name in ("damping", "floor", "negative", "noise", "skew", "law", "skew_law")),
+        *((name, ctypes.c_double) for name in ("added", "floor", "negative", "noise", "skew", "law", "skew_law")),
         *((name, ctypes.c_double) for name in ("margin", "near", "least", "negligible")),
         ("probes", ctypes.c_void_p),
     )

@@ -65,10 +65,11 @@ def _power(call: Signature) -> Power:
     g = call.shape("g")
     pair = call.function == "sqrt_pair"
     r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
-    damping = call.parameter("damping")
+    damping, shift = call.parameter("damping"), call.parameter("shift")
     assert isinstance(r, int)
     assert isinstance(s, int)
     assert damping is None or isinstance(damping, float | str)
+    assert shift is None or isinstance(shift, float)
     return Power(
         order=call.sizes("a")[-1],
         rows=None if g is None else g[-2],
@@ -76,8 +77,9 @@ def _power(call: Signature) -> Power:
         s=s,
         inverse=call.function == "inv_root",
         pair=pair,
-        damping=damping,
+        damping=0.0 if shift == 0 else damping,
         dtype=call.dtype,
+        shift=shift or None,
     )
 
 

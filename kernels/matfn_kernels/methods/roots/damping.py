@@ -5,10 +5,12 @@ With w = lambda_min / lambda_max and eps the coarser of the input's dtype and th
 * w < -sqrt(eps), any explicit damping added, or lambda_max < 0: not positive. Negative eigenvalues above count as 0.
 * damping = None: inverse roots use max(0, 8 eps - w), continuous in A; roots never damp.
 * damping = d: A + d lambda_max I. damping = 0: never; a singular matrix is then refused by inverse roots.
+* shift = s > 0: A + s I; if w < -8 eps beyond the rounding of eigh, negative eigenvalues count as 0 before. For the
+  rest it is a damping of s / lambda_max, but the zero matrix has powers of s.
 * inverse roots of an A + shift I that is not positive definite beyond rounding count eigenvalues of A that rounding
   cannot tell from 0, and negative ones, as 0 before the shift is added, and have no error estimate.
 * damping = "range": 0 on eigenvalues below 8 eps lambda_max.
-* the inverse root of the zero matrix is singular, whatever the damping.
+* the inverse root of the zero matrix is singular, whatever the damping, but for a shift.
 """
 
 from __future__ import annotations
@@ -71,24 +73,27 @@ def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent
     bottom, top = values[:, 0], values[:, -1]
     largest = top.clamp_min(0)
     relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
-    damping = torch.where(top > 0, _damping(power, eps, relative), torch.zeros_like(relative))
-    shift = damping * largest
+    damping, shift = _added(power, eps, (relative, largest), exponent)
     stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
     shift = torch.where(torch.isfinite(stated), stated, shift)
-    spectrum, lost = _shifted(power, values, shift, noise)
+    far = ~torch.isfinite(shift) | ~torch.isfinite(damping)
+    damping, shift = damping.masked_fill(far, 0.0), shift.masked_fill(far, 0.0)
+    lifted = (bottom < -FLOOR * eps * largest - noise) & (power.shift is not None)
+    spectrum, lost = _shifted(power, torch.where(lifted[:, None], values.clamp_min(0), values), shift, noise)
     cut = FLOOR * eps * largest
     keep = spectrum > cut[:, None]
     near = (spectrum - cut[:, None]).abs() <= noise[:, None] * NEAR
-    negative = (relative < -FLOOR * eps) & (damping == 0)
+    negative = (relative < -FLOOR * eps) & (damping == 0) & (power.shift is None) | lifted
     remarks = {"negative": negative, "semidefinite": lost}
+    failures = _failures(power, eps, (relative, top, damping), spectrum[:, 0] <= noise)
     return Regularised(
         spectrum=spectrum,
         keep=keep,
         damping=damping,
         shift=shift,
         condition=_condition(spectrum, keep) if power.drops else spectrum[:, -1] / spectrum.amin(-1),
-        failures=_failures(power, eps, relative, top, spectrum[:, 0] <= noise),
-        remarks={**remarks, "damped": damping > 0} if power.damping is None else remarks,
+        failures={**failures, "far_shift": far} if power.shift is not None else failures,
+        remarks={**remarks, "damped": damping > 0} if power.damps_by_default else remarks,
         ambiguous=near.any(-1) if power.drops else lost,
     )
 
@@ -113,6 +118,16 @@ def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tupl
     return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 
 
+def _added(power: Power, eps: float, spectrum: tuple[Tensor, Tensor], exponent: Tensor) -> tuple[Tensor, Tensor]:
+    """The shift relative to the largest eigenvalue, 0 where that is 0, and in the units of the eigenvalues."""
+    relative, largest = spectrum
+    if power.shift is not None:
+        shift = invariant.ldexp(torch.full_like(largest, power.shift), -exponent)
+        return torch.where(largest > 0, shift / largest, torch.zeros_like(shift)), shift
+    damping = torch.where(largest > 0, _damping(power, eps, relative), torch.zeros_like(relative))
+    return damping, damping * largest
+
+
 def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
     if isinstance(power.damping, float):
         return torch.full_like(relative, power.damping)
@@ -121,11 +136,13 @@ def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
     return torch.zeros_like(relative)
 
 
-def _failures(power: Power, eps: float, relative: Tensor, top: Tensor, vanishing: Tensor) -> dict[str, Tensor]:
-    added = power.damping if isinstance(power.damping, float) else 0.0
+def _failures(power: Power, eps: float, known: tuple[Tensor, Tensor, Tensor], vanishing: Tensor) -> dict[str, Tensor]:
+    relative, top, damping = known
+    added = damping if power.is_shifted else torch.zeros_like(damping)
     failures = {"not_positive": relative + added < -math.sqrt(eps)}
     if -1 in power.signs:
-        failures["zero_matrix"] = top <= 0
+        if power.shift is None:
+            failures["zero_matrix"] = top <= 0
         if power.damping == 0:
             failures["singular"] = vanishing
     return failures

@@ -77,6 +77,7 @@ class GeneralRootProgram:
         s: the power.
         signs: +1 for A^(s/r), -1 for A^(-s/r), one an output.
         damping: the shift relative to the spectral radius.
+        shift: the number to add to the diagonal, where the caller gave one in place of a damping.
         dtype: of the inputs and outputs.
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
@@ -91,6 +92,7 @@ class GeneralRootProgram:
     dtype: torch.dtype
     precision: Precision
     ceiling: Precision
+    shift: float | None = None
 
     @property
     def method(self) -> str:
@@ -113,11 +115,15 @@ class GeneralRootProgram:
         sent = inputs["a"].to(torch.promote_types(inputs["a"].dtype, dtype))
         a, exponent = narrowed(sent, dtype)
         columns = a.cpu().numpy(), sent.cpu().numpy(), narrowing.loss(sent, dtype).tolist()
-        solved = [_Solved.of(one.copy(), exact.copy(), lost, self) for one, exact, lost in zip(*columns, strict=True)]
+        units = exponent.tolist()
+        solved = [
+            _Solved.of(one.copy(), exact.copy(), (lost, unit), self)
+            for one, exact, lost, unit in zip(*columns, units, strict=True)
+        ]
         powers = [self._tensor([one.values[i] for one in solved], a) for i in range(len(self.signs))]
-        shift, error, condition = (
+        shift, damping, error, condition = (
             torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
-            for name in ("shift", "error", "condition")
+            for name in ("shift", "damping", "error", "condition")
         )
         left, up, lost, amplified = _left(inputs.get("g"), powers[0])
         shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
@@ -130,7 +136,7 @@ class GeneralRootProgram:
             residual=self._residual(shifted, powers[-1]),
             error=relative_to_truth((error + lost) * amplified),
             condition=condition * amplified,
-            damping=torch.full_like(error, self.damping),
+            damping=damping,
             shift=invariant.ldexp(shift, exponent),
             failures={
                 reason: torch.tensor([one.failure == reason for one in solved], device=a.device)
@@ -223,15 +229,33 @@ class _Solved:
     condition: float = math.nan
     failure: str = ""
     remark: str = ""
+    damping: float = 0.0
 
     @classmethod
-    def of(cls, a: Array, sent: Array, lost: float, program: GeneralRootProgram) -> _Solved:
-        """The powers of A (n, n), which is the matrix sent, scaled to entries near 1, but for a part that is lost."""
+    def of(cls, a: Array, sent: Array, known: tuple[float, int], program: GeneralRootProgram) -> _Solved:
+        """The powers of A 2^-unit (n, n), the matrix sent with entries near 1, but for a part that is lost."""
+        lost, unit = known
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
-            t, q = _schur_form(a)
+            form = _schur_form(a)
+        except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
+            return cls(nothing, 0.0)
+        largest = float(np.abs(form[0].diagonal()).max())
+        shift, damping = program.damping * largest, program.damping
+        if program.shift is not None:
+            shift = float(np.ldexp(program.shift, -unit))
+            damping = shift / largest if largest > 0 and math.isfinite(shift) else 0.0
+        return replace(cls._shifted(a, sent, lost, program, (*form, shift)), damping=damping)
+
+    @classmethod
+    def _shifted(
+        cls, a: Array, sent: Array, lost: float, program: GeneralRootProgram, form: tuple[Array, Array, float]
+    ) -> _Solved:
+        """The powers of A + shift I, given T and Q of A and the shift."""
+        t, q, shift = form
+        nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
+        try:
             unexplained = _unexplained(a, t, q, program)
-            shift = program.damping * float(np.abs(t.diagonal()).max())
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
             shifted = a + shift * identity.real
@@ -353,4 +377,7 @@ def candidates(call: Signature) -> list[GeneralRootProgram]:
     signs = (1, -1) if pair else (-1,) if call.function == "inv_root" else (1,)
     shift = float(damping) if isinstance(damping, int | float) else 0.0
     rows = None if g is None else g[-2]
-    return [GeneralRootProgram(call.sizes("a")[-1], rows, r, s, signs, shift, call.dtype, ceiling, ceiling)]
+    added = call.parameter("shift")
+    assert added is None or isinstance(added, float)
+    fields = (call.sizes("a")[-1], rows, r, s, signs, shift, call.dtype, ceiling, ceiling)
+    return [GeneralRootProgram(*fields, added)]

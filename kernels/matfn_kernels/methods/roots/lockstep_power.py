@@ -104,7 +104,7 @@ def _settings(power: Power) -> native.SpectralPowers:
         pair=power.pair,
         rule=_rule(power),
         refine=eps == own and power.damps_by_default,
-        damping=power.damping if isinstance(power.damping, float) else 0.0,
+        added=power.part if power.shift is None else power.shift,
         floor=FLOOR * eps,
         negative=eps**0.5,
         noise=BACKWARD_ERROR * own,
@@ -119,6 +119,8 @@ def _settings(power: Power) -> native.SpectralPowers:
 def _rule(power: Power) -> native.Rule:
     if power.drops:
         return native.Rule.RANGE_KEPT
+    if power.shift is not None:
+        return native.Rule.NUMBER_ADDED
     if isinstance(power.damping, float):
         return native.Rule.PART_ADDED
     return native.Rule.LEAST_ADDED if power.damps_by_default else native.Rule.NOTHING_ADDED
@@ -126,7 +128,7 @@ def _rule(power: Power) -> native.Rule:
 
 def _findings(power: Power, values: tuple[Tensor, ...], found: native.SpectralFindings) -> Findings:
     remarks = {"asymmetric": found.asymmetry > FLOOR * power.eps(Precision.FP64)}
-    if power.damping is None:
+    if power.damps_by_default:
         remarks["damped"] = found.damping > 0
     return Findings(
         outputs=values,

@@ -95,7 +95,7 @@ def _promising(power: Power, a: Tensor) -> Tensor:
     least = _DEFINITE * eps
     if -1 in power.signs:
         least = max(least, power.s / power.r * eps / LOOSE)
-    damping = power.damping if isinstance(power.damping, float) else 0.0
+    damping = power.part
     if damping >= least:
         return torch.ones(len(a), dtype=torch.bool, device=a.device)
     z = probes.gaussian(a, power.order).to(a.dtype)
