@@ -17,6 +17,8 @@ from matfn_kernels.linalg.native.structures import (
     CALLS,
     MAX_STEPS,
     PROBES,
+    ClipFindings,
+    ClipPlan,
     Half,
     ImageFindings,
     LockstepPlan,
@@ -290,6 +292,19 @@ def spectral(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
 
 
 @st.composite
+def clips(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Small symmetric matrices with eigenvalues clipped, of more than one vector's lanes."""
+    items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
+    bounds = draw(st.sampled_from([(0.0, np.inf), (-1.0, 1.0), (-np.inf, 1e-300), (-1e300, 1e300), (2.0, 2.0)]))
+    settings = (order, *bounds, 1e-14, *draw(st.sampled_from([(1e-13, 1e-13), (0.0, 0.0)])), 4.0)
+    given, columns = Argument(draw(numbers(items, order, order, dtype=dtype))), _probes(order)
+    results = _blank(items, order, order, dtype=dtype), _blank(items, len(ClipFindings.__slots__))
+    return _of_batch(
+        "clips", _suffix(dtype), lambda count: ClipPlan(count, *settings, columns.ctypes.data), (given, *results)
+    )
+
+
+@st.composite
 def low_rank(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Products and solutions with a diagonal matrix plus one of low rank."""
     items, order, rank, columns = draw(ITEMS), draw(SIZES), draw(SMALL), draw(SMALL)
@@ -527,7 +542,7 @@ def balls(draw: st.DrawFn) -> Case:
 CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{
         f"matfn_{make.__name__}_{_suffix(x)}": make(x)
-        for make in (roots, triangles, low_rank, spectral)
+        for make in (roots, triangles, low_rank, spectral, clips)
         for x in (F32, F64)
     },
     **{f"matfn_eigh_{_suffix(x)}": eigh(x) for x in KINDS},

@@ -20,6 +20,8 @@ from matfn_kernels.linalg.native import lockstep
 from matfn_kernels.linalg.native.library import is_built, run, variant
 from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
+    ClipFindings,
+    ClipPlan,
     ImageFindings,
     LowRankPlan,
     PolarFindings,
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_STEPS",
+    "ClipFindings",
+    "EigenvalueClips",
     "ImageFindings",
     "PolarFindings",
     "PowerFindings",
@@ -55,6 +59,7 @@ __all__ = [
     "SpectralPowers",
     "TriangleFindings",
     "apply_low_rank",
+    "eigenvalue_clips",
     "grams",
     "images",
     "is_built",
@@ -221,6 +226,36 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
         lockstep.LANES,
     )
     return outputs, SpectralFindings(*found.unbind(-1))
+
+
+@dataclass(frozen=True)
+class EigenvalueClips:
+    """The clippings of eigenvalues of small symmetric matrices to compute.
+
+    Attributes:
+        order: n.
+        bounds: (lo, hi), infinite where open.
+        noise: backward error of the decomposition, relative to the largest eigenvalue.
+        laws: largest residual relative to the largest eigenvalue, and largest skewness, that are explained.
+    """
+
+    order: int
+    bounds: tuple[float, float]
+    noise: float
+    laws: tuple[float, float]
+
+
+def eigenvalue_clips(wanted: EigenvalueClips, a: Tensor) -> tuple[Tensor, ClipFindings]:
+    """Symmetric parts of A (batch, n, n), float32 or float64, with eigenvalues clipped; NaN where `open` is 1.
+
+    Raises:
+        MemoryError: if there is none for some matrices.
+    """
+    a = a.resolve_neg().contiguous()
+    out, found, columns = torch.empty_like(a), _blank(len(a), ClipFindings), probes.columns(wanted.order)
+    rest = (wanted.order, *wanted.bounds, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
+    run("clips", lambda count: ClipPlan(count, *rest), (a, out, found))
+    return out, ClipFindings(*found.unbind(-1))
 
 
 def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:

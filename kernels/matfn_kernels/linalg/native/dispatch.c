@@ -192,6 +192,16 @@ EXPORTED int matfn_spectral_f64(
     return chosen.table->spectral_f64(plan, a, out, other, findings);
 }
 
+EXPORTED int matfn_clips_f32(const clip_plan *plan, const float *a, float *out, double *findings)
+{
+    return chosen.table->clips_f32(plan, a, out, findings);
+}
+
+EXPORTED int matfn_clips_f64(const clip_plan *plan, const double *a, double *out, double *findings)
+{
+    return chosen.table->clips_f64(plan, a, out, findings);
+}
+
 EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)
 {
     return chosen.lockstep->eigh_f32(plan, a, w, v);

@@ -139,4 +139,6 @@ const native_table TABLE(VARIANT) = {
     balls,
     spectral_f32,
     spectral_f64,
+    clips_f32,
+    clips_f64,
 };

@@ -166,6 +166,26 @@ enum {
     SPECTRAL_FINDINGS
 };
 
+/* Small symmetric matrices whose eigenvalues are clipped. */
+typedef struct {
+    int64_t items, order;
+    double lo, hi;
+    double noise;         /* backward error of the decomposition, relative to the largest eigenvalue, by its law */
+    double law, skew_law; /* largest residual and skewness that the law explains, as in residuals_plan */
+    double margin;        /* how often what was measured counts */
+    const double *probes; /* (order, PROBES) */
+} clip_plan;
+
+enum {
+    CLIP_OPEN, /* 1 if there is no answer: another method has to look at the matrix */
+    CLIP_CONDITION,
+    CLIP_ERROR,
+    CLIP_ROUNDING,
+    CLIP_RESIDUAL,
+    CLIP_ASYMMETRY,
+    CLIP_FINDINGS
+};
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 typedef struct {
@@ -278,6 +298,8 @@ typedef struct {
     int (*balls)(const balls_plan *, int64_t first, int64_t last);
     int (*spectral_f32)(const spectral_plan *, const float *a, float *out, float *other, double *findings);
     int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
+    int (*clips_f32)(const clip_plan *, const float *a, float *out, double *findings);
+    int (*clips_f64)(const clip_plan *, const double *a, double *out, double *findings);
 } native_table;
 
 struct arena;

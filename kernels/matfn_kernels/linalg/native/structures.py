@@ -23,6 +23,8 @@ __all__ = [
     "BallSlot",
     "BallStep",
     "BallsPlan",
+    "ClipFindings",
+    "ClipPlan",
     "Half",
     "ImageFindings",
     "LockstepPlan",
@@ -133,6 +135,16 @@ class SpectralPlan(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("items", "order", "s", "r", "inverse", "pair", "rule", "refine")),
         *((name, ctypes.c_double) for name in ("added", "floor", "negative", "noise", "skew", "law", "skew_law")),
         *((name, ctypes.c_double) for name in ("margin", "near", "least", "negligible")),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+class ClipPlan(ctypes.Structure):
+    """`clip_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order")),
+        *((name, ctypes.c_double) for name in ("lo", "hi", "noise", "law", "skew_law", "margin")),
         ("probes", ctypes.c_void_p),
     )
 
@@ -312,6 +324,27 @@ class SpectralFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClipFindings:
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: norm of A over that of its clipping, at least 1.
+        error: relative error that the backward error of the decomposition leaves, 0 where nothing is clipped.
+        rounding: relative error of the rounding of the output.
+        residual: of the decomposition, on columns.
+        asymmetry: ||A - A^T||_F / ||A||_F.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    rounding: Tensor
+    residual: Tensor
+    asymmetry: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class PolarFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
@@ -408,6 +441,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "tall_plan": TallPlan,
     "lockstep_plan": LockstepPlan,
     "spectral_plan": SpectralPlan,
+    "clip_plan": ClipPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,
@@ -417,6 +451,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
 }
 _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
+    "CLIP_FINDINGS": ClipFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "SOLVE_FINDINGS": SolveFindings,

@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, backward_error, in_double, relative_to_truth
 from matfn_kernels.linalg.decompositions import Eigen
+from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import rescale
+from matfn_kernels.methods.hermitian.lockstep_clip import LockstepClip
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.kernel_prices import pass_cost
 from matfn_kernels.programs.shared_decomposition import SharedEigen
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.signature import Signature
 
 __all__ = ["EigClipProgram", "candidates"]
+
+_PASSES: Final = 10.0
+"""Passes (`kernel_prices.pass_cost`) of scaling and certifying: as many as those of a power by eigh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class EigClipProgram:
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
     """
+
+    kernel: ClassVar[Kernel] = Kernel.LIBRARY
 
     order: int
     lo: float
@@ -77,6 +85,10 @@ class EigClipProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
         return self.finish(self.shared.of([inputs["a"]]), inputs)
+
+    def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
+        """Computes the matrices that are wanted (batch,), each as if all were."""
+        return self.finish(Eigen.of([inputs["a"]], self.shared.dtype, wanted), inputs)
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Clips the eigenvalues of matrices that have been diagonalised."""
@@ -124,6 +136,10 @@ class EigClipProgram:
         moved = torch.minimum(difference / gap.clamp_min(torch.finfo(torch.float64).tiny), delta)
         return torch.where(difference > 0, moved, torch.zeros_like(moved)).amax(-1)
 
+    def variants(self) -> tuple[EigClipProgram | LockstepClip, ...]:
+        """Itself, and all of it in C where that serves."""
+        return (self, LockstepClip(self)) if LockstepClip.serves(self) else (self,)
+
     def fallbacks(self) -> tuple[EigClipProgram, ...]:
         """No fallback: the program has the highest precision that the call allows."""
         return ()
@@ -133,8 +149,9 @@ class EigClipProgram:
         return (torch.zeros(inputs["a"].shape, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix."""
-        return profile.cost("eigh", self.precision, self.order) + profile.cost("gemm", self.precision, self.order)
+        """Predicted device seconds a matrix: the decomposition, a product and passes."""
+        products = profile.cost("eigh", self.precision, self.order) + profile.cost("gemm", self.precision, self.order)
+        return products + _PASSES * pass_cost(profile, self.order)
 
 
 def _scaled(f: Tensor) -> tuple[Tensor, Tensor]:
