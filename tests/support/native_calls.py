@@ -19,6 +19,8 @@ from matfn_kernels.linalg.native.structures import (
     PROBES,
     ClipFindings,
     ClipPlan,
+    GramPolarFindings,
+    GramPolarPlan,
     Half,
     ImageFindings,
     LockstepPlan,
@@ -258,6 +260,21 @@ def image(draw: st.DrawFn) -> Case:
     given = [Argument(m), *(Argument(draw(numbers(items, *x, dtype=F64))) for x in ((order, order), (order,)))]
     results = _blank(*m.shape, dtype=F32), _blank(items, len(ImageFindings.__slots__))
     return _of_batch("image", "f32", lambda count: TallPlan(count, rows, order, probes.ctypes.data), (*given, *results))
+
+
+@st.composite
+def gram_polar(draw: st.DrawFn) -> Case:
+    """Polar factors and clippings of small tall matrices, of more than one vector's lanes."""
+    items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
+    rows = order + draw(st.integers(0, 9))
+    kind = draw(st.sampled_from([(0, 0.0, np.inf), (1, 0.0, 1.0), (1, 0.5, 0.5), (1, 0.0, 1e-300), (1, 1e-40, 1e30)]))
+    laws = draw(st.sampled_from([(1e-13, 1e-13), (0.0, 0.0)]))
+    settings = (rows, order, *kind, draw(st.sampled_from([0.0, 1e-6, 1e-3])), 1e-14, *laws, 4.0)
+    given, columns = Argument(draw(numbers(items, rows, order, dtype=F32))), _probes(order)
+    results = _blank(items, rows, order, dtype=F32), _blank(items, len(GramPolarFindings.__slots__))
+    return _of_batch(
+        "gram_polar", "f32", lambda count: GramPolarPlan(count, *settings, columns.ctypes.data), (given, *results)
+    )
 
 
 @st.composite
@@ -552,7 +569,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
         for make in (multiples, triangle_peaks, solves)
         for x in (F32, F64)
     },
-    **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
+    **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image, gram_polar)},
     "matfn_random_numbers": random_numbers(),
     "matfn_balls": balls(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},

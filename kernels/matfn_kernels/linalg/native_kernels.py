@@ -22,6 +22,8 @@ from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
     ClipFindings,
     ClipPlan,
+    GramPolarFindings,
+    GramPolarPlan,
     ImageFindings,
     LowRankPlan,
     PolarFindings,
@@ -48,6 +50,8 @@ __all__ = [
     "MAX_STEPS",
     "ClipFindings",
     "EigenvalueClips",
+    "GramPolar",
+    "GramPolarFindings",
     "ImageFindings",
     "PolarFindings",
     "PowerFindings",
@@ -60,6 +64,7 @@ __all__ = [
     "TriangleFindings",
     "apply_low_rank",
     "eigenvalue_clips",
+    "gram_polars",
     "grams",
     "images",
     "is_built",
@@ -256,6 +261,38 @@ def eigenvalue_clips(wanted: EigenvalueClips, a: Tensor) -> tuple[Tensor, ClipFi
     rest = (wanted.order, *wanted.bounds, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
     run("clips", lambda count: ClipPlan(count, *rest), (a, out, found))
     return out, ClipFindings(*found.unbind(-1))
+
+
+@dataclass(frozen=True)
+class GramPolar:
+    """The polar factors or clippings of small tall matrices to compute by their Gram matrices.
+
+    Attributes:
+        bounds: (lo, hi) of a clipping, hi infinite where open; None for the polar factor.
+        threshold: relative to the largest, at or below which a singular value is noise.
+        noise: error of the squares of singular values, relative to the largest.
+        laws: largest residual relative to the largest square, and largest skewness, that are explained.
+    """
+
+    bounds: tuple[float, float] | None
+    threshold: float
+    noise: float
+    laws: tuple[float, float]
+
+
+def gram_polars(wanted: GramPolar, m: Tensor) -> tuple[Tensor, GramPolarFindings]:
+    """Polar factors or clippings of tall M (batch, m, n), float32, by the Gram matrix; NaN where `open` is 1.
+
+    Raises:
+        MemoryError: if there is none for some matrices.
+    """
+    m = m.resolve_neg().contiguous()
+    items, rows, order = m.shape
+    out, found, columns = torch.empty_like(m), _blank(items, GramPolarFindings), probes.columns(order)
+    sizes = (rows, order, wanted.bounds is not None, *(wanted.bounds or (0.0, math.inf)))
+    rest = (*sizes, wanted.threshold, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
+    run("gram_polar", lambda count: GramPolarPlan(count, *rest), (m, out, found))
+    return out, GramPolarFindings(*found.unbind(-1))
 
 
 def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, PolarFindings]:

@@ -202,6 +202,11 @@ EXPORTED int matfn_clips_f64(const clip_plan *plan, const double *a, double *out
     return chosen.table->clips_f64(plan, a, out, findings);
 }
 
+EXPORTED int matfn_gram_polar_f32(const gram_polar_plan *plan, const float *m, float *out, double *findings)
+{
+    return chosen.table->gram_polars(plan, m, out, findings);
+}
+
 EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)
 {
     return chosen.lockstep->eigh_f32(plan, a, w, v);

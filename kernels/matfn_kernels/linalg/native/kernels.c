@@ -107,6 +107,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "polar.inc"
 
+#include "gram_polar.inc"
+
 #include "balls.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
@@ -141,4 +143,5 @@ const native_table TABLE(VARIANT) = {
     spectral_f64,
     clips_f32,
     clips_f64,
+    gram_polars,
 };

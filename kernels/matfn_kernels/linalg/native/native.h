@@ -186,6 +186,30 @@ enum {
     CLIP_FINDINGS
 };
 
+/* Polar factors or clippings of small tall matrices by their Gram matrices. */
+typedef struct {
+    int64_t items, rows, columns; /* rows >= columns */
+    int64_t clips;                /* whether singular values are clipped, rather than made one */
+    double lo, hi;
+    double threshold;     /* relative to the largest, at or below which a singular value is noise */
+    double noise;         /* error of the squares of singular values, relative to the largest, by its law */
+    double law, skew_law; /* largest residual and skewness that the law explains, as in residuals_plan */
+    double margin;        /* how often what is not explained counts */
+    const double *probes; /* (columns, PROBES) */
+} gram_polar_plan;
+
+enum {
+    GRAM_POLAR_OPEN, /* 1 if there is no answer: another method has to look at the matrix */
+    GRAM_POLAR_CONDITION,
+    GRAM_POLAR_RANK,
+    GRAM_POLAR_SAME, /* 1 if nothing is clipped and the matrix comes back as it is */
+    GRAM_POLAR_ERROR,
+    GRAM_POLAR_SKEW,
+    GRAM_POLAR_ROUNDING,
+    GRAM_POLAR_RESIDUAL,
+    GRAM_POLAR_FINDINGS
+};
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 typedef struct {
@@ -300,6 +324,7 @@ typedef struct {
     int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
     int (*clips_f32)(const clip_plan *, const float *a, float *out, double *findings);
     int (*clips_f64)(const clip_plan *, const double *a, double *out, double *findings);
+    int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
 } native_table;
 
 struct arena;

@@ -25,6 +25,8 @@ __all__ = [
     "BallsPlan",
     "ClipFindings",
     "ClipPlan",
+    "GramPolarFindings",
+    "GramPolarPlan",
     "Half",
     "ImageFindings",
     "LockstepPlan",
@@ -145,6 +147,16 @@ class ClipPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("items", "order")),
         *((name, ctypes.c_double) for name in ("lo", "hi", "noise", "law", "skew_law", "margin")),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+class GramPolarPlan(ctypes.Structure):
+    """`gram_polar_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "rows", "columns", "clips")),
+        *((name, ctypes.c_double) for name in ("lo", "hi", "threshold", "noise", "law", "skew_law", "margin")),
         ("probes", ctypes.c_void_p),
     )
 
@@ -345,6 +357,31 @@ class ClipFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class GramPolarFindings:
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: of the polar factor or of the clipping.
+        rank: singular values above the threshold.
+        same: 1 where nothing is clipped and the matrix comes back as it is.
+        error: relative error that those of the Gram matrix and its eigh leave, infinite where they hide a rank.
+        skew: distance of the eigenvectors from orthonormality beyond the law.
+        rounding: relative error of the rounding of the output.
+        residual: of M = O sym(O^T M) for the polar factor, of O^T M = M^T O for a clipping, on columns.
+    """
+
+    open: Tensor
+    condition: Tensor
+    rank: Tensor
+    same: Tensor
+    error: Tensor
+    skew: Tensor
+    rounding: Tensor
+    residual: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class PolarFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
@@ -442,6 +479,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "lockstep_plan": LockstepPlan,
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
+    "gram_polar_plan": GramPolarPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,
@@ -452,6 +490,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
 _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "CLIP_FINDINGS": ClipFindings,
+    "GRAM_POLAR_FINDINGS": GramPolarFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "SOLVE_FINDINGS": SolveFindings,

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import native_kernels as native
-from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, propagated
+from matfn_kernels.linalg.backward_error import propagated
 from matfn_kernels.linalg.decompositions import Decomposition, Gram
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import product, symmetric_product
+from matfn_kernels.methods.polar.lockstep_gram import GRAM_ERROR, LockstepGramPolar
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.methods.polar.svd import SvdPolar
@@ -38,8 +39,6 @@ _PASSES: Final = 12.0
 A price, on which no answer rests. It is that of the svd too; how it was found is not recorded."""
 _NATIVE_PASSES: Final = 3.0
 """A quarter of that: the kernels in C do most of it while a matrix is in the cache."""
-_GRAM_ERROR: Final = 2 * BACKWARD_ERROR
-"""Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class _Spectrum:
         squares = decomposition.squares.to(torch.float64)
         sigma = squares.clamp_min(0).sqrt()
         multiplier = Multiplier.of(question, Precision.FP64, sigma, decomposition.exponent)
-        law = _GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
+        law = GRAM_ERROR * spacing(Precision.FP64) * squares[:, -1]
         noise = torch.maximum(law, math.sqrt(squares.shape[-1]) * decomposition.backward)
         limits = (squares.clamp_min(0) + noise[:, None]).sqrt(), torch.zeros_like(squares)
         error = propagated(squares, lambda squared: multiplier(squared.clamp_min(0).sqrt()), noise, limits)
@@ -97,9 +96,14 @@ class _GramProgram(PolarProgram):
         return () if self.pinned else (SvdPolar(self.question, self.precision),)
 
     def variants(self) -> tuple[Tunable, ...]:
-        """The program by torch, and in C where the matrices fit into float32."""
+        """The program by torch, with products in C where the matrices fit into float32, and all in C of small ones."""
         usual = GramPolar(self.question, pinned=self.pinned)
-        return (usual, NativeGramPolar(self.question, pinned=self.pinned)) if self.question.is_single else (usual,)
+        if not self.question.is_single:
+            return (usual,)
+        native_products = NativeGramPolar(self.question, pinned=self.pinned)
+        if not LockstepGramPolar.serves(self.question):
+            return usual, native_products
+        return usual, native_products, LockstepGramPolar(self.question, native_products, pinned=self.pinned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,10 @@ class NativeGramPolar(_GramProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
         return self.finish(self.shared.of([self.matrices(inputs)]), inputs)
+
+    def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
+        """Computes the matrices that are wanted (batch,), each as if all were."""
+        return self.finish(self.shared.of_some(self.matrices(inputs), wanted), inputs)
 
     def finish(self, decomposition: Decomposition, inputs: Mapping[str, Tensor]) -> Findings:
         """Polar factor or clipping of matrices whose Gram matrices have been decomposed."""

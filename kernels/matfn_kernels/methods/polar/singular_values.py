@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.polar.question import Polar
     from matfn_kernels.numbers.precision import Precision
 
-__all__ = ["Multiplier", "findings_of"]
+__all__ = ["UNCHANGED", "Multiplier", "findings_of"]
 
-_UNCHANGED: Final = 4 * BACKWARD_ERROR
+UNCHANGED: Final = 4 * BACKWARD_ERROR
 """Estimate in eps for a matrix that comes back as it is: four times the backward error of an svd that checks it."""
 
 
@@ -95,7 +95,7 @@ def findings_of(
         outputs=(value,),
         residual_name=question.residual_name,
         residual=residual,
-        error=torch.where(same, _UNCHANGED * spacing(precision), relative),
+        error=torch.where(same, UNCHANGED * spacing(precision), relative),
         condition=torch.where(size > 0, _sensitivity(multiplier, sigma, size), torch.ones_like(size)),
         rank=multiplier.keep.sum(-1),
     )
