@@ -338,7 +338,6 @@ def _translated(given: matfn_kernels.Certificate) -> Certificate:
 
 
 _fields: Final = attrgetter(*Certificate.__slots__)
-_OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
 
 
 def _described(function: Function) -> dict[str, Any]:
