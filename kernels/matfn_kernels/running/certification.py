@@ -181,7 +181,8 @@ class _Judge:
         if not escalated:
             return self.program.method, self.precision, None
         *before, fallback = [self.program, *self.program.fallbacks()[:escalated]]
-        return fallback.method, str(fallback.precision), ", ".join(tried.method for tried in before)
+        tried = dict.fromkeys(program.method for program in before)
+        return fallback.method, str(fallback.precision), ", ".join(tried)
 
     def _verdict(self, i: int) -> tuple[str | None, str | None, Outcome]:
         """Code, hint and outcome."""
