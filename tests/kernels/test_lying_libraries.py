@@ -76,7 +76,7 @@ def _powers() -> list[Case]:
         Case("root", {"a": wide}, {"r": 3, "s": 2}, "of condition 1e4"),
         Case("root", {"a": hermitian}, {"r": 2}, "of Hermitian"),
         Case("inv_root", {"a": a}, {"r": 4, "damping": 0}),
-        Case("inv_root", {"a": wide}, {"r": 2, "damping": 1e-3}, "damped"),
+        Case("inv_root", {"a": wide}, {"r": 2, "shift": 1e-3}, "shifted"),
         Case("inv_root", {"a": a, "g": g}, {"r": 2, "damping": 0}, "of few rows"),
         Case("inv_root", {"a": low @ low.T}, {"r": 2, "damping": "range"}, "on the range"),
         Case("sqrt_pair", {"a": a}, {"damping": 0}),

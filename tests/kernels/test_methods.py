@@ -148,7 +148,7 @@ def test_method_that_misses_stands_alone(
     [
         ("inv_root", {"r": 2}, {"method": "schur"}, "methods that serve it: eigh, engine"),
         ("inv_root", {"r": 2, "structure": "general"}, {"method": "eigh"}, "methods that serve it: schur"),
-        ("inv_root", {"r": 2, "damping": 0.1}, {"method": "engine"}, "methods that serve it: eigh"),
+        ("inv_root", {"r": 2, "damping": "range"}, {"method": "engine"}, "methods that serve it: eigh"),
         ("inv_root", {"r": 2}, {"method": "eigh", "precision": "bf16"}, "methods that serve it: engine"),
         ("inv_root", {"r": 2}, {"method": "svd"}, "method must be one of auto, engine, eigh, schur or None"),
         ("msign", {"method": "gram"}, {"method": "svd"}, "name it in options"),
