@@ -62,7 +62,7 @@ def _matrices(n: int) -> Array:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("damping", [None, 0.0, 1e-4, 1e-6, "range"])
-@pytest.mark.parametrize("order", [1, 2, 5, 16, 33, 64])
+@pytest.mark.parametrize("order", [1, 2, 5, 16, 33, 64, 65, 96])
 @pytest.mark.usefixtures("instructions")
 def test_as_by_torch(order: int, damping: float | str | None, dtype: torch.dtype) -> None:
     """Values agree within the estimates, and conditions, ranks, shifts, remarks and failures are the same."""

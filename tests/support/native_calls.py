@@ -15,6 +15,7 @@ from matfn_kernels.linalg.native.library import library
 from matfn_kernels.linalg.native.structures import (
     BALL_FACTS,
     CALLS,
+    IN_LANES,
     MAX_STEPS,
     PROBES,
     ClipFindings,
@@ -296,7 +297,7 @@ def spectral(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
     s, r, inverse, pair = draw(st.sampled_from([(1, 2, 0, 1), (1, 4, 1, 0), (3, 2, 0, 0), (2, 3, 1, 0), (6, 2, 1, 0)]))
     rule, damping = draw(st.sampled_from(SPECTRAL_RULES))
-    settings = (order, s, r, inverse, pair, rule, draw(st.integers(0, 1)), damping, 1e-6, 1e-3, 1e-14, 1e-15)
+    settings = (order, IN_LANES, s, r, inverse, pair, rule, draw(st.integers(0, 1)), damping, 1e-6, 1e-3, 1e-14, 1e-15)
     rest = (1e-13, 1e-13, 4.0, 0.25, 0.0625, draw(st.sampled_from([0.0, 1e-9, 1.0])))
     given, columns = Argument(draw(numbers(items, order, order, dtype=dtype))), _probes(order)
     outputs = [_blank(items, order, order, dtype=dtype) for _ in range(1 + pair)]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from matfn_kernels.linalg import probes
+from matfn_kernels.linalg import backends, probes
 from matfn_kernels.linalg.measured import MARGIN
-from matfn_kernels.linalg.native import lockstep
+from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.linalg.native.library import is_built, run, variant
 from matfn_kernels.linalg.native.structures import (
+    IN_LANES,
     MAX_STEPS,
     ClipFindings,
     ClipPlan,
@@ -222,13 +223,15 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
     flags = (wanted.inverse, wanted.pair, wanted.rule, wanted.refine)
     numbers = (wanted.added, wanted.floor, wanted.negative, wanted.noise, wanted.skew)
     rest = (*flags, *numbers, *wanted.laws, MARGIN, wanted.near, wanted.least, wanted.negligible)
-    columns = probes.columns(wanted.order)
+    columns, order = probes.columns(wanted.order), wanted.order
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
+    in_lanes = lockstep.serves(torch.float64, order)
+    library = IN_LANES if in_lanes else lapack.blas_for(backends.chosen(), "eigh", torch.float64, order)
     run(
         "spectral",
-        lambda count: SpectralPlan(count, wanted.order, *wanted.exponent, *rest, columns.data_ptr()),
+        lambda count: SpectralPlan(count, order, library, *wanted.exponent, *rest, columns.data_ptr()),
         (*arrays, found),
-        lockstep.LANES,
+        lockstep.LANES if in_lanes else 1,
     )
     return outputs, SpectralFindings(*found.unbind(-1))
 

@@ -157,6 +157,7 @@ static const term terms[] = {
     SIZE(spectral_plan),
     FIELD(spectral_plan, items),
     FIELD(spectral_plan, order),
+    FIELD(spectral_plan, library),
     FIELD(spectral_plan, s),
     FIELD(spectral_plan, r),
     FIELD(spectral_plan, inverse),
@@ -176,6 +177,7 @@ static const term terms[] = {
     FIELD(spectral_plan, negligible),
     FIELD(spectral_plan, probes),
 
+    NUMBER(IN_LANES),
     NUMBER(NOTHING_ADDED),
     NUMBER(PART_ADDED),
     NUMBER(LEAST_ADDED),

@@ -16,7 +16,6 @@
 #define EXPORTED __attribute__((visibility("default")))
 #define LIBRARIES 2
 
-enum { SINGLE, DOUBLE, COMPLEX_SINGLE, COMPLEX_DOUBLE, KINDS };
 enum { GEMM, TRSM, POTRF, EIGH, GESDD, GETRF, GETRS, ROUTINES };
 enum { PLAIN, TRANSPOSED, ADJOINT }; /* how an operand is stored: as it is, or as its (conjugate) transpose */
 

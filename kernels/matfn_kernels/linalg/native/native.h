@@ -31,6 +31,8 @@ enum {
 /* What is said of positive definiteness: there is no proof, nor would there be one in more digits; none; one. */
 enum { NEVER_DEFINITE = -1, NOT_PROVED, PROVED };
 
+enum { IN_LANES = -1 };
+
 /* Which multiple of the identity is added before a power is taken: none, a part of the largest eigenvalue, the least
    that makes A positive definite, none while small eigenvalues are dropped, or a number as it is. */
 enum { NOTHING_ADDED, PART_ADDED, LEAST_ADDED, RANGE_KEPT, NUMBER_ADDED };
@@ -139,6 +141,7 @@ typedef struct {
 /* Powers of a batch of small symmetric matrices by their eigendecompositions. */
 typedef struct {
     int64_t items, order;
+    int64_t library;             /* whose LAPACK decomposes the matrices, IN_LANES for the kernels in lockstep */
     int64_t s, r, inverse, pair; /* A^(s/r), A^(-s/r), or first the one and then the other */
     int64_t rule;                /* of damping */
     int64_t refine;              /* whether the least eigenvalue has to be known better than backward errors leave it */
@@ -212,6 +215,8 @@ enum {
 
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
+enum { SINGLE, DOUBLE, COMPLEX_SINGLE, COMPLEX_DOUBLE, KINDS };
+
 typedef struct {
     const char *at;
     int64_t item, row; /* numbers from one matrix, and from one row, to the next */
@@ -326,6 +331,8 @@ typedef struct {
     int (*clips_f64)(const clip_plan *, const double *a, double *out, double *findings);
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
 } native_table;
+
+int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t last);
 
 struct arena;
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BALL_FACTS",
     "CALLS",
+    "IN_LANES",
     "MAX_STEPS",
     "OUT_OF_MEMORY",
     "PROBES",
@@ -56,6 +57,8 @@ MAX_STEPS: Final = 24
 """Longest schedule of an iteration."""
 RANDOM_FIELDS: Final = 4
 """Numbers of 16 bits whose sum is one random number."""
+IN_LANES: Final = -1
+"""In place of a library's number: matrices are decomposed a lane each."""
 OUT_OF_MEMORY: Final = 1
 """Returned by a function that had no memory for its buffers."""
 
@@ -134,7 +137,10 @@ class SpectralPlan(ctypes.Structure):
     """`spectral_plan` of native.h."""
 
     _fields_ = (
-        *((name, ctypes.c_int64) for name in ("items", "order", "s", "r", "inverse", "pair", "rule", "refine")),
+        *(
+            (name, ctypes.c_int64)
+            for name in ("items", "order", "library", "s", "r", "inverse", "pair", "rule", "refine")
+        ),
         *((name, ctypes.c_double) for name in ("added", "floor", "negative", "noise", "skew", "law", "skew_law")),
         *((name, ctypes.c_double) for name in ("margin", "near", "least", "negligible")),
         ("probes", ctypes.c_void_p),
@@ -514,6 +520,7 @@ def contract() -> dict[str, tuple[str, int]]:
         "OUT_OF_MEMORY": OUT_OF_MEMORY,
         "BALL_FACTS": BALL_FACTS,
         **{name: int(number) for kind in (Step, View, Half) for name, number in kind.__members__.items()},
+        "IN_LANES": IN_LANES,
         **{rule.name: rule.value for rule in Rule},
     }
     terms = {name: ("n", number) for name, number in numbers.items()}

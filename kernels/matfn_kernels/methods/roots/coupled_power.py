@@ -37,6 +37,10 @@ _DOUBLE_ORDER: Final = 128
 """Largest order at which the iteration in float64 takes less time than eigh does. At order 32 and condition 1e6 it is
 60 microseconds of a core, and eigh with all that stands around it 160 (Intel Xeon)."""
 
+_IN_VAIN: Final = 1 / 2
+"""Part of the matrices with default damping that are taken to be singular: factors of Shampoo mostly are, covariances of
+many samples are not."""
+
 
 @dataclass(frozen=True, slots=True)
 class CoupledPower(PowerProgram):
@@ -132,5 +136,7 @@ class NativePower(CoupledPower):
         return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: steps and products, priced by the profile."""
-        return natively.seconds(self.iteration, profile)
+        """Predicted device seconds a matrix: steps and products, priced by the profile, and fallbacks that may follow."""
+        may_fail = self.power.damps_by_default and not self.pinned
+        after = sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
+        return natively.seconds(self.iteration, profile) + _IN_VAIN * after

@@ -1,6 +1,6 @@
-"""Powers of small symmetric matrices by eigendecompositions in float64, all of it in C.
+"""Powers of symmetric matrices by eigendecompositions in float64, all of it in C.
 
-One call decomposes as many matrices as a vector has lanes, applies the rules of damping, takes the powers and measures
+One call decomposes matrices, to order 64 as many at once as a vector has lanes and by LAPACK above, applies the rules of damping, takes the powers and measures
 what the decomposition left. Matrices about which the rules need more than that (`damping`): not positive, singular, on
 a threshold of rank, or near one in the last digits, are left to `EighPower`.
 """
@@ -17,7 +17,7 @@ import torch
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.measured import BACKWARD_ERROR, laws, orthogonality
-from matfn_kernels.linalg.native import lockstep
+from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.methods.roots.by_eigh import LEAST, NEGLIGIBLE
 from matfn_kernels.methods.roots.damping import NEAR
 from matfn_kernels.methods.roots.power import PowerProgram
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LockstepPower"]
 
-_PASSES: Final = 2.0
-"""Passes (`prices.passes`) of certificates: an estimate of which no measurement is recorded."""
+_PASSES: Final = 6.0
+"""Passes (`prices.passes`) beside decomposition and product above order 64: 5 at 128 and 7 at 256 on an Intel Xeon."""
+_LARGEST: Final = 1024
+"""Largest order that is computed in C as a whole: eight matrices of it are the workspace of a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ class LockstepPower(PowerProgram):
 
     @staticmethod
     def serves(power: Power) -> bool:
-        """Whether the kernels in C take such a power: real, small, and not multiplied by G."""
-        return power.rows is None and not power.dtype.is_complex and lockstep.serves(torch.float64, power.order)
+        """Whether the kernels in C take such a power: real, and not multiplied by G."""
+        is_small = lockstep.serves(torch.float64, power.order)
+        return power.rows is None and not power.dtype.is_complex and (is_small or _by_lapack(power.order))
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n)."""
@@ -88,8 +91,17 @@ class LockstepPower(PowerProgram):
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: the kernel and passes, priced by the profile."""
         order, number = self.power.order, 1 + self.power.pair / 2
-        kernel = profile.cost("spectral", natural(self.dtype), order)
-        return number * kernel + passes(_PASSES, order, profile)
+        if order <= lockstep.LARGEST:
+            return number * profile.cost("spectral", natural(self.dtype), order)
+        product = number * profile.cost("native", Precision.FP64, order)
+        if not math.isfinite(product):
+            return product
+        return profile.cost("eigh", Precision.FP64, order) + product + passes(_PASSES, order, profile)
+
+
+def _by_lapack(order: int) -> bool:
+    """Whether C calls LAPACK for matrices of that order."""
+    return lockstep.LARGEST < order <= _LARGEST and lapack.is_ready()
 
 
 @lru_cache(maxsize=256)
