@@ -38,8 +38,8 @@ _DOUBLE_ORDER: Final = 128
 60 microseconds of a core, and eigh with all that stands around it 160 (Intel Xeon)."""
 
 _IN_VAIN: Final = 1 / 2
-"""Part of the matrices with default damping that are taken to be singular: factors of Shampoo mostly are, covariances of
-many samples are not."""
+"""Part of the matrices with default damping that are taken to be singular: factors of Shampoo mostly are, covariances
+of many samples are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +130,13 @@ class NativePower(CoupledPower):
 
     def in_double(self) -> NativePower | None:
         """The iteration in the highest precision, where that is another one and the iteration faster than eigh."""
-        is_small = LockstepPower.serves(self.power) and self.ceiling is LockstepPower.precision and not self.pinned
-        if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or is_small:
+        eigh_in_c = LockstepPower.serves(self.power) and self.ceiling is LockstepPower.precision and not self.pinned
+        if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or eigh_in_c:
             return None
         return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: steps and products, priced by the profile, and fallbacks that may follow."""
+        """Predicted device seconds a matrix: steps and products, priced by the profile, and what may follow in vain."""
         may_fail = self.power.damps_by_default and not self.pinned
         after = sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
         return natively.seconds(self.iteration, profile) + _IN_VAIN * after

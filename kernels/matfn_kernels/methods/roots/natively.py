@@ -32,8 +32,8 @@ _USUAL_BOUND: Final = 1e-4
 """Least eigenvalue of the matrix that is priced: of condition 1e4, as in benchmarks. The error that an iteration is
 allowed to leave is estimated by the last step of that schedule too."""
 _LANCZOS_PASSES: Final = 6.0
-"""Passes (`prices.passes`) of the largest eigenvalue, where a part of it is added: 9 at order 32, 5 at 64 and 4 at 128 on
-an Intel Xeon."""
+"""Passes (`prices.passes`) of the largest eigenvalue, where a part of it is added: 9 at order 32, 5 at 64 and 4 at 128
+on an Intel Xeon."""
 _SHALLOW: Final = 0.1
 """Largest eigenvalue that a priced schedule starts from."""
 _CLEAR: Final = 1 / 2
