@@ -71,6 +71,11 @@ class CoupledPower(PowerProgram):
         iterated = tuple(IteratedPower(*fields, kernel) for kernel in fitting(self.dtype, self.power.order))
         return (*iterated, NativePower(*fields)) if self.power.negative[1] else iterated
 
+    def _seconds_after(self, profile: Profile) -> float:
+        """Seconds of the eigendecompositions of those matrices that turn out to be singular."""
+        may_fail = self.power.damps_by_default and not self.pinned
+        return _IN_VAIN * sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
+
     def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
         """Eigh in the highest precision allowed, in C if that serves; none where the caller asked for the iteration."""
         return () if self.pinned else EighPower(self.power, self.pinned, self.ceiling).variants()[-1:]
@@ -104,7 +109,7 @@ class IteratedPower(CoupledPower):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: steps, proof and products, priced by the profile."""
-        return by_iteration.seconds(self.iteration, self.kernel, profile)
+        return by_iteration.seconds(self.iteration, self.kernel, profile) + self._seconds_after(profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,5 @@ class NativePower(CoupledPower):
         return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: steps and products, priced by the profile, and what may follow in vain."""
-        may_fail = self.power.damps_by_default and not self.pinned
-        after = sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
-        return natively.seconds(self.iteration, profile) + _IN_VAIN * after
+        """Predicted device seconds a matrix: steps and products, priced by the profile, and what may follow them."""
+        return natively.seconds(self.iteration, profile) + self._seconds_after(profile)

@@ -1,8 +1,9 @@
 """Powers of symmetric matrices by eigendecompositions in float64, all of it in C.
 
-One call decomposes matrices, to order 64 as many at once as a vector has lanes and by LAPACK above, applies the rules of
-damping, takes the powers and measures what the decomposition left. Matrices about which the rules need more than that
-(`damping`): not positive, singular, on a threshold of rank, or near one in the last digits, are left to `EighPower`.
+One call decomposes matrices, to order 64 as many at once as a vector has lanes and by LAPACK above, applies the rules
+of damping, takes the powers and measures what the decomposition left. Matrices about which the rules need more than
+that (`damping`): not positive, singular, on a threshold of rank, or near one in the last digits, are left to
+`EighPower`.
 """
 
 from __future__ import annotations
