@@ -192,3 +192,12 @@ def test_named_steps_are_within_their_estimate(order: int, coefficients: list[An
 
     errors = reference.relative_error(found.outputs[0], reference.msign(m, 0.0))
     assert_covered(errors, found.certificates, estimated=range(61), slack=reference_errors(found.certificates))
+
+
+@pytest.mark.parametrize(("scale", "hi"), [(1e300, 1e-151), (1e150, 1e-301), (1e200, 1e-120)])
+def test_a_bound_lost_beside_the_matrix_is_no_certified_zero(scale: float, hi: float) -> None:
+    """Clipping to a bound whose ratio to the matrix is subnormal or zero gives no converged answer."""
+    m = np.random.default_rng(0).standard_normal((3, 3)) * scale
+    for method in ("auto", "svd"):
+        (certificate,) = answer("mclip", {"m": m}, hi=hi, method=method, on_failure="nan").certificates
+        assert certificate.outcome != "converged"

@@ -110,3 +110,22 @@ def test_mixed_batch_proves_what_was_asked() -> None:
     alone = [answer("inv_root", {"a": one}, r=2, certify="proved").certificates[0] for one in stack]
 
     assert list(together) == alone
+
+
+@pytest.mark.parametrize("function", ["inv_root", "root", "sqrt_pair"])
+@pytest.mark.parametrize("order", [12, 70])
+def test_a_bound_is_the_same_beside_a_singular_matrix(function: str, order: int) -> None:
+    """A proof of an answer without a shift does not depend on whether another answer has one, or none."""
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((order, order)))[0]
+    a = (q * np.logspace(0, -2, order)) @ q.T
+    a = ((a + a.T) / 2).astype(np.float32)
+    singular = np.zeros_like(a)
+    singular[0, 0] = 1
+    keywords: dict[str, object] = {"certify": "proved", "on_failure": "nan"}
+    keywords |= {} if function == "sqrt_pair" else {"r": 2}
+
+    (alone,) = answer(function, {"a": a[None]}, **keywords).certificates
+    beside = answer(function, {"a": np.stack([a, singular])}, **keywords).certificates[0]
+
+    assert alone.error_bound is not None
+    assert beside.error_bound == alone.error_bound

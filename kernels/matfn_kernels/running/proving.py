@@ -44,10 +44,11 @@ def proved(batch: Matrices, outputs: Sequence[Tensor], shift: Tensor | None) -> 
     error = torch.full((len(batch.requested),), math.inf, dtype=torch.float64)
     reasons: list[str | None] = [None] * len(batch.requested)
     for statement, indices in _by_statement(batch.requested).items():
-        found = _bounds(statement, indices, batch.inputs, outputs, shift)
-        error[indices] = found.error
-        for index, reason in zip(indices, found.reason, strict=True):
-            reasons[index] = reason
+        for some in _by_shift(indices, shift):
+            found = _bounds(statement, some, batch.inputs, outputs, shift)
+            error[some] = found.error
+            for index, reason in zip(some, found.reason, strict=True):
+                reasons[index] = reason
     return Bounds(error, tuple(reasons))
 
 
@@ -63,8 +64,16 @@ def _bounds(
     answers = [rows.pop(name) for name in statement.claims] or [output[indices].cpu() for output in outputs]
     if not all(tensor.numel() for tensor in (*rows.values(), *answers)):
         return _of_empty(len(indices), answers)
-    shifts = None if shift is None else shift[indices].cpu()
+    shifts = None if shift is None or not bool(shift[indices].any()) else shift[indices].cpu()
     return bound(statement.function, rows, dict(statement.parameters), answers, shifts)
+
+
+def _by_shift(indices: list[int], shift: Tensor | None) -> list[list[int]]:
+    """The answers without a shift and those with one: a bound counts the rounding of a shift, even of zero."""
+    if shift is None:
+        return [indices]
+    groups = [[i for i in indices if bool(shift[i] != 0) is shifted] for shifted in (False, True)]
+    return [group for group in groups if group]
 
 
 def _of_empty(items: int, answers: Sequence[Tensor]) -> Bounds:

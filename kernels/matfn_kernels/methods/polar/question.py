@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
 
 __all__ = ["Polar", "PolarProgram"]
+
+
+_LEAST_BOUND: Final = 2.0**-960
+"""Least upper bound of a clipping relative to the largest entry: below, its products are subnormal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,11 @@ class Polar:
 
     def of_scaled(self, findings: Findings, exponent: Tensor) -> Findings:
         """The findings of tall matrices scaled by 2^-exponent as those of the matrices; polar factors do not scale."""
-        return replace(self.turned_back(findings), exponents=(None if self.bounds is None else exponent,))
+        if self.bounds is None:
+            return replace(self.turned_back(findings), exponents=(None,))
+        _, hi = self.scaled_bounds(exponent)
+        error = torch.where(hi[:, 0] < _LEAST_BOUND, math.inf, findings.error)  # an answer of that size has few digits
+        return replace(self.turned_back(findings), exponents=(exponent,), error=error)
 
     def seconds_a_pass(self, profile: Profile) -> float:
         """Predicted device seconds of one pass over a matrix, which grow with the number of its entries."""

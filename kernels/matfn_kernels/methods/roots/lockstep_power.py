@@ -102,7 +102,7 @@ class LockstepPower(PowerProgram):
 
 def _by_lapack(order: int) -> bool:
     """Whether C calls LAPACK for matrices of that order."""
-    return lockstep.LARGEST < order <= _LARGEST and lapack.is_ready()
+    return lockstep.LARGEST < order <= _LARGEST and native.is_built() and lapack.is_ready()
 
 
 @lru_cache(maxsize=256)
