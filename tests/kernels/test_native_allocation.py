@@ -48,7 +48,8 @@ CALLS: dict[str, Callable[[], Any]] = {
     "inverse": lambda: invariant.inverse(WIDE),
 }
 REDUCTIONS = ("sums", "norms", "peaks", "triangle_peaks", "multiples")
-WITHOUT_MEMORY = {f"matfn_{name}_{suffix}" for name in REDUCTIONS for suffix in ("f32", "f64")}
+WITHOUT_MEMORY = {f"matfn_{name}_{suffix}" for name in (*REDUCTIONS, "unexplained") for suffix in ("f32", "f64")}
+WITHOUT_MEMORY |= {"matfn_random_numbers"}
 
 
 @pytest.fixture(autouse=True)
