@@ -77,8 +77,8 @@ class CoupledPower(PowerProgram):
         return _IN_VAIN * sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
 
     def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
-        """Eigh in the highest precision allowed, in C if that serves; none where the caller asked for the iteration."""
-        return () if self.pinned else EighPower(self.power, self.pinned, self.ceiling).variants()[-1:]
+        """Eigh in the highest precision allowed, on any device; none where the caller asked for the iteration."""
+        return () if self.pinned else (EighPower(self.power, self.pinned, self.ceiling),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,10 @@ class NativePower(CoupledPower):
         """Computes the matrices that are wanted (batch,), each as if all were."""
         a = inputs["a"].to(self.iteration.working).where(wanted[:, None, None], math.nan)
         return natively.natively(self.iteration, a, inputs.get("g"))[0]
+
+    def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
+        """The same in C, where that serves: a CPU computes."""
+        return () if self.pinned else EighPower(self.power, self.pinned, self.ceiling).variants()[-1:]
 
     def fallbacks(self) -> tuple[NativePower | EighPower | LockstepPower, ...]:
         """The iteration in the highest precision where it is faster than eigh, then eigh as `IteratedPower` has it."""
