@@ -127,7 +127,7 @@ class MapRun:
         return batch
 
     def exchange(self, batch: dict[int, Prepared[Any]], elapsed: float) -> ManyExchange:
-        """What sends a batch, `elapsed` seconds after the calls began."""
+        """The exchange that sends a batch, `elapsed` seconds after the calls began."""
         return ManyExchange(tuple(batch.values()), elapsed, limits=self._limits)
 
     def record(self, batch: dict[int, Prepared[Any]], answers: Sequence[Answer[Any] | MatfnError]) -> None:

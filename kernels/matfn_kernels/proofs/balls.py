@@ -50,6 +50,7 @@ _SMALL: Final = 1e-150
 _SLACK: Final = 1 + 2.0**-47
 """Covers 60 roundings of nonnegative numbers."""
 _LARGEST_DEFECT: Final = 0.9
+"""Largest defect of an approximate inverse that is used: any below 1 bounds an error, 0.9 by ten times the residual."""
 _FARTHEST: Final = 300
 """Exponent by which a row is scaled at most, so that underflow before stays below `TINY`."""
 
@@ -214,7 +215,7 @@ class Centred:
         return Centred(found.high, found.low, torch.where(far, torch.nan, found.radius))
 
     def strictly_lower(self) -> Centred:
-        """What is below the diagonal."""
+        """The entries below the diagonal."""
         return Centred(self.high.tril(-1), None if self.low is None else self.low.tril(-1), self.radius)
 
     def wider(self, defect: Centred) -> Centred:

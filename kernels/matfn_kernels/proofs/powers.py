@@ -228,7 +228,7 @@ def _prove(a: Ball, x: Ball, exponent: Exponent) -> Proof:
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """What bounds a claimed power.
+    """Residuals that bound the error of a claimed power.
 
     Attributes:
         weighted: the residual whose norm over r bounds the error to first order.

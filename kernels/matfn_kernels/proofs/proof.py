@@ -118,7 +118,7 @@ def symmetric(a: Tensor, shift: Tensor | None, exponent: Tensor, by: Source, *, 
 
 
 def near(a: Tensor, shift: Tensor | None, exponent: Tensor) -> Tensor:
-    """The same computed in float64, of which nothing is known."""
+    """The matrix of `symmetric` as float64 computes it, without a bound of its error."""
     a = scaling.rescale(a.to(torch.float64), -exponent)
     a = (a + a.mT) / 2
     if shift is not None:

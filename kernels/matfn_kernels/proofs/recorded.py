@@ -259,7 +259,7 @@ class Recorded:
         return self.tape.record(Step.ROWS_LIKE, self.shape, (self, y), doubled=False).as_doubled(self.doubled)
 
     def strictly_lower(self) -> Recorded:
-        """What is below the diagonal."""
+        """The entries below the diagonal."""
         return self.tape.record(Step.STRICT, self.shape, (self,), doubled=self.doubled)
 
     def wider(self, defect: Recorded) -> Recorded:

@@ -72,7 +72,8 @@ def _by_shift(indices: list[int], shift: Tensor | None) -> list[list[int]]:
     """The answers without a shift and those with one: a bound counts the rounding of a shift, even of zero."""
     if shift is None:
         return [indices]
-    groups = [[i for i in indices if bool(shift[i] != 0) is shifted] for shifted in (False, True)]
+    is_shifted = (shift != 0).tolist()
+    groups = [[i for i in indices if is_shifted[i] is wanted] for wanted in (False, True)]
     return [group for group in groups if group]
 
 

@@ -69,7 +69,7 @@ and whether a factor exists."""
 
 
 class Step(IntEnum):
-    """What a step of a program on balls makes."""
+    """The kinds of steps of a program on balls."""
 
     GIVEN = 0
     DIAGONAL = 1

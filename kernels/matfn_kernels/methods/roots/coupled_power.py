@@ -16,7 +16,7 @@ from matfn_kernels.methods.roots import by_iteration, natively
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.escalation import completed
-from matfn_kernels.methods.roots.lockstep_power import LockstepPower
+from matfn_kernels.methods.roots.native_eigh_power import NativeEighPower
 from matfn_kernels.methods.roots.power import PowerProgram
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class CoupledPower(PowerProgram):
         may_fail = self.power.damps_by_default and not self.pinned
         return _IN_VAIN * sum(fallback.seconds(profile) for fallback in self._diagonalised()) if may_fail else 0.0
 
-    def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
+    def _diagonalised(self) -> tuple[EighPower | NativeEighPower, ...]:
         """Eigh in the highest precision allowed, on any device; none where the caller asked for the iteration."""
         return () if self.pinned else (EighPower(self.power, self.pinned, self.ceiling),)
 
@@ -103,7 +103,7 @@ class IteratedPower(CoupledPower):
         """Always: a run is launches of kernels alone."""
         return True
 
-    def fallbacks(self) -> tuple[EighPower | LockstepPower, ...]:
+    def fallbacks(self) -> tuple[EighPower | NativeEighPower, ...]:
         """Eigh in the highest precision allowed, unless the caller asked for the iteration."""
         return self._diagonalised()
 
@@ -128,18 +128,18 @@ class NativePower(CoupledPower):
         a = inputs["a"].to(self.iteration.working).where(wanted[:, None, None], math.nan)
         return natively.natively(self.iteration, a, inputs.get("g"))[0]
 
-    def _diagonalised(self) -> tuple[EighPower | LockstepPower, ...]:
-        """The same in C, where that serves: a CPU computes."""
+    def _diagonalised(self) -> tuple[EighPower | NativeEighPower, ...]:
+        """Eigh in the highest precision allowed, in C where that serves: the iteration in C runs on a CPU alone."""
         return () if self.pinned else EighPower(self.power, self.pinned, self.ceiling).variants()[-1:]
 
-    def fallbacks(self) -> tuple[NativePower | EighPower | LockstepPower, ...]:
+    def fallbacks(self) -> tuple[NativePower | EighPower | NativeEighPower, ...]:
         """The iteration in the highest precision where it is faster than eigh, then eigh as `IteratedPower` has it."""
         wider = self.in_double()
         return self._diagonalised() if wider is None else (wider, *self._diagonalised())
 
     def in_double(self) -> NativePower | None:
         """The iteration in the highest precision, where that is another one and the iteration faster than eigh."""
-        eigh_in_c = LockstepPower.serves(self.power) and self.ceiling is LockstepPower.precision and not self.pinned
+        eigh_in_c = NativeEighPower.serves(self.power) and self.ceiling is NativeEighPower.precision and not self.pinned
         if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or eigh_in_c:
             return None
         return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)

@@ -9,7 +9,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
-from matfn_kernels.methods.roots.lockstep_power import LockstepPower
+from matfn_kernels.methods.roots.native_eigh_power import NativeEighPower
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.shared_decomposition import SharedEigen
@@ -75,10 +75,10 @@ class EighPower(PowerProgram):
         is_measured = self.precision is Precision.FP32 and not self.power.drops
         return matrices.measured() if is_measured else matrices.lawful()
 
-    def variants(self) -> tuple[EighPower | LockstepPower, ...]:
+    def variants(self) -> tuple[EighPower | NativeEighPower, ...]:
         """Itself, and all of it in C where that serves."""
-        in_c = self.precision is LockstepPower.precision and LockstepPower.serves(self.power)
-        return (self, LockstepPower(self.power, self.pinned, self)) if in_c else (self,)
+        in_c = self.precision is NativeEighPower.precision and NativeEighPower.serves(self.power)
+        return (self, NativeEighPower(self.power, self.pinned, self)) if in_c else (self,)
 
     def fallbacks(self) -> tuple[EighPower, ...]:
         """None: nothing serves more matrices."""

@@ -183,7 +183,7 @@ def _correction(s: Array, m: Array, operator: SylvesterOperator) -> Array:
 
 
 def _noise(s: Array, m: Array, operator: SylvesterOperator, correction: Array) -> Array:
-    """What rounding leaves in the correction, M being exact.
+    """An estimate of the rounding in the correction, M being exact.
 
     It is the correction's distance from the one whose products are all summed in the other order, and the image of a
     random matrix the size of the rounding that both may share, that of S M S - M to float64.

@@ -66,7 +66,7 @@ class _Equations(TriangularProgram):
         return (Substitution(*settings), NativeSubstitution(*settings)) if served else (Substitution(*settings),)
 
     def _wide(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """What acts, op(T), and B, in float64 and near 1 where the arithmetic wants it, with their exponents."""
+        """The triangle op(T) and B, in float64 and near 1 where the arithmetic wants it, with their exponents."""
         given = self.question.read(inputs["t"]), inputs["b"]
         (t, exponent), (right, right_exponent) = (self.scaled(x.to(torch.float64)) for x in given)
         return t.mT if self.transpose else t, exponent, right, right_exponent

@@ -13,7 +13,7 @@ from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.methods.roots.eigh_power import EighPower
-from matfn_kernels.methods.roots.lockstep_power import LockstepPower
+from matfn_kernels.methods.roots.native_eigh_power import NativeEighPower
 from matfn_kernels.methods.roots.power import Power
 from matfn_kernels.numbers.precision import Precision
 
@@ -71,7 +71,7 @@ def test_as_by_torch(order: int, damping: float | str | None, dtype: torch.dtype
         power = Power(order, None, r, s, inverse, pair, damping, dtype)
         with one_thread(), np.errstate(all="ignore"):
             usual = EighPower(power, pinned=False, precision=Precision.FP64)
-            found, wanted = LockstepPower(power, pinned=False, usual=usual).run({"a": a}), usual.run({"a": a})
+            found, wanted = NativeEighPower(power, pinned=False, usual=usual).run({"a": a}), usual.run({"a": a})
         _compare(found, wanted, dtype)
 
 
@@ -118,7 +118,7 @@ def test_same_bits_in_any_company(dtype: torch.dtype) -> None:
     """A matrix has the same bits and findings alone as beside any others, whoever looks at those."""
     power = Power(33, None, 4, 1, inverse=True, pair=False, damping=None, dtype=dtype)
     a = torch.from_numpy(_matrices(33)).to(dtype)
-    program = LockstepPower(power, pinned=False, usual=EighPower(power, pinned=False, precision=Precision.FP64))
+    program = NativeEighPower(power, pinned=False, usual=EighPower(power, pinned=False, precision=Precision.FP64))
     with one_thread(), np.errstate(all="ignore"):
         together = program.run({"a": a})
         for place in range(len(a)):

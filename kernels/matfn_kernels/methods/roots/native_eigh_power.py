@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
 
-__all__ = ["LockstepPower"]
+__all__ = ["NativeEighPower"]
 
 _PASSES: Final = 6.0
 """Passes (`prices.passes`) beside decomposition and product above order 64: 5 at 128 and 7 at 256 on an Intel Xeon."""
@@ -45,7 +45,7 @@ _LARGEST: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LockstepPower(PowerProgram):
+class NativeEighPower(PowerProgram):
     """A power by eigh in float64, in C.
 
     Attributes:
@@ -81,7 +81,7 @@ class LockstepPower(PowerProgram):
             return answered
         return merged(~is_open, answered, self.usual.run_some(inputs, is_open))
 
-    def variants(self) -> tuple[LockstepPower, ...]:
+    def variants(self) -> tuple[NativeEighPower, ...]:
         """Itself alone."""
         return (self,)
 
