@@ -84,6 +84,16 @@ def test_fastest_kernels_are_chosen(factors: dict[str, float], kernels: list[str
     assert [program.kernel for program in programs if isinstance(program, Tunable)] == kernels
 
 
+@pytest.mark.parametrize("order", [16, 64, 128, 512])
+@pytest.mark.parametrize("keywords", [{}, {"damping": 0.0}, {"damping": 1e-3}, {"shift": 1e-3}])
+def test_a_gpu_is_never_given_the_kernels_in_c(keywords: dict[str, float], order: int) -> None:
+    """Neither the program nor any that may follow it computes in C, by a profile without its prices."""
+    plan = make_plan(parsed("inv_root", {"a": np.eye(order, dtype=np.float32)}, {"r": 4, **keywords}), _gpu())
+
+    programs = (plan.program, *plan.program.fallbacks())
+    assert Kernel.NATIVE not in {getattr(program, "kernel", None) for program in programs}
+
+
 def test_one_launch_is_for_small_orders() -> None:
     """However cheap it is measured to be, an iteration in one launch is not offered for large matrices."""
     call = parsed("msign", {"m": np.ones((129, 16), dtype=np.float32)}, {})
