@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from matfn.errors import ApproximateWarning
 from matfn.wire import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from matfn.wire import Certificate, Timing
 
-__all__ = ["Answer", "warn_if_approximate"]
+__all__ = ["Answer", "Verdict", "warn_if_approximate"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
@@ -30,7 +30,19 @@ class Answer(Generic[ValueT_co]):
     device: str
 
 
-def warn_if_approximate(certified: Iterable[tuple[str, tuple[Certificate, ...]]], stacklevel: int) -> None:
+class Verdict(Protocol):
+    """The part of a certificate that says whether the answer is approximate."""
+
+    @property
+    def outcome(self) -> str:
+        """Whether the answer meets the requested tolerance, as in `Outcome`."""
+
+    @property
+    def hint(self) -> str | None:
+        """The cause or a remedy, in words."""
+
+
+def warn_if_approximate(certified: Iterable[tuple[str, Sequence[Verdict]]], stacklevel: int) -> None:
     """At most one ApproximateWarning, with the hint of the first call concerned."""
     parts = [part for part in (_remark(function, certificates) for function, certificates in certified) if part]
     if parts:
@@ -38,8 +50,8 @@ def warn_if_approximate(certified: Iterable[tuple[str, tuple[Certificate, ...]]]
         warnings.warn(parts[0] + more, ApproximateWarning, stacklevel + 1)
 
 
-def _remark(function: str, certificates: tuple[Certificate, ...]) -> str:
-    hints = [certificate.hint for certificate in certificates if certificate.outcome is Outcome.APPROXIMATE]
+def _remark(function: str, certificates: Sequence[Verdict]) -> str:
+    hints = [certificate.hint for certificate in certificates if certificate.outcome == Outcome.APPROXIMATE]
     if not hints:
         return ""
     share = "the answer is" if len(certificates) == 1 else f"{len(hints)} of {len(certificates)} answers are"

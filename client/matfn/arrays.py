@@ -241,4 +241,4 @@ def from_torch(output: Any, kind: Kind) -> Any:
     """A torch tensor as an array of the kind; torch to torch stays on its device or moves directly."""
     if isinstance(kind, _Torch):
         return output.to(kind.device)
-    return kind.array(copied(_Torch(output).tensor(output)))
+    return kind.array(_Torch(output).tensor(output))

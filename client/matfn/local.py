@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     import torch
 
     import matfn_kernels
-    from matfn.arrays import Kind
     from matfn.catalogue import Function
     from matfn.exchange import Prepared
     from matfn.invocation import Invocation
@@ -93,6 +92,12 @@ class LocalClient(ValueMethods):
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
+        value, certificates, milliseconds = self._asked(invocation)
+        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
+        return Answer(value, tuple(map(_translated, certificates)), timing, "", self._device)
+
+    def _asked(self, invocation: Invocation[ValueT]) -> tuple[ValueT, tuple[matfn_kernels.Certificate, ...], float]:
+        """The value of a call, its certificates and the milliseconds that they took."""
         self._require_open()
         arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
         kind = kind_of(invocation.first)
@@ -103,8 +108,9 @@ class LocalClient(ValueMethods):
         params, options = invocation.plain_params(), invocation.plain_options()
         outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
         _meet_deadline(options.get("deadline"), milliseconds)
-        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
-        return self._answer_of(outputs, certificates, timing, kind)
+        values = tuple(from_torch(output, kind) for output in outputs)
+        value: Any = values[0] if len(values) == 1 else values
+        return value, certificates, milliseconds
 
     @overload
     def map(
@@ -163,9 +169,9 @@ class LocalClient(ValueMethods):
         self.close()
 
     def _value(self, invocation: Invocation[ValueT]) -> ValueT:
-        answer = self.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
-        return answer.value
+        value, certificates, _ = self._asked(invocation)
+        warn_if_approximate([(invocation.function, certificates)], stacklevel=3)
+        return value
 
     def _answers(
         self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
@@ -205,7 +211,7 @@ class LocalClient(ValueMethods):
         tensors = [kind_of(output).tensor(output) for output in outputs]
         answer = wire.Answer(
             dict(zip(ENTRIES[call.function].outputs, tensors, strict=True)),
-            certificates,
+            tuple(map(_translated, certificates)),
             Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label),
             self._device,
             "",
@@ -231,7 +237,7 @@ class LocalClient(ValueMethods):
         inputs: Mapping[str, torch.Tensor],
         params: Mapping[str, Value],
         options: Mapping[str, Value],
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[Certificate, ...], float]:
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[matfn_kernels.Certificate, ...], float]:
         """Outputs, certificates and the milliseconds that they took."""
         import torch
 
@@ -246,14 +252,7 @@ class LocalClient(ValueMethods):
             raise problem_error(Problem.of(error.code, error.detail, hint=error.hint, index=error.index)) from None
         except torch.OutOfMemoryError as error:
             raise problem_error(Problem.of("out_of_memory", str(error))) from error
-        return outputs, tuple(map(_translated, certificates)), (time.perf_counter() - started) * 1000
-
-    def _answer_of(
-        self, outputs: tuple[torch.Tensor, ...], certificates: tuple[Certificate, ...], timing: Timing, kind: Kind
-    ) -> Answer[Any]:
-        values = tuple(from_torch(output, kind) for output in outputs)
-        value: Any = values[0] if len(values) == 1 else values
-        return Answer(value, certificates, timing, "", self._device)
+        return outputs, certificates, (time.perf_counter() - started) * 1000
 
 
 def calibrated(name: str, device: str | None = None) -> Profile:

@@ -8,6 +8,7 @@ import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -288,6 +289,15 @@ def test_inputs_are_left_alone(client: matfn.LocalClient) -> None:
 
     np.testing.assert_array_equal(array, before[0])
     assert torch.equal(tensor, before[1])
+
+
+@pytest.mark.parametrize("a", [np.eye(3), np.diag([1.0, 4.0, 9.0]), np.zeros((3, 3)), A], ids=str)
+def test_values_share_no_memory(client: matfn.LocalClient, a: np.ndarray) -> None:
+    """What a caller writes into one value changes neither another one nor an input."""
+    values = [a, *client.sqrt_pair(a + np.eye(3)), client.root(a, 1), client.eig_clip(a), client.mclip(a, hi=100.0)]
+
+    assert not any(np.shares_memory(one, other) for one, other in combinations(values, 2))
+    assert all(value.flags.writeable for value in values[1:])
 
 
 def test_documents_describe_the_process(client: matfn.LocalClient) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +21,7 @@ TESTS = Path(__file__).parents[1]
 def certificates(*estimates: float | None) -> list[Certificate]:
     """Certificates that differ in their estimates alone."""
     base = answer("root", {"a": np.eye(2)}, r=2).certificates[0]
-    return [replace(base, error_estimate=estimate) for estimate in estimates]
+    return [base._replace(error_estimate=estimate) for estimate in estimates]
 
 
 @pytest.mark.parametrize("error", [0.0, 1e-8])

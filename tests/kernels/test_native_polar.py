@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,7 +141,7 @@ def test_triangles_are_honest(order: int, dtype: str, *, unit: bool) -> None:
 
 def _bits(answer: Answer, item: int) -> tuple[object, ...]:
     """All that is answered of one matrix but its number, which some hints name."""
-    return (*(output[item].tobytes() for output in answer.outputs), replace(answer.certificates[item], hint=None))
+    return (*(output[item].tobytes() for output in answer.outputs), answer.certificates[item]._replace(hint=None))
 
 
 @pytest.mark.usefixtures("instructions")

@@ -35,7 +35,7 @@ def test_certificates_say_what_they_said(encoded: Encoded) -> None:
     arrived = wire.decode_answer(body, wire.Media.MSGPACK).certificates
 
     for sent, got in zip((GOOD, MISSED, GOOD), arrived, strict=True):
-        for name in Certificate.__slots__[2:]:
+        for name in Certificate._fields[2:]:
             assert getattr(got, name) == getattr(sent, name)
         assert got.outcome == sent.outcome.value
     assert arrived[0].residual == wire.Residual("orthogonality", 1e-7)

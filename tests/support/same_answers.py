@@ -6,7 +6,7 @@ import itertools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -189,7 +189,7 @@ def bits(x: Tensor) -> bytes:
 
 def written(certificate: Certificate | wire.Certificate) -> dict[str, str]:
     """A certificate's fields to the last bit."""
-    return {field.name: _text(getattr(certificate, field.name)) for field in fields(certificate)}
+    return {name: _text(getattr(certificate, name)) for name in Certificate._fields}
 
 
 def _text(value: object) -> str:

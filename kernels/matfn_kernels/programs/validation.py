@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -108,25 +109,72 @@ def parse_call(
     Raises:
         Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
     """
+    layouts = tuple((name, _Layout(tuple(tensor.shape), tensor.dtype)) for name, tensor in inputs.items())
+    parsed = _parsed(function, layouts, _Arguments(parameters), _Arguments(options), limits)
+    return refilled(parsed.call, inputs, parsed.shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Shape and dtype of an input."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class _Arguments:
+    """Arguments by name; those are equal that are written alike, so that 1, 1.0 and True differ, and 0.0 and -0.0."""
+
+    __slots__ = ("_text", "given")
+
+    def __init__(self, given: Mapping[str, object]) -> None:
+        self.given = given
+        self._text = repr(given)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Arguments) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    """A call without its inputs, and the shapes (items, ...) of these."""
+
+    call: Call
+    shapes: Mapping[str, tuple[int, ...]]
+
+
+@lru_cache(maxsize=1024)
+def _parsed(
+    function: str,
+    layouts: tuple[tuple[str, _Layout], ...],
+    given: _Arguments,
+    chosen: _Arguments,
+    limits: Limits,
+) -> _Parsed:
+    """The call that names, layouts, parameters and options describe."""
     spec = ENTRIES.get(function)
     if spec is None:
         raise Rejection("unknown_function", *unknown(function))
+    inputs = dict(layouts)
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
     _check_shapes(spec, inputs, limits)
-    parameters, options = _with_method(spec, parameters, options)
+    parameters, options = _with_method(spec, given.given, chosen.given)
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
-    check_heads(spec, {name: tuple(tensor.shape) for name, tensor in inputs.items()}, values)
+    check_heads(spec, {name: layout.shape for name, layout in inputs.items()}, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, math.prod(lead), limits)
-    chosen = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
-    _check_together(function, values, chosen.method)
-    flat = {
-        entry.name: _flatten(inputs[entry.name], lead, len(entry.shape))
+    settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
+    _check_together(function, values, settled.method)
+    shapes = {
+        entry.name: (math.prod(lead), *_trailing(inputs[entry.name], entry))
         for entry in spec.inputs
         if entry.name in inputs
     }
-    return Call(function, flat, lead, values, chosen, {})
+    return _Parsed(Call(function, {}, lead, values, settled, {}), shapes)
 
 
 def refilled(call: Call, inputs: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Call:
@@ -147,7 +195,7 @@ def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Te
     return tensor.expand(*lead, *shape[1:]).reshape(shape)
 
 
-def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+def _check_names(spec: Function, inputs: Mapping[str, _Layout]) -> None:
     known = [entry.name for entry in spec.inputs]
     for name in inputs:
         if name not in known:
@@ -159,7 +207,7 @@ def _check_names(spec: Function, inputs: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_dtypes(spec: Function, inputs: Mapping[str, Tensor]) -> None:
+def _check_dtypes(spec: Function, inputs: Mapping[str, _Layout]) -> None:
     for name, tensor in inputs.items():
         dtype = tensor.dtype
         if dtype not in _DTYPE_NAMES:
@@ -181,14 +229,14 @@ def _for_complex(spec: Function) -> str:
     return f"complex inputs are taken by {taken}"
 
 
-def _check_shapes(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> None:
+def _check_shapes(spec: Function, inputs: Mapping[str, _Layout], limits: Limits) -> None:
     sizes: dict[str, tuple[int, str]] = {}
     for entry in sorted(spec.inputs, key=lambda entry: entry.name in spec.claims):
         if entry.name not in inputs:
             continue
-        shape = tuple(inputs[entry.name].shape)
+        shape = inputs[entry.name].shape
         _check_rank(entry, shape)
-        for labels, size in zip(entry.shape, shape[len(shape) - len(entry.shape) :], strict=True):
+        for labels, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True):
             label = next((label for label in labels.split("|") if label in sizes), labels)
             expected, owner = sizes.setdefault(label, (size, entry.name))
             if size != expected:
@@ -216,9 +264,9 @@ def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
         raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
 
 
-def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tuple[int, ...]:
+def _leading(spec: Function, inputs: Mapping[str, _Layout], limits: Limits) -> tuple[int, ...]:
     leads = {
-        entry.name: tuple(inputs[entry.name].shape[: inputs[entry.name].dim() - len(entry.shape)])
+        entry.name: inputs[entry.name].shape[: len(inputs[entry.name].shape) - len(entry.shape)]
         for entry in spec.inputs
         if entry.name in inputs
     }
@@ -236,13 +284,13 @@ def _leading(spec: Function, inputs: Mapping[str, Tensor], limits: Limits) -> tu
     return lead
 
 
-def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, limits: Limits) -> None:
+def _check_elements(spec: Function, inputs: Mapping[str, _Layout], items: int, limits: Limits) -> None:
     """Refuses small requests that would need a large allocation, by broadcasting or by outputs that are larger."""
     sizes = {
         label: size
         for entry in spec.inputs
         if entry.name in inputs
-        for label, size in zip(entry.shape, inputs[entry.name].shape[-len(entry.shape) :], strict=True)
+        for label, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True)
     }
     taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
     held = items * max(taken, sum(spec.output_elements(sizes)))
@@ -254,9 +302,9 @@ def _check_elements(spec: Function, inputs: Mapping[str, Tensor], items: int, li
         )
 
 
-def _flatten(tensor: Tensor, lead: tuple[int, ...], trailing: int) -> Tensor:
-    shape = tensor.shape[tensor.dim() - trailing :]
-    return tensor.expand(*lead, *shape).reshape(math.prod(lead), *shape)
+def _trailing(layout: _Layout, entry: Input) -> tuple[int, ...]:
+    """The shape of one matrix of an input."""
+    return layout.shape[len(layout.shape) - len(entry.shape) :]
 
 
 def _with_method(

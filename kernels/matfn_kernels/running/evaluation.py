@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.linalg.backends import Backends
     from matfn_kernels.linalg.decompositions import Decomposition
+    from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.shared_decomposition import SharedDecomposition
     from matfn_kernels.programs.validation import Call
@@ -263,7 +264,7 @@ def _escalated(program: Program, batch: Batch, evaluation: Evaluation) -> Evalua
     tried = program.method
     for fallback in program.fallbacks():
         candidate = _attempt(fallback, batch)
-        certificate = replace(candidate.certificates[0], fallback=tried)
+        certificate = candidate.certificates[0]._replace(fallback=tried)
         tried = f"{tried}, {fallback.method}"
         if _better(certificate, evaluation.certificates[0]):
             evaluation = Evaluation(candidate.outputs, (certificate,))
@@ -314,15 +315,24 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     else:
         assert isinstance(program, Sharing)
         findings = program.finish(decomposition, inputs)
-    exponents = findings.exponents or (None,) * len(findings.outputs)
-    released = [release(*pair, program.dtype) for pair in zip(findings.outputs, exponents, strict=True)]
-    outputs = tuple(output.resolve_conj().contiguous() for output, _ in released)
-    if released:  # the rounding is relative to the value, which has an error itself
-        rounding = torch.stack([error for _, error in released]).amax(0)
-        rounding = rounding * (1 + findings.error) if findings.share is None else rounding * findings.share
-        findings = replace(findings, error=findings.error + rounding)
+    findings = _released(findings, program.dtype)
+    outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
     bounds = proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
+
+
+def _released(findings: Findings, dtype: torch.dtype) -> Findings:
+    """The findings with outputs in their dtype and their powers of two multiplied, their rounding in the error."""
+    exponents = findings.exponents or (None,) * len(findings.outputs)
+    pairs = list(zip(findings.outputs, exponents, strict=True))
+    if all(exponent is None and output.dtype == dtype for output, exponent in pairs):
+        return findings
+    released = [release(*pair, dtype) for pair in pairs]
+    # the rounding is relative to the value, which has an error itself
+    rounding = torch.stack([error for _, error in released]).amax(0)
+    rounding = rounding * (1 + findings.error) if findings.share is None else rounding * findings.share
+    outputs = tuple(output for output, _ in released)
+    return replace(findings, outputs=outputs, exponents=(), error=findings.error + rounding)
 
 
 def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

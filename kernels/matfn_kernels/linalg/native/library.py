@@ -99,13 +99,15 @@ def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Ten
     first = arrays[0]
     assert first is not None
     entry = getattr(library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")
+    shape = first.shape[1:]
+    places = [(0, 0) if one is None else (one.data_ptr(), one.stride(0) * one.itemsize) for one in arrays]
 
     def part(start: int, stop: int) -> None:
-        pointers = [None if array is None else ctypes.c_void_p(array[start:].data_ptr()) for array in arrays]
+        pointers = [ctypes.c_void_p(address + start * step) for address, step in places]
         status = entry(ctypes.byref(plan(stop - start)), *pointers)
-        check(status, f"matrices of shape {tuple(first.shape[1:])}")
+        check(status, f"matrices of shape {tuple(shape)}")
 
-    products = prod(first.shape[1:]) * min(first.shape[1:])
+    products = prod(shape) * min(shape)
     if len(first) * products * (threads() - 1) <= _ALONE:
         part(0, len(first))
     else:

@@ -150,8 +150,9 @@ def _findings(power: Power, values: tuple[Tensor, ...], found: native.SpectralFi
         residual=found.residual,
         error=found.error + found.rounding * (1 + found.error),
         condition=found.condition,
-        rank=found.rank.nan_to_num(0.0).to(torch.int64),
+        rank=found.rank,
         damping=found.damping,
         shift=found.shift,
+        finite=found.open == 0,
         remarks=remarks,
     )
