@@ -88,7 +88,7 @@ def _units(compiler: list[str]) -> dict[str, list[str]]:
         for name, flags in variants.items()
     }
     return units | {
-        name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack", "random")
+        name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack", "parts", "random")
     }
 
 

@@ -168,7 +168,7 @@ def powers(wanted: Powers, a: Tensor) -> tuple[tuple[Tensor, ...], PowerFindings
         *wanted.schedules.pointers,
     )
     arrays = (a, *outputs) if wanted.pair else (a, *outputs, None)
-    run("roots", lambda count: PowersPlan(count, *rest), (*arrays, found))
+    run("roots", PowersPlan(items, *rest), (*arrays, found))
     return outputs, PowerFindings(*found.unbind(-1))
 
 
@@ -229,7 +229,7 @@ def spectral_powers(wanted: SpectralPowers, a: Tensor) -> tuple[tuple[Tensor, ..
     library = IN_LANES if in_lanes else lapack.blas_for(backends.chosen(), "eigh", torch.float64, order)
     run(
         "spectral",
-        lambda count: SpectralPlan(count, order, library, *wanted.exponent, *rest, columns.data_ptr()),
+        SpectralPlan(len(a), order, library, *wanted.exponent, *rest, columns.data_ptr()),
         (*arrays, found),
         lockstep.LANES if in_lanes else 1,
     )
@@ -262,7 +262,7 @@ def eigenvalue_clips(wanted: EigenvalueClips, a: Tensor) -> tuple[Tensor, ClipFi
     a = a.resolve_neg().contiguous()
     out, found, columns = torch.empty_like(a), _blank(len(a), ClipFindings), probes.columns(wanted.order)
     rest = (wanted.order, *wanted.bounds, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
-    run("clips", lambda count: ClipPlan(count, *rest), (a, out, found))
+    run("clips", ClipPlan(len(a), *rest), (a, out, found))
     return out, ClipFindings(*found.unbind(-1))
 
 
@@ -294,7 +294,7 @@ def gram_polars(wanted: GramPolar, m: Tensor) -> tuple[Tensor, GramPolarFindings
     out, found, columns = torch.empty_like(m), _blank(items, GramPolarFindings), probes.columns(order)
     sizes = (rows, order, wanted.bounds is not None, *(wanted.bounds or (0.0, math.inf)))
     rest = (*sizes, wanted.threshold, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
-    run("gram_polar", lambda count: GramPolarPlan(count, *rest), (m, out, found))
+    run("gram_polar", GramPolarPlan(items, *rest), (m, out, found))
     return out, GramPolarFindings(*found.unbind(-1))
 
 
@@ -313,7 +313,7 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
     out, found = torch.empty_like(m), _blank(items, PolarFindings)
     columns = probes.columns(order)
     rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
-    run("polar", lambda count: PolarPlan(count, *rest), (m, out, found))
+    run("polar", PolarPlan(items, *rest), (m, out, found))
     return out, PolarFindings(*found.unbind(-1))
 
 
@@ -325,7 +325,7 @@ def grams(m: Tensor) -> Tensor:
     """
     items, rows, order = m.shape
     out = torch.empty(items, order, order, dtype=torch.float64, device="cpu")
-    run("gram", lambda count: TallPlan(count, rows, order, None), (m, out))
+    run("gram", TallPlan(items, rows, order, None), (m, out))
     return out
 
 
@@ -343,7 +343,7 @@ def images(m: Tensor, vectors: Tensor, h: Tensor) -> tuple[Tensor, ImageFindings
     items, rows, order = m.shape
     out, found = torch.empty_like(m), _blank(items, ImageFindings)
     columns = probes.columns(order)
-    run("image", lambda count: TallPlan(count, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
+    run("image", TallPlan(items, rows, order, columns.data_ptr()), (m, vectors, h, out, found))
     return out, ImageFindings(*found.unbind(-1))
 
 
@@ -364,7 +364,7 @@ def apply_low_rank(diag: Tensor, q: Tensor, k: Tensor, b: Tensor, *, transpose: 
     order, rank, columns = *q.shape[1:], b.shape[-1]
     given = [x.resolve_neg().contiguous() for x in (diag, q, k, b)]
     out = torch.empty_like(given[-1])
-    run("low_rank", lambda count: LowRankPlan(count, order, rank, columns, transpose, inverse), (*given, out))
+    run("low_rank", LowRankPlan(len(b), order, rank, columns, transpose, inverse), (*given, out))
     return out
 
 
@@ -378,7 +378,7 @@ def triangular_inverses(t: Tensor, *, lower: bool, unit: bool) -> tuple[Tensor, 
     out, found = torch.empty_like(t), _blank(items, TriangleFindings)
     columns = probes.spread_columns(order)
     rest = (order, not lower, unit, torch.finfo(t.dtype).eps, columns.data_ptr())
-    run("triangles", lambda count: TrianglesPlan(count, *rest), (t, out, found))
+    run("triangles", TrianglesPlan(items, *rest), (t, out, found))
     return out, TriangleFindings(*found.unbind(-1))
 
 
@@ -401,5 +401,5 @@ def triangular_solutions(
     out, found = torch.empty_like(b), _blank(len(t), SolveFindings)
     random = probes.columns(order)
     rest = (order, columns, not lower, unit, transpose, random.data_ptr())
-    run("solves", lambda count: SolvesPlan(count, *rest), (t, b, out, found))
+    run("solves", SolvesPlan(len(t), *rest), (t, b, out, found))
     return out, SolveFindings(*found.unbind(-1))

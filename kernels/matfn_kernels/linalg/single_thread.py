@@ -26,7 +26,7 @@ from threadpoolctl import ThreadpoolController
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["in_parts", "one_thread", "threads"]
+__all__ = ["in_parts", "one_thread", "part_of", "threads"]
 
 _PARTS: Final = 4  # a thread: with one, all threads wait for the one whose core is busy
 
@@ -69,6 +69,11 @@ def threads() -> int:
     return getattr(_LOCAL, "threads", None) or torch.get_num_threads()
 
 
+def part_of(units: int, least: int) -> int:
+    """How many units are taken at a time, a multiple of the least."""
+    return least * max(1, -(-units // (least * _PARTS * threads())))
+
+
 def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> None:
     """Calls work(first, last) for parts of so many units, on the caller's thread and others that it may use.
 
@@ -82,7 +87,7 @@ def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> No
     """
     if units <= least or threads() == 1:
         return work(0, units)
-    size = least * -(-units // (least * _PARTS * threads()))
+    size = part_of(units, least)
     parts = deque((first, min(first + size, units)) for first in range(0, units, size))
     others = [_pool().submit(_take, work, parts) for _ in range(min(threads(), len(parts)) - 1)]
     try:

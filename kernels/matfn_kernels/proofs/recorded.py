@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from matfn_kernels.linalg.native.library import check, library
+from matfn_kernels.linalg.native.library import in_parts
 from matfn_kernels.linalg.native.structures import BALL_FACTS, BallSlot, BallsPlan, BallStep, Half, Step, View
-from matfn_kernels.linalg.single_thread import in_parts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,11 +95,7 @@ class Tape:
     def _run(self, facts: Tensor) -> None:
         plan, kept = compiled(self.entries, self.items, facts.data_ptr())
         work = plan.steps * plan.largest**3
-
-        def part(first: int, last: int) -> None:
-            check(_entry_point()(ctypes.byref(plan), first, last), f"bounds of order {plan.largest}")
-
-        in_parts(part, self.items, -(-_PARALLEL // work))
+        in_parts("matfn_balls", plan, self.items, -(-_PARALLEL // work), f"bounds of order {plan.largest}")
         del kept
 
 
@@ -113,13 +107,6 @@ def compiled(entries: list[_Entry], items: int, facts: int) -> tuple[BallsPlan, 
     largest, doubled = max(max(entry.shape) for entry in entries), any(kind[-1] for kind in places.kinds)
     pointers = ctypes.addressof(steps), ctypes.addressof(slots), facts
     return BallsPlan(items, len(steps), len(slots), largest, doubled, *pointers), (steps, slots)
-
-
-@cache
-def _entry_point() -> Any:
-    entry = library().matfn_balls  # type: ignore[union-attr]
-    entry.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
-    return entry
 
 
 def _step(entry: _Entry, place: tuple[int, ...]) -> BallStep:

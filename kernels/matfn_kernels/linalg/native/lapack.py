@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from matfn_kernels.linalg import backends
-from matfn_kernels.linalg.native.library import check, library
+from matfn_kernels.linalg.native.library import in_parts, library
 from matfn_kernels.linalg.native.structures import CALLS
-from matfn_kernels.linalg.single_thread import in_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -117,17 +116,10 @@ def _pointer(capsule: object) -> int:
 @lru_cache(maxsize=4096)
 def _settings(
     chosen: Backends, name: str, dtype: torch.dtype, order: int
-) -> tuple[Any, Callable[..., bytes], Blas, int]:
-    """Entry point of a function of lapack.c, packer of its plan, library and number of the dtype."""
+) -> tuple[str, Callable[..., bytes], Blas, int]:
+    """Entry point's name of a function of lapack.c, packer of its plan, library and number of the dtype."""
     blas = blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
-    return _entry(name), CALLS[name].pack, blas, KINDS[dtype]
-
-
-@cache
-def _entry(name: str) -> Any:
-    entry = getattr(library(), f"matfn_lapack_{name}")
-    entry.argtypes = [ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64]
-    return entry
+    return f"matfn_lapack_{name}", CALLS[name].pack, blas, KINDS[dtype]
 
 
 def call(
@@ -147,12 +139,5 @@ def call(
         MemoryError: if there is none for its buffers.
     """
     entry, pack, blas, kind = _settings(backends.chosen(), name, dtype, order)
-    plan = pack(blas, kind, *arguments)
-
-    def work(first: int, last: int) -> None:
-        check(entry(plan, first, last), f"{name} of order {order}")
-
-    if units * products < 2 * _PARALLEL:
-        work(0, units)
-    else:
-        in_parts(work, units, -(-_PARALLEL // products))
+    least = units if units * products < 2 * _PARALLEL else -(-_PARALLEL // products)
+    in_parts(entry, pack(blas, kind, *arguments), units, least, f"{name} of order {order}")

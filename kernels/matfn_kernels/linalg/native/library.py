@@ -8,19 +8,19 @@ from functools import cache
 from itertools import count, takewhile
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from matfn_kernels.linalg.native.structures import OUT_OF_MEMORY, Term, contract
-from matfn_kernels.linalg.single_thread import in_parts, threads
+from matfn_kernels.linalg.single_thread import part_of, threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
-__all__ = ["check", "is_built", "library", "run", "variant"]
+__all__ = ["check", "in_parts", "is_built", "library", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
 _ALONE: Final = 1 << 20  # multiplications, in one product of each, that a thread does by itself; fewer beside many
@@ -84,13 +84,13 @@ def check(status: int, work: str) -> None:
         raise RuntimeError(f"LAPACK refuses {work}")
 
 
-def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Tensor | None], together: int = 1) -> None:
+def run(name: str, plan: ctypes.Structure, arrays: Sequence[Tensor | None], together: int = 1) -> None:
     """Calls an entry point on arrays (batch, ...) on the threads that the caller may use.
 
     Args:
         name: of the entry point, without the dtype.
-        plan: the plan for so many matrices.
-        arrays: the inputs and outputs, of which the first one says how much work a matrix is.
+        plan: the plan, whose first number is that of the matrices.
+        arrays: the inputs and outputs without gaps, of which the first one says how much work a matrix is.
         together: matrices that are computed at a time.
 
     Raises:
@@ -98,17 +98,56 @@ def run(name: str, plan: Callable[[int], ctypes.Structure], arrays: Sequence[Ten
     """
     first = arrays[0]
     assert first is not None
-    entry = getattr(library(), f"matfn_{name}_{_SUFFIXES[first.dtype]}")
-    shape = first.shape[1:]
-    places = [(0, 0) if one is None else (one.data_ptr(), one.stride(0) * one.itemsize) for one in arrays]
-
-    def part(start: int, stop: int) -> None:
-        pointers = [ctypes.c_void_p(address + start * step) for address, step in places]
-        status = entry(ctypes.byref(plan(stop - start)), *pointers)
-        check(status, f"matrices of shape {tuple(shape)}")
-
+    shape, count = first.shape[1:], len(arrays)
     products = prod(shape) * min(shape)
-    if len(first) * products * (threads() - 1) <= _ALONE:
-        part(0, len(first))
-    else:
-        in_parts(part, len(first), max(together, -(-_LEAST // max(products, 1))))
+    size = part_of(len(first), max(together, -(-_LEAST // max(products, 1))))
+    status = _batch_in_parts()(
+        _entry(f"matfn_{name}_{_SUFFIXES[first.dtype]}"),
+        ctypes.byref(plan),
+        ctypes.sizeof(plan),
+        count,
+        (ctypes.c_void_p * count)(*(None if array is None else array.data_ptr() for array in arrays)),
+        (ctypes.c_int64 * count)(*(0 if array is None else array.stride(0) * array.itemsize for array in arrays)),
+        len(first),
+        size,
+        1 if len(first) * products * (threads() - 1) <= _ALONE else threads(),
+    )
+    check(status, f"matrices of shape {tuple(shape)}")
+
+
+def in_parts(name: str, plan: ctypes.Structure | bytes, units: int, least: int, work: str) -> None:
+    """Calls an entry point that does the units first..last of a plan on the threads that the caller may use.
+
+    Args:
+        name: of the entry point.
+        plan: the plan.
+        units: how many there are.
+        least: each part but the last is a multiple of so many.
+        work: what it does, in words.
+
+    Raises:
+        MemoryError: if the library has none for its buffers.
+    """
+    at = plan if isinstance(plan, bytes) else ctypes.byref(plan)
+    check(_in_parts()(_entry(name), at, units, part_of(units, least), threads()), work)
+
+
+@cache
+def _entry(name: str) -> ctypes.c_void_p:
+    """The address of an entry point."""
+    return ctypes.cast(getattr(library(), name), ctypes.c_void_p)
+
+
+@cache
+def _in_parts() -> Any:
+    found = library().matfn_in_parts  # type: ignore[union-attr]
+    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3]
+    return found
+
+
+@cache
+def _batch_in_parts() -> Any:
+    found = library().matfn_batch_in_parts  # type: ignore[union-attr]
+    pointers = [ctypes.c_void_p] * 2
+    found.argtypes = [*pointers, *[ctypes.c_int64] * 2, *pointers, *[ctypes.c_int64] * 3]
+    return found

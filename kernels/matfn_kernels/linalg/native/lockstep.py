@@ -41,4 +41,4 @@ def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:
         MemoryError: if there is none for a group of matrices.
     """
     order = a.shape[-1]
-    run("eigh", lambda count: LockstepPlan(count, order), (a, w, v), LANES)
+    run("eigh", LockstepPlan(len(a), order), (a, w, v), LANES)
