@@ -233,8 +233,8 @@ def to_torch(array: Any, like: Any) -> Any:
 
 
 def tensor_as_torch(tensor: Tensor, like: Any) -> Any:
-    """A copy of the numbers as a torch tensor on the device of the tensor `like`."""
-    return _Torch(like).array(copied(tensor))
+    """The numbers as a torch tensor on the device of the tensor `like`: on a CPU in place, if they may be written."""
+    return _Torch(like).array(copied(tensor) if memoryview(tensor.data).readonly else tensor)
 
 
 def from_torch(output: Any, kind: Kind) -> Any:

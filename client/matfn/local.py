@@ -59,6 +59,8 @@ _OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
 class LocalClient(ValueMethods):
     """The functions computed in this process, with the methods of `Client`; needs the extra `service`.
 
+    Arrays in the CPU's memory are read where they lie: nothing else may write to them during a call.
+
     Args:
         device: where to compute, such as "cpu" or "cuda"; None takes a GPU if there is one.
 
