@@ -194,11 +194,12 @@ class Dispatcher:
         shares = [self._on_worker(launch.jobs[0], share) for share in launch.shares]
         # a single share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*shares) if len(shares) > 1 else [await shares[0]]
+        ended = self._clock()
         self._running.discard(launch)
         self._launch()  # not by waking `run`: the worker would wait for all that a busy loop does before
         await asyncio.sleep(0)  # the freed worker first gets its next batch: making and sending answers takes longer
         self._count_run(launch, runs)
-        self._settle(launch, runs)
+        self._settle(launch, runs, ended)
 
     async def _on_worker(self, first: Job, share: Sequence[Part]) -> ShareRun:
         """Computes one share of the batch that begins with `first`, and frees its worker."""
@@ -215,11 +216,11 @@ class Dispatcher:
             self._cost_ratio.count(predicted, measured)
         self._statistics.count_run(predicted, max(run.seconds for run in runs), measured)
 
-    def _settle(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
-        """Delivers each job its answer, or the first of its pieces' errors."""
+    def _settle(self, launch: _Launch, runs: Sequence[ShareRun], ended: float) -> None:
+        """Delivers each job of a batch that ended then its answer, or the first of its pieces' errors."""
         jobs = launch.jobs
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
-        device_seconds = max(run.seconds for run in runs)
+        span = ended - max(run.seconds for run in runs), ended
         batch_size = sum(job.batch.items for job in jobs)
         for job, answered in zip(jobs, pieces, strict=True):
             error = next((piece for piece in answered if isinstance(piece, Exception)), None)
@@ -228,7 +229,7 @@ class Dispatcher:
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             self._count_outcomes(job, evaluations)
-            self._callers.deliver(job, Served(evaluations, launch.at - job.arrived, device_seconds, batch_size))
+            self._callers.deliver(job, Served(evaluations, launch.at - job.arrived, (span,), batch_size))
 
     def _count_outcomes(self, job: Job, evaluations: Sequence[Encoded]) -> None:
         for piece in evaluations:

@@ -79,14 +79,23 @@ class Served:
     Attributes:
         evaluations: the answers, in order of the matrices, in as many pieces as they were computed in.
         queue_seconds: from arrival to launch.
-        device_seconds: time on the device.
+        spans: when the device computed its batches, from and to, on the service's clock.
         batch_size: all matrices in the batch.
     """
 
     evaluations: tuple[Encoded, ...]
     queue_seconds: float
-    device_seconds: float
+    spans: tuple[tuple[float, float], ...]
     batch_size: int
+
+    @property
+    def device_seconds(self) -> float:
+        """Time in which the device computed, that of batches side by side counted once."""
+        total, end = 0.0, -math.inf
+        for start, stop in sorted(self.spans):
+            total += max(0.0, stop - max(start, end))
+            end = max(end, stop)
+        return total
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +156,6 @@ def _combined(pieces: Sequence[Served]) -> Served:
     return Served(
         evaluations=tuple(evaluation for piece in pieces for evaluation in piece.evaluations),
         queue_seconds=min(piece.queue_seconds for piece in pieces),
-        device_seconds=sum({piece.queue_seconds: piece.device_seconds for piece in pieces}.values()),  # once a batch
+        spans=tuple(span for piece in pieces for span in piece.spans),
         batch_size=max(piece.batch_size for piece in pieces),
     )
