@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -36,11 +37,12 @@ _LONGEST: Final = 86400.0  # a profile without a rate predicts infinite time; su
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A call that may be computed, the plan for it, and its matrices."""
+    """A call that may be computed, the plan for it, its matrices, and the seconds that checking them took."""
 
     call: Call
     plan: Plan
     batch: Batch
+    checking: float
 
     def job(self, arrived: float, now: float) -> Job:
         """The job to queue now; the call's deadline counts from the arrival of its request."""
@@ -129,5 +131,6 @@ class Admission:
 
     def _screened(self, call: Call, plan: Plan) -> Prepared:
         """The call without the matrices that have no answer."""
+        started = time.perf_counter()
         call = screen(call)
-        return Prepared(call, plan, batch_of(call))
+        return Prepared(call, plan, batch_of(call), time.perf_counter() - started)

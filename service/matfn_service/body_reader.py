@@ -124,7 +124,7 @@ class BodyReader:
         self._on_leave = None
 
     async def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], buffers: Sequence[Buffer]) -> None:
-        """Writes a whole answer, head and body at once; does nothing if the connection is lost."""
+        """Writes a whole answer, head and body at once, until little of it waits; nothing if the connection is lost."""
         cycle = self._cycle
         if self._flow.write_paused and not cycle.disconnected:
             await self._flow.drain()
@@ -139,6 +139,7 @@ class BodyReader:
         if not cycle.keep_alive:
             cycle.transport.close()
         cycle.on_response()
+        await self._flow.drain()
 
 
 def body_reader_of(scope: Scope) -> BodyReader | None:

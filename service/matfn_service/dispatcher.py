@@ -214,7 +214,8 @@ class Dispatcher:
         predicted, measured = sum(job.seconds for job in launch.jobs), sum(run.seconds for run in runs)
         if len(self._queue):  # the time of a small batch on an idle device says nothing of full ones
             self._cost_ratio.count(predicted, measured)
-        self._statistics.count_run(predicted, max(run.seconds for run in runs), measured)
+        slowest, copying = (max(getattr(run, name) for run in runs) for name in ("seconds", "copying"))
+        self._statistics.count_run(predicted, slowest, measured, copying)
 
     def _settle(self, launch: _Launch, runs: Sequence[ShareRun], ended: float) -> None:
         """Delivers each job of a batch that ended then its answer, or the first of its pieces' errors."""

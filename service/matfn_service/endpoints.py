@@ -73,11 +73,13 @@ class Computation:
         """One call, one answer."""
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
+        read = self._service.clock()
         prepared = await admission.one(content, media, function)
-        self._count_received(exchange, content)
+        self._count_received(exchange, content, read, [prepared])
         ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
         await self._attend(exchange, [ticket])
         computed = self._service.clock()
+        self._count_join([ticket], computed)
         buffers = await self._made(
             admission, weight(prepared, exchange.head.answer), lambda: self._encoded(exchange, prepared, ticket)
         )
@@ -88,11 +90,14 @@ class Computation:
         """Many calls, each with its own answer or problem."""
         media = media_of(exchange.head)
         admission, content = await self._read(exchange)
+        read = self._service.clock()
         calls = await admission.many(content, media)
-        self._count_received(exchange, content)
+        self._count_received(exchange, content, read, [call for _, call in calls if isinstance(call, Prepared)])
         claims = [self._claim(call, exchange.head, number) for number, (_, call) in enumerate(calls)]
-        await self._attend(exchange, [claim.ticket for claim in claims if isinstance(claim, _Claim)])
+        tickets = [claim.ticket for claim in claims if isinstance(claim, _Claim)]
+        await self._attend(exchange, tickets)
         computed = self._service.clock()
+        self._count_join(tickets, computed)
         heaviness = sum(weight(claim.prepared, exchange.head.answer) for claim in claims if isinstance(claim, _Claim))
         answers = await self._made(
             admission, heaviness, lambda: [self._answer_or_problem(exchange, claim) for claim in claims]
@@ -114,9 +119,12 @@ class Computation:
     async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
         """Sends an answer whose evaluations came from the device at the time `computed`."""
         statistics, clock = self._service.statistics, self._service.clock
-        statistics.count_encoded(clock() - computed)
+        encoded = clock()
+        statistics.count_stage("encode", encoded - computed)
         sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
-        statistics.count_sent(sent, clock() - exchange.head.arrived)
+        written = clock()
+        statistics.count_stage("write", written - encoded)
+        statistics.count_sent(sent, written - exchange.head.arrived)
 
     def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):
@@ -167,8 +175,19 @@ class Computation:
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
         return problem_of(refusal, exchange.head.request_id)
 
-    def _count_received(self, exchange: Exchange, content: memoryview) -> None:
-        self._service.statistics.count_received(content.nbytes, self._service.clock() - exchange.head.arrived)
+    def _count_received(self, exchange: Exchange, content: memoryview, read: float, calls: Sequence[Prepared]) -> None:
+        """Counts a body that had come at the time `read`, and the planning and checking of its calls since then."""
+        statistics, checking = self._service.statistics, sum(call.checking for call in calls)
+        statistics.bytes_received += content.nbytes
+        statistics.count_stage("read", read - exchange.head.arrived)
+        statistics.count_stage("plan", self._service.clock() - read - checking)
+        statistics.count_stage("check", checking)
+
+    def _count_join(self, tickets: Sequence[Ticket], now: float) -> None:
+        """Counts the time since the last batch of a request came back."""
+        ends = [ticket.future.result().ended for ticket in tickets if ticket.future.exception() is None]
+        if ends:
+            self._service.statistics.count_stage("join", now - max(ends))
 
     def _count_calls(
         self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.EncodedAnswer | Problem]

@@ -28,10 +28,11 @@ _RECOVERY: Final = 1 / 16
 
 @dataclass(frozen=True, slots=True)
 class ShareRun:
-    """An answer or an exception for each part of a share, and the seconds that they took."""
+    """An answer or an exception for each part of a share, and the seconds that they and their copies took."""
 
     answered: list[tuple[Part, Encoded | Exception]]
     seconds: float
+    copying: float = 0.0
 
 
 class Caps:
@@ -86,9 +87,11 @@ class Isolator:
         else:
             if not depth:
                 self.caps.relax(key)
-            return ShareRun(list(pieces), run.seconds)
+            return ShareRun(list(pieces), run.seconds, run.copying)
         if both is None:
             self._statistics.isolated += 1
             return ShareRun([(parts[0], failure)], 0.0)
         first, second = [await self.run(key, half, depth + 1) for half in both]
-        return ShareRun(first.answered + second.answered, first.seconds + second.seconds)
+        return ShareRun(
+            first.answered + second.answered, first.seconds + second.seconds, first.copying + second.copying
+        )

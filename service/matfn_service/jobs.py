@@ -89,6 +89,11 @@ class Served:
     batch_size: int
 
     @property
+    def ended(self) -> float:
+        """When the last batch came back."""
+        return max(stop for _, stop in self.spans)
+
+    @property
     def device_seconds(self) -> float:
         """Time in which the device computed, that of batches side by side counted once."""
         total, end = 0.0, -math.inf

@@ -107,8 +107,8 @@ def _calls(statistics: Statistics) -> Iterator[Metric]:
 def _stages(statistics: Statistics) -> Iterator[Metric]:
     yield _histogram("matfn_request_seconds", "From a request's head to its answer.", statistics.request_seconds)
     wire = HistogramMetricFamily("matfn_wire_seconds", "Reading of requests, making of answers.", labels=["stage"])
-    wire.add_metric(["read"], *_read_out(statistics.read_seconds))
-    wire.add_metric(["encode"], *_read_out(statistics.encode_seconds))
+    for stage, histogram in statistics.stage_seconds.items():
+        wire.add_metric([stage], *_read_out(histogram))
     yield wire
     yield _histogram("matfn_queue_wait_seconds", "Waiting of jobs for a worker.", statistics.queue_seconds)
     yield _histogram("matfn_device_seconds", "Time of batches on the device.", statistics.device_seconds)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
     from matfn_service.encoding import Status
 
-__all__ = ["ANSWERED", "NO_FUNCTION", "FunctionStatistics", "Statistics"]
+__all__ = ["ANSWERED", "NO_FUNCTION", "STAGES", "FunctionStatistics", "Statistics"]
 
 ANSWERED: Final = "ok"
 NO_FUNCTION: Final = "none"  # for unknown names, so that the counters stay bounded
+STAGES: Final = ("read", "plan", "check", "copy", "join", "encode", "write")
+"""What is done with a call besides waiting and computing, in order."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -55,8 +57,7 @@ class Statistics:
         batch_sizes: number of batches by their number of matrices.
         functions: batches and matrices by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
-        read_seconds: the part of it before the queue, in which the body comes and is read.
-        encode_seconds: the part after the device, in which the answer is made.
+        stage_seconds: by stage, parts of it, and for `copy` the copies of a batch to its worker and back.
         queue_seconds: jobs, from arrival in the queue to launch.
         device_seconds: batches, on the device.
         batch_fill: batches, by the share of the largest allowed one that they take.
@@ -80,8 +81,9 @@ class Statistics:
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
     request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
-    read_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
-    encode_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    stage_seconds: dict[str, Histogram] = field(
+        default_factory=lambda: {stage: Histogram(_SECONDS) for stage in STAGES}
+    )
     queue_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
     device_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
     batch_fill: Histogram = field(default_factory=partial(Histogram, _SHARES))
@@ -105,14 +107,9 @@ class Statistics:
         """Counts one call by its function and its code."""
         self.calls[function if function in ENTRIES else NO_FUNCTION, code] += 1
 
-    def count_received(self, size: int, seconds: float) -> None:
-        """Counts the body of one request and the time until its calls were ready for the queue."""
-        self.bytes_received += size
-        self.read_seconds.count(seconds)
-
-    def count_encoded(self, seconds: float) -> None:
-        """Counts the making of one request's answer."""
-        self.encode_seconds.count(seconds)
+    def count_stage(self, stage: str, seconds: float) -> None:
+        """Counts the time of one of `STAGES`."""
+        self.stage_seconds[stage].count(seconds)
 
     def count_sent(self, size: int, seconds: float) -> None:
         """Counts the answer to one request and the time since that began."""
@@ -130,8 +127,9 @@ class Statistics:
             self.queue_seconds.count(wait)
         self.batch_fill.count(fill)
 
-    def count_run(self, predicted: float, on_device: float, on_workers: float) -> None:
-        """Counts the seconds of one batch: those predicted, those it took, and the sum over its workers."""
+    def count_run(self, predicted: float, on_device: float, on_workers: float, copying: float) -> None:
+        """Counts the seconds of one batch: those predicted, those it took, the sum over its workers, its copies'."""
+        self.count_stage("copy", copying)
         self.device_seconds.count(on_device)
         self.worker_seconds += on_workers
         self.predicted_seconds += predicted

@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Pipe
@@ -52,10 +53,11 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """An evaluation for each part, and the seconds they took on the device."""
+    """An evaluation for each part, the seconds they took on the device, and those of the copies to it and back."""
 
     evaluations: list[Encoded]
     seconds: float
+    copying: float = 0.0
 
 
 class WorkerProcess:
@@ -90,14 +92,18 @@ class WorkerProcess:
     async def _computed(self, parts: Sequence[Part]) -> Run:
         large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
         members = by_program(parts)
+        started = time.perf_counter()
         try:
             pack = partial(self._packed, parts, members)
             message = await asyncio.to_thread(pack) if large else pack()
+            packed = time.perf_counter()
             done = await self._answer(message)
+            answered = time.perf_counter()
             evaluations = await asyncio.to_thread(self._taken, done.value) if large else self._taken(done.value)
         finally:
             self._arena.clear()
-        return Run(apart(parts, members, evaluations), done.seconds)
+        copying = packed - started + time.perf_counter() - answered
+        return Run(apart(parts, members, evaluations), done.seconds, copying)
 
     async def call(self, work: Callable[[], T]) -> T:
         """Calls `work`, which both sides can import, in the process and returns its value.
