@@ -58,8 +58,7 @@ class Pool:
 def serve(path: str, kind: str) -> None:
     """Serves on a unix socket until the process is ended."""
     pool = Pool() if kind == KINDS[1] else None
-    if pool is not None:
-        body.aligned = pool.take
+    body.lent = aligned if pool is None else pool.take
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         length = int(dict(scope["headers"])[b"content-length"])

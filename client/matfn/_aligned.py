@@ -5,24 +5,32 @@ A tensor begins wherever the words before it end; both sides therefore say in a 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-__all__ = ["OFFSET_HEADER", "address_of", "aligned", "offset_in"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["OFFSET_HEADER", "address_of", "aligned", "offset_in", "untouched"]
 
 OFFSET_HEADER: Final = "x-matfn-offset"
 _ALIGNMENT: Final = 64
 _OFFSET_DIGITS: Final = 18
 
 
-def aligned(length: int, offset: int = 0) -> memoryview:
-    """Writable memory, not yet touched, whose byte at `offset` has an address that is a multiple of 64.
+def untouched(length: int) -> memoryview:
+    """New memory, whose pages come as it is written."""
+    return np.empty(length, np.uint8).data
+
+
+def aligned(length: int, offset: int = 0, allocate: Callable[[int], memoryview] = untouched) -> memoryview:
+    """Writable memory whose byte at `offset` has an address that is a multiple of 64.
 
     Raises:
         MemoryError, ValueError: there is not so much memory.
     """
-    memory = np.empty(length + _ALIGNMENT, np.uint8).data
+    memory = allocate(length + _ALIGNMENT)
     start = -(address_of(memory) + offset) % _ALIGNMENT
     return memory[start : start + length]
 

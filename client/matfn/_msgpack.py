@@ -6,6 +6,9 @@ the package for everything but the binary leaves.
 
 A tuple is a subtree without binary leaves and is packed by the package in one go; what was packed elsewhere, as
 certificates are, is taken over as it is.
+
+Large binary leaves lie as far behind the first one as numbers want to be aligned: the words before a leaf are written
+wider than they need to be, as msgpack allows.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ _INLINE_BYTES: Final = 4096  # below this a copy is cheaper than one more buffer
 _SHORT: Final = 16  # a map or list of fewer has its size in its first byte
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _BIN_LIMIT: Final = 1 << 32
+_ALIGNMENT: Final = 64
+_STRING_FORMS: Final = (">BB", 0xD9), (">BH", 0xDA), (">BI", 0xDB)
+_NUMBER_FORMS: Final = (">BI", 0xCE), (">BQ", 0xCF)
 _CONTAINERS: Final = 64
 _BYTES_PER_CONTAINER: Final = 4  # the densest honest body: rows of three small integers
 _WINDOW: Final = 1 << 16
@@ -84,9 +90,11 @@ def pack(tree: object) -> list[Buffer]:
 class _Writer:
     """Buffers that are full, and the one that small pieces are gathered in."""
 
-    __slots__ = ("_pack", "buffers", "small")
+    __slots__ = ("_first", "_length", "_pack", "buffers", "small")
 
     def __init__(self) -> None:
+        self._first: int | None = None  # where the first large leaf begins
+        self._length = 0  # of the buffers
         self._pack = msgpack.Packer(buf_size=_INLINE_BYTES).pack
         self.buffers: list[Buffer] = []
         self.small = bytearray()
@@ -99,10 +107,7 @@ class _Writer:
         elif isinstance(tree, Pieces):
             self._octets(tree.views, sum(view.nbytes for view in tree.views))
         elif isinstance(tree, dict) and not _SCALARS.issuperset(map(type, tree.values())):
-            self.small += _map_header(len(tree))
-            for key, value in tree.items():
-                self.small += _key(key)
-                self.write(value)
+            self._map(tree)
         elif isinstance(tree, list):
             self.small += _array_header(len(tree))
             for value in tree:
@@ -110,14 +115,91 @@ class _Writer:
         else:
             self.small += self._pack(tree)
 
+    def _map(self, tree: dict[str, object]) -> None:
+        last = _views(next(reversed(tree.values())))
+        if self._first is not None and sum(view.nbytes for view in last) >= _INLINE_BYTES:
+            self._leaf(tree, self._first)
+            return
+        self.small += _map_header(len(tree))
+        for key, value in tree.items():
+            self.small += _key(key)
+            self.write(value)
+
     def _octets(self, views: Sequence[memoryview], size: int) -> None:
         self.small += _bin_header(size)
         if size < _INLINE_BYTES:
             for view in views:
                 self.small += view
         else:
-            self.buffers += [bytes(self.small), *views]
-            self.small.clear()
+            self._append(views, size)
+
+    def _append(self, views: Sequence[memoryview], size: int) -> None:
+        begin = self._length + len(self.small)
+        self._first = begin if self._first is None else self._first
+        self._length = begin + size
+        self.buffers += [bytes(self.small), *views]
+        self.small.clear()
+
+    def _leaf(self, tree: dict[str, object], first: int) -> None:
+        """A map whose last value is a large leaf, which is to be aligned with the first one."""
+        *fields, (key, leaf) = tree.items()
+        views = _views(leaf)
+        size = sum(view.nbytes for view in views)
+        behind = (self._length + len(self.small) - first) % _ALIGNMENT
+        self.small += _wide(tuple(fields), key, size, behind)
+        self._append(views, size)
+
+
+def _views(tree: object) -> Sequence[memoryview]:
+    """The memory of a binary leaf; none of anything else."""
+    if isinstance(tree, Pieces):
+        return tree.views
+    return [tree] if isinstance(tree, memoryview) else []
+
+
+@lru_cache(maxsize=256)
+def _wide(fields: tuple[tuple[str, object], ...], key: str, size: int, behind: int) -> bytes:
+    """The words of a map before its last value, a leaf of this size, that align the leaf best.
+
+    Args:
+        fields: the other keys with their values, strings or tuples of sizes.
+        key: that of the leaf.
+        size: of the leaf.
+        behind: bytes from an aligned place to the map.
+    """
+    found = {0: b""}  # the words so far by their number of bytes, less than 64 of them to spare
+    for forms in _forms([*fields, (key, None)]):
+        longer = {len(words) + len(form): words + form for words in found.values() for form in forms}
+        found = {length: words for length, words in longer.items() if length < min(longer) + _ALIGNMENT}
+    header = _bin_header(size)
+    ends = {behind + length + len(header): words for length, words in sorted(found.items())}
+    return max(ends.items(), key=lambda pair: _alignment(pair[0]))[1] + header
+
+
+def _alignment(place: int) -> int:
+    """The largest power of two, up to 64, that divides a place."""
+    return (place | _ALIGNMENT) & -(place | _ALIGNMENT)
+
+
+def _forms(fields: Sequence[tuple[str, object]]) -> list[list[bytes]]:
+    """The words of a map in order, each in all its forms."""
+    forms = [[_map_header(len(fields))]]
+    for key, value in fields:
+        forms.append(_strings(key))
+        if isinstance(value, str):
+            forms.append(_strings(value))
+        elif isinstance(value, tuple):
+            forms += [[_array_header(len(value))], *map(_numbers, value)]
+    return forms
+
+
+def _strings(text: str) -> list[bytes]:
+    octets = text.encode()
+    return [packed(text), *(struct.pack(form, head, len(octets)) + octets for form, head in _STRING_FORMS)]
+
+
+def _numbers(number: int) -> list[bytes]:
+    return [packed(number), *(struct.pack(form, head, number) for form, head in _NUMBER_FORMS)]
 
 
 @lru_cache(maxsize=1024)  # the same few in every message

@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -35,6 +35,8 @@ __all__ = [
     "tensor_as_torch",
     "to_torch",
 ]
+
+_SHARE: Final = 4  # an answer's two outputs take half of its body each, less what is said about them
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -138,10 +140,14 @@ def _tensor_of(array: _NdArray) -> Tensor:
 def owned(tensor: Tensor) -> Tensor:
     """The tensor where it may be handed out as it was received, else a copy.
 
-    It may if it lies aligned and is at least half of its body, which lives as long as the array.
+    It may if it lies aligned and is at least a quarter of its body, which lives as long as the array.
     """
     view = memoryview(tensor.data)
-    if view.readonly or 2 * view.nbytes < memoryview(view.obj).nbytes or address_of(view) % ITEM_BYTES[tensor.dtype]:
+    if (
+        view.readonly
+        or _SHARE * view.nbytes < memoryview(view.obj).nbytes
+        or address_of(view) % ITEM_BYTES[tensor.dtype]
+    ):
         return copied(tensor)
     return tensor
 

@@ -54,6 +54,7 @@ class Prepared:
             function=self.call.function,
             seconds=min(self.plan.seconds * items, _LONGEST),
             bytes=self.plan.bytes * items,
+            answer_bytes=self.plan.answer_bytes,
             priority=options.priority,
             arrived=now,
             deadline=math.inf if options.deadline is None else arrived + options.deadline,

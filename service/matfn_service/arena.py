@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-__all__ = ["Arena", "Slot", "anonymous_file"]
+    from matfn_service.shared_memory import Piece
+
+__all__ = ["Arena", "Slot", "tensor_at"]
 
 _ALIGNMENT: Final = 64
 _LEAST: Final = 1 << 20
@@ -29,28 +31,26 @@ _KEPT: Final = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Position of a tensor in shared memory."""
+    """Position of a tensor in the arena, or in a piece of the memory that all workers share."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
+    piece: Piece | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
-        return Slot, (self.dtype, self.shape, self.offset)
-
-
-def anonymous_file() -> int:
-    """A file descriptor of memory without a name (Linux)."""
-    return os.memfd_create("matfn-arena")
+        return Slot, (self.dtype, self.shape, self.offset, self.piece)
 
 
 class Arena:
     """One process's view of the shared memory behind a file descriptor."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, shared: int = -1) -> None:
         self.descriptor = descriptor
         self.end = 0
+        self._shared = shared
+        self._pieces: dict[Piece, mmap.mmap] = {}
         self._map: mmap.mmap | None = None
 
     def put(self, tensors: Sequence[Tensor]) -> Slot:
@@ -65,8 +65,22 @@ class Arena:
 
     def get(self, slot: Slot) -> Tensor:
         """The tensor itself, in shared memory."""
+        if slot.piece is not None:
+            return tensor_at(self._piece(slot.piece), slot)
         end = slot.offset + math.prod(slot.shape) * slot.dtype.itemsize
-        return _at(self._mapped(max(end, 1)), slot)
+        return tensor_at(self._mapped(max(end, 1)), slot)
+
+    def put_in(self, room: Slot, tensors: Sequence[Tensor]) -> list[Slot] | None:
+        """Copies tensors side by side into the room; None if they do not fit."""
+        slots, offset = [], room.offset
+        for tensor in tensors:
+            slots.append(Slot(tensor.dtype, tuple(tensor.shape), offset, room.piece))
+            offset += -(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT
+        if offset > room.offset + math.prod(room.shape):
+            return None
+        for slot, tensor in zip(slots, tensors, strict=True):
+            self.get(slot).copy_(tensor)
+        return slots
 
     def copied(self, slots: Sequence[Slot]) -> list[Tensor]:
         """The tensors of slots that lie side by side, in one copy of the memory between the first and the last."""
@@ -76,7 +90,7 @@ class Arena:
         length = last.offset + self.get(last).nbytes - first.offset
         memory = torch.empty(max(length, 1), dtype=torch.uint8)
         memory[:length] = self.get(Slot(torch.uint8, (length,), first.offset))
-        return [_at(memory.numpy(), replace(slot, offset=slot.offset - first.offset)) for slot in slots]
+        return [tensor_at(memory.numpy(), replace(slot, offset=slot.offset - first.offset)) for slot in slots]
 
     def clear(self) -> None:
         """Forgets all tensors, and gives memory beyond a bound back to the system.
@@ -97,11 +111,19 @@ class Arena:
             self._map = mmap.mmap(self.descriptor, self._size())
         return self._map
 
+    def _piece(self, piece: Piece) -> mmap.mmap:
+        """The piece, with its pages, which all exist, mapped at once."""
+        if piece not in self._pieces:
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            self._pieces[piece] = mmap.mmap(self._shared, piece.size, flags=flags, offset=piece.start)
+        return self._pieces[piece]
+
     def _size(self) -> int:
         return os.fstat(self.descriptor).st_size
 
 
-def _at(memory: mmap.mmap | np.ndarray, slot: Slot) -> Tensor:
+def tensor_at(memory: mmap.mmap | memoryview | np.ndarray, slot: Slot) -> Tensor:
+    """The tensor of a slot in this memory."""
     count = math.prod(slot.shape)
     if not count:
         return torch.empty(slot.shape, dtype=slot.dtype)

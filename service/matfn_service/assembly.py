@@ -6,7 +6,7 @@ a share, the parts of one program are computed as one batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
@@ -32,11 +32,12 @@ R = TypeVar("R", bound=Rows)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of the job with the number `owner` in its batch, and the program that they want."""
+    """Rows of the job with the number `owner` in its batch, their program, and the bytes of a row's outputs."""
 
     owner: int
     program: Program
     batch: Batch
+    answer_bytes: int = 0
 
     @property
     def items(self) -> int:
@@ -46,7 +47,7 @@ class Part:
     def rows(self, start: int, stop: int) -> Part:
         """The matrices start..stop."""
         whole = start <= 0 and stop >= self.items
-        return self if whole else Part(self.owner, self.program, self.batch.rows(start, stop))
+        return self if whole else replace(self, batch=self.batch.rows(start, stop))
 
 
 def deal(whole: Sequence[Part], shares: int) -> list[list[Part]]:

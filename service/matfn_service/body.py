@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from matfn._aligned import aligned
 from matfn_service.problems import CallerLeft, Refusal
+from matfn_service.shared_memory import lent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def read(
     if length is None:
         return await _read_chunked(receive, limit)
     # its pages are untouched, so a length that was only claimed costs no memory
-    buffer = aligned(length, offset)
+    buffer = lent(length, offset)
     filled = await (reader.fill(buffer) if reader is not None and reader.is_open else _fill(receive, buffer))
     if filled != length:
         raise Refusal("malformed", f"the body ended after {filled} of {length} bytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class Job:
         arrived: when it came to the queue, on the service's clock.
         deadline: when the answer is worthless, on the same clock.
         is_piece: whether it is one of several jobs that its call was divided into.
+        answer_bytes: size of the outputs of a matrix.
     """
 
     program: Program
@@ -44,6 +45,7 @@ class Job:
     arrived: float
     deadline: float = math.inf
     is_piece: bool = False
+    answer_bytes: int = 0
 
     @property
     def key(self) -> Hashable:
@@ -59,15 +61,11 @@ class Job:
 
     def _rows(self, start: int, stop: int) -> Job:
         share = (stop - start) / self.batch.items
-        return Job(
-            program=self.program,
+        return replace(
+            self,
             batch=self.batch.rows(start, stop),
-            function=self.function,
             seconds=self.seconds * share,
             bytes=math.ceil(self.bytes * share),
-            priority=self.priority,
-            arrived=self.arrived,
-            deadline=self.deadline,
             is_piece=True,
         )
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_service.shared_memory import SHARED
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -32,7 +34,7 @@ def is_for_memory(error: Exception) -> bool:
 
 
 async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = IDLE_SECONDS) -> None:
-    """Trims the heap once after each period of work: when `work_done` returns a number, not None, twice in a row."""
+    """Trims heap and shared memory once after each period of work: when `work_done` returns a number twice in a row."""
     if _trim is None or not _STATM.exists():
         return
     floor, before = _resident(), None
@@ -40,6 +42,7 @@ async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = I
         await asyncio.sleep(seconds)
         done = work_done()
         if done is not None and done == before and _resident() - floor > _WORTH:
+            SHARED.trim()
             await asyncio.to_thread(_trim, 0)
             floor = _resident()
         before = done

@@ -13,6 +13,8 @@ from matfn_service.encoding import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from torch import Tensor
+
     from matfn_kernels import Backends, Program, Requested
     from matfn_service.arena import Arena, Slot
     from matfn_service.encoding import Status
@@ -51,17 +53,19 @@ class Evaluate:
 
     Attributes:
         members: the program of each batch, its inputs and the requested tolerances of its matrices.
-        end: the offset from which shared memory is free.
+        end: the offset from which the arena is free.
+        room: where the outputs lie if they fit there, as bytes.
         backends: those of the programs' plans.
     """
 
     members: list[tuple[Repeated[Program], dict[str, Slot], tuple[Requested, ...]]]
     end: int
+    room: Slot | None
     backends: Repeated[Backends]
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, in a fraction of the default's time."""
-        return Evaluate, (self.members, self.end, self.backends)
+        return Evaluate, (self.members, self.end, self.room, self.backends)
 
     def __call__(self, arena: Arena) -> list[Answer]:
         """The answers, their outputs in shared memory."""
@@ -70,8 +74,15 @@ class Evaluate:
             for program, slots, requested in self.members
         ]
         answers = [encode(evaluation) for evaluation in evaluate_together(batches, self.backends.value)]
-        arena.end = self.end
-        return [([arena.put([output]) for output in a.outputs], a.statuses, a.certificates) for a in answers]
+        slots = iter(self._put(arena, [output for answer in answers for output in answer.outputs]))
+        return [([next(slots) for _ in a.outputs], a.statuses, a.certificates) for a in answers]
+
+    def _put(self, arena: Arena, outputs: list[Tensor]) -> list[Slot]:
+        slots = None if self.room is None else arena.put_in(self.room, outputs)
+        if slots is None:
+            arena.end = self.end
+            slots = [arena.put([output]) for output in outputs]
+        return slots
 
 
 @dataclass(frozen=True, slots=True)

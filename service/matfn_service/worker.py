@@ -1,4 +1,4 @@
-"""The worker process: `python -m matfn_service.worker CONNECTION MEMORY`, two inherited file descriptors.
+"""The worker process: `python -m matfn_service.worker CONNECTION ARENA SHARED`, three inherited file descriptors.
 
 It answers the messages of the service's end (`matfn_service.worker_process`) until that is closed.
 """
@@ -29,17 +29,17 @@ __all__ = ["main"]
 _NICENESS: Final = 10  # so that the event loop, which needs little, gets a core at once when it wants one
 
 
-def main(connection: int, memory: int) -> None:
+def main(connection: int, memory: int, shared: int) -> None:
     """Computes until the other end is closed."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service decides when a worker ends
     torch.set_num_threads(1)
     os.nice(_NICENESS)
     gc.freeze()
-    link, arena = Connection(connection), Arena(memory)
+    link, arena = Connection(connection), Arena(memory, shared)
     while True:
         if not link.poll(IDLE_SECONDS):
-            arena = Arena(memory)
+            arena = Arena(memory, shared)
             trim()
             link.poll(None)
         try:

@@ -11,27 +11,33 @@ the pair is closed, also when the service is killed.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from multiprocessing.connection import Pipe
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
+import torch
 
 from matfn_kernels import TORCHS_OWN
-from matfn_service.arena import Arena, Slot, anonymous_file
+from matfn_service.arena import Arena, Slot, tensor_at
 from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
+from matfn_service.shared_memory import LEAST, SHARED, anonymous_file, lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
 
     from matfn_kernels import Backends, Batch, Program
     from matfn_service.assembly import Part
@@ -45,6 +51,7 @@ _log = structlog.get_logger(__name__)
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was not started by `matfn serve`
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
+_PADDING: Final = 4 * 64  # between the outputs of a part
 
 
 class WorkerError(Exception):
@@ -90,16 +97,18 @@ class WorkerProcess:
         return await self._computed(parts)
 
     async def _computed(self, parts: Sequence[Part]) -> Run:
-        large = sum(tensor.nbytes for part in parts for tensor in part.batch.inputs.values()) > _INLINE_BYTES
         members = by_program(parts)
+        room = _room(parts)
         started = time.perf_counter()
         try:
-            pack = partial(self._packed, parts, members)
-            message = await asyncio.to_thread(pack) if large else pack()
+            pack = partial(self._packed, parts, members, room)
+            message = await (asyncio.to_thread(pack) if _copied_bytes(parts) > _INLINE_BYTES else _at_once(pack))
             packed = time.perf_counter()
             done = await self._answer(message)
             answered = time.perf_counter()
-            evaluations = await asyncio.to_thread(self._taken, done.value) if large else self._taken(done.value)
+            take = partial(self._taken, done.value, room)
+            is_large = sum(map(_arena_bytes, done.value)) > _INLINE_BYTES
+            evaluations = await (asyncio.to_thread(take) if is_large else _at_once(take))
         finally:
             self._arena.clear()
         copying = packed - started + time.perf_counter() - answered
@@ -122,7 +131,7 @@ class WorkerProcess:
     def _start(self) -> None:
         self._arena = Arena(anonymous_file())
         self._connection, far = Pipe()
-        ends = far.fileno(), self._arena.descriptor
+        ends = far.fileno(), self._arena.descriptor, SHARED.descriptor
         command = [sys.executable, "-P", "-m", "matfn_service.worker", *map(str, ends)]
         self._process = subprocess.Popen(command, pass_fds=ends, env={**os.environ, **_ENVIRONMENT})  # noqa: S603
         far.close()
@@ -170,18 +179,59 @@ class WorkerProcess:
             "the computing process was out of reach" if code is None else f"the process ended with code {code}"
         )
 
-    def _packed(self, parts: Sequence[Part], members: Mapping[Program, list[int]]) -> Evaluate:
+    def _packed(self, parts: Sequence[Part], members: Mapping[Program, list[int]], room: memoryview | None) -> Evaluate:
         put = []
         for program, indices in members.items():
             batches = [parts[index].batch for index in indices]
             requested = tuple(one for batch in batches for one in batch.requested)
             put.append((Repeated(program), self._put(batches), requested))
-        return Evaluate(put, self._arena.end, Repeated(self.backends))
+        place = None if room is None else _shared([torch.frombuffer(room, dtype=torch.uint8)])
+        return Evaluate(put, self._arena.end, place, Repeated(self.backends))
 
     def _put(self, batches: Sequence[Batch]) -> dict[str, Slot]:
-        return {name: self._arena.put([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
+        return {name: self._slot([batch.inputs[name] for batch in batches]) for name in batches[0].inputs}
 
-    def _taken(self, answers: list[Answer]) -> list[Encoded]:
-        """The answers, copied out of shared memory at once."""
-        tensors = iter(self._arena.copied([slot for slots, _, _ in answers for slot in slots]))
+    def _slot(self, tensors: Sequence[Tensor]) -> Slot:
+        """Where the worker finds the tensors joined: where they lie already, if it sees that."""
+        return _shared(tensors) or self._arena.put(tensors)
+
+    def _taken(self, answers: list[Answer], room: memoryview | None) -> list[Encoded]:
+        """The answers in the room, or copied out of the arena at once."""
+        slots = [slot for slots, _, _ in answers for slot in slots]
+        if room is not None and slots and slots[0].piece is not None:
+            first = slots[0].offset
+            tensors = iter([tensor_at(room, replace(slot, offset=slot.offset - first)) for slot in slots])
+        else:
+            tensors = iter(self._arena.copied(slots))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
+
+
+async def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _shared(tensors: Sequence[Tensor]) -> Slot | None:
+    """Where all workers see tensors (batch, ...) that lie one behind the other; None if they do not."""
+    found = SHARED.find(tensors[0])
+    follow = all(one.data_ptr() + one.nbytes == other.data_ptr() for one, other in pairwise(tensors))
+    if found is None or not follow or not all(tensor.is_contiguous() for tensor in tensors):
+        return None
+    first = tensors[0]
+    return Slot(first.dtype, (sum(map(len, tensors)), *first.shape[1:]), found[1], found[0])
+
+
+def _room(parts: Sequence[Part]) -> memoryview | None:
+    """Shared memory for the outputs of a share; None where they are small."""
+    size = sum(part.items * part.answer_bytes for part in parts)
+    return lent(size + _PADDING * len(parts)) if size >= LEAST else None
+
+
+def _copied_bytes(parts: Sequence[Part]) -> int:
+    """Bytes of the inputs that no worker sees where they lie."""
+    tensors = [tensor for part in parts for tensor in part.batch.inputs.values()]
+    return sum(tensor.nbytes for tensor in tensors if SHARED.find(tensor) is None)
+
+
+def _arena_bytes(answer: Answer) -> int:
+    """Bytes of an answer's outputs that lie in the arena."""
+    return sum(math.prod(slot.shape) * slot.dtype.itemsize for slot in answer[0] if slot.piece is None)

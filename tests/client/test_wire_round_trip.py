@@ -223,6 +223,28 @@ def test_msgpack_sends_the_callers_memory() -> None:
     assert any(np.shares_memory(np.frombuffer(buffer, np.uint8), array) for buffer in buffers if len(buffer))
 
 
+@given(st.lists(st.integers(1, 3000), min_size=2, max_size=5), st.sampled_from(["float16", "float32", "complex128"]))
+def test_large_tensors_are_aligned_with_the_first(rows: list[int], dtype: str) -> None:
+    """Where the first large tensor of a body lies aligned, the numbers of all large ones do."""
+    size = wire.ITEM_BYTES[dtype]
+    inputs = {f"input {i}": wire.Tensor(dtype, (n, 5), bytes(n * 5 * size)) for i, n in enumerate(rows)}
+    buffers = wire.encode_call(wire.Call("msign", inputs, {}, {}), Media.MSGPACK)
+    ends = np.cumsum([len(buffer) for buffer in buffers])
+    starts = [int(end) - len(buffer) for end, buffer in zip(ends, buffers, strict=True) if len(buffer) >= 4096]
+
+    assert all((start - wire.offset_of(buffers)) % size == 0 for start in starts)
+    assert wire.decode_call(b"".join(buffers), Media.MSGPACK, "msign").inputs == inputs
+
+
+def test_two_large_weights_are_aligned_to_cache_lines() -> None:
+    """The second of two weights begins a multiple of 64 bytes behind the first."""
+    weights = {name: wire.Tensor("float32", (16, 128, 1024), bytes(1 << 23)) for name in ("w_q", "w_k")}
+    first, _, second, *_ = wire.encode_call(wire.Call("qk_clip", weights, {}, {}), Media.MSGPACK)
+
+    assert len(second) % 64 == 0
+    assert len(first) < 64
+
+
 def test_msgpack_arrives_as_views_of_the_body() -> None:
     """A decoded tensor lies in the body that was received."""
     array = np.ones((64, 64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +19,11 @@ from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan
-from matfn_service.arena import Arena, anonymous_file
+from matfn_service.arena import Arena
 from matfn_service.assembly import Part
 from matfn_service.encoding import encode
 from matfn_service.memory import DeviceMemoryError, is_for_memory
+from matfn_service.shared_memory import SHARED, anonymous_file, lent
 from matfn_service.worker_process import WorkerError, WorkerProcess
 
 if TYPE_CHECKING:
@@ -56,6 +58,36 @@ async def test_answers_are_those_of_this_process(worker: WorkerProcess) -> None:
         alone = encode(evaluate(given_part.program, given_part.batch))
         assert evaluation.certificates == alone.certificates
         torch.testing.assert_close(evaluation.outputs, alone.outputs)
+
+
+def lying_in_shared_memory(part: Part) -> Part:
+    """The part with its input where all workers see it."""
+    m = part.batch.inputs["m"]
+    there = torch.frombuffer(lent(m.nbytes), dtype=m.dtype).view(m.shape).copy_(m)
+    return replace(part, batch=replace(part.batch, inputs={"m": there}), answer_bytes=m[0].nbytes)
+
+
+async def test_large_inputs_and_outputs_stay_where_they_are(worker: WorkerProcess) -> None:
+    """A worker reads pieces of a call in its body and writes outputs where they are sent from, not in its arena."""
+    whole = lying_in_shared_memory(part(0, 64, 96, 80))
+    pieces = [whole.rows(0, 20), whole.rows(20, 64)]
+    before = os.fstat(worker._arena.descriptor).st_size
+
+    found = (await worker.run(pieces)).evaluations
+
+    alone = encode(evaluate(whole.program, whole.batch))
+    torch.testing.assert_close(torch.cat([piece.outputs[0] for piece in found]), alone.outputs[0], rtol=0, atol=0)
+    assert all(SHARED.find(piece.outputs[0]) for piece in found)
+    assert os.fstat(worker._arena.descriptor).st_size == before
+
+
+async def test_outputs_larger_than_foretold_are_copied(worker: WorkerProcess) -> None:
+    """Outputs for which the room was made too small come through the arena."""
+    whole = replace(lying_in_shared_memory(part(0, 64, 96, 80)), answer_bytes=1 << 15)
+
+    (found,) = (await worker.run([whole])).evaluations
+
+    torch.testing.assert_close(found.outputs[0], evaluate(whole.program, whole.batch).outputs[0], rtol=0, atol=0)
 
 
 async def test_a_computation_that_raises_is_told(worker: WorkerProcess) -> None:
@@ -102,12 +134,12 @@ async def test_a_dead_process_is_replaced(worker: WorkerProcess, death: partial[
 
 
 async def test_the_process_is_a_command(worker: WorkerProcess) -> None:
-    """A worker is `python -m matfn_service.worker` with two file descriptors."""
+    """A worker is `python -m matfn_service.worker` with three file descriptors."""
     command = (await worker.call(Path("/proc/self/cmdline").read_text)).rstrip("\0").split("\0")
 
     assert command[1:4] == ["-P", "-m", "matfn_service.worker"]
     assert all(argument.isdigit() for argument in command[4:])
-    assert len(command) == 6
+    assert len(command) == 7
 
 
 async def test_a_process_ends_with_the_service() -> None:

@@ -38,6 +38,7 @@ class Plan:
         program: the method and all that calls in one batch have in common; the batch key.
         seconds: predicted device seconds a matrix, on one worker.
         bytes: of inputs and outputs, a matrix.
+        answer_bytes: of outputs, a matrix.
         backends: the libraries that compute products and decompositions, those of the profile.
         considered: the other candidates with their predicted seconds, cheapest first.
     """
@@ -45,6 +46,7 @@ class Plan:
     program: Program
     seconds: float
     bytes: int
+    answer_bytes: int
     backends: Backends
     considered: tuple[tuple[Program, float], ...] = ()
 
@@ -72,7 +74,7 @@ def _plan(call: Signature, profile: Profile) -> Plan:
     if call.is_pinned and not math.isfinite(priced[0][1]):  # kernels that this device has not
         raise _unserved(call, CANDIDATES[call.function](call))
     program, seconds = priced[0]
-    return Plan(program, seconds, _bytes(call), profile.backends, tuple(priced[1:]))
+    return Plan(program, seconds, _bytes(call), _answer_bytes(call), profile.backends, tuple(priced[1:]))
 
 
 def _serving(call: Signature) -> Sequence[Program]:
@@ -107,6 +109,10 @@ def explain(plan: Plan) -> str:
 def _order(call: Call) -> float:
     """The order of a square matrix with as many entries as the largest input."""
     return math.sqrt(max(math.prod(tensor.shape[1:]) for tensor in call.inputs.values()))
+
+
+def _answer_bytes(call: Signature) -> int:
+    return call.dtype.itemsize * sum(FUNCTIONS[call.function].output_elements(call.dimensions))
 
 
 def _bytes(call: Signature) -> int:
