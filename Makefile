@@ -154,6 +154,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_callers.py > benchmarks/results/callers.md
 	$(BENCH_BIN)/python benchmarks/bench_small_calls.py > benchmarks/results/small_calls.md
 	$(BENCH_BIN)/python benchmarks/bench_bodies.py > benchmarks/results/bodies.md
+	$(BENCH_BIN)/python benchmarks/bench_carrying.py > benchmarks/results/carrying.md
 	$(BENCH_BIN)/python benchmarks/bench_triangles.py > benchmarks/results/triangles.md
 	$(BENCH_BIN)/python benchmarks/bench_cheap.py > benchmarks/results/cheap.md
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md

@@ -354,6 +354,23 @@ def reductions(draw: st.DrawFn, name: str, dtype: np.dtype[Any]) -> Case:
 
 
 @st.composite
+def symmetric_peaks(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Largest magnitudes of matrices that are symmetric, or not."""
+    items, order = draw(ITEMS), draw(SIZES)
+    a = draw(numbers(items, order, order, dtype=dtype))
+    a = np.where(np.tri(order, dtype=bool), a, a.swapaxes(-1, -2)) if draw(st.booleans()) else a
+    out, entry = _blank(items, dtype=dtype), f"matfn_symmetric_peaks_{_suffix(dtype)}"
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        steps = (order * order * dtype.itemsize, dtype.itemsize)
+        pointers = (ctypes.c_void_p(at + first * step) for at, step in zip(addresses, steps, strict=True))
+        getattr(library(), entry)(ctypes.c_int64(last - first), ctypes.c_int64(order), *pointers)
+        return 0
+
+    return Case(entry, items, (Argument(a), out), call)
+
+
+@st.composite
 def multiples(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Rows times their factors."""
     rows, length = draw(ITEMS), draw(st.integers(0, 70))
@@ -567,7 +584,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{f"matfn_{name}_{_suffix(x)}": reductions(name, x) for name in ("sums", "norms", "peaks") for x in (F32, F64)},
     **{
         f"matfn_{make.__name__}_{_suffix(x)}": make(x)
-        for make in (multiples, triangle_peaks, solves)
+        for make in (multiples, triangle_peaks, symmetric_peaks, solves)
         for x in (F32, F64)
     },
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image, gram_polar)},

@@ -49,6 +49,7 @@ __all__ = [
     "solve_triangular",
     "sums",
     "svd",
+    "symmetric_peak",
     "triangle_peak",
     "two_to",
 ]
@@ -314,6 +315,18 @@ def triangle_peak(t: Tensor, *, lower: bool, strict: bool) -> Tensor:
     out = t.new_empty(len(t))
     arguments = (len(t), t.shape[-1], not lower, strict, t.data_ptr(), out.data_ptr())
     _reduction("triangle_peaks", t.dtype, numbers=4)(*arguments)
+    return out
+
+
+def symmetric_peak(a: Tensor) -> Tensor:
+    """Largest magnitudes of symmetric A (batch, n, n), (batch,); NaN where A is not symmetric or a number is NaN."""
+    if not a.numel():
+        return a.new_zeros(len(a))
+    if not _is_reduced(a):
+        return torch.where((a == a.mT).flatten(1).all(-1), peak(a), math.nan)
+    a = a.resolve_neg().contiguous()
+    out = a.new_empty(len(a))
+    _reduction("symmetric_peaks", a.dtype)(len(a), a.shape[-1], a.data_ptr(), out.data_ptr())
     return out
 
 

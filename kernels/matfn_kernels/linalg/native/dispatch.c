@@ -149,6 +149,16 @@ EXPORTED void matfn_triangle_peaks_f64(
     chosen.table->triangle_peaks_f64(items, order, upper, strict, x, out);
 }
 
+EXPORTED void matfn_symmetric_peaks_f32(int64_t items, int64_t order, const float *x, float *out)
+{
+    chosen.table->symmetric_peaks_f32(items, order, x, out);
+}
+
+EXPORTED void matfn_symmetric_peaks_f64(int64_t items, int64_t order, const double *x, double *out)
+{
+    chosen.table->symmetric_peaks_f64(items, order, x, out);
+}
+
 EXPORTED void matfn_multiples_f32(
     int64_t rows, int64_t length, const float *x, const double *factors, float *out, float *peaks)
 {

@@ -31,6 +31,7 @@
 #define PARTS 8 /* partial sums of an inner product in double precision */
 #define PACK 4  /* vectors that are added up together */
 #define NEAR_ROW 1024 /* numbers that are still in the nearest cache when they are read again */
+#define TURNED 16     /* rows and columns of a block that is compared with its mirror image */
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
 /* Numbers in double precision that are added side by side, and the same anywhere in memory. */
@@ -132,6 +133,8 @@ const native_table TABLE(VARIANT) = {
     peaks_f64,
     triangle_peaks_f32,
     triangle_peaks_f64,
+    symmetric_peaks_f32,
+    symmetric_peaks_f64,
     multiples_f32,
     multiples_f64,
     solves_f32,

@@ -316,6 +316,8 @@ typedef struct {
         int64_t items, int64_t order, int64_t upper, int64_t strict, const float *, float *);
     void (*triangle_peaks_f64)(
         int64_t items, int64_t order, int64_t upper, int64_t strict, const double *, double *);
+    void (*symmetric_peaks_f32)(int64_t items, int64_t order, const float *, float *);
+    void (*symmetric_peaks_f64)(int64_t items, int64_t order, const double *, double *);
     void (*multiples_f32)(int64_t rows, int64_t length, const float *, const double *, float *, float *);
     void (*multiples_f64)(int64_t rows, int64_t length, const double *, const double *, double *, double *);
     int (*solves_f32)(const solves_plan *, const float *t, const float *b, float *x, double *findings);
