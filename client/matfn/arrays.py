@@ -36,7 +36,7 @@ __all__ = [
     "to_torch",
 ]
 
-_SHARE: Final = 4  # an answer's two outputs take half of its body each, less what is said about them
+_LARGE: Final = 1 << 20  # a copy of less takes no time beside its call
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -140,12 +140,14 @@ def _tensor_of(array: _NdArray) -> Tensor:
 def owned(tensor: Tensor) -> Tensor:
     """The tensor where it may be handed out as it was received, else a copy.
 
-    It may if it lies aligned and is at least a quarter of its body, which lives as long as the array.
+    It may if it lies aligned and is at least half of its body, which lives as long as the array; a quarter is enough
+    where a copy would take long.
     """
     view = memoryview(tensor.data)
+    share = 2 if view.nbytes < _LARGE else 4
     if (
         view.readonly
-        or _SHARE * view.nbytes < memoryview(view.obj).nbytes
+        or share * view.nbytes < memoryview(view.obj).nbytes
         or address_of(view) % ITEM_BYTES[tensor.dtype]
     ):
         return copied(tensor)

@@ -11,8 +11,8 @@ import mmap
 import os
 import threading
 import weakref
-from bisect import bisect_right
-from collections import deque
+from bisect import bisect_right, insort
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -59,7 +59,7 @@ class SharedMemory:
         self._returned: deque[_Mapped] = deque()  # a piece may come back in any thread, also while the lock is held
         self._all: list[_Mapped] = []  # by address
         self._warm: dict[_Mapped, None] = {}  # free, with their pages, the longest kept first
-        self._cold: list[_Mapped] = []  # free, without pages
+        self._cold: defaultdict[int, list[_Mapped]] = defaultdict(list)  # free, without pages, by size
         self._end = 0
 
     @cached_property
@@ -107,16 +107,15 @@ class SharedMemory:
             mapped = next(iter(self._warm))
             del self._warm[mapped]
             mapped.memory.madvise(mmap.MADV_REMOVE)
-            self._cold.append(mapped)
+            self._cold[mapped.piece.size].append(mapped)
 
     def _found(self, size: int) -> _Mapped:
         """A free piece of this size, the last used first, or a new one."""
-        for mapped in (*reversed(self._warm), *self._cold):
+        for mapped in reversed(self._warm):
             if mapped.piece.size == size:
-                self._warm.pop(mapped, None)
-                self._cold = [one for one in self._cold if one is not mapped]
+                del self._warm[mapped]
                 return mapped
-        return self._new(size)
+        return self._cold[size].pop() if self._cold[size] else self._new(size)
 
     def _new(self, size: int) -> _Mapped:
         piece = Piece(self._end, size)
@@ -124,7 +123,7 @@ class SharedMemory:
         memory = mmap.mmap(self.descriptor, size, offset=self._end)
         self._end += size
         mapped = _Mapped(piece, memory, address_of(memoryview(memory)))
-        self._all = sorted([*self._all, mapped], key=attrgetter("address"))
+        insort(self._all, mapped, key=attrgetter("address"))
         return mapped
 
 

@@ -182,6 +182,20 @@ def test_two_outputs_do_not_keep_each_other_alive() -> None:
     assert not np.shares_memory(x, y)
 
 
+def test_two_large_outputs_are_handed_out_as_they_were_received() -> None:
+    """Outputs of 1 MiB that are a quarter of their body are not copied out of it, and share nothing with each other."""
+    exchange = CallExchange(prepare(matfn.call.sqrt_pair(np.eye(512))))
+    response = received(exchange)
+
+    x, y = exchange.read(response).value
+
+    assert np.shares_memory(x, np.frombuffer(response.body, np.uint8))
+    assert np.shares_memory(y, np.frombuffer(response.body, np.uint8))
+    assert not np.shares_memory(x, y)
+    assert x.flags.writeable
+    assert y.flags.writeable
+
+
 def test_numbers_off_their_alignment_are_copied() -> None:
     """An array that other libraries take has aligned numbers, wherever its answer lay."""
     exchange = CallExchange(prepare(matfn.call.msign(np.eye(64))))

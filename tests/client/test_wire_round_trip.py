@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matfn import wire
+from matfn._aligned import address_of, aligned
 from matfn.catalogue import FUNCTIONS
 from matfn.errors import TABLE, Problem
 from matfn.wire import Media
@@ -229,11 +230,16 @@ def test_large_tensors_are_aligned_with_the_first(rows: list[int], dtype: str) -
     size = wire.ITEM_BYTES[dtype]
     inputs = {f"input {i}": wire.Tensor(dtype, (n, 5), bytes(n * 5 * size)) for i, n in enumerate(rows)}
     buffers = wire.encode_call(wire.Call("msign", inputs, {}, {}), Media.MSGPACK)
-    ends = np.cumsum([len(buffer) for buffer in buffers])
-    starts = [int(end) - len(buffer) for end, buffer in zip(ends, buffers, strict=True) if len(buffer) >= 4096]
+    body = aligned(sum(map(len, buffers)), wire.offset_of(buffers))
+    body[:] = b"".join(buffers)
 
-    assert all((start - wire.offset_of(buffers)) % size == 0 for start in starts)
-    assert wire.decode_call(b"".join(buffers), Media.MSGPACK, "msign").inputs == inputs
+    found = wire.decode_call(body, Media.MSGPACK, "msign").inputs
+
+    large = [memoryview(tensor.data) for tensor in found.values() if tensor.nbytes >= 4096]
+    assert all(address_of(view) % size == 0 for view in large)
+    assert {name: bytes(tensor.data) for name, tensor in found.items()} == {
+        name: tensor.data for name, tensor in inputs.items()
+    }
 
 
 def test_two_large_weights_are_aligned_to_cache_lines() -> None:
