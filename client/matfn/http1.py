@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from matfn._aligned import OFFSET_HEADER, aligned, offset_in
+from matfn._aligned import OFFSET_HEADER, offset_in, received
 from matfn.errors import ProtocolError, TransportError
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class ResponseParser:
         if not (length.isascii() and length.isdigit()):
             raise ProtocolError(f"the server announces a body of {length[:40]!r} bytes")
         try:
-            self._body = aligned(int(length), offset_in(self._headers.get(OFFSET_HEADER, "")))
+            self._body = received(int(length), offset_in(self._headers.get(OFFSET_HEADER, "")))
         except (MemoryError, OverflowError, ValueError):
             raise ProtocolError(f"the server announces a body of {length[:40]} bytes, more than fits here") from None
         self._state = _State.LENGTH

@@ -73,7 +73,7 @@ class SharedMemory:
             self._take_back()
             mapped = self._found(_rounded(length))
         numbers = np.frombuffer(mapped.memory, np.uint8, length)
-        weakref.finalize(numbers, self._returned.append, mapped).atexit = False
+        weakref.finalize(numbers, self._return, mapped).atexit = False
         return numbers.data
 
     def find(self, tensor: Tensor) -> tuple[Piece, int] | None:
@@ -96,6 +96,15 @@ class SharedMemory:
     def kept_bytes(self) -> int:
         """Bytes of free pieces that have their pages."""
         return sum(mapped.piece.size for mapped in self._warm)
+
+    def _return(self, mapped: _Mapped) -> None:
+        """Takes a piece back, now or, while the lock is held, perhaps by this very thread, with the next one."""
+        self._returned.append(mapped)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._take_back()
+            finally:
+                self._lock.release()
 
     def _take_back(self) -> None:
         while self._returned:
