@@ -1,153 +1,162 @@
-"""Inverse fourth roots of Shampoo's factors: LocalClient, certificates included, beside what a user would write.
+"""Inverse fourth roots of Shampoo's factors: matfn, certificates included, beside what a user would write.
 
-The factors are Gram matrices G G^T / m of float32 gradients of rank n / 4, rounded, so that their smallest eigenvalues
-are rounding of either sign; and the shipped factors of a language model, cut into blocks. Beside it, on the same
-matrices in the same rounds: torch.linalg.eigh in float64 with its two products (bare), and the coupled Newton iteration
-in float32 as distributed Shampoo publishes it (Anil et al., 2020). All have the machine's cores.
+In one process: LocalClient beside the functions of `root_peers`. Through a server on loopback: matfn's service with its
+Python client beside thirty lines of FastAPI around torch.linalg.eigh, each batch in one request. All are given the same
+matrices (`root_matrices`) in the same rounds and have the machine's cores. Beside a time is the largest relative
+error.
 
-    python benchmarks/bench_roots.py > benchmarks/results/roots.md
+    python benchmarks/bench_roots.py [--rounds 9] [--only perceptron] > benchmarks/results/roots.md
 """
 
 from __future__ import annotations
 
-import os
+import argparse
+import http.client
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
 import matfn
+from contenders import CONTENDERS, Contender, running
+from load import Request
 from provenance import provenance
+from root_matrices import SOURCES
+from root_peers import PEERS, has_jax
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from torch import Tensor
 
+    Works = Mapping[str, Callable[[], Any]]
+
 CELLS: Final = ((64, 4), (64, 16), (128, 4), (128, 16), (256, 8), (512, 4))
+SERVED: Final = ((64, 16), (128, 16), (256, 8))
+LARGEST: Final = {"a language model's": 256}
 DAMPINGS: Final = (1e-4, 1e-6, None)
-ROUNDS: Final = 9
-NEWTON_STEPS: Final = 100
-NEWTON_TOLERANCE: Final = 1e-6
-_MODEL: Final = Path(__file__).parents[1] / "demo" / "matrices.npz"
+PLAIN: Final = Contender(
+    "FastAPI eigh",
+    "eigh_server.py",
+    "/inv_root?order=8&r=4&damping=0.1",
+    lambda x: Request("application/octet-stream", x.tobytes()),
+)
 
 
-def _synthetic(order: int, items: int) -> Tensor:
-    generator = torch.Generator().manual_seed(order)
-    g = torch.randn(items, order, order // 4, generator=generator)
-    return g @ g.mT / order
-
-
-def _real(order: int, items: int) -> Tensor:
-    """Blocks on the diagonals of the shipped factors."""
-    with np.load(_MODEL) as arrays:
-        factors = [arrays[name] for name in ("shampoo_l_step1", "shampoo_l_step20", "shampoo_r_step20")]
-    blocks = [f[i : i + order, i : i + order] for f in factors for i in range(0, len(f) - order + 1, order)]
-    return torch.from_numpy(np.stack((blocks * items)[:items]).astype(np.float32))
-
-
-def _bare(damping: float) -> Callable[[Tensor], Tensor]:
-    """V f(w) V^T with eigh in float64."""
-
-    def root(a: Tensor) -> Tensor:
-        w, v = torch.linalg.eigh(a.double())
-        f = (w + damping * w[..., -1:]).pow(-0.25)
-        return ((v * f[..., None, :]) @ v.mT).float()
-
-    return root
-
-
-def _newton(damping: float) -> Callable[[Tensor], Tensor]:
-    """The coupled Newton iteration for A^(-1/4) in float32."""
-
-    def root(a: Tensor) -> Tensor:
-        identity = torch.eye(len(a))
-        top = torch.linalg.matrix_norm(a, 2)
-        damped = a + damping * top * identity
-        z = 5 / (2 * torch.linalg.matrix_norm(damped))
-        x, m = identity * z**0.25, damped * z
-        for _ in range(NEWTON_STEPS):
-            step = (5 * identity - m) / 4
-            square = step @ step
-            x, m = x @ step, square @ square @ m
-            if (m - identity).abs().max() <= NEWTON_TOLERANCE:
-                break
-        return x
-
-    return root
-
-
-def _each(root: Callable[[Tensor], Tensor], a: Tensor, pool: ThreadPoolExecutor) -> Tensor:
-    """One matrix a core."""
-    return torch.stack(list(pool.map(root, a)))
+def _relative(damping: float | None) -> float:
+    """What is added, as a part of the largest eigenvalue; by default the most that matfn adds."""
+    return 8 * float(torch.finfo(torch.float32).eps) if damping is None else damping
 
 
 def _error(found: Tensor, a: Tensor, shifts: Any) -> float:
     """Largest relative error against eigh of A + shift I in float64."""
     w, v = np.linalg.eigh(a.double().numpy() + np.asarray(shifts)[:, None, None] * np.eye(a.shape[-1]))
     exact = (v * np.maximum(w, 1e-300)[:, None, :] ** -0.25) @ v.swapaxes(1, 2)
-    return float(
-        (np.linalg.norm(found.double().numpy() - exact, axis=(1, 2)) / np.linalg.norm(exact, axis=(1, 2))).max()
-    )
+    missing = np.linalg.norm(found.double().numpy() - exact, axis=(1, 2))
+    return float((missing / np.linalg.norm(exact, axis=(1, 2))).max())
 
 
-def _rounds(runs: list[Callable[[], Any]]) -> list[list[float]]:
-    spent: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()
-    for _ in range(ROUNDS):
-        for run, times in zip(runs, spent, strict=True):
+def _timed(works: Works, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each in rounds in which they take turns."""
+    spent: dict[str, list[float]] = {name: [] for name in works}
+    for work in works.values():
+        work()
+    for _ in range(rounds):
+        for name, work in works.items():
             began = time.perf_counter()
-            run()
-            times.append((time.perf_counter() - began) * 1e3)
+            work()
+            spent[name].append((time.perf_counter() - began) * 1e3)
     return spent
 
 
-def _row(source: str, a: Tensor, damping: float | None, client: matfn.LocalClient, pool: ThreadPoolExecutor) -> str:
-    ask = client.with_info.inv_root
-    relative = 8 * float(torch.finfo(torch.float32).eps) if damping is None else damping
-    bare, newton = _bare(relative), _newton(relative)
-    answer = ask(a, r=4, damping=damping)
-    ours, theirs, iterated = _rounds(
-        [lambda: ask(a, r=4, damping=damping), lambda: _each(bare, a, pool), lambda: _each(newton, a, pool)]
-    )
-    ratios = sorted(y / x for x, y in zip(ours, theirs, strict=True))
-    top = torch.linalg.eigvalsh(a.double())[:, -1].numpy()
+def _row(head: str, a: Tensor, damping: float | None, works: Works, rounds: int) -> str:
+    """One row: matfn comes first and answers with its certificates, the others with the roots."""
+    first, *others = works
+    answer, top = works[first](), torch.linalg.eigvalsh(a.double())[:, -1].numpy()
     shifts = [certificate.shift or 0.0 for certificate in answer.certificates]
-    errors = (
-        _error(answer.value, a, shifts),
-        _error(_each(bare, a, pool), a, relative * top),
-        _error(_each(newton, a, pool), a, relative * top),
-    )
-    first = answer.certificates[0]
-    return (
-        f"| {source} | {len(a)} of {a.shape[-1]} | {'default' if damping is None else f'{damping:g}'} "
-        f"| {first.method} {first.precision} | {statistics.median(ours):.2f} | {statistics.median(theirs):.2f} "
-        f"| {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {statistics.median(iterated):.2f} "
-        f"| {' | '.join(f'{error:.1e}' for error in errors)} |"
-    )
+    errors = {first: _error(answer.value, a, shifts)}
+    errors |= {name: _error(works[name](), a, _relative(damping) * top) for name in others}
+    spent = _timed(works, rounds)
+    cells = [f"{statistics.median(spent[name]):.2f}, {errors[name]:.0e}" for name in works]
+    used = answer.certificates[0]
+    described = [head, f"{len(a)} of {a.shape[-1]}", "default" if damping is None else f"{damping:g}"]
+    ratios = [_ratio(spent[name], spent[first]) for name in others]
+    return f"| {' | '.join([*described, f'{used.method} {used.precision}', *cells, *ratios])} |"
+
+
+def _ratio(times: list[float], base: list[float]) -> str:
+    """Median and range of the rounds' quotients."""
+    ratios = [x / y for x, y in zip(times, base, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
+
+
+def _titles(names: list[str]) -> str:
+    first, *others = names
+    ratios = [f"{name} / {first}" for name in others]
+    titles = ["factors", "batch", "damping", "answered by", *names, *ratios]
+    return f"| {' | '.join(titles)} |\n{'|---' * len(titles)}|"
+
+
+def _matrices(cells: tuple[tuple[int, int], ...], only: str) -> Iterator[tuple[str, Tensor]]:
+    for source, made in SOURCES.items():
+        for order, items in cells:
+            if only in source and order <= LARGEST.get(source, order):
+                yield source, made(order, items)
+
+
+def _in_process(rounds: int, only: str) -> None:
+    print(_titles(["matfn", *PEERS]))
+    with matfn.LocalClient() as client:
+        for source, a in _matrices(CELLS, only):
+            for damping in DAMPINGS:
+                works = {"matfn": partial(client.with_info.inv_root, a, r=4, damping=damping)}
+                works |= {name: partial(peer, a, _relative(damping)) for name, peer in PEERS.items()}
+                print(_row(source, a, damping, works, rounds), flush=True)
+
+
+def _served(rounds: int, only: str) -> None:
+    print("\n" + _titles(["matfn's service", PLAIN.name]))
+    with running(CONTENDERS[0], "inv_root") as ours, running(PLAIN, "inv_root") as theirs:
+        address, other = ours.address, theirs.address
+        assert not isinstance(address, str)
+        assert not isinstance(other, str)
+        url = f"http://{address[0]}:{address[1]}"
+        with matfn.Client(url) as client, closing(http.client.HTTPConnection(*other)) as plain:
+            for source, a in _matrices(SERVED, only):
+                for damping in DAMPINGS:
+                    works = {
+                        "matfn's service": partial(client.with_info.inv_root, a, r=4, damping=damping),
+                        PLAIN.name: partial(_asked, plain, a, _relative(damping)),
+                    }
+                    print(_row(source, a, damping, works, rounds), flush=True)
+
+
+def _asked(connection: http.client.HTTPConnection, a: Tensor, damping: float) -> Tensor:
+    """The answer of the plain server."""
+    path = f"/inv_root?order={a.shape[-1]}&r=4&damping={damping}"
+    connection.request("POST", path, a.numpy().tobytes(), {"Content-Type": "application/octet-stream"})
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != http.client.OK:
+        raise RuntimeError(body.decode())
+    return torch.frombuffer(bytearray(body), dtype=torch.float32).reshape(a.shape)
 
 
 def main() -> None:
-    """Prints the table."""
-    cores = len(os.sched_getaffinity(0))
+    """Prints the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="")
+    asked = parser.parse_args()
     print(f"{provenance()}\n")
-    print(f"Milliseconds a batch, medians of {ROUNDS} rounds; bare and Newton one matrix a core.\n")
-    print(
-        "| factors | batch | damping | answered by | matfn | bare eigh | bare / matfn | Newton "
-        "| error | bare | Newton |\n|---|---|---|---|---|---|---|---|---|---|---|"
-    )
-    client = matfn.LocalClient()
-    sources = (("synthetic", _synthetic, CELLS), ("a model's", _real, CELLS[:-1]))
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for source, made, cells in sources:
-            for order, items in cells:
-                for damping in DAMPINGS:
-                    print(_row(source, made(order, items), damping, client, pool), flush=True)
+    print(f"Milliseconds a batch, medians of {asked.rounds} rounds, and errors; quotients within rounds, with ranges.")
+    print("" if has_jax() else "jax is not installed: it has no column.\n")
+    _in_process(asked.rounds, asked.only)
+    _served(asked.rounds, asked.only)
 
 
 if __name__ == "__main__":
