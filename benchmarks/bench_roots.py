@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import statistics
-import time
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -27,13 +26,14 @@ from load import Request
 from provenance import provenance
 from root_matrices import SOURCES
 from root_peers import PEERS, has_jax
+from turns import quotients, timed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from torch import Tensor
 
-    Works = Mapping[str, Callable[[], Any]]
+    from turns import Works
 
 CELLS: Final = ((64, 4), (64, 16), (128, 4), (128, 16), (256, 8), (512, 4))
 SERVED: Final = ((64, 16), (128, 16), (256, 8))
@@ -60,19 +60,6 @@ def _error(found: Tensor, a: Tensor, shifts: Any) -> float:
     return float((missing / np.linalg.norm(exact, axis=(1, 2))).max())
 
 
-def _timed(works: Works, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each in rounds in which they take turns."""
-    spent: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
-        work()
-    for _ in range(rounds):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            spent[name].append((time.perf_counter() - began) * 1e3)
-    return spent
-
-
 def _row(head: str, a: Tensor, damping: float | None, works: Works, rounds: int) -> str:
     """One row: matfn comes first and answers with its certificates, the others with the roots."""
     first, *others = works
@@ -80,18 +67,12 @@ def _row(head: str, a: Tensor, damping: float | None, works: Works, rounds: int)
     shifts = [certificate.shift or 0.0 for certificate in answer.certificates]
     errors = {first: _error(answer.value, a, shifts)}
     errors |= {name: _error(works[name](), a, _relative(damping) * top) for name in others}
-    spent = _timed(works, rounds)
+    spent = timed(works, rounds)
     cells = [f"{statistics.median(spent[name]):.2f}, {errors[name]:.0e}" for name in works]
     used = answer.certificates[0]
     described = [head, f"{len(a)} of {a.shape[-1]}", "default" if damping is None else f"{damping:g}"]
-    ratios = [_ratio(spent[name], spent[first]) for name in others]
+    ratios = [quotients(spent[name], spent[first]) for name in others]
     return f"| {' | '.join([*described, f'{used.method} {used.precision}', *cells, *ratios])} |"
-
-
-def _ratio(times: list[float], base: list[float]) -> str:
-    """Median and range of the rounds' quotients."""
-    ratios = [x / y for x, y in zip(times, base, strict=True)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
 
 
 def _titles(names: list[str]) -> str:
