@@ -15,7 +15,6 @@ from matfn_kernels.linalg.iteration import coupled, tiles
 from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import power_of_two
 from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
-from matfn_kernels.methods.roots.diagonal import exact_on_diagonals
 from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import FLOOR, Precision, working
 from matfn_kernels.programs.findings import Findings
@@ -89,11 +88,8 @@ def by_iteration(iteration: CoupledIteration, kernel: Kernel, matrices: Sent, g:
     found = _established(iteration, p, values)
     unit = torch.frexp(size.to(torch.float64))
     scale = _Scale(unit.mantissa, exponent + unit.exponent)
-    parts = [(sign, *_finished(power, value, scale, sign)) for value, sign in zip(values, power.signs, strict=True)]
-    products = [
-        multiplied(exact_on_diagonals(power, sign, matrices.a, exponent, value, whole), whole, g)
-        for sign, value, whole in parts
-    ]
+    parts = [_finished(power, value, scale, sign) for value, sign in zip(values, power.signs, strict=True)]
+    products = [multiplied(value, whole, g) for value, whole in parts]
     steps = iteration.steps(bound)
     error = iteration.error(found, steps) + matrices.error(iteration, found.condition)
     return Findings(

@@ -16,6 +16,7 @@ from matfn_kernels.methods.roots import by_iteration, natively
 from matfn_kernels.methods.roots.coupled_iteration import CoupledIteration
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.escalation import completed
+from matfn_kernels.methods.roots.isolated import exact_where_isolated
 from matfn_kernels.methods.roots.native_eigh_power import NativeEighPower
 from matfn_kernels.methods.roots.power import PowerProgram
 
@@ -94,9 +95,8 @@ class IteratedPower(CoupledPower):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
         matrices = by_iteration.Sent.of(inputs["a"], self.iteration.working)
-        return completed(
-            self, by_iteration.by_iteration(self.iteration, self.kernel, matrices, inputs.get("g")), inputs
-        )
+        found = by_iteration.by_iteration(self.iteration, self.kernel, matrices, inputs.get("g"))
+        return exact_where_isolated(self.power, inputs, completed(self, found, inputs))
 
     @property
     def is_recordable(self) -> bool:
@@ -121,7 +121,7 @@ class NativePower(CoupledPower):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
         found, hopeless = natively.natively(self.iteration, inputs["a"], inputs.get("g"))
-        return completed(self, found, inputs, hopeless)
+        return exact_where_isolated(self.power, inputs, completed(self, found, inputs, hopeless))
 
     def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
         """Computes the matrices that are wanted (batch,), each as if all were."""

@@ -9,6 +9,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, Noise, by_eigh
+from matfn_kernels.methods.roots.isolated import exact_where_isolated
 from matfn_kernels.methods.roots.native_eigh_power import NativeEighPower
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
@@ -68,7 +69,8 @@ class EighPower(PowerProgram):
         """The powers of matrices that have been diagonalised."""
         assert isinstance(decomposition, Eigen)
         matrices = Diagonalised.of(self.power, self.precision, decomposition)
-        return by_eigh(matrices, self._noise(matrices), inputs.get("g"))
+        found = by_eigh(matrices, self._noise(matrices), inputs.get("g"))
+        return exact_where_isolated(self.power, inputs, found)
 
     def _noise(self, matrices: Diagonalised) -> Noise:
         """In float32 as measured; the law in float64 and of pseudo-inverse powers, whose derivative is not monotone."""

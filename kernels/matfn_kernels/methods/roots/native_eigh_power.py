@@ -21,6 +21,7 @@ from matfn_kernels.linalg.measured import BACKWARD_ERROR, laws, orthogonality
 from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.methods.roots.by_eigh import LEAST, NEGLIGIBLE
 from matfn_kernels.methods.roots.damping import NEAR
+from matfn_kernels.methods.roots.isolated import exact_where_isolated
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.methods.roots.prices import passes
 from matfn_kernels.numbers.precision import FLOOR, Precision, natural, spacing, working
@@ -67,7 +68,7 @@ class NativeEighPower(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n)."""
-        return self._run(inputs, inputs["a"], None)
+        return exact_where_isolated(self.power, inputs, self._run(inputs, inputs["a"], None))
 
     def run_some(self, inputs: Mapping[str, Tensor], wanted: Tensor) -> Findings:
         """Computes the matrices that are wanted (batch,), each as if all were."""

@@ -11,7 +11,6 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
-from matfn_kernels.methods.roots.diagonal import exact_on_diagonals
 from matfn_kernels.methods.roots.prices import last_products, passes
 from matfn_kernels.numbers.precision import FLOOR, spacing
 from matfn_kernels.programs.findings import Findings
@@ -53,15 +52,10 @@ def natively(iteration: CoupledIteration, given: Tensor, g: Tensor | None) -> tu
     a, left = _fitting(given, iteration.working)
     values, found = native.powers(_wanted(iteration), a.resolve_neg().contiguous())
     parts = [
-        (sign, *_scaled_back(power, value, exponent, left, sign))
+        _scaled_back(power, value, exponent, left, sign)
         for value, exponent, sign in zip(values, (found.exponent, found.other_exponent), power.signs, strict=False)
     ]
-    products = [
-        multiplied(
-            value if power.is_shifted else exact_on_diagonals(power, sign, given, None, value, exponent), exponent, g
-        )
-        for sign, value, exponent in parts
-    ]
+    products = [multiplied(value, exponent, g) for value, exponent in parts]
     condition = (found.largest / found.smallest).clamp_min(1.0)
     established = Established(found.residual, found.missing, condition, found.definite > 0)
     error = iteration.error(established, _usual_steps(iteration))

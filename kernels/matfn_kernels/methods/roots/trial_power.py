@@ -19,6 +19,7 @@ from matfn_kernels.methods.roots import prices
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.escalation import by_fallback
+from matfn_kernels.methods.roots.isolated import exact_where_isolated
 from matfn_kernels.methods.roots.power import PowerProgram
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.findings import merged
@@ -62,6 +63,9 @@ class TrialPower(PowerProgram):
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes the matrices for which float32 does, and at once the others, each as if all were alike."""
+        return exact_where_isolated(self.power, inputs, self._run(inputs))
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> Findings:
         working = self.power.working(self.precision)
         good = _promising(self.power, scaled([inputs["a"]], working)[0])
         tried = self._tried(Eigen.of([inputs["a"]], working, good), inputs) if bool(good.any()) else None
