@@ -14,9 +14,13 @@ from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.programs.kernel_prices import Tunable
 from spectra import positive, rectangular
 
+_LOW_RANK = np.stack([(g := np.random.default_rng(i).standard_normal((20, 9))) @ g.T for i in range(2)])
 CALLS: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("inv_root", {"a": positive(20, items=2)}, {"r": 2}),
     ("root", {"a": positive(20, items=2)}, {"r": 2, "s": 1}),
+    ("inv_root", {"a": _LOW_RANK}, {"r": 4, "damping": 1e-2}),
+    ("root", {"a": _LOW_RANK}, {"r": 2, "damping": 1e-3}),
+    ("inv_root", {"a": _LOW_RANK}, {"r": 2, "shift": 0.1}),
     ("sqrt_pair", {"a": positive(20, items=2)}, {}),
     ("msign", {"m": rectangular((30, 20), items=2)}, {}),
     ("tri_inv", {"t": np.tril(rectangular((40, 40), items=2)) / 4 + np.eye(40)}, {}),

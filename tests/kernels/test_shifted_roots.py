@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from evaluating import Answer, answer, candidates, run, truth
+from evaluating import Answer, answer, candidates, parsed, run, truth
 from honesty import assert_covered, reference_errors
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.native.library import is_built
-from matfn_kernels.methods.roots.coupled_power import NativePower
+from matfn_kernels.methods.roots.coupled_power import IteratedPower, NativePower
+from matfn_kernels.programs.profile_loading import shipped
 from matfn_kernels.reference import relative_error
+from matfn_kernels.running.plan import make_plan
 from spectra import orthogonal
 
 if TYPE_CHECKING:
@@ -104,6 +106,52 @@ def test_iterated_and_decomposed_agree(order: int, dtype: type) -> None:
         _assert_right(found, "inv_root", a, keywords)
     pairs = zip(iterated.certificates, decomposed.certificates, strict=True)
     assert all(c.shift == pytest.approx(d.shift, rel=0.01) for c, d in pairs)
+
+
+def _in_batches(function: str, a: Array, **keywords: Any) -> Answer:
+    """What the iteration by torch's kernels answers."""
+    considered = candidates(function, {"a": a}, on_failure="nan", **keywords)
+    (found,) = [run(program, call) for program, call in considered if isinstance(program, IteratedPower)]
+    return found
+
+
+@pytest.mark.parametrize("order", [20, 65, 128])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("added", [{"damping": 0.1}, {"damping": 1e-3}, {"damping": 1e-6}, {"shift": 0.1}])
+@pytest.mark.parametrize(("function", "parameters"), [CALLS[0], CALLS[4], CALLS[5]])
+def test_iteration_in_batches_shifts_too(
+    order: int, dtype: type, added: dict[str, float], function: str, parameters: dict[str, Any]
+) -> None:
+    """By torch's kernels singular matrices are answered by the iteration, right for the shift that it states."""
+    a: Array = _singular(order, dtype)[[0, 1, 2, 3, 5]]
+    a[4] *= dtype(1e-20)
+    keywords = {**parameters, **added}
+    found = _in_batches(function, a, **keywords)
+    _assert_right(found, function, a, keywords)
+    assert [(c.method, c.fallback) for c in found.certificates] == [("engine", None)] * len(a)
+    largest = np.linalg.eigvalsh(a.astype(np.float64))[:, -1]
+    wanted = added["damping"] * largest if "damping" in added else np.full(len(a), added["shift"])
+    np.testing.assert_allclose([c.shift for c in found.certificates], wanted, rtol=0.01)
+
+
+@pytest.mark.parametrize("part", [1e-3, 0.2, 0.5])
+def test_iteration_in_batches_leaves_what_it_does_not_lift(part: float) -> None:
+    """A negative eigenvalue beyond the damping is refused, and one within it answered for A + shift I."""
+    a = np.stack([_with(np.where(np.arange(70) < 2, -below, 1.0), 8) for below in (2 * part, part / 2)])
+    found = _in_batches("inv_root", a, r=2, damping=part)
+    assert [c.code for c in found.certificates] == ["not_positive", None]
+    expected = truth("inv_root", {"a": a[1:]}, found.certificates[1:], r=2, damping=part)
+    assert relative_error(found.outputs[0][1:], expected[0])[0] <= (found.certificates[1].error_estimate or 0)
+
+
+@pytest.mark.parametrize("order", [64, 128, 256, 1024])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("added", [{"damping": 1e-3}, {"damping": 1e-6}, {"shift": 1e-2}])
+def test_damped_roots_are_iterated_on_a_gpu(order: int, dtype: type, added: dict[str, float]) -> None:
+    """By the prices of a GPU the plan is the iteration by kernels that a GPU has."""
+    call = parsed("inv_root", {"a": np.eye(order, dtype=dtype)}, {"r": 4, **added})
+    program = make_plan(call, shipped("nvidia-h100")).program
+    assert isinstance(program, IteratedPower)
 
 
 @needs_c

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self
 
 import torch
@@ -16,7 +17,8 @@ from matfn_kernels.linalg.products import add_diagonal, product, symmetrise
 from matfn_kernels.linalg.scaling import power_of_two
 from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
 from matfn_kernels.methods.roots.prices import last_products, passes
-from matfn_kernels.numbers.precision import FLOOR, Precision, working
+from matfn_kernels.methods.roots.shifted import SQUARINGS, Shifted
+from matfn_kernels.numbers.precision import Precision, working
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import step_cost
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.roots.power import Power
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["Sent", "by_iteration", "seconds"]
+__all__ = ["Sent", "by_iteration", "seconds", "shifted_by_iteration"]
 
 _PASSES: Final = 7.0
 """Passes (`prices.passes`) of scaling, symmetrising and certifying: an estimate of which no measurement is recorded."""
@@ -105,6 +107,20 @@ def by_iteration(iteration: CoupledIteration, kernel: Kernel, matrices: Sent, g:
     )
 
 
+def shifted_by_iteration(iteration: CoupledIteration, kernel: Kernel, matrices: Sent, g: Tensor | None) -> Findings:
+    """The powers of A + shift I, multiplied by G if there is one."""
+    shifted = Shifted.of(iteration, kernel, matrices.a, matrices.exponent)
+    found = by_iteration(iteration, kernel, replace(matrices, a=shifted.a), g)
+    return replace(
+        found,
+        error=torch.where(shifted.is_clear, found.error, math.inf),
+        rank=torch.full_like(found.error, -1, dtype=torch.int64),
+        damping=shifted.damping,
+        shift=shifted.shift,
+        remarks=matrices.asymmetric(iteration),
+    )
+
+
 def _size(a: Tensor) -> Tensor:
     """||A^2||_F^(1/2) (batch,) of entries near 1: see `scaling.norm_bound`; 1 for zero."""
     size = invariant.matrix_norm(product(a, a)).sqrt()
@@ -149,7 +165,7 @@ def _established(iteration: CoupledIteration, p: Tensor, values: list[Tensor]) -
     """Positive definiteness by Cholesky, the condition by power iteration, the residual on random columns."""
     power = iteration.power
     wide, z = p.to(torch.float64), probes.gaussian(p, power.order)
-    floor = max(FLOOR * iteration.eps, iteration.bound)
+    floor = max(iteration.floor, iteration.bound)
     shifted = add_diagonal(wide.clone(), -floor)
     if power.signs == (1,):
         definite, smallest = _smallest_by_cholesky(shifted, z)
@@ -203,5 +219,8 @@ def seconds(iteration: CoupledIteration, kernel: Kernel, profile: Profile) -> fl
     order, precision, steps = iteration.power.order, iteration.precision, len(iteration.steps(iteration.bound))
     step = step_cost(kernel, profile, precision, order, (2, iteration.other_products))
     proof = _PROOF_PRODUCTS * profile.cost("gemm", Precision.FP64, order)
+    if iteration.power.is_shifted:
+        proof += SQUARINGS * profile.cost("gemm", precision, order)
+        proof += _PROOF_PRODUCTS * (iteration.power.shift is not None) * profile.cost("gemm", Precision.FP64, order)
     products = last_products(iteration.power, precision, profile)
     return steps * step + proof + products + passes(_PASSES, order, profile)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import torch
 
@@ -15,6 +15,7 @@ from matfn_kernels.methods.roots.bf16_power import Bf16Power
 from matfn_kernels.methods.roots.coupled_power import IteratedPower, NativePower
 from matfn_kernels.methods.roots.eigh_power import EighPower
 from matfn_kernels.methods.roots.power import Power
+from matfn_kernels.methods.roots.shifted import LARGEST_PART
 from matfn_kernels.methods.roots.trial_power import LOOSE, TrialPower
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.tolerances import default_tolerance
@@ -38,6 +39,9 @@ _SMOOTH_ROOTS: Final = 5
 1e4 times in float64."""
 
 
+_Coupled = TypeVar("_Coupled", IteratedPower, NativePower)
+
+
 def candidates(call: Signature) -> Sequence[Program]:
     """The programs that may serve a call: those of the structure that was declared."""
     return general.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
@@ -54,7 +58,7 @@ def _symmetric(call: Signature) -> list[Program]:
         allowed = _SHARE * LOOSE if _is_loose(call) and power.inverse and low is Precision.FP32 else 0.0
         programs.append(IteratedPower(power, call.is_pinned, low, ceiling, allowed))
     if _may_shift(power, call):
-        programs.extend(_shifting(NativePower(power, call.is_pinned, low, ceiling), call))
+        programs.extend(_shifting(power, call, low, ceiling))
     if low is TrialPower.precision and ceiling is TrialPower.ceiling and _may_try(power, call):
         programs.append(TrialPower(power, call.is_pinned))
     return programs
@@ -109,22 +113,33 @@ def _is_reached(call: Signature, low: Precision) -> bool:
 
 
 def _may_shift(power: Power, call: Signature) -> bool:
-    """Whether the iteration in C takes the power of A + shift I, and the shift is in the range of its numbers."""
-    iterates = power.negative[1] > 0 and _is_smooth(power) and is_built()
+    """Whether the iteration takes the power of A + shift I, and the shift is in the range of its numbers."""
+    iterates = power.negative[1] > 0 and _is_smooth(power)
     held = power.shift is None or holds(power.working(call.precisions()[0]), power.dtype)
     return power.is_shifted and iterates and held and power.part <= _LARGEST_PART
 
 
-def _shifting(program: NativePower, call: Signature) -> Sequence[NativePower]:
+def _shifting(power: Power, call: Signature, low: Precision, ceiling: Precision) -> list[Program]:
+    """The iteration in C, and that by torch's or a GPU's kernels."""
+    found: list[Program] = []
+    if is_built():
+        native = NativePower(power, call.is_pinned, low, ceiling)
+        found += _reaching(native, native.in_double(), call)
+    if power.part <= LARGEST_PART:
+        iterated = IteratedPower(power, call.is_pinned, low, ceiling)
+        found += _reaching(iterated, None if low is ceiling else iterated.widened(), call)
+    return found
+
+
+def _reaching(program: _Coupled, wider: _Coupled | None, call: Signature) -> list[_Coupled]:
     """The iteration in the first arithmetic that reaches the tolerance at the condition that the damping leaves."""
     if program.power.shift is not None:
-        return (program,) if _is_reached(call, program.precision) else ()
-    wider = program.in_double()
-    tried = (program,) if wider is None else (program, wider)
+        return [program] if _is_reached(call, program.precision) else []
+    tried = [program] if wider is None else [program, wider]
     return [one for one in tried if _answers(one, call)][:1]
 
 
-def _answers(program: NativePower, call: Signature) -> bool:
+def _answers(program: IteratedPower | NativePower, call: Signature) -> bool:
     """Whether the iteration reaches the tolerance for a singular matrix that is damped."""
     power, iteration = program.power, program.iteration
     condition = 1 + 1 / power.part

@@ -14,7 +14,7 @@ from matfn_kernels.linalg.narrowing import holds, loss
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import narrowed, norm
 from matfn_kernels.numbers.coefficients import Step, safe, schedule
-from matfn_kernels.numbers.precision import Precision, at_least_single, spacing
+from matfn_kernels.numbers.precision import FLOOR, Precision, at_least_single, spacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,6 +73,15 @@ class CoupledIteration:
     def eps(self) -> float:
         """The spacing in which eigenvalues are known."""
         return self.power.eps(self.precision)
+
+    @property
+    def floor(self) -> float:
+        """What an eigenvalue has to exceed for its sign to be known, relative to the largest.
+
+        Where the caller adds something, no rule of damping hangs on the sign of an eigenvalue in the input's digits.
+        """
+        known = spacing(self.precision) if self.power.is_shifted else self.eps
+        return FLOOR * known
 
     @property
     def working(self) -> torch.dtype:

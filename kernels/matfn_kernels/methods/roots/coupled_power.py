@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
 
 import torch
 
@@ -67,10 +67,12 @@ class CoupledPower(PowerProgram):
     def variants(self) -> tuple[CoupledPower, ...]:
         """The iteration by every kernel that can run it."""
         fields = (self.power, self.pinned, self.precision, self.ceiling, self.allowed)
-        if self.power.is_shifted:
-            return (NativePower(*fields),)
         iterated = tuple(IteratedPower(*fields, kernel) for kernel in fitting(self.dtype, self.power.order))
-        return (*iterated, NativePower(*fields)) if self.power.negative[1] else iterated
+        return (*iterated, NativePower(*fields)) if self.power.negative[1] and not self.power.is_shifted else iterated
+
+    def widened(self) -> Self:
+        """The iteration in the highest precision, to a part of the spacing of the output."""
+        return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
 
     def _seconds_after(self, profile: Profile) -> float:
         """Seconds of the eigendecompositions of those matrices that turn out to be singular."""
@@ -95,7 +97,8 @@ class IteratedPower(CoupledPower):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
         matrices = by_iteration.Sent.of(inputs["a"], self.iteration.working)
-        found = by_iteration.by_iteration(self.iteration, self.kernel, matrices, inputs.get("g"))
+        run = by_iteration.shifted_by_iteration if self.power.is_shifted else by_iteration.by_iteration
+        found = run(self.iteration, self.kernel, matrices, inputs.get("g"))
         return exact_where_isolated(self.power, inputs, completed(self, found, inputs))
 
     @property
@@ -117,6 +120,10 @@ class NativePower(CoupledPower):
     """A power by the coupled iteration in C."""
 
     kernel: ClassVar[Kernel] = Kernel.NATIVE
+
+    def variants(self) -> tuple[CoupledPower, ...]:
+        """Itself alone with a shift, whose largest part is another one by torch's kernels."""
+        return (self,) if self.power.is_shifted else CoupledPower.variants(self)
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the power has rows, g (batch, m, n)."""
@@ -142,7 +149,7 @@ class NativePower(CoupledPower):
         eigh_in_c = NativeEighPower.serves(self.power) and self.ceiling is NativeEighPower.precision and not self.pinned
         if self.precision is self.ceiling or self.power.order > _DOUBLE_ORDER or eigh_in_c:
             return None
-        return replace(self, precision=self.ceiling, allowed=_SHARE_OF_EPS * torch.finfo(self.dtype).eps)
+        return self.widened()
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: steps and products, priced by the profile, and what may follow them."""

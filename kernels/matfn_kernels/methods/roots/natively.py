@@ -12,7 +12,7 @@ from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.scaling import narrowed
 from matfn_kernels.methods.roots.coupled_iteration import Established, multiplied
 from matfn_kernels.methods.roots.prices import last_products, passes
-from matfn_kernels.numbers.precision import FLOOR, spacing
+from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
@@ -96,13 +96,11 @@ def _fitting(given: Tensor, working: torch.dtype) -> tuple[Tensor, Tensor | None
 def _wanted(iteration: CoupledIteration) -> native.Powers:
     """The plan of the iteration in C."""
     power, least = iteration.power, iteration.bound
-    # Where the caller adds something, no rule of damping hangs on the sign of an eigenvalue in the input's digits.
-    known = spacing(iteration.precision) if power.is_shifted else iteration.eps
     return native.Powers(
         exponents=power.negative,
         whole=(power.s, power.r),
         pair=power.pair,
-        floor=FLOOR * known,
+        floor=iteration.floor,
         bound=least,
         schedules=native.Schedules.down_to(least, iteration.rows),
         rule=_rule(power),
