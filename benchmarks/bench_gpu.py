@@ -1,18 +1,20 @@
 """Products, roots, polar factors and inverses on a GPU, by our kernels and by torch's.
 
 Every contender of a row computes on the same matrices, one after the other in each round; a ratio is of the same round.
-Beside each time is the error against float64 on the host. Times are of the device, by events.
+Beside each time is the error against float64 on the host. Times are of the device, by events. CuPy's and JAX's eigh,
+which call cuSOLVER's batched routines, take part where they are installed.
 
     python benchmarks/bench_gpu.py [fp32 fp64 bf16] > benchmarks/results/gpu.md
 """
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 
@@ -87,7 +89,7 @@ def roots(order: int, items: int, precision: Precision) -> Iterator[Contest]:
     a, vectors, values = spectral(order, items)
     given = a.to(DEVICE, torch.float64 if precision is Precision.FP64 else torch.float32)
     p = given.to(working(precision, torch.float32))
-    works: dict[str, Work] = {"eigh": partial(_by_eigh, given)}
+    works: dict[str, Work] = {"eigh": partial(_by_eigh, given)} | _others(given)
     for kernel in fitting(p.dtype, order):
         program = _root_program(order, given.dtype, precision, kernel)
         rows = program.iteration.rows(program.iteration.bound)
@@ -128,6 +130,41 @@ def leaves(order: int, items: int, precision: Precision) -> Iterator[Contest]:
 def _by_eigh(a: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(a)
     return (vectors * values.rsqrt()[:, None, :]) @ vectors.mT
+
+
+def _others(a: Tensor) -> dict[str, Work]:
+    """Inverse square roots by the eigh of other packages, by name, where they are installed."""
+    makers = {"cupy": _by_cupy, "jax": _by_jax}
+    return {f"{name} eigh": make(a) for name, make in makers.items() if importlib.util.find_spec(name) is not None}
+
+
+def _by_cupy(a: Tensor) -> Work:
+    import cupy
+
+    given = cupy.from_dlpack(a)
+
+    def run() -> Tensor:
+        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+            values, vectors = cupy.linalg.eigh(given)
+            root = (vectors * values[:, None, :] ** -0.5) @ vectors.swapaxes(1, 2)
+        return torch.from_dlpack(root)
+
+    return run
+
+
+def _by_jax(a: Tensor) -> Work:
+    """JAX computes on a stream of its own: the host waits for it, and the events for the host."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - the signature is jax's
+
+    def root(given: Any) -> Any:
+        values, vectors = jax.numpy.linalg.eigh(given)
+        with jax.default_matmul_precision("highest"):
+            return (vectors * values[:, None, :] ** -0.5) @ vectors.swapaxes(1, 2)
+
+    given, compiled = jax.dlpack.from_dlpack(a), jax.jit(root)
+    return lambda: torch.from_dlpack(compiled(given).block_until_ready())
 
 
 def _by_svd(m: Tensor) -> Tensor:

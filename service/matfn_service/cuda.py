@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 import torch
 
 from matfn_kernels import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
     from contextlib import AbstractContextManager
 
     from torch import Tensor
 
     from matfn_kernels import Findings, Program
 
-__all__ = ["CudaDevice", "CudaPort"]
+__all__ = ["IEEE", "CudaDevice", "CudaPort", "demand_ieee"]
+
+IEEE: Final = {
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "CUBLAS_EMULATE_SINGLE_PRECISION": "0",
+    "CUBLAS_EMULATE_DOUBLE_PRECISION": "0",
+}
+"""Settings under which NVIDIA's libraries neither multiply in TF32 nor emulate fp32 and fp64 on tensor cores."""
+
+
+def demand_ieee(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Makes products in fp32 and fp64 round as IEEE arithmetic does, on which certificates of a GPU stand.
+
+    It has an effect before the first product, for which the libraries read the environment.
+    """
+    environment.update(IEEE)
+    torch.set_float32_matmul_precision("highest")
 
 
 class CudaDevice:
     """The current GPU, with one stream on which everything is computed."""
 
     def __init__(self) -> None:
+        demand_ieee()
         self.name = f"cuda:{torch.cuda.current_device()}"
         self._stream = torch.cuda.Stream(self.name)  # type: ignore[no-untyped-call]
 

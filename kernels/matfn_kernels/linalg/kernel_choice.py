@@ -6,7 +6,8 @@
   that certificates of fp32 programs assume only where that has been measured, which it has not.
 * bf16 programs multiply bf16 numbers on tensor cores and add in fp32. Where the state stays on the chip there is no
   reason to round it to bf16: it is kept in fp32 and multiplied in TF32, which has 3 bits more.
-* Process-wide switches, such as torch's `allow_tf32`, are neither set nor read.
+* Process-wide switches, such as torch's `allow_tf32`, are neither set nor read here; the service sets those of its own
+  process so that products are IEEE (`matfn_service.cuda`).
 """
 
 from __future__ import annotations
