@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
 from matfn.http1 import ResponseParser, coalesced, head_of
-from matfn.transport import CONNECT_S, MAX_AGE_S, MAX_KEPT
+from matfn.pool import MAX_AGE_S, MAX_KEPT
+from matfn.segments import Segments
+from matfn.transport import CONNECT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +150,7 @@ class StreamTransport:
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
         self._kept: list[_Connection] = []
+        self._segments = Segments(endpoint.socket_path, clock)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies share the address, never a connection."""
@@ -162,22 +165,34 @@ class StreamTransport:
             TransportTimeout: no complete response within `timeout` seconds.
             TransportError: the server was not reached, or the connection ended before the response did.
         """
-        buffers = coalesced([head_of(request, self._endpoint), *request.body])
         try:
             async with asyncio.timeout(timeout):
-                return await self._send(buffers)
+                return await self._shared(request) or await self._send(request)
         except TimeoutError as error:
             raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
 
     async def close(self) -> None:
         """Closes the kept connections; those in use close as their answers come."""
+        self._segments.close()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         connections, self._kept = self._kept, []
         for connection in connections:
             connection.abort()
         running = asyncio.get_running_loop()
         await asyncio.gather(*(connection.lost for connection in connections if connection.loop is running))
 
-    async def _send(self, buffers: list[Buffer]) -> Response:
+    async def _shared(self, request: Request) -> Response | None:
+        """The response to a request whose body passes through shared memory; None if it cannot."""
+        with self._segments.lent(request) as segment:
+            if segment is None:
+                return None
+            filled = await asyncio.to_thread(segment.filled, request)
+            return await asyncio.to_thread(segment.fetched, await self._send(filled))
+
+    async def _send(self, request: Request) -> Response:
+        buffers = coalesced([head_of(request, self._endpoint), *request.body])
         kept = self._take()
         if kept is not None:
             parser = ResponseParser()
@@ -186,7 +201,7 @@ class StreamTransport:
             except TransportError:
                 if parser.started:
                     raise
-            await self.close()
+            await self._disconnect()
         return await self._exchange(await self._connect(), buffers, ResponseParser())
 
     async def _exchange(self, connection: _Connection, buffers: list[Buffer], parser: ResponseParser) -> Response:

@@ -10,18 +10,17 @@ Rules of this file:
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import ssl
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import ProtocolError, TransportError, TransportTimeout
 from matfn.http1 import ResponseParser, coalesced, head_of
+from matfn.pool import Pool
+from matfn.segments import Segments, open_unix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
     from matfn.http1 import Request, Response
     from matfn.wire import Buffer
 
-__all__ = ["CONNECT_S", "MAX_AGE_S", "MAX_KEPT", "SocketTransport", "Transport"]
+__all__ = ["CONNECT_S", "SocketTransport", "Transport"]
 
-MAX_KEPT: Final = 32
-MAX_AGE_S: Final = 300.0  # so that clients find new replicas behind a name
 CONNECT_S: Final = 5.0  # a machine that is gone says nothing; another may be asked
 
 
@@ -53,50 +50,6 @@ class _Connection:
     born: float
 
 
-@dataclass(slots=True)
-class _Pool:
-    """Kept connections, the freshest used first."""
-
-    clock: Callable[[], float]
-    kept: list[_Connection] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    process: int = field(default_factory=os.getpid)
-
-    def take(self) -> _Connection | None:
-        """A connection that is young and quiet; what came unasked on a kept one can only be its end."""
-        with self.lock:
-            self._forget_after_fork()
-            while self.kept:
-                connection = self.kept.pop()
-                young = self.clock() - connection.born < MAX_AGE_S
-                if young and not _readable(connection.socket):
-                    return connection
-                connection.socket.close()
-        return None
-
-    def put(self, connection: _Connection) -> None:
-        with self.lock:
-            self._forget_after_fork()
-            if len(self.kept) < MAX_KEPT:
-                self.kept.append(connection)
-                return
-        connection.socket.close()
-
-    def close(self) -> None:
-        with self.lock:
-            for connection in self.kept:
-                connection.socket.close()
-            self.kept.clear()
-
-    def _forget_after_fork(self) -> None:
-        """Parent and child must not read each other's answers from one socket."""
-        if self.process != os.getpid():
-            self.process = os.getpid()
-            for connection in self.kept:
-                connection.socket.close()
-            self.kept.clear()
-
-
 class SocketTransport:
     """Requests to one endpoint over kept connections."""
 
@@ -111,7 +64,8 @@ class SocketTransport:
         self._own_tls = tls is not None
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
-        self._pool = _Pool(clock)
+        self._pool = Pool[_Connection](clock)
+        self._segments = Segments(endpoint.socket_path, clock)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies share the address, never a connection."""
@@ -127,6 +81,16 @@ class SocketTransport:
             TransportError: the server was not reached, or the connection ended before the response did.
         """
         until = None if timeout is None else self._clock() + timeout
+        with self._segments.lent(request) as segment:
+            response = None if segment is None else segment.fetched(self._send(segment.filled(request), until))
+        return self._send(request, until) if response is None else response
+
+    def close(self) -> None:
+        """Closes the kept connections; those in use close as their answers come."""
+        self._pool.close()
+        self._segments.close()
+
+    def _send(self, request: Request, until: float | None) -> Response:
         buffers = coalesced([head_of(request, self._endpoint), *request.body])
         kept = self._pool.take()
         if kept is not None:
@@ -138,10 +102,6 @@ class SocketTransport:
                     raise
             self._pool.close()
         return self._exchange(self._connect(until), buffers, ResponseParser(), until)
-
-    def close(self) -> None:
-        """Closes the kept connections; those in use close as their answers come."""
-        self._pool.close()
 
     def _connect(self, until: float | None) -> _Connection:
         try:
@@ -155,7 +115,7 @@ class SocketTransport:
     def _open(self, timeout: float | None) -> socket.socket:
         endpoint = self._endpoint
         if endpoint.socket_path is not None:
-            return _open_unix(endpoint.socket_path, timeout)
+            return open_unix(endpoint.socket_path, timeout)
         plain = socket.create_connection((endpoint.host, endpoint.port), timeout)
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -216,20 +176,3 @@ class SocketTransport:
         if remaining <= 0:
             raise TimeoutError("timed out")
         return remaining
-
-
-def _open_unix(path: str, timeout: float | None) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _readable(sock: socket.socket) -> bool:
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))

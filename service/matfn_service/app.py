@@ -44,7 +44,12 @@ class _Application(FastAPI):
         super().__init__(**arguments)
         self.computation = Computation(service)
         self._edge = Edge(
-            self._route, service.settings, service.statistics, clock=service.clock, rest_seconds=service.rest_seconds
+            self._route,
+            service.settings,
+            service.statistics,
+            service.segments,
+            clock=service.clock,
+            rest_seconds=service.rest_seconds,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,15 +25,18 @@ import structlog
 
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER, offset_in
+from matfn.segments import SEGMENT_HEADER
 from matfn_service import body
 from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
+from matfn_service.segments import parse_claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from matfn_service.segments import Claim, Segment, Segments
     from matfn_service.settings import Settings
     from matfn_service.statistics import Statistics
 
@@ -45,6 +48,7 @@ _LENGTH_DIGITS: Final = 18
 _LOGGED_PATH: Final = 200
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
+_SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 _MEDIA: Final = {
@@ -73,6 +77,7 @@ class Head:
         encoding: the Content-Encoding in lower case.
         length: the declared length of the body; None if it is chunked or absent.
         offset: where in the body its first tensor begins, if the sender says so.
+        claim: shared memory in which the body lies instead.
         has_body: whether a body follows.
         expects_continue: whether the sender waits for a sign before it sends the body.
         answer: the format of the answer, problem or not.
@@ -87,6 +92,7 @@ class Head:
     encoding: str
     length: int | None
     offset: int
+    claim: Claim | None
     has_body: bool
     expects_continue: bool
     answer: wire.Media
@@ -97,6 +103,7 @@ def parse_head(scope: Scope, now: float) -> Head:
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"")
     length = int(declared) if declared.isdigit() and len(declared) <= _LENGTH_DIGITS else None
+    claim = parse_claim(headers[_SEGMENT].decode("latin-1")) if _SEGMENT in headers else None
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     content_type, encoding, answer = _formats(
         headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), headers.get(b"accept", b"")
@@ -109,7 +116,8 @@ def parse_head(scope: Scope, now: float) -> Head:
         key=key.strip() if scheme.lower() == b"bearer" else b"",
         content_type=content_type,
         encoding=encoding,
-        length=length,
+        length=length if claim is None else claim.length,
+        claim=claim,
         offset=offset_in(headers.get(_OFFSET, b"").decode("latin-1")),
         has_body=bool(length) or b"transfer-encoding" in headers,
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
@@ -177,7 +185,13 @@ class Exchange:
     """One request and its answer, over the two channels of ASGI."""
 
     def __init__(
-        self, head: Head, receive: Receive, send: Send, rest_seconds: Callable[[], float], reader: BodyReader | None
+        self,
+        head: Head,
+        receive: Receive,
+        send: Send,
+        rest_seconds: Callable[[], float],
+        reader: BodyReader | None,
+        segments: Segments,
     ) -> None:
         self.head = head
         self.status: int | None = None
@@ -185,6 +199,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._rest_seconds = rest_seconds
+        self._segments = segments
+        self._segment: Segment | None = None
         self._body_ended = not head.has_body
 
     async def receive(self) -> Message:
@@ -201,6 +217,10 @@ class Exchange:
 
     async def read(self, limit: int) -> memoryview:
         """The whole body, of at most so many bytes (see `body.read`)."""
+        if self.head.claim is not None:
+            body.check_length(self.head.length, limit)
+            self._segment = self._segments.find(self.head.claim)
+            return await self._segment.read(self.head.claim.length, self.head.offset)
         content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._reader)
         self._body_ended = True
         return content
@@ -243,11 +263,16 @@ class Exchange:
     ) -> int:
         """Sends a whole answer, its buffers as they lie in memory; returns the size of its body."""
         length = sum(len(buffer) for buffer in buffers)
-        own = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % length)]
+        own = [(b"content-type", content_type.encode())]
         if offset := wire.offset_of(buffers):
             own.append((_OFFSET, b"%d" % offset))
         if length <= _JOINED_BYTES:
             buffers = [b"".join(buffers)]
+        elif self._segment is not None and self._segment.holds(length):
+            await self._segment.write(buffers)
+            own.append((_SEGMENT, b"%d" % length))
+            buffers = [b""]
+        own.append((b"content-length", b"%d" % sum(len(buffer) for buffer in buffers)))
         if self._reader is not None and self._body_ended and self.head.method != "HEAD":
             self.status = status
             await self._reader.answer(
@@ -275,10 +300,13 @@ class Edge:
         app: ASGIApp,
         settings: Settings,
         statistics: Statistics,
+        segments: Segments,
+        *,
         clock: Callable[[], float],
         rest_seconds: Callable[[], float],
     ) -> None:
         self._app = app
+        self._segments = segments
         self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
         self._statistics = statistics
         self._clock = clock
@@ -289,7 +317,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(parse_head(scope, self._clock()), receive, send, self._rest_seconds, body_reader_of(scope))
+        head, reader = parse_head(scope, self._clock()), body_reader_of(scope)
+        exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
         try:
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)

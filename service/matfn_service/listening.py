@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from matfn.segments import side_path
 
+if TYPE_CHECKING:
     from matfn_service.settings import Settings
 
-__all__ = ["BACKLOG", "Listener", "listen"]
+__all__ = ["BACKLOG", "Listener", "listen", "listen_beside"]
 
 BACKLOG: Final = 2048
 _PROBE_SECONDS: Final = 1.0
 _ANYONE: Final = 0o666  # the folder's permissions and the keys decide who connects
+_OWNER: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,29 @@ def listen(settings: Settings) -> Listener:
         OSError: if the address is taken or cannot be.
     """
     if settings.uds is not None:
-        return _on_path(settings.uds)
+        return _on_path(settings.uds, _ANYONE)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return Listener(socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG))
 
 
-def _on_path(path: Path) -> Listener:
+def listen_beside(settings: Settings) -> Listener | None:
+    """The side socket at which memory is handed over; None without a unix socket, or where memory cannot be shared.
+
+    Raises:
+        OSError: if its path is taken or cannot be.
+    """
+    if settings.uds is None or not settings.most_shared_bytes or not hasattr(os, "memfd_create"):
+        return None
+    return _on_path(Path(side_path(settings.uds)), _OWNER)
+
+
+def _on_path(path: Path, mode: int) -> Listener:
     if path.is_socket():
         _remove_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        path.chmod(_ANYONE)
+        path.chmod(mode)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

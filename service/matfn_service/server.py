@@ -19,8 +19,9 @@ import structlog
 import uvicorn
 
 from matfn_service.app import create_app
-from matfn_service.listening import BACKLOG, Listener, listen
+from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
+from matfn_service.segments import SideProtocol
 from matfn_service.socket_protocol import SocketProtocol
 
 if TYPE_CHECKING:
@@ -60,15 +61,27 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         place = {"host": settings.host, "port": settings.port} if settings.uds is None else {"uds": str(settings.uds)}
         _log.error("cannot listen", **place, reason=error.strerror or str(error))
         return 1
+    side = _side_listener(settings)
     app = create_app(settings, executor=executor)
-    server = _Server(_config(app, settings), app.state.service, listener)
+    server = _Server(_config(app, settings), app.state.service, listener, side)
     try:
         server.run([listener.socket])
     finally:
         listener.close()
+        if side is not None:
+            side.close()
     if server.has_busy_workers:
         _leave()
     return 0
+
+
+def _side_listener(settings: Settings) -> Listener | None:
+    """The side socket; a server without one shares no memory, and works."""
+    try:
+        return listen_beside(settings)
+    except OSError as error:
+        _log.warning("no memory is shared", uds=str(settings.uds), reason=error.strerror or str(error))
+        return None
 
 
 def _warn_if_open(settings: Settings) -> None:
@@ -124,8 +137,9 @@ def _leave() -> NoReturn:
 class _Server(uvicorn.Server):
     """uvicorn's server with a drain before its shutdown, and without the signal after it."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, listener: Listener) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, listener: Listener, side: Listener | None) -> None:
         super().__init__(config)
+        self._side = side
         self._service = service
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
@@ -151,6 +165,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application and says where it listens."""
         await super().startup(sockets)
+        if self._side is not None:
+            loop, segments = asyncio.get_running_loop(), self._service.segments
+            await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         _log.info("listening", url=self._listener.url)
 

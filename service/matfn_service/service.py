@@ -19,6 +19,7 @@ from matfn_service.executor import computing_threads, make_executor
 from matfn_service.memory import trim_when_idle
 from matfn_service.problems import Refusal
 from matfn_service.queue import KeyedQueue, Limit
+from matfn_service.segments import Segments
 from matfn_service.statistics import Statistics
 from matfn_service.warm_up import warm_up
 
@@ -57,6 +58,7 @@ class Service:
         self.started = clock()
         self.state = State.WARMING
         self.statistics = Statistics()
+        self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
         self.queue: KeyedQueue[Job] = KeyedQueue(
             Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds

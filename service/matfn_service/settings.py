@@ -60,6 +60,15 @@ class Settings(BaseSettings):
     queue_seconds: float = Field(
         default=120.0, gt=0, description="Predicted device seconds that may wait; beyond: 429."
     )
+    shared_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Memory shared with clients on the unix socket, in bytes, 0 for none; unset: four times"
+        " MATFN_MAX_REQUEST_BYTES.",
+    )
+    shared_client_bytes: int | None = Field(
+        default=None, ge=0, description="The part of it that one client process may have; unset: half."
+    )
     batch_bytes: int = Field(default=256 * _MIB, ge=1, description="Inputs and outputs of one batch, in bytes.")
     batch_seconds: float = Field(default=0.1, gt=0, description="Predicted device seconds of one batch.")
     aging_seconds: float = Field(
@@ -113,6 +122,16 @@ class Settings(BaseSettings):
         if not keys:
             raise ValueError(f"MATFN_API_KEYS_FILE={path}: there is no key in it")
         return {**values, "api_keys": keys}
+
+    @property
+    def most_shared_bytes(self) -> int:
+        """Memory that is shared with clients, all together."""
+        return 4 * self.max_request_bytes if self.shared_bytes is None else self.shared_bytes
+
+    @property
+    def most_shared_client_bytes(self) -> int:
+        """Memory that is shared with one client process."""
+        return self.most_shared_bytes // 2 if self.shared_client_bytes is None else self.shared_client_bytes
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:

@@ -18,7 +18,8 @@ from matfn.async_transport import StreamTransport
 from matfn.endpoint import Endpoint
 from matfn.errors import MatfnError, Problem, TransportError, TransportTimeout
 from matfn.http1 import Request, Response
-from matfn.transport import MAX_AGE_S, SocketTransport
+from matfn.pool import MAX_AGE_S
+from matfn.transport import SocketTransport
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
 if TYPE_CHECKING:
