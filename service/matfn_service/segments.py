@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from matfn.segments import HANDSHAKE_S, SEGMENT_GONE, copy_in, copy_out
+from matfn._aligned import aligned
+from matfn.segments import HANDSHAKE_S, SEGMENT_GONE, copy, copy_in
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ class Segment:
 
     async def read(self, length: int, offset: int) -> memoryview:
         """A copy of the body, whose byte at `offset` is aligned."""
-        return await asyncio.to_thread(copy_out, self.memory, length, offset)
+        content = aligned(length, offset)  # not in the thread, whose allocator keeps no freed pages
+        await asyncio.to_thread(copy, content, memoryview(self.memory)[:length])
+        return content
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Copies the buffers of an answer to the beginning."""
