@@ -186,6 +186,7 @@ class Rows:
     dtype: str
     shape: tuple[int, ...]
     pieces: Sequence[memoryview]
+    uplo: Uplo | None = None
 
 
 @dataclass(frozen=True, slots=True)

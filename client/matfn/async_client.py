@@ -67,7 +67,8 @@ class AsyncClient(AsyncValueMethods):
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
-        triangles: send exactly symmetric real matrices as one triangle; worth it on links slower than about 2 Gbit/s.
+        triangles: pass exactly symmetric real matrices as one triangle, both ways; worth it on links slower than about
+            2 Gbit/s.
         transport: what carries requests instead of sockets.
         clock: time and chance.
     """

@@ -22,7 +22,7 @@ from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
 from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
-from matfn.triangles import in_triangle
+from matfn.triangles import in_triangle, whole
 from matfn.wire import Media
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Prepared(Generic[ValueT_co]):
         names = ENTRIES[self.call.function].outputs
         if not set(names) <= set(answer.outputs):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
-        arrays = tuple(self.kind.array(owned(answer.outputs[name])) for name in names)
+        arrays = tuple(self.kind.array(owned(whole(answer.outputs[name]))) for name in names)
         value: Any = arrays[0] if len(arrays) == 1 else arrays
         return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
 

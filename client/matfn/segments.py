@@ -2,8 +2,8 @@
 
     client  {"bytes": 67108864}                       --> side socket, PATH.fd
     client  <-- {"token": "..."} and a file descriptor    or {"code": "busy", "detail": "..."}
-    client  Matfn-Segment: TOKEN LENGTH of the body   --> request on the socket, PATH
-    client  <-- Matfn-Segment: LENGTH of the body         response
+    client  X-Matfn-Segment: TOKEN LENGTH of the body   --> request on the socket, PATH
+    client  <-- X-Matfn-Segment: LENGTH of the body         response
 
 The server makes the memory, which cannot change its size and has no name, and keeps it for as long as the side
 connection lasts. Body and answer begin at its first byte. Whatever goes wrong, bodies take the socket.
@@ -45,7 +45,7 @@ __all__ = [
     "side_path",
 ]
 
-SEGMENT_HEADER: Final = "matfn-segment"
+SEGMENT_HEADER: Final = "x-matfn-segment"
 SEGMENT_GONE: Final = 410  # the status of a request that names memory which the server does not share
 HANDSHAKE_S: Final = 1.0  # what the server allows
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from matfn.endpoint import Endpoint
 from matfn.exchange import Prepared, prepare
 from matfn.retry import RetryPolicy
+from matfn.triangles import TRIANGLE_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Session:
         policy: when to try again.
         timeout: seconds that one attempt may take, None for as long as it takes.
         api_key: sent as a bearer token.
-        triangles: whether symmetric inputs are sent as one triangle.
+        triangles: whether symmetric inputs and answers pass as one triangle.
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -72,6 +73,8 @@ class Session:
         headers = [("User-Agent", f"matfn/{package_version()}"), ("Accept-Encoding", "identity")]
         if self.api_key:
             headers.append(("Authorization", f"Bearer {self.api_key}"))
+        if self.triangles:
+            headers.append((TRIANGLE_HEADER, "U"))
         if name:
             headers.append(("X-Request-Id", name))
         return replace(request, headers=(*headers, *request.headers))

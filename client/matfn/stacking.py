@@ -117,7 +117,7 @@ def _rows(tensor: Tensor, count: int, name: str) -> list[Tensor]:
     if tensor.shape[:1] != (count,):
         raise DecodeError(f"{name} has the shape {list(tensor.shape)}, not {count} parts")
     data, shape, size = memoryview(tensor.data), tensor.shape[1:], tensor.nbytes // count
-    return [Tensor(tensor.dtype, shape, data[place * size : (place + 1) * size]) for place in range(count)]
+    return [Tensor(tensor.dtype, shape, data[place * size : (place + 1) * size], tensor.uplo) for place in range(count)]
 
 
 def _items(call: Call) -> int:

@@ -1,6 +1,6 @@
 """Symmetric matrices as one triangle on the wire: n (n + 1) / 2 numbers a matrix instead of n^2.
 
-    Tensor (..., n, n) --in_triangle--> the same tensor, uplo "L" --whole--> Tensor (..., n, n), the same bits
+    Tensor (..., n, n) --in_triangle--> the same tensor, with uplo --whole--> Tensor (..., n, n), the same bits
 
 Only real dtypes: a Hermitian matrix's mirror image is a conjugate, whose zeros differ in sign. The numbers are moved,
 never computed with, so that NaN, signed zeros and every dtype come out as they went in.
@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from matfn._aligned import aligned
-from matfn.wire import ITEM_BYTES, Tensor, Uplo
+from matfn.wire import ITEM_BYTES, Rows, Tensor, Uplo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["in_triangle", "whole"]
+__all__ = ["TRIANGLE_HEADER", "in_triangle", "rows_in_triangle", "whole"]
+
+TRIANGLE_HEADER: Final = "x-matfn-triangle"
+"""Names the triangle that symmetric outputs are to be answered as."""
 
 _Words: TypeAlias = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 _Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
@@ -32,8 +35,8 @@ _BLOCK_ENTRIES: Final = 1 << 20  # bounds the index tables, which are larger tha
 _TABLES: Final = 8
 
 
-def in_triangle(tensor: Tensor) -> Tensor:
-    """The lower triangle of real matrices that equal their transposes bit for bit; any other tensor as it is."""
+def in_triangle(tensor: Tensor, uplo: Uplo = "L") -> Tensor:
+    """One triangle of real matrices that equal their transposes bit for bit; any other tensor as it is."""
     if not _is_square(tensor) or tensor.dtype.startswith("complex"):
         return tensor
     matrices = _words(tensor).reshape(-1, *tensor.shape[-2:])
@@ -44,8 +47,21 @@ def in_triangle(tensor: Tensor) -> Tensor:
     packed = np.frombuffer(memory, matrices.dtype).reshape(items, -1)
     for start, stop in _blocks(order):
         rows = matrices[:, start:stop].reshape(items, -1)
-        packed[:, _entries(start) : _entries(stop)] = rows.take(_kept(order, start, stop), axis=1)
-    return Tensor(tensor.dtype, tensor.shape, memory, "L")
+        span = slice(_entries(start, order, uplo), _entries(stop, order, uplo))
+        packed[:, span] = rows.take(_kept(order, start, stop, uplo), axis=1)
+    return Tensor(tensor.dtype, tensor.shape, memory, uplo)
+
+
+def rows_in_triangle(rows: Rows, uplo: Uplo) -> Rows:
+    """One triangle of the matrices in each piece, if all of them equal their transposes; else the rows as they are."""
+    *_, height, width = rows.shape
+    size, pieces = height * width * ITEM_BYTES[rows.dtype], []
+    for piece in rows.pieces:
+        part = in_triangle(Tensor(rows.dtype, (piece.nbytes // max(size, 1), height, width), piece), uplo)
+        if part.uplo is None:
+            return rows
+        pieces.append(memoryview(part.data))
+    return Rows(rows.dtype, rows.shape, pieces, uplo)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -56,7 +72,7 @@ def whole(tensor: Tensor) -> Tensor:
         return replace(tensor, uplo=None)
     items, order = prod(tensor.shape[:-2]), tensor.shape[-1]
     memory = aligned(items * order * order * ITEM_BYTES[tensor.dtype])
-    packed = _words(tensor).reshape(items, _entries(order))
+    packed = _words(tensor).reshape(items, _entries(order, order, "L"))
     matrices = np.frombuffer(memory, packed.dtype).reshape(items, order, order)
     for start, stop in _blocks(order):
         places = _places(order, start, stop, tensor.uplo)
@@ -86,9 +102,9 @@ def _mirrored(matrices: _Words) -> _Words:
     return matrices.swapaxes(-2, -1)
 
 
-def _entries(rows: int) -> int:
-    """Entries in so many rows of a lower triangle."""
-    return rows * (rows + 1) // 2
+def _entries(rows: int, order: int, uplo: Uplo) -> int:
+    """Entries in the first so many rows of a triangle."""
+    return rows * (rows + 1) // 2 if uplo == "L" else rows * (2 * order - rows + 1) // 2
 
 
 def _blocks(order: int) -> Iterator[tuple[int, int]]:
@@ -98,9 +114,11 @@ def _blocks(order: int) -> Iterator[tuple[int, int]]:
 
 
 @lru_cache(_TABLES)
-def _kept(order: int, start: int, stop: int) -> _Places:
-    """Where the lower triangle's entries of the rows start..stop are among all entries of these rows."""
-    return np.flatnonzero(np.tri(stop - start, order, start, dtype=bool))
+def _kept(order: int, start: int, stop: int, uplo: Uplo) -> _Places:
+    """Where the triangle's entries of the rows start..stop are among all entries of these rows."""
+    if uplo == "L":
+        return np.flatnonzero(np.tri(stop - start, order, start, dtype=bool))
+    return np.flatnonzero(~np.tri(stop - start, order, start - 1, dtype=bool))
 
 
 @lru_cache(_TABLES)

@@ -143,10 +143,9 @@ def _tensor_trees(tensors: Mapping[str, Tensor | Rows]) -> dict[str, object]:
 
 
 def _tensor_tree(tensor: Tensor | Rows) -> dict[str, object]:
-    if isinstance(tensor, Rows):
-        return {"dtype": tensor.dtype, "shape": tensor.shape, "data": Pieces(tensor.pieces)}
     part = {} if tensor.uplo is None else {"uplo": tensor.uplo}
-    return {"dtype": tensor.dtype, "shape": tensor.shape, **part, "data": _octets(tensor.data)}
+    data = Pieces(tensor.pieces) if isinstance(tensor, Rows) else _octets(tensor.data)
+    return {"dtype": tensor.dtype, "shape": tensor.shape, **part, "data": data}
 
 
 def _octets(data: Buffer) -> memoryview:
@@ -347,7 +346,7 @@ def _answer(tree: Mapping[str, object]) -> Answer:
     outputs = mapping(tree.get("outputs"), "outputs")
     timing = mapping(tree.get("timing"), "timing")
     return Answer(
-        outputs={name: _supported(_flat(mapping(value, name), name)) for name, value in outputs.items()},
+        outputs={name: _output(mapping(value, name), name) for name, value in outputs.items()},
         certificates=tuple(_certificate(entry) for entry in items(tree.get("certificates"), "certificates")),
         timing=Timing(
             number(timing.get("queue_ms"), "queue_ms"),
@@ -359,6 +358,10 @@ def _answer(tree: Mapping[str, object]) -> Answer:
         device=text(tree.get("device"), "device"),
         request_id=text(tree.get("request_id"), "request_id"),
     )
+
+
+def _output(fields: Mapping[str, object], name: str) -> Tensor:
+    return _supported(_flat(fields, name, _uplo(fields.get("uplo"), name)))
 
 
 def _certificate(entry: object) -> Certificate:

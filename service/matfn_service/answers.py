@@ -10,6 +10,7 @@ from matfn_service.tensors import rows_to_wire
 
 if TYPE_CHECKING:
     from matfn_service.admission import Prepared
+    from matfn_service.edge import Head
     from matfn_service.jobs import Served
 
 __all__ = ["answer_of", "weight"]
@@ -17,14 +18,15 @@ __all__ = ["answer_of", "weight"]
 _CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long as copying so much
 
 
-def weight(prepared: Prepared, media: wire.Media) -> int:
+def weight(prepared: Prepared, head: Head) -> int:
     """Time to make and encode the answer, as the number of bytes that could be copied in it."""
     items = prepared.batch.items
-    # msgpack sends the tensors' own memory, JSON copies it thrice
-    return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if media is wire.Media.JSON else 0))
+    # msgpack sends the tensors' own memory; JSON copies it thrice, and a triangle is found and copied
+    is_copied = head.answer is wire.Media.JSON or head.triangle is not None
+    return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if is_copied else 0))
 
 
-def answer_of(prepared: Prepared, served: Served, device: str, profile: str, request_id: str) -> wire.EncodedAnswer:
+def answer_of(prepared: Prepared, served: Served, device: str, profile: str, head: Head) -> wire.EncodedAnswer:
     """The answer to one call: outputs by their names in the catalogue, one certificate a matrix.
 
     Args:
@@ -32,7 +34,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
         served: the answers of its jobs.
         device: its name.
         profile: name@hash of the profile that chose the method.
-        request_id: of the request.
+        head: of the request.
 
     Raises:
         Rejection: if a matrix has no answer and the call asked for an error then.
@@ -43,9 +45,9 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, req
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     named = zip(ENTRIES[call.function].outputs, columns, strict=True)
     return wire.EncodedAnswer(
-        outputs={name: rows_to_wire(column, call.lead) for name, column in named},
+        outputs={name: rows_to_wire(column, call.lead, head.triangle) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
         timing=wire.Timing(queue_ms, device_ms, served.batch_size, 1.0, profile),
         device=device,
-        request_id=request_id,
+        request_id=head.request_id,
     )

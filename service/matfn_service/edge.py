@@ -26,6 +26,7 @@ import structlog
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn.segments import SEGMENT_HEADER
+from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
 from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
@@ -48,6 +49,8 @@ _LENGTH_DIGITS: Final = 18
 _LOGGED_PATH: Final = 200
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
+_TRIANGLE: Final = TRIANGLE_HEADER.encode()
+_UPLOS: Final[Mapping[bytes, wire.Uplo]] = {b"L": "L", b"U": "U"}
 _SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
@@ -78,6 +81,7 @@ class Head:
         length: the declared length of the body; None if it is chunked or absent.
         offset: where in the body its first tensor begins, if the sender says so.
         claim: shared memory in which the body lies instead.
+        triangle: the triangle that symmetric outputs are to be answered as; None: whole.
         has_body: whether a body follows.
         expects_continue: whether the sender waits for a sign before it sends the body.
         answer: the format of the answer, problem or not.
@@ -93,6 +97,7 @@ class Head:
     length: int | None
     offset: int
     claim: Claim | None
+    triangle: wire.Uplo | None
     has_body: bool
     expects_continue: bool
     answer: wire.Media
@@ -118,6 +123,7 @@ def parse_head(scope: Scope, now: float) -> Head:
         encoding=encoding,
         length=length if claim is None else claim.length,
         claim=claim,
+        triangle=_UPLOS.get(headers.get(_TRIANGLE, b"")),
         offset=offset_in(headers.get(_OFFSET, b"").decode("latin-1")),
         has_body=bool(length) or b"transfer-encoding" in headers,
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",

@@ -81,7 +81,7 @@ class Computation:
         computed = self._service.clock()
         self._count_join([ticket], computed)
         buffers = await self._made(
-            admission, weight(prepared, exchange.head.answer), lambda: self._encoded(exchange, prepared, ticket)
+            admission, weight(prepared, exchange.head), lambda: self._encoded(exchange, prepared, ticket)
         )
         self._service.statistics.count_call(function)
         await self._send(exchange, buffers, computed)
@@ -98,7 +98,7 @@ class Computation:
         await self._attend(exchange, tickets)
         computed = self._service.clock()
         self._count_join(tickets, computed)
-        heaviness = sum(weight(claim.prepared, exchange.head.answer) for claim in claims if isinstance(claim, _Claim))
+        heaviness = sum(weight(claim.prepared, exchange.head) for claim in claims if isinstance(claim, _Claim))
         answers = await self._made(
             admission, heaviness, lambda: [self._answer_or_problem(exchange, claim) for claim in claims]
         )
@@ -162,7 +162,7 @@ class Computation:
 
     def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.EncodedAnswer:
         service, served = self._service, ticket.future.result()
-        return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head.request_id)
+        return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head)
 
     def _answer_or_problem(self, exchange: Exchange, claim: _Claim | Refusal) -> wire.EncodedAnswer | Problem:
         try:

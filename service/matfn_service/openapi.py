@@ -196,7 +196,7 @@ def _schemas() -> Json:
         "Tensor": {
             "anyOf": [_tensor(uplo=_UPLO), {"type": "array", "items": {}, "description": "nested lists, float64"}]
         },
-        "Array": _tensor(),
+        "Array": _tensor(uplo=_UPLO),
         "Call": {
             "type": "object",
             "properties": {

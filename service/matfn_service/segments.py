@@ -71,7 +71,7 @@ class Claim:
 
 
 def parse_claim(header: str) -> Claim | None:
-    """The claim in a `Matfn-Segment` header; None for anything else."""
+    """The claim in an `X-Matfn-Segment` header; None for anything else."""
     token, _, length = header.partition(" ")
     is_number = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS
     return Claim(token, int(length)) if is_number else None

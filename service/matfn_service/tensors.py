@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn import wire
-from matfn.triangles import whole
+from matfn.triangles import rows_in_triangle, whole
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["from_wire", "rows_to_wire"]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in wire.ITEM_BYTES}
+_MATRICES: Final = 3  # dimensions of a batch of them
 _MAX_RANK: Final = 64
 _MAX_EXTENT: Final = 2**58  # strides in bytes must fit 63 bits, even where another dimension is zero
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
@@ -48,10 +49,14 @@ def from_wire(tensor: wire.Tensor, name: str = "input") -> Tensor:
     return numbers.reshape(tensor.shape)
 
 
-def rows_to_wire(pieces: Sequence[Tensor], lead: tuple[int, ...]) -> wire.Rows:
-    """A tensor of the wire, with these leading dimensions, over the memory of its rows (batch, ...) on the CPU."""
+def rows_to_wire(pieces: Sequence[Tensor], lead: tuple[int, ...], uplo: wire.Uplo | None = None) -> wire.Rows:
+    """A tensor of the wire, with these leading dimensions, over the memory of its rows (batch, ...) on the CPU.
+
+    With `uplo`, matrices that all equal their transposes bit for bit become that triangle, in new memory.
+    """
     first = pieces[0]
-    return wire.Rows(_NAMES[first.dtype], (*lead, *first.shape[1:]), [_octets(piece) for piece in pieces])
+    rows = wire.Rows(_NAMES[first.dtype], (*lead, *first.shape[1:]), [_octets(piece) for piece in pieces])
+    return rows if uplo is None or first.dim() < _MATRICES else rows_in_triangle(rows, uplo)
 
 
 def _octets(tensor: Tensor) -> memoryview:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ import matfn
 from matfn import wire
 from matfn._aligned import address_of, aligned
 from matfn.errors import TABLE, MatfnError, Problem, ProblemError
-from matfn.exchange import CallExchange, DocumentExchange, prepare
+from matfn.exchange import CallExchange, DocumentExchange, ManyExchange, prepare
 from matfn.http1 import Response
 from matfn.limits import Limits
 from matfn.session import Session
+from matfn.triangles import in_triangle
 from scripted_socket import answered
 
 A = np.eye(3)
@@ -238,6 +240,35 @@ def test_session_sends_triangles_where_it_is_told_to() -> None:
     assert (inputs["a"].uplo, inputs["g"].uplo) == ("L", None)
     assert inputs["a"].nbytes == 8 * 36
     assert plain.prepared(call, Limits()).call.inputs["a"].uplo is None
+
+
+def test_session_asks_for_triangles_where_it_is_told_to() -> None:
+    """A client that was told so asks for symmetric answers as their upper triangles."""
+    plain, told = (Session.of(None, None, None, 0, triangles=triangles) for triangles in (False, True))
+
+    assert dict(told.addressed(EXCHANGE.request(0.0)).headers)["x-matfn-triangle"] == "U"
+    assert "x-matfn-triangle" not in dict(plain.addressed(EXCHANGE.request(0.0)).headers)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_triangles_are_unpacked(count: int) -> None:
+    """Answers that come as triangles are handed out as whole matrices, alone and from a stack."""
+    matrix = np.array([[1, 2], [2, 5]], "f4")
+    calls = [prepare(matfn.call.msign(matrix)) for _ in range(count)]
+    exchange = ManyExchange(calls)
+    body = b"".join(exchange.request(0.0).body)
+    (call,) = wire.decode_calls(body, wire.Media.MSGPACK)
+    assert isinstance(call, wire.Call)
+    answer = answered(call)
+    packed = {name: in_triangle(tensor, "U") for name, tensor in answer.outputs.items()}
+    reply = wire.encode_answers([replace(answer, outputs=packed)], wire.Media.MSGPACK)
+
+    answers = exchange.read(Response(200, {"content-type": wire.Media.MSGPACK}, b"".join(reply)))
+
+    assert packed["x"].nbytes == count * 12
+    for found in answers:
+        assert not isinstance(found, matfn.MatfnError)
+        np.testing.assert_array_equal(found.value, matrix)
 
 
 def test_missing_output_is_a_protocol_error() -> None:

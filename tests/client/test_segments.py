@@ -121,7 +121,7 @@ def test_interrupted_request_gives_its_memory_up(tmp_path: Path) -> None:
         for _ in range(2):
             with pytest.raises(TransportError):
                 transport.send(LARGE, 5.0)
-        assert b"matfn-segment: t 1048579" in server.requests[0]
+        assert b"x-matfn-segment: t 1048579" in server.requests[0]
 
     assert len(questions) == 2
 
@@ -150,4 +150,4 @@ def test_answer_beyond_the_memory_is_a_protocol_error(tmp_path: Path) -> None:
         segment = Segments(str(path), lambda: 0.0).take(1 << 20)
         assert segment is not None
         with segment.socket, pytest.raises(ProtocolError, match="2097153 bytes of 2097152"):
-            segment.fetched(Response(200, {"matfn-segment": "2097153"}, b""))
+            segment.fetched(Response(200, {"x-matfn-segment": "2097153"}, b""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from matfn import triangles, wire
-from matfn.triangles import in_triangle, whole
+from matfn.triangles import in_triangle, rows_in_triangle, whole
 
 REAL = ("float16", "bfloat16", "float32", "float64")
 leads = st.lists(st.integers(0, 3), max_size=2).map(tuple)
@@ -28,15 +29,18 @@ def tensor_of(dtype: str, matrices: np.ndarray[Any, Any]) -> wire.Tensor:
     return wire.Tensor(dtype, matrices.shape, matrices.tobytes())
 
 
+@pytest.mark.parametrize("uplo", ["L", "U"])
 @pytest.mark.parametrize("block_entries", [1 << 20, 7])
 @given(st.sampled_from(REAL), leads, st.integers(0, 9), st.integers(0, 99))
-def test_there_and_back(block_entries: int, dtype: str, lead: tuple[int, ...], order: int, seed: int) -> None:
+def test_there_and_back(
+    block_entries: int, uplo: Literal["L", "U"], dtype: str, lead: tuple[int, ...], order: int, seed: int
+) -> None:
     """The triangle of symmetric matrices has half of their bytes, and all of their bits."""
     sent = tensor_of(dtype, words(dtype, lead, order, seed))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triangles, "_BLOCK_ENTRIES", block_entries)
-        part = in_triangle(sent)
+        part = in_triangle(sent, uplo)
         back = whole(part)
 
     assert part.nbytes == (sent.nbytes * (order + 1) // (2 * order) if order else 0)
@@ -53,6 +57,21 @@ def test_triangle_is_row_by_row(order: int, uplo: Literal["L", "U"]) -> None:
     back = whole(wire.Tensor("float32", a.shape, np.concatenate(rows).tobytes(), uplo))
 
     assert bytes(back.data) == a.tobytes()
+    assert bytes(in_triangle(tensor_of("float32", a), uplo).data) == np.concatenate(rows).tobytes()
+
+
+@pytest.mark.parametrize("uplo", ["L", "U"])
+def test_pieces_become_triangles_together(uplo: Literal["L", "U"]) -> None:
+    """The triangles of pieces follow each other; one piece that is not symmetric leaves all of them whole."""
+    a = words("float32", (3,), 5)
+    rows = wire.Rows("float32", (1, 3, 5, 5), [memoryview(a[:2].tobytes()), memoryview(a[2:].tobytes())])
+    part = rows_in_triangle(rows, uplo)
+    asymmetric = replace(rows, pieces=[*rows.pieces, memoryview(np.arange(25, dtype="f4").tobytes())])
+
+    packed = wire.Tensor("float32", (1, 3, 5, 5), b"".join(part.pieces), uplo)
+    assert part.uplo == uplo
+    assert bytes(whole(packed).data) == a.tobytes()
+    assert rows_in_triangle(asymmetric, uplo) is asymmetric
 
 
 def test_lower_triangle_is_what_is_sent() -> None:

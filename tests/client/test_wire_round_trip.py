@@ -118,7 +118,7 @@ def cut(draw: st.DrawFn, tensor: wire.Tensor) -> wire.Rows:
     """The same tensor in pieces."""
     octets = memoryview(bytes(tensor.data))
     middle = draw(st.integers(0, len(octets)))
-    return wire.Rows(tensor.dtype, tensor.shape, [octets[:middle], octets[middle:]])
+    return wire.Rows(tensor.dtype, tensor.shape, [octets[:middle], octets[middle:]], tensor.uplo)
 
 
 @MEDIA

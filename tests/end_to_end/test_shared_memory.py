@@ -77,7 +77,7 @@ class UnixConnection(HTTPConnection):
 def posted(path: Path, claim: str, body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the answer to a call whose body is said to lie in shared memory."""
     with closing(UnixConnection(str(path))) as connection:
-        headers = {"Content-Type": wire.Media.MSGPACK, "Matfn-Segment": claim}
+        headers = {"Content-Type": wire.Media.MSGPACK, "X-Matfn-Segment": claim}
         connection.request("POST", "/v1/msign", body or None, headers)
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
@@ -219,7 +219,7 @@ def test_large_answer_lies_in_the_memory(path: Path) -> None:
     with asked(path, b'{"bytes": 1048576}\n') as (reply, (descriptor,)):
         length = os.pwritev(descriptor, wire.encode_call(call, wire.Media.MSGPACK), 0)
         status, headers, body = posted(path, f"{reply['token']} {length}")
-        answer = os.pread(descriptor, int(headers["matfn-segment"]), 0)
+        answer = os.pread(descriptor, int(headers["x-matfn-segment"]), 0)
 
     assert (status, headers["content-length"], body) == (200, "0", b"")
     assert wire.decode_answer(answer, wire.Media.MSGPACK).outputs["x"].shape == (90, 90)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import httpx
 import ml_dtypes
 import numpy as np
 import pytest
 
 from matfn import wire
+from matfn.catalogue import ENTRIES
+from matfn.triangles import whole
 from scripted import MSGPACK, matrices
-
-if TYPE_CHECKING:
-    import httpx
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +63,62 @@ async def test_triangle_has_the_answer_of_the_whole(
 
     whole, of_part = (wire.decode_answer(answer.content, media).outputs["x"] for answer in answers)
     assert of_part == whole
+
+
+SYMMETRIC: dict[str, dict[str, wire.Value]] = {
+    "root": {"r": 2},
+    "inv_root": {"r": 4},
+    "sqrt_pair": {},
+    "eig_clip": {"lo": 0.5},
+    "geometric_mean": {},
+    "polar": {},
+    "solve_lyapunov": {},
+}
+
+
+@pytest.mark.parametrize("media", list(wire.Media))
+@pytest.mark.parametrize("uplo", ["L", "U"])
+@pytest.mark.parametrize("function", list(SYMMETRIC))
+async def test_symmetric_answer_comes_as_a_triangle(
+    client: httpx.AsyncClient, function: str, uplo: Literal["L", "U"], media: wire.Media
+) -> None:
+    """An answer asked for as a triangle has half of the numbers, row by row, and the bits of the whole one."""
+    a = matrices(3, 70, 70)
+    inputs = {entry.name: a for entry in ENTRIES[function].inputs if not entry.optional}
+    body = b"".join(wire.encode_call(wire.Call(function, inputs, SYMMETRIC[function], {}), media))
+    headers = {"content-type": media}
+
+    plain = await client.post(f"/v1/{function}", content=body, headers=headers)
+    told = await client.post(f"/v1/{function}", content=body, headers={**headers, "X-Matfn-Triangle": uplo})
+
+    expected, found = (wire.decode_answer(response.content, media).outputs for response in (plain, told))
+    last = list(expected)[-1]
+    assert {name: whole(tensor) for name, tensor in found.items()} == expected
+    assert (found[last].uplo, expected[last].uplo) == (uplo, None)
+    assert found[last].nbytes == 3 * (70 * 71 // 2) * wire.ITEM_BYTES[a.dtype]
+
+
+@pytest.mark.parametrize("uplo", ["L", "U"])
+async def test_asymmetric_answer_comes_whole(client: httpx.AsyncClient, uplo: str) -> None:
+    """One matrix that is not symmetric to the last bit leaves all of the output whole."""
+    m = np.stack([np.eye(5), np.arange(25.0).reshape(5, 5) + np.eye(5)])
+    call = wire.Call("msign", {"m": wire.Tensor("float64", m.shape, m.tobytes())}, {}, {})
+    body = b"".join(wire.encode_call(call, wire.Media.MSGPACK))
+
+    response = await client.post("/v1/msign", content=body, headers={**MSGPACK, "X-Matfn-Triangle": uplo})
+
+    assert wire.decode_answer(response.content, wire.Media.MSGPACK).outputs["x"].uplo is None
+
+
+@pytest.mark.parametrize("uplo", ["", "l", "LU", "\xff"])
+async def test_unknown_triangle_counts_as_none(client: httpx.AsyncClient, uplo: str) -> None:
+    """A header that names no triangle is answered with whole matrices."""
+    body = body_of("msign", "m", matrices(5, 5), wire.Media.MSGPACK)
+
+    headers = httpx.Headers({**MSGPACK, "X-Matfn-Triangle": uplo}, encoding="latin-1")
+    response = await client.post("/v1/msign", content=body, headers=headers)
+
+    assert wire.decode_answer(response.content, wire.Media.MSGPACK).outputs["x"].uplo is None
 
 
 async def test_triangle_of_another_shape_is_refused(client: httpx.AsyncClient) -> None:
