@@ -167,7 +167,7 @@ class StreamTransport:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._shared(request) or await self._send(request)
+                return await self._shared(request, timeout) or await self._send(request)
         except TimeoutError as error:
             raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
 
@@ -183,9 +183,9 @@ class StreamTransport:
         running = asyncio.get_running_loop()
         await asyncio.gather(*(connection.lost for connection in connections if connection.loop is running))
 
-    async def _shared(self, request: Request) -> Response | None:
+    async def _shared(self, request: Request, timeout: float | None) -> Response | None:  # noqa: ASYNC109 - of a hand-over
         """The response to a request whose body passes through shared memory; None if it cannot."""
-        with self._segments.lent(request) as segment:
+        with self._segments.lent(request, timeout) as segment:
             if segment is None:
                 return None
             filled = await asyncio.to_thread(segment.filled, request)

@@ -53,6 +53,8 @@ _SHARED_BYTES: Final = 1 << 20  # smaller bodies pass through the socket in the 
 _ROUNDED_BYTES: Final = 1 << 20
 _PATIENCE_S: Final = 0.25  # the client's event loop stands still meanwhile
 _RETRY_S: Final = 5.0
+# no side socket or no room; a reply of another kind; a system without such things
+_NOTHING_SHARED: Final = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError)
 _HALVED_BYTES: Final = 1 << 23  # a second thread halves the time of copying so much
 _REPLY_BYTES: Final = 4096
 
@@ -92,16 +94,16 @@ class Segment:
 
     Attributes:
         socket: the side connection.
-        born: when it was connected.
         token: the name by which a request refers to the memory.
         memory: the memory.
+        born: when it was connected.
         wanted: bytes of the last answer that passed through the socket.
     """
 
     socket: socket.socket
-    born: float
     token: str
     memory: mmap.mmap
+    born: float
     wanted: int = 0
 
     def filled(self, request: Request) -> Request:
@@ -137,9 +139,9 @@ class Segments:
         self._least = 0
 
     @contextmanager
-    def lent(self, request: Request) -> Iterator[Segment | None]:
+    def lent(self, request: Request, timeout: float | None) -> Iterator[Segment | None]:
         """Memory for the request's body within the context; None where the body passes through the socket."""
-        segment = self.take(sum(map(len, request.body)))
+        segment = self.take(sum(map(len, request.body)), timeout)
         try:
             yield segment
         except BaseException:
@@ -149,8 +151,8 @@ class Segments:
         if segment is not None:
             self.put(segment)
 
-    def take(self, length: int) -> Segment | None:
-        """Memory for a body of this length; None where it passes through the socket."""
+    def take(self, length: int, timeout: float | None) -> Segment | None:
+        """Memory for a body of this length, within the timeout; None where the body passes through the socket."""
         if self._path is None or length < _SHARED_BYTES:
             return None
         kept = self._pool.take()
@@ -158,7 +160,8 @@ class Segments:
             return kept
         if kept is not None:
             kept.socket.close()
-        return self._opened(self._path, max(length, self._least))
+        patience = _PATIENCE_S if timeout is None else min(_PATIENCE_S, timeout)
+        return self._opened(self._path, max(length, self._least), patience)
 
     def put(self, segment: Segment) -> None:
         """Keeps memory for the next request, unless the last answer did not fit into it."""
@@ -174,25 +177,32 @@ class Segments:
         """Gives the kept memory back."""
         self._pool.close()
 
-    def _opened(self, path: str, length: int) -> Segment | None:
+    def _opened(self, path: str, length: int, patience: float) -> Segment | None:
         now = self._clock()
         if now < self._not_before:
             return None
         try:
-            return _opened(path, -(-(length + length // 8) // _ROUNDED_BYTES) * _ROUNDED_BYTES, now)
-        except (OSError, ValueError, AttributeError):  # there is none, or no room in it, or no such thing here
+            size = -(-(length + length // 8) // _ROUNDED_BYTES) * _ROUNDED_BYTES
+            return Segment(*_handed(path, size, patience), born=now)
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ):  # there is none, or no room in it, or no such thing here
             self._not_before = now + _RETRY_S
             return None
 
 
-def _opened(path: str, size: int, now: float) -> Segment:
-    """New memory of this size; raises an exception where there is none."""
-    side = open_unix(path, _PATIENCE_S)
+def _handed(path: str, size: int, patience: float) -> tuple[socket.socket, str, mmap.mmap]:
+    """A side connection, and the token of new memory of this size; raises an exception where there is none."""
+    side = open_unix(path, patience)
     try:
         side.sendall(b'{"bytes": %d}\n' % size)
         said, descriptors, _, _ = socket.recv_fds(side, _REPLY_BYTES, 1)
-        token = json.loads(said).get("token")
-        return Segment(side, now, token, _mapped(descriptors, size))
+        memory = _mapped(descriptors, size)
+        return side, str(json.loads(said)["token"]), memory
     except BaseException:
         side.close()
         raise

@@ -81,7 +81,7 @@ class SocketTransport:
             TransportError: the server was not reached, or the connection ended before the response did.
         """
         until = None if timeout is None else self._clock() + timeout
-        with self._segments.lent(request) as segment:
+        with self._segments.lent(request, timeout) as segment:
             response = None if segment is None else segment.fetched(self._send(segment.filled(request), until))
         return self._send(request, until) if response is None else response
 

@@ -132,9 +132,9 @@ class Segments:
                 f" (MATFN_SHARED_CLIENT_BYTES), all have {self._charged.total()} of {self._most} (MATFN_SHARED_BYTES)"
             )
             raise Refusal("busy", detail)
-        descriptor = _sealed(size)
+        descriptor, memory = _sealed(size)
         token = secrets.token_urlsafe()
-        self._segments[token] = Segment(mmap.mmap(descriptor, size), owner)
+        self._segments[token] = Segment(memory, owner)
         self._charged[owner] += size
         return token, descriptor
 
@@ -160,16 +160,16 @@ class Segments:
         return segment
 
 
-def _sealed(size: int) -> int:
-    """A file descriptor of memory whose size stays as it is."""
+def _sealed(size: int) -> tuple[int, mmap.mmap]:
+    """A file descriptor of memory whose size stays as it is, and the memory."""
     descriptor = os.memfd_create("matfn-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        return descriptor, mmap.mmap(descriptor, size)
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
 
 
 class SideProtocol(asyncio.Protocol):
@@ -183,9 +183,9 @@ class SideProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvloop has it
         """Closes a connection of another user's; bounds the time of the others' question."""
         self._transport = transport
-        self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
-        self._peer = Peer.of(self._socket)
         self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_S, transport.abort)
+        with self._socket() as own:
+            self._peer = Peer.of(own)
         if not self._peer.is_trusted:
             _log.warning("no shared memory for another user", user=self._peer.user)
             transport.abort()
@@ -202,7 +202,6 @@ class SideProtocol(asyncio.Protocol):
         """Gives the memory back."""
         del exc
         self._deadline.cancel()
-        self._socket.close()
         if self._token is not None:
             self._segments.release(self._token)
 
@@ -223,11 +222,16 @@ class SideProtocol(asyncio.Protocol):
     def _hand_over(self, token: str, descriptor: int) -> None:
         self._deadline.cancel()
         try:
-            socket.send_fds(self._socket, [_line(token=token)], [descriptor])
+            with self._socket() as own:
+                socket.send_fds(own, [_line(token=token)], [descriptor])
         except OSError:
             self._transport.abort()
         finally:
             os.close(descriptor)
+
+    def _socket(self) -> socket.socket:
+        """The connection's socket, which transports hide, in a descriptor of its own."""
+        return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
 
 
 def _size_in(question: bytes) -> int:

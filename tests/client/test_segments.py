@@ -98,11 +98,11 @@ def test_refused_client_asks_again_later(tmp_path: Path) -> None:
     now = 0.0
     path = tmp_path / "s"
     owner = Segments(str(path), lambda: now)
-    assert owner.take(1 << 20) is None
+    assert owner.take(1 << 20, None) is None
     with side_server(path, b'{"token": "t"}\n') as questions:
-        assert owner.take(1 << 20) is None
+        assert owner.take(1 << 20, None) is None
         now = 5.0
-        segment = owner.take(1 << 20)
+        segment = owner.take(1 << 20, None)
         assert segment is not None
         segment.socket.close()
 
@@ -131,11 +131,11 @@ def test_ended_side_connection_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "s"
     owner = Segments(str(path), lambda: 0.0)
     with side_server(path, b'{"token": "t"}\n') as questions:
-        segment = owner.take(1 << 20)
+        segment = owner.take(1 << 20, None)
         assert segment is not None
         owner.put(segment)
         segment.socket.shutdown(socket.SHUT_RDWR)
-        other = owner.take(1 << 20)
+        other = owner.take(1 << 20, None)
         assert other is not None
         assert other is not segment
         other.socket.close()
@@ -147,7 +147,7 @@ def test_answer_beyond_the_memory_is_a_protocol_error(tmp_path: Path) -> None:
     """A server that claims to have written more than there is breaks the protocol."""
     path = tmp_path / "s"
     with side_server(path, b'{"token": "t"}\n'):
-        segment = Segments(str(path), lambda: 0.0).take(1 << 20)
+        segment = Segments(str(path), lambda: 0.0).take(1 << 20, None)
         assert segment is not None
         with segment.socket, pytest.raises(ProtocolError, match="2097153 bytes of 2097152"):
             segment.fetched(Response(200, {"x-matfn-segment": "2097153"}, b""))
