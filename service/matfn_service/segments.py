@@ -20,6 +20,7 @@ import socket
 import struct
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -29,12 +30,13 @@ from matfn.segments import HANDSHAKE_S, SEGMENT_GONE, copy, copy_in
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matfn.wire import Buffer
 
 __all__ = ["Claim", "Peer", "Segment", "Segments", "SideProtocol", "parse_claim"]
 
+_INLINE_BYTES: Final = 1 << 22  # copied in less than a millisecond
 _QUESTION_BYTES: Final = 256
 _LENGTH_DIGITS: Final = 18
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -91,12 +93,20 @@ class Segment:
     async def read(self, length: int, offset: int) -> memoryview:
         """A copy of the body, whose byte at `offset` is aligned."""
         content = aligned(length, offset)  # not in the thread, whose allocator keeps no freed pages
-        await asyncio.to_thread(copy, content, memoryview(self.memory)[:length])
+        await _done(partial(copy, content, memoryview(self.memory)[:length]), length)
         return content
 
     async def write(self, buffers: Sequence[Buffer]) -> None:
         """Copies the buffers of an answer to the beginning."""
-        await asyncio.to_thread(copy_in, self.memory, buffers)
+        await _done(partial(copy_in, self.memory, buffers), sum(map(len, buffers)))
+
+
+async def _done(copying: Callable[[], object], size: int) -> None:
+    """Copies so many bytes, in a thread where that takes the loop longer than handing it over."""
+    if size <= _INLINE_BYTES:
+        copying()
+    else:
+        await asyncio.to_thread(copying)
 
 
 class Segments:

@@ -9,12 +9,13 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from matfn.endpoint import Endpoint
 from matfn.errors import ProtocolError, TransportError
 from matfn.http1 import Request, Response
-from matfn.segments import Segments, side_path
+from matfn.segments import Segments, copy, side_path
 from matfn.transport import SocketTransport
 from scripted_socket import Conversation, ScriptedServer, http_response
 
@@ -60,6 +61,16 @@ def side_server(path: Path, reply: bytes, seals: int | None = SHRINK_AND_GROW) -
         thread.join(5)
         for connection in kept:
             connection.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 23) - 1, (1 << 23) + 1])
+def test_copy_is_whole(size: int) -> None:
+    """Every byte is copied, by one thread or by two."""
+    octets = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    there = bytearray(size)
+    copy(memoryview(there), octets.data)
+
+    assert there == octets.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,18 @@ def test_same_bits_as_through_the_socket(path: Path) -> None:
     assert len(tokens) == 1
 
 
+def test_large_bodies_have_the_same_bits(path: Path) -> None:
+    """Bodies and answers that are copied by several threads arrive whole."""
+    w_q, w_k = np.random.default_rng(0).standard_normal((2, 12, 128, 1024), "f4")
+    logits = np.linspace(50, 200, 12, dtype="f4")
+    with matfn.Client(f"unix://{path}") as client, by_socket(path) as plain:
+        expected, found = plain.qk_clip(w_q, w_k, logits), client.qk_clip(w_q, w_k, logits)
+
+        assert segments_of(client)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_async_client_shares_memory(path: Path) -> None:
     """Concurrent tasks get the bits that pass through the socket otherwise."""
     m = np.random.default_rng(0).standard_normal((3, 40, 80, 80))
