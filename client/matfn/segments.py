@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matfn._aligned import OFFSET_HEADER, aligned, offset_in
+from matfn._aligned import OFFSET_HEADER, offset_in, received
 from matfn.errors import ProtocolError
 from matfn.pool import Pool
 
@@ -123,7 +123,7 @@ class Segment:
         length, offset = offset_in(told), offset_in(response.headers.get(OFFSET_HEADER, ""))
         if not 0 < length <= len(self.memory):
             raise ProtocolError(f"the server says that its answer takes {length} bytes of {len(self.memory)}")
-        body = aligned(length, offset)
+        body = received(length, offset)
         copy(body, memoryview(self.memory)[:length])
         return replace(response, body=body)
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from matfn._aligned import aligned
 from matfn.segments import HANDSHAKE_S, SEGMENT_GONE, copy, copy_in
 from matfn_service.problems import Refusal
+from matfn_service.shared_memory import lent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class Segment:
 
     async def read(self, length: int, offset: int) -> memoryview:
         """A copy of the body, whose byte at `offset` is aligned."""
-        content = aligned(length, offset)  # not in the thread, whose allocator keeps no freed pages
+        content = lent(length, offset)
         await _done(partial(copy, content, memoryview(self.memory)[:length]), length)
         return content
 
