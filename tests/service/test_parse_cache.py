@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,14 +77,16 @@ def same(one: Prepared | tuple[str, str], other: Prepared | tuple[str, str]) -> 
     a, b = one.call, other.call
     names = list(a.inputs) == list(b.inputs) and list(one.batch.inputs) == list(other.batch.inputs)
     bits = all(torch.equal(x.view(torch.uint8), b.inputs[name].view(torch.uint8)) for name, x in a.inputs.items())
-    rest = (a.function, a.lead, a.parameters, a.options, a.rejected) == (
-        b.function,
-        b.lead,
-        b.parameters,
-        b.options,
-        b.rejected,
-    )
-    return names and bits and rest and (one.plan, one.batch.requested) == (other.plan, other.batch.requested)
+    return names and bits and settled(one) == settled(other)
+
+
+def settled(prepared: Prepared) -> list[object]:
+    """All of a call but its numbers; a rejection by its words, since two of them are never equal."""
+    call, batch = prepared.call, prepared.batch
+    refusals = [one.rejection and one.rejection.__reduce__() for one in batch.requested]
+    requested = [replace(one, rejection=None) for one in batch.requested]
+    rejected = {index: rejection.__reduce__() for index, rejection in call.rejected.items()}
+    return [call.function, call.lead, call.parameters, call.options, rejected, prepared.plan, requested, refusals]
 
 
 @pytest.mark.parametrize("name", CALLS)
