@@ -34,6 +34,8 @@ _VARIANTS: Final = {
     "avx2": ("-mavx2", "-mfma"),
     "baseline": (),
 }
+_AMX: Final = (*_VARIANTS["avx512"], "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
+"""For products of bf16 numbers, which a library by an older compiler lacks."""
 _OF_VARIANTS: Final = {"kernels": (), "lockstep": ("-ffp-contract=off",)}
 """What is compiled for each variant; vectors of all widths must compute alike, so the compiler fuses nothing there."""
 
@@ -81,15 +83,25 @@ def _compiler() -> list[str]:
 
 def _units(compiler: list[str]) -> dict[str, list[str]]:
     """What is compiled, by the object's name: the kernels once for each variant, and what chooses among them."""
-    variants = _VARIANTS if "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull]) else {"baseline": ()}
+    is_x86 = "__x86_64__" in _run([*compiler, "-dM", "-E", "-x", "c", os.devnull])
+    variants = _VARIANTS if is_x86 else {"baseline": ()}
     units = {
         f"{unit}-{name}": [f"-DVARIANT={name}", *flags, *more, str(SOURCES / f"{unit}.c")]
         for unit, more in _OF_VARIANTS.items()
         for name, flags in variants.items()
     }
-    return units | {
-        name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "dispatch", "lapack", "parts", "random")
-    }
+    dispatch = str(SOURCES / "dispatch.c")
+    if is_x86 and _knows(compiler, _AMX):
+        units |= {"half": [*_AMX, str(SOURCES / "half.c")], "dispatch": ["-DWITH_AMX", dispatch]}
+    else:
+        units["dispatch"] = [dispatch]
+    return units | {name: [str(SOURCES / f"{name}.c")] for name in ("arena", "contract", "lapack", "parts", "random")}
+
+
+def _knows(compiler: list[str], flags: tuple[str, ...]) -> bool:
+    """Whether the compiler has these instruction sets."""
+    command = [*compiler, *flags, "-E", "-x", "c", os.devnull]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _run(command: list[str]) -> str:

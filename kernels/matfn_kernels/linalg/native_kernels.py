@@ -17,7 +17,7 @@ import torch
 from matfn_kernels.linalg import backends, probes
 from matfn_kernels.linalg.measured import MARGIN
 from matfn_kernels.linalg.native import lapack, lockstep
-from matfn_kernels.linalg.native.library import is_built, run, variant
+from matfn_kernels.linalg.native.library import is_built, multiplies_bf16, run, variant
 from matfn_kernels.linalg.native.structures import (
     IN_LANES,
     MAX_STEPS,
@@ -25,6 +25,7 @@ from matfn_kernels.linalg.native.structures import (
     ClipPlan,
     GramPolarFindings,
     GramPolarPlan,
+    HalfPolarFindings,
     ImageFindings,
     LowRankPlan,
     PolarFindings,
@@ -53,6 +54,7 @@ __all__ = [
     "EigenvalueClips",
     "GramPolar",
     "GramPolarFindings",
+    "HalfPolarFindings",
     "ImageFindings",
     "PolarFindings",
     "PowerFindings",
@@ -67,8 +69,10 @@ __all__ = [
     "eigenvalue_clips",
     "gram_polars",
     "grams",
+    "half_polar_factors",
     "images",
     "is_built",
+    "multiplies_bf16",
     "polar_factors",
     "powers",
     "spectral_powers",
@@ -315,6 +319,25 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
     rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
     run("polar", PolarPlan(items, *rest), (m, out, found))
     return out, PolarFindings(*found.unbind(-1))
+
+
+def half_polar_factors(m: Tensor, floor: float, schedule: tuple[Row, ...]) -> tuple[Tensor, HalfPolarFindings]:
+    """Polar factors of tall M (batch, m, n) by products in bf16, NaN where M is not proved to have full rank.
+
+    Args:
+        m: the matrices, float32 without gaps.
+        floor: smallest singular value, relative to ||(M^T M)^2||_F^(1/4), for which there is an answer.
+        schedule: the coefficients.
+
+    Raises:
+        MemoryError: if there is none for some matrices.
+    """
+    items, rows, order = m.shape
+    out, found, schedules = torch.empty_like(m), _blank(items, HalfPolarFindings), Schedules(((floor, schedule),))
+    columns = probes.columns(order)
+    rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
+    run("half_polar", PolarPlan(items, *rest), (m, out, found))
+    return out, HalfPolarFindings(*found.unbind(-1))
 
 
 def grams(m: Tensor) -> Tensor:

@@ -150,6 +150,15 @@ static const term terms[] = {
     PLACE("POLAR_FINDINGS", "gap", POLAR_GAP),
     PLACE("POLAR_FINDINGS", "steps", POLAR_STEPS),
 
+    NUMBER(HALF_POLAR_FINDINGS),
+    PLACE("HALF_POLAR_FINDINGS", "definite", HALF_POLAR_DEFINITE),
+    PLACE("HALF_POLAR_FINDINGS", "smallest", HALF_POLAR_SMALLEST),
+    PLACE("HALF_POLAR_FINDINGS", "largest", HALF_POLAR_LARGEST),
+    PLACE("HALF_POLAR_FINDINGS", "turn", HALF_POLAR_TURN),
+    PLACE("HALF_POLAR_FINDINGS", "residual", HALF_POLAR_RESIDUAL),
+    PLACE("HALF_POLAR_FINDINGS", "gap", HALF_POLAR_GAP),
+    PLACE("HALF_POLAR_FINDINGS", "steps", HALF_POLAR_STEPS),
+
     SIZE(lockstep_plan),
     FIELD(lockstep_plan, items),
     FIELD(lockstep_plan, order),

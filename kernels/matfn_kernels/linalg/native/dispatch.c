@@ -1,6 +1,14 @@
 /* The entry points, which use the widest instruction set that the processor has. */
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "native.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -12,16 +20,51 @@ extern const lockstep_table matfn_lockstep_baseline;
 extern const native_table matfn_table_avx2, matfn_table_avx512;
 extern const lockstep_table matfn_lockstep_avx2, matfn_lockstep_avx512;
 #endif
+#if defined(WITH_AMX)
+extern const half_table matfn_half_amx;
+#endif
 
 typedef struct {
     const char *name;
     const native_table *table;
     const lockstep_table *lockstep;
+    const half_table *half; /* null where there are no products of bf16 numbers */
 } variant;
 
-#define BASELINE {"baseline", &matfn_table_baseline, &matfn_lockstep_baseline}
+#define BASELINE {"baseline", &matfn_table_baseline, &matfn_lockstep_baseline, 0}
 
 static variant chosen = BASELINE;
+
+#if defined(__x86_64__)
+
+static int has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+}
+
+#endif
+#if defined(WITH_AMX)
+
+/* Whether the processor multiplies bf16 numbers in tiles and rounds to them, and the system keeps tiles for this process. Older
+   compilers have no names for that. */
+static int has_amx(void)
+{
+#if defined(SYS_arch_prctl)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    unsigned a, b, c, d, low, high, tiles = 3u << 17;
+    if (!has_avx512() || !__get_cpuid_count(7, 1, &a, &b, &c, &d) || !(a >> 5 & 1))
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & tiles) == tiles && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}
+
+#endif
 
 /* Uses a variant by its name; 0 if this processor has it. */
 EXPORTED int matfn_native_use(const char *name)
@@ -29,11 +72,14 @@ EXPORTED int matfn_native_use(const char *name)
     variant wanted = BASELINE;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (strcmp(name, "avx512") == 0 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-        wanted = (variant){"avx512", &matfn_table_avx512, &matfn_lockstep_avx512};
+    if (strcmp(name, "avx512") == 0 && has_avx512())
+        wanted = (variant){"avx512", &matfn_table_avx512, &matfn_lockstep_avx512, 0};
     if (strcmp(name, "avx2") == 0 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        wanted = (variant){"avx2", &matfn_table_avx2, &matfn_lockstep_avx2};
+        wanted = (variant){"avx2", &matfn_table_avx2, &matfn_lockstep_avx2, 0};
+#endif
+#if defined(WITH_AMX)
+    if (strcmp(name, "amx") == 0 && has_amx())
+        wanted = (variant){"amx", &matfn_table_avx512, &matfn_lockstep_avx512, &matfn_half_amx};
 #endif
     if (strcmp(name, wanted.name) != 0)
         return -1;
@@ -43,8 +89,9 @@ EXPORTED int matfn_native_use(const char *name)
 
 __attribute__((constructor)) static void use_widest(void)
 {
-    if (matfn_native_use("avx512") != 0)
-        matfn_native_use("avx2");
+    static const char *const widest_first[] = {"amx", "avx512", "avx2"};
+    for (int i = 0; i < 3 && matfn_native_use(widest_first[i]) != 0; i++)
+        ;
 }
 
 EXPORTED const char *matfn_native_variant(void) { return chosen.name; }
@@ -215,6 +262,12 @@ EXPORTED int matfn_clips_f64(const clip_plan *plan, const double *a, double *out
 EXPORTED int matfn_gram_polar_f32(const gram_polar_plan *plan, const float *m, float *out, double *findings)
 {
     return chosen.table->gram_polars(plan, m, out, findings);
+}
+
+/* REFUSED where the variant has no products of bf16 numbers. */
+EXPORTED int matfn_half_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
+{
+    return chosen.half ? chosen.table->half_polars(chosen.half, plan, m, out, findings) : REFUSED;
 }
 
 EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)

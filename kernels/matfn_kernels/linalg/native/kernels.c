@@ -30,6 +30,7 @@
 #define COLUMNS (4 * PROBES)
 #define PARTS 8 /* partial sums of an inner product in double precision */
 #define PACK 4  /* vectors that are added up together */
+#define SPLIT_ABOVE 1.95 /* coefficient of a step that still multiplies small singular values */
 #define NEAR_ROW 1024 /* numbers that are still in the nearest cache when they are read again */
 #define TURNED 16     /* rows and columns of a block that is compared with its mirror image */
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
@@ -108,6 +109,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "polar.inc"
 
+#include "half_polar.inc"
+
 #include "gram_polar.inc"
 
 #include "balls.inc"
@@ -147,4 +150,5 @@ const native_table TABLE(VARIANT) = {
     clips_f32,
     clips_f64,
     gram_polars,
+    half_polars,
 };

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["check", "in_parts", "is_built", "library", "run", "variant"]
+__all__ = ["check", "in_parts", "is_built", "library", "multiplies_bf16", "run", "variant"]
 
 _PATH: Final = Path(__file__).with_name("libmatfn_native.so")
 _ALONE: Final = 1 << 20  # multiplications, in one product of each, that a thread does by itself; fewer beside many
@@ -62,13 +62,18 @@ def is_built() -> bool:
 
 @cache
 def variant() -> str:
-    """The instruction set in use: avx512, avx2 or baseline; none without the library."""
+    """The instruction set in use: amx, avx512, avx2 or baseline; none without the library."""
     found = library()
     if found is None:
         return "none"
     found.matfn_native_variant.restype = ctypes.c_char_p
     name: bytes = found.matfn_native_variant()
     return name.decode()
+
+
+def multiplies_bf16() -> bool:
+    """Whether the instruction set in use multiplies bf16 numbers."""
+    return variant() == "amx"
 
 
 def check(status: int, work: str) -> None:

@@ -9,6 +9,9 @@
 #define MAX_STEPS 24
 #define RANDOM_FIELDS 4 /* numbers of 16 bits in the sum that is one random number */
 
+#define HALF_TILE 512 /* numbers of a tile of bf16: 16 rows of 32, or 16 columns of 32 */
+#define HALF_BLOCK 32 /* order of a block of floats, which two tiles hold */
+
 /* Returned by functions: done; no memory, and nothing written; or LAPACK refuses the arguments. */
 enum { DONE, OUT_OF_MEMORY, REFUSED };
 
@@ -123,6 +126,17 @@ enum {
     POLAR_GAP,
     POLAR_STEPS,
     POLAR_FINDINGS
+};
+
+enum {
+    HALF_POLAR_DEFINITE,
+    HALF_POLAR_SMALLEST,
+    HALF_POLAR_LARGEST,
+    HALF_POLAR_TURN,
+    HALF_POLAR_RESIDUAL,
+    HALF_POLAR_GAP,
+    HALF_POLAR_STEPS,
+    HALF_POLAR_FINDINGS
 };
 
 /* Residuals of a batch of decompositions. */
@@ -295,6 +309,20 @@ typedef struct {
     char *facts;
 } balls_plan;
 
+/* Products of bf16 numbers. A block of floats lies row by row, without gaps. */
+typedef struct {
+    void (*begin)(void); /* a thread may multiply */
+    void (*end)(void);
+    /* A block of X Y, or added to it: so many tiles of the upper and, `gap` numbers further, lower rows of X, and of
+       the left and right columns of Y */
+    void (*multiply)(int64_t count, const uint16_t *x, int64_t x_gap, const uint16_t *y, int64_t y_gap, int adds,
+                     float *block);
+    /* A block rounded to tiles, and what rounding takes, rounded, to others, which may be absent. */
+    void (*rows_of)(const float *block, uint16_t *upper, uint16_t *lower, uint16_t *upper_rest, uint16_t *lower_rest);
+    void (*columns_of)(const float *block, uint16_t *left, uint16_t *right, uint16_t *left_rest,
+                       uint16_t *right_rest);
+} half_table;
+
 typedef struct {
     int (*roots_f32)(const roots_plan *, const float *a, float *out, float *other, double *findings);
     int (*roots_f64)(const roots_plan *, const double *a, double *out, double *other, double *findings);
@@ -332,6 +360,7 @@ typedef struct {
     int (*clips_f32)(const clip_plan *, const float *a, float *out, double *findings);
     int (*clips_f64)(const clip_plan *, const double *a, double *out, double *findings);
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
+    int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
 } native_table;
 
 int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t last);

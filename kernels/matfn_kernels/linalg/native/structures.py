@@ -29,6 +29,7 @@ __all__ = [
     "GramPolarFindings",
     "GramPolarPlan",
     "Half",
+    "HalfPolarFindings",
     "ImageFindings",
     "LockstepPlan",
     "LowRankPlan",
@@ -410,6 +411,30 @@ class PolarFindings:
     steps: Tensor
 
 
+@dataclass(frozen=True)
+class HalfPolarFindings:
+    """Findings of each matrix of the iteration in bf16, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        definite: whether M is proved to have full rank.
+        smallest: the smallest singular value relative to ||(M^T M)^2||_F^(1/4).
+        largest: the largest.
+        turn: the skew part of the relative error of O, on columns, where no pair of singular vectors is turned more
+            than others.
+        residual: of M = O sym(O^T M), on columns.
+        gap: from O^T O = I, on columns.
+        steps: of the iteration.
+    """
+
+    definite: Tensor
+    smallest: Tensor
+    largest: Tensor
+    turn: Tensor
+    residual: Tensor
+    gap: Tensor
+    steps: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFindings:
     """Findings of each image, (batch,) float64 each.
@@ -502,6 +527,7 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "SOLVE_FINDINGS": SolveFindings,
     "IMAGE_FINDINGS": ImageFindings,
     "POLAR_FINDINGS": PolarFindings,
+    "HALF_POLAR_FINDINGS": HalfPolarFindings,
 }
 
 
