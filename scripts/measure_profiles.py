@@ -37,6 +37,7 @@ WIDE: Final = Backends((("onednn", "products", "float32", 256), *OPENBLAS))
 """There oneDNN's products have 230 to 250 GFLOP/s from order 256 on, MKL's 110."""
 RUNS: Final = 3
 HELD: Final = {
+    "amx": {},
     "avx512": {},
     "avx2": {"MKL_ENABLE_INSTRUCTIONS": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
     "baseline": {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "DNNL_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
@@ -54,7 +55,9 @@ def measure(instructions: str) -> None:
     how = f"{profile.measured}, least of {RUNS} runs"
     write(replace(profile, measured=f"{how}, held to {instructions} by {held}" if held else how))
     if instructions == machine.instructions:
-        rows = tuple(row for row in profile.seconds if row[0] not in {"native", "native_triangle", "spectral"})
+        rows = tuple(
+            row for row in profile.seconds if row[0] not in {"native", "native_triangle", "native_half", "spectral"}
+        )
         write(replace(profile, name=f"{maker}-torch", seconds=rows, measured=f"{how}, without the kernels in C"))
 
 
@@ -69,11 +72,11 @@ def borrow() -> None:
     made = [Profile("cpu", epyc, "other-torch", f"{found}; no kernels in C", Backends(WIDE.rows[:1]))]
     how = f"{BORROWED}as {baseline.name}: {baseline.measured}"
     made.append(replace(baseline, name="other-baseline", measured=how, backends=Backends(OPENBLAS)))
-    for profile in map(read, ("intel-avx512", "intel-avx2")):
+    for profile in map(read, ("intel-amx", "intel-avx512", "intel-avx2")):
         native = tuple(row for row in profile.seconds if row[0].startswith("native"))
         name = profile.name.replace("intel", "other")
         how = f"{found}; kernels in C as {profile.name}: {profile.measured}"
-        backends = WIDE if name == "other-avx512" else Backends(OPENBLAS)
+        backends = WIDE if name in {"other-amx", "other-avx512"} else Backends(OPENBLAS)
         made.append(Profile("cpu", epyc + native, name, how, backends))
     for profile in made:
         if read(profile.name).measured.startswith(BORROWED):

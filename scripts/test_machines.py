@@ -79,6 +79,7 @@ MACHINES: Final = (
     ),
     Machine("torch avx2", {"ATEN_CPU_CAPABILITY": "avx2"}, needs=_AVX2),
     Machine("torch default", {"ATEN_CPU_CAPABILITY": "default"}),
+    Machine("kernels amx", {}, ("--kernels=amx",), (*_AVX512, "avx512_bf16", "amx_bf16")),
     Machine("kernels avx512", {}, ("--kernels=avx512",), _AVX512),
     Machine("kernels avx2", {}, ("--kernels=avx2",), _AVX2),
     Machine("kernels baseline", {}, ("--kernels=baseline",)),

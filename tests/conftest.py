@@ -23,7 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
     parser.addoption("--device", default="cpu", help="where the tests of the kernels compute: cpu or cuda")
     parser.addoption(
-        "--kernels", help="the only kernels in C to use: avx512, avx2, baseline, none, or own, those of this processor"
+        "--kernels",
+        help="the only kernels in C to use: amx, avx512, avx2, baseline, none, or own, those of this processor",
     )
     parser.addoption("--library", help="the compiled kernels in C, in place of those beside their sources")
     parser.addoption("--blas", help="the only BLAS to use, at any order: mkl, openblas or onednn")

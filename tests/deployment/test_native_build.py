@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     (tmp_path / NATIVE).mkdir(parents=True)
     (tmp_path / NATIVE / "kernels.c").write_text(KERNELS)
     (tmp_path / NATIVE / "dispatch.c").write_text(DISPATCH)
-    for name in ("arena", "contract", "lapack", "lockstep", "parts", "random"):
+    for name in ("arena", "contract", "half", "lapack", "lockstep", "parts", "random"):
         (tmp_path / NATIVE / f"{name}.c").write_text(f"extern int {name};\n")
     (tmp_path / NATIVE / "libmatfn_native.so").write_text("an old library")
     return tmp_path

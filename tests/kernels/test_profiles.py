@@ -28,6 +28,7 @@ NAMES = profile_loading.names()
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
+        (Machine(intel=True, instructions="amx"), "intel-amx"),
         (Machine(intel=True, instructions="avx512"), "intel-avx512"),
         (Machine(intel=True, instructions="avx2"), "intel-avx2"),
         (Machine(intel=True, instructions="none"), "intel-torch"),
@@ -43,7 +44,7 @@ def test_kind_chooses_the_profile(kind: Machine, name: str) -> None:
 
 
 @pytest.mark.parametrize("intel", [True, False])
-@pytest.mark.parametrize("variant", ["avx512", "avx2", "baseline", "none"])
+@pytest.mark.parametrize("variant", ["amx", "avx512", "avx2", "baseline", "none"])
 def test_every_kind_has_a_profile(intel: bool, variant: str) -> None:
     """There is a file for whatever processor and library a machine may have."""
     assert name_for(Machine(intel, variant)) in NAMES

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VARIANTS", "instructions", "use"]
 
-VARIANTS = ("avx512", "avx2", "baseline")
+VARIANTS = ("amx", "avx512", "avx2", "baseline")
 
 
 def use(name: str) -> bool:

@@ -321,19 +321,19 @@ def polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor
     return out, PolarFindings(*found.unbind(-1))
 
 
-def half_polar_factors(m: Tensor, floor: float, schedule: tuple[Row, ...]) -> tuple[Tensor, HalfPolarFindings]:
+def half_polar_factors(m: Tensor, floor: float, schedules: Schedules) -> tuple[Tensor, HalfPolarFindings]:
     """Polar factors of tall M (batch, m, n) by products in bf16, NaN where M is not proved to have full rank.
 
     Args:
         m: the matrices, float32 without gaps.
         floor: smallest singular value, relative to ||(M^T M)^2||_F^(1/4), for which there is an answer.
-        schedule: the coefficients.
+        schedules: by the smallest singular value.
 
     Raises:
         MemoryError: if there is none for some matrices.
     """
     items, rows, order = m.shape
-    out, found, schedules = torch.empty_like(m), _blank(items, HalfPolarFindings), Schedules(((floor, schedule),))
+    out, found = torch.empty_like(m), _blank(items, HalfPolarFindings)
     columns = probes.columns(order)
     rest = (rows, order, len(schedules), floor, _REACH, columns.data_ptr(), *schedules.pointers)
     run("half_polar", PolarPlan(items, *rest), (m, out, found))

@@ -24,6 +24,7 @@ from matfn_kernels.linalg.products import (
     symmetric_product,
 )
 from matfn_kernels.linalg.single_thread import one_thread
+from matfn_kernels.numbers.coefficients import safe, schedule
 from matfn_kernels.numbers.precision import Precision, working
 from matfn_kernels.programs.profile import Operation, Profile
 
@@ -45,7 +46,7 @@ _GPU_ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "leaf": (32,),
 }
 """Orders at which operations are timed on a GPU; 33 is the first whose decompositions are taken one by one."""
-_IN_C: Final = {"native", "native_triangle", "spectral"}
+_IN_C: Final = {"native", "native_triangle", "native_half", "spectral"}
 _IN_BF16: Final = {"gemm", "line", "symmetric_gemm", "small"}
 _REPEATS: Final = 15
 """Most runs of an operation, of which the fastest counts: more find quieter moments, and take longer."""
@@ -69,6 +70,7 @@ _ORDERS: Final[dict[Operation, tuple[int, ...]]] = {
     "svd": (16, 64, 128),
     "spectral": (8, 16, 32, 64),
     **dict.fromkeys(("native", "native_triangle"), (16, 32, 64, 128, 256, 512)),
+    "native_half": (32, 64, 128, 256, 512, 1024),
 }
 """Orders at which operations are timed on a CPU: `Profile.cost` interpolates between them, and is cubic above them.
 
@@ -99,9 +101,16 @@ def _rows(device: str) -> list[tuple[str, str, int, float]]:
         (operation, str(precision), order, float(f"{_time(operation, precision, order, device):.4g}"))
         for operation, orders in (_ORDERS if device == "cpu" else _GPU_ORDERS).items()
         if native.is_built() or operation not in _IN_C
-        for precision in (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
+        for precision in _precisions(operation)
         for order in orders
     ]
+
+
+def _precisions(operation: Operation) -> tuple[Precision, ...]:
+    """The arithmetics in which an operation is timed here."""
+    if operation == "native_half":
+        return (Precision.BF16,) if native.multiplies_bf16() else ()
+    return (Precision.FP32, Precision.FP64, *((Precision.BF16,) if operation in _IN_BF16 else ()))
 
 
 def _fastest_backends() -> Backends:
@@ -211,6 +220,15 @@ def _natively(x: Tensor) -> object:
     return native.powers(_STEADY, x + 4 * x.shape[-1] * torch.eye(x.shape[-1], dtype=x.dtype))
 
 
+_IN_HALVES: Final = native.Schedules(((0.0, safe(schedule(2, 1e-4, cushion=0.2, target=1e-3), 2, 1.01)),))
+"""A schedule like those of polar factors in bf16."""
+
+
+def _in_halves(x: Tensor) -> object:
+    """A polar iteration by products in bf16, with a certificate that takes any matrix."""
+    return native.half_polar_factors(x.float(), -2.0, _IN_HALVES)
+
+
 _INVERSE_ROOT: Final = native.SpectralPowers(
     order=0,
     exponent=(1, 4),
@@ -247,6 +265,7 @@ _OPERATIONS: Final[dict[Operation, Callable[[Tensor], object]]] = {
     "svd": torch.linalg.svd,
     "native": _natively,
     "spectral": _spectrally,
+    "native_half": _in_halves,
     "native_triangle": lambda x: native.triangular_inverses(x, lower=True, unit=True),
     "line": partial(_fused_updates, kernel=Kernel.LIBRARY),
     "symmetric_gemm": partial(_fused_updates, kernel=Kernel.SYMMETRIC),
@@ -261,5 +280,6 @@ _MADE: Final[dict[Operation, int]] = {
     "symmetric_gemm": 2,
     "small": 4 * _SMALL_STEPS - 2,
     "native": 4 * _SMALL_STEPS - 3,
+    "native_half": 3 * len(_IN_HALVES.entries[0][1]) + 3,
 }
 """Products that an operation consists of, where it is more than one."""

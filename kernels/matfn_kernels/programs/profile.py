@@ -27,6 +27,7 @@ Operation: TypeAlias = Literal[
     "svd",
     "native",
     "native_triangle",
+    "native_half",
     "spectral",
     "line",
     "symmetric_gemm",
@@ -37,7 +38,7 @@ Operation: TypeAlias = Literal[
 """The operations that have a price.
 
 By the kernels in C, on a CPU only: a product of an iteration (native), the inverse of a triangle (native_triangle), a
-power by eigh (spectral). On
+product of an iteration in bf16 (native_half), a power by eigh (spectral). On
 a GPU only: a fused update of an iteration by torch (line) and by half of its tiles (symmetric_gemm), a product of an
 iteration in one launch (small), the inverse of a small triangle by torch (substitution) and in one launch (leaf)."""
 

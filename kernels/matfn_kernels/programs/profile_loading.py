@@ -71,4 +71,6 @@ def read_profile(path: Path, device: str) -> Profile:
         raise ValueError(f"it is a profile of {profile.device}, and {device} computes here")
     if not native.is_built() and any(operation.startswith("native") for operation, *_ in profile.seconds):
         raise ValueError("it prices the kernels in C, which are not built here")
+    if not native.multiplies_bf16() and any(operation == "native_half" for operation, *_ in profile.seconds):
+        raise ValueError("it prices products in bf16, which the kernels in C have not on this processor")
     return profile

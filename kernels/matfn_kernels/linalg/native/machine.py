@@ -24,7 +24,7 @@ class Machine:
 
     Attributes:
         intel: whether the processor is Intel's; MKL gives others the kernels of an older instruction set.
-        instructions: of the kernels in C: avx512, avx2 or baseline; none without them.
+        instructions: of the kernels in C: amx, avx512, avx2 or baseline; none without them.
         gpu: the GPU's name if one computes.
     """
 

@@ -421,6 +421,7 @@ class HalfPolarFindings:
         largest: the largest.
         turn: the skew part of the relative error of O, on columns, where no pair of singular vectors is turned more
             than others.
+        outside: the part of O outside of the range of M, relative, on columns.
         residual: of M = O sym(O^T M), on columns.
         gap: from O^T O = I, on columns.
         steps: of the iteration.
@@ -430,6 +431,7 @@ class HalfPolarFindings:
     smallest: Tensor
     largest: Tensor
     turn: Tensor
+    outside: Tensor
     residual: Tensor
     gap: Tensor
     steps: Tensor

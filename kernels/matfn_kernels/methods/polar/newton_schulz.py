@@ -21,6 +21,7 @@ from matfn_kernels.linalg.kernel_choice import Kernel, fitting
 from matfn_kernels.linalg.products import product
 from matfn_kernels.methods.polar.by_iteration import Factors, Proof, SharedFactors, astray, clip, distance, misses
 from matfn_kernels.methods.polar.gram import GramPolar, NativeGramPolar
+from matfn_kernels.methods.polar.half_polar import HalfPolar
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.schedule import BOUND, floor_of, law, rows_from
 from matfn_kernels.methods.polar.svd import SvdPolar
@@ -158,11 +159,17 @@ class IteratedPolar(PolarProgram):
         return (GramPolar(self.question), svd) if spare else (svd,)
 
     def variants(self) -> tuple[Tunable, ...]:
-        """The program by every kernel that can run it; C has the universal iteration for polar factors in float32."""
+        """The program by every kernel that can run it; C has polar factors in float32, and by products in bf16."""
         asked = self.question
         found = tuple(replace(self, kernel=kernel) for kernel in fitting(self.dtype, asked.rows, asked.columns))
         single = asked.is_single and self.precision is Precision.FP32 and asked.bounds is None and self.obeyed is None
-        return (*found, NativePolar(asked, self.ceiling, self.allowed, pinned=self.pinned)) if single else found
+        if not single:
+            return found
+        native_products = NativePolar(asked, self.ceiling, self.allowed, pinned=self.pinned)
+        tolerance = self.allowed / SHARE
+        if self.ceiling is not Precision.FP64 or not HalfPolar.serves(asked, tolerance):
+            return (*found, native_products)
+        return (*found, native_products, HalfPolar(asked, tolerance, pinned=self.pinned))
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: products counted, priced by the profile."""

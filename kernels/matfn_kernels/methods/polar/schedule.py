@@ -14,7 +14,7 @@ from matfn_kernels.numbers.precision import Precision, spacing
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BOUND", "Obeyed", "Row", "floor_of", "law", "obeyed_rows", "rows_from"]
+__all__ = ["BOUND", "HALF_BOUND", "Obeyed", "Row", "floor_of", "half_rows", "law", "obeyed_rows", "rows_from"]
 
 BOUND: Final = 1e-7
 """Smallest singular value that the schedule resolves, relative to a bound of the norm.
@@ -39,6 +39,10 @@ _LOOSE: Final = 1e-2
 """Tolerance from which a smaller cushion serves."""
 _LOOSE_CUSHION: Final = 0.02
 """A cushion costs a step, and the rounding that it saves is far below so loose a tolerance."""
+HALF_BOUND: Final = 2e-5
+"""Smallest singular value that schedules for products in bf16 resolve, half of the smallest that is answered for."""
+_HALF_CUSHION: Final = 0.2
+"""A cushion of 0.1 saves a step and adds a third to the error of random matrices, one of 0.02 triples it."""
 _FIRST_BOUND: Final = 0.3
 """Where the search for the widest interval starts: two steps take singular values in [0.3, 1] to 1e-3 from 1."""
 _OBEYED_TARGET: Final = 1e-2
@@ -68,6 +72,11 @@ def rows_from(precision: Precision, allowed: float = 0.0, bound: float = BOUND) 
     cushion = _LOOSE_CUSHION if allowed >= _LOOSE else CUSHION
     steps = schedule(2, bound, cushion=cushion, target=max(spacing(precision) / 4, allowed))
     return safe(steps, 2, _SAFETY[precision])
+
+
+def half_rows(allowed: float, bound: float = HALF_BOUND) -> tuple[Row, ...]:
+    """The coefficients for an iteration kept in float32 whose products are of bf16 numbers."""
+    return safe(schedule(2, bound, cushion=_HALF_CUSHION, target=allowed), 2, _SAFETY[Precision.BF16])
 
 
 def obeyed_rows(steps: int | None, coefficients: tuple[Row, ...] | None) -> tuple[Row, ...] | None:
