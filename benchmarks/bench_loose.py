@@ -1,7 +1,7 @@
 """Polar factors to 1e-2 with their certificates, against Muon's five steps in bf16 by torch and against torch's SVD.
 
-Every round of a case runs all of them in turn, matfn in this process through `LocalClient`. CPU time of one thread. Muon's
-steps leave singular values between 0.7 and 1.2, so their error is no answer to 1e-2: it stands beside the time.
+Every round of a case runs all of them in turn, matfn in this process through `LocalClient`. CPU time of one thread.
+Muon's steps leave singular values between 0.7 and 1.2, so their error is no answer to 1e-2: it stands beside the time.
 
     python benchmarks/bench_loose.py > benchmarks/results/loose.md
 """

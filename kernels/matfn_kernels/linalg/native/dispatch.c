@@ -46,8 +46,8 @@ static int has_avx512(void)
 #endif
 #if defined(WITH_AMX)
 
-/* Whether the processor multiplies bf16 numbers in tiles and rounds to them, and the system keeps tiles for this process. Older
-   compilers have no names for that. */
+/* Whether the processor multiplies bf16 numbers in tiles and rounds to them, and the system keeps tiles for this
+   process. Older compilers have no names for that. */
 static int has_amx(void)
 {
 #if defined(SYS_arch_prctl)

@@ -1,7 +1,7 @@
 /* Products of bf16 numbers that are added in floats, by AMX.
 
-   Operands are tiles of HALF_TILE numbers: 16 rows of 32, row by row, or 16 columns of 32, whose numbers lie in pairs of
-   one below the other, as the instruction reads them. */
+   Operands are tiles of HALF_TILE numbers: 16 rows of 32, row by row, or 16 columns of 32, whose numbers lie in pairs
+   of one below the other, as the instruction reads them. */
 #include <immintrin.h>
 #include <stdint.h>
 

@@ -1,9 +1,10 @@
 """Polar factors by Newton-Schulz with products of bf16 numbers in C, for loose tolerances.
 
 The state is kept in float32 and only products round to bf16, so the error grows with the logarithm of the condition
-where an iteration that is kept in bf16 loses digits with the condition itself. The schedule is that of all matrices, or a
-shorter one where the singular values lie close together. What its answer is off by is judged afterwards: H = sym(O^T M) is factorised in float64, and the distances
-of O^T O from I and of O^T M from H are measured on random columns in float64.
+where an iteration that is kept in bf16 loses digits with the condition itself. The schedule is that of all matrices,
+or a shorter one where the singular values lie close together. The answer's error is judged afterwards: H = sym(O^T M)
+is factorised in float64, and the distances of O^T O from I, of O^T M from H and of O from the range of M are measured
+on random columns in float64.
 """
 
 from __future__ import annotations
