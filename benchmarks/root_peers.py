@@ -1,7 +1,8 @@
 """What a user would write for inverse fourth roots of A + damping lambda_max I, float32 in and out.
 
 * bare eigh: torch.linalg.eigh in float64 and its two products, one matrix a core;
-* scipy: scipy.linalg.eigh in float64, one matrix after the other;
+* scipy: scipy.linalg.eigh in float64, one matrix a core, OpenBLAS on one thread: on several it takes ten times as long,
+  and its threads spin on into what is measured next;
 * jax: jnp.linalg.eigh in float64, the batch compiled as a whole, where jax is installed;
 * Newton: the coupled Newton iteration in float32 as distributed Shampoo publishes it (Anil et al., 2020), one matrix a
   core.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import scipy.linalg
 import torch
+from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,12 +59,8 @@ def _newton(a: Tensor, damping: float) -> Tensor:
 
 
 def _scipy(a: Tensor, damping: float) -> Tensor:
-    return torch.from_numpy(np.stack([_by_scipy(one, damping) for one in a.double().numpy()]))
-
-
-def _by_scipy(a: Any, damping: float) -> Any:
-    w, v = scipy.linalg.eigh(a)
-    return ((v * (w + damping * w[-1]) ** -0.25) @ v.T).astype(np.float32)
+    w, v = scipy.linalg.eigh(a.double().numpy())
+    return torch.from_numpy(((v * (w + damping * w[-1]) ** -0.25) @ v.T).astype(np.float32))
 
 
 def _jax(a: Tensor, damping: float) -> Tensor:
@@ -86,6 +84,7 @@ def _compiled() -> Callable[..., Any]:
 
 @cache
 def _cores() -> ThreadPoolExecutor:
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)), initializer=torch.set_num_threads, initargs=(1,))
 
 
@@ -96,7 +95,7 @@ def _each(root: Peer) -> Peer:
 
 PEERS: Final[Mapping[str, Peer]] = {
     "bare eigh": _each(_bare),
-    "scipy": _scipy,
+    "scipy": _each(_scipy),
     **({"jax": _jax} if has_jax() else {}),
     "Newton": _each(_newton),
 }
