@@ -15,7 +15,7 @@ def table() -> str:
     """One line a setting: its variable, default and meaning."""
     lines = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in {None, ()} else f"`{field.default}`"
+        default = "" if field.default_factory or field.default in {None, ()} else f"`{field.default}`"
         lines.append(f"| `MATFN_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(lines)
 

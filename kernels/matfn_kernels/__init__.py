@@ -27,7 +27,7 @@ from matfn_kernels.programs.profile_loading import load_profile, read_profile
 from matfn_kernels.programs.program import Program
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import batch_key
-from matfn_kernels.programs.validation import Call, Limits, parse_call, refilled
+from matfn_kernels.programs.validation import Call, Layout, Limits, outline_call, parse_call, refilled
 from matfn_kernels.running.compute import compute
 from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
 from matfn_kernels.running.evaluation import (
@@ -63,6 +63,7 @@ __all__ = [
     "Graphed",
     "Graphs",
     "Input",
+    "Layout",
     "Limits",
     "Outcome",
     "Parameter",
@@ -86,6 +87,7 @@ __all__ = [
     "make_plan",
     "measure",
     "options_of",
+    "outline_call",
     "parse_call",
     "read_profile",
     "record",

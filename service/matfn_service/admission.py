@@ -1,7 +1,8 @@
 """From a body to validated and planned calls: everything before the queue.
 
-The messages of invalid calls are those of `matfn_kernels.validation`. Large bodies are parsed in a thread, so that they
-do not stop the event loop.
+The messages of invalid calls are those of `matfn_kernels.validation`. Large bodies are parsed in a thread, and so are
+small ones whose inputs become large, so that they do not stop the event loop. A call is first outlined from its shapes,
+then charged to its request's account, and only then are its inputs broadcast and looked at.
 """
 
 from __future__ import annotations
@@ -10,20 +11,26 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from matfn import wire
-from matfn_kernels import Batch, Call, Limits, Plan, batch_of, make_plan, parse_call, screen
+from matfn_kernels import Batch, Call, Limits, Plan, batch_of, make_plan, outline_call, refilled, screen
+from matfn_service.cost import Cost, decoding_bytes
 from matfn_service.jobs import Job
+from matfn_service.ledger import Kind
 from matfn_service.parse_cache import ParseCache
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
-from matfn_service.tensors import from_wire
+from matfn_service.tensors import from_wire, layout_of, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
+    from torch import Tensor
+
     from matfn_kernels import Profile
+    from matfn_service.ledger import Account
 
 __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 
@@ -61,6 +68,28 @@ class Prepared:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """A call that was planned by its shapes: its stand-in, its plan and cost, and what reads its inputs."""
+
+    call: Call
+    plan: Plan
+    cost: Cost
+    inputs: Callable[[], Mapping[str, Tensor]]
+
+    def prepared(self) -> Prepared:
+        """The call with its inputs, without the matrices that have no answer."""
+        outline = self.call
+        wide = {
+            name: spread(tensor, outline.lead, tuple(outline.inputs[name].shape))
+            for name, tensor in self.inputs().items()
+        }
+        call = refilled(outline, wide)
+        started = time.perf_counter()
+        call = screen(call)
+        return Prepared(call, self.plan, batch_of(call), time.perf_counter() - started)
+
+
 class Admission:
     """Reads bodies, on the loop where they are small and in `readers` where they are not."""
 
@@ -70,68 +99,108 @@ class Admission:
         self._readers = readers
         self._parsed = ParseCache()
 
-    async def one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
+    async def one(
+        self, body: memoryview, media: wire.Media, function: str, account: Account, copies: int = 0
+    ) -> Prepared:
         """The call in the body of POST /v1/{function}.
+
+        Args:
+            body: as it came.
+            media: its format.
+            function: the name in the path.
+            account: of the request.
+            copies: how often outputs are copied into the answer.
 
         Raises:
             DecodeError: if the body cannot be read.
             Rejection: if the call has no answer.
-            Refusal: if no tensor can have the shape of an input.
+            Refusal: if no tensor can have the shape of an input, or there is no room for the call.
         """
-        if body.nbytes <= _INLINE[media]:
-            return self._at_once(body, media, function)
-        return await self.in_thread(lambda: self._one(body, media, function))
+        _charge_decoding(account, body, media)
+        is_small = body.nbytes <= _INLINE[media]
+        outline = self._at_once(body, media, function) if is_small else await self._later(body, media, function)
+        account.release(Kind.DECODING)
+        account.charge(outline.cost.charges(copies))
+        if is_small and outline.cost.copied <= INLINE_BYTES:
+            return outline.prepared()
+        return await self.in_thread(outline.prepared)
 
-    async def many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
+    async def many(
+        self, body: memoryview, media: wire.Media, account: Account, copies: int = 0
+    ) -> list[tuple[str, Prepared | Refusal]]:
         """The calls in the body of POST /v1/calls, each with the function it names.
 
         Raises:
             DecodeError: if the envelope cannot be read.
-            Refusal: if it holds too many calls.
+            Refusal: if it holds too many calls, or there is no room for the body's values.
         """
-        return await self.in_thread(lambda: self._many(body, media))
+        _charge_decoding(account, body, media)
+        return await self.in_thread(lambda: self._many(body, media, account, copies))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` in a thread and returns its value."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    def _at_once(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        """`_one` on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
+    async def _later(self, body: memoryview, media: wire.Media, function: str) -> _Outline:
+        return await self.in_thread(lambda: self._outlined(wire.decode_call(body, media, function)))
+
+    def _at_once(self, body: memoryview, media: wire.Media, function: str) -> _Outline:
+        """The outline on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
         template = self._parsed.find(function, body)
         if template is not None:
-            return self._screened(template.filled(body), template.plan)
+            return _Outline(template.call, template.plan, template.cost, partial(template.inputs, body))
         sent = wire.decode_call(body, media, function)
-        call, plan = self._understood(sent)
-        self._parsed.keep(body, sent, call, plan)
-        return self._screened(call, plan)
+        outline = self._outlined(sent)
+        self._parsed.keep(body, sent, outline.call, outline.plan, outline.cost)
+        return outline
 
-    def _one(self, body: memoryview, media: wire.Media, function: str) -> Prepared:
-        return self._screened(*self._understood(wire.decode_call(body, media, function)))
-
-    def _many(self, body: memoryview, media: wire.Media) -> list[tuple[str, Prepared | Refusal]]:
+    def _many(
+        self, body: memoryview, media: wire.Media, account: Account, copies: int
+    ) -> list[tuple[str, Prepared | Refusal]]:
         calls = wire.decode_calls(body, media)
+        account.release(Kind.DECODING)
         if len(calls) > self._limits.max_items:
             raise Refusal(
                 "too_large", f"{len(calls)} calls; a request may hold {self._limits.max_items} (MATFN_MAX_ITEMS)"
             )
-        return [self._prepare_or_refuse(call) for call in calls]
+        # all calls are charged before the inputs of the first are broadcast
+        outlines = [self._outline_or_refuse(call, account, copies) for call in calls]
+        return [(function, _prepared_or_refused(outline)) for function, outline in outlines]
 
-    def _prepare_or_refuse(self, call: wire.Call | wire.DecodeError) -> tuple[str, Prepared | Refusal]:
+    def _outline_or_refuse(
+        self, call: wire.Call | wire.DecodeError, account: Account, copies: int
+    ) -> tuple[str, _Outline | Refusal]:
         if isinstance(call, wire.DecodeError):
             return "", as_refusal(call)
         try:
-            return call.function, self._screened(*self._understood(call))
+            outline = self._outlined(call)
+            account.charge(outline.cost.charges(copies))
         except REFUSALS as error:
             return call.function, as_refusal(error)
+        return call.function, outline
 
-    def _understood(self, sent: wire.Call) -> tuple[Call, Plan]:
-        """The call and its plan, before any matrix is looked at."""
-        inputs = {name: from_wire(tensor, name) for name, tensor in sent.inputs.items()}
-        call = parse_call(sent.function, inputs, sent.params, sent.options, self._limits)
-        return call, make_plan(call, self._profile)
+    def _outlined(self, sent: wire.Call) -> _Outline:
+        """The call's outline and its plan, before any matrix is looked at."""
+        layouts = {name: layout_of(tensor, name) for name, tensor in sent.inputs.items()}
+        call = outline_call(sent.function, layouts, sent.params, sent.options, self._limits)
+        plan = make_plan(call, self._profile)
+        return _Outline(call, plan, Cost.of(sent, call, plan), partial(_inputs, sent))
 
-    def _screened(self, call: Call, plan: Plan) -> Prepared:
-        """The call without the matrices that have no answer."""
-        started = time.perf_counter()
-        call = screen(call)
-        return Prepared(call, plan, batch_of(call), time.perf_counter() - started)
+
+def _charge_decoding(account: Account, body: memoryview, media: wire.Media) -> None:
+    size = decoding_bytes(body.nbytes, media)
+    if size:
+        account.charge({Kind.DECODING: size})
+
+
+def _inputs(sent: wire.Call) -> dict[str, Tensor]:
+    return {name: from_wire(tensor) for name, tensor in sent.inputs.items()}
+
+
+def _prepared_or_refused(outline: _Outline | Refusal) -> Prepared | Refusal:
+    if isinstance(outline, Refusal):
+        return outline
+    try:
+        return outline.prepared()
+    except REFUSALS as error:
+        return as_refusal(error)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from matfn_service.edge import Head
     from matfn_service.jobs import Served
 
-__all__ = ["answer_of", "weight"]
+__all__ = ["answer_of", "copies_for", "weight"]
 
 _CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long as copying so much
+_JSON_COPIES: Final = 4  # an output as base64, as text, as bytes and in the transport
 
 
 def weight(prepared: Prepared, head: Head) -> int:
@@ -24,6 +25,11 @@ def weight(prepared: Prepared, head: Head) -> int:
     # msgpack sends the tensors' own memory; JSON copies it thrice, and a triangle is found and copied
     is_copied = head.answer is wire.Media.JSON or head.triangle is not None
     return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if is_copied else 0))
+
+
+def copies_for(head: Head) -> int:
+    """How often outputs are copied into the answer to a request."""
+    return (_JSON_COPIES if head.answer is wire.Media.JSON else 0) + (head.triangle is not None)
 
 
 def answer_of(prepared: Prepared, served: Served, device: str, profile: str, head: Head) -> wire.EncodedAnswer:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Misconfigured", "configured"]
 
+_NOT_DERIVED: Final = "default_factory_not_called"  # of settings that follow from an invalid one
 _KINDS: Final[dict[object, str]] = {int: "a whole number", float: "a number"}
 
 
@@ -44,7 +45,9 @@ def configured(options: Mapping[str, object]) -> Settings:
     try:
         settings = Settings.model_validate(dict(options))
     except ValidationError as error:
-        raise Misconfigured([_fault(entry, options) for entry in error.errors()]) from None
+        raise Misconfigured(
+            [_fault(entry, options) for entry in error.errors() if entry["type"] != _NOT_DERIVED]
+        ) from None
     faults = [f"{_written(name, value, options)}: {reason}" for name, value, reason in _missing(settings)]
     if faults:
         raise Misconfigured(faults)

@@ -109,12 +109,12 @@ class Dispatcher:
     @property
     def occupancy(self) -> Occupancy:
         """The work on the device now."""
-        held = sum(launch.load.bytes for launch in self._running)
+        held = sum(launch.load.bytes for launch in tuple(self._running))  # a copy: readers' threads ask as well
         return Occupancy(self._running_seconds, held, self._executor.workers, self._cost_ratio.value)
 
     @property
     def _running_seconds(self) -> float:
-        return math.fsum(launch.load.seconds for launch in self._running)
+        return math.fsum(launch.load.seconds for launch in tuple(self._running))
 
     def wake(self) -> None:
         """Makes `run` look at the queue."""

@@ -29,6 +29,7 @@ from matfn.segments import SEGMENT_HEADER
 from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
 from matfn_service.body_reader import BodyReader, body_reader_of
+from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 from matfn_service.segments import parse_claim
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from matfn_service.ledger import Account
     from matfn_service.segments import Claim, Segment, Segments
     from matfn_service.settings import Settings
     from matfn_service.statistics import Statistics
@@ -221,13 +223,14 @@ class Exchange:
         """Whether the whole body is here already, as far as can be told."""
         return self._reader is not None and self._reader.has_come
 
-    async def read(self, limit: int) -> memoryview:
-        """The whole body, of at most so many bytes (see `body.read`)."""
+    async def read(self, limit: int, account: Account) -> memoryview:
+        """The whole body, of at most so many bytes, charged to the request's account (see `body.read`)."""
         if self.head.claim is not None:
             body.check_length(self.head.length, limit)
             self._segment = self._segments.find(self.head.claim)
+            account.charge({Kind.BODIES: self.head.claim.length})
             return await self._segment.read(self.head.claim.length, self.head.offset)
-        content = await body.read(self.receive, self.head.length, limit, self.head.offset, self._reader)
+        content = await body.read(self.receive, self.head.length, limit, account, self.head.offset, self._reader)
         self._body_ended = True
         return content
 

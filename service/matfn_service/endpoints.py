@@ -17,8 +17,9 @@ from matfn import wire
 from matfn_kernels import ENTRIES, VERIFY, unknown
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
-from matfn_service.answers import answer_of, weight
+from matfn_service.answers import answer_of, copies_for, weight
 from matfn_service.edge import Exchange, media_of
+from matfn_service.ledger import Kind
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from matfn_service.admission import Admission
     from matfn_service.edge import Head
     from matfn_service.jobs import Ticket
+    from matfn_service.ledger import Account
     from matfn_service.service import Service
 
 __all__ = ["CALLS", "Computation"]
@@ -65,19 +67,21 @@ class Computation:
         self._service.refuse_while_draining()
         leave = self._service.enter()
         try:
-            await (self._many(exchange) if name == CALLS else self._one(exchange, name))
+            with self._service.ledger.account() as account:
+                await (self._many(exchange, account) if name == CALLS else self._one(exchange, name, account))
         finally:
             leave()
 
-    async def _one(self, exchange: Exchange, function: str) -> None:
+    async def _one(self, exchange: Exchange, function: str, account: Account) -> None:
         """One call, one answer."""
         media = media_of(exchange.head)
-        admission, content = await self._read(exchange)
+        admission, content = await self._read(exchange, account)
         read = self._service.clock()
-        prepared = await admission.one(content, media, function)
+        prepared = await admission.one(content, media, function, account, copies_for(exchange.head))
         self._count_received(exchange, content, read, [prepared])
         ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
         await self._attend(exchange, [ticket])
+        account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
         self._count_join([ticket], computed)
         buffers = await self._made(
@@ -86,16 +90,17 @@ class Computation:
         self._service.statistics.count_call(function)
         await self._send(exchange, buffers, computed)
 
-    async def _many(self, exchange: Exchange) -> None:
+    async def _many(self, exchange: Exchange, account: Account) -> None:
         """Many calls, each with its own answer or problem."""
         media = media_of(exchange.head)
-        admission, content = await self._read(exchange)
+        admission, content = await self._read(exchange, account)
         read = self._service.clock()
-        calls = await admission.many(content, media)
+        calls = await admission.many(content, media, account, copies_for(exchange.head))
         self._count_received(exchange, content, read, [call for _, call in calls if isinstance(call, Prepared)])
         claims = [self._claim(call, exchange.head, number) for number, (_, call) in enumerate(calls)]
         tickets = [claim.ticket for claim in claims if isinstance(claim, _Claim)]
         await self._attend(exchange, tickets)
+        account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
         self._count_join(tickets, computed)
         heaviness = sum(weight(claim.prepared, exchange.head) for claim in claims if isinstance(claim, _Claim))
@@ -106,15 +111,15 @@ class Computation:
         buffers = await self._made(admission, heaviness, lambda: wire.encode_answers(answers, exchange.head.answer))
         await self._send(exchange, buffers, computed)
 
-    async def _read(self, exchange: Exchange) -> tuple[Admission, memoryview]:
+    async def _read(self, exchange: Exchange, account: Account) -> tuple[Admission, memoryview]:
         """The admission and the body; while the service warms up, the body is not read."""
         limit = self._service.settings.max_request_bytes
         body.check_length(exchange.head.length, limit)
         admission = await self._service.admission()
         if exchange.body_has_come:
-            return admission, await exchange.read(limit)
+            return admission, await exchange.read(limit, account)
         async with self._service.reading():
-            return admission, await exchange.read(limit)
+            return admission, await exchange.read(limit, account)
 
     async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
         """Sends an answer whose evaluations came from the device at the time `computed`."""

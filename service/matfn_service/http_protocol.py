@@ -18,9 +18,12 @@ from matfn import wire
 from matfn_service.body import REST_BYTES, REST_SECONDS
 from matfn_service.body_reader import BodyReader
 from matfn_service.edge import request_id_of
+from matfn_service.outflow import Outflow, Pace
 from matfn_service.problems import Refusal, problem_of
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["MAX_HEAD_BYTES", "MOST_PIPELINED", "HttpProtocol"]
@@ -29,6 +32,7 @@ MAX_HEAD_BYTES: Final = 64 * 2**10
 MOST_PIPELINED: Final = 64
 _UPGRADE: Final = re.compile(rb"(\r\n)upgrade[ \t]*:", re.IGNORECASE)  # h2c: what curl --http2 and Java ask for
 _NOWHERE: Final = memoryview(b"")
+_PACE: Final = Pace()
 _REASONS: Final = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}
 
 _log = structlog.get_logger(__name__)
@@ -42,11 +46,20 @@ class _TooManyRequests(Exception):  # noqa: N818 - likewise
     """More requests are pipelined than a connection may have."""
 
 
+def _uncounted() -> None:
+    """Counts nothing."""
+
+
 class HttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds, and with problem documents for invalid requests."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, pace: Pace = _PACE, on_unread: Callable[[], None] = _uncounted, **named: Any
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._pace = pace
+        self._on_unread = on_unread
+        self._outflow: Outflow | None = None
         self._head = 0
         self._untold = 0
         self._discarded: int | None = None
@@ -118,10 +131,36 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_message = False
         super().on_message_complete()
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """The connection is there."""
+        super().connection_made(transport)
+        self._outflow = Outflow(transport, self._pace, self._drop_unread)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        super().pause_writing()
+        self._watch_outflow()
+
+    def on_response_complete(self) -> None:
+        """An answer has been written."""
+        super().on_response_complete()
+        self._watch_outflow()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         super().connection_lost(exc)
+        if self._outflow is not None:
+            self._outflow.end()
         self._end_requests()
+
+    def _watch_outflow(self) -> None:
+        if self._outflow is not None:
+            self._outflow.written()
+
+    def _drop_unread(self) -> None:
+        """Counts a connection that was dropped because its answers were not read."""
+        self._on_unread()
+        _log.warning("answers not read", idle_seconds=self._pace.idle, rate=self._pace.rate)
 
     def _end_requests(self) -> None:
         """Ends all requests of a lost connection; uvicorn ends the last only."""

@@ -23,12 +23,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from matfn_service.histogram import Histogram
+from matfn_service.ledger import Kind
 from matfn_service.service import State
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from matfn_service.ledger import Ledger
     from matfn_service.service import Service
     from matfn_service.statistics import Statistics
 
@@ -60,11 +62,12 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric of the service at this moment."""
         statistics = self._service.statistics
-        yield from _calls(statistics)
+        yield from _calls(self._service)
         yield from _stages(statistics)
         yield from _batches(statistics)
         yield from _faults(statistics)
         yield from _queue(self._service)
+        yield from _memory(self._service.ledger)
         for metric in _device(self._service):
             yield metric
             yield from _deprecated(metric)
@@ -72,7 +75,8 @@ class Metrics(Collector):
         yield InfoMetricFamily("matfn_build", "What runs, and on what.", _build(self._service.executor.device))
 
 
-def _calls(statistics: Statistics) -> Iterator[Metric]:
+def _calls(service: Service) -> Iterator[Metric]:
+    statistics = service.statistics
     yield _counters(
         "matfn_calls", "Calls, by what they got: ok or a code.", ("function", "code"), statistics.calls.items()
     )
@@ -97,9 +101,10 @@ def _calls(statistics: Statistics) -> Iterator[Metric]:
     drops = [
         (("deadline",), statistics.dropped_deadline),
         (("disconnected",), statistics.dropped_disconnected),
-        (("busy",), statistics.dropped_busy),
+        (("busy",), statistics.dropped_busy + service.ledger.refused),
+        (("unread",), statistics.dropped_unread),
     ]
-    yield _counters("matfn_drops", "Calls given up, by reason.", ("reason",), drops)
+    yield _counters("matfn_drops", "Calls given up, by reason; connections for unread.", ("reason",), drops)
     yield CounterMetricFamily("matfn_received_bytes", "Request bodies.", statistics.bytes_received)
     yield CounterMetricFamily("matfn_sent_bytes", "Answers' bodies.", statistics.bytes_sent)
 
@@ -137,6 +142,14 @@ def _queue(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily("matfn_queue_bytes", "Inputs and outputs of what waits.", queue.bytes)
     yield GaugeMetricFamily("matfn_held_bytes", "Inputs and outputs of what waits or runs.", service.batcher.held_bytes)
     yield GaugeMetricFamily("matfn_held_bound_bytes", "Most of them that may be held.", queue.bound.bytes)
+
+
+def _memory(ledger: Ledger) -> Iterator[Metric]:
+    charged = GaugeMetricFamily("matfn_charged_bytes", "Memory that requests are charged, by use.", labels=["use"])
+    for kind in Kind:
+        charged.add_metric([kind.value], float(ledger.held(kind)))
+    yield charged
+    yield GaugeMetricFamily("matfn_charged_bound_bytes", "Most of it for all requests.", ledger.bounds.server)
 
 
 def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:

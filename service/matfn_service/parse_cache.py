@@ -7,16 +7,18 @@ then replace parsing and validation. The numbers themselves are always checked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from matfn import wire
 from matfn._aligned import address_of
-from matfn_kernels import refilled
 from matfn_service.tensors import from_wire
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from matfn_kernels import Call, Plan
+    from matfn_service.cost import Cost
 
 __all__ = ["ParseCache", "Template"]
 
@@ -44,14 +46,14 @@ class Template:
     """A parsed body without its numbers.
 
     Attributes:
-        call: the call, without inputs.
-        shapes: shapes of its inputs, batch first.
+        call: the call's outline.
         plan: its plan.
+        cost: bytes that it takes.
     """
 
     call: Call
-    shapes: dict[str, tuple[int, ...]]
     plan: Plan
+    cost: Cost
     _fields: tuple[_Field, ...]
     _words: tuple[tuple[int, int, bytes], ...]
 
@@ -59,13 +61,12 @@ class Template:
         """Whether a body of this length has the same bytes outside of its numbers."""
         return all(body[start:stop] == words for start, stop, words in self._words)
 
-    def filled(self, body: memoryview) -> Call:
-        """The call of a body that fits."""
-        inputs = {
+    def inputs(self, body: memoryview) -> dict[str, Tensor]:
+        """The inputs in a body that fits, as they were sent."""
+        return {
             field.name: from_wire(wire.Tensor(field.dtype, field.shape, body[field.start : field.stop], field.uplo))
             for field in self._fields
         }
-        return refilled(self.call, inputs, self.shapes)
 
 
 class ParseCache:
@@ -79,8 +80,8 @@ class ParseCache:
         template = self._kept.get(_key(function, body))
         return template if template is not None and template.fits(body) else None
 
-    def keep(self, body: memoryview, sent: wire.Call, call: Call, plan: Plan) -> None:
-        """Keeps the template of a body that was parsed as `sent` and validated as `call`, in place of the oldest."""
+    def keep(self, body: memoryview, sent: wire.Call, call: Call, plan: Plan, cost: Cost) -> None:
+        """Keeps the template of a body that was parsed as `sent` and outlined as `call`, in place of the oldest."""
         fields = _fields(body, sent)
         if fields is None:
             return
@@ -89,8 +90,7 @@ class ParseCache:
             return
         if len(self._kept) >= _MOST:
             del self._kept[next(iter(self._kept))]
-        shapes = {name: tuple(tensor.shape) for name, tensor in call.inputs.items()}
-        self._kept[_key(sent.function, body)] = Template(replace(call, inputs={}), shapes, plan, fields, words)
+        self._kept[_key(sent.function, body)] = Template(call, plan, cost, fields, words)
 
 
 def _key(function: str, body: memoryview) -> _Key:

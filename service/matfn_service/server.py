@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -21,6 +22,7 @@ import uvicorn
 from matfn_service.app import create_app
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
+from matfn_service.outflow import Pace
 from matfn_service.segments import SideProtocol
 from matfn_service.socket_protocol import SocketProtocol
 
@@ -113,9 +115,10 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    pace, service = Pace(settings.write_idle_seconds, settings.write_rate), app.state.service
     return uvicorn.Config(
         app,
-        http=SocketProtocol,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
+        http=partial(SocketProtocol, pace=pace, on_unread=service.statistics.count_unread),  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
         ws="none",
         lifespan="on",
         log_config=None,

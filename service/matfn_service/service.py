@@ -16,6 +16,7 @@ from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
 from matfn_service.executor import computing_threads, make_executor
+from matfn_service.ledger import Bounds, Ledger
 from matfn_service.memory import trim_when_idle
 from matfn_service.problems import Refusal
 from matfn_service.queue import KeyedQueue, Limit
@@ -36,6 +37,8 @@ __all__ = ["Service", "State"]
 
 _READERS: Final = 2  # threads that read large bodies and write large answers
 _BODIES_SHARE, _ANSWERS_SHARE = 0.5, 0.8  # of the drain time: when bodies, and when queued work, are given up
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 30.0  # seconds until there is room for a refused request
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +63,7 @@ class Service:
         self.statistics = Statistics()
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
+        self.ledger = Ledger(Bounds(settings.held_bytes, settings.queue_bytes), self._wait_for_room)
         self.queue: KeyedQueue[Job] = KeyedQueue(
             Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds
         )
@@ -127,6 +131,11 @@ class Service:
             )
         finally:
             self._warm.set()
+
+    def _wait_for_room(self) -> float:
+        """Seconds until a refused request may find room: those of the work ahead, within bounds."""
+        ahead = 0.0 if self._batcher is None else self._batcher.backlog_seconds
+        return min(max(ahead, _SHORTEST_WAIT), _LONGEST_WAIT)
 
     def _work_done(self) -> int | None:
         """Batches so far; None while there is work, or a body on its way."""

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from matfn_service.memory_limit import memory_limit
+from matfn_service.memory_plan import (
+    default_batch_bytes,
+    default_queue_bytes,
+    default_request_bytes,
+    held_bytes,
+    resting_bytes,
+)
+
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = ["Settings"]
 
 _MIB: Final = 2**20
-_GIB: Final = 2**30
+_MEMORY_SHARE: Final = 3 / 4  # the rest is for what the ledger does not know of
 
 
 class Settings(BaseSettings):
@@ -49,13 +61,31 @@ class Settings(BaseSettings):
     max_order: int = Field(default=8192, ge=1, description="Largest number of rows or columns of a matrix.")
     max_items: int = Field(default=65536, ge=1, description="Largest number of matrices in one call.")
     max_elements: int = Field(
-        default=2**28, ge=1, description="Largest number of entries in all inputs of one call after broadcasting."
+        default=2**28,
+        ge=1,
+        description="Largest number of entries in all inputs of one call after broadcasting, and in all its outputs.",
     )
-    max_request_bytes: int = Field(default=576 * _MIB, ge=1024, description="Largest request body, in bytes.")
+    memory: int = Field(
+        default_factory=lambda _: int(memory_limit() * _MEMORY_SHARE),
+        ge=_MIB,
+        description="Memory of the service and its workers, in bytes; unset: three quarters of the container's or the"
+        " machine's.",
+    )
+    batch_bytes: int = Field(
+        default_factory=lambda given: default_batch_bytes(given["memory"], given["workers"]),
+        ge=1,
+        description="Inputs and outputs of one batch, in bytes; unset: 256 MiB, or what MATFN_MEMORY allows.",
+    )
     queue_bytes: int = Field(
-        default=4 * _GIB,
+        default_factory=lambda given: default_queue_bytes(_held(given)),
         ge=1024,
-        description="Inputs and outputs of all calls that wait or run, in bytes; beyond: 429.",
+        description="Inputs and outputs of all calls that wait or run, in bytes; beyond: 429; unset: 4 GiB, or what"
+        " MATFN_MEMORY allows.",
+    )
+    max_request_bytes: int = Field(
+        default_factory=lambda given: default_request_bytes(given["queue_bytes"]),
+        ge=1024,
+        description="Largest request body, in bytes; unset: 576 MiB, or a third of MATFN_QUEUE_BYTES.",
     )
     queue_seconds: float = Field(
         default=120.0, gt=0, description="Predicted device seconds that may wait; beyond: 429."
@@ -69,7 +99,6 @@ class Settings(BaseSettings):
     shared_client_bytes: int | None = Field(
         default=None, ge=0, description="The part of it that one client process may have; unset: half."
     )
-    batch_bytes: int = Field(default=256 * _MIB, ge=1, description="Inputs and outputs of one batch, in bytes.")
     batch_seconds: float = Field(default=0.1, gt=0, description="Predicted device seconds of one batch.")
     aging_seconds: float = Field(
         default=10.0, gt=0, description="Seconds of waiting that weigh as much as one level of priority."
@@ -78,6 +107,15 @@ class Settings(BaseSettings):
         default=20.0, gt=0, description="Time from SIGTERM to the exit, in which queued work is answered."
     )
     body_seconds: float = Field(default=300.0, gt=0, description="Time in which a request's body must have arrived.")
+    write_idle_seconds: float = Field(
+        default=30.0, gt=0, description="How long a caller may read nothing of its answer; then it is dropped."
+    )
+    write_rate: int = Field(
+        default=64 * 2**10,
+        ge=0,
+        description="Bytes a second at which a caller must read its answer, on average after MATFN_WRITE_IDLE_SECONDS;"
+        " 0: any.",
+    )
     keep_alive_seconds: int = Field(default=75, ge=1, description="How long an idle connection stays open.")
     profile: Path | None = Field(
         default=None,
@@ -124,6 +162,11 @@ class Settings(BaseSettings):
         return {**values, "api_keys": keys}
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes that all requests together may be charged."""
+        return held_bytes(self.memory, self.workers, self.batch_bytes)
+
+    @property
     def most_shared_bytes(self) -> int:
         """Memory that is shared with clients, all together."""
         return 4 * self.max_request_bytes if self.shared_bytes is None else self.shared_bytes
@@ -134,6 +177,16 @@ class Settings(BaseSettings):
         return self.most_shared_bytes // 2 if self.shared_client_bytes is None else self.shared_client_bytes
 
     @model_validator(mode="after")
+    def _memory_holds_the_processes(self) -> Self:
+        resting = resting_bytes(self.workers)
+        if "memory" in self.model_fields_set and self.memory <= resting:
+            raise ValueError(
+                f"MATFN_MEMORY={self.memory} is no more than the {resting} bytes of the processes before they compute:"
+                " raise it or lower MATFN_WORKERS"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:
         if self.queue_bytes < self.max_request_bytes:
             raise ValueError(
@@ -141,6 +194,10 @@ class Settings(BaseSettings):
                 " raise the first or lower the second"
             )
         return self
+
+
+def _held(given: dict[str, Any]) -> int:
+    return held_bytes(given["memory"], given["workers"], given["batch_bytes"])
 
 
 def _keys_in(text: str) -> tuple[str, ...]:

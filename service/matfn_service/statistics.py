@@ -47,6 +47,7 @@ class Statistics:
         dropped_disconnected: calls dropped before the device saw them because the caller had hung up.
         dropped_deadline: calls whose deadline came while they waited or ran.
         dropped_busy: calls that found no room in the queue.
+        dropped_unread: connections closed because their answers were not read.
         bisections: batches cut in two to find the matrix that made a kernel raise.
         halvings: batches cut in two because the device was out of memory.
         isolated: parts of one call that failed alone, after such cuts.
@@ -71,6 +72,7 @@ class Statistics:
     dropped_disconnected: int = 0
     dropped_deadline: int = 0
     dropped_busy: int = 0
+    dropped_unread: int = 0
     bisections: int = 0
     halvings: int = 0
     isolated: int = 0
@@ -110,6 +112,10 @@ class Statistics:
     def count_stage(self, stage: str, seconds: float) -> None:
         """Counts the time of one of `STAGES`."""
         self.stage_seconds[stage].count(seconds)
+
+    def count_unread(self) -> None:
+        """Counts a connection that was closed because its answers were not read."""
+        self.dropped_unread += 1
 
     def count_sent(self, size: int, seconds: float) -> None:
         """Counts the answer to one request and the time since that began."""

@@ -14,6 +14,7 @@ from matfn._aligned import address_of
 from matfn_service.body import discard, read
 from matfn_service.edge import Head, accepted_media, media_of, parse_head
 from matfn_service.problems import CallerLeft, Refusal
+from scripted import endless_account
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -94,7 +95,7 @@ class Sender:
 @pytest.mark.parametrize("length", [None, 6])
 async def test_body_is_put_together(length: int | None) -> None:
     """The chunks make one writable piece of memory, whether the length was declared or not."""
-    body = await read(Sender(b"abc", b"", b"de", b"f"), length, limit=6)
+    body = await read(Sender(b"abc", b"", b"de", b"f"), length, 6, endless_account())
 
     assert (bytes(body), body.readonly) == (b"abcdef", False)
 
@@ -103,7 +104,7 @@ async def test_body_is_put_together(length: int | None) -> None:
 @pytest.mark.parametrize("offset", [0, 1, 63, 100])
 async def test_body_is_laid_where_its_numbers_are_aligned(offset: int) -> None:
     """The byte at the offset that the sender names begins a multiple of 64."""
-    body = await read(Sender(bytes(200)), 200, 200, offset)
+    body = await read(Sender(bytes(200)), 200, 200, endless_account(), offset)
 
     assert (address_of(body) + offset) % 64 == 0
 
@@ -127,13 +128,13 @@ def test_offset_is_a_number_or_nothing(offset: str, expected: int) -> None:
 async def test_wrong_lengths_are_refused(length: int | None, chunks: list[bytes], code: str) -> None:
     """A body that is too long, or not as long as declared, is refused."""
     with pytest.raises(Refusal) as refused:
-        await read(Sender(*chunks), length, limit=6)
+        await read(Sender(*chunks), length, 6, endless_account())
 
     assert refused.value.code == code
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("use", [lambda receive: read(receive, 9, 9), discard])
+@pytest.mark.parametrize("use", [lambda receive: read(receive, 9, 9, endless_account()), discard])
 async def test_hang_up_in_the_body_is_noticed(use: Callable[[Sender], Awaitable[object]]) -> None:
     """A caller who leaves in the middle of its body is gone, not wrong."""
     with pytest.raises(CallerLeft):

@@ -15,7 +15,7 @@ from matfn_kernels.contract.certificate import Outcome
 from matfn_service.encoding import Status
 from matfn_service.statistics import STAGES
 from scraped import documented, moved, samples
-from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
+from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, endless_account, post, service_behind, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -219,7 +219,9 @@ async def test_drop_of_who_left(
     """A call whose caller leaves while it waits is one drop."""
     del blocked
     before = await scrape(client)
-    prepared = await (await service.admission()).one(memoryview(call_body()), wire.Media.MSGPACK, "msign")
+    prepared = await (await service.admission()).one(
+        memoryview(call_body()), wire.Media.MSGPACK, "msign", endless_account()
+    )
     service.batcher.abandon(service.submit(prepared, service.clock(), "who leaves"))
 
     assert only(moved(before, await scrape(client)), "matfn_drops_total") == {

@@ -17,7 +17,7 @@ from matfn_kernels.programs.profile import Profile
 from matfn_kernels.programs.validation import Limits
 from matfn_service.admission import Admission
 from matfn_service.problems import REFUSALS, as_refusal
-from scripted import matrices
+from scripted import endless_account, matrices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ CALLS = {
 async def understood(admission: Admission, content: bytearray, function: str) -> Prepared | tuple[str, str]:
     """The call in a body, or its refusal."""
     try:
-        return await admission.one(memoryview(content), MSGPACK, function)
+        return await admission.one(memoryview(content), MSGPACK, function, endless_account())
     except REFUSALS as error:
         refusal = as_refusal(error)
         return refusal.code, refusal.detail

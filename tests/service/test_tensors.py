@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from matfn import wire
 from matfn_service.problems import Refusal
-from matfn_service.tensors import from_wire, rows_to_wire
+from matfn_service.tensors import from_wire, layout_of, rows_to_wire, spread
 
 dtypes = st.sampled_from(list(wire.ITEM_BYTES))
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
@@ -85,3 +85,30 @@ def test_impossible_shapes_are_refused(shape: tuple[int, ...]) -> None:
     data = bytes(4) if 0 not in shape else b""
     with pytest.raises(Refusal, match="no tensor can have the shape"):
         from_wire(wire.Tensor("float32", shape, data))
+    with pytest.raises(Refusal, match="no tensor can have the shape"):
+        layout_of(wire.Tensor("float32", shape, data))
+
+
+@pytest.mark.parametrize(
+    ("sent", "lead", "copied"),
+    [
+        ((6, 5), (4, 3), False),
+        ((1, 1, 6, 5), (4, 3), False),
+        ((4, 1, 6, 5), (4, 3), True),
+        ((1, 3, 6, 5), (4, 3), True),
+        ((4, 3, 6, 5), (4, 3), False),
+        ((2, 1, 300, 300), (2, 3), True),
+        ((0, 1, 2, 2), (0, 3), False),
+    ],
+)
+def test_inputs_are_copied_only_where_no_strides_describe_them(
+    sent: tuple[int, ...], lead: tuple[int, ...], copied: bool
+) -> None:
+    """A broadcast tensor has the numbers of torch's own, in the memory of what was sent where that is possible."""
+    tensor = torch.randn(sent, generator=torch.Generator().manual_seed(1))
+    shape = (prod(lead), *sent[-2:])
+
+    found = spread(tensor, lead, shape)
+
+    assert torch.equal(found, tensor.expand(*lead, *sent[-2:]).reshape(shape))
+    assert (found.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr()) == copied

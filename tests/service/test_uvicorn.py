@@ -39,6 +39,7 @@ CYCLE: Final = {
 FLOW: Final = {"drain", "resume_reading", "write_paused"}
 PROTOCOL: Final = {
     "connection_lost",
+    "connection_made",
     "cycle",
     "data_received",
     "flow",
@@ -49,8 +50,10 @@ PROTOCOL: Final = {
     "on_headers_complete",
     "on_message_begin",
     "on_message_complete",
+    "on_response_complete",
     "on_url",
     "parser",
+    "pause_writing",
     "scope",
     "send_400_response",
     "transport",

@@ -109,6 +109,11 @@ class ServerProcess:
         """Memory that the process occupies."""
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
+    @property
+    def resident_bytes_of_all(self) -> int:
+        """Memory that the process and its workers occupy, what they share counted for each."""
+        return sum(_resident(pid) for pid in (self.process.pid, *_children(self.process.pid)))
+
     def terminate(self) -> None:
         """Sends SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
@@ -143,3 +148,16 @@ def running_server(script: Path | None = None, **settings: str) -> Iterator[Serv
         yield server.started()
     finally:
         server.stop()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _resident(pid: int) -> int:
+    """Memory of a process, 0 where it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGESIZE")

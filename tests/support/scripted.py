@@ -14,6 +14,7 @@ from matfn_kernels.programs.profile import Profile
 from matfn_kernels.running.evaluation import concatenate, evaluate_together
 from matfn_service.encoding import encode
 from matfn_service.executor import DeviceMemoryError, Run
+from matfn_service.ledger import Account, Bounds, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,9 +25,24 @@ if TYPE_CHECKING:
     from matfn_service.assembly import Part
     from matfn_service.service import Service
 
-__all__ = ["MSGPACK", "Opened", "ScriptedExecutor", "call_body", "matrices", "post", "service_behind", "until"]
+__all__ = [
+    "MSGPACK",
+    "Opened",
+    "ScriptedExecutor",
+    "call_body",
+    "endless_account",
+    "matrices",
+    "post",
+    "service_behind",
+    "until",
+]
 
 MSGPACK = {"content-type": "application/msgpack"}
+
+
+def endless_account() -> Account:
+    """An account of a ledger without bounds that are ever met."""
+    return Ledger(Bounds(1 << 62, 1 << 62), lambda: 0.0).account()
 
 
 class ScriptedExecutor:

@@ -1,7 +1,8 @@
 """Validation of calls: a call that kernels may trust, or a rejection that says what to change.
 
-`parse_call` reads names, shapes, dtypes and parameters and touches no matrix; `screening.screen` reads the matrices.
-Both serve the server's admission and the in-process client, so that the two refuse the same things in the same words.
+`outline_call` reads names, shapes, dtypes and parameters and allocates nothing; `parse_call` also broadcasts the
+inputs; `screening.screen` reads the matrices. The server's admission and the in-process client share them, so that the
+two refuse the same things in the same words.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Call", "Limits", "Options", "Rejection", "parse_call", "refilled"]
+__all__ = ["Call", "Layout", "Limits", "Options", "Rejection", "outline_call", "parse_call", "refilled"]
 
 _DTYPE_NAMES: Final = {
     torch.float16: "float16",
@@ -109,17 +110,33 @@ def parse_call(
     Raises:
         Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
     """
-    layouts = tuple((name, _Layout(tuple(tensor.shape), tensor.dtype)) for name, tensor in inputs.items())
-    parsed = _parsed(function, layouts, _Arguments(parameters), _Arguments(options), limits)
-    return refilled(parsed.call, inputs, parsed.shapes)
+    layouts = {name: Layout(tuple(tensor.shape), tensor.dtype) for name, tensor in inputs.items()}
+    return refilled(outline_call(function, layouts, parameters, options, limits), inputs)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """Shape and dtype of an input."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+
+
+def outline_call(
+    function: str,
+    inputs: Mapping[str, Layout],
+    parameters: Mapping[str, object],
+    options: Mapping[str, object],
+    limits: Limits,
+) -> Call:
+    """The call that the arguments describe, before any of its inputs is broadcast; `refilled` gives it its inputs.
+
+    Its inputs are stand-ins with the shapes (items, ...) and dtypes of the real ones, a single number in memory each.
+
+    Raises:
+        Rejection: as `parse_call` does.
+    """
+    return _outlined(function, tuple(inputs.items()), _Arguments(parameters), _Arguments(options), limits)
 
 
 class _Arguments:
@@ -138,23 +155,15 @@ class _Arguments:
         return hash(self._text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    """A call without its inputs, and the shapes (items, ...) of these."""
-
-    call: Call
-    shapes: Mapping[str, tuple[int, ...]]
-
-
 @lru_cache(maxsize=1024)
-def _parsed(
+def _outlined(
     function: str,
-    layouts: tuple[tuple[str, _Layout], ...],
+    layouts: tuple[tuple[str, Layout], ...],
     given: _Arguments,
     chosen: _Arguments,
     limits: Limits,
-) -> _Parsed:
-    """The call that names, layouts, parameters and options describe."""
+) -> Call:
+    """The outline that names, layouts, parameters and options describe."""
     spec = ENTRIES.get(function)
     if spec is None:
         raise Rejection("unknown_function", *unknown(function))
@@ -169,23 +178,26 @@ def _parsed(
     _check_elements(spec, inputs, math.prod(lead), limits)
     settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
     _check_together(function, values, settled.method)
-    shapes = {
-        entry.name: (math.prod(lead), *_trailing(inputs[entry.name], entry))
+    stand_ins = {
+        entry.name: _stand_in((math.prod(lead), *_trailing(inputs[entry.name], entry)), inputs[entry.name].dtype)
         for entry in spec.inputs
         if entry.name in inputs
     }
-    return _Parsed(Call(function, {}, lead, values, settled, {}), shapes)
+    return Call(function, stand_ins, lead, values, settled, {})
 
 
-def refilled(call: Call, inputs: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> Call:
-    """A parsed call with its inputs replaced by others that were sent with the same shapes and dtypes.
+def _stand_in(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty((), dtype=dtype).expand(shape)
+
+
+def refilled(call: Call, inputs: Mapping[str, Tensor]) -> Call:
+    """A call with its inputs replaced by others of the shapes and dtypes that it was parsed from.
 
     Args:
-        call: what `parse_call` returned for the former; its own inputs are not read.
+        call: an outline, or what `parse_call` returned; the numbers of its inputs are not read.
         inputs: by name, as they were sent.
-        shapes: of the inputs that it returned, in their order.
     """
-    flat = {name: _spread(inputs[name], call.lead, shape) for name, shape in shapes.items()}
+    flat = {name: _spread(inputs[name], call.lead, tuple(former.shape)) for name, former in call.inputs.items()}
     return Call(call.function, flat, call.lead, call.parameters, call.options, {})
 
 
@@ -195,7 +207,7 @@ def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Te
     return tensor.expand(*lead, *shape[1:]).reshape(shape)
 
 
-def _check_names(spec: Function, inputs: Mapping[str, _Layout]) -> None:
+def _check_names(spec: Function, inputs: Mapping[str, Layout]) -> None:
     known = [entry.name for entry in spec.inputs]
     for name in inputs:
         if name not in known:
@@ -207,7 +219,7 @@ def _check_names(spec: Function, inputs: Mapping[str, _Layout]) -> None:
             )
 
 
-def _check_dtypes(spec: Function, inputs: Mapping[str, _Layout]) -> None:
+def _check_dtypes(spec: Function, inputs: Mapping[str, Layout]) -> None:
     for name, tensor in inputs.items():
         dtype = tensor.dtype
         if dtype not in _DTYPE_NAMES:
@@ -229,7 +241,7 @@ def _for_complex(spec: Function) -> str:
     return f"complex inputs are taken by {taken}"
 
 
-def _check_shapes(spec: Function, inputs: Mapping[str, _Layout], limits: Limits) -> None:
+def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> None:
     sizes: dict[str, tuple[int, str]] = {}
     for entry in sorted(spec.inputs, key=lambda entry: entry.name in spec.claims):
         if entry.name not in inputs:
@@ -264,7 +276,7 @@ def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
         raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
 
 
-def _leading(spec: Function, inputs: Mapping[str, _Layout], limits: Limits) -> tuple[int, ...]:
+def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tuple[int, ...]:
     leads = {
         entry.name: inputs[entry.name].shape[: len(inputs[entry.name].shape) - len(entry.shape)]
         for entry in spec.inputs
@@ -284,7 +296,7 @@ def _leading(spec: Function, inputs: Mapping[str, _Layout], limits: Limits) -> t
     return lead
 
 
-def _check_elements(spec: Function, inputs: Mapping[str, _Layout], items: int, limits: Limits) -> None:
+def _check_elements(spec: Function, inputs: Mapping[str, Layout], items: int, limits: Limits) -> None:
     """Refuses small requests that would need a large allocation, by broadcasting or by outputs that are larger."""
     sizes = {
         label: size
@@ -302,7 +314,7 @@ def _check_elements(spec: Function, inputs: Mapping[str, _Layout], items: int, l
         )
 
 
-def _trailing(layout: _Layout, entry: Input) -> tuple[int, ...]:
+def _trailing(layout: Layout, entry: Input) -> tuple[int, ...]:
     """The shape of one matrix of an input."""
     return layout.shape[len(layout.shape) - len(entry.shape) :]
 

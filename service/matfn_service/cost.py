@@ -1,0 +1,66 @@
+"""Bytes that a call will take, by its shapes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from matfn import wire
+from matfn_service.ledger import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matfn_kernels import Call, Plan
+
+__all__ = ["Cost", "decoding_bytes"]
+
+_CALL_BYTES: Final = 8192  # call, plan, job, ticket and their parts
+_MATRIX_BYTES: Final = 1024  # a certificate, encoded
+_OF_JSON: Final = 16  # bytes of values a byte of text, where numbers are short
+
+
+def decoding_bytes(length: int, media: wire.Media) -> int:
+    """Bytes of the values in a body; msgpack's numbers stay where they are."""
+    return length * _OF_JSON if media is wire.Media.JSON else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Bytes that a call takes besides its body.
+
+    Attributes:
+        copied: inputs that are broadcast, filled up from triangles, read from text, or replaced where they have flaws.
+        computed: outputs, on the worker and here.
+        answered: outputs, once.
+        items: number of matrices.
+    """
+
+    copied: int
+    computed: int
+    answered: int
+    items: int
+
+    @classmethod
+    def of(cls, sent: wire.Call, call: Call, plan: Plan) -> Cost:
+        """The cost of a call that was sent so and outlined so."""
+        whole = {name: tensor.nbytes for name, tensor in call.inputs.items()}
+        copied = sum(size for name, size in whole.items() if _is_copied(sent.inputs[name], size))
+        if call.options.on_failure != "raise":
+            copied += sum(whole.values())
+        answered = plan.answer_bytes * call.items
+        computed = max(plan.bytes * call.items - sum(whole.values()), answered)
+        return cls(copied, computed, answered, call.items)
+
+    def charges(self, copies: int) -> Mapping[Kind, int]:
+        """What an account is charged where outputs are copied so often into the answer."""
+        return {
+            Kind.INPUTS: self.copied,
+            Kind.OUTPUTS: self.computed,
+            Kind.ANSWERS: self.answered * copies,
+            Kind.CALLS: _CALL_BYTES + self.items * _MATRIX_BYTES,
+        }
+
+
+def _is_copied(tensor: wire.Tensor, size: int) -> bool:
+    return tensor.nbytes != size or not isinstance(tensor.data, memoryview)
