@@ -30,6 +30,9 @@ _LARGE: Final = 1 << 15
 _TURNED_TOGETHER: Final = 128
 """Order beyond which turning one matrix after the other is faster, by up to six times."""
 
+_AT_ONCE: Final = 1 << 20
+"""Numbers of which copies are made at a time."""
+
 
 def asymmetry_limit(dtype: torch.dtype) -> float:
     """Largest ||A - A^H||_F / ||A||_F that is still taken as rounding."""
@@ -97,9 +100,14 @@ def _asymmetric(call: Call, symmetric: Sequence[str]) -> list[_Flaw]:
     for name in symmetric:
         if _are_symmetric(call.inputs[name]):
             continue
-        sizes = _asymmetry(call.inputs[name])
+        sizes = torch.cat([_asymmetry(part) for part in _in_parts(call.inputs[name])])
         found += [_Flaw("not_symmetric", name, i, float(sizes[i])) for i in _where(sizes > limit)]
     return sorted(found, key=attrgetter("size"))
+
+
+def _in_parts(a: Tensor) -> tuple[Tensor, ...]:
+    """The matrices in parts of `_AT_ONCE` numbers, whose copies take little memory."""
+    return a.split(max(1, _AT_ONCE // max(1, a.shape[-2] * a.shape[-1])))
 
 
 def _symmetric_inputs(call: Call, given: Sequence[Input]) -> tuple[str, ...]:
@@ -124,7 +132,7 @@ def _asymmetry(a: Tensor) -> Tensor:
 
 def _are_symmetric(a: Tensor) -> bool:
     """Whether all matrices are Hermitian bit for bit; nearly all that are meant to be are."""
-    parts = a if a.shape[-1] > _TURNED_TOGETHER else (a,)
+    parts = a if a.shape[-1] > _TURNED_TOGETHER else _in_parts(a)
     return all(torch.equal(part, part.mH.resolve_conj().contiguous()) for part in parts)
 
 
