@@ -52,17 +52,22 @@ class Limits:
             if _exceeds(items, self.max_items):
                 raise _too_large(f"{name} holds {items} matrices", self.max_items, "ITEMS")
             leads.append(shape[:split])
-        self._check_elements(leads, [layout.shape for layout in inputs.values()])
+        self._check_elements(function, leads, {name: layout.shape for name, layout in inputs.items()})
 
-    def _check_elements(self, leads: list[tuple[int, ...]], shapes: list[tuple[int, ...]]) -> None:
+    def _check_elements(
+        self, function: str, leads: list[tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
         """Small inputs may become large together; leading dimensions that do not fit are the server's to refuse."""
         try:
             items = prod(leads[0] if leads.count(leads[0]) == len(leads) else np.broadcast_shapes(*leads))
         except ValueError:
             return
-        entries = sum(items * prod(shape[len(lead) :]) for lead, shape in zip(leads, shapes, strict=True))
+        entries = sum(items * prod(shape[len(lead) :]) for lead, shape in zip(leads, shapes.values(), strict=True))
         if _exceeds(entries, self.max_elements):
             raise _too_large(f"the inputs have {entries} entries after broadcasting", self.max_elements, "ELEMENTS")
+        entries = items * _output_entries(function, shapes)
+        if _exceeds(entries, self.max_elements):
+            raise _too_large(f"the outputs have {entries} entries", self.max_elements, "ELEMENTS")
 
     def check_bytes(self, inputs: Mapping[str, Layout]) -> None:
         """Raises TooLarge for inputs that no body within the limits could hold."""
@@ -89,6 +94,18 @@ def _size(value: object) -> int | None:
 def _ranks(function: str) -> Mapping[str, int]:
     """Number of dimensions that each input has besides the leading ones."""
     return {item.name: len(item.shape) for item in ENTRIES[function].inputs}
+
+
+def _output_entries(function: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Entries in the outputs of one matrix; 0 where inputs lack dimensions, which the server refuses."""
+    spec, sizes = ENTRIES[function], dict[str, int]()
+    for entry in spec.inputs:
+        rank = len(entry.shape)
+        if len(shapes.get(entry.name, entry.shape)) < rank:
+            return 0
+        if entry.name in shapes:
+            sizes.update(zip(entry.shape, shapes[entry.name][len(shapes[entry.name]) - rank :], strict=True))
+    return sum(spec.output_elements(sizes))
 
 
 def _exceeds(size: int, limit: int | None) -> bool:

@@ -91,9 +91,17 @@ class _Outline:
 
 
 class Admission:
-    """Reads bodies, on the loop where they are small and in `readers` where they are not."""
+    """Reads bodies, on the loop where they are small and in `readers` where they are not.
 
-    def __init__(self, limits: Limits, profile: Profile, readers: ThreadPoolExecutor) -> None:
+    Args:
+        limits: of a call.
+        profile: the prices by which methods are chosen.
+        readers: threads for large bodies.
+        allowed: bytes of working memory that a worker has for any call.
+    """
+
+    def __init__(self, limits: Limits, profile: Profile, readers: ThreadPoolExecutor, allowed: int = 0) -> None:
+        self._allowed = allowed
         self._limits = limits
         self._profile = profile
         self._readers = readers
@@ -184,7 +192,7 @@ class Admission:
         layouts = {name: layout_of(tensor, name) for name, tensor in sent.inputs.items()}
         call = outline_call(sent.function, layouts, sent.params, sent.options, self._limits)
         plan = make_plan(call, self._profile)
-        return _Outline(call, plan, Cost.of(sent, call, plan), partial(_inputs, sent))
+        return _Outline(call, plan, Cost.of(sent, call, plan, self._allowed), partial(_inputs, sent))
 
 
 def _charge_decoding(account: Account, body: memoryview, media: wire.Media) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,9 @@ __all__ = ["Cost", "decoding_bytes"]
 
 _CALL_BYTES: Final = 8192  # call, plan, job, ticket and their parts
 _MATRIX_BYTES: Final = 1024  # a certificate, encoded
+_WIDEST: Final = 8
+_COPIES_WITHIN: Final = {"root": 8, "inv_root": 8, "sqrt_pair": 8, "msign": 8}  # of a matrix, measured
+_MOST_COPIES_WITHIN: Final = 14
 _OF_JSON: Final = 16  # bytes of values a byte of text, where numbers are short
 
 
@@ -32,34 +36,43 @@ class Cost:
     Attributes:
         copied: inputs that are broadcast, filled up from triangles, read from text, or replaced where they have flaws.
         computed: outputs, on the worker and here.
+        working: working memory of one matrix, beyond what every worker is allowed.
         answered: outputs, once.
         items: number of matrices.
     """
 
     copied: int
     computed: int
+    working: int
     answered: int
     items: int
 
     @classmethod
-    def of(cls, sent: wire.Call, call: Call, plan: Plan) -> Cost:
-        """The cost of a call that was sent so and outlined so."""
+    def of(cls, sent: wire.Call, call: Call, plan: Plan, allowed: int = 0) -> Cost:
+        """The cost of a call that was sent so and outlined so, where every worker is allowed so many bytes."""
         whole = {name: tensor.nbytes for name, tensor in call.inputs.items()}
         copied = sum(size for name, size in whole.items() if _is_copied(sent.inputs[name], size))
         if call.options.on_failure != "raise":
             copied += sum(whole.values())
         answered = plan.answer_bytes * call.items
         computed = max(plan.bytes * call.items - sum(whole.values()), answered)
-        return cls(copied, computed, answered, call.items)
+        return cls(copied, computed, max(0, _working_bytes(call) - allowed), answered, call.items)
 
     def charges(self, copies: int) -> Mapping[Kind, int]:
         """What an account is charged where outputs are copied so often into the answer."""
         return {
             Kind.INPUTS: self.copied,
             Kind.OUTPUTS: self.computed,
+            Kind.WORKING: self.working,
             Kind.ANSWERS: self.answered * copies,
             Kind.CALLS: _CALL_BYTES + self.items * _MATRIX_BYTES,
         }
+
+
+def _working_bytes(call: Call) -> int:
+    """Bytes that a worker needs for the largest matrix of a call beside inputs and outputs."""
+    numbers = max((math.prod(tensor.shape[1:]) for tensor in call.inputs.values()), default=0) if call.items else 0
+    return numbers * _WIDEST * _COPIES_WITHIN.get(call.function, _MOST_COPIES_WITHIN)
 
 
 def _is_copied(tensor: wire.Tensor, size: int) -> bool:

@@ -46,6 +46,8 @@ class Kind(StrEnum):
     """Inputs that are copied: broadcast, filled up from triangles, or read from text."""
     OUTPUTS = "outputs"
     """Outputs of calls that wait or run, on their workers and back."""
+    WORKING = "working"
+    """Working memory of matrices that take more than a batch is allowed."""
     ANSWERS = "answers"
     """Answers until their callers have read them."""
     CALLS = "calls"

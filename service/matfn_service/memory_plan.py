@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from typing import Final
 
-__all__ = ["default_batch_bytes", "default_queue_bytes", "default_request_bytes", "held_bytes", "resting_bytes"]
+__all__ = [
+    "default_batch_bytes",
+    "default_queue_bytes",
+    "default_request_bytes",
+    "held_bytes",
+    "kept_bytes",
+    "resting_bytes",
+    "worker_bytes",
+]
 
 _MIB: Final = 2**20
 _GIB: Final = 2**30
@@ -13,6 +21,7 @@ _PROCESS_BYTES: Final = 300 * 10**6  # a process that has loaded the kernels, be
 _BATCH_COPIES: Final = 3  # of a batch in a worker that computes it
 _BATCHES_SHARE: Final = 1 / 4  # of what the processes leave
 _HELD_SHARE: Final = 1 / 2  # of the rest: freed pages may stay with malloc while others are taken from the system
+_KEPT_SHARE: Final = 1 / 4
 _LEAST_SHARE: Final = 1 / 8  # of all memory, where processes alone would take it
 
 
@@ -34,8 +43,18 @@ def default_batch_bytes(memory: int, workers: int | None) -> int:
 
 def held_bytes(memory: int, workers: int | None, batch_bytes: int) -> int:
     """Bytes that all requests together may be charged."""
-    left = memory - resting_bytes(workers) - _number(workers) * _BATCH_COPIES * batch_bytes
+    left = memory - resting_bytes(workers) - _number(workers) * worker_bytes(batch_bytes)
     return int(max(left * _HELD_SHARE, memory * _LEAST_SHARE))
+
+
+def worker_bytes(batch_bytes: int) -> int:
+    """Bytes that a worker has for what it computes."""
+    return _BATCH_COPIES * batch_bytes
+
+
+def kept_bytes(held: int) -> int:
+    """Bytes of memory for large bodies and answers that are kept for the next ones."""
+    return min(256 * _MIB, int(held * _KEPT_SHARE))
 
 
 def default_queue_bytes(held: int) -> int:

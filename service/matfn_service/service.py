@@ -21,6 +21,7 @@ from matfn_service.memory import trim_when_idle
 from matfn_service.problems import Refusal
 from matfn_service.queue import KeyedQueue, Limit
 from matfn_service.segments import Segments
+from matfn_service.shared_memory import SHARED
 from matfn_service.statistics import Statistics
 from matfn_service.warm_up import warm_up
 
@@ -97,6 +98,7 @@ class Service:
         self._executor = self._executor or make_executor(self.settings)
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
         self._batcher = Batcher(self._executor, self.queue, limit, self.statistics, self.clock)
+        SHARED.keep_at_most(self.settings.kept_bytes)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()
         lives = (self._batcher.run(), self._warm_up(readers), trim_when_idle(self._work_done))
@@ -114,7 +116,7 @@ class Service:
         try:
             self.profile = await self.executor.load_profile(self.settings.profile)
             self.profile_label = self.profile.label  # in every answer, so it is hashed once
-            self._admission = Admission(self.limits, self.profile, readers)
+            self._admission = Admission(self.limits, self.profile, readers, self.settings.worker_bytes)
             await warm_up(self.executor, self.profile)
         except Exception:  # noqa: BLE001 - a server that cannot compute still answers, and says why
             _log.exception("warm-up failed")

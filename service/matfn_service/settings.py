@@ -14,7 +14,9 @@ from matfn_service.memory_plan import (
     default_queue_bytes,
     default_request_bytes,
     held_bytes,
+    kept_bytes,
     resting_bytes,
+    worker_bytes,
 )
 
 if TYPE_CHECKING:
@@ -165,6 +167,16 @@ class Settings(BaseSettings):
     def held_bytes(self) -> int:
         """Bytes that all requests together may be charged."""
         return held_bytes(self.memory, self.workers, self.batch_bytes)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of memory for large bodies and answers that are kept for the next ones."""
+        return kept_bytes(self.held_bytes)
+
+    @property
+    def worker_bytes(self) -> int:
+        """Bytes that a worker has for what it computes."""
+        return worker_bytes(self.batch_bytes)
 
     @property
     def most_shared_bytes(self) -> int:

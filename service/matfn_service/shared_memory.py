@@ -67,6 +67,10 @@ class SharedMemory:
         """The file, which is made when it is first wanted."""
         return anonymous_file()
 
+    def keep_at_most(self, bound: int) -> None:
+        """Bounds the bytes of free pieces that keep their pages."""
+        self._bound = bound
+
     def lend(self, length: int) -> memoryview:
         """So many bytes of writable memory, lent until nothing refers to them; untouched or used before."""
         with self._lock:

@@ -15,6 +15,7 @@ from matfn._aligned import address_of, aligned
 from matfn.errors import TABLE, MatfnError, Problem, ProblemError
 from matfn.exchange import CallExchange, DocumentExchange, ManyExchange, prepare
 from matfn.http1 import Response
+from matfn.invocation import Invocation
 from matfn.limits import Limits
 from matfn.session import Session
 from matfn.triangles import in_triangle
@@ -316,6 +317,22 @@ def test_small_inputs_that_broadcast_large_are_refused() -> None:
     with pytest.raises(matfn.TooLarge, match="210 entries"):
         prepare(call, Limits(max_elements=209))
     assert prepare(call, Limits(max_elements=210)).call.function == "tri_solve"
+
+
+@pytest.mark.parametrize(
+    ("call", "entries"),
+    [
+        (matfn.call.max_logit(np.ones((50, 60, 1, 0)), np.ones((1, 60, 1, 0))), 3000),
+        (matfn.call.dplr_inv(np.ones((9, 40)), np.ones((9, 40, 1)), np.ones((9, 40, 1))), 14400),
+        (matfn.call.delta_rule(np.ones((40, 0, 64)), np.ones((40, 0, 64)), np.ones((40, 0, 64))), 163840),
+    ],
+    ids=lambda value: value.function if isinstance(value, Invocation) else "",
+)
+def test_outputs_larger_than_their_inputs_are_refused(call: Invocation[Any], entries: int) -> None:
+    """The limit of entries is that of all outputs too, even where the inputs have none."""
+    with pytest.raises(matfn.TooLarge, match=f"the outputs have {entries} entries"):
+        prepare(call, Limits(max_elements=entries - 1))
+    assert prepare(call, Limits(max_elements=entries)).call.function == call.function
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(max_request_bytes=1 << 26), Limits(max_order=4096)])

@@ -107,7 +107,7 @@ def _asymmetric(call: Call, symmetric: Sequence[str]) -> list[_Flaw]:
 
 def _in_parts(a: Tensor) -> tuple[Tensor, ...]:
     """The matrices in parts of `_AT_ONCE` numbers, whose copies take little memory."""
-    return a.split(max(1, _AT_ONCE // max(1, a.shape[-2] * a.shape[-1])))
+    return torch.split(a, max(1, _AT_ONCE // max(1, a.shape[-2] * a.shape[-1])))
 
 
 def _symmetric_inputs(call: Call, given: Sequence[Input]) -> tuple[str, ...]:
