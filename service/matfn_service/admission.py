@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -24,7 +25,7 @@ from matfn_service.problems import REFUSALS, Refusal, as_refusal
 from matfn_service.tensors import from_wire, layout_of, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
     from torch import Tensor
@@ -124,10 +125,11 @@ class Admission:
             Rejection: if the call has no answer.
             Refusal: if no tensor can have the shape of an input, or there is no room for the call.
         """
-        _charge_decoding(account, body, media)
         is_small = body.nbytes <= _INLINE[media]
-        outline = self._at_once(body, media, function) if is_small else await self._later(body, media, function)
-        account.release(Kind.DECODING)
+        if is_small:
+            outline = self._at_once(body, media, function, account)
+        else:
+            outline = await self.in_thread(lambda: self._outlined(_decoded(body, media, function, account)))
         account.charge(outline.cost.charges(copies))
         if is_small and outline.cost.copied <= INLINE_BYTES:
             return outline.prepared()
@@ -142,22 +144,18 @@ class Admission:
             DecodeError: if the envelope cannot be read.
             Refusal: if it holds too many calls, or there is no room for the body's values.
         """
-        _charge_decoding(account, body, media)
         return await self.in_thread(lambda: self._many(body, media, account, copies))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` in a thread and returns its value."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def _later(self, body: memoryview, media: wire.Media, function: str) -> _Outline:
-        return await self.in_thread(lambda: self._outlined(wire.decode_call(body, media, function)))
-
-    def _at_once(self, body: memoryview, media: wire.Media, function: str) -> _Outline:
+    def _at_once(self, body: memoryview, media: wire.Media, function: str, account: Account) -> _Outline:
         """The outline on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
         template = self._parsed.find(function, body)
         if template is not None:
             return _Outline(template.call, template.plan, template.cost, partial(template.inputs, body))
-        sent = wire.decode_call(body, media, function)
+        sent = _decoded(body, media, function, account)
         outline = self._outlined(sent)
         self._parsed.keep(body, sent, outline.call, outline.plan, outline.cost)
         return outline
@@ -165,8 +163,8 @@ class Admission:
     def _many(
         self, body: memoryview, media: wire.Media, account: Account, copies: int
     ) -> list[tuple[str, Prepared | Refusal]]:
-        calls = wire.decode_calls(body, media)
-        account.release(Kind.DECODING)
+        with _decoding(account, body, media):
+            calls = wire.decode_calls(body, media)
         if len(calls) > self._limits.max_items:
             raise Refusal(
                 "too_large", f"{len(calls)} calls; a request may hold {self._limits.max_items} (MATFN_MAX_ITEMS)"
@@ -195,10 +193,21 @@ class Admission:
         return _Outline(call, plan, Cost.of(sent, call, plan, self._allowed), partial(_inputs, sent))
 
 
-def _charge_decoding(account: Account, body: memoryview, media: wire.Media) -> None:
-    size = decoding_bytes(body.nbytes, media)
-    if size:
-        account.charge({Kind.DECODING: size})
+def _decoded(body: memoryview, media: wire.Media, function: str, account: Account) -> wire.Call:
+    if media is wire.Media.MSGPACK:
+        return wire.decode_call(body, media, function)
+    with _decoding(account, body, media):
+        return wire.decode_call(body, media, function)
+
+
+@contextmanager
+def _decoding(account: Account, body: memoryview, media: wire.Media) -> Iterator[None]:
+    """Charges the values of a body while it is decoded."""
+    account.charge({Kind.DECODING: decoding_bytes(body, media)})
+    try:
+        yield
+    finally:
+        account.release(Kind.DECODING)
 
 
 def _inputs(sent: wire.Call) -> dict[str, Tensor]:

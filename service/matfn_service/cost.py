@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
 
 from matfn import wire
 from matfn_service.ledger import Kind
@@ -16,17 +18,32 @@ if TYPE_CHECKING:
 
 __all__ = ["Cost", "decoding_bytes"]
 
+_Counts: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+
 _CALL_BYTES: Final = 8192  # call, plan, job, ticket and their parts
 _MATRIX_BYTES: Final = 1024  # a certificate, encoded
 _WIDEST: Final = 8
 _COPIES_WITHIN: Final = {"root": 8, "inv_root": 8, "sqrt_pair": 8, "msign": 8}  # of a matrix, measured
 _MOST_COPIES_WITHIN: Final = 14
-_OF_JSON: Final = 16  # bytes of values a byte of text, where numbers are short
+_OF_TEXT: Final = 3  # of a byte of JSON: as text, and as what its strings mean
+_MARKS: Final = b",[{"
+_OF_JSON: Final = np.array([64, 128, 256])  # of a number in lists and arrays, a list, a mapping
+_AT_ONCE: Final = 1 << 18
 
 
-def decoding_bytes(length: int, media: wire.Media) -> int:
-    """Bytes of the values in a body; msgpack's numbers stay where they are."""
-    return length * _OF_JSON if media is wire.Media.JSON else 0
+def decoding_bytes(body: memoryview, media: wire.Media) -> int:
+    """Bytes of the values that a body is decoded to; msgpack's numbers stay where they are."""
+    return _OF_TEXT * len(body) + int(_OF_JSON @ _counted(body)) if media is wire.Media.JSON else 0
+
+
+def _counted(body: memoryview) -> _Counts:
+    """How many commas, lists and mappings a text has at most."""
+    octets = np.frombuffer(body, np.uint8)
+    counts = np.zeros(len(_MARKS), np.int64)
+    for start in range(0, len(octets), _AT_ONCE):
+        part = octets[start : start + _AT_ONCE]
+        counts += [np.count_nonzero(part == mark) for mark in _MARKS]
+    return counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ __all__ = [
     "default_batch_bytes",
     "default_queue_bytes",
     "default_request_bytes",
+    "default_shared_bytes",
     "held_bytes",
     "kept_bytes",
     "resting_bytes",
@@ -55,6 +56,11 @@ def worker_bytes(batch_bytes: int) -> int:
 def kept_bytes(held: int) -> int:
     """Bytes of memory for large bodies and answers that are kept for the next ones."""
     return min(256 * _MIB, int(held * _KEPT_SHARE))
+
+
+def default_shared_bytes(request_bytes: int, held: int) -> int:
+    """Bytes that are shared with clients: four bodies, less where that is more than half of what requests may have."""
+    return min(4 * request_bytes, held // 2)
 
 
 def default_queue_bytes(held: int) -> int:

@@ -13,6 +13,7 @@ from matfn_service.memory_plan import (
     default_batch_bytes,
     default_queue_bytes,
     default_request_bytes,
+    default_shared_bytes,
     held_bytes,
     kept_bytes,
     resting_bytes,
@@ -96,7 +97,7 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         description="Memory shared with clients on the unix socket, in bytes, 0 for none; unset: four times"
-        " MATFN_MAX_REQUEST_BYTES.",
+        " MATFN_MAX_REQUEST_BYTES, or what MATFN_MEMORY allows.",
     )
     shared_client_bytes: int | None = Field(
         default=None, ge=0, description="The part of it that one client process may have; unset: half."
@@ -181,7 +182,9 @@ class Settings(BaseSettings):
     @property
     def most_shared_bytes(self) -> int:
         """Memory that is shared with clients, all together."""
-        return 4 * self.max_request_bytes if self.shared_bytes is None else self.shared_bytes
+        if self.shared_bytes is not None:
+            return self.shared_bytes
+        return default_shared_bytes(self.max_request_bytes, self.held_bytes)
 
     @property
     def most_shared_client_bytes(self) -> int:

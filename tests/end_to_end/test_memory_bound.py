@@ -155,3 +155,19 @@ def test_outputs_of_empty_inputs_count(small_server: ServerProcess, items: int) 
 
     assert status in {200, 413}
     assert (status == 413) == (items == 16384)
+
+
+def test_bodies_that_never_end(small_server: ServerProcess) -> None:
+    """Large bodies that are only announced take no room from small calls; another large one is told to come again."""
+    head = b"POST /v1/msign HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\nContent-Length: %d\r\n"
+    small = b"".join(wire.encode_call(wire.Call("msign", {"m": zeros(3, 3)}, {}, {}), MSGPACK))
+    connections = [small_server.connect() for _ in range(3)]
+    with bounded(small_server):
+        for connection in connections:
+            connection.sendall(head % 70_000_000 + b"Expect: 100-continue\r\n\r\n")
+        replies = sorted(connection.recv(12) for connection in connections)
+        assert posted(small_server, "/v1/msign", small)[0] == 200
+    for connection in connections:
+        connection.close()
+
+    assert replies == [b"HTTP/1.1 100", b"HTTP/1.1 429", b"HTTP/1.1 429"]
