@@ -81,11 +81,11 @@ class _Outline:
     def prepared(self) -> Prepared:
         """The call with its inputs, without the matrices that have no answer."""
         outline = self.call
-        wide = {
-            name: spread(tensor, outline.lead, tuple(outline.inputs[name].shape))
-            for name, tensor in self.inputs().items()
-        }
-        call = refilled(outline, wide)
+        inputs = self.inputs()
+        if self.cost.copied:
+            shapes = {name: tuple(stand_in.shape) for name, stand_in in outline.inputs.items()}
+            inputs = {name: spread(tensor, outline.lead, shapes[name]) for name, tensor in inputs.items()}
+        call = refilled(outline, inputs)
         started = time.perf_counter()
         call = screen(call)
         return Prepared(call, self.plan, batch_of(call), time.perf_counter() - started)

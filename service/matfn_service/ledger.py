@@ -54,9 +54,6 @@ class Kind(StrEnum):
     """Calls, certificates and all else that is small."""
 
 
-_WORK: Final = frozenset({Kind.INPUTS, Kind.OUTPUTS})
-
-
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Most bytes that may be charged.
@@ -110,13 +107,14 @@ class Ledger:
             refusal = self._refusal(account, charges)
             if refusal is None:
                 for kind, size in charges.items():
-                    self._change(account, kind, size)
+                    if size:
+                        self._change(account, kind, size)
             return refusal
 
     def _refusal(self, account: Account, charges: Mapping[Kind, int]) -> Refusal | None:
         """Why there is no room for charges; None if there is."""
         total, bounds = sum(charges.values()), self.bounds
-        work = sum(size for kind, size in charges.items() if kind in _WORK)
+        work = _work_in(charges)
         if total > bounds.server:
             return _never(total, bounds.server, "MATFN_MEMORY")
         if work > bounds.request:
@@ -160,6 +158,13 @@ class Ledger:
                 if into is not None:
                     self._change(account, into, size)
 
+    def _end(self, account: Account) -> None:
+        """Releases all that an account was charged."""
+        with self._lock:
+            for kind, size in account.held.items():
+                if size:
+                    self._change(account, kind, -size)
+
 
 class Account:
     """What one request has been charged; as a context, it is closed at the end."""
@@ -184,7 +189,7 @@ class Account:
     @property
     def work(self) -> int:
         """Bytes of inputs and outputs."""
-        return sum(self.held.get(kind, 0) for kind in _WORK)
+        return _work_in(self.held)
 
     def charge(self, charges: Mapping[Kind, int]) -> None:
         """Charges all of it.
@@ -206,8 +211,12 @@ class Account:
 
     def close(self) -> None:
         """Releases everything."""
-        for kind in tuple(self.held):
-            self.release(kind)
+        self._ledger._end(self)  # noqa: SLF001
+
+
+def _work_in(charges: Mapping[Kind, int]) -> int:
+    """Bytes of inputs and outputs."""
+    return charges.get(Kind.INPUTS, 0) + charges.get(Kind.OUTPUTS, 0)
 
 
 def _never(size: int, bound: int, setting: str) -> Refusal:

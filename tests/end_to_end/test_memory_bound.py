@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import matfn
 from matfn import wire
 from processes import running_server
 from scraped import samples
@@ -155,6 +156,17 @@ def test_outputs_of_empty_inputs_count(small_server: ServerProcess, items: int) 
 
     assert status in {200, 413}
     assert (status == 413) == (items == 16384)
+
+
+@pytest.mark.parametrize("lead", [(), (40, 1), (1, 30)])
+def test_broadcast_inputs_have_the_answers_of_whole_ones(small_server: ServerProcess, lead: tuple[int, ...]) -> None:
+    """However an input is broadcast, by strides or copied, the answer has the bits of that to whole inputs."""
+    rng = np.random.default_rng(3)
+    t = np.tril(rng.standard_normal((*lead, 20, 20)), -1) + np.eye(20)
+    b = rng.standard_normal((40, 30, 20, 2))
+    whole = np.ascontiguousarray(np.broadcast_to(t, (40, 30, 20, 20)))
+    with matfn.Client(small_server.url) as client:
+        assert np.array_equal(client.tri_solve(t, b), client.tri_solve(whole, b))
 
 
 def test_bodies_that_never_end(small_server: ServerProcess) -> None:
