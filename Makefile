@@ -22,7 +22,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize soak ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-machines sanitize soak hostile ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -105,6 +105,9 @@ sanitize: $(TEST) ## the kernels in C under AddressSanitizer and UBSan, with all
 soak: $(TEST) $(KERNELS) ## faults and overload until leaks and unfairness would show, about four minutes
 	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
 	$(BIN)/python benchmarks/overload.py
+
+hostile: $(TEST) $(KERNELS) ## what hostile callers cost the service: memory, gaps of the event loop, errors, hangs
+	$(BIN)/python benchmarks/hostile.py
 
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
