@@ -116,6 +116,7 @@ def _stages(statistics: Statistics) -> Iterator[Metric]:
         wire.add_metric([stage], *_read_out(histogram))
     yield wire
     yield _histogram("matfn_queue_wait_seconds", "Waiting of jobs for a worker.", statistics.queue_seconds)
+    yield _histogram("matfn_loop_lag_seconds", "Lateness of the event loop.", statistics.loop_lag_seconds)
     yield _histogram("matfn_device_seconds", "Time of batches on the device.", statistics.device_seconds)
 
 

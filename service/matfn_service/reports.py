@@ -70,6 +70,7 @@ def status_report(service: Service) -> dict[str, object]:
         "lanes": service.executor.workers,  # its former name, kept for one version
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else profile.content(),
+        "loop": {"largest_lag": service.watchdog.largest},
         "queue": {
             "jobs": len(queue),
             "bytes": queue.bytes,

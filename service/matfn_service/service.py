@@ -24,6 +24,7 @@ from matfn_service.segments import Segments
 from matfn_service.shared_memory import SHARED
 from matfn_service.statistics import Statistics
 from matfn_service.warm_up import warm_up
+from matfn_service.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,6 +63,7 @@ class Service:
         self.started = clock()
         self.state = State.WARMING
         self.statistics = Statistics()
+        self.watchdog = Watchdog(self.statistics.loop_lag_seconds, clock)
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
         self.ledger = Ledger(Bounds(settings.held_bytes, settings.queue_bytes), self._wait_for_room)
@@ -101,7 +103,7 @@ class Service:
         SHARED.keep_at_most(self.settings.kept_bytes)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()
-        lives = (self._batcher.run(), self._warm_up(readers), trim_when_idle(self._work_done))
+        lives = (self._batcher.run(), self._warm_up(readers), trim_when_idle(self._work_done), self.watchdog.run())
         tasks = [loop.create_task(life) for life in lives]
         try:
             yield

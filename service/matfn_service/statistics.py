@@ -63,6 +63,7 @@ class Statistics:
         device_seconds: batches, on the device.
         batch_fill: batches, by the share of the largest allowed one that they take.
         cost_ratio: batches, measured seconds for a predicted one.
+        loop_lag_seconds: by how much the event loop was late, at each look of the watchdog.
     """
 
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -90,6 +91,7 @@ class Statistics:
     device_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
     batch_fill: Histogram = field(default_factory=partial(Histogram, _SHARES))
     cost_ratio: Histogram = field(default_factory=partial(Histogram, _RATIOS))
+    loop_lag_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
 
     @property
     def answered(self) -> int:

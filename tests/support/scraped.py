@@ -12,6 +12,7 @@ __all__ = ["DOCKER", "documented", "moved", "samples"]
 
 DOCKER: Final = Path(__file__).parents[2] / "docker"
 _MANUAL: Final = Path(__file__).parents[2] / "docs" / "operations.md"
+_COUNTED: Final = re.compile(r"matfn_(?!loop_lag)")
 _TABLE_ROW: Final = re.compile(r"^\| `((?:matfn|process)_\w+)`", re.MULTILINE)
 
 
@@ -27,8 +28,8 @@ def _series(name: str, labels: dict[str, str]) -> str:
 
 
 def moved(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """What samples have changed by; buckets, and what the process itself uses, are left out."""
-    kept = (series for series in after if series.startswith("matfn_") and "_bucket{" not in series)
+    """What samples have changed by; buckets, the loop's lag, and what the process itself uses, are left out."""
+    kept = (series for series in after if _COUNTED.match(series) and "_bucket{" not in series)
     changes = {series: after[series] - before.get(series, 0.0) for series in kept}
     return {series: change for series, change in changes.items() if change}
 
