@@ -38,6 +38,7 @@ __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 T = TypeVar("T")
 
 INLINE_BYTES: Final = 1024 * 2**10  # parsing so much takes the loop less time than handing it to a thread
+_INLINE_ITEMS: Final = 256  # each rejection takes microseconds
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
 
 _LONGEST: Final = 86400.0  # a profile without a rate predicts infinite time; sums must stay finite
@@ -131,7 +132,7 @@ class Admission:
         else:
             outline = await self.in_thread(lambda: self._outlined(_decoded(body, media, function, account)))
         account.charge(outline.cost.charges(copies))
-        if is_small and outline.cost.copied <= INLINE_BYTES:
+        if is_small and outline.cost.copied <= INLINE_BYTES and outline.call.items <= _INLINE_ITEMS:
             return outline.prepared()
         return await self.in_thread(outline.prepared)
 

@@ -67,3 +67,50 @@ def test_a_flaw_anywhere_is_found(order: int, dtype: torch.dtype, flaw: float, c
         with pytest.raises(Rejection) as refused:
             screened(a)
         assert (refused.value.code, refused.value.index) == (code, 1)
+
+
+def rejection_of(function: str, inputs: dict[str, torch.Tensor], **params: object) -> tuple[str, str, str | None]:
+    """Code, detail and hint of a single matrix."""
+    with pytest.raises(Rejection) as caught:
+        screen(parse_call(function, inputs, params, {}, Limits()))
+    return caught.value.code, caught.value.detail, caught.value.hint
+
+
+def gates(generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Inputs of 300 gated recurrences, some of whose gates are above 0."""
+    shape = 300, 3, 2
+    inputs = {name: torch.randn(shape, generator=generator) for name in ("q", "k", "v")}
+    return inputs | {name: torch.randn(300, 3, generator=generator) for name in ("beta", "log_gate")}
+
+
+def flawed(case: str) -> tuple[str, dict[str, torch.Tensor], dict[str, object]]:
+    """A function, 300 matrices with flaws of several kinds, and parameters."""
+    generator = torch.Generator().manual_seed(1)
+    a, b = torch.randn(2, 300, 2, 2, generator=generator)
+    if case == "symmetric":
+        a[::3] += a[::3].mT.clone()
+        a[::5, 0, 0] = math.nan
+        return "root", {"a": a.half()}, {"r": 2}
+    if case == "two inputs":
+        a[::2], b[::7, 0, 1] = a[::2] + a[::2].mT, math.inf
+        return "geometric_mean", {"a": a, "b": b + b.mT + 1e-3 * a}, {}
+    if case == "triangular":
+        a[::4, 1, 1], a[::6, 1, 0] = 0.0, math.nan
+        return "tri_inv", {"t": a}, {}
+    return "delta_rule", gates(generator), {}
+
+
+@pytest.mark.parametrize("case", ["symmetric", "two inputs", "triangular", "gates"])
+def test_many_flaws_have_the_words_of_each_alone(case: str) -> None:
+    """Each of many flawed matrices is rejected in the words that it gets alone; the first is the one that is raised."""
+    function, inputs, params = flawed(case)
+    rejected = screen(parse_call(function, inputs, params, {"on_failure": "nan"}, Limits())).rejected
+    first = min(rejected)
+
+    assert len(rejected) > 50
+    assert rejection_of(function, inputs, **params)[1] == rejected[first].detail
+    for index, rejection in rejected.items():
+        code, detail, hint = rejection_of(function, {k: v[index : index + 1] for k, v in inputs.items()}, **params)
+        words = detail.replace("matrix 0", f"matrix {index}").replace("item 0", f"item {index}")
+        assert (rejection.code, rejection.detail, rejection.hint) == (code, words, hint)
+        assert rejection.index == index

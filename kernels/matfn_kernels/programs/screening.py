@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import cmath
-from dataclasses import dataclass, replace
-from operator import attrgetter
+import math
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -15,7 +17,7 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.triangles import read_triangle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
@@ -46,33 +48,50 @@ def screen(call: Call) -> Call:
         Rejection: for the first such matrix, when the call's on_failure is "raise".
     """
     given = [entry for entry in ENTRIES[call.function].inputs if entry.name in call.inputs]
-    reasons = {flaw.index: _rejection(call, flaw) for flaw in _flaws(call, given)}
-    if not reasons:
+    flaws = [flaw for flaw in _flaws(call, given) if flaw.indices]
+    if not flaws:
         return call
     if call.options.on_failure == "raise":
-        raise reasons[min(reasons)]
-    return replace(call, inputs=_harmless(call, sorted(reasons)), rejected=reasons)
+        worst = _worst([flaw.first for flaw in flaws])
+        raise _rejection(call, min(worst), *worst[min(worst)])
+    rejected = {index: _rejection(call, index, *reason) for index, reason in _worst(flaws).items()}
+    return replace(call, inputs=_harmless(call, sorted(rejected)), rejected=rejected)
 
 
 @dataclass(frozen=True, slots=True)
 class _Flaw:
-    """A reason why a matrix has no answer.
+    """A reason why some matrices have no answer.
 
     Attributes:
         code: of the problem.
         name: of the input that has the flaw.
-        index: of the matrix.
-        size: of the flaw, relative to the matrix.
+        indices: of the matrices, ascending.
+        sizes: of the flaw in each, relative to the matrix; of what has no size, infinity.
     """
 
     code: str
     name: str
-    index: int
-    size: float = 0.0
+    indices: list[int]
+    sizes: Iterable[float] = field(default_factory=partial(repeat, math.inf))
+
+    @property
+    def first(self) -> _Flaw:
+        """The flaw of the first matrix alone."""
+        return replace(self, indices=self.indices[:1])
+
+
+def _worst(flaws: Sequence[_Flaw]) -> dict[int, tuple[str, str, float]]:
+    """Code, input and size of the largest flaw of each matrix, the last of those that are equally large."""
+    worst: dict[int, tuple[str, str, float]] = {}
+    for flaw in flaws:
+        for index, size in zip(flaw.indices, flaw.sizes, strict=False):
+            if index not in worst or size >= worst[index][2]:
+                worst[index] = flaw.code, flaw.name, size
+    return worst
 
 
 def _flaws(call: Call, given: Sequence[Input]) -> list[_Flaw]:
-    """The flaws of the matrices without an answer; a later one overrides an earlier one."""
+    """The flaws of the matrices without an answer; a later one overrides an earlier one of its size."""
     symmetric = _symmetric_inputs(call, given)
     if call.items == 0 or all(entry.name in symmetric and _is_flawless(call.inputs[entry.name]) for entry in given):
         return []
@@ -80,12 +99,11 @@ def _flaws(call: Call, given: Sequence[Input]) -> list[_Flaw]:
     for entry in given:
         x = call.inputs[entry.name]
         if entry.nonpositive:
-            found += [_Flaw("invalid_parameter", entry.name, i) for i in _where((x > 0).any(-1))]
+            found.append(_Flaw("invalid_parameter", entry.name, _where((x > 0).any(-1))))
         if entry.nonzero and not call.parameters.get("unit_diagonal"):
-            found += [_Flaw("singular", entry.name, i) for i in _where((_diagonal(x) == 0).any(-1))]
-    return found + [
-        _Flaw("not_finite", entry.name, i) for entry in reversed(given) for i in _not_finite(call, entry)
-    ]  # the first input with a flaw is named
+            found.append(_Flaw("singular", entry.name, _where((_diagonal(x) == 0).any(-1))))
+    # the first input with a flaw is named
+    return found + [_Flaw("not_finite", entry.name, _not_finite(call, entry)) for entry in reversed(given)]
 
 
 def _is_flawless(a: Tensor) -> bool:
@@ -95,14 +113,15 @@ def _is_flawless(a: Tensor) -> bool:
 
 
 def _asymmetric(call: Call, symmetric: Sequence[str]) -> list[_Flaw]:
-    """The matrices that are declared symmetric and are not, the most asymmetric input of each last."""
+    """The matrices that are declared symmetric and are not, by input."""
     limit, found = asymmetry_limit(call.dtype), []
     for name in symmetric:
         if _are_symmetric(call.inputs[name]):
             continue
         sizes = torch.cat([_asymmetry(part) for part in _in_parts(call.inputs[name])])
-        found += [_Flaw("not_symmetric", name, i, float(sizes[i])) for i in _where(sizes > limit)]
-    return sorted(found, key=attrgetter("size"))
+        flags = sizes > limit
+        found.append(_Flaw("not_symmetric", name, _where(flags), sizes[flags].tolist()))
+    return found
 
 
 def _in_parts(a: Tensor) -> tuple[Tensor, ...]:
@@ -118,7 +137,7 @@ def _symmetric_inputs(call: Call, given: Sequence[Input]) -> tuple[str, ...]:
 
 
 def _where(flags: Tensor) -> list[int]:
-    return [int(i) for i in flags.nonzero().flatten().tolist()] if bool(flags.any()) else []
+    return flags.nonzero().flatten().tolist() if bool(flags.any()) else []
 
 
 def _asymmetry(a: Tensor) -> Tensor:
@@ -155,18 +174,18 @@ def _not_finite(call: Call, entry: Input) -> list[int]:
     return _where(~torch.isfinite(tensor).flatten(1).all(-1))
 
 
-def _rejection(call: Call, flaw: _Flaw) -> Rejection:
-    of, limit = f"matrix {flaw.index} of {flaw.name}", asymmetry_limit(call.dtype)
+def _rejection(call: Call, index: int, code: str, name: str, size: float) -> Rejection:
+    of, limit = f"matrix {index} of {name}", asymmetry_limit(call.dtype)
     detail, hint = {
         "not_finite": (f"{of} holds NaN or infinity", "send finite numbers"),
         "singular": (f"{of} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero"),
-        "invalid_parameter": (f"{flaw.name} of item {flaw.index} is above 0", "gates are e^log_gate <= 1"),
+        "invalid_parameter": (f"{name} of item {index} is above 0", "gates are e^log_gate <= 1"),
         "not_symmetric": (
-            f"{of}: ||A - A^H||_F / ||A||_F = {flaw.size:.2g}, allowed {limit:g}",
+            f"{of}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {limit:g}",
             "send (A + A^H) / 2 if that is what is meant",
         ),
-    }[flaw.code]
-    return Rejection(flaw.code, detail, hint, flaw.index)
+    }[code]
+    return Rejection(code, detail, hint, index)
 
 
 def _harmless(call: Call, indices: list[int]) -> dict[str, Tensor]:
