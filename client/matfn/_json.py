@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from json.scanner import py_make_scanner  # type: ignore[attr-defined] # not told to type checkers
+from typing import TYPE_CHECKING, Any, Final
 
-from matfn._msgpack import Packed, Pieces, Repeated, unpack
+from matfn._msgpack import Packed, Pieces, Repeated, TooMany, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from matfn._msgpack import Buffer
 
 __all__ = ["dump", "load"]
+
+_FEW: Final = 1 << 12  # values that are read within a millisecond
+_MANY: Final = 1 << 16  # lists, maps, strings and constants that are read within a few
+_COUNTED_TOGETHER: Final = 1 << 20
 
 
 def dump(tree: object) -> bytes:
@@ -27,8 +32,8 @@ def dump(tree: object) -> bytes:
 
 
 def _plain(leaf: object) -> object:
-    if isinstance(leaf, Packed):
-        return unpack(leaf.octets)
+    if isinstance(leaf, Packed):  # element by element, between which other threads get a turn
+        return unpack(leaf.octets) if leaf.elements is None else [Packed(octets) for octets in leaf.elements]
     if isinstance(leaf, memoryview | Pieces):
         return b64encode(b"".join(leaf.views) if isinstance(leaf, Pieces) else leaf).decode("ascii")
     raise TypeError(f"{type(leaf).__name__} has no JSON form")
@@ -52,15 +57,20 @@ class _ConstantError(ValueError):
     """NaN or Infinity written out."""
 
 
-def load(body: Buffer) -> object:
+def load(body: Buffer, most: float = math.inf) -> object:
     """The tree of one JSON text.
 
+    Args:
+        body: the text.
+        most: largest number of values.
+
     Raises:
+        TooMany: if there may be more values, as the signs between them say.
         ValueError: not UTF-8, not JSON, nested too deep for the parser, with NaN or Infinity written out, or with an
             integer longer than Python converts.
     """
     try:
-        return json.loads(str(body, "utf-8"), object_pairs_hook=_map, parse_constant=_refuse)
+        return _tree(str(body, "utf-8"), most)
     except RecursionError:
         reason = "the body nests too deep"
     except UnicodeDecodeError:
@@ -69,9 +79,44 @@ def load(body: Buffer) -> object:
         reason = f"the body is not JSON: {error}"
     except _ConstantError as error:
         reason = str(error)
+    except TooMany:
+        raise
     except ValueError:  # Python's own bound on the digits that it converts
         reason = "the body has an integer of thousands of digits, far beyond float64"
     raise ValueError(reason)
+
+
+def _tree(text: str, most: float) -> object:
+    commas, others = _counted(text, ",")[0], _counted(text, "[", "{", '"', "null", "true", "false")
+    if commas + sum(others[:2]) > most:
+        raise TooMany
+    if commas + sum(others) <= _FEW:
+        return json.loads(text, object_pairs_hook=_map, parse_constant=_refuse)
+    if sum(others) <= _MANY:
+        return json.loads(text, object_pairs_hook=_map, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
+    return json.loads(text, cls=_Patient, object_pairs_hook=_map, parse_constant=_refuse)
+
+
+def _counted(text: str, *signs: str) -> list[int]:
+    """How often each sign stands in the text, counted piece by piece: a long count would hold the interpreter."""
+    pieces = range(0, len(text), _COUNTED_TOGETHER)
+    return [sum(text.count(sign, start, start + _COUNTED_TOGETHER) for start in pieces) for sign in signs]
+
+
+def _float(digits: str) -> float:  # Python's own in Python: between two numbers other threads get a turn
+    return float(digits)
+
+
+def _integer(digits: str) -> int:
+    return int(digits)
+
+
+class _Patient(json.JSONDecoder):
+    """Python's decoder in Python, which other threads may interrupt at each value."""
+
+    def __init__(self, **hooks: Any) -> None:
+        super().__init__(**hooks)
+        self.scan_once = py_make_scanner(self)
 
 
 def _map(pairs: list[tuple[str, object]]) -> dict[str, object] | Repeated:

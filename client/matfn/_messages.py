@@ -28,6 +28,7 @@ __all__ = [
     "Rows",
     "Tensor",
     "Timing",
+    "TooManyValues",
     "Uplo",
     "Value",
     "require_bytes",
@@ -83,13 +84,21 @@ class Outcome(StrEnum):
 
 
 class DecodeError(Exception):
-    """A body, or one call of it, cannot be read; `code` is malformed, unsupported_dtype or unknown_function."""
+    """A body, or one call of it, cannot be read: malformed, unsupported_dtype, unknown_function or too_large."""
 
     def __init__(self, detail: str, code: str = "malformed", hint: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.hint = hint or TABLE[code].hint
+
+
+class TooManyValues(DecodeError):  # noqa: N818 - named after what it says
+    """A body holds more values than a request may, or than are to be read at once."""
+
+    def __init__(self, most: int) -> None:
+        hint = "send tensors as octets, in msgpack or as base64, and not as lists of numbers"
+        super().__init__(f"the body holds more than {most} values", "too_large", hint)
 
 
 @dataclass(frozen=True, slots=True)

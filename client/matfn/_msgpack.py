@@ -13,6 +13,7 @@ wider than they need to be, as msgpack allows.
 
 from __future__ import annotations
 
+import math
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -22,7 +23,7 @@ import msgpack
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-__all__ = ["MAX_DEPTH", "Buffer", "Packed", "Pieces", "Repeated", "pack", "packed", "unpack"]
+__all__ = ["MAX_DEPTH", "Buffer", "Packed", "Pieces", "Repeated", "TooMany", "pack", "packed", "unpack"]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -40,6 +41,10 @@ _BYTES_PER_CONTAINER: Final = 4  # the densest honest body: rows of three small 
 _WINDOW: Final = 1 << 16
 
 
+class TooMany(ValueError):  # noqa: N818 - no fault of the body's, only more than was asked for
+    """There are more values than were to be read."""
+
+
 class Repeated:
     """Stands for a map with a repeated key, so that only the call that holds it is refused."""
 
@@ -50,17 +55,18 @@ class Repeated:
 
 
 class Packed:
-    """A subtree that has been packed already."""
+    """A subtree that has been packed already, an array perhaps of elements that have been packed each."""
 
-    __slots__ = ("octets",)
+    __slots__ = ("elements", "octets")
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, octets: bytes, elements: Sequence[bytes] | None = None) -> None:
         self.octets = octets
+        self.elements = elements
 
     @classmethod
     def array(cls, elements: Sequence[bytes]) -> Packed:
         """Elements that have been packed each."""
-        return cls(_array_header(len(elements)) + b"".join(elements))
+        return cls(_array_header(len(elements)) + b"".join(elements), elements)
 
 
 class Pieces:
@@ -221,18 +227,20 @@ def _bin_header(size: int) -> bytes:
     return struct.pack(">BI", 0xC6, size)
 
 
-def unpack(body: Buffer, plain: Container[str] = ()) -> object:
+def unpack(body: Buffer, plain: Container[str] = (), most: float = math.inf) -> object:
     """The tree of exactly one msgpack value; binary leaves are views of the body.
 
     Args:
         body: the value.
         plain: keys below which there are no binary leaves, to be read by the package, with its own limit of depth: five
             times as fast.
+        most: largest number of values in lists and maps.
 
     Raises:
+        TooMany: as soon as lists and maps announce more values.
         ValueError: not msgpack, cut short, followed by more, nested deeper than 16, or with an extension type.
     """
-    reader = _Reader(memoryview(body).cast("B"), plain)
+    reader = _Reader(memoryview(body).cast("B"), plain, most)
     try:
         tree = reader.value(MAX_DEPTH)
     except (IndexError, struct.error):
@@ -249,11 +257,12 @@ class _Reader:
     bodies of calls and answers have, because an empty one is a byte here and sixty in memory.
     """
 
-    __slots__ = ("at", "containers", "plain", "view")
+    __slots__ = ("at", "containers", "plain", "values", "view")
 
-    def __init__(self, view: memoryview, plain: Container[str]) -> None:
+    def __init__(self, view: memoryview, plain: Container[str], values: float) -> None:
         self.view = view
         self.plain = plain
+        self.values = values
         self.at = 0
         self.containers = _CONTAINERS + len(view) // _BYTES_PER_CONTAINER
 
@@ -313,12 +322,17 @@ class _Reader:
         except UnicodeDecodeError:
             raise ValueError("a msgpack string is not UTF-8") from None
 
-    def enter(self, room: int) -> None:
+    def enter(self, count: int, room: int) -> None:
         if not room:
             raise ValueError(f"the body nests deeper than {MAX_DEPTH} levels")
         self.containers -= 1
         if self.containers < 0:
             raise ValueError("the body is all lists and maps")
+        if count > len(self.view) - self.at:
+            raise IndexError
+        self.values -= count
+        if self.values < 0:
+            raise TooMany
 
     def key(self) -> str:
         """A map's key, refused by its first byte if it is no string."""
@@ -329,11 +343,11 @@ class _Reader:
         return key
 
     def array(self, count: int, room: int) -> list[object]:
-        self.enter(room)
+        self.enter(count, room)
         return [self.value(room - 1) for _ in range(count)]
 
     def map(self, count: int, room: int) -> dict[str, object] | Repeated:
-        self.enter(room)
+        self.enter(count, room)
         content: dict[str, object] = {}
         repeated: Repeated | None = None
         for _ in range(count):

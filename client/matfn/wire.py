@@ -13,7 +13,6 @@ Rules of this file:
 from __future__ import annotations
 
 from base64 import b64decode
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -45,6 +44,7 @@ from matfn._messages import (
     Rows,
     Tensor,
     Timing,
+    TooManyValues,
     Uplo,
     Value,
     require_bytes,
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ITEM_BYTES",
+    "MOST_VALUES",
     "Answer",
     "Buffer",
     "Call",
@@ -70,6 +71,7 @@ __all__ = [
     "Rows",
     "Tensor",
     "Timing",
+    "TooManyValues",
     "Uplo",
     "Value",
     "decode_answer",
@@ -89,6 +91,16 @@ __all__ = [
 _DIMENSION_LIMIT: Final = 1 << 31
 _TRIANGLES: Final[Mapping[str, Uplo]] = {"L": "L", "U": "U"}
 _OUTCOMES: Final[Mapping[str, Outcome]] = {str(outcome): outcome for outcome in Outcome}
+MOST_VALUES: Final = 1 << 22
+"""Numbers, strings, lists and maps in a request."""
+_MOST_RANK: Final = 64
+_MOST_INPUTS: Final = 64
+_MOST_VALUES: Final = 4096
+"""Values in the params or options of a call; coefficients of a polynomial are a few dozen."""
+_LONGEST_VALUE: Final = 1024
+_DECODED_TOGETHER: Final = 1 << 18
+"""Characters of base64, a multiple of 4, that are decoded in a few tenths of a millisecond, holding the interpreter."""
+_COPIED_TOGETHER: Final = 1 << 14
 _PLAIN: Final = frozenset({"certificates"})  # no tensors in them, and as many parts as there are matrices
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
@@ -184,16 +196,31 @@ def _problem_tree(problem: Problem) -> dict[str, object]:
 # Decoding requests: body -> tree -> checked dataclass.
 
 
-def decode_call(body: Buffer, media: Media, function: str) -> Call:
-    """The call of a body sent to POST /v1/{function}."""
-    return _call(_load(body, media), function, MAX_DEPTH)
+def decode_call(body: Buffer, media: Media, function: str, most: int = MOST_VALUES) -> Call:
+    """The call of a body sent to POST /v1/{function}.
+
+    Raises:
+        TooManyValues: if it holds more than `most` values besides the octets of tensors.
+        DecodeError: if it cannot be read.
+    """
+    return _call(_request(body, media, most), function, MAX_DEPTH)
 
 
 def decode_calls(body: Buffer, media: Media) -> list[Call | DecodeError]:
     """The calls of POST /v1/calls in order, each read or refused by itself; only a bad envelope raises."""
-    envelope = mapping(_load(body, media), "the body")
+    envelope = mapping(_request(body, media, MOST_VALUES), "the body")
     only(envelope, {"calls"}, "the body")
     return [_call_or_error(tree) for tree in items(envelope.get("calls"), "calls")]
+
+
+def _request(body: Buffer, media: Media, most: int) -> object:
+    """The tree of a request, unless it holds too many values."""
+    try:
+        return _msgpack.unpack(body, most=most) if media is Media.MSGPACK else _json.load(body, most)
+    except _msgpack.TooMany:
+        raise TooManyValues(most) from None
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
 
 
 def _load(body: Buffer, media: Media, plain: Container[str] = ()) -> object:
@@ -218,6 +245,7 @@ def _call(tree: object, function: str, room: int) -> Call:
         raise DecodeError(detail, "unknown_function", hint)
     only(call, {"inputs", "params", "options"}, "the call")
     inputs = mapping(call.get("inputs"), "inputs")
+    _check_names(inputs, _MOST_INPUTS, "inputs")
     read = {name: _tensor(value, name, room - 2) for name, value in inputs.items()}
     params, options = _values(call.get("params", {}), "params"), _values(call.get("options", {}), "options")
     return Call(function, {name: _supported(tensor) for name, tensor in read.items()}, params, options)
@@ -250,7 +278,10 @@ def _flat(fields: Mapping[str, object], name: str, uplo: Uplo | None = None) -> 
     dtype = text(fields.get("dtype"), f"the dtype of {shown(name)}")
     if dtype not in ITEM_BYTES and dtype not in OTHER_ITEM_BYTES:
         raise DecodeError(f"{shown(name)} has the unknown dtype {shown(dtype)}; known are {', '.join(ITEM_BYTES)}")
-    shape = tuple(_dimension(size, name) for size in items(fields.get("shape"), f"the shape of {shown(name)}"))
+    sizes = items(fields.get("shape"), f"the shape of {shown(name)}")
+    if len(sizes) > _MOST_RANK:
+        raise DecodeError(f"the shape of {shown(name)} has {len(sizes)} dimensions, more than {_MOST_RANK}")
+    shape = tuple(_dimension(size, name) for size in sizes)
     try:
         data = _data(fields.get("data"), name)
         if uplo is not None and (unfit := _without_triangle(dtype, shape, name)):
@@ -283,7 +314,17 @@ def _dimension(size: object, name: str) -> int:
 def _data(data: object, name: str) -> Buffer:
     if isinstance(data, memoryview):
         return data
-    return b64decode(text(data, f"the data of {shown(name)}"), validate=True)
+    encoded = text(data, f"the data of {shown(name)}")
+    if len(encoded) <= _DECODED_TOGETHER:
+        return b64decode(encoded, validate=True)
+    decoded, end = bytearray(len(encoded) // 4 * 3), 0
+    for start in range(0, len(encoded), _DECODED_TOGETHER):
+        if end != start // 4 * 3:
+            raise ValueError("there is padding within the base64")
+        piece = b64decode(encoded[start : start + _DECODED_TOGETHER], validate=True)
+        decoded[end : end + len(piece)] = piece
+        end += len(piece)
+    return memoryview(decoded)[:end]
 
 
 def _nested(rows: list[object], name: str, room: int) -> Tensor:
@@ -296,21 +337,56 @@ def _nested(rows: list[object], name: str, room: int) -> Tensor:
         if len(level) != len(rows) or len({len(row) for row in level}) > 1:
             raise DecodeError(f"{shown(name)} is ragged at level {len(shape)} of its lists")
         shape.append(len(level[0]))
-        rows = list(chain.from_iterable(level))
+        rows = _joined(level)
     if not {type(entry) for entry in rows} <= {int, float, type(None)}:
         raise DecodeError(f"{shown(name)} has an entry that is neither a number nor null")
+    flat = np.empty(len(rows), dtype="<f8")
     try:
-        flat = np.array(rows, dtype="<f8")
+        for start in range(0, len(rows), _COPIED_TOGETHER):
+            piece = np.array(rows[start : start + _COPIED_TOGETHER], dtype="<f8")
+            flat[start : start + len(piece)] = piece
     except OverflowError:
         raise DecodeError(f"{shown(name)} has an integer beyond float64") from None
-    return Tensor("float64", tuple(shape), flat.tobytes())
+    return Tensor("float64", tuple(shape), _octets(flat.data))
+
+
+def _joined(rows: list[list[object]]) -> list[object]:
+    """The entries of all rows; no step holds the interpreter for long."""
+    entries: list[object] = []
+    for row in rows:
+        for start in range(0, len(row), _COPIED_TOGETHER):
+            entries += row[start : start + _COPIED_TOGETHER]
+    return entries
 
 
 def _values(tree: object, what: str) -> dict[str, Value]:
-    return {name: _value(value, name, room=2) for name, value in mapping(tree, what).items()}
+    given = mapping(tree, what)
+    _check_names(given, _MOST_VALUES, what)
+    if sum(_size(value) for value in given.values()) > _MOST_VALUES:
+        raise DecodeError(f"{what} hold more than {_MOST_VALUES} values")
+    return {name: _value(value, name, room=2) for name, value in given.items()}
+
+
+def _check_names(given: Mapping[str, object], most: int, what: str) -> None:
+    if len(given) > most:
+        raise DecodeError(f"{what} hold more than {most} names")
+    longest = max(map(len, given), default=0)
+    if longest > _LONGEST_VALUE:
+        raise DecodeError(f"{what} have a name of {longest} characters")
+
+
+def _size(tree: object) -> int:
+    """Number of values in lists of two levels; more than are allowed where there are more."""
+    if not isinstance(tree, list):
+        return 1
+    if len(tree) > _MOST_VALUES:
+        return len(tree)
+    return 1 + sum(len(row) if isinstance(row, list) else 1 for row in tree)
 
 
 def _value(tree: object, name: str, room: int) -> Value:
+    if isinstance(tree, str) and len(tree) > _LONGEST_VALUE:
+        raise DecodeError(f"{shown(name)} is a string of {len(tree)} characters")
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     if isinstance(tree, list) and room:

@@ -38,6 +38,7 @@ __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 T = TypeVar("T")
 
 INLINE_BYTES: Final = 1024 * 2**10  # parsing so much takes the loop less time than handing it to a thread
+_INLINE_VALUES: Final = 2048  # each is read in a microsecond
 _INLINE_ITEMS: Final = 256  # each rejection takes microseconds
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
 
@@ -126,10 +127,12 @@ class Admission:
             Rejection: if the call has no answer.
             Refusal: if no tensor can have the shape of an input, or there is no room for the call.
         """
-        is_small = body.nbytes <= _INLINE[media]
-        if is_small:
-            outline = self._at_once(body, media, function, account)
-        else:
+        try:
+            outline = self._at_once(body, media, function, account) if body.nbytes <= _INLINE[media] else None
+        except wire.TooManyValues:
+            outline = None
+        is_small = outline is not None
+        if outline is None:
             outline = await self.in_thread(lambda: self._outlined(_decoded(body, media, function, account)))
         account.charge(outline.cost.charges(copies))
         if is_small and outline.cost.copied <= INLINE_BYTES and outline.call.items <= _INLINE_ITEMS:
@@ -156,7 +159,7 @@ class Admission:
         template = self._parsed.find(function, body)
         if template is not None:
             return _Outline(template.call, template.plan, template.cost, partial(template.inputs, body))
-        sent = _decoded(body, media, function, account)
+        sent = _decoded(body, media, function, account, _INLINE_VALUES)
         outline = self._outlined(sent)
         self._parsed.keep(body, sent, outline.call, outline.plan, outline.cost)
         return outline
@@ -194,11 +197,13 @@ class Admission:
         return _Outline(call, plan, Cost.of(sent, call, plan, self._allowed), partial(_inputs, sent))
 
 
-def _decoded(body: memoryview, media: wire.Media, function: str, account: Account) -> wire.Call:
+def _decoded(
+    body: memoryview, media: wire.Media, function: str, account: Account, most: int = wire.MOST_VALUES
+) -> wire.Call:
     if media is wire.Media.MSGPACK:
-        return wire.decode_call(body, media, function)
+        return wire.decode_call(body, media, function, most)
     with _decoding(account, body, media):
-        return wire.decode_call(body, media, function)
+        return wire.decode_call(body, media, function, most)
 
 
 @contextmanager

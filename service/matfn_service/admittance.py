@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_service.problems import Refusal
-from matfn_service.queue import Limit
+from matfn_service.queue import MOST_ITEMS, Limit
 from matfn_service.reservations import Reservations
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ class Admittance:
 
     def _pieces(self, job: Job) -> int:
         limit = self._limit
-        return max(1, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
+        by_items = -(-job.items // MOST_ITEMS)
+        return max(1, by_items, -(-job.bytes // limit.bytes), int(job.seconds / (limit.seconds * _PIECE)))
 
     def _has_room(self, job: Job, caller: str, device: Occupancy, now: float) -> bool:
         """Whether the job fits the bound, or its newcomers' share if others have reservations and its caller none."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_of", "copies_for", "weight"]
 
-_CERTIFICATE_BYTES: Final = 2048  # encoding one certificate takes about as long as copying so much
+# encoding one certificate takes about as long as copying so much
+_CERTIFICATE_BYTES: Final = {wire.Media.MSGPACK: 2 * 2**10, wire.Media.JSON: 64 * 2**10}
 _JSON_COPIES: Final = 4  # an output as base64, as text, as bytes and in the transport
 
 
@@ -24,7 +25,7 @@ def weight(prepared: Prepared, head: Head) -> int:
     items = prepared.batch.items
     # msgpack sends the tensors' own memory; JSON copies it thrice, and a triangle is found and copied
     is_copied = head.answer is wire.Media.JSON or head.triangle is not None
-    return items * (_CERTIFICATE_BYTES + (prepared.plan.bytes if is_copied else 0))
+    return items * (_CERTIFICATE_BYTES[head.answer] + (prepared.plan.bytes if is_copied else 0))
 
 
 def copies_for(head: Head) -> int:

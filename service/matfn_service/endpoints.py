@@ -5,6 +5,7 @@ Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge ha
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -21,9 +22,10 @@ from matfn_service.answers import answer_of, copies_for, weight
 from matfn_service.edge import Exchange, media_of
 from matfn_service.ledger import Kind
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
+from matfn_service.statistics import ANSWERED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["CALLS", "Computation"]
 
 CALLS: Final = "calls"
+_TURN: Final = 32  # calls of a request that are queued, or given up, before the loop serves others
 _READ_ONLY: Final = frozenset({"functions", "status"})
 
 T = TypeVar("T")
@@ -83,7 +86,9 @@ class Computation:
         await self._attend(exchange, [ticket])
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
-        self._count_join([ticket], computed)
+        join = _since_last([ticket], computed)
+        if join is not None:
+            self._service.statistics.count_stage("join", join)
         buffers = await self._made(
             admission, weight(prepared, exchange.head), lambda: self._encoded(exchange, prepared, ticket)
         )
@@ -96,20 +101,44 @@ class Computation:
         admission, content = await self._read(exchange, account)
         read = self._service.clock()
         calls = await admission.many(content, media, account, copies_for(exchange.head))
-        self._count_received(exchange, content, read, [call for _, call in calls if isinstance(call, Prepared)])
-        claims = [self._claim(call, exchange.head, number) for number, (_, call) in enumerate(calls)]
-        tickets = [claim.ticket for claim in claims if isinstance(claim, _Claim)]
+        prepared = [call async for _, call in _in_turns(calls) if isinstance(call, Prepared)]
+        self._count_received(exchange, content, read, prepared)
+        claims = await self._claims(calls, exchange.head)
+        tickets = [claim.ticket async for claim in _in_turns(claims) if isinstance(claim, _Claim)]
         await self._attend(exchange, tickets)
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
-        self._count_join(tickets, computed)
-        heaviness = sum(weight(claim.prepared, exchange.head) for claim in claims if isinstance(claim, _Claim))
-        answers = await self._made(
-            admission, heaviness, lambda: [self._answer_or_problem(exchange, claim) for claim in claims]
-        )
-        self._count_calls(exchange, [function for function, _ in calls], answers)
-        buffers = await self._made(admission, heaviness, lambda: wire.encode_answers(answers, exchange.head.answer))
+        heaviness = sum([weight(call, exchange.head) async for call in _in_turns(prepared)])
+        named = [(function, claim) for (function, _), claim in zip(calls, claims, strict=True)]
+        made = partial(self._encoded_answers, exchange, named, computed)
+        buffers, codes, join = await self._made(admission, heaviness, made)
+        self._count_calls(exchange, codes, len(calls))
+        if join is not None:
+            self._service.statistics.count_stage("join", join)
         await self._send(exchange, buffers, computed)
+
+    async def _claims(self, calls: Sequence[tuple[str, Prepared | Refusal]], head: Head) -> list[_Claim | Refusal]:
+        """Queues the calls; none stays in the queue if the request ends before all of them are there."""
+        claims: list[_Claim | Refusal] = []
+        try:
+            async for _, call in _in_turns(calls):
+                claims.append(self._claim(call, head, len(claims)))
+        except BaseException:
+            self._abandon([claim.ticket for claim in claims if isinstance(claim, _Claim)])
+            raise
+        return claims
+
+    def _encoded_answers(
+        self, exchange: Exchange, named: Sequence[tuple[str, _Claim | Refusal]], computed: float
+    ) -> tuple[list[wire.Buffer], Counter[tuple[str, str]], float | None]:
+        """The answers, the number of calls by function and code, and the seconds since the last batch had come back."""
+        answers = [self._answer_or_problem(exchange, claim) for _, claim in named]
+        codes = Counter(
+            (function, ANSWERED if isinstance(answer, wire.EncodedAnswer) else answer.code)
+            for (function, _), answer in zip(named, answers, strict=True)
+        )
+        tickets = [claim.ticket for _, claim in named if isinstance(claim, _Claim)]
+        return wire.encode_answers(answers, exchange.head.answer), codes, _since_last(tickets, computed)
 
     async def _read(self, exchange: Exchange, account: Account) -> tuple[Admission, memoryview]:
         """The admission and the body; while the service warms up, the body is not read."""
@@ -147,16 +176,18 @@ class Computation:
         """
         stop = exchange.watch(partial(self._abandon, tickets))
         try:
-            for ticket in tickets:
+            async for ticket in _in_turns(tickets):
                 await ticket.ended()
+                if ticket.future.cancelled():
+                    raise CallerLeft
         finally:
             stop()
-        if any(ticket.future.cancelled() for ticket in tickets):
-            raise CallerLeft
 
     def _abandon(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
+        for ticket in tickets[:_TURN]:
             self._service.batcher.abandon(ticket)
+        if len(tickets) > _TURN:
+            asyncio.get_running_loop().call_soon(self._abandon, tickets[_TURN:])
 
     async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
         """Calls `make` and returns its value; in a thread where that takes long."""
@@ -188,24 +219,28 @@ class Computation:
         statistics.count_stage("plan", self._service.clock() - read - checking)
         statistics.count_stage("check", checking)
 
-    def _count_join(self, tickets: Sequence[Ticket], now: float) -> None:
-        """Counts the time since the last batch of a request came back."""
-        ends = [ticket.future.result().ended for ticket in tickets if ticket.future.exception() is None]
-        if ends:
-            self._service.statistics.count_stage("join", now - max(ends))
+    def _count_calls(self, exchange: Exchange, codes: Mapping[tuple[str, str], int], number: int) -> None:
+        failed: Counter[str] = Counter()
+        for (function, code), times in codes.items():
+            self._service.statistics.count_call(function, code, times)
+            if code != ANSWERED:
+                failed[code] += times
+        if failed:
+            _log.warning("calls failed", codes=dict(failed), of=number, request_id=exchange.head.request_id)
 
-    def _count_calls(
-        self, exchange: Exchange, functions: Sequence[str], answers: Sequence[wire.EncodedAnswer | Problem]
-    ) -> None:
-        codes: Counter[str] = Counter()
-        for function, answer in zip(functions, answers, strict=True):
-            if isinstance(answer, wire.EncodedAnswer):
-                self._service.statistics.count_call(function)
-            else:
-                self._service.statistics.count_call(function, answer.code)
-                codes[answer.code] += 1
-        if codes:
-            _log.warning("calls failed", codes=dict(codes), of=len(answers), request_id=exchange.head.request_id)
+
+async def _in_turns(entries: Sequence[T]) -> AsyncIterator[T]:
+    """The entries; after every few of them the event loop serves others."""
+    for number, entry in enumerate(entries, 1):
+        yield entry
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+
+
+def _since_last(tickets: Sequence[Ticket], now: float) -> float | None:
+    """The time since the last batch of a request came back; None if none did."""
+    ends = [ticket.future.result().ended for ticket in tickets if ticket.future.exception() is None]
+    return now - max(ends) if ends else None
 
 
 def _name_in(parameters: Mapping[str, str]) -> str:

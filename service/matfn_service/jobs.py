@@ -48,6 +48,11 @@ class Job:
     answer_bytes: int = 0
 
     @property
+    def items(self) -> int:
+        """Number of matrices."""
+        return self.batch.items
+
+    @property
     def key(self) -> Hashable:
         """Key that all jobs of a batch share: the program, or the decomposition that programs share."""
         return batch_key(self.program)

@@ -17,15 +17,22 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-__all__ = ["PRIORITIES", "KeyedQueue", "Limit", "Queued"]
+__all__ = ["MOST_ITEMS", "MOST_JOBS", "PRIORITIES", "KeyedQueue", "Limit", "Queued"]
 
 PRIORITIES: Final = 10
+MOST_JOBS: Final = 256
+"""Jobs of a batch: the event loop takes some ten microseconds for each."""
+MOST_ITEMS: Final = 4096
+"""Matrices of a batch: the event loop takes half a microsecond for each certificate."""
 
+_MOST_HEADS: Final = 1024  # keys that are looked through for a short job
 _SLACK: Final = 64  # empty entries that are not worth a rebuild
 
 
@@ -43,6 +50,10 @@ class Queued(Protocol):
     @property
     def bytes(self) -> int:
         """Memory held while it waits."""
+
+    @property
+    def items(self) -> int:
+        """Number of matrices."""
 
     @property
     def priority(self) -> int:
@@ -159,8 +170,9 @@ class KeyedQueue(Generic[J]):
         return _head(self._all)
 
     def first_short(self, seconds: float, priority: int) -> J | None:
-        """Of the keys whose first job is below these seconds and not below this priority, the job due first."""
-        heads = [entries[0] for entries in self._keys.values() if _head(entries) is not None]
+        """Of the oldest keys' first jobs below these seconds and not below this priority, the one that is due first."""
+        oldest = islice(self._keys.values(), _MOST_HEADS)
+        heads = [entries[0] for entries in oldest if _head(entries) is not None]
         short = [
             entry for entry in heads if entry.job and entry.job.seconds < seconds and entry.job.priority >= priority
         ]
@@ -179,10 +191,10 @@ class KeyedQueue(Generic[J]):
             key = None if first is None else first.key
         entries = self._keys.get(key, [])
         taken: list[J] = []
-        seconds, size = 0.0, 0
-        while (job := _head(entries)) is not None:
-            seconds, size = seconds + job.seconds, size + job.bytes
-            if taken and (seconds > limit.seconds or size > limit.bytes):
+        seconds, size, items = 0.0, 0, 0
+        while len(taken) < MOST_JOBS and (job := _head(entries)) is not None:
+            seconds, size, items = seconds + job.seconds, size + job.bytes, items + job.items
+            if taken and (seconds > limit.seconds or size > limit.bytes or items > MOST_ITEMS):
                 break
             taken.append(job)
             heapq.heappop(entries)
@@ -194,7 +206,7 @@ class KeyedQueue(Generic[J]):
 
     def _compact(self) -> None:
         """Rebuilds heaps and sums from what waits: without empty entries, and without the rounding of past sums."""
-        live = sorted(self._entries.values())
+        live = sorted(self._entries.values(), key=attrgetter("due", "number"))
         self._all = live.copy()
         self._keys = {}
         self._deadlines = []

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_TURN_SECONDS: Final = 0.0005  # how long the event loop waits for a thread that reads a large body
 _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow readers
 
 _log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         executor: the device; None takes the one that the settings name.
     """
     configure_logs(settings)
+    sys.setswitchinterval(_TURN_SECONDS)
     _warn_if_open(settings)
     _warn_if_forgetful(settings.cache_dir)
     try:

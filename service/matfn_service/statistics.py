@@ -107,9 +107,9 @@ class Statistics:
                 failed[code] += number
         return failed
 
-    def count_call(self, function: str, code: str = ANSWERED) -> None:
-        """Counts one call by its function and its code."""
-        self.calls[function if function in ENTRIES else NO_FUNCTION, code] += 1
+    def count_call(self, function: str, code: str = ANSWERED, times: int = 1) -> None:
+        """Counts a call, or several alike, by function and code."""
+        self.calls[function if function in ENTRIES else NO_FUNCTION, code] += times
 
     def count_stage(self, stage: str, seconds: float) -> None:
         """Counts the time of one of `STAGES`."""

@@ -23,6 +23,7 @@ class Job:
     key: str = "p"
     seconds: float = 1.0
     bytes: int = 10
+    items: int = 1
     priority: int = 0
     arrived: float = 0.0
     deadline: float = math.inf
