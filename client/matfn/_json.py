@@ -6,12 +6,15 @@ import json
 import math
 from base64 import b64encode
 from json.scanner import py_make_scanner  # type: ignore[attr-defined] # not told to type checkers
+from random import getrandbits
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from matfn._msgpack import Packed, Pieces, Repeated, TooMany, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from matfn._msgpack import Buffer
 
@@ -19,16 +22,69 @@ __all__ = ["dump", "load"]
 
 _FEW: Final = 1 << 12  # values that are read within a millisecond
 _MANY: Final = 1 << 16  # lists, maps, strings and constants that are read within a few
+_ENCODED_TOGETHER: Final = 3 << 16  # bytes that become base64 in a few tenths of a millisecond
 _COUNTED_TOGETHER: Final = 1 << 20
 
 
-def dump(tree: object) -> bytes:
+def dump(tree: object) -> Buffer:
     """The tree as UTF-8 JSON; binary leaves become base64 text."""
+    large = _Large(f"{getrandbits(128):032x}")
     try:
-        text = json.dumps(tree, default=_plain, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(tree, default=large.plain, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        text = json.dumps(_nulled(tree), default=_plain, allow_nan=False, separators=(",", ":"))
-    return text.encode()
+        large.leaves.clear()
+        text = json.dumps(_nulled(tree), default=large.plain, allow_nan=False, separators=(",", ":"))
+    return large.put_in(text) if large.leaves else text.encode()
+
+
+class _Large:
+    """Large binary leaves, for which a mark stands in the text: they are encoded piece by piece."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self.leaves: list[memoryview] = []
+
+    def plain(self, leaf: object) -> object:
+        """The JSON form of a leaf."""
+        if isinstance(leaf, memoryview) and leaf.nbytes > _ENCODED_TOGETHER:
+            self.leaves.append(leaf)
+            return self._mark
+        if isinstance(leaf, Pieces) and sum(view.nbytes for view in leaf.views) > _ENCODED_TOGETHER:
+            self.leaves.append(_joined(leaf.views))
+            return self._mark
+        return _plain(leaf)
+
+    def put_in(self, text: str) -> memoryview:
+        """The text with the leaves in the places of their marks."""
+        words = [piece.encode() for piece in text.split(self._mark)]
+        sizes = [(leaf.nbytes + 2) // 3 * 4 for leaf in self.leaves]
+        whole, end = np.empty(sum(map(len, words)) + sum(sizes), np.uint8).data, 0
+        for number, piece in enumerate(words):
+            whole[end : end + len(piece)] = piece
+            end += len(piece)
+            for octets in _slices(self.leaves[number]) if number < len(self.leaves) else ():
+                encoded = b64encode(octets)
+                whole[end : end + len(encoded)] = encoded
+                end += len(encoded)
+        return whole
+
+
+def _joined(views: Sequence[memoryview]) -> memoryview:
+    """The memory of several views as one."""
+    if len(views) == 1:
+        return views[0]
+    whole, end = np.empty(sum(view.nbytes for view in views), np.uint8).data, 0
+    for view in views:
+        for octets in _slices(view):
+            whole[end : end + len(octets)] = octets
+            end += len(octets)
+    return whole
+
+
+def _slices(view: memoryview) -> Iterator[memoryview]:
+    """The view in pieces, each a multiple of three bytes but the last."""
+    octets = view.cast("B")
+    return (octets[start : start + _ENCODED_TOGETHER] for start in range(0, len(octets), _ENCODED_TOGETHER))
 
 
 def _plain(leaf: object) -> object:

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -109,13 +109,13 @@ class Computation:
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
         heaviness = sum([weight(call, exchange.head) async for call in _in_turns(prepared)])
-        named = [(function, claim) for (function, _), claim in zip(calls, claims, strict=True)]
-        made = partial(self._encoded_answers, exchange, named, computed)
+        made = partial(self._encoded_answers, exchange, calls, claims, computed)
         buffers, codes, join = await self._made(admission, heaviness, made)
         self._count_calls(exchange, codes, len(calls))
         if join is not None:
             self._service.statistics.count_stage("join", join)
         await self._send(exchange, buffers, computed)
+        await _emptied(calls, prepared, tickets, claims)
 
     async def _claims(self, calls: Sequence[tuple[str, Prepared | Refusal]], head: Head) -> list[_Claim | Refusal]:
         """Queues the calls; none stays in the queue if the request ends before all of them are there."""
@@ -129,16 +129,23 @@ class Computation:
         return claims
 
     def _encoded_answers(
-        self, exchange: Exchange, named: Sequence[tuple[str, _Claim | Refusal]], computed: float
+        self,
+        exchange: Exchange,
+        calls: Sequence[tuple[str, Prepared | Refusal]],
+        claims: Sequence[_Claim | Refusal],
+        computed: float,
     ) -> tuple[list[wire.Buffer], Counter[tuple[str, str]], float | None]:
         """The answers, the number of calls by function and code, and the seconds since the last batch had come back."""
-        answers = [self._answer_or_problem(exchange, claim) for _, claim in named]
+        answers = [self._answer_or_problem(exchange, claim) for claim in claims]
         codes = Counter(
             (function, ANSWERED if isinstance(answer, wire.EncodedAnswer) else answer.code)
-            for (function, _), answer in zip(named, answers, strict=True)
+            for (function, _), answer in zip(calls, answers, strict=True)
         )
-        tickets = [claim.ticket for _, claim in named if isinstance(claim, _Claim)]
-        return wire.encode_answers(answers, exchange.head.answer), codes, _since_last(tickets, computed)
+        tickets = [claim.ticket for claim in claims if isinstance(claim, _Claim)]
+        buffers = wire.encode_answers(answers, exchange.head.answer)
+        while answers:  # to free all at once would hold the interpreter
+            del answers[-_TURN:]
+        return buffers, codes, _since_last(tickets, computed)
 
     async def _read(self, exchange: Exchange, account: Account) -> tuple[Admission, memoryview]:
         """The admission and the body; while the service warms up, the body is not read."""
@@ -235,6 +242,15 @@ async def _in_turns(entries: Sequence[T]) -> AsyncIterator[T]:
         yield entry
         if number % _TURN == 0:
             await asyncio.sleep(0)
+
+
+async def _emptied(*lists: list[Any]) -> None:
+    """Empties lists whose entries the last one holds; between its parts the event loop serves others."""
+    for entries in lists[:-1]:
+        entries.clear()
+    while lists[-1]:
+        del lists[-1][-_TURN:]
+        await asyncio.sleep(0)
 
 
 def _since_last(tickets: Sequence[Ticket], now: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -34,13 +35,16 @@ def is_for_memory(error: Exception) -> bool:
 
 
 async def trim_when_idle(work_done: Callable[[], int | None], seconds: float = IDLE_SECONDS) -> None:
-    """Trims heap and shared memory once after each period of work: when `work_done` returns a number twice in a row."""
+    """Collects garbage and trims memory once after each period of work: when `work_done` returns a number twice."""
     if _trim is None or not _STATM.exists():
         return
-    floor, before = _resident(), None
+    floor, before, collected = _resident(), None, None
     while True:
         await asyncio.sleep(seconds)
         done = work_done()
+        if done is not None and done == before and done != collected:
+            gc.collect()
+            collected = done
         if done is not None and done == before and _resident() - floor > _WORTH:
             SHARED.trim()
             await asyncio.to_thread(_trim, 0)

@@ -43,6 +43,8 @@ __all__ = ["serve"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _TURN_SECONDS: Final = 0.0005  # how long the event loop waits for a thread that reads a large body
+_COLLECTIONS: Final = (700, 10, 1000)
+"""Whole collections are rare under load, since one stops every caller; they come when the server is idle."""
 _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow readers
 
 _log = structlog.get_logger(__name__)
@@ -174,6 +176,7 @@ class _Server(uvicorn.Server):
             loop, segments = asyncio.get_running_loop(), self._service.segments
             await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
+        gc.set_threshold(*_COLLECTIONS)
         _log.info("listening", url=self._listener.url)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
