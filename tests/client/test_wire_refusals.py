@@ -273,3 +273,71 @@ def test_tensor_counts_its_bytes() -> None:
     """A tensor whose data does not fill its shape cannot be made."""
     with pytest.raises(ValueError, match="32 bytes, data has 8"):
         wire.Tensor("float64", (2, 2), b"\0" * 8)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"params": {"c": [1] * 5000}}, "params hold more than 4096 values"),
+        ({"options": {"c": [[1] * 80] * 80}}, "options hold more than 4096 values"),
+        ({"params": {str(number): 1 for number in range(5000)}}, "params hold more than 4096 names"),
+        ({"params": {"c" * 5000: 1}}, "params have a name of 5000 characters"),
+        ({"params": {"c": "x" * 5000}}, "'c' is a string of 5000 characters"),
+        ({"inputs": {str(number): ONE for number in range(100)}}, "inputs hold more than 64 names"),
+        ({"inputs": {"m" * 2000: ONE}}, "inputs have a name of 2000 characters"),
+        ({"inputs": {"m": {**ONE, "shape": [2**31 - 1] * 65}}}, "the shape of 'm' has 65 dimensions, more than 64"),
+    ],
+)
+def test_values_of_a_call_are_counted(fields: dict[str, object], words: str) -> None:
+    """A call has few inputs, parameters and dimensions, with short names; more are refused in words."""
+    error = refused({"inputs": {"m": ONE}, **fields})
+
+    assert (error.code, error.detail) == ("malformed", words)
+
+
+@pytest.mark.parametrize("media", list(Media))
+def test_values_of_a_request_are_counted(media: Media) -> None:
+    """A request with more values than are wanted is refused as such, and with one less it is read."""
+    rows = [[0.5, 1, None]] * 50  # 150 numbers in 51 lists, in two maps
+    tree = {"inputs": {"m": rows}}
+    body = msgpack.packb(tree) if media is Media.MSGPACK else json.dumps(tree).encode()
+    with pytest.raises(wire.TooManyValues) as caught:
+        wire.decode_call(body, media, "msign", 150)
+
+    assert (caught.value.code, caught.value.detail) == ("too_large", "the body holds more than 150 values")
+    assert wire.decode_call(body, media, "msign", 210).inputs["m"].shape == (50, 3)
+
+
+@pytest.mark.parametrize("count", [1, 5000, 100_000, 300_000])
+def test_many_numbers_are_read_as_few(count: int) -> None:
+    """JSON of any number of numbers, strings and nulls, read in one of three ways, has the same content."""
+    numbers = [[0.1 * number, number, None] for number in range(count // 3 + 1)]
+    body = json.dumps({"inputs": {"m": numbers}, "params": {"name": "x"}}).encode()
+    call = wire.decode_call(body, Media.JSON, "msign")
+    expected = np.array(numbers, dtype=float)
+
+    np.testing.assert_array_equal(np.frombuffer(call.inputs["m"].data).reshape(expected.shape), expected)
+    assert call.params == {"name": "x"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 3 << 16, (3 << 16) + 1, 1_000_000])
+def test_base64_of_any_size(size: int) -> None:
+    """Octets of any number survive JSON, in which large ones are encoded and decoded piece by piece."""
+    octets = np.random.default_rng(size).integers(0, 256, 8 * size, np.uint8).tobytes()
+    sent = wire.Call("msign", {"m": wire.Tensor("float64", (size,), octets)}, {}, {})
+    body = b"".join(wire.encode_call(sent, Media.JSON))
+
+    assert json.loads(body)["inputs"]["m"]["data"] == b64encode(octets).decode()
+    assert bytes(wire.decode_call(body, Media.JSON, "msign").inputs["m"].data) == octets
+
+
+@pytest.mark.parametrize("place", [(1 << 18) - 4, (1 << 18) - 8, 0])
+def test_padding_within_base64_is_malformed(place: int) -> None:
+    """Padding ends base64, wherever its pieces are cut."""
+    text = "A" * (1 << 19)
+    data = text[:place] + "AAA=" + text[place + 4 :]
+    body = json.dumps({"inputs": {"m": {"dtype": "float64", "shape": [49152], "data": data}}}).encode()
+    with pytest.raises(wire.DecodeError) as caught:
+        wire.decode_call(body, Media.JSON, "msign")
+
+    assert caught.value.code == "malformed"

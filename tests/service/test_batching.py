@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from matfn import wire
 from matfn_service.executor import DeviceMemoryError
-from scripted import Opened, ScriptedExecutor, matrices, post, service_behind, until
+from scripted import MSGPACK, Opened, ScriptedExecutor, matrices, post, service_behind, until
 
 if TYPE_CHECKING:
     import httpx
@@ -319,3 +320,23 @@ async def test_more_urgent_long_job_is_not_overtaken(opened: Opened, executor: S
 def orders_of(executor: ScriptedExecutor) -> list[int]:
     """The orders of the matrices that the device has seen, share by share."""
     return [batch.inputs["m"].shape[-1] for batch in executor.seen]
+
+
+async def test_many_calls_are_queued_in_turns(
+    client: httpx.AsyncClient, executor: ScriptedExecutor, service: Service
+) -> None:
+    """While the calls of one request come to the queue, the loop serves others after every few of them."""
+    executor.gate.clear()
+    tensor = matrices(1, 1)
+    sent = [wire.Call("msign", {"m": tensor}, {}, {}) for _ in range(1000)]
+    body = b"".join(wire.encode_calls(sent, wire.Media.MSGPACK))
+    request = asyncio.create_task(client.post("/v1/calls", content=body, headers=MSGPACK))
+    lengths = [0]
+    while lengths[-1] < len(sent) - 256:  # a batch may be on the device
+        await asyncio.sleep(0)
+        lengths.append(len(service.queue))
+    executor.gate.set()
+    answers = wire.decode_answers((await request).content, wire.Media.MSGPACK)
+
+    assert max(later - earlier for earlier, later in pairwise(lengths)) <= 32
+    assert len(answers) == len(sent)

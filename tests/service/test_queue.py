@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_service.queue import PRIORITIES, KeyedQueue, Limit
+from matfn_service.queue import MOST_ITEMS, MOST_JOBS, PRIORITIES, KeyedQueue, Limit
 
 AGING = 10.0
 BOUND = Limit(seconds=20.0, bytes=1000)
@@ -159,3 +159,12 @@ def test_discarded_jobs_are_let_go() -> None:
 
     assert len(queue._all) + len(queue._deadlines) + len(queue._keys) < 300
     assert len(queue) == 1
+
+
+def test_batches_are_bounded_in_jobs_and_matrices() -> None:
+    """However little they take, a batch has at most so many jobs and, of several jobs, so many matrices."""
+    tiny = [Job(seconds=0.0, bytes=0) for _ in range(MOST_JOBS + 1)]
+    halves = [Job(seconds=0.0, bytes=0, items=MOST_ITEMS // 2) for _ in range(3)]
+
+    assert [len(batch) for batch in drained(queue_of(*tiny))] == [MOST_JOBS, 1]
+    assert [len(batch) for batch in drained(queue_of(*halves))] == [2, 1]
