@@ -41,6 +41,7 @@ from matfn.errors import (
     UnsupportedDtype,
     UnsupportedMediaType,
     Unverifiable,
+    WorkerLost,
 )
 from matfn.invocation import Invocation
 from matfn.local import LocalClient
@@ -89,6 +90,7 @@ __all__ = [
     "UnsupportedDtype",
     "UnsupportedMediaType",
     "Unverifiable",
+    "WorkerLost",
     "call",
     "verification",
 ]

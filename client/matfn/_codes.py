@@ -115,6 +115,12 @@ TABLE: Final[Mapping[str, ErrorCode]] = {
             retryable=True,
         ),
         ErrorCode(
+            "worker_lost",
+            500,
+            "The processes that computed the call were lost",
+            "send its matrices one by one; the server's log has the reason under worker lost",
+        ),
+        ErrorCode(
             "draining",
             503,
             "The server is shutting down",

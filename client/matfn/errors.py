@@ -14,7 +14,7 @@ MatfnError                      anything this package raises on purpose
     ├── MethodNotAllowed        405   ├── NotSymmetric        422   ├── Busy              429
     ├── TooLarge                413   ├── NotPositive         422   ├── Draining          503
     ├── UnsupportedMediaType    415   ├── InternalError       500   ├── OutOfMemory       503
-    └── DeadlineExceeded        504
+    └── DeadlineExceeded        504   └── WorkerLost          500
 
 Unverifiable                    an UnknownFunction and AttributeError: no answer of this function can be verified
 
@@ -64,6 +64,7 @@ __all__ = [
     "UnsupportedDtype",
     "UnsupportedMediaType",
     "Unverifiable",
+    "WorkerLost",
     "is_retryable",
     "problem_error",
     "status_of",
@@ -253,6 +254,10 @@ class Busy(ProblemError, code="busy"):
 
 class Draining(ProblemError, code="draining"):
     """The server is shutting down and takes no new calls."""
+
+
+class WorkerLost(ProblemError, code="worker_lost"):
+    """The processes that computed the call ended, hung or were killed, or the call took far longer than predicted."""
 
 
 class OutOfMemory(ProblemError, code="out_of_memory"):

@@ -137,7 +137,9 @@ def _add_reports(app: FastAPI, service: Service) -> None:
     @app.get("/readyz", tags=["health"], summary="Whether calls are taken now")
     async def readyz() -> JSONResponse:
         if service.state is not State.READY:
-            raise _not_ready(service.state)
+            raise _not_ready(service)
+        if not service.executor.alive:
+            raise Refusal("busy", "no worker computes; lost ones are being replaced", status=503, retry_after=1.0)
         return JSONResponse({"state": service.state})
 
 
@@ -160,9 +162,9 @@ def _add_manual(app: FastAPI, service: Service) -> None:
         return page
 
 
-def _not_ready(state: State) -> Refusal:
-    if state is State.DRAINING:
+def _not_ready(service: Service) -> Refusal:
+    if service.state is State.DRAINING:
         return Refusal("draining", "the server is shutting down")
-    if state is State.FAILED:
-        return Refusal("internal", "the service could not warm up; its log has the reason", status=503)
+    if service.state is State.FAILED:
+        return Refusal("internal", service.failure, status=503)
     return Refusal("busy", "the server is warming up", status=503, retry_after=1.0)

@@ -32,12 +32,18 @@ R = TypeVar("R", bound=Rows)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of the job with the number `owner` in its batch, their program, and the bytes of a row's outputs."""
+    """Rows of the job with the number `owner` in its batch, and their program.
+
+    Attributes:
+        answer_bytes: size of the outputs of a row.
+        seconds: predicted time of a row.
+    """
 
     owner: int
     program: Program
     batch: Batch
     answer_bytes: int = 0
+    seconds: float = 0.0
 
     @property
     def items(self) -> int:

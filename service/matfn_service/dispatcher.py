@@ -142,7 +142,10 @@ class Dispatcher:
         job, workers = choice
         jobs = self._queue.next_batch(now, self._fair(job, workers).scaled(self.isolator.caps.of(job.key)), job.key)
         load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
-        parts = [Part(owner, job.program, job.batch, job.answer_bytes) for owner, job in enumerate(jobs)]
+        parts = [
+            Part(owner, job.program, job.batch, job.answer_bytes, job.seconds / max(1, job.batch.items))
+            for owner, job in enumerate(jobs)
+        ]
         shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
         self._taken_by_long += len(shares) * self._is_long(job)

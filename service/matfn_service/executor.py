@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -21,6 +22,7 @@ from matfn_kernels import Graphed, Graphs, evaluate_together, load_profile
 from matfn_service.cuda import CudaDevice
 from matfn_service.encoding import encode
 from matfn_service.memory import DeviceMemoryError, is_for_memory
+from matfn_service.pulse import LOOK_SECONDS
 from matfn_service.staging import Staging
 from matfn_service.worker_process import Run, WorkerProcess
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Batch, Evaluation, Findings, Profile, Program
     from matfn_service.assembly import Part
+    from matfn_service.pulse import Loss
     from matfn_service.settings import Settings
     from matfn_service.staging import Port
 
@@ -91,8 +94,8 @@ class Executor(Protocol):
         """How many workers can compute now."""
 
     @property
-    def lost(self) -> int:
-        """How often a worker ended and was replaced."""
+    def losses(self) -> Mapping[Loss, int]:
+        """How often a worker was lost and replaced, by reason."""
 
     @property
     def device(self) -> str:
@@ -107,6 +110,9 @@ class Executor(Protocol):
         Raises:
             DeviceMemoryError: if the share is too large for the device.
         """
+
+    async def watch(self) -> None:
+        """Replaces workers that are stopped, hang or have ended, until it is cancelled."""
 
     def close(self) -> None:
         """Ends the workers, without waiting for what they compute."""
@@ -150,9 +156,9 @@ class CpuExecutor:
         return sum(worker.is_alive for worker in self._all)
 
     @property
-    def lost(self) -> int:
-        """Processes that ended and were replaced."""
-        return sum(worker.losses for worker in self._all)
+    def losses(self) -> Mapping[Loss, int]:
+        """Processes that were lost and replaced, by reason."""
+        return sum((worker.losses for worker in self._all), Counter())
 
     async def load_profile(self, path: Path | None) -> Profile:
         """The file's profile, else the one that ships for the processor; the workers compute with its backends."""
@@ -169,6 +175,13 @@ class CpuExecutor:
         finally:
             self._free.put_nowait(worker)
 
+    async def watch(self) -> None:
+        """Looks after every process once a second until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for worker in self._all:
+                worker.look()
+
     def close(self) -> None:
         """Ends the workers; their work is lost."""
         for worker in self._all:
@@ -184,7 +197,7 @@ class CudaExecutor:
     workers = 1
     ahead = 1
     alive = 1  # its threads end with the server; a GPU that fails shows in the calls' codes
-    lost = 0
+    losses: Mapping[Loss, int] = {}
 
     def __init__(self, device: Device) -> None:
         self.device = device.name
@@ -201,6 +214,9 @@ class CudaExecutor:
     async def run(self, parts: Sequence[Part]) -> Run:
         """Computes one share on the GPU."""
         return await _in(self._threads, lambda: _timed(lambda: self._elsewhere(parts)))
+
+    async def watch(self) -> None:
+        """Nothing to look after: the threads end with the server."""
 
     def close(self) -> None:
         """Ends each thread after its current batch."""

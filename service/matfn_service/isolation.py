@@ -1,6 +1,7 @@
 """Isolation of failures: a share that fails is cut in two until what fails stands alone.
 
 - A share whose computation raises is cut between jobs, then within a job, so that one failure fails alone.
+- A share whose process was lost is cut likewise between jobs, and one job's matrices are tried once more.
 - A share that is too large for the device's memory is cut in two as well. The batches of its key stay smaller for a
   while: the cap is halved, and grows back by a step with each batch that fits.
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from matfn_service.assembly import Part, halves
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.problems import Refusal
+from matfn_service.pulse import Loss, WorkerLost
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -80,6 +82,10 @@ class Isolator:
             failure: Exception = Refusal(
                 "out_of_memory", "the device has too little memory for one matrix of this call"
             )
+        except WorkerLost as lost:
+            both = halves(parts) if len(parts) > 1 else None
+            self._statistics.bisections += both is not None
+            failure = _worker_lost(lost)
         except Exception as error:  # noqa: BLE001 - an exception of a kernel must not reach the batch's other calls
             both = halves(parts) if len(parts) > 1 else None
             self._statistics.bisections += both is not None
@@ -95,3 +101,10 @@ class Isolator:
         return ShareRun(
             first.answered + second.answered, first.seconds + second.seconds, first.copying + second.copying
         )
+
+
+def _worker_lost(lost: WorkerLost) -> Refusal:
+    """What the caller is told whose work ends processes, or is given up with one."""
+    if lost.loss is Loss.OVERRAN:
+        return Refusal("worker_lost", "this call took more than a hundred times its predicted time and was given up")
+    return Refusal("worker_lost", f"the process that computed this call was lost twice; the second one: {lost.loss}")

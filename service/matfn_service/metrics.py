@@ -24,11 +24,12 @@ from prometheus_client.registry import Collector
 
 from matfn_service.histogram import Histogram
 from matfn_service.ledger import Kind
+from matfn_service.pulse import Loss
 from matfn_service.service import State
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from matfn_service.ledger import Ledger
     from matfn_service.service import Service
@@ -157,18 +158,25 @@ def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamil
     executor = service.executor
     yield GaugeMetricFamily("matfn_workers", "Shares that the device computes side by side.", executor.workers)
     yield GaugeMetricFamily("matfn_workers_alive", "Workers that can compute.", executor.alive)
-    yield CounterMetricFamily("matfn_workers_lost", "Workers that ended and were replaced.", executor.lost)
+    yield _losses(executor.losses)
     counted = service.statistics
     yield CounterMetricFamily("matfn_worker_seconds", "Time that workers computed.", counted.worker_seconds)
     yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
+
+
+def _losses(losses: Mapping[Loss, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily("matfn_workers_lost", "Workers that were lost and replaced.", labels=("reason",))
+    for loss in Loss:
+        family.add_metric((loss,), losses.get(loss, 0))
+    return family
 
 
 def _deprecated(metric: CounterMetricFamily | GaugeMetricFamily) -> Iterator[Metric]:
     """The metric under its former name, if it had one."""
     former = _FORMER_NAMES.get(metric.name)
     if former is not None:
-        (sample,) = metric.samples
-        yield type(metric)(former, f"Deprecated name of {sample.name}.", sample.value)
+        samples = metric.samples
+        yield type(metric)(former, f"Deprecated name of {samples[0].name}.", sum(one.value for one in samples))
 
 
 def _state(now: State) -> Metric:

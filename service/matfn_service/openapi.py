@@ -30,6 +30,7 @@ _ANY_CALL: Final = (
     "out_of_memory",
     "deadline_exceeded",
     "internal",
+    "worker_lost",
 )
 _ANY_REPORT: Final = ("unauthorized", "internal")
 _NOT_READY: Final = ("draining",)

@@ -17,13 +17,14 @@ from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
 from matfn_service.executor import computing_threads, make_executor
 from matfn_service.ledger import Bounds, Ledger
-from matfn_service.memory import trim_when_idle
+from matfn_service.memory import DeviceMemoryError, trim_when_idle
 from matfn_service.problems import Refusal
+from matfn_service.pulse import WorkerLost
 from matfn_service.queue import KeyedQueue, Limit
 from matfn_service.segments import Segments
 from matfn_service.shared_memory import SHARED
 from matfn_service.statistics import Statistics
-from matfn_service.warm_up import warm_up
+from matfn_service.warm_up import warm_up_surely
 from matfn_service.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Service:
         )
         self.profile: Profile | None = None
         self.profile_label = ""
+        self.failure = "the service could not warm up; its log has the reason"
         self._executor = executor
         self._batcher: Batcher | None = None
         self._admission: Admission | None = None
@@ -103,7 +105,13 @@ class Service:
         SHARED.keep_at_most(self.settings.kept_bytes)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()
-        lives = (self._batcher.run(), self._warm_up(readers), trim_when_idle(self._work_done), self.watchdog.run())
+        lives = (
+            self._batcher.run(),
+            self._warm_up(readers),
+            self._executor.watch(),
+            trim_when_idle(self._work_done),
+            self.watchdog.run(),
+        )
         tasks = [loop.create_task(life) for life in lives]
         try:
             yield
@@ -119,9 +127,11 @@ class Service:
             self.profile = await self.executor.load_profile(self.settings.profile)
             self.profile_label = self.profile.label  # in every answer, so it is hashed once
             self._admission = Admission(self.limits, self.profile, readers, self.settings.worker_bytes)
-            await warm_up(self.executor, self.profile)
-        except Exception:  # noqa: BLE001 - a server that cannot compute still answers, and says why
+            await warm_up_surely(self.executor, self.profile)
+        except Exception as error:  # noqa: BLE001 - a server that cannot compute still answers, and says why
             _log.exception("warm-up failed")
+            if isinstance(error, (WorkerLost, DeviceMemoryError)):
+                self.failure = f"the service could not warm up: {error}"
             self.state = State.FAILED
         else:
             if self.state is State.WARMING:
@@ -160,7 +170,7 @@ class Service:
         await self.warmed_up()
         self.refuse_while_draining()
         if self.state is State.FAILED or self._admission is None:
-            raise Refusal("internal", "the service could not warm up; its log has the reason")
+            raise Refusal("internal", self.failure)
         return self._admission
 
     def refuse_while_draining(self) -> None:

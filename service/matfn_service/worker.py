@@ -1,62 +1,38 @@
-"""The worker process: `python -m matfn_service.worker CONNECTION ARENA SHARED`, three inherited file descriptors.
+"""The worker process: `python -m matfn_service.worker CONNECTION ARENA SHARED PARENT`.
 
-It answers the messages of the service's end (`matfn_service.worker_process`) until that is closed.
+The first three are inherited file descriptors, the last is the service's process number. The worker answers the
+messages of the service's end (`matfn_service.worker_process`) until that is closed, and the system kills it when the
+service ends.
 """
 
 from __future__ import annotations
 
-import gc
+import ctypes
 import os
-import pickle
 import signal
 import sys
-import time
-import traceback
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Final
-
-import torch
-
-from matfn_service.arena import Arena
-from matfn_service.memory import IDLE_SECONDS, is_for_memory, trim
-from matfn_service.messages import Done, Failed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Final
 
 __all__ = ["main"]
 
-_NICENESS: Final = 10  # so that the event loop, which needs little, gets a core at once when it wants one
+_PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
 
 
-def main(connection: int, memory: int, shared: int) -> None:
-    """Computes until the other end is closed."""
+def main(connection: int, memory: int, shared: int, parent: int) -> None:
+    """Computes until the other end is closed; what takes long to import comes after the tie to the parent."""
+    if not _dies_with(parent):
+        return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the service decides when a worker ends
-    torch.set_num_threads(1)
-    os.nice(_NICENESS)
-    gc.freeze()
-    link, arena = Connection(connection), Arena(memory, shared)
-    while True:
-        if not link.poll(IDLE_SECONDS):
-            arena = Arena(memory, shared)
-            trim()
-            link.poll(None)
-        try:
-            link.send(_replied(link, arena))
-        except (EOFError, OSError):  # the other end is closed
-            return
+    from matfn_service.computing import compute
+
+    compute(connection, memory, shared)
 
 
-def _replied(link: Connection, arena: Arena) -> Done[object] | Failed:
-    octets = link.recv_bytes()
-    started = time.perf_counter()
-    try:
-        message: Callable[[Arena], object] = pickle.loads(octets)  # noqa: S301 - from the other end of this program
-        value = message(arena)
-    except Exception as error:  # noqa: BLE001 - any exception of a kernel is reported, and the worker lives on
-        return Failed(traceback.format_exc(), is_for_memory(error))
-    return Done(value, time.perf_counter() - started)
+def _dies_with(parent: int) -> bool:
+    """Has the system kill this process when its parent ends, even while it is stopped; False if that has happened."""
+    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    return os.getppid() == parent
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ a thread beside a busy event loop it would wait for the lock longer than it comp
 and a fault in a library that ends it ends nothing else.
 
 Tensors travel in shared memory, everything else over a socket pair as pickles. A worker ends when the service's end of
-the pair is closed, also when the service is killed.
+the pair is closed, and the system kills it when the service ends. One that ends, is stopped, hangs or overruns is
+replaced (`matfn_service.pulse` says when); neither sending to it nor receiving from it holds up the loop.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Pipe
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
@@ -30,8 +35,10 @@ from matfn_kernels import TORCHS_OWN
 from matfn_service.arena import Arena, Slot, tensor_at
 from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
+from matfn_service.inbox import Inbox
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
+from matfn_service.pulse import Loss, Pulse, WorkerError, WorkerLost, memory_kills
 from matfn_service.shared_memory import LEAST, SHARED, anonymous_file, lent
 
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ if TYPE_CHECKING:
     from matfn_kernels import Backends, Batch, Program
     from matfn_service.assembly import Part
 
-__all__ = ["Run", "WorkerError", "WorkerProcess"]
+__all__ = ["Run", "WorkerError", "WorkerLost", "WorkerProcess"]
 
 T = TypeVar("T")
 
@@ -51,11 +58,8 @@ _log = structlog.get_logger(__name__)
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was not started by `matfn serve`
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
+_MESSAGE_BYTES: Final = 1 << 16  # fit the socket's buffer; more is sent in a thread, for a process that reads nothing
 _PADDING: Final = 4 * 64  # between the outputs of a part
-
-
-class WorkerError(Exception):
-    """A computation raised, or took its process down; the text has the traceback or the signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,46 +75,63 @@ class WorkerProcess:
     """The service's end of a computing process, for one task at a time."""
 
     def __init__(self) -> None:
-        self.losses = 0
+        self.losses: Counter[Loss] = Counter()
         self.backends: Backends = TORCHS_OWN  # those of the profile, once there is one
         self._is_closed = False
+        self._verdict: Loss | None = None
+        self._is_taken = False  # while the arena is in use
         self._start()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs; one that ended is replaced when the next task finds out."""
-        return self._process.poll() is None
+        """Whether the process runs, as far as is known."""
+        return self._process.poll() is None and not self._pulse.is_stopped
+
+    def look(self) -> None:
+        """Kills a process that will not answer, and replaces one that ended without work; called once a second."""
+        if self._process.poll() is None:
+            self._verdict = self._verdict or self._pulse.look(self._process.pid)
+            if self._verdict is not None:
+                self._process.kill()  # who waits for it hears of that from the connection
+        elif not self._is_taken:
+            self._replace()
 
     async def run(self, parts: Sequence[Part]) -> Run:
-        """Computes a share; a single matrix whose process ended is tried once more, in a new process.
+        """Computes a share; one job's matrices whose process was lost are tried once more, in a new process.
 
         Raises:
             DeviceMemoryError: if it is too large for the memory there is.
-            WorkerError: if it raised, or ended the process, which is then started anew.
+            WorkerLost: if its process was lost.
+            WorkerError: if it raised.
         """
-        losses = self.losses
+        losses = self.losses.total()
         try:
             return await self._computed(parts)
-        except (DeviceMemoryError, WorkerError):
-            if self.losses == losses or sum(part.items for part in parts) > 1:
+        except WorkerLost as lost:
+            if len(parts) > 1 or lost.loss is Loss.OVERRAN:  # it would take as long again
+                raise
+        except DeviceMemoryError:
+            if self.losses.total() == losses or sum(part.items for part in parts) > 1:
                 raise
         return await self._computed(parts)
 
     async def _computed(self, parts: Sequence[Part]) -> Run:
         members = by_program(parts)
         room = _room(parts)
+        self._is_taken = True
         started = time.perf_counter()
         try:
             pack = partial(self._packed, parts, members, room)
             message = await (asyncio.to_thread(pack) if _copied_bytes(parts) > _INLINE_BYTES else _at_once(pack))
             packed = time.perf_counter()
-            done = await self._answer(message)
+            done = await self._answer(message, sum(part.seconds * part.items for part in parts))
             answered = time.perf_counter()
             take = partial(self._taken, done.value, room)
             is_large = sum(map(_arena_bytes, done.value)) > _INLINE_BYTES
             evaluations = await (asyncio.to_thread(take) if is_large else _at_once(take))
         finally:
             self._arena.clear()
+            self._is_taken = False
         copying = packed - started + time.perf_counter() - answered
         return Run(apart(parts, members, evaluations), done.seconds, copying)
 
@@ -118,9 +139,14 @@ class WorkerProcess:
         """Calls `work`, which both sides can import, in the process and returns its value.
 
         Raises:
-            WorkerError: if it raised, or ended the process.
+            WorkerLost: if it ended the process.
+            WorkerError: if it raised.
         """
-        return (await self._answer(Call(work))).value
+        self._is_taken = True
+        try:
+            return (await self._answer(Call(work))).value
+        finally:
+            self._is_taken = False
 
     def close(self) -> None:
         """Ends the process; what it computes is lost."""
@@ -129,55 +155,92 @@ class WorkerProcess:
         self._process.wait()
 
     def _start(self) -> None:
-        self._arena = Arena(anonymous_file())
-        self._connection, far = Pipe()
-        ends = far.fileno(), self._arena.descriptor, SHARED.descriptor
-        command = [sys.executable, "-P", "-m", "matfn_service.worker", *map(str, ends)]
-        self._process = subprocess.Popen(command, pass_fds=ends, env={**os.environ, **_ENVIRONMENT})  # noqa: S603
-        far.close()
+        """Starts a process.
 
-    async def _answer(self, message: Callable[[Arena], T]) -> Done[T]:
+        Raises:
+            OSError: if the system has no room for one.
+        """
+        with ExitStack() as undo:
+            arena = Arena(anonymous_file())
+            undo.callback(os.close, arena.descriptor)
+            near, far = Pipe()
+            undo.callback(near.close)
+            with far:
+                ends = far.fileno(), arena.descriptor, SHARED.descriptor
+                command = [sys.executable, "-P", "-m", "matfn_service.worker", *map(str, (*ends, os.getpid()))]
+                process = subprocess.Popen(command, pass_fds=ends, env={**os.environ, **_ENVIRONMENT})  # noqa: S603
+            undo.pop_all()
+        self._arena, self._connection, self._process = arena, near, process
+        self._pulse = Pulse()
+        self._verdict = None
+        self._memory_kills = memory_kills()
+
+    async def _answer(self, message: Callable[[Arena], T], predicted: float = 0.0) -> Done[T]:
+        self._pulse.begin(predicted)
         try:
             reply: Done[T] | Failed = await self._exchange(message)
         except (EOFError, OSError):
-            raise self._lost() from None
+            raise await self._lost() from None
+        finally:
+            self._pulse.end()
         if isinstance(reply, Failed):
             raise DeviceMemoryError(reply.text) if reply.for_memory else WorkerError(reply.text)
         return reply
 
     async def _exchange(self, message: Callable[[Arena], T]) -> Done[T] | Failed:
-        """Sends without a thread: beside a busy loop, one would wait for the interpreter at every step."""
+        """Sends and receives without a thread: beside a busy loop, one would wait for the interpreter at every step."""
         loop, socket = asyncio.get_running_loop(), self._connection.fileno()
-        self._connection.send(message)
-        readable = asyncio.Event()
-        loop.add_reader(socket, readable.set)  # may come more than once before the reader is gone
+        octets = ForkingPickler.dumps(message)
+        if len(octets) > _MESSAGE_BYTES:
+            await asyncio.to_thread(self._connection.send_bytes, octets)
+        else:
+            self._connection.send_bytes(octets)
+        inbox = Inbox(socket)
+        loop.add_reader(socket, inbox.receive)
         try:
-            await readable.wait()
+            content = await inbox.whole()
         finally:
             loop.remove_reader(socket)
-            os.set_blocking(socket, True)  # uvloop leaves it otherwise; what is sent comes at once and whole
-        reply: Done[T] | Failed = self._connection.recv()
+            os.set_blocking(socket, True)  # uvloop leaves it otherwise
+        reply: Done[T] | Failed = pickle.loads(content)  # noqa: S301 - from the other end of this program
         return reply
 
-    def _lost(self) -> Exception:
-        """Starts a new process, and returns the reason why the old one ended."""
-        self._connection.close()
+    async def _lost(self) -> Exception:
+        """Starts a new process, and returns the reason why the old one was lost."""
         try:
-            code: int | None = self._process.wait(_DYING_SECONDS)
-        except subprocess.TimeoutExpired:  # it runs but is out of reach: the loop must not wait for it
+            await asyncio.to_thread(self._process.wait, _DYING_SECONDS)
+        except subprocess.TimeoutExpired:  # it runs but is out of reach
+            self._verdict = Loss.HUNG
             self._process.kill()
-            self._process.wait()
-            code = None
-        if not self._is_closed:
-            self.losses += 1
-            _log.warning("worker ended", pid=self._process.pid, code=code)
-            os.close(self._arena.descriptor)
+            await asyncio.to_thread(self._process.wait)
+        if self._is_closed:
+            return WorkerLost(Loss.ENDED, "the service is ending")
+        lost = self._replace()
+        return DeviceMemoryError(str(lost)) if lost.loss is Loss.MEMORY else lost
+
+    def _replace(self) -> WorkerLost:
+        """Starts a process in place of one that ended, and returns the reason why that was lost."""
+        loss, code = self._loss(), self._process.returncode
+        old = self._connection, self._arena.descriptor
+        _log.warning("worker lost", pid=self._process.pid, reason=loss, code=code)
+        try:
             self._start()
-        if code == -signal.SIGKILL:  # what the system does when memory runs out
-            return DeviceMemoryError("the computing process was killed")
-        return WorkerError(
-            "the computing process was out of reach" if code is None else f"the process ended with code {code}"
-        )
+        except OSError as error:  # the next look, or the next task, tries again
+            _log.error("no worker can be started", reason=error.strerror)
+            return WorkerLost(loss, f"the computing process was lost ({loss}), and no other can be started")
+        self.losses[loss] += 1
+        old[0].close()
+        os.close(old[1])
+        return WorkerLost(loss, f"the computing process was lost ({loss})")
+
+    def _loss(self) -> Loss:
+        """Why the process ended."""
+        if self._verdict is not None:
+            return self._verdict
+        if self._process.returncode != -signal.SIGKILL:
+            return Loss.ENDED
+        kills = memory_kills()  # where the system tells nothing, memory is what it mostly kills for
+        return Loss.KILLED if kills is not None and kills == self._memory_kills else Loss.MEMORY
 
     def _packed(self, parts: Sequence[Part], members: Mapping[Program, list[int]], room: memoryview | None) -> Evaluate:
         put = []

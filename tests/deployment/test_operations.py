@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from matfn_kernels.running import evaluation
-from matfn_service import dispatcher, http_protocol, memory, serve, worker
+from matfn_service import computing, dispatcher, http_protocol, memory, serve
 from matfn_service.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
@@ -30,7 +30,7 @@ FACTS: Final = {
     "drain": f"within `MATFN_DRAIN_SECONDS` ({DEFAULTS['drain_seconds'].default:g})",
     "idle": f"for {memory.IDLE_SECONDS:g} to {2 * memory.IDLE_SECONDS:g} seconds and more than"
     f" {memory._WORTH // 2**20} MiB",
-    "niceness": f"Workers run at `nice` {worker._NICENESS}",
+    "niceness": f"Workers run at `nice` {computing._NICENESS}",
     "threads": f"`OPENBLAS_NUM_THREADS={serve.ENVIRONMENT['OPENBLAS_NUM_THREADS']}`",
     "least batch": f"more than {dispatcher._LEAST_SECONDS * 1e3:g} ms of work, it takes at most its share",
     "long jobs": "by half or more" if dispatcher._LONG == 0.5 else "",

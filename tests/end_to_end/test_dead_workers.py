@@ -42,7 +42,8 @@ def test_a_killed_worker_costs_nobody_an_answer() -> None:
         assert all(np.allclose(answer.result(), first, atol=1e-12) for answer in answers)
         assert len(workers_of(server)) == 2
         assert workers_of(server) != before
-        assert 1 <= samples(server.metrics())["matfn_workers_lost_total"] <= 3  # one that idles may not be missed yet
+        counted = samples(server.metrics())
+        assert 1 <= counted['matfn_workers_lost_total{reason="killed"}'] <= 3  # one that idles may not be missed yet
 
 
 def test_workers_end_with_a_killed_server() -> None:

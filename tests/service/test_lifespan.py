@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from matfn_kernels.programs.profile import Profile
 from matfn_service.app import create_app
+from matfn_service.pulse import Loss, WorkerLost
 from matfn_service.service import State
 from matfn_service.settings import Settings
+from matfn_service.warm_up import warm_up_surely
 from scripted import post, until
 
 if TYPE_CHECKING:
@@ -59,3 +62,21 @@ async def test_former_name_of_a_setting_is_warned_of(
     assert "MATFN_LANES is deprecated" in warned
     assert "MATFN_WORKERS" in warned
     assert "deprecated" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("losses", [1, 3, 7])
+async def test_a_warm_up_that_loses_workers_begins_anew(executor: ScriptedExecutor, losses: int) -> None:
+    """It succeeds as soon as no worker is lost."""
+    lost = iter([WorkerLost(Loss.KILLED, "gone")] * losses)
+    executor.fault = lambda batch: next(lost, None)  # noqa: ARG005
+
+    await warm_up_surely(executor, Profile.nominal(), pause=0.0)
+
+
+async def test_a_warm_up_ends_where_workers_are_lost_every_time(executor: ScriptedExecutor) -> None:
+    """After eight tries it fails with the last loss."""
+    executor.fault = lambda batch: WorkerLost(Loss.KILLED, "gone")  # noqa: ARG005
+
+    with pytest.raises(WorkerLost):
+        await warm_up_surely(executor, Profile.nominal(), pause=0.0)
+    assert len(executor.sizes) == 8

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as plain_tex
 from matfn import wire
 from matfn_kernels.contract.certificate import Outcome
 from matfn_service.encoding import Status
+from matfn_service.pulse import Loss
 from matfn_service.statistics import STAGES
 from scraped import documented, moved, samples
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, endless_account, post, service_behind, until
@@ -264,10 +265,13 @@ async def test_fill_is_the_share_of_the_largest_batch(opened: Opened) -> None:
 
 async def test_workers_are_told(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
     """How many workers there are, can compute, and were replaced."""
-    executor.alive, executor.lost = 0, 2
+    executor.alive, executor.losses = 0, {Loss.STOPPED: 2}
     found = await scrape(client)
 
-    assert [found[f"matfn_workers{name}"] for name in ("", "_alive", "_lost_total")] == [1, 0, 2]
+    assert [found[f"matfn_workers{name}"] for name in ("", "_alive")] == [1, 0]
+    assert {loss: found[f'matfn_workers_lost_total{{reason="{loss}"}}'] for loss in Loss} == {
+        loss: 2 if loss is Loss.STOPPED else 0 for loss in Loss
+    }
 
 
 @pytest.mark.parametrize(
@@ -283,12 +287,12 @@ async def test_renamed_metric_keeps_its_former_name(
     client: httpx.AsyncClient, executor: ScriptedExecutor, former: str, name: str
 ) -> None:
     """A renamed metric has the same value under its former name, whose help names the new one."""
-    executor.lost = 2
+    executor.losses = {Loss.ENDED: 2, Loss.HUNG: 1}
     await post(client)
     text = (await client.get("/metrics")).text
     found = samples(text)
 
-    assert found[former] == found[name]
+    assert found[former] == sum(value for series, value in found.items() if series.partition("{")[0] == name)
     assert f"# HELP {former} Deprecated name of {name}.\n" in text
 
 

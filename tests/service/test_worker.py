@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import itertools
+import math
 import os
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -19,12 +26,14 @@ from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate
 from matfn_kernels.running.plan import make_plan
+from matfn_service import pulse, worker_process
 from matfn_service.arena import Arena
 from matfn_service.assembly import Part
 from matfn_service.encoding import encode
 from matfn_service.memory import DeviceMemoryError, is_for_memory
+from matfn_service.pulse import Loss
 from matfn_service.shared_memory import SHARED, anonymous_file, lent
-from matfn_service.worker_process import WorkerError, WorkerProcess
+from matfn_service.worker_process import WorkerError, WorkerLost, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,27 +128,34 @@ def test_every_shortage_of_memory_is_recognised(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("death", "error"),
-    [(partial(os._exit, 3), WorkerError), (partial(signal.raise_signal, signal.SIGKILL), DeviceMemoryError)],
+    ("death", "loss"),
+    [
+        (partial(os._exit, 3), Loss.ENDED),
+        (partial(signal.raise_signal, signal.SIGSEGV), Loss.ENDED),
+        (partial(signal.raise_signal, signal.SIGKILL), Loss.KILLED),
+    ],
 )
-async def test_a_dead_process_is_replaced(worker: WorkerProcess, death: partial[None], error: type[Exception]) -> None:
+async def test_a_dead_process_is_replaced(worker: WorkerProcess, death: partial[None], loss: Loss) -> None:
     """Whatever ends a process costs the computation that it had; the next one finds a new process."""
-    before = await worker.call(os.getpid)
+    before, counted = await worker.call(os.getpid), worker.losses[loss]
 
-    with pytest.raises(error):
+    with pytest.raises(WorkerLost) as caught:
         await worker.call(death)
 
+    assert caught.value.loss is loss
+    assert worker.losses[loss] == counted + 1
     assert await worker.call(os.getpid) != before
     assert (await worker.run([part(0, 2, 8, 8)])).evaluations[0].items == 2
 
 
 async def test_the_process_is_a_command(worker: WorkerProcess) -> None:
-    """A worker is `python -m matfn_service.worker` with three file descriptors."""
+    """A worker is `python -m matfn_service.worker` with three file descriptors and the service's process number."""
     command = (await worker.call(Path("/proc/self/cmdline").read_text)).rstrip("\0").split("\0")
 
     assert command[1:4] == ["-P", "-m", "matfn_service.worker"]
     assert all(argument.isdigit() for argument in command[4:])
-    assert len(command) == 7
+    assert len(command) == 8
+    assert int(command[-1]) == os.getpid()
 
 
 async def test_a_process_ends_with_the_service() -> None:
@@ -223,3 +239,162 @@ async def test_a_lone_matrix_gets_a_second_process(worker: WorkerProcess) -> Non
     (found,) = (await worker.run([sent])).evaluations
 
     assert found.certificates == encode(evaluate(sent.program, sent.batch)).certificates
+
+
+async def looked_after(worker: WorkerProcess, work: asyncio.Task[Any]) -> None:
+    """Looks at the worker, with shorter pauses than the service does, until it is replaced; waits for the work."""
+    process = worker._process
+    while worker._process is process:
+        worker.look()
+        await asyncio.wait([work], timeout=0.01)
+    await asyncio.wait([work])
+
+
+async def test_a_process_killed_for_memory_is_told_as_a_shortage(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system says that it has killed for want of memory, the batch is halved."""
+    await worker.call(int)
+    monkeypatch.setattr(worker, "_memory_kills", -1)
+
+    with pytest.raises(DeviceMemoryError):
+        await worker.call(partial(signal.raise_signal, signal.SIGKILL))
+
+
+@pytest.mark.parametrize("items", [1, 3])
+async def test_a_stopped_process_is_replaced_and_its_work_done(worker: WorkerProcess, items: int) -> None:
+    """A process that was stopped before its work came, or meanwhile, costs its caller nothing but time."""
+    pid, counted = await worker.call(os.getpid), worker.losses[Loss.STOPPED]
+    os.kill(pid, signal.SIGSTOP)
+    sent = part(0, items, 8, 8)
+    work = asyncio.create_task(worker.run([sent]))
+    await looked_after(worker, work)
+
+    (found,) = work.result().evaluations
+    assert found.certificates == encode(evaluate(sent.program, sent.batch)).certificates
+    assert worker.losses[Loss.STOPPED] == counted + 1
+
+
+async def test_a_stopped_process_does_not_hold_up_the_loop(worker: WorkerProcess) -> None:
+    """A message larger than the socket's buffer waits for its reader beside the loop."""
+    os.kill(await worker.call(os.getpid), signal.SIGSTOP)
+    work = asyncio.create_task(worker.call(partial(len, bytes(1 << 22))))
+    await looked_after(worker, work)
+
+    assert isinstance(work.exception(), WorkerLost)
+
+
+async def test_a_process_that_uses_no_processor_is_replaced(worker: WorkerProcess) -> None:
+    """One that has work and waits for something for ever hangs."""
+    await worker.call(int)
+    work = asyncio.create_task(worker.call(signal.pause))
+    await looked_after(worker, work)
+
+    assert isinstance(error := work.exception(), WorkerLost)
+    assert error.loss is Loss.HUNG
+
+
+async def test_work_that_takes_far_longer_than_predicted_is_given_up(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endless computation yields its worker; predictions that are a hundred times too low do not cost it."""
+    await worker.call(int)
+    monkeypatch.setattr(pulse, "_SILENT_SECONDS", math.inf)
+    work = asyncio.create_task(worker.call(partial(all, itertools.repeat(1))))
+    await looked_after(worker, work)
+
+    assert isinstance(error := work.exception(), WorkerLost)
+    assert error.loss is Loss.OVERRAN
+
+
+@pytest.mark.parametrize(("predicted", "looks"), [(0.0, 60), (0.5, 110), (10.0, 1060)])
+def test_prices_are_taken_a_hundredfold(predicted: float, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work is given up after a minute and a hundred times its predicted seconds, not before."""
+    monkeypatch.setattr(pulse, "_SILENT_SECONDS", math.inf)
+    watched = pulse.Pulse()
+    watched.begin(predicted)
+
+    verdicts = [watched.look(os.getpid()) for _ in range(looks + 1)]
+
+    assert verdicts == [None] * looks + [Loss.OVERRAN]
+
+
+async def test_an_idle_process_that_ended_is_replaced(worker: WorkerProcess) -> None:
+    """It need not wait for the next call, and a look at a process that lives changes nothing."""
+    before = await worker.call(os.getpid)
+    worker.look()
+    assert worker._process.pid == before
+    worker._process.kill()
+    worker._process.wait()
+    worker.look()
+
+    assert worker.is_alive
+    assert await worker.call(os.getpid) != before
+
+
+async def test_a_process_is_started_later_where_none_can_be_now(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without descriptors or memory for a new process, calls fail until there are some again."""
+    await worker.call(int)
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_process, "Pipe", _refused)
+        for _ in range(2):
+            with pytest.raises(WorkerLost):
+                await worker.call(partial(os._exit, 1))
+        worker.look()
+    worker.look()
+
+    assert await worker.call(int) == 0
+
+
+def _refused() -> None:
+    raise OSError(errno.EMFILE, "too many open files")
+
+
+async def test_a_long_answer_comes_whole(worker: WorkerProcess) -> None:
+    """Answers that the socket takes in many pieces are put together."""
+    assert await worker.call(partial(bytes, 5 << 20)) == bytes(5 << 20)
+
+
+ORPHAN = """
+import os, sys
+from matfn_service.worker_process import WorkerProcess
+worker = WorkerProcess()
+print(worker._process.pid, flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+def ignores_terminations(number: int) -> bool:
+    """Whether a worker has begun."""
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines())
+    return bool(int(status["SigIgn"], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_process_ends_with_the_service(end: signal.Signals) -> None:
+    """The system ends a worker with its parent, however that ends, although the worker cannot act."""
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdin is not None
+    number = int(parent.stdout.readline())
+    worker = os.pidfd_open(number)
+    while not ignores_terminations(number):
+        continue
+    os.kill(number, signal.SIGSTOP)
+    parent.send_signal(end)
+    parent.wait()
+    parent.stdin.close()
+    parent.stdout.close()
+
+    assert select.select([worker], [], [], 20)[0], "a process descriptor is readable once the process has ended"
+    os.close(worker)
+
+
+def test_a_process_whose_parent_is_gone_does_not_begin() -> None:
+    """A worker that finds another parent than it was started by ends at once."""
+    command = [sys.executable, "-P", "-m", "matfn_service.worker", "0", "0", "0", str(os.getppid())]
+
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.running.evaluation import Batch
     from matfn_service.assembly import Part
+    from matfn_service.pulse import Loss
     from matfn_service.service import Service
 
 __all__ = [
@@ -52,7 +53,7 @@ class ScriptedExecutor:
         self.workers = workers
         self.ahead = ahead
         self.alive = workers
-        self.lost = 0
+        self.losses: dict[Loss, int] = {}
         self.device = "scripted"
         self.gate = asyncio.Event()
         self.gate.set()
@@ -81,6 +82,9 @@ class ScriptedExecutor:
             raise error
         evaluations = evaluate_together([(part.program, part.batch) for part in parts])
         return Run([encode(evaluation) for evaluation in evaluations], 0.001)
+
+    async def watch(self) -> None:
+        """Nothing to look after."""
 
     def close(self) -> None:
         """Nothing to let go."""
