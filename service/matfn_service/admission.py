@@ -156,12 +156,13 @@ class Admission:
 
     def _at_once(self, body: memoryview, media: wire.Media, function: str, account: Account) -> _Outline:
         """The outline on the loop, where the parse cache is: most bodies differ from an earlier one in numbers only."""
-        template = self._parsed.find(function, body)
+        template = self._parsed.find(function, body) if media is wire.Media.MSGPACK else None
         if template is not None:
             return _Outline(template.call, template.plan, template.cost, partial(template.inputs, body))
         sent = _decoded(body, media, function, account, _INLINE_VALUES)
         outline = self._outlined(sent)
-        self._parsed.keep(body, sent, outline.call, outline.plan, outline.cost)
+        if media is wire.Media.MSGPACK:
+            self._parsed.keep(body, sent, outline.call, outline.plan, outline.cost)
         return outline
 
     def _many(

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from matfn_service.executor import Executor
 
-__all__ = ["create_app"]
+__all__ = ["Application", "create_app"]
 
 
-class _Application(FastAPI):
+class Application(FastAPI):
     """FastAPI inside the edge; POST /v1/{function} bypasses it, since its layers cost as much as the queue."""
 
     def __init__(self, service: Service, **arguments: Any) -> None:
@@ -51,6 +51,10 @@ class _Application(FastAPI):
             clock=service.clock,
             rest_seconds=service.rest_seconds,
         )
+
+    def renew_keys(self, settings: Settings) -> None:
+        """Takes the keys of these settings from the next request on."""
+        self._edge.renew_keys(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
@@ -67,7 +71,7 @@ class _Application(FastAPI):
 
 def create_app(
     settings: Settings | None = None, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
-) -> FastAPI:
+) -> Application:
     """The ASGI application; device and clock are arguments, so that tests may bring their own.
 
     Args:
@@ -77,7 +81,7 @@ def create_app(
     """
     settings = settings or Settings()
     service = Service(settings, executor, clock)
-    app = _Application(
+    app = Application(
         service,
         title="matfn",
         version=VERSION,

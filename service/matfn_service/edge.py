@@ -109,7 +109,7 @@ def parse_head(scope: Scope, now: float) -> Head:
     """The head of an HTTP request; anything odd in it is taken as absent."""
     headers = dict(scope["headers"])
     declared = headers.get(b"content-length", b"")
-    length = int(declared) if declared.isdigit() and len(declared) <= _LENGTH_DIGITS else None
+    length = _length(declared) if declared.isdigit() else None
     claim = parse_claim(headers[_SEGMENT].decode("latin-1")) if _SEGMENT in headers else None
     scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
     content_type, encoding, answer = _formats(
@@ -138,6 +138,11 @@ def _formats(content_type: bytes, encoding: bytes, accept: bytes) -> tuple[str, 
     """Content type and encoding of the body, and the format of the answer."""
     kind = _token(content_type)
     return kind, _token(encoding), accepted_media(accept.decode("latin-1"), _MEDIA.get(kind, wire.Media.JSON))
+
+
+def _length(digits: bytes) -> int:
+    """A declared length; one of more digits than any body has is as good as another."""
+    return int(digits) if len(digits) <= _LENGTH_DIGITS else int(digits.lstrip(b"0")[: _LENGTH_DIGITS + 1] or b"0")
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -316,10 +321,14 @@ class Edge:
     ) -> None:
         self._app = app
         self._segments = segments
-        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self.renew_keys(settings)
         self._statistics = statistics
         self._clock = clock
         self._rest_seconds = rest_seconds
+
+    def renew_keys(self, settings: Settings) -> None:
+        """Takes the keys of these settings from the next request on."""
+        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or passes what is not HTTP on."""
@@ -329,6 +338,7 @@ class Edge:
         head, reader = parse_head(scope, self._clock()), body_reader_of(scope)
         exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
         try:
+            _refuse_two_keys(scope["headers"])
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
@@ -368,6 +378,12 @@ class Edge:
             _log.error("request failed", **fields, ms=spent, exc_info=error)
         else:
             _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
+
+
+def _refuse_two_keys(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuses a request that others on its way may have judged by another key."""
+    if sum(name == b"authorization" for name, _ in headers) > 1:
+        raise Refusal("malformed", "the request has more than one Authorization header")
 
 
 def _routed(scope: Scope, exchange: Exchange) -> Scope:

@@ -1,5 +1,7 @@
 """The process: binds, serves until SIGTERM or SIGINT, drains, and ends with exit code 0.
 
+SIGHUP renews the keys and the log level.
+
 uvicorn's own server raises the signal again after its shutdown, which ends the process by that signal; supervisors
 count that as a failure. It also waits for ever for a caller in the middle of a body.
 """
@@ -10,6 +12,7 @@ import asyncio
 import gc
 import ipaddress
 import os
+import resource
 import signal
 import sys
 from contextlib import contextmanager
@@ -19,11 +22,12 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import uvicorn
 
-from matfn_service.app import create_app
+from matfn_service.app import Application, create_app
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
 from matfn_service.segments import SideProtocol
+from matfn_service.settings import Settings
 from matfn_service.socket_protocol import SocketProtocol
 
 if TYPE_CHECKING:
@@ -37,7 +41,6 @@ if TYPE_CHECKING:
 
     from matfn_service.executor import Executor
     from matfn_service.service import Service
-    from matfn_service.settings import Settings
 
 __all__ = ["serve"]
 
@@ -45,6 +48,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _TURN_SECONDS: Final = 0.0005  # how long the event loop waits for a thread that reads a large body
 _COLLECTIONS: Final = (700, 10, 1000)
 """Whole collections are rare under load, since one stops every caller; they come when the server is idle."""
+_OWN_DESCRIPTORS: Final = 256  # of workers, shared memory and libraries
 _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow readers
 
 _log = structlog.get_logger(__name__)
@@ -57,8 +61,10 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         settings: all settings.
         executor: the device; None takes the one that the settings name.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to renew
     configure_logs(settings)
     sys.setswitchinterval(_TURN_SECONDS)
+    connections = _most_connections(settings.max_connections)
     _warn_if_open(settings)
     _warn_if_forgetful(settings.cache_dir)
     try:
@@ -69,7 +75,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         return 1
     side = _side_listener(settings)
     app = create_app(settings, executor=executor)
-    server = _Server(_config(app, settings), app.state.service, listener, side)
+    server = _Server(_config(app, settings, connections), app, listener, side)
     try:
         server.run([listener.socket])
     finally:
@@ -118,11 +124,29 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
         _log.warning("kernels compiled for a GPU will not be kept", MATFN_CACHE_DIR=str(cache_dir), reason=reason)
 
 
-def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    pace, service = Pace(settings.write_idle_seconds, settings.write_rate), app.state.service
+def _most_connections(wanted: int) -> int:
+    """Raises the limit on descriptors as far as it goes; returns how many connections that leaves room for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OWN_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    most = wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - _OWN_DESCRIPTORS))
+    if most < wanted:
+        _log.warning("fewer connections", MATFN_MAX_CONNECTIONS=wanted, connections=most, descriptors=soft)
+    return most
+
+
+def _config(app: FastAPI, settings: Settings, connections: int) -> uvicorn.Config:
+    protocol = partial(
+        SocketProtocol,
+        most_connections=connections,
+        pace=Pace(settings.write_idle_seconds, settings.write_rate),
+        on_unread=app.state.service.statistics.count_unread,
+    )
     return uvicorn.Config(
         app,
-        http=partial(SocketProtocol, pace=pace, on_unread=service.statistics.count_unread),  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
+        http=protocol,  # type: ignore[arg-type] # any protocol will do, and a buffered one is one
         ws="none",
         lifespan="on",
         log_config=None,
@@ -144,18 +168,21 @@ def _leave() -> NoReturn:
 class _Server(uvicorn.Server):
     """uvicorn's server with a drain before its shutdown, and without the signal after it."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, listener: Listener, side: Listener | None) -> None:
+    def __init__(self, config: uvicorn.Config, app: Application, listener: Listener, side: Listener | None) -> None:
         super().__init__(config)
         self._side = side
-        self._service = service
+        self._app = app
+        self._service: Service = app.state.service
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
         self.has_busy_workers = False
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handles SIGTERM and SIGINT within the context; does not raise them again after it."""
+        """Handles SIGTERM, SIGINT and SIGHUP within the context; does not raise them again after it."""
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._handle_renewal)
         try:
             yield
         finally:
@@ -169,9 +196,26 @@ class _Server(uvicorn.Server):
             self.force_exit = True
             self._draining.get_loop().call_soon_threadsafe(self._draining.cancel)
 
+    def _handle_renewal(self, sig: int, frame: FrameType | None) -> None:
+        del sig, frame
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._renew)
+
+    def _renew(self) -> None:
+        """Reads the settings again and takes keys and log level from them; keeps those in force where that fails."""
+        try:
+            settings = Settings()
+        except ValueError as error:
+            _log.error("settings not renewed", reason=str(error))
+            return
+        configure_logs(settings)
+        self._app.renew_keys(settings)
+        _log.info("settings renewed", keys=len(settings.api_keys), log_level=settings.log_level)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts the application and says where it listens."""
         await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
         if self._side is not None:
             loop, segments = asyncio.get_running_loop(), self._service.segments
             await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
@@ -183,6 +227,9 @@ class _Server(uvicorn.Server):
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
         self._draining = asyncio.get_running_loop().create_task(self._service.drain())
         await asyncio.wait([self._draining])
+        if self._draining.cancelled():
+            await self._service.give_up()
+            self._cut_connections()
         self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
         await super().shutdown(sockets)

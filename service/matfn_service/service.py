@@ -42,6 +42,7 @@ _READERS: Final = 2  # threads that read large bodies and write large answers
 _BODIES_SHARE, _ANSWERS_SHARE = 0.5, 0.8  # of the drain time: when bodies, and when queued work, are given up
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 30.0  # seconds until there is room for a refused request
+_LAST_SECONDS: Final = 1.0  # for answers on their way when a drain is cut short
 
 _log = structlog.get_logger(__name__)
 
@@ -239,6 +240,16 @@ class Service:
         self.batcher.fail_all(Refusal("draining", "the server shut down before this call's turn came"))
         if self._serving:
             await asyncio.wait(self._serving, timeout=seconds * (1 - _ANSWERS_SHARE) / 2)
+
+    async def give_up(self) -> None:
+        """Ends a drain at once: everyone who waits is told, and has a moment to hear of it."""
+        self.state = State.DRAINING
+        self._warm.set()
+        for timeout in self._reading:
+            timeout.reschedule(asyncio.get_running_loop().time())
+        self.batcher.fail_all(Refusal("draining", "the server shut down before this call was answered"))
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=_LAST_SECONDS)
 
     def _hurry(self, timeout: asyncio.Timeout) -> None:
         if self._drain_ends is None:

@@ -119,6 +119,9 @@ class Settings(BaseSettings):
         description="Bytes a second at which a caller must read its answer, on average after MATFN_WRITE_IDLE_SECONDS;"
         " 0: any.",
     )
+    max_connections: int = Field(
+        default=4096, ge=1, description="Connections at the same time, where descriptors allow; beyond: 503 and closed."
+    )
     keep_alive_seconds: int = Field(default=75, ge=1, description="How long an idle connection stays open.")
     profile: Path | None = Field(
         default=None,

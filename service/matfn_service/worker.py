@@ -22,7 +22,7 @@ def main(connection: int, memory: int, shared: int, parent: int) -> None:
     """Computes until the other end is closed; what takes long to import comes after the tie to the parent."""
     if not _dies_with(parent):
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the service decides when a worker ends
     from matfn_service.computing import compute
 

@@ -38,8 +38,10 @@ CYCLE: Final = {
 }
 FLOW: Final = {"drain", "resume_reading", "write_paused"}
 PROTOCOL: Final = {
+    "_unset_keepalive_if_required",
     "connection_lost",
     "connection_made",
+    "connections",
     "cycle",
     "data_received",
     "flow",
@@ -54,8 +56,10 @@ PROTOCOL: Final = {
     "on_url",
     "parser",
     "pause_writing",
+    "pipeline",
     "scope",
-    "send_400_response",
+    "timeout_keep_alive",
+    "timeout_keep_alive_handler",
     "transport",
 }
 SERVER: Final = {"capture_signals", "force_exit", "handle_exit", "server_state", "shutdown", "startup"}
