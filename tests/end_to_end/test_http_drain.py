@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPResponse
@@ -15,7 +16,9 @@ from matfn import wire
 from processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator
+    from pathlib import Path
 
 DRAIN_SECONDS = 3.0
 
@@ -110,3 +113,73 @@ def test_endless_work_does_not_hold_the_server(leaving: ServerProcess) -> None:
     assert wire.decode_problem(response.read(), response.headers["content-type"]).code == "draining"
     assert ended_cleanly(leaving)
     connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_tells_those_who_wait(number: signal.Signals) -> None:
+    """Everyone whose call is computed, waits, or is on its way gets a problem; then the process ends."""
+    body = body_of(1, 1500)
+    with running_server(drain_seconds="60") as server, ThreadPoolExecutor(12) as threads, server.connect() as sender:
+        codes = [threads.submit(problem_of, server, body) for _ in range(10)]
+        while server.get("/v1/status")[1]["queue"]["jobs"] < 9:
+            continue
+        sender.sendall(
+            b"POST /v1/msign HTTP/1.1\r\nHost: matfn\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert sender.recv(100).startswith(b"HTTP/1.1 100")
+        server.process.send_signal(number)
+        server.wait_for("draining")
+        server.process.send_signal(number)
+        late = HTTPResponse(sender)
+        late.begin()
+
+        assert [code.result() for code in codes] == [(503, "draining")] * 10
+        assert (late.status, json.loads(late.read())["code"]) == (503, "draining")
+        assert ended_cleanly(server, seconds=10.0)
+
+
+def problem_of(server: ServerProcess, body: bytes) -> tuple[int, str]:
+    """Status and code of the problem that a call gets."""
+    connection = HTTPConnection(*server.address, timeout=30)
+    connection.request("POST", "/v1/msign", body, {"Content-Type": "application/msgpack"})
+    response = connection.getresponse()
+    problem = wire.decode_problem(response.read(), response.headers["content-type"])
+    connection.close()
+    return response.status, problem.code
+
+
+@pytest.mark.parametrize("renewed", ["second", "second, third", "third\nsecond\n"])
+def test_a_hang_up_renews_the_keys(tmp_path: Path, renewed: str) -> None:
+    """SIGHUP reads the keys' file again: former keys end, new ones begin, and connections stay."""
+    keys = tmp_path / "keys"
+    keys.write_text("first")
+    with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
+        assert status_with(connection, "first") == 200
+        keys.write_text(renewed)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("settings renewed")
+
+        assert [status_with(connection, key) for key in ("first", "second")] == [401, 200]
+
+
+@pytest.mark.parametrize("broken", [None, "", " , \n"])
+def test_a_hang_up_without_keys_changes_nothing(tmp_path: Path, broken: str | None) -> None:
+    """A keys' file that is gone or empty does not open the server: the keys in force stay."""
+    keys = tmp_path / "keys"
+    keys.write_text("first")
+    with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
+        keys.unlink() if broken is None else keys.write_text(broken)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("settings not renewed")
+
+        assert [status_with(connection, key) for key in ("first", "second", "")] == [200, 401, 401]
+
+
+def status_with(connection: socket.socket, key: str) -> int:
+    """The status of /v1/status with a key, on a connection that stays open."""
+    connection.sendall(f"GET /v1/status HTTP/1.1\r\nHost: m\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+    response = HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status
