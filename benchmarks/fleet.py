@@ -202,6 +202,10 @@ class _Waiting:
         return self.kind.bytes
 
     @property
+    def items(self) -> int:
+        return 1
+
+    @property
     def priority(self) -> int:
         return 0
 
