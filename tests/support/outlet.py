@@ -32,6 +32,10 @@ class Outlet(asyncio.Transport):
         """Not yet."""
         return False
 
+    def get_write_buffer_size(self) -> int:
+        """Everything is read at once."""
+        return 0
+
     def close(self) -> None:
         """Nothing to close."""
 
