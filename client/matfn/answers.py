@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from math import prod
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from matfn.errors import ApproximateWarning
 from matfn.wire import Outcome
@@ -18,8 +20,10 @@ __all__ = ["Answer", "Verdict", "warn_if_approximate"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
+_SHOWN: Final = 64  # numbers, a matrix of order 8
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer(Generic[ValueT_co]):
     """A value with one certificate per matrix, counted over the flattened leading dimensions."""
 
@@ -28,6 +32,34 @@ class Answer(Generic[ValueT_co]):
     timing: Timing
     request_id: str
     device: str
+
+    def __repr__(self) -> str:
+        fields = {
+            "value": _short(self.value),
+            "certificates": _summary(self.certificates),
+            "timing": repr(self.timing),
+            "request_id": repr(self.request_id),
+            "device": repr(self.device),
+        }
+        return f"Answer({', '.join(f'{name}={words}' for name, words in fields.items())})"
+
+
+def _short(value: object) -> str:
+    """A few numbers as they are, of more the kind, dtype and shape."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))})"
+    shape = tuple(getattr(value, "shape", ()))
+    if prod(shape) <= _SHOWN:
+        return repr(value)
+    return f"<{type(value).__name__} of {getattr(value, 'dtype', 'numbers')}, {'x'.join(map(str, shape))}>"
+
+
+def _summary(certificates: Sequence[Certificate]) -> str:
+    """One certificate whole, of more how many have each outcome."""
+    if len(certificates) == 1:
+        return f"({certificates[0]!r},)"
+    outcomes = Counter(str(certificate.outcome) for certificate in certificates)
+    return f"<{len(certificates)}: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}>"
 
 
 class Verdict(Protocol):

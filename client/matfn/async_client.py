@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
-from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, DocumentExchange, Exchange
+from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
+from matfn.exchange import DocumentExchange, Exchange, limits_exchange
 from matfn.failover import async_transport_to
 from matfn.gathering import Gatherer
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.map_run import MapRun, listed, values_of
+from matfn.loops import ByLoop
+from matfn.map_run import MapRun, is_raising, listed, refused, values_of
+from matfn.pool import MAX_CONNECTIONS
 from matfn.progress import counted
+from matfn.retry import may_pass
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.verify import AsyncVerify
 from matfn.with_info import AsyncWithInfo
@@ -55,8 +58,18 @@ class AsyncClock:
 ASYNC_SYSTEM_CLOCK = AsyncClock()
 
 
+@dataclass(frozen=True, slots=True)
+class _OfLoop:
+    """What a client has for each event loop: its small calls that wait for a request, and the question for limits."""
+
+    gatherer: Gatherer
+    limits_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class AsyncClient(AsyncValueMethods):
-    """A connection to a matfn server, safe to share between tasks of one event loop; their small calls share requests.
+    """A connection to a matfn server, safe to share between tasks and event loops.
+
+    Small calls that tasks of one event loop make together share requests.
 
     A deep copy, or a client unpickled in another process, keeps the settings, API key included, and opens connections
     of its own.
@@ -67,6 +80,7 @@ class AsyncClient(AsyncValueMethods):
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
+        max_connections: connections at a time to each server, from each event loop; calls beyond wait for one.
         triangles: pass exactly symmetric real matrices as one triangle, both ways; worth it on links slower than about
             2 Gbit/s.
         transport: what carries requests instead of sockets.
@@ -80,16 +94,16 @@ class AsyncClient(AsyncValueMethods):
         api_key: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_RETRIES,
+        max_connections: int = MAX_CONNECTIONS,
         triangles: bool = False,
         transport: AsyncTransport | None = None,
         clock: AsyncClock = ASYNC_SYSTEM_CLOCK,
     ) -> None:
         self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or async_transport_to(self._session.endpoints)
+        self._transport = transport or async_transport_to(self._session.endpoints, max_connections)
         self._clock = clock
         self._limits: Limits | None = None
-        self._limits_lock = asyncio.Lock()
-        self._gatherer = self._new_gatherer()
+        self._loops = ByLoop(self._of_loop)
         self._closed = False
 
     @property
@@ -104,11 +118,16 @@ class AsyncClient(AsyncValueMethods):
 
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
-        call, limits = require_call(invocation), await self._known_limits()
-        prepared = self._session.prepared(call, limits)
-        return await self._retried(
-            lambda elapsed, name: self._gatherer.answer(prepared, limits, elapsed, name), prepared.deadline
-        )
+        call, started = require_call(invocation), self._clock.now()
+        limits, gatherer = await self._known_limits([call], started), self._loops.here().gatherer
+        try:
+            prepared = self._session.prepared(call, limits)
+            return await self._retried(
+                lambda elapsed, name: gatherer.answer(prepared, limits, elapsed, name), prepared.deadline, started
+            )
+        except TooLarge:
+            self._limits = None  # the server may have been started again with others
+            raise
 
     @overload
     async def map(
@@ -167,11 +186,16 @@ class AsyncClient(AsyncValueMethods):
         warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
         return answer.value
 
-    async def _run(self, exchange: Exchange[AnswerT]) -> AnswerT:
-        return await self._retried(lambda elapsed, name: self._attempt(exchange, elapsed, name), exchange.deadline)
+    async def _run(self, exchange: Exchange[AnswerT], started: float | None = None) -> AnswerT:
+        return await self._retried(
+            lambda elapsed, name: self._attempt(exchange, elapsed, name),
+            exchange.deadline,
+            self._clock.now() if started is None else started,
+        )
 
-    async def _retried(self, once: Callable[[float, str], Awaitable[AnswerT]], deadline: float | None) -> AnswerT:
-        started = self._clock.now()
+    async def _retried(
+        self, once: Callable[[float, str], Awaitable[AnswerT]], deadline: float | None, started: float
+    ) -> AnswerT:
         policy = self._session.policy.within(deadline)
         attempt, name = 0, ""
         while True:
@@ -193,14 +217,21 @@ class AsyncClient(AsyncValueMethods):
     async def _answers(
         self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
     ) -> list[Answer[Any] | MatfnError]:
-        calls = listed(calls)
-        run = MapRun(calls, await self._known_limits(), self._session, on_error)
-        started = self._clock.now()
+        calls, started = listed(calls), self._clock.now()
+        is_raising(on_error)
+        try:
+            run = MapRun(calls, await self._known_limits(calls, started), self._session, on_error)
+        except ClosedError:
+            raise
+        except MatfnError as error:
+            return refused(calls, error, on_error)
         with counted(len(calls), shown=progress) as show:
             while run.unfinished:
                 await self._clock.sleep(run.pause(self._clock.now() - started, self._clock.random()))
                 await self._send_batch(run, self._clock.now() - started)
                 show(run.finished)
+        if run.met_a_limit:
+            self._limits = None
         return run.results()
 
     async def _send_batch(self, run: MapRun, elapsed: float) -> None:
@@ -216,29 +247,40 @@ class AsyncClient(AsyncValueMethods):
         else:
             run.record(batch, answers)
 
-    async def _known_limits(self) -> Limits:
-        """The server's limits, asked for once; a server that does not say will refuse by itself."""
-        if self._limits is not None:
-            return self._limits
-        async with self._limits_lock:
-            if self._limits is None:
-                try:
-                    self._limits = Limits.of(await self._attempt(LIMITS_EXCHANGE, 0.0))
-                except ClosedError:
-                    raise
-                except MatfnError:
-                    self._limits = UNLIMITED
-            return self._limits
+    async def _known_limits(self, calls: Sequence[Invocation[Any]], started: float) -> Limits:
+        """The server's limits, which the first of the calls that began at `started` asks for, in its own time."""
+        if (known := self._limits) is not None:
+            return known
+        exchange, lock = limits_exchange(calls), self._loops.here().limits_lock
+        try:
+            async with asyncio.timeout(self._session.patience(exchange.deadline, self._clock.now() - started)):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise TransportTimeout("the server did not tell its limits in time") from error
+        try:
+            return self._limits or await self._asked_limits(exchange, started)
+        finally:
+            lock.release()
+
+    async def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
+        try:
+            self._limits = limits = Limits.of(await self._run(exchange, started))
+        except (ClosedError, TransportTimeout):
+            raise
+        except MatfnError as error:
+            if may_pass(error):
+                raise
+            return UNLIMITED  # a server that does not tell its limits will refuse by itself
+        return limits
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in {"_limits_lock", "_gatherer"}}
+        return {name: value for name, value in vars(self).items() if name != "_loops"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _limits_lock=asyncio.Lock())
-        self._gatherer = self._new_gatherer()
+        vars(self).update(state, _loops=ByLoop(self._of_loop))
 
-    def _new_gatherer(self) -> Gatherer:
-        return Gatherer(self._attempt, self._session, self._clock.now)
+    def _of_loop(self) -> _OfLoop:
+        return _OfLoop(Gatherer(self._attempt, self._session, self._clock.now))
 
     def _require_open(self) -> None:
         if self._closed:

@@ -9,12 +9,14 @@ import asyncio
 import ssl
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
 from matfn.http1 import ResponseParser, coalesced, head_of
-from matfn.pool import MAX_AGE_S, MAX_KEPT
+from matfn.loops import ByLoop
+from matfn.pool import MAX_AGE_S, MAX_CONNECTIONS, MAX_KEPT
 from matfn.segments import Segments
 from matfn.transport import CONNECT_S
 
@@ -135,8 +137,24 @@ class _Connection(asyncio.BufferedProtocol):
             self._answered.exception()  # on an idle connection no task may be waiting
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Connections:
+    """What one event loop has: connections that are kept, and slots for those in use."""
+
+    slots: asyncio.Semaphore
+    kept: list[_Connection] = field(default_factory=list)
+
+    def drained(self) -> list[_Connection]:
+        """Empties what is kept and closes it."""
+        connections = [*self.kept]
+        self.kept.clear()
+        for connection in connections:
+            connection.abort()
+        return connections
+
+
 class StreamTransport:
-    """Requests to one endpoint over kept connections of the running event loop."""
+    """Requests to one endpoint; each event loop has connections of its own, at most `max_connections` at a time."""
 
     def __init__(
         self,
@@ -144,19 +162,21 @@ class StreamTransport:
         *,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._endpoint = endpoint
         self._own_tls = tls is not None
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
-        self._kept: list[_Connection] = []
+        self._max_connections = max_connections
+        self._loops = ByLoop(lambda: _Connections(asyncio.Semaphore(max_connections)), _Connections.drained)
         self._segments = Segments(endpoint.socket_path, clock)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies share the address, never a connection."""
         if self._own_tls:
             raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
-        return partial(type(self), clock=self._clock), (self._endpoint,)
+        return partial(type(self), clock=self._clock, max_connections=self._max_connections), (self._endpoint,)
 
     async def send(self, request: Request, timeout: float | None) -> Response:  # noqa: ASYNC109 - bounds one attempt
         """Sends a request and awaits its response.
@@ -170,18 +190,21 @@ class StreamTransport:
                 return await self._shared(request, timeout) or await self._send(request)
         except TimeoutError as error:
             raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
+        except OSError as error:
+            raise TransportError(f"{self._endpoint}: {error}") from error
 
     async def close(self) -> None:
         """Closes the kept connections; those in use close as their answers come."""
         self._segments.close()
         await self._disconnect()
+        running = asyncio.get_running_loop()
+        for loop, connections in self._loops.all():
+            if loop is not running:
+                with suppress(RuntimeError):  # it has just been closed
+                    loop.call_soon_threadsafe(connections.drained)
 
     async def _disconnect(self) -> None:
-        connections, self._kept = self._kept, []
-        for connection in connections:
-            connection.abort()
-        running = asyncio.get_running_loop()
-        await asyncio.gather(*(connection.lost for connection in connections if connection.loop is running))
+        await asyncio.gather(*(connection.lost for connection in self._loops.here().drained()))
 
     async def _shared(self, request: Request, timeout: float | None) -> Response | None:  # noqa: ASYNC109 - of a hand-over
         """The response to a request whose body passes through shared memory; None if it cannot."""
@@ -192,6 +215,10 @@ class StreamTransport:
             return await asyncio.to_thread(segment.fetched, await self._send(filled))
 
     async def _send(self, request: Request) -> Response:
+        async with self._loops.here().slots:
+            return await self._connected(request)
+
+    async def _connected(self, request: Request) -> Response:
         buffers = coalesced([head_of(request, self._endpoint), *request.body])
         kept = self._take()
         if kept is not None:
@@ -210,17 +237,17 @@ class StreamTransport:
         except TransportError as error:
             raise type(error)(f"{self._endpoint}: {error}") from error
         finally:
-            if parser.done and parser.reusable and connection.quiet and len(self._kept) < MAX_KEPT:
-                self._kept.append(connection)
+            if parser.done and parser.reusable and connection.quiet and len(kept := self._loops.here().kept) < MAX_KEPT:
+                kept.append(connection)
             else:
                 connection.abort()
         return parser.response
 
     def _take(self) -> _Connection | None:
-        loop = asyncio.get_running_loop()
-        while self._kept:
-            connection = self._kept.pop()
-            if connection.loop is loop and connection.quiet and self._clock() - connection.born < MAX_AGE_S:
+        kept = self._loops.here().kept
+        while kept:
+            connection = kept.pop()
+            if connection.quiet and self._clock() - connection.born < MAX_AGE_S:
                 return connection
             connection.abort()
         return None

@@ -17,7 +17,7 @@ from matfn.client import Client
 from matfn.complaints import EXIT_CODES, Exit, explained, fail
 from matfn.errors import TABLE
 from matfn.local import LocalClient, calibrated
-from matfn.npy_files import write_array
+from matfn.npy_files import spare_targets, write_array
 from matfn.run_command import Job, add_functions
 from matfn.session import package_version
 
@@ -141,7 +141,10 @@ def _run(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: b
     _out.print(tables.certificates_table(job.function, answer))
     outputs = dict(zip(FUNCTIONS[job.function].outputs, values, strict=True))
     if not targets:
-        _out.print(tables.values_text(outputs), soft_wrap=True)
+        targets = spare_targets(job.function, [name for name, value in outputs.items() if not tables.is_small(value)])
+        printed = {name: value for name, value in outputs.items() if name not in targets}
+        if printed:
+            _out.print(tables.values_text(printed), soft_wrap=True)
     for name, path in targets.items():
         write_array(path, outputs[name])
         _out.print(Text(f"wrote {name} to {path}"), soft_wrap=True)
@@ -163,7 +166,7 @@ add_functions(verify_app, (entry for entry in ENTRIES.values() if entry.claims),
 
 def _client(urls: list[str] | None, *, local: bool = False) -> Client | LocalClient:
     try:
-        return LocalClient() if local else Client(urls)
+        return LocalClient() if local else Client(urls or None)
     except ImportError as error:
         fail("cannot start", str(error), exit_code=Exit.UNSERVED)
     except ValueError as error:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
-from matfn.errors import ClosedError, MatfnError, ProblemError
-from matfn.exchange import LIMITS_EXCHANGE, CallExchange, DocumentExchange, Exchange
+from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
+from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange
 from matfn.failover import transport_to
+from matfn.forks import Slots
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
-from matfn.map_run import MapRun, listed, values_of
+from matfn.map_run import MapRun, is_raising, listed, refused, values_of
+from matfn.pool import MAX_CONNECTIONS
 from matfn.progress import counted
+from matfn.retry import may_pass
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
 from matfn.verify import Verify
 from matfn.with_info import WithInfo
@@ -66,6 +68,7 @@ class Client(ValueMethods):
         api_key: sent as a bearer token; None takes MATFN_API_KEY.
         timeout: seconds that one attempt of a call may take, None for as long as it takes.
         max_retries: attempts after the first, where the failure may pass.
+        max_connections: connections at a time to each server; calls beyond wait for one.
         triangles: pass exactly symmetric real matrices as one triangle, both ways; worth it on links slower than about
             2 Gbit/s.
         transport: what carries requests instead of sockets.
@@ -79,15 +82,16 @@ class Client(ValueMethods):
         api_key: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
         max_retries: int = DEFAULT_RETRIES,
+        max_connections: int = MAX_CONNECTIONS,
         triangles: bool = False,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or transport_to(self._session.endpoints)
+        self._transport = transport or transport_to(self._session.endpoints, max_connections)
         self._clock = clock
         self._limits: Limits | None = None
-        self._limits_lock = threading.Lock()
+        self._limits_lock = Slots()
         self._closed = False
 
     @property
@@ -102,8 +106,13 @@ class Client(ValueMethods):
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
-        call, limits = require_call(invocation), self._known_limits()
-        return self._run(CallExchange(self._session.prepared(call, limits), limits))
+        call, started = require_call(invocation), self._clock.now()
+        limits = self._known_limits([call], started)
+        try:
+            return self._run(CallExchange(self._session.prepared(call, limits), limits), started)
+        except TooLarge:
+            self._limits = None  # the server may have been started again with others
+            raise
 
     @overload
     def map(
@@ -162,8 +171,8 @@ class Client(ValueMethods):
         warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
         return answer.value
 
-    def _run(self, exchange: Exchange[AnswerT]) -> AnswerT:
-        started = self._clock.now()
+    def _run(self, exchange: Exchange[AnswerT], started: float | None = None) -> AnswerT:
+        started = self._clock.now() if started is None else started
         policy = self._session.policy.within(exchange.deadline)
         attempt, name = 0, ""
         while True:
@@ -185,14 +194,21 @@ class Client(ValueMethods):
     def _answers(
         self, calls: Iterable[Invocation[Any]], progress: bool, on_error: OnError
     ) -> list[Answer[Any] | MatfnError]:
-        calls = listed(calls)
-        run = MapRun(calls, self._known_limits(), self._session, on_error)
-        started = self._clock.now()
+        calls, started = listed(calls), self._clock.now()
+        is_raising(on_error)
+        try:
+            run = MapRun(calls, self._known_limits(calls, started), self._session, on_error)
+        except ClosedError:
+            raise
+        except MatfnError as error:
+            return refused(calls, error, on_error)
         with counted(len(calls), shown=progress) as show:
             while run.unfinished:
                 self._clock.sleep(run.pause(self._clock.now() - started, self._clock.random()))
                 self._send_batch(run, self._clock.now() - started)
                 show(run.finished)
+        if run.met_a_limit:
+            self._limits = None
         return run.results()
 
     def _send_batch(self, run: MapRun, elapsed: float) -> None:
@@ -208,25 +224,28 @@ class Client(ValueMethods):
         else:
             run.record(batch, answers)
 
-    def _known_limits(self) -> Limits:
-        """The server's limits, asked for once; a server that does not say will refuse by itself."""
-        if self._limits is not None:
-            return self._limits
-        with self._limits_lock:
-            if self._limits is None:
-                try:
-                    self._limits = Limits.of(self._attempt(LIMITS_EXCHANGE, 0.0))
-                except ClosedError:
-                    raise
-                except MatfnError:
-                    self._limits = UNLIMITED
-            return self._limits
+    def _known_limits(self, calls: Sequence[Invocation[Any]], started: float) -> Limits:
+        """The server's limits, which the first of the calls that began at `started` asks for, in its own time."""
+        if (known := self._limits) is not None:
+            return known
+        exchange = limits_exchange(calls)
+        if not self._limits_lock.acquire(self._session.patience(exchange.deadline, self._clock.now() - started)):
+            raise TransportTimeout("the server did not tell its limits in time")
+        try:
+            return self._limits or self._asked_limits(exchange, started)
+        finally:
+            self._limits_lock.release()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_limits_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _limits_lock=threading.Lock())
+    def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
+        try:
+            self._limits = limits = Limits.of(self._run(exchange, started))
+        except (ClosedError, TransportTimeout):
+            raise
+        except MatfnError as error:
+            if may_pass(error):
+                raise
+            return UNLIMITED  # a server that does not tell its limits will refuse by itself
+        return limits
 
     def _require_open(self) -> None:
         if self._closed:

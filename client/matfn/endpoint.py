@@ -30,6 +30,8 @@ class Endpoint:
             raise ValueError(f"{url!r} begins with neither http://, https:// nor unix:///")
         if not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError(f"{url!r} is no base URL: it takes a host, a port and a path, nothing else")
+        if parts.port == 0:
+            raise ValueError(f"{url!r} names port 0, on which no server listens")
         return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path.rstrip("/"))
 
     @classmethod

@@ -2,6 +2,7 @@
 
 MatfnError                      anything this package raises on purpose
 ├── ClosedError                 the client was closed before the call
+├── ForkedError                 a forked process cannot compute on the GPU of its parent
 ├── UnsupportedArray            an array would lose something on its way, or is none; nothing was sent
 ├── TransportError              never got an answer: name not resolved, refused, reset
 │   ├── TransportTimeout        the answer did not come within the client's timeout
@@ -25,9 +26,13 @@ ApproximateWarning              an answer came, but its certificate says `approx
 
 from __future__ import annotations
 
-from typing import Any, Final
+from copy import copy
+from typing import TYPE_CHECKING, Any, Final
 
 from matfn._codes import TABLE, ErrorCode, Problem, is_retryable, status_of
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = [
     "TABLE",
@@ -37,6 +42,7 @@ __all__ = [
     "DeadlineExceeded",
     "Draining",
     "ErrorCode",
+    "ForkedError",
     "InternalError",
     "InvalidParameter",
     "InvalidShape",
@@ -80,11 +86,29 @@ class MatfnError(Exception):
         print(error.index, error.hint)
     except matfn.TransportError:            # the server could not be reached
         ...
+
+    Attributes:
+        call: the place of the call among those given to `map`; None for a single call.
     """
+
+    call: int | None = None
+
+    def of_call(self, place: int) -> Self:
+        """The same error of one call among those given to `map`."""
+        other = copy(self)
+        other.call, other.__cause__ = place, self.__cause__
+        return other
+
+    def _named(self, words: str) -> str:
+        return words if self.call is None else f"call {self.call}: {words}"
 
 
 class ClosedError(MatfnError):
     """The client was closed before this call."""
+
+
+class ForkedError(MatfnError):
+    """This process was forked from one that uses a GPU, which it cannot use itself; a spawned process can."""
 
 
 class UnsupportedArray(MatfnError, TypeError, ValueError):
@@ -101,7 +125,7 @@ class UnsupportedArray(MatfnError, TypeError, ValueError):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.detail} ({self.hint})" if self.hint else self.detail
+        return self._named(f"{self.detail} ({self.hint})" if self.hint else self.detail)
 
 
 class TransportError(MatfnError):
@@ -148,8 +172,8 @@ class ProblemError(MatfnError):
 
     @property
     def detail(self) -> str:
-        """The fault of this call."""
-        return self.problem.detail
+        """The fault of this call, and which call it was if there were many."""
+        return self._named(self.problem.detail)
 
     @property
     def hint(self) -> str | None:

@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from matfn.invocation import Invocation
 
 __all__ = [
-    "LIMITS_EXCHANGE",
     "CallExchange",
     "DocumentExchange",
     "Exchange",
     "ManyExchange",
     "Prepared",
     "StackRefusedError",
+    "deadline_of",
+    "limits_exchange",
     "prepare",
 ]
 
@@ -57,6 +58,18 @@ _CODE_OF_STATUS: Final = {
     415: "unsupported_media_type",
     429: "busy",
 }
+_HINT_OF_STATUS: Final = {
+    401: "a proxy before the server asks for credentials of its own",
+    404: "does the URL have the path under which a proxy serves matfn?",
+    408: "a proxy before the server waits no longer for the request; nginx: client_body_timeout",
+    413: "a proxy before the server bounds request bodies; raise its bound (nginx: client_max_body_size), or send less"
+    " in one request",
+    429: "a proxy before the server bounds the rate of requests",
+    502: "a proxy before the server does not reach it: does the server run?",
+    503: "a proxy before the server does not reach it: does the server run?",
+    504: "a proxy before the server waits no longer for its answer; raise its bound (nginx: proxy_read_timeout)",
+}
+_NAME: Final = 60  # of a Server header
 
 
 class StackRefusedError(MatfnError):
@@ -91,8 +104,7 @@ class Prepared(Generic[ValueT_co]):
     @property
     def deadline(self) -> float | None:
         """Seconds after the call began when its answer is worthless."""
-        deadline = self.call.options.get("deadline")
-        return float(deadline) if isinstance(deadline, int | float) and not isinstance(deadline, bool) else None
+        return deadline_of(self.call.options)
 
     @property
     def bound(self) -> int:
@@ -126,6 +138,19 @@ class Prepared(Generic[ValueT_co]):
         arrays = tuple(self.kind.array(owned(whole(answer.outputs[name]))) for name in names)
         value: Any = arrays[0] if len(arrays) == 1 else arrays
         return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
+
+
+def deadline_of(options: Mapping[str, object]) -> float | None:
+    """Seconds after the call began when its answer is worthless; None for an option that is no such number."""
+    deadline = options.get("deadline")
+    return float(deadline) if isinstance(deadline, int | float) and not isinstance(deadline, bool) else None
+
+
+def limits_exchange(calls: Sequence[Invocation[Any]]) -> DocumentExchange:
+    """The question for the server's limits, which has as much time as the most patient of the calls."""
+    deadlines = [deadline_of(call.options) for call in calls]
+    known = [deadline for deadline in deadlines if deadline is not None]
+    return DocumentExchange("/v1/functions", max(known, default=None) if len(known) == len(deadlines) else None)
 
 
 def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Prepared[ValueT_co]:
@@ -240,9 +265,6 @@ class DocumentExchange:
         return document
 
 
-LIMITS_EXCHANGE: Final = DocumentExchange("/v1/functions", deadline=10.0)
-
-
 def _post(target: str, body: tuple[wire.Buffer, ...], *headers: tuple[str, str]) -> Request:
     if offset := wire.offset_of(body):
         headers = (*headers, (OFFSET_HEADER, str(offset)))
@@ -290,12 +312,20 @@ def _refusal(response: Response) -> MatfnError:
 
 def _foreign_refusal(response: Response) -> MatfnError:
     """A refusal that matfn did not write: a proxy's, or another server's."""
-    detail = f"HTTP {response.status} without a problem document; is this a matfn server?"
+    server = _printable(response.headers.get("server", ""))
+    source = f"{server}, which is no matfn server" if server else "something else than a matfn server"
+    hint = _HINT_OF_STATUS.get(response.status, "is this URL that of a matfn server, or of a proxy before it?")
+    detail = f"HTTP {response.status} comes from {source}"
     code = _CODE_OF_STATUS.get(response.status)
     if code is not None:
-        return problem_error(_completed(Problem.of(code, detail), response))
+        return problem_error(_completed(Problem.of(code, detail, hint=hint), response))
+    detail = f"{detail} ({hint})"
     gateway = response.status >= 500 or response.status == 408  # noqa: PLR2004 - a proxy's words for "no answer"
     return TransportError(detail) if gateway else ProtocolError(detail)
+
+
+def _printable(name: str) -> str:
+    return "".join(character for character in name[:_NAME] if character.isprintable())
 
 
 def _completed(problem: Problem, response: Response) -> Problem:

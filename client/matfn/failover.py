@@ -21,16 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFailover", "Failover", "async_transport_to", "transport_to"]
 
 
-def transport_to(endpoints: Sequence[Endpoint]) -> Transport:
+def transport_to(endpoints: Sequence[Endpoint], max_connections: int) -> Transport:
     """Sockets to one server, or to several of which any may answer."""
-    transports = [SocketTransport(endpoint) for endpoint in endpoints]
+    _require_some(max_connections)
+    transports = [SocketTransport(endpoint, max_connections=max_connections) for endpoint in endpoints]
     return transports[0] if len(transports) == 1 else Failover(transports)
 
 
-def async_transport_to(endpoints: Sequence[Endpoint]) -> AsyncTransport:
+def async_transport_to(endpoints: Sequence[Endpoint], max_connections: int) -> AsyncTransport:
     """Streams to one server, or to several of which any may answer."""
-    transports = [StreamTransport(endpoint) for endpoint in endpoints]
+    _require_some(max_connections)
+    transports = [StreamTransport(endpoint, max_connections=max_connections) for endpoint in endpoints]
     return transports[0] if len(transports) == 1 else AsyncFailover(transports)
+
+
+def _require_some(max_connections: int) -> None:
+    if max_connections < 1:
+        raise ValueError(f"max_connections={max_connections} lets no call through; it is at least 1")
 
 
 class Failover:

@@ -73,7 +73,7 @@ class _Gathering:
 
 
 class Gatherer:
-    """Answers small calls, several with one request where they come together.
+    """Answers small calls of one event loop, several with one request where they come together.
 
     Args:
         attempt: sends one request.
@@ -85,13 +85,13 @@ class Gatherer:
         self._attempt = attempt
         self._session = session
         self._now = now
-        self._gathering: _Gathering | None = None
+        self._gathering = _Gathering(asyncio.get_running_loop())
         self._limits: Limits | None = None
 
     async def answer(self, prepared: Prepared[Any], limits: Limits, elapsed: float, name: str) -> Answer[Any]:
         """The answer to a call that began `elapsed` seconds ago; raises its own error."""
         self._limits = limits
-        gathering = self._of_this_loop()
+        gathering = self._gathering
         if not is_small(prepared.call) or prepared.bound > _room(limits):
             return await self._attempt(CallExchange(prepared, limits), elapsed, name)
         if gathering.under_way or gathering.waiting:
@@ -101,12 +101,6 @@ class Gatherer:
             return await self._attempt(CallExchange(prepared, limits), elapsed, name)
         finally:
             self._free(gathering)
-
-    def _of_this_loop(self) -> _Gathering:
-        loop = asyncio.get_running_loop()
-        if self._gathering is None or self._gathering.loop is not loop:
-            self._gathering = _Gathering(loop)
-        return self._gathering
 
     async def _together(self, gathering: _Gathering, prepared: Prepared[Any], elapsed: float, name: str) -> Answer[Any]:
         caller = _Caller(prepared, self._now() - elapsed, name, gathering.loop.create_future())

@@ -22,7 +22,7 @@ from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
 from matfn.arrays import from_torch, kind_of, layout_of, plain, tensor_as_torch, to_torch
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
-from matfn.errors import ClosedError, MatfnError, Problem, ProblemError, problem_error
+from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
 from matfn.invocation import require_call
 from matfn.limits import Limits
@@ -188,7 +188,7 @@ class LocalClient(ValueMethods):
                 if raises and group[0] > failed:
                     break
                 answers = self._answers_together([calls[i] for i in group], [prepared[i] for i in group])
-                results |= zip(group, answers, strict=True)
+                results |= {place: _placed(answer, place) for place, answer in zip(group, answers, strict=True)}
                 failed = min([failed, *(i for i in group if isinstance(results[i], MatfnError))])
                 show(len(results))
         if raises and isinstance(error := results.get(failed), MatfnError):
@@ -224,6 +224,11 @@ class LocalClient(ValueMethods):
     def _require_open(self) -> None:
         if self._closed:
             raise ClosedError("this client is closed")
+        if self._device.startswith("cuda") and _is_forked():
+            raise ForkedError(
+                "CUDA does not work in a process forked from one that used it: start processes by spawn, as"
+                ' multiprocessing.get_context("spawn") does, and make a LocalClient in each'
+            )
 
     def _ask_or_error(self, call: Invocation[Any]) -> Answer[Any] | MatfnError:
         try:
@@ -283,6 +288,13 @@ def calibrated(name: str, device: str | None = None) -> Profile:
             alone.submit(torch.set_num_threads, threads).result()
 
 
+def _is_forked() -> bool:
+    """Whether this process was forked from one that used CUDA."""
+    import torch
+
+    return bool(torch.cuda._is_in_bad_fork())  # noqa: SLF001 - what torch's own refusal asks, too late for us
+
+
 def _chosen_device(device: str | None) -> str:
     """The device that was named, or a GPU if there is one.
 
@@ -324,6 +336,10 @@ def _on_this_machine(call: Invocation[Any]) -> Prepared[Any] | None:
         return prepare(call) if is_small else None
     except MatfnError:
         return None
+
+
+def _placed(answer: Answer[Any] | MatfnError, place: int) -> Answer[Any] | MatfnError:
+    return answer.of_call(place) if isinstance(answer, MatfnError) else answer
 
 
 def _meet_deadline(deadline: Value, milliseconds: float) -> None:

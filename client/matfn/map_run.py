@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from matfn import wire
 from matfn.answers import Answer, warn_if_approximate
-from matfn.errors import MatfnError
+from matfn.errors import MatfnError, TooLarge
 from matfn.exchange import ManyExchange, StackRefusedError
 from matfn.invocation import Invocation, require_call
 from matfn.retry import may_pass
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matfn.limits import Limits
     from matfn.session import Session
 
-__all__ = ["MapRun", "OnError", "is_raising", "listed", "values_of"]
+__all__ = ["MapRun", "OnError", "is_raising", "listed", "refused", "values_of"]
 
 OnError: TypeAlias = Literal["raise", "return"]
 
@@ -54,6 +54,13 @@ def is_raising(on_error: str) -> bool:
     if on_error not in get_args(OnError):
         raise ValueError(f"on_error={on_error!r} is neither 'raise' nor 'return'")
     return on_error == "raise"
+
+
+def refused(calls: Sequence[object], error: MatfnError, on_error: OnError) -> list[Answer[Any] | MatfnError]:
+    """What becomes of calls that all fail together, before any was sent."""
+    if calls and is_raising(on_error):
+        raise error
+    return [error.of_call(index) for index in range(len(calls))]
 
 
 class MapRun:
@@ -147,8 +154,13 @@ class MapRun:
             self._finish(index, error)
 
     def _finish(self, index: int, result: Answer[Any] | MatfnError) -> None:
-        self._results[index] = result
+        self._results[index] = result.of_call(index) if isinstance(result, MatfnError) else result
         self._failed |= isinstance(result, MatfnError)
+
+    @property
+    def met_a_limit(self) -> bool:
+        """Whether a call was too large."""
+        return self._failed and any(isinstance(result, TooLarge) for result in self._results)
 
     def results(self) -> list[Answer[Any] | MatfnError]:
         """Every call's answer or error, in order; raises the first error if that was asked for."""

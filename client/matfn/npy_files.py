@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from itertools import chain, count
 from math import prod
+from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,12 +16,11 @@ from matfn.complaints import Exit, fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import BinaryIO, NoReturn
 
     from numpy.typing import NDArray
 
-__all__ = ["read_array", "targets_of", "write_array"]
+__all__ = ["read_array", "spare_targets", "targets_of", "write_array"]
 
 _SUFFIX: Final = ".npy"
 _NPY: Final = b"\x93NUMPY"
@@ -81,6 +82,19 @@ def targets_of(outputs: Sequence[str], paths: Sequence[Path]) -> dict[str, Path]
     for path in targets.values():
         _require_writable(path)
     return targets
+
+
+def spare_targets(function: str, outputs: Sequence[str]) -> dict[str, Path]:
+    """New files in the current folder for outputs that no file was named for; none where no file can be written."""
+    if _obstacle(Path(f"{function}{_SUFFIX}")):
+        return {}
+    return {name: _unused(f"{function}.{name}") for name in outputs}
+
+
+def _unused(stem: str) -> Path:
+    """The path of a file that does not exist yet."""
+    further = (Path(f"{stem}.{number}{_SUFFIX}") for number in count(2))
+    return next(path for path in chain([Path(f"{stem}{_SUFFIX}")], further) if not path.exists())
 
 
 def _require_writable(path: Path) -> None:

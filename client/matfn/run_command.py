@@ -50,11 +50,11 @@ def _help(function: Function) -> str:
 
 def _where(function: Function) -> str:
     if len(function.outputs) == 1:
-        return "the .npy file for the value; without it up to 64 numbers are printed"
+        return "the .npy file for the value; without it up to 64 numbers are printed, and more are saved in a new file"
     further = ", ".join(f"P.{name}.npy" for name in function.outputs[1:])
     return (
         f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; or one -o for each; "
-        "without it up to 64 numbers of each are printed"
+        "without it up to 64 numbers of each are printed, and more are saved in new files"
     )
 
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from matfn.errors import MatfnError, TransportTimeout
+from matfn.forks import Slots
 from matfn.retry import may_pass
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Servers:
         self._standings = [Standing()] * number
         self._turn = random.randrange(number)  # noqa: S311 - spreads clients, hides nothing
         self._reservations: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock = Slots()
 
     def journey(self, request: Request, timeout: float | None) -> Journey:
         """The way of a request through the servers."""

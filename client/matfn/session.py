@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -60,6 +61,8 @@ class Session:
         """The settings from a client's arguments, with MATFN_URL and MATFN_API_KEY for what was not given."""
         if max_retries < 0:
             raise ValueError(f"max_retries={max_retries} is negative; 0 means a single attempt")
+        if timeout is not None and not 0 < timeout < math.inf:
+            raise ValueError(f"timeout={timeout} is no number of seconds above 0; None waits for as long as it takes")
         key = api_key or os.environ.get("MATFN_API_KEY") or None
         return cls(_endpoints(base_url), RetryPolicy(max_retries), timeout, key, triangles)
 
@@ -89,8 +92,10 @@ class Session:
 
 def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
     """Where the servers are, each once; MATFN_URL may hold several with spaces between."""
-    given = base_url or os.environ.get("MATFN_URL", "").split() or DEFAULT_URL
-    urls = [given] if isinstance(given, str) else given
+    given = (os.environ.get("MATFN_URL", "").split() or DEFAULT_URL) if base_url is None else base_url
+    urls = [given] if isinstance(given, str) else [*given]
+    if not urls or not all(urls):
+        raise ValueError(f"base_url={base_url!r} names no server; None takes MATFN_URL, then {DEFAULT_URL}")
     return tuple(dict.fromkeys(Endpoint.parse(url) for url in urls))
 
 

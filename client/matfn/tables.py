@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matfn.check import Verdict
     from matfn.errors import ErrorCode
 
-__all__ = ["certificates_table", "code_table", "functions_table", "values_text", "verdicts_table"]
+__all__ = ["certificates_table", "code_table", "functions_table", "is_small", "values_text", "verdicts_table"]
 
 _SHOWN: Final = 20
 _NUMBERS: Final = 64  # a matrix of order 8
@@ -93,17 +93,22 @@ def _cell(value: object) -> str:
             return str(value)
 
 
+def is_small(value: NDArray[Any]) -> bool:
+    """Whether an output is better printed than saved."""
+    return value.size <= _NUMBERS
+
+
 def values_text(outputs: Mapping[str, NDArray[Any]]) -> Text:
-    """Small outputs number by number, as numpy prints them; of others the shape, and how to keep them."""
+    """Outputs number by number, as numpy prints them."""
     return Text("\n".join(_value(name, value) for name, value in outputs.items()))
 
 
 def _value(name: str, value: NDArray[Any]) -> str:
     if value.ndim == 0:
         return f"{name} = {value[()]}"
-    if not 0 < value.size <= _NUMBERS:
-        return f"{name} is {_shape(value.shape)} {value.dtype}: -o {name.upper()}.npy saves it"
-    return f"{name} =\n{np.array2string(value, max_line_width=_LINE)}"
+    if value.size == 0:
+        return f"{name} is {_shape(value.shape)} {value.dtype}, without numbers"
+    return f"{name} =\n{np.array2string(value, max_line_width=_LINE, threshold=value.size)}"
 
 
 def verdicts_table(verdicts: Iterable[Verdict]) -> Table:

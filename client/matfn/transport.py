@@ -18,8 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn.errors import ProtocolError, TransportError, TransportTimeout
+from matfn.forks import Slots
 from matfn.http1 import ResponseParser, coalesced, head_of
-from matfn.pool import Pool
+from matfn.pool import MAX_CONNECTIONS, Pool, hang_up
 from matfn.segments import Segments, open_unix
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class _Connection:
 
 
 class SocketTransport:
-    """Requests to one endpoint over kept connections."""
+    """Requests to one endpoint, over at most `max_connections` at a time, some of which are kept."""
 
     def __init__(
         self,
@@ -59,19 +60,22 @@ class SocketTransport:
         *,
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._endpoint = endpoint
         self._own_tls = tls is not None
         self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
         self._clock = clock
         self._pool = Pool[_Connection](clock)
+        self._max_connections = max_connections
+        self._slots = Slots(max_connections)
         self._segments = Segments(endpoint.socket_path, clock)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies share the address, never a connection."""
         if self._own_tls:
             raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
-        return partial(type(self), clock=self._clock), (self._endpoint,)
+        return partial(type(self), clock=self._clock, max_connections=self._max_connections), (self._endpoint,)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Sends a request and waits for its response.
@@ -81,9 +85,12 @@ class SocketTransport:
             TransportError: the server was not reached, or the connection ended before the response did.
         """
         until = None if timeout is None else self._clock() + timeout
-        with self._segments.lent(request, timeout) as segment:
-            response = None if segment is None else segment.fetched(self._send(segment.filled(request), until))
-        return self._send(request, until) if response is None else response
+        try:
+            with self._segments.lent(request, timeout) as segment:
+                response = None if segment is None else segment.fetched(self._send(segment.filled(request), until))
+            return self._send(request, until) if response is None else response
+        except OSError as error:
+            raise TransportError(f"{self._endpoint}: {error}") from error
 
     def close(self) -> None:
         """Closes the kept connections; those in use close as their answers come."""
@@ -91,6 +98,14 @@ class SocketTransport:
         self._segments.close()
 
     def _send(self, request: Request, until: float | None) -> Response:
+        if not self._slots.acquire(None if until is None else max(until - self._clock(), 0.0)):
+            raise TransportTimeout(f"{self._endpoint}: none of the {self._max_connections} connections became free")
+        try:
+            return self._connected(request, until)
+        finally:
+            self._slots.release()
+
+    def _connected(self, request: Request, until: float | None) -> Response:
         buffers = coalesced([head_of(request, self._endpoint), *request.body])
         kept = self._pool.take()
         if kept is not None:
@@ -139,7 +154,7 @@ class SocketTransport:
             if parser.done and parser.reusable:
                 self._pool.put(connection)
             else:
-                connection.socket.close()
+                hang_up(connection.socket)
         return parser.response
 
     def _converse(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from errno import ENOSPC
@@ -100,12 +101,38 @@ def test_order_eight_is_small(shape: tuple[int, ...]) -> None:
     assert [row.count("3.14159265") for row in rows] == [8] * 8
 
 
-@pytest.mark.parametrize(("shape", "words"), [((5, 13), "5x13"), ((0, 3, 3), "0x3x3")])
-def test_run_says_how_to_keep_large_values(shape: tuple[int, ...], words: str) -> None:
-    """Of more numbers the shape and the dtype are told, and the option that saves them."""
-    printed = tables.values_text({"y": np.ones(shape, "f4")}).plain
+def test_run_keeps_large_values(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without -o more than 64 numbers go to a new file of the current folder, which no later run replaces."""
+    monkeypatch.chdir(folder)
+    np.save("L.npy", np.diag(np.arange(1.0, 10.0)))
 
-    assert printed == f"y is {words} float32: -o Y.npy saves it"
+    first = invoked("run", "sqrt_pair", "L.npy", "--local")
+    second = invoked("run", "sqrt_pair", "L.npy", "--local")
+
+    assert "wrote x to sqrt_pair.x.npy\nwrote y to sqrt_pair.y.npy\n" in first.stdout
+    assert "wrote x to sqrt_pair.x.2.npy\nwrote y to sqrt_pair.y.2.npy\n" in second.stdout
+    np.testing.assert_allclose(np.load("sqrt_pair.x.npy"), np.diag(np.sqrt(np.arange(1.0, 10.0))), atol=1e-12)
+    np.testing.assert_array_equal(np.load("sqrt_pair.y.2.npy"), np.load("sqrt_pair.y.npy"))
+
+
+def test_run_prints_what_cannot_be_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that takes no file every number is printed."""
+    monkeypatch.chdir(folder)
+    np.save("L.npy", np.eye(9))
+    monkeypatch.setattr("matfn.npy_files.os.access", lambda path, mode: mode == os.R_OK)  # noqa: ARG005
+
+    result = invoked("run", "msign", "L.npy", "--local")
+
+    assert result.exit_code == 0, result.output
+    assert sum(line.count(".") for line in result.stdout.partition("x =")[2].splitlines()) == 81
+    assert not list(folder.glob("msign*"))
+
+
+def test_empty_value_has_a_shape(folder: Path) -> None:
+    """An answer without numbers is told by its shape and dtype."""
+    np.save(folder / "empty.npy", np.ones((0, 3, 3), "f4"))
+
+    assert "x is 0x3x3 float32, without numbers" in invoked("run", "msign", folder / "empty.npy", "--local").stdout
 
 
 def test_run_saves_pairs_and_takes_inputs_by_name_or_place(folder: Path) -> None:

@@ -408,6 +408,48 @@ def test_map_refuses_a_stack_that_was_answered_in_part(make: Callable[..., Any],
         make().map(numbered(3))
 
 
+@pytest.mark.parametrize("place", [0, 7])
+def test_map_says_which_call_failed(make: Callable[..., Any], script: Script, place: int) -> None:
+    """The error of one among many names the call in an attribute and in words, and its matrix as before."""
+    script.outcome = refusing(lambda call: bytes(call.inputs["m"].data) == np.full((2, 2), float(place)).tobytes())
+
+    with pytest.raises(matfn.NotFinite) as raised:
+        make().map(numbered(8))
+
+    assert (raised.value.call, raised.value.index) == (place, 0)
+    assert str(raised.value).startswith(f"not_finite: call {place}: matrix 0 ")
+    assert raised.value.detail.startswith(f"call {place}: matrix 0 ")
+
+
+def test_map_says_which_calls_were_not_sent(make: Callable[..., Any]) -> None:
+    """Calls that the client itself refuses are named likewise."""
+    calls = [*numbered(2), matfn.call.msign(np.array(["a"])), matfn.call.msign(np.ones((2, 2), int))]
+
+    errors = make().map(calls, on_error="return")[2:]
+
+    assert [error.call for error in errors] == [2, 3]
+    assert [str(error).count(f"call {place}: ") for place, error in enumerate(errors, 2)] == [1, 1]
+
+
+def test_single_calls_error_names_no_call(make: Callable[..., Any], script: Script) -> None:
+    """There is no place where there is one call."""
+    script.replies = [problem_response("not_positive")]
+
+    with pytest.raises(matfn.NotPositive, match=r"^not_positive: scripted") as raised:
+        make().inv_root(A, 2)
+    assert raised.value.call is None
+
+
+def refusing(is_bad: Callable[[wire.Call], bool]) -> Callable[[wire.Call], wire.Answer | Problem]:
+    """Answers calls but for these, whose first matrix is not finite; refuses what is stacked."""
+
+    def outcome(call: wire.Call) -> wire.Answer | Problem:
+        stack = call.inputs["m"].shape[:-2] != ()
+        return Problem.of("not_finite", "matrix 0 holds NaN", index=0) if stack or is_bad(call) else answered(call)
+
+    return outcome
+
+
 def test_map_raises_the_first_error(make: Callable[..., Any], script: Script) -> None:
     """By default one failed call is an exception."""
     script.outcome = failing("singular", "singular")

@@ -6,10 +6,12 @@ import asyncio
 import copy
 import pickle
 import ssl
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 import matfn
 from matfn import wire
@@ -134,3 +136,51 @@ def test_own_tls_settings_are_not_copied(kind: Any) -> None:
     with pytest.raises(TypeError, match="open a new client there"):
         pickle.dumps(transport)
     assert pickle.loads(pickle.dumps(kind(Endpoint.parse("https://localhost"))))  # noqa: S301
+
+
+@pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
+@pytest.mark.parametrize("url", [[], "", (), [""], ["http://127.0.0.1:1", ""], "http://127.0.0.1:0", "127.0.0.1:8000"])
+def test_url_that_names_no_server_is_refused(kind: type, url: Any) -> None:
+    """Nothing goes to another server than the one that was meant."""
+    with pytest.raises(ValueError, match=r"names no server|on which no server listens|begins with neither"):
+        kind(url)
+
+
+@pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
+@pytest.mark.parametrize("timeout", [0, -1, 0.0, float("nan"), float("inf")])
+def test_timeout_that_is_no_time_is_refused(kind: type, timeout: float) -> None:
+    """A timeout is a number of seconds above nothing, or None."""
+    with pytest.raises(ValueError, match=r"timeout=.* None waits"):
+        kind("http://127.0.0.1:1", timeout=timeout)
+
+
+def test_urls_may_be_any_iterable_of_names() -> None:
+    """Every member of a generator is a server."""
+    with matfn.Client(f"http://127.0.0.1:{port}" for port in (1, 2)) as client:  # type: ignore[arg-type]
+        assert [endpoint.port for endpoint in client._session.endpoints] == [1, 2]
+
+
+@pytest.mark.parametrize("value", [np.zeros((1000, 4, 4)), (np.zeros((1000, 4, 4)),) * 2, torch.zeros(1000, 4, 4)])
+def test_answer_of_many_matrices_is_written_in_a_line(value: Any) -> None:
+    """The kind, dtype and shape stand for many numbers, and counts for many certificates."""
+    certificate = answered(wire.Call("msign", {"m": tensor()}, {}, {})).certificates[0]
+    approximate = replace(certificate, outcome=matfn.Outcome.APPROXIMATE)
+    answer = matfn.Answer(value, (certificate,) * 998 + (approximate,) * 2, matfn.Timing(0.1, 0.2, 1, 1.0), "r", "cpu")
+
+    assert len(repr(answer)) < 300
+    assert "1000x4x4" in repr(answer)
+    assert "1000: 998 converged, 2 approximate" in repr(answer)
+
+
+def test_answer_of_one_matrix_is_written_whole() -> None:
+    """A few numbers and a single certificate are shown as they are."""
+    certificate = answered(wire.Call("msign", {"m": tensor()}, {}, {})).certificates[0]
+    answer = matfn.Answer(np.eye(2), (certificate,), matfn.Timing(0.1, 0.2, 1, 1.0), "r", "cpu")
+
+    assert repr(np.eye(2)) in repr(answer)
+    assert repr(certificate) in repr(answer)
+
+
+def tensor() -> Any:
+    """One matrix of order one."""
+    return wire.Tensor("float64", (1, 1), np.ones((1, 1)).tobytes())

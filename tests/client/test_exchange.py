@@ -143,6 +143,28 @@ def test_foreign_refusal_is_understood(status: int, error: type[MatfnError]) -> 
     assert type(refusal(Response(status, {"content-type": "text/html"}, b"<html>"))) is error
 
 
+@pytest.mark.parametrize("status", [401, 404, 408, 413, 429, 502, 503, 504])
+@pytest.mark.parametrize("server", ["nginx/1.24.0", "", "\x1b[31m\x07envoy"])
+def test_proxys_refusal_is_told_from_the_servers(status: int, server: str) -> None:
+    """A proxy's page is said to be one, with a remedy at the proxy and none of the server's settings."""
+    headers = {"content-type": "text/html", "server": server}
+    error = refusal(Response(status, headers, b"<html>"))
+
+    assert f"HTTP {status} comes from" in str(error)
+    assert "proxy" in str(error)
+    assert "MATFN_" not in str(error)
+    assert "\x1b" not in str(error)
+    assert ("nginx/1.24.0" in str(error)) == (server == "nginx/1.24.0")
+
+
+def test_proxys_bound_of_bodies_is_named() -> None:
+    """A 413 that the server did not write names the setting of a common proxy."""
+    error = refusal(Response(413, {"content-type": "text/html", "server": "nginx"}, b"<html>"))
+
+    assert isinstance(error, matfn.TooLarge)
+    assert "client_max_body_size" in str(error.hint)
+
+
 @pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {"content-type": wire.Media.MSGPACK}, {}])
 def test_success_that_is_no_answer_is_a_protocol_error(headers: dict[str, str]) -> None:
     """A 200 with something else in it came from another server."""

@@ -190,6 +190,20 @@ def test_map_raises_the_error_of_the_first_call(client: matfn.LocalClient) -> No
         client.map(calls)
 
 
+@pytest.mark.parametrize("with_info", [False, True])
+def test_map_says_which_call_failed(client: matfn.LocalClient, with_info: bool) -> None:
+    """The error of one among calls that are computed together names the call and its matrix."""
+    good, bad = np.eye(2), np.stack([np.eye(2), -np.eye(2)])
+    calls = [*[matfn.call.inv_root(good, r=2)] * 7, matfn.call.inv_root(bad, r=2)]
+
+    with pytest.raises(matfn.NotPositive, match="call 7: matrix 1: ") as raised:
+        (client.with_info if with_info else client).map(calls)
+
+    assert (raised.value.call, raised.value.index) == (7, 1)
+    errors = client.map(calls[6:] * 2, on_error="return")
+    assert [getattr(error, "call", None) for error in errors] == [None, 1, None, 3]
+
+
 def test_answer_counts_the_calls_matrices(client: matfn.LocalClient) -> None:
     """The batch is the call itself; there is no request to have an id."""
     answer = client.with_info.root(np.broadcast_to(A, (2, 3, 3, 3)), 2)

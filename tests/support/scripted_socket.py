@@ -90,6 +90,7 @@ class ScriptedServer:
 
     script: Callable[[ScriptedServer, Conversation], None]
     path: Path | None = None
+    port: int = 0
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     _listener: socket.socket = field(init=False)
@@ -105,7 +106,7 @@ class ScriptedServer:
 
     def __enter__(self) -> Self:
         if self.path is None:
-            self._listener = socket.create_server(("127.0.0.1", 0))
+            self._listener = socket.create_server(("127.0.0.1", self.port))
         else:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._listener.bind(str(self.path))
