@@ -16,7 +16,7 @@ from starlette.routing import Route
 from matfn_kernels import VERIFY
 from matfn_service.edge import Edge
 from matfn_service.endpoints import Computation
-from matfn_service.manual import MANUAL_POLICY, manual
+from matfn_service.manual import MANUAL_POLICY, front_page, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
@@ -160,6 +160,11 @@ def _add_metrics(app: FastAPI, service: Service) -> None:
 
 def _add_manual(app: FastAPI, service: Service) -> None:
     page = HTMLResponse(manual(service.settings), headers={"content-security-policy": MANUAL_POLICY})
+    front = HTMLResponse(front_page(), headers={"content-security-policy": MANUAL_POLICY})
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> HTMLResponse:
+        return front
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

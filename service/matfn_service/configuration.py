@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
 import torch
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from matfn_kernels import read_profile
 from matfn_service.executor import chosen_device
 from matfn_service.settings import Settings
+from matfn_service.unknown_settings import unknown_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,15 +42,17 @@ def configured(options: Mapping[str, object]) -> Settings:
     """The settings of the environment, overridden by these options of the command line.
 
     Raises:
-        Misconfigured: if one of them is not what it may be, or asks for what this machine has not.
+        Misconfigured: if one of them is not what it may be, or asks for what this machine has not, or if a variable is
+            named like a setting that there is not.
     """
+    unknown = list(unknown_settings(os.environ))
     try:
         settings = Settings.model_validate(dict(options))
     except ValidationError as error:
-        raise Misconfigured(
-            [_fault(entry, options) for entry in error.errors() if entry["type"] != _NOT_DERIVED]
-        ) from None
+        faults = [_fault(entry, options) for entry in error.errors() if entry["type"] != _NOT_DERIVED]
+        raise Misconfigured(faults + unknown) from None
     faults = [f"{_written(name, value, options)}: {reason}" for name, value, reason in _missing(settings)]
+    faults += unknown
     if faults:
         raise Misconfigured(faults)
     return settings

@@ -28,6 +28,7 @@ from matfn._aligned import OFFSET_HEADER, offset_in
 from matfn.segments import SEGMENT_HEADER
 from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
+from matfn_service.access_log import LEFT, Entry, access_log_of, line_of, plain_path
 from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
@@ -48,14 +49,14 @@ __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_BITS: Final = 128
 _LENGTH_DIGITS: Final = 18
-_LOGGED_PATH: Final = 200
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
 _TRIANGLE: Final = TRIANGLE_HEADER.encode()
 _UPLOS: Final[Mapping[bytes, wire.Uplo]] = {b"L": "L", b"U": "U"}
 _SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
-_OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+_PROBES: Final = frozenset({"/healthz", "/readyz"})
+_OPEN_PATHS: Final = _PROBES | {"/"}
 _MEDIA: Final = {
     "application/msgpack": wire.Media.MSGPACK,
     "application/x-msgpack": wire.Media.MSGPACK,
@@ -207,6 +208,7 @@ class Exchange:
         segments: Segments,
     ) -> None:
         self.head = head
+        self.entry = Entry()
         self.status: int | None = None
         self._reader = reader
         self._receive = receive
@@ -234,9 +236,11 @@ class Exchange:
             body.check_length(self.head.length, limit)
             self._segment = self._segments.find(self.head.claim)
             account.charge({Kind.BODIES: self.head.claim.length})
-            return await self._segment.read(self.head.claim.length, self.head.offset)
-        content = await body.read(self.receive, self.head.length, limit, account, self.head.offset, self._reader)
-        self._body_ended = True
+            content = await self._segment.read(self.head.claim.length, self.head.offset)
+        else:
+            content = await body.read(self.receive, self.head.length, limit, account, self.head.offset, self._reader)
+            self._body_ended = True
+        self.entry.received = content.nbytes
         return content
 
     def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
@@ -261,6 +265,8 @@ class Exchange:
                 await self._throw_rest_away()
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
+        else:
+            self.entry.sent += len(message.get("body", b""))
         await self._send(message)
 
     async def _throw_rest_away(self) -> None:
@@ -288,7 +294,7 @@ class Exchange:
             buffers = [b""]
         own.append((b"content-length", b"%d" % sum(len(buffer) for buffer in buffers)))
         if self._reader is not None and self._body_ended and self.head.method != "HEAD":
-            self.status = status
+            self.status, self.entry.sent = status, length
             await self._reader.answer(
                 status, [*own, *headers, (b"x-request-id", self.head.request_id.encode())], buffers
             )
@@ -325,6 +331,7 @@ class Edge:
         self._statistics = statistics
         self._clock = clock
         self._rest_seconds = rest_seconds
+        self._access = access_log_of(settings)
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
@@ -342,9 +349,12 @@ class Edge:
             self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
-            return
+            exchange.entry.outcomes = {LEFT: 1}
         except Exception as error:  # noqa: BLE001 - any exception becomes a problem document
             await self._refuse(exchange, error)
+        finally:
+            if self._access is not None:
+                self._access(line_of(head, exchange.entry, exchange.status, self._clock()))
 
     def _authorize(self, head: Head) -> None:
         if not self._keys or head.path in _OPEN_PATHS:
@@ -356,11 +366,12 @@ class Edge:
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
         refusal, head = as_refusal(error), exchange.head
+        exchange.entry.outcomes = {refusal.code: 1}
         if head.method == "OPTIONS" and refusal.allow is not None:
             await exchange.answer(HTTPStatus.OK, "text/plain", [b""], problem_headers(refusal))
             return
         # a probe that is told to wait asks again and again, and its answer is the whole story
-        if head.path not in _OPEN_PATHS or refusal is not error:
+        if head.path not in _PROBES or refusal is not error:
             self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
             self._log_failure(head, refusal, error)
         if exchange.status is not None:
@@ -371,8 +382,12 @@ class Edge:
             return
 
     def _log_failure(self, head: Head, refusal: Refusal, error: Exception) -> None:
-        path = ascii(head.path[:_LOGGED_PATH])[1:-1]  # a path may hold what terminals obey
-        fields = {"method": head.method, "path": path, "code": refusal.code, "request_id": head.request_id}
+        fields = {
+            "method": head.method,
+            "path": plain_path(head.path),
+            "code": refusal.code,
+            "request_id": head.request_id,
+        }
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":
             _log.error("request failed", **fields, ms=spent, exc_info=error)

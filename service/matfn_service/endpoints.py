@@ -67,6 +67,7 @@ class Computation:
         exchange: Exchange = scope["matfn.exchange"]
         name = _name_in(scope["path_params"])
         _check_route(name, exchange.head.method)
+        exchange.entry.function = name
         self._service.refuse_while_draining()
         leave = self._service.enter()
         try:
@@ -82,6 +83,7 @@ class Computation:
         read = self._service.clock()
         prepared = await admission.one(content, media, function, account, copies_for(exchange.head))
         self._count_received(exchange, content, read, [prepared])
+        exchange.entry.count_call(prepared)
         ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
         await self._attend(exchange, [ticket])
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
@@ -102,6 +104,8 @@ class Computation:
         read = self._service.clock()
         calls = await admission.many(content, media, account, copies_for(exchange.head))
         prepared = [call async for _, call in _in_turns(calls) if isinstance(call, Prepared)]
+        async for call in _in_turns(prepared):
+            exchange.entry.count_call(call)
         self._count_received(exchange, content, read, prepared)
         claims = await self._claims(calls, exchange.head)
         tickets = [claim.ticket async for claim in _in_turns(claims) if isinstance(claim, _Claim)]
@@ -187,6 +191,8 @@ class Computation:
                 await ticket.ended()
                 if ticket.future.cancelled():
                     raise CallerLeft
+                if ticket.future.exception() is None:
+                    exchange.entry.count_served(ticket.future.result())
         finally:
             stop()
 
@@ -233,6 +239,7 @@ class Computation:
             if code != ANSWERED:
                 failed[code] += times
         if failed:
+            exchange.entry.outcomes = {ANSWERED: number - failed.total(), **failed}
             _log.warning("calls failed", codes=dict(failed), of=number, request_id=exchange.head.request_id)
 
 

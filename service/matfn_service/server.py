@@ -49,6 +49,7 @@ _TURN_SECONDS: Final = 0.0005  # how long the event loop waits for a thread that
 _COLLECTIONS: Final = (700, 10, 1000)
 """Whole collections are rare under load, since one stops every caller; they come when the server is idle."""
 _OWN_DESCRIPTORS: Final = 256  # of workers, shared memory and libraries
+_KEYS: Final = "set MATFN_API_KEYS or MATFN_API_KEYS_FILE"
 _LAST_WORDS: Final = 0.1  # of the drain time, for what is on its way to slow readers
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
     configure_logs(settings)
     sys.setswitchinterval(_TURN_SECONDS)
     connections = _most_connections(settings.max_connections)
-    _warn_if_open(settings)
+    _tell_if_open(settings)
     _warn_if_forgetful(settings.cache_dir)
     try:
         listener = listen(settings)
@@ -96,11 +97,14 @@ def _side_listener(settings: Settings) -> Listener | None:
         return None
 
 
-def _warn_if_open(settings: Settings) -> None:
-    if not settings.api_keys and not settings.uds and not _is_loopback(settings.host):
-        _log.warning(
-            "open to the network without keys", host=settings.host, hint="set MATFN_API_KEYS or MATFN_API_KEYS_FILE"
-        )
+def _tell_if_open(settings: Settings) -> None:
+    """Says who may compute on a server without keys; a unix socket is guarded by its permissions."""
+    if settings.api_keys or settings.uds:
+        return
+    if _is_loopback(settings.host):
+        _log.info("open to this machine without keys", host=settings.host, hint=_KEYS)
+    else:
+        _log.warning("open to the network without keys", host=settings.host, hint=_KEYS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -133,6 +133,10 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         default="console", description="Log lines for people or for machines."
     )
+    access_log: Literal["off", "info", "json"] = Field(
+        default="off",
+        description="A line for each request: info, as the log's own lines at level info; json, as JSON in any log.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
     )

@@ -89,6 +89,55 @@ def test_every_fault_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ]
 
 
+@pytest.mark.parametrize(
+    ("variable", "advice"),
+    [
+        ("MATFN_MAX_ITEM", "the nearest is MATFN_MAX_ITEMS"),
+        ("MATFN_API_KEYS_FLIE", "the nearest is MATFN_API_KEYS_FILE"),
+        ("MATFN_LOGLEVEL", "the nearest is MATFN_LOG_LEVEL"),
+        ("matfn_prot", "the nearest is MATFN_PORT"),
+        ("MATFN_XYZZY", "docs/operations.md lists the settings"),
+    ],
+)
+def test_variable_that_is_no_setting_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, advice: str) -> None:
+    """A misspelt setting is told with the nearest one, and without its value, which may be a key."""
+    monkeypatch.setenv(variable, "secret")
+
+    assert fault() == f"{variable}: there is no such setting; {advice}"
+
+
+def test_each_unknown_variable_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Misspelt settings are told together with those that cannot be."""
+    monkeypatch.setenv("MATFN_PORT", "abc")
+    monkeypatch.setenv("MATFN_HOSTS", "::1")
+    monkeypatch.setenv("MATFN_WORKER", "2")
+
+    with pytest.raises(Misconfigured) as caught:
+        configured({})
+    assert [line.partition(":")[0] for line in caught.value.faults] == ["MATFN_PORT=abc", "MATFN_HOSTS", "MATFN_WORKER"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MATFN_URL", "http://127.0.0.1:8000"),
+        ("MATFN_API_KEY", "key"),
+        ("MATFN_MEMORY", "8g"),
+        ("MATFN_XYZZY", ""),
+        ("matfn_max_order", "64"),
+        ("MATFN_WEB_SERVICE_HOST", "10.0.0.1"),
+        ("MATFN_WEB_SERVICE_PORT_HTTP", "80"),
+        ("MATFN_WEB_PORT", "tcp://10.0.0.1:80"),
+        ("MATFN_WEB_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Variables of the client and of compose, those that Kubernetes sets, and empty ones do not stop the server."""
+    monkeypatch.setenv(variable, value)
+
+    assert configured({}).port == 8000
+
+
 def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable that is set to nothing counts as not set."""
     monkeypatch.setenv("MATFN_PORT", "")

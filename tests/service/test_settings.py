@@ -6,9 +6,10 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from matfn_service import server
-from matfn_service.server import _is_loopback
+from matfn_service.server import _is_loopback, _tell_if_open
 from matfn_service.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,6 +64,24 @@ def test_queue_holds_the_largest_request() -> None:
 def test_loopback_is_recognised(host: str, loopback: bool) -> None:
     """Only addresses that no other machine reaches count as such."""
     assert _is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, [("open to this machine without keys", "info")]),
+        ({"host": "localhost"}, [("open to this machine without keys", "info")]),
+        ({"host": "0.0.0.0"}, [("open to the network without keys", "warning")]),  # noqa: S104
+        ({"api_keys": "secret"}, []),
+        ({"uds": "/run/matfn.sock"}, []),
+    ],
+)
+def test_open_server_says_so_in_a_line(settings: dict[str, str], told: list[tuple[str, str]]) -> None:
+    """A server without keys tells at its start who may use it; a unix socket has permissions instead."""
+    with structlog.testing.capture_logs() as lines:
+        _tell_if_open(Settings.model_validate(settings))
+
+    assert [(line["event"], line["log_level"]) for line in lines] == told
 
 
 def test_taken_port_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
