@@ -98,7 +98,7 @@ def _side_listener(settings: Settings) -> Listener | None:
 
 
 def _tell_if_open(settings: Settings) -> None:
-    """Says who may compute on a server without keys; a unix socket is guarded by its permissions."""
+    """Says who may compute on a server without keys; a unix socket is guarded by its folder."""
     if settings.api_keys or settings.uds:
         return
     if _is_loopback(settings.host):

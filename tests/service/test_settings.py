@@ -77,7 +77,7 @@ def test_loopback_is_recognised(host: str, loopback: bool) -> None:
     ],
 )
 def test_open_server_says_so_in_a_line(settings: dict[str, str], told: list[tuple[str, str]]) -> None:
-    """A server without keys tells at its start who may use it; a unix socket has permissions instead."""
+    """A server without keys tells at its start who may use it; a unix socket is guarded by its folder."""
     with structlog.testing.capture_logs() as lines:
         _tell_if_open(Settings.model_validate(settings))
 
