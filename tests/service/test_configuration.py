@@ -122,7 +122,6 @@ def test_each_unknown_variable_has_its_line(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("MATFN_URL", "http://127.0.0.1:8000"),
         ("MATFN_API_KEY", "key"),
-        ("MATFN_MEMORY", "8g"),
         ("MATFN_XYZZY", ""),
         ("matfn_max_order", "64"),
         ("MATFN_WEB_SERVICE_HOST", "10.0.0.1"),
@@ -132,7 +131,7 @@ def test_each_unknown_variable_has_its_line(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Variables of the client and of compose, those that Kubernetes sets, and empty ones do not stop the server."""
+    """Variables of the client, those that Kubernetes sets, and empty ones do not stop the server."""
     monkeypatch.setenv(variable, value)
 
     assert configured({}).port == 8000
