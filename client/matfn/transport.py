@@ -121,6 +121,9 @@ class SocketTransport:
     def _connect(self, until: float | None) -> _Connection:
         try:
             remaining = self._remaining(until)
+        except TimeoutError as error:
+            raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
+        try:
             return _Connection(self._open(CONNECT_S if remaining is None else min(remaining, CONNECT_S)), self._clock())
         except ssl.SSLCertVerificationError as error:
             raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
