@@ -178,3 +178,40 @@ def test_a_proof_has_a_price(dtype: torch.dtype) -> None:
     assert proved.seconds > plain.seconds
     assert proved.program == plain.program
     assert signs[0] == signs[1]
+
+
+def _price(function: str, params: dict[str, object], **shapes: tuple[int, ...]) -> float:
+    """Predicted seconds of a matrix of a call whose inputs have these shapes."""
+    call = parsed(function, {name: torch.zeros(shape) for name, shape in shapes.items()}, params)
+    return make_plan(call, Profile.nominal()).seconds
+
+
+@pytest.mark.parametrize("heads", [1, 4, 16])
+def test_thin_heads_cost_less_than_wide_ones(heads: int) -> None:
+    """The price of the logits grows with the width, from one column on, by no more than the width does."""
+    widths = [1, 2, 16, 64, 256]
+    prices = [_price("max_logit", {}, q=(1, heads, 512, d), k=(1, 1, 512, d)) for d in widths]
+
+    assert prices == sorted(prices)
+    assert prices[-1] < widths[-1] * prices[0]
+
+
+def test_logits_cost_at_least_a_pass() -> None:
+    """Doubling queries and keys makes thin logits about four times as expensive."""
+    few, many = (_price("max_logit", {}, q=(1, 8, t, 1), k=(1, 8, t, 1)) for t in (512, 1024))
+
+    assert many == pytest.approx(4 * few, rel=0.1)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 1024])
+def test_chunks_of_odd_sizes_cost_more(chunk: int) -> None:
+    """Single steps and one chunk for all steps cost more than chunks of 64."""
+    shapes = {"q": (1, 1024, 64), "k": (1, 1024, 64), "v": (1, 1024, 64)}
+
+    assert _price("delta_rule", {"chunk": chunk}, **shapes) > 2 * _price("delta_rule", {"chunk": 64}, **shapes)
+
+
+@pytest.mark.parametrize("order", [2, 8, 32, 128])
+def test_a_sign_costs_more_than_its_inverses(order: int) -> None:
+    """The price of a sign covers ten inverses, at small orders too."""
+    assert _price("mcsgn", {}, a=(1, order, order)) > 100 * Profile.nominal().cost("gemm", Precision.FP64, order)

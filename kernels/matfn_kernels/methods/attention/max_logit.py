@@ -24,6 +24,7 @@ from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.attention_shapes import group_size
 from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +46,11 @@ _ROUNDINGS: Final = 4
 """Of the scaling by the factor, its storing and the norms, and what terms of second order add."""
 _STORED: Final = 2
 """Of queries and keys that a named precision rounds."""
+_PRODUCT_ORDER: Final = 256
+"""Order of the product that prices a multiplication: one as thin as a head is as slow as `_THIN` of it."""
+_THIN: Final = 2.0
+_INPUT_PASSES: Final = 8.0
+"""Over queries and keys: scaling and norms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +174,13 @@ class MaxLogitProgram:
         return (torch.zeros(inputs["q"].shape[0], self.heads, dtype=self.dtype),)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds an item."""
-        side = max(1, self.width)
-        blocks = self.heads * (self.queries / side) * (self.keys / side) * (0.5 if self.causal else 1.0)
-        return profile.cost("gemm", self.precision, side) * max(1.0, blocks)
+        """Predicted device seconds an item: the products of all blocks, and passes over blocks and inputs."""
+        pairs = self.heads * self.queries * self.keys * (0.5 if self.causal else 1.0)
+        inputs = self.width * (self.heads * self.queries + self.key_heads * self.keys)
+        fused = profile.cost("gemm", self.precision, _PRODUCT_ORDER) / _PRODUCT_ORDER**3
+        passes = math.ceil(self.width / _LENGTH) * (2 if self.precision is Precision.FP64 else 1)
+        made = pass_cost(profile, math.sqrt(passes * pairs + _INPUT_PASSES * inputs))
+        return _THIN * pairs * self.width * fused + made
 
 
 def _products(q: Tensor, k: Tensor) -> Tensor:

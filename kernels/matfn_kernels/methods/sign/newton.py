@@ -27,6 +27,7 @@ from matfn_kernels.methods.sign.one_by_one import SchurSign
 from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,10 +58,13 @@ _NOISE: Final = 0.25
 """Rounding of a sum of n terms is taken as 1 + sqrt(n) / 4 eps: errors of sums grow as roots, as a rule."""
 _TINY: Final = float(torch.finfo(torch.float64).tiny)
 """Keeps a division by a vanished norm finite."""
-_PRODUCTS: Final = 100.0
-"""Price of an answer in products: some ten steps, each with an inverse and products for the derivative and its adjoint.
+_PRODUCTS: Final = 400.0
+"""Price of an answer in products, with `_PASSES`: some ten steps, each with an inverse and products for the derivative
+and its adjoint.
 
-No method competes with this one, so the price chooses nothing."""
+Within a factor of two of one core of an Intel Xeon with AVX-512, orders 2 to 128. No method competes with this one, so
+the price chooses nothing."""
+_PASSES: Final = 800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class NewtonSign(SignProgram):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
-        return _PRODUCTS * profile.cost("gemm", Precision.FP64, self.question.order)
+        order = self.question.order
+        return _PRODUCTS * profile.cost("gemm", Precision.FP64, order) + _PASSES * pass_cost(profile, order)
 
 
 def _projected(s: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
