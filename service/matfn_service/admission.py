@@ -54,7 +54,7 @@ class Prepared:
     batch: Batch
     checking: float
 
-    def job(self, arrived: float, now: float) -> Job:
+    def job(self, arrived: float, now: float, account: str, correction: float) -> Job:
         """The job to queue now; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
@@ -62,12 +62,14 @@ class Prepared:
             program=self.plan.program,
             batch=self.batch,
             function=self.call.function,
-            seconds=min(self.plan.seconds * items, _LONGEST),
+            seconds=min(self.plan.seconds * items, _LONGEST) * correction,
             bytes=self.plan.bytes * items,
             answer_bytes=self.plan.answer_bytes,
             priority=options.priority,
             arrived=now,
             deadline=math.inf if options.deadline is None else arrived + options.deadline,
+            account=account,
+            correction=correction,
         )
 
 

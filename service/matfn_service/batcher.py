@@ -15,7 +15,7 @@ from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue, Limit
@@ -113,6 +113,12 @@ class Batcher:
         if ticket is not None:
             self._drop(ticket)
             ticket.fail(error)
+
+    def divide(self, job: Job, pieces: Sequence[Job]) -> None:
+        """Puts pieces in the place of a job for which a caller waits."""
+        ticket = self._tickets.pop(job)
+        ticket.divide(job, pieces)
+        self._tickets |= dict.fromkeys(pieces, ticket)
 
     def expire(self, job: Job) -> None:
         """Ends the wait for a job whose deadline came while it was in the queue."""

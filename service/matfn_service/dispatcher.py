@@ -10,6 +10,10 @@
 - A free worker gets its next batch before the answers of the last one are made.
 - Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take at most all
   workers but one. The short job then waits for the end of one computation, however many long jobs came before.
+- Costly batches leave one worker to other accounts: while another account waits, or had a call within the last second,
+  the last worker takes brief batches only.
+- Batches are sized by what earlier ones of their key took. A job that takes far longer than it may is cut. What is left
+  goes back to the queue's end if its price was too low, else it keeps its place.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn_service.admittance import Occupancy
 from matfn_service.assembly import Part, deal, gather
+from matfn_service.corrections import Corrections
 from matfn_service.cost_ratio import CostRatio
 from matfn_service.isolation import Isolator, ShareRun
 from matfn_service.jobs import Job, Served
@@ -40,6 +45,10 @@ __all__ = ["Callers", "Dispatcher"]
 _SHARE_SECONDS: Final = 0.001  # a second worker pays from about ten times the cost of handing over to it
 _LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
+_PIECE: Final = 1 / 8  # of a batch's seconds: what is cut off a job that takes too long
+_OVERRUN: Final = 2.0  # times what it should take: a job that is cut, or that was priced too low
+_BRIEF_SECONDS: Final = 0.005  # what another account's small call may wait for
+_RIVAL_SECONDS: Final = 1.0  # after a call, how long its account is expected to send another one
 
 
 class Callers(Protocol):
@@ -54,6 +63,9 @@ class Callers(Protocol):
     def expire(self, job: Job) -> None:
         """Tells the job's caller that its deadline came."""
 
+    def divide(self, job: Job, pieces: Sequence[Job]) -> None:
+        """Puts pieces in the place of a job for which a caller waits."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Launch:
@@ -63,6 +75,25 @@ class _Launch:
     shares: Sequence[Sequence[Part]]
     load: Limit
     at: float
+
+    @property
+    def priced(self) -> float:
+        """Predicted seconds without corrections."""
+        return sum(job.priced for job in self.jobs)
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether another account's small call should not wait for it."""
+        return self.load.seconds > _BRIEF_SECONDS * len(self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """The first job of the next batch, the number of workers it may take, and the most seconds it may last."""
+
+    job: Job
+    workers: int
+    seconds: float = math.inf
 
 
 class Dispatcher:
@@ -86,6 +117,7 @@ class Dispatcher:
         clock: Callable[[], float],
         callers: Callers,
     ) -> None:
+        self.corrections = Corrections()
         self.isolator = Isolator(executor, statistics)
         self._executor = executor
         self._queue = queue
@@ -95,6 +127,7 @@ class Dispatcher:
         self._callers = callers
         self._free = executor.workers + executor.ahead
         self._taken_by_long = 0
+        self._taken_by_costly = 0
         self._long = limit.seconds * _LONG
         self._cost_ratio = CostRatio()
         self._wake = asyncio.Event()
@@ -128,19 +161,25 @@ class Dispatcher:
             self._launch()
 
     def _launch(self) -> None:
-        """Launches batches while there are free workers and jobs."""
-        while self._free and len(self._queue):
-            self._launch_next()
+        """Launches batches while there are free workers and jobs for them."""
+        while self._free and len(self._queue) and self._launch_next():
+            pass
 
-    def _launch_next(self) -> None:
+    def _launch_next(self) -> bool:
+        """Launches a batch, or cuts the job that would begin it; returns whether to go on."""
         now = self._clock()
         for job in self._queue.expire(now):
             self._callers.expire(job)
-        choice = self._choice()
+        choice = self._choice(now)
         if choice is None:
-            return
-        job, workers = choice
-        jobs = self._queue.next_batch(now, self._fair(job, workers).scaled(self.isolator.caps.of(job.key)), job.key)
+            return False
+        if not self._cuts(choice, now):
+            self._take(choice, now)
+        return True
+
+    def _take(self, choice: _Choice, now: float) -> None:
+        job, workers = choice.job, choice.workers
+        jobs = self._queue.next_batch(now, self._most(choice), job)
         load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
         parts = [
             Part(owner, job.program, job.batch, job.answer_bytes, job.seconds / max(1, job.batch.items))
@@ -148,9 +187,31 @@ class Dispatcher:
         ]
         shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
+        launch = _Launch(jobs, shares, load, now)
         self._taken_by_long += len(shares) * self._is_long(job)
+        self._taken_by_costly += len(shares) * launch.is_costly
         self._count(jobs, load, now)
-        self._start(_Launch(jobs, shares, load, now))
+        self._start(launch)
+
+    def _cuts(self, choice: _Choice, now: float) -> bool:
+        """Whether the job that would begin the batch is too long for it; its first rows then wait by themselves.
+
+        The rest keeps its place, or goes to the queue's end if its price was far too low.
+        """
+        job, seconds = choice.job, self._predicted(choice.job)
+        most = min(self._limit.seconds * _PIECE, choice.seconds)
+        rows = max(1, int(job.batch.items * most / seconds)) if seconds > _OVERRUN * most else job.batch.items
+        if rows >= job.batch.items:
+            return False
+        factor = self.corrections.factor(job.key)
+        pieces = job.corrected(factor).cut(rows)
+        self._queue.replace(job, pieces, now if factor > _OVERRUN * job.correction else None)
+        self._callers.divide(job, pieces)
+        return True
+
+    def _predicted(self, job: Job) -> float:
+        """Seconds that a job may take, by what is known now."""
+        return job.priced * self.corrections.factor(job.key)
 
     def _start(self, launch: _Launch) -> None:
         self._running.add(launch)
@@ -158,32 +219,50 @@ class Dispatcher:
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._finish(task, launch))
 
-    def _choice(self) -> tuple[Job, int] | None:
-        """The job whose key goes next, and the number of workers it may take."""
+    def _choice(self, now: float) -> _Choice | None:
+        """The job whose key goes next, and what its batch may take; None if it has to wait."""
         first = self._queue.first()
         if first is None:
             return None
+        if self._queue.has_rivals(first.account, now - _RIVAL_SECONDS):
+            return self._among_rivals(first)
         only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
         short = (
-            self._queue.first_short(self._long, first.priority) if self._is_long(first) and not only_worker else None
+            self._queue.first_short(self._long, first.priority, first.account)
+            if self._is_long(first) and not only_worker
+            else None
         )
         if short is None:
-            return first, min(self._free, self._executor.workers)
+            return _Choice(first, min(self._free, self._executor.workers))
         room = min(self._free, self._executor.workers - 1 - self._taken_by_long)
-        return (first, room) if room > 0 else (short, self._free)
+        return _Choice(first, room) if room > 0 else _Choice(short, self._free)
+
+    def _among_rivals(self, first: Job) -> _Choice | None:
+        """The choice while several accounts share the device, whose last worker takes brief batches only."""
+        room = min(self._free, self._executor.workers - 1 - self._taken_by_costly)
+        if room > 0:
+            return _Choice(first, room)
+        if not self._running or self._predicted(first) <= _BRIEF_SECONDS * first.batch.items:
+            return _Choice(first, 1, _BRIEF_SECONDS)
+        short = self._queue.first_short(_BRIEF_SECONDS, first.priority, first.account)
+        return None if short is None else _Choice(short, 1, _BRIEF_SECONDS)
 
     def _is_long(self, job: Job) -> bool:
         return job.seconds >= self._long
 
-    def _fair(self, job: Job, workers: int) -> Limit:
+    def _most(self, choice: _Choice) -> Limit:
         """The largest batch that so many workers may take when it is this job's turn.
 
         Callers that wait for their answers send nothing new: with all of them in one batch, the workers would wait for
         the answers to go out and the next calls to come in.
         """
-        parts = 2 * self._executor.workers if job.is_piece else max(2, self._executor.workers)
-        share = (self._queue.seconds + self._running_seconds) * workers / parts
-        return Limit(min(self._limit.seconds, max(share, _LEAST_SECONDS)), self._limit.bytes)
+        job, workers = choice.job, self._executor.workers
+        parts = 2 * workers if job.is_piece else max(2, workers)
+        share = (self._queue.seconds + self._running_seconds) * choice.workers / parts
+        overrun = max(1.0, self.corrections.factor(job.key) / job.correction)
+        most = min(self._limit.seconds, choice.seconds) / overrun
+        fair = Limit(min(most, max(share, _LEAST_SECONDS)), self._limit.bytes)
+        return fair.scaled(self.isolator.caps.of(job.key))
 
     def _count(self, jobs: Sequence[Job], load: Limit, now: float) -> None:
         matrices: Counter[str] = Counter()
@@ -194,31 +273,43 @@ class Dispatcher:
 
     async def _serve(self, launch: _Launch) -> None:
         """Computes the shares side by side and delivers each job its answer."""
-        shares = [self._on_worker(launch.jobs[0], share) for share in launch.shares]
+        shares = [self._on_worker(launch, share) for share in launch.shares]
         # a single share needs no task of its own, nor the two turns of the loop that joining one takes
         runs = await asyncio.gather(*shares) if len(shares) > 1 else [await shares[0]]
         ended = self._clock()
         self._running.discard(launch)
+        self._learn(launch, runs)
         self._launch()  # not by waking `run`: the worker would wait for all that a busy loop does before
         await asyncio.sleep(0)  # the freed worker first gets its next batch: making and sending answers takes longer
         self._count_run(launch, runs)
         self._settle(launch, runs, ended)
 
-    async def _on_worker(self, first: Job, share: Sequence[Part]) -> ShareRun:
-        """Computes one share of the batch that begins with `first`, and frees its worker."""
+    async def _on_worker(self, launch: _Launch, share: Sequence[Part]) -> ShareRun:
+        """Computes one share of a batch, and frees its worker."""
+        first = launch.jobs[0]
         try:
             return await self.isolator.run(first.key, share)
         finally:
             self._free += 1
             self._taken_by_long -= self._is_long(first)
+            self._taken_by_costly -= launch.is_costly
             self._wake.set()
 
+    def _learn(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
+        """Corrects prices and virtual times by what a batch took, before the next one is formed."""
+        predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
+        if measured and not any(isinstance(answer, Exception) for run in runs for _, answer in run.answered):
+            self.corrections.count(launch.jobs[0].key, launch.priced, measured)
+        ratio = measured / predicted if predicted else 1.0
+        for account, seconds in _by_account(launch.jobs).items():
+            self._queue.charge(account, (ratio - 1.0) * seconds)
+
     def _count_run(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
-        predicted, measured = sum(job.seconds for job in launch.jobs), sum(run.seconds for run in runs)
+        predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
         if len(self._queue):  # the time of a small batch on an idle device says nothing of full ones
             self._cost_ratio.count(predicted, measured)
         slowest, copying = (max(getattr(run, name) for run in runs) for name in ("seconds", "copying"))
-        self._statistics.count_run(predicted, slowest, measured, copying)
+        self._statistics.count_run(launch.priced, predicted, slowest, measured, copying)
 
     def _settle(self, launch: _Launch, runs: Sequence[ShareRun], ended: float) -> None:
         """Delivers each job of a batch that ended then its answer, or the first of its pieces' errors."""
@@ -246,3 +337,11 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             for job in launch.jobs:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+
+def _by_account(jobs: Sequence[Job]) -> dict[str, float]:
+    """Predicted seconds of the jobs of each account."""
+    seconds: dict[str, float] = {}
+    for job in jobs:
+        seconds[job.account] = seconds.get(job.account, 0.0) + job.seconds
+    return seconds

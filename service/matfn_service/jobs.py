@@ -34,6 +34,8 @@ class Job:
         deadline: when the answer is worthless, on the same clock.
         is_piece: whether it is one of several jobs that its call was divided into.
         answer_bytes: size of the outputs of a matrix.
+        account: name of the caller's API key; empty on a server without keys.
+        correction: the factor, found from earlier batches, in `seconds`.
     """
 
     program: Program
@@ -46,6 +48,13 @@ class Job:
     deadline: float = math.inf
     is_piece: bool = False
     answer_bytes: int = 0
+    account: str = ""
+    correction: float = 1.0
+
+    @property
+    def priced(self) -> float:
+        """Device seconds as the profile predicts them, without a correction."""
+        return self.seconds / self.correction
 
     @property
     def items(self) -> int:
@@ -63,6 +72,14 @@ class Job:
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
         spans = [(start, stop) for start, stop in pairwise(bounds) if stop > start]
         return tuple(self._rows(start, stop) for start, stop in spans) if len(spans) > 1 else (self,)
+
+    def corrected(self, factor: float) -> Job:
+        """The job with its price times this factor."""
+        return replace(self, seconds=self.priced * factor, correction=factor)
+
+    def cut(self, rows: int) -> tuple[Job, Job]:
+        """The first rows, and the rest."""
+        return self._rows(0, rows), self._rows(rows, self.batch.items)
 
     def _rows(self, start: int, stop: int) -> Job:
         share = (stop - start) / self.batch.items
@@ -129,6 +146,11 @@ class Ticket:
         except asyncio.CancelledError:
             if not self.future.cancelled():
                 raise
+
+    def divide(self, job: Job, pieces: Sequence[Job]) -> None:
+        """Waits for the pieces of a job in its place."""
+        at = self.jobs.index(job)
+        self.jobs = (*self.jobs[:at], *pieces, *self.jobs[at + 1 :])
 
     def deliver(self, job: Job, served: Served) -> bool:
         """Takes the answer to one job; returns whether it was the last one missing."""

@@ -1,13 +1,17 @@
-"""Jobs that wait for the device, by key: a pure structure without an event loop or a clock.
+"""Jobs that wait for the device, by account and key: a pure structure without an event loop or a clock.
 
 Rules of this file:
 
-- A job's place is fixed when it comes, by the moment it is due: its deadline, or `patience` after its arrival if that
-  is earlier, moved forward by `aging` for each level of its priority. Among jobs that come together this is priority,
-  then earliest deadline, then oldest. And since it never changes, nothing starves: whatever comes later than
-  `9 aging + patience` after a job is behind it, whatever its priority.
-- A batch holds jobs of one key, that of the job which is due first, in the order in which they are due.
-- What waits is counted in bytes and predicted seconds, as running sums; the sums never exceed the bound.
+- Accounts take turns by start-time fair queueing. Each has a virtual time, the predicted seconds that it was given over
+  its weight. The account with the earliest one is next; one that had nothing to do begins at the present virtual time
+  and has saved nothing up. Cf. Goyal, Vin, Cheng: Start-time fair queueing, 1996.
+- Within an account, a job's place is fixed when it comes, by the moment it is due: its deadline, or `patience` after
+  its arrival if that is earlier, moved forward by `aging` for each level of its priority. Among jobs that come together
+  this is priority, then earliest deadline, then oldest. And since it never changes, nothing starves: whatever comes
+  later than `9 aging + patience` after a job is behind it, whatever its priority.
+- A batch holds jobs of one key, that of the job which is first, one after the other of the account whose turn it is.
+- What waits is counted in bytes and predicted seconds, as running sums. The bytes never exceed the bound, nor do the
+  seconds of an account its share of the bound, the one by its weight among the accounts that wait.
 
 Removed jobs leave an empty entry in the heaps, dropped when it comes up or when there are too many of them.
 """
@@ -22,7 +26,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
 __all__ = ["MOST_ITEMS", "MOST_JOBS", "PRIORITIES", "KeyedQueue", "Limit", "Queued"]
 
@@ -54,6 +58,10 @@ class Queued(Protocol):
     @property
     def items(self) -> int:
         """Number of matrices."""
+
+    @property
+    def account(self) -> str:
+        """Whose job it is: accounts share the device by their weights."""
 
     @property
     def priority(self) -> int:
@@ -90,19 +98,48 @@ class _Entry(Generic[J]):
     job: J | None = field(compare=False)
 
 
-class KeyedQueue(Generic[J]):
-    """A bounded queue that is pushed single jobs and pops batches of one key."""
+@dataclass(slots=True)
+class _Account(Generic[J]):
+    """The jobs of one account, all and by key, and its virtual time."""
 
-    def __init__(self, bound: Limit, aging: float) -> None:
+    virtual: float = 0.0
+    latest: float = -math.inf
+    jobs: int = 0
+    seconds: list[float] = field(default_factory=lambda: [0.0] * PRIORITIES)
+    all: list[_Entry[J]] = field(default_factory=list)
+    keys: dict[Hashable, list[_Entry[J]]] = field(default_factory=dict)
+
+    def add(self, entry: _Entry[J], job: J) -> None:
+        """Puts a job in its place."""
+        heapq.heappush(self.all, entry)
+        heapq.heappush(self.keys.setdefault(job.key, []), entry)
+
+    def take(self, key: Hashable) -> None:
+        """Removes the first entry of a key."""
+        heapq.heappop(self.keys[key])
+        if not self.keys[key]:
+            del self.keys[key]
+
+
+class KeyedQueue(Generic[J]):
+    """A bounded queue that is pushed single jobs and pops batches of one key.
+
+    Args:
+        bound: most bytes and seconds that may wait.
+        aging: seconds of waiting that weigh as much as one level of priority.
+        weight_of: the weight of an account.
+    """
+
+    def __init__(self, bound: Limit, aging: float, weight_of: Callable[[str], float] = lambda _: 1.0) -> None:
         self.bound = bound
         self.bytes = 0
-        self._seconds = [0.0] * PRIORITIES
+        self._weight_of = weight_of
         self._aging = aging
         self._patience = aging / 2
         self._pushed = 0
+        self._virtual = 0.0
         self._entries: dict[J, _Entry[J]] = {}
-        self._all: list[_Entry[J]] = []
-        self._keys: dict[Hashable, list[_Entry[J]]] = {}
+        self._accounts: dict[str, _Account[J]] = {}
         self._deadlines: list[tuple[float, int, _Entry[J]]] = []
 
     def __len__(self) -> int:
@@ -112,34 +149,75 @@ class KeyedQueue(Generic[J]):
     @property
     def seconds(self) -> float:
         """Predicted device time of all that waits."""
-        return self.seconds_ahead(0)
+        return math.fsum(seconds for account in self._accounts.values() for seconds in account.seconds)
 
-    def seconds_ahead(self, priority: int) -> float:
-        """Predicted device time of what waits at this priority or a higher one."""
-        return math.fsum(self._seconds[priority:])
+    def seconds_ahead(self, priority: int, account: str = "") -> float:
+        """Predicted device time until all that an account has waiting at this priority or a higher one is done.
 
-    def has_room(self, seconds: float, size: int) -> bool:
-        """Whether so much more may wait; predicted time alone never bars the first job."""
-        fits = not self._entries or self.seconds + seconds <= self.bound.seconds
+        The other accounts get their shares meanwhile.
+        """
+        own = self._accounts.get(account)
+        if own is None:
+            return 0.0
+        ahead = math.fsum(own.seconds[priority:])
+        return min(ahead / self.share(account), self.seconds - math.fsum(own.seconds) + ahead)
+
+    def share(self, account: str) -> float:
+        """The part of the device that an account has while all wait that wait now."""
+        others = [name for name, other in self._accounts.items() if other.jobs and name != account]
+        own = self._weight_of(account)
+        return own / (own + math.fsum(map(self._weight_of, others))) if others else 1.0
+
+    def has_rivals(self, account: str, since: float) -> bool:
+        """Whether another account has jobs that wait, or had one come since that time."""
+        return any(other.jobs > 0 or other.latest >= since for name, other in self._accounts.items() if name != account)
+
+    def charge(self, account: str, seconds: float) -> None:
+        """Moves an account's virtual time by seconds that it took beyond those predicted, or did not take."""
+        if account in self._accounts:
+            self._accounts[account].virtual += seconds / self._weight_of(account)
+
+    def has_room(self, account: str, seconds: float, size: int, part: float = 1.0) -> bool:
+        """Whether so much more may wait within this part of an account's seconds; those never bar its first job."""
+        own = self._accounts.get(account)
+        most = self.bound.seconds * self.share(account) * part
+        fits = own is None or not own.jobs or math.fsum(own.seconds) + seconds <= most
         return fits and self.bytes + size <= self.bound.bytes
 
     def push(self, *jobs: J) -> bool:
-        """Takes all of these jobs in, or returns False and takes none if there is no room for all."""
-        if not self.has_room(math.fsum(job.seconds for job in jobs), sum(job.bytes for job in jobs)):
+        """Takes all of these jobs of one account in, or returns False and takes none if there is no room for all."""
+        seconds, size = math.fsum(job.seconds for job in jobs), sum(job.bytes for job in jobs)
+        if not self.has_room(jobs[0].account, seconds, size):
             return False
         for job in jobs:
-            self._push(job)
+            self._push(job, self._due(job, job.arrived))
+        account = self._accounts[jobs[0].account]
+        account.latest = max(account.latest, jobs[0].arrived)
         return True
 
-    def _push(self, job: J) -> None:
-        due = min(job.deadline, job.arrived + self._patience) - self._aging * job.priority
+    def replace(self, job: J, pieces: Iterable[J], now: float | None) -> None:
+        """Puts pieces of a job that waits in its place; with a time, all but the first as if they came then."""
+        first, *others = pieces
+        due = self._entries[job].due
+        self.discard(job)
+        self._push(first, due)
+        for other in others:
+            self._push(other, due if now is None else self._due(other, now))
+
+    def _due(self, job: J, now: float) -> float:
+        return min(job.deadline, now + self._patience) - self._aging * job.priority
+
+    def _push(self, job: J, due: float) -> None:
         entry = _Entry(due, self._pushed, job)
         self._pushed += 1
         self._entries[job] = entry
         self.bytes += job.bytes
-        self._seconds[job.priority] += job.seconds
-        heapq.heappush(self._all, entry)
-        heapq.heappush(self._keys.setdefault(job.key, []), entry)
+        account = self._accounts.setdefault(job.account, _Account())
+        if not account.jobs:
+            account.virtual = max(account.virtual, self._virtual)
+        account.jobs += 1
+        account.seconds[job.priority] += job.seconds
+        account.add(entry, job)
         if job.deadline < math.inf:
             heapq.heappush(self._deadlines, (job.deadline, entry.number, entry))
 
@@ -150,9 +228,11 @@ class KeyedQueue(Generic[J]):
             return False
         entry.job = None
         self.bytes -= job.bytes
-        self._seconds[job.priority] -= job.seconds
-        if len(self._all) > _SLACK + 2 * len(self._entries) or not self._entries:
-            self._compact()
+        account = self._accounts[job.account]
+        account.jobs -= 1
+        account.seconds[job.priority] -= job.seconds
+        if max(len(account.all), len(account.keys)) > _SLACK + 2 * account.jobs or not account.jobs:
+            self._compact(job.account)
         return True
 
     def expire(self, now: float) -> list[J]:
@@ -166,58 +246,84 @@ class KeyedQueue(Generic[J]):
         return expired
 
     def first(self) -> J | None:
-        """The job that is due first; None if nothing waits."""
-        return _head(self._all)
+        """The job that is due first of the account whose turn it is; None if nothing waits."""
+        account = _next(self._waiting())
+        return None if account is None else _head(account.all)
 
-    def first_short(self, seconds: float, priority: int) -> J | None:
-        """Of the oldest keys' first jobs below these seconds and not below this priority, the one that is due first."""
-        oldest = islice(self._keys.values(), _MOST_HEADS)
-        heads = [entries[0] for entries in oldest if _head(entries) is not None]
-        short = [
-            entry for entry in heads if entry.job and entry.job.seconds < seconds and entry.job.priority >= priority
+    def first_short(self, seconds: float, priority: int, account: str = "") -> J | None:
+        """Of the keys whose first job is below these seconds, the first job.
+
+        Those of this account count if they are not below this priority, and come after those of the others.
+        """
+        least = {name: priority if name == account else 0 for name in self._accounts}
+        found = [
+            (name == account, own.virtual, entry)
+            for name, own in self._accounts.items()
+            if own.jobs
+            for entry in _heads(own)
+            if entry.job and entry.job.seconds < seconds and entry.job.priority >= least[name]
         ]
-        return min(short).job if short else None
+        return min(found, key=lambda one: (one[0], one[1], one[2]))[2].job if found else None
 
-    def next_batch(self, now: float, limit: Limit, key: Hashable = None) -> list[J]:
+    def next_batch(self, now: float, limit: Limit, first: J | None = None) -> list[J]:
         """Takes a key's first jobs that together stay within the limit; a larger one goes alone.
 
-        Without a key it is that of the job which is due first.
+        Without a job whose key it is and whose account begins, those are of the job which is first.
 
         Jobs whose deadline has come are left for `expire`, which callers use first.
         """
         assert not (self._deadlines and self._deadlines[0][0] <= now and self._deadlines[0][2].job)
-        if key is None:
-            first = self.first()
-            key = None if first is None else first.key
-        entries = self._keys.get(key, [])
+        first = first or self.first()
+        if first is None:
+            return []
+        key = first.key
+        turn: _Account[J] | None = self._accounts[first.account]
+        self._virtual = max(self._virtual, self._accounts[first.account].virtual)
         taken: list[J] = []
         seconds, size, items = 0.0, 0, 0
-        while len(taken) < MOST_JOBS and (job := _head(entries)) is not None:
+        while turn is not None and len(taken) < MOST_JOBS and (job := _head(turn.keys[key])) is not None:
             seconds, size, items = seconds + job.seconds, size + job.bytes, items + job.items
             if taken and (seconds > limit.seconds or size > limit.bytes or items > MOST_ITEMS):
                 break
             taken.append(job)
-            heapq.heappop(entries)
-        if not entries:
-            self._keys.pop(key, None)
-        for job in taken:
+            turn.take(key)
+            turn.virtual += job.seconds / self._weight_of(job.account)
             self.discard(job)
+            turn = _next(other for other in self._waiting() if _has(other, key))
         return taken
 
-    def _compact(self) -> None:
-        """Rebuilds heaps and sums from what waits: without empty entries, and without the rounding of past sums."""
-        live = sorted(self._entries.values(), key=attrgetter("due", "number"))
-        self._all = live.copy()
-        self._keys = {}
-        self._deadlines = []
-        self._seconds = [0.0] * PRIORITIES
+    def _waiting(self) -> Iterator[_Account[J]]:
+        return (account for account in self._accounts.values() if account.jobs)
+
+    def _compact(self, name: str) -> None:
+        """Rebuilds an account's heaps and sums: without empty entries, and without the rounding of past sums."""
+        account = self._accounts[name]
+        live = sorted((entry for entry in account.all if entry.job is not None), key=attrgetter("due", "number"))
+        account.all, account.keys, account.seconds = live, {}, [0.0] * PRIORITIES
         for entry in live:
             assert entry.job is not None
-            self._keys.setdefault(entry.job.key, []).append(entry)
-            self._seconds[entry.job.priority] += entry.job.seconds
-            if entry.job.deadline < math.inf:
-                self._deadlines.append((entry.job.deadline, entry.number, entry))
+            account.keys.setdefault(entry.job.key, []).append(entry)
+            account.seconds[entry.job.priority] += entry.job.seconds
+        self._deadlines = [entry for entry in self._deadlines if entry[2].job is not None]
         heapq.heapify(self._deadlines)
+
+
+def _next(accounts: Iterable[_Account[J]]) -> _Account[J] | None:
+    """The account with the earliest virtual time; between equal ones, the job which is due first decides."""
+    waiting = list(accounts)
+    if len(waiting) < 2:  # noqa: PLR2004 - as nearly always
+        return waiting[0] if waiting else None
+    return min(waiting, key=lambda account: (account.virtual, _head(account.all) and account.all[0]))
+
+
+def _has(account: _Account[J], key: Hashable) -> bool:
+    return key in account.keys and _head(account.keys[key]) is not None
+
+
+def _heads(account: _Account[J]) -> Iterator[_Entry[J]]:
+    """The first entry of each of the oldest keys."""
+    oldest = islice(account.keys.values(), _MOST_HEADS)
+    return (entries[0] for entries in oldest if _head(entries) is not None)
 
 
 def _head(entries: list[_Entry[J]]) -> J | None:

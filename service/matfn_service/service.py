@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import torch
 
-from matfn_kernels import Limits, variant
+from matfn_kernels import Limits, batch_key, variant
 from matfn_service.admission import Admission, Prepared
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
@@ -183,13 +183,14 @@ class Service:
         if self.state is State.DRAINING:
             raise Refusal("draining", "the server is shutting down", retry_after=1.0)
 
-    def submit(self, prepared: Prepared, arrived: float, caller: str) -> Ticket:
-        """Queues a call of the request with this name.
+    def submit(self, prepared: Prepared, arrived: float, caller: str, account: str = "") -> Ticket:
+        """Queues a call of the request with this name, for the account of an API key.
 
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        return self.batcher.submit(prepared.job(arrived, self.clock()), caller)
+        correction = self.batcher.dispatcher.corrections.factor(batch_key(prepared.plan.program))
+        return self.batcher.submit(prepared.job(arrived, self.clock(), account, correction), caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""

@@ -54,7 +54,8 @@ class Statistics:
         bytes_received: bodies of requests that compute.
         bytes_sent: their answers.
         worker_seconds: time that workers computed.
-        predicted_seconds: predicted time of the same work.
+        predicted_seconds: predicted time of the same work, as corrected by earlier batches.
+        priced_seconds: predicted time of the same work by the profile alone.
         batch_sizes: number of batches by their number of matrices.
         functions: batches and matrices by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
@@ -81,6 +82,7 @@ class Statistics:
     bytes_sent: int = 0
     worker_seconds: float = 0.0
     predicted_seconds: float = 0.0
+    priced_seconds: float = 0.0
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
     request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
@@ -135,12 +137,21 @@ class Statistics:
             self.queue_seconds.count(wait)
         self.batch_fill.count(fill)
 
-    def count_run(self, predicted: float, on_device: float, on_workers: float, copying: float) -> None:
-        """Counts the seconds of one batch: those predicted, those it took, the sum over its workers, its copies'."""
+    def count_run(self, priced: float, predicted: float, on_device: float, on_workers: float, copying: float) -> None:
+        """Counts the seconds of one batch.
+
+        Args:
+            priced: predicted by the profile.
+            predicted: the same, corrected.
+            on_device: that it took.
+            on_workers: their sum over its workers.
+            copying: that its copies took.
+        """
         self.count_stage("copy", copying)
         self.device_seconds.count(on_device)
         self.worker_seconds += on_workers
         self.predicted_seconds += predicted
+        self.priced_seconds += priced
         if predicted > 0.0:
             self.cost_ratio.count(on_workers / predicted)
 

@@ -118,7 +118,7 @@ def test_job_beyond_the_bound_is_too_large() -> None:
     error = refusal(gate, job(size=8001), device=IDLE)
 
     assert (error.code, error.retry_after, statistics.dropped_busy) == ("too_large", None, 0)
-    assert len(gate.reservations) == 0
+    assert len(gate.reservations[""]) == 0
 
 
 def test_first_job_may_be_longer_than_the_bound() -> None:
@@ -142,7 +142,7 @@ def test_full_queue_refuses_and_reserves(refused: Job, device: Occupancy) -> Non
 
     assert (error.code, statistics.dropped_busy, len(queue)) == ("busy", 1, 7)
     assert (error.retry_after or 0.0) > 0.0
-    assert gate.reservations.ahead == Limit(refused.seconds, refused.bytes)
+    assert gate.reservations[""].ahead == Limit(refused.seconds, refused.bytes)
 
 
 def test_refused_callers_get_later_and_later_times() -> None:
@@ -188,7 +188,7 @@ def test_caller_that_never_comes_frees_the_queue() -> None:
         queue.next_batch(NOW, Limit(0.0, 0))
     gate.admit(job(), "newcomer", BUSY, NOW + wait + 1.1)
 
-    assert len(gate.reservations) == 0
+    assert len(gate.reservations[""]) == 0
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 5.0), st.integers(1, 9000), st.sampled_from("abcd")), max_size=30))
@@ -204,3 +204,28 @@ def test_bound_holds(arrivals: list[tuple[float, int, str]]) -> None:
         else:
             assert not waited or queue.seconds <= BOUND.seconds
         assert queue.bytes == 0 or gate.held_bytes(BUSY) <= BOUND.bytes
+
+
+@pytest.mark.parametrize("seconds", [100.0, 900.0, 80000.0])
+def test_wait_is_a_minute_at_most(seconds: float) -> None:
+    """A caller behind hours of work is told to come back in a minute, and that there may be no room then."""
+    gate, queue, _ = admittance()
+    gate.admit(job(seconds=seconds), "a", IDLE, NOW)
+    error = refusal(gate, job())
+
+    assert error.retry_after == 60.0
+    assert "there may be room in about" in error.detail
+    queue.next_batch(NOW, Limit(0.0, 0))
+    gate.admit(job(), "a", IDLE, NOW + 60.0)
+
+
+def test_flood_of_another_account_takes_no_room() -> None:
+    """An account whose calls fill the queue's seconds is refused, another one is admitted, with its deadline."""
+    gate, queue, _ = admittance()
+    for _ in range(2):
+        for flood in [job(size=1)] * 4:
+            gate.admit(replace(flood, account="flood"), "a", IDLE, NOW)
+    assert refusal(gate, replace(job(size=1), account="flood"), device=BUSY).code == "busy"
+
+    gate.admit(replace(job(size=1, deadline=NOW + 2.5), account="small"), "b", BUSY, NOW)
+    assert len(queue) == 9

@@ -340,3 +340,56 @@ async def test_many_calls_are_queued_in_turns(
 
     assert max(later - earlier for earlier, later in pairwise(lengths)) <= 32
     assert len(answers) == len(sent)
+
+
+async def test_work_that_overruns_its_price_is_cut(opened: Opened, executor: ScriptedExecutor) -> None:
+    """Once a batch took far longer than its price, calls of its program that wait are computed a few rows at a time."""
+    executor.seconds_each = 0.001
+    async with opened() as client:
+        await executor.hold()
+        first = asyncio.create_task(post(client, "msign", 500, 4, 4))
+        await until(lambda: len(executor.seen) == 1)
+        large = asyncio.create_task(post(client, "msign", 300, 4, 4))
+        await until(lambda: len(service_behind(client).queue) == 1)
+        small = asyncio.create_task(post(client, "msign", 5, 5))
+        await until(lambda: len(service_behind(client).queue) == 2)
+        executor.gate.set()
+        answers = [wire.decode_answer((await call).content, wire.Media.MSGPACK) for call in (first, large, small)]
+
+    sizes = [sum(batch) for batch in executor.sizes]
+    assert sizes[0] == 500
+    assert max(sizes[1:]) <= 100
+    assert sum(sizes) == 801
+    assert 1 in sizes[:3]
+    assert [answer.timing.batch_size > 0 and len(answer.certificates) for answer in answers] == [500, 300, 1]
+
+
+async def test_price_follows_what_batches_took(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A call that comes after batches of its program overran is priced by them, one of another program is not."""
+    executor.seconds_each = 0.001
+    async with opened() as client:
+        await post(client, "msign", 500, 4, 4)
+        executor.forget()
+        await executor.hold()
+        calls = [asyncio.create_task(post(client, "msign", 100, n, n)) for n in (4, 5)]
+        await until(lambda: len(service_behind(client).queue) >= 2)
+        waiting = service_behind(client).queue.seconds
+        executor.gate.set()
+        assert [(await call).status_code for call in calls] == [200, 200]
+
+    assert waiting > 0.05
+    assert max(sum(batch) for batch in executor.sizes if len(batch) == 1) == 100
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_abandoned_rest_of_a_cut_call_is_dropped(opened: Opened, executor: ScriptedExecutor) -> None:
+    """The rows that wait of a call that was cut go with its caller."""
+    executor.seconds_each = 0.001
+    async with opened() as client:
+        await post(client, "msign", 500, 4, 4)
+        await executor.hold()
+        large = asyncio.create_task(post(client, "msign", 500, 4, 4, deadline=0.5))
+        await until(lambda: len(service_behind(client).queue) > 1)
+        assert (await large).status_code == 504
+        assert len(service_behind(client).queue) == 0
+        executor.gate.set()

@@ -87,6 +87,8 @@ async def test_answered_call_moves_every_stage(client: httpx.AsyncClient) -> Non
         "matfn_worker_seconds_total": pytest.approx(DEVICE_SECONDS),
         "matfn_lane_seconds_total": pytest.approx(DEVICE_SECONDS),
         "matfn_predicted_seconds_total": changes["matfn_predicted_seconds_total"],
+        "matfn_priced_seconds_total": changes["matfn_predicted_seconds_total"],
+        "matfn_corrections": 1.0,
     }
     assert changes["matfn_batch_matrices_sum"] == 3.0
     assert changes["matfn_device_seconds_sum"] == pytest.approx(DEVICE_SECONDS)

@@ -106,4 +106,4 @@ async def test_nobody_is_expected_for_ever(executor: ScriptedExecutor) -> None:
         clock.now += 1e6
         wait_of(await send(client, "newcomer"))
 
-        assert len(service.batcher.admittance.reservations) == 1
+        assert len(service.batcher.admittance.reservations[""]) == 1

@@ -62,6 +62,7 @@ class ScriptedExecutor:
         self.busy = asyncio.Semaphore(0)
         self.sizes: list[list[int]] = []
         self.seen: list[Batch] = []
+        self.seconds_each = 0.0
         self.fault: Callable[[Batch], Exception | None] = lambda batch: None  # noqa: ARG005
 
     async def load_profile(self, path: Path | None) -> Profile:
@@ -81,7 +82,7 @@ class ScriptedExecutor:
         if error is not None:
             raise error
         evaluations = evaluate_together([(part.program, part.batch) for part in parts])
-        return Run([encode(evaluation) for evaluation in evaluations], 0.001)
+        return Run([encode(evaluation) for evaluation in evaluations], 0.001 + self.seconds_each * batch.items)
 
     async def watch(self) -> None:
         """Nothing to look after."""

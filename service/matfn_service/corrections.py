@@ -1,0 +1,61 @@
+"""Corrections of predicted seconds by what batches took: a pure structure without an event loop or a clock.
+
+A price is made from shapes alone. What a batch takes also depends on its numbers, which may make methods escalate, and
+on the machine. For each key of batches, a program with its shapes, the correction is the median of the last quotients
+of measured and predicted seconds. It is bounded, and one odd batch moves it little.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+__all__ = ["HIGHEST", "LOWEST", "Corrections"]
+
+LOWEST: Final = 1 / 64
+HIGHEST: Final = 1024.0  # matrices that all escalate take some hundred times the price of the usual ones
+_WINDOW: Final = 5
+_LAUNCH: Final = 0.002  # of a batch that takes less most is launch, which no price of a matrix has
+_KEYS: Final = 4096
+
+
+@dataclass(slots=True)
+class _Recent:
+    quotients: deque[float]
+    factor: float
+
+
+class Corrections:
+    """By key of batches, the factor by which predicted seconds are multiplied.
+
+    Args:
+        most: number of keys; beyond it the one measured longest ago is forgotten.
+    """
+
+    def __init__(self, most: int = _KEYS) -> None:
+        self._most = most
+        self._recent: dict[Hashable, _Recent] = {}
+
+    def __len__(self) -> int:
+        """Number of keys that were measured."""
+        return len(self._recent)
+
+    def factor(self, key: Hashable) -> float:
+        """Measured seconds for each predicted one; 1 before the first batch."""
+        recent = self._recent.get(key)
+        return 1.0 if recent is None else recent.factor
+
+    def count(self, key: Hashable, predicted: float, measured: float) -> None:
+        """Takes in a batch of this key: its seconds as predicted without a correction, and as measured."""
+        recent = self._recent.pop(key, None) or _Recent(deque(maxlen=_WINDOW), 1.0)
+        quotient = (measured + _LAUNCH) / (predicted + _LAUNCH)
+        recent.quotients.append(min(max(quotient, LOWEST), HIGHEST))
+        recent.factor = median(recent.quotients)
+        self._recent[key] = recent
+        if len(self._recent) > self._most:
+            del self._recent[next(iter(self._recent))]
