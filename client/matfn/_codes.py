@@ -106,7 +106,13 @@ TABLE: Final[Mapping[str, ErrorCode]] = {
             "The tolerance asked for was missed",
             "raise tol, allow precision='fp64', or send float64",
         ),
-        ErrorCode("busy", 429, "The queue is full", "wait for retry_after_ms; the Python client does", retryable=True),
+        ErrorCode(
+            "busy",
+            429,
+            "There is no room for the call now",
+            "wait for retry_after_ms; the Python client does",
+            retryable=True,
+        ),
         ErrorCode(
             "internal",
             500,

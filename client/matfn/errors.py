@@ -273,7 +273,7 @@ class NotConverged(ProblemError, code="not_converged"):
 
 
 class Busy(ProblemError, code="busy"):
-    """The queue is full; `retry_after_ms` says when there will be room."""
+    """The queue is full, or the key is at a limit of its own; `retry_after_ms` says when to try again."""
 
 
 class Draining(ProblemError, code="draining"):

@@ -43,6 +43,7 @@ class Application(FastAPI):
     def __init__(self, service: Service, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.computation = Computation(service)
+        self._allowances = service.allowances
         self._edge = Edge(
             self._route,
             service.settings,
@@ -55,6 +56,7 @@ class Application(FastAPI):
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
         self._edge.renew_keys(settings)
+        self._allowances.renew(key.account for key in settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""

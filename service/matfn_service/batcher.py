@@ -17,6 +17,7 @@ from matfn_service.problems import Refusal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matfn_service.allowances import Allowances
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue, Limit
     from matfn_service.statistics import Statistics
@@ -31,6 +32,7 @@ class Batcher:
         executor: the device.
         queue: the queue, empty.
         limit: largest batch.
+        allowances: what accounts may take.
         statistics: where everything is counted.
         clock: seconds that never go back.
     """
@@ -40,12 +42,14 @@ class Batcher:
         executor: Executor,
         queue: KeyedQueue[Job],
         limit: Limit,
+        allowances: Allowances,
         statistics: Statistics,
         clock: Callable[[], float],
     ) -> None:
         self.admittance = Admittance(queue, limit, statistics)
         self.dispatcher = Dispatcher(executor, queue, limit, statistics, clock, callers=self)
         self._queue = queue
+        self._allowances = allowances
         self._statistics = statistics
         self._clock = clock
         self._tickets: dict[Job, Ticket] = {}
@@ -78,13 +82,17 @@ class Batcher:
 
         Raises:
             Refusal: `deadline_exceeded` if it cannot be done in time, `too_large` if the queue could never hold it,
-                `busy` if it cannot hold it now.
+                `busy` if it cannot hold it now, or if its account has reached a limit of its own.
         """
         now = self._clock()
+        self._allowances.check(job.account, job.bytes, now)
         jobs = self.admittance.admit(job, caller, self.dispatcher.occupancy, now)
         loop = asyncio.get_running_loop()
         ticket = Ticket(jobs, loop.create_future())
         self._tickets |= dict.fromkeys(jobs, ticket)
+        if job.account:
+            self._allowances.take(job.account, job.bytes, job.seconds)
+            ticket.future.add_done_callback(lambda _: self._allowances.release(job.account, job.bytes))
         if ticket.deadline < math.inf:
             ticket.timer = loop.call_later(ticket.deadline - now, self._expire, ticket)
         self.dispatcher.wake()
@@ -119,6 +127,11 @@ class Batcher:
         ticket = self._tickets.pop(job)
         ticket.divide(job, pieces)
         self._tickets |= dict.fromkeys(pieces, ticket)
+
+    def charge(self, account: str, seconds: float) -> None:
+        """Charges an account device seconds beyond those predicted, or gives them back."""
+        self._queue.charge(account, seconds)
+        self._allowances.charge(account, seconds)
 
     def expire(self, job: Job) -> None:
         """Ends the wait for a job whose deadline came while it was in the queue."""

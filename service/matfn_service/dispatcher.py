@@ -66,6 +66,9 @@ class Callers(Protocol):
     def divide(self, job: Job, pieces: Sequence[Job]) -> None:
         """Puts pieces in the place of a job for which a caller waits."""
 
+    def charge(self, account: str, seconds: float) -> None:
+        """Charges an account device seconds beyond those predicted, or gives them back."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Launch:
@@ -302,7 +305,8 @@ class Dispatcher:
             self.corrections.count(launch.jobs[0].key, launch.priced, measured)
         ratio = measured / predicted if predicted else 1.0
         for account, seconds in _by_account(launch.jobs).items():
-            self._queue.charge(account, (ratio - 1.0) * seconds)
+            self._statistics.account_seconds[account] += ratio * seconds
+            self._callers.charge(account, (ratio - 1.0) * seconds)
 
     def _count_run(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
         predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)

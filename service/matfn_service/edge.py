@@ -226,6 +226,11 @@ class Exchange:
         return message
 
     @property
+    def key(self) -> str:
+        """Name of the request's API key, once the edge has checked it; empty where there is none."""
+        return self.entry.key
+
+    @property
     def body_has_come(self) -> bool:
         """Whether the whole body is here already, as far as can be told."""
         return self._reader is not None and self._reader.has_come
@@ -335,7 +340,7 @@ class Edge:
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
-        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._keys = [(key.get_secret_value().encode(), key.account.name) for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or passes what is not HTTP on."""
@@ -346,7 +351,7 @@ class Edge:
         exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
         try:
             _refuse_two_keys(scope["headers"])
-            self._authorize(exchange.head)
+            exchange.entry.key = self._authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
             exchange.entry.outcomes = {LEFT: 1}
@@ -356,13 +361,15 @@ class Edge:
             if self._access is not None:
                 self._access(line_of(head, exchange.entry, exchange.status, self._clock()))
 
-    def _authorize(self, head: Head) -> None:
+    def _authorize(self, head: Head) -> str:
+        """The name of the request's key; empty where none is needed."""
         if not self._keys or head.path in _OPEN_PATHS:
-            return
+            return ""
         # every key is compared, each in constant time: how long it takes tells nothing
-        known = [compare_digest(head.key, key) for key in self._keys]
-        if not any(known):
+        known = [name for key, name in self._keys if compare_digest(head.key, key)]
+        if not known:
             raise Refusal("unauthorized", "the request has no API key" if not head.key else "the API key is not known")
+        return known[0]
 
     async def _refuse(self, exchange: Exchange, error: Exception) -> None:
         refusal, head = as_refusal(error), exchange.head
@@ -373,7 +380,7 @@ class Edge:
         # a probe that is told to wait asks again and again, and its answer is the whole story
         if head.path not in _PROBES or refusal is not error:
             self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
-            self._log_failure(head, refusal, error)
+            self._log_failure(exchange, refusal, error)
         if exchange.status is not None:
             raise error  # the answer has begun: nothing is left but to cut the connection
         try:
@@ -381,12 +388,14 @@ class Edge:
         except CallerLeft:
             return
 
-    def _log_failure(self, head: Head, refusal: Refusal, error: Exception) -> None:
+    def _log_failure(self, exchange: Exchange, refusal: Refusal, error: Exception) -> None:
+        head = exchange.head
         fields = {
             "method": head.method,
             "path": plain_path(head.path),
             "code": refusal.code,
             "request_id": head.request_id,
+            **({"key": exchange.key} if exchange.key else {}),
         }
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":

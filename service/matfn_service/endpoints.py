@@ -1,6 +1,7 @@
 """The routes that compute, as one bare ASGI application: POST /v1/{function} and POST /v1/calls.
 
-Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge has dealt with 401 before.
+Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge has dealt with 401 before. The 429 of a
+key with as many requests in flight as it may have comes before 415, so that no body is read for it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     from matfn.errors import Problem
     from matfn_service.admission import Admission
-    from matfn_service.edge import Head
     from matfn_service.jobs import Ticket
     from matfn_service.ledger import Account
     from matfn_service.service import Service
@@ -69,12 +69,14 @@ class Computation:
         _check_route(name, exchange.head.method)
         exchange.entry.function = name
         self._service.refuse_while_draining()
+        self._service.allowances.enter(exchange.key)
         leave = self._service.enter()
         try:
-            with self._service.ledger.account() as account:
+            with self._service.ledger.account(exchange.key) as account:
                 await (self._many(exchange, account) if name == CALLS else self._one(exchange, name, account))
         finally:
             leave()
+            self._service.allowances.leave(exchange.key)
 
     async def _one(self, exchange: Exchange, function: str, account: Account) -> None:
         """One call, one answer."""
@@ -84,7 +86,7 @@ class Computation:
         prepared = await admission.one(content, media, function, account, copies_for(exchange.head))
         self._count_received(exchange, content, read, [prepared])
         exchange.entry.count_call(prepared)
-        ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id)
+        ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id, exchange.key)
         await self._attend(exchange, [ticket])
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
         computed = self._service.clock()
@@ -107,7 +109,7 @@ class Computation:
         async for call in _in_turns(prepared):
             exchange.entry.count_call(call)
         self._count_received(exchange, content, read, prepared)
-        claims = await self._claims(calls, exchange.head)
+        claims = await self._claims(calls, exchange)
         tickets = [claim.ticket async for claim in _in_turns(claims) if isinstance(claim, _Claim)]
         await self._attend(exchange, tickets)
         account.turn(Kind.OUTPUTS, Kind.ANSWERS)
@@ -121,12 +123,14 @@ class Computation:
         await self._send(exchange, buffers, computed)
         await _emptied(calls, prepared, tickets, claims)
 
-    async def _claims(self, calls: Sequence[tuple[str, Prepared | Refusal]], head: Head) -> list[_Claim | Refusal]:
+    async def _claims(
+        self, calls: Sequence[tuple[str, Prepared | Refusal]], exchange: Exchange
+    ) -> list[_Claim | Refusal]:
         """Queues the calls; none stays in the queue if the request ends before all of them are there."""
         claims: list[_Claim | Refusal] = []
         try:
             async for _, call in _in_turns(calls):
-                claims.append(self._claim(call, head, len(claims)))
+                claims.append(self._claim(call, exchange, len(claims)))
         except BaseException:
             self._abandon([claim.ticket for claim in claims if isinstance(claim, _Claim)])
             raise
@@ -171,11 +175,12 @@ class Computation:
         statistics.count_stage("write", written - encoded)
         statistics.count_sent(sent, written - exchange.head.arrived)
 
-    def _claim(self, call: Prepared | Refusal, head: Head, number: int) -> _Claim | Refusal:
+    def _claim(self, call: Prepared | Refusal, exchange: Exchange, number: int) -> _Claim | Refusal:
         if isinstance(call, Refusal):
             return call
         try:
-            return _Claim(call, self._service.submit(call, head.arrived, f"{head.request_id}/{number}"))
+            head, key = exchange.head, exchange.key
+            return _Claim(call, self._service.submit(call, head.arrived, f"{head.request_id}/{number}", key))
         except Refusal as refusal:
             return refusal
 

@@ -69,6 +69,7 @@ class Metrics(Collector):
         yield from _faults(statistics)
         yield from _queue(self._service)
         yield from _memory(self._service.ledger)
+        yield from _keys(self._service)
         for metric in _device(self._service):
             yield metric
             yield from _deprecated(metric)
@@ -152,6 +153,21 @@ def _memory(ledger: Ledger) -> Iterator[Metric]:
         charged.add_metric([kind.value], float(ledger.held(kind)))
     yield charged
     yield GaugeMetricFamily("matfn_charged_bound_bytes", "Most of it for all requests.", ledger.bounds.server)
+
+
+def _keys(service: Service) -> Iterator[Metric]:
+    seconds = service.statistics.account_seconds
+    in_flight = GaugeMetricFamily("matfn_key_requests", "Requests in flight, by the key's name.", labels=["key"])
+    held = GaugeMetricFamily("matfn_key_bytes", "Inputs and outputs of a key's calls in flight.", labels=["key"])
+    spent = CounterMetricFamily("matfn_key_seconds", "Time that workers computed for a key.", labels=["key"])
+    refused = CounterMetricFamily("matfn_key_refusals", "Calls that a limit of their key refused.", labels=["key"])
+    for use in service.allowances:
+        name = use.account.name
+        in_flight.add_metric([name], use.requests)
+        held.add_metric([name], use.bytes)
+        spent.add_metric([name], seconds[name])
+        refused.add_metric([name], use.refused)
+    yield from (in_flight, held, spent, refused)
 
 
 def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:

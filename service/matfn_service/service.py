@@ -13,6 +13,7 @@ import torch
 
 from matfn_kernels import Limits, batch_key, variant
 from matfn_service.admission import Admission, Prepared
+from matfn_service.allowances import Allowances
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
 from matfn_service.executor import computing_threads, make_executor
@@ -69,8 +70,9 @@ class Service:
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
         self.ledger = Ledger(Bounds(settings.held_bytes, settings.queue_bytes), self._wait_for_room)
+        self.allowances = Allowances([key.account for key in settings.api_keys], settings.queue_bytes)
         self.queue: KeyedQueue[Job] = KeyedQueue(
-            Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds
+            Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds, self.allowances.weight_of
         )
         self.profile: Profile | None = None
         self.profile_label = ""
@@ -102,7 +104,7 @@ class Service:
         torch.set_num_threads(1)  # this thread screens small calls itself
         self._executor = self._executor or make_executor(self.settings)
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
-        self._batcher = Batcher(self._executor, self.queue, limit, self.statistics, self.clock)
+        self._batcher = Batcher(self._executor, self.queue, limit, self.allowances, self.statistics, self.clock)
         SHARED.keep_at_most(self.settings.kept_bytes)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from matfn_service.accounts import ApiKey, keys_in
 from matfn_service.memory_limit import memory_limit
 from matfn_service.memory_plan import (
     default_batch_bytes,
@@ -54,12 +55,12 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Computing processes on a CPU; unset: one a core.",
     )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         default=(),
         description="Keys callers must send as `Authorization: Bearer KEY`, with commas between; empty: open.",
     )
     api_keys_file: Path | None = Field(
-        default=None, description="File with the keys instead, one a line or with commas between, such as a secret's."
+        default=None, description="File with the keys instead, one a line, with names and limits (see Keys)."
     )
     max_order: int = Field(default=8192, ge=1, description="Largest number of rows or columns of a matrix.")
     max_items: int = Field(default=65536, ge=1, description="Largest number of matrices in one call.")
@@ -146,30 +147,19 @@ class Settings(BaseSettings):
     def _read_deprecated(cls, value: int | None, info: ValidationInfo) -> int | None:
         return info.data.get("lanes") if value is None else value
 
-    @field_validator("api_keys", mode="before")
-    @classmethod
-    def _split_keys(cls, value: object) -> object:
-        return _keys_in(value) if isinstance(value, str) else value
-
     @model_validator(mode="before")
     @classmethod
     def _read_keys(cls, values: dict[str, object]) -> dict[str, object]:
         """Takes the keys from their file, if they are in one; keys that come to nothing must not open the server."""
         path, written = values.get("api_keys_file"), values.get("api_keys")
-        if isinstance(written, str) and written and not _keys_in(written):
-            raise ValueError(f"MATFN_API_KEYS={written}: there is no key in it")
-        if not isinstance(path, (str, Path)):
-            return values
-        if written:
-            raise ValueError("MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them")
-        try:
-            keys = _keys_in(Path(path).read_text())
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise ValueError(f"MATFN_API_KEYS_FILE={path}: {reason}") from None
-        if not keys:
-            raise ValueError(f"MATFN_API_KEYS_FILE={path}: there is no key in it")
-        return {**values, "api_keys": keys}
+        if isinstance(path, (str, Path)):
+            if written:
+                raise ValueError("MATFN_API_KEYS and MATFN_API_KEYS_FILE are both set: keep one of them")
+            return {**values, "api_keys": _keys_of(f"MATFN_API_KEYS_FILE={path}", _text_of(Path(path)))}
+        if isinstance(written, str) and written:
+            source = "MATFN_API_KEYS" if written.strip(" ,\n") else f"MATFN_API_KEYS={written}"
+            return {**values, "api_keys": _keys_of(source, written)}
+        return values
 
     @property
     def held_bytes(self) -> int:
@@ -222,5 +212,19 @@ def _held(given: dict[str, Any]) -> int:
     return held_bytes(given["memory"], given["workers"], given["batch_bytes"])
 
 
-def _keys_in(text: str) -> tuple[str, ...]:
-    return tuple(key.strip() for line in text.splitlines() for key in line.split(",") if key.strip())
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ValueError(f"MATFN_API_KEYS_FILE={path}: {reason}") from None
+
+
+def _keys_of(source: str, text: str) -> tuple[ApiKey, ...]:
+    try:
+        keys = keys_in(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if not keys:
+        raise ValueError(f"{source}: there is no key in it")
+    return keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -56,6 +56,7 @@ class Statistics:
         worker_seconds: time that workers computed.
         predicted_seconds: predicted time of the same work, as corrected by earlier batches.
         priced_seconds: predicted time of the same work by the profile alone.
+        account_seconds: time that workers computed, by account.
         batch_sizes: number of batches by their number of matrices.
         functions: batches and matrices by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
@@ -83,6 +84,7 @@ class Statistics:
     worker_seconds: float = 0.0
     predicted_seconds: float = 0.0
     priced_seconds: float = 0.0
+    account_seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
     request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))

@@ -282,6 +282,26 @@ async def test_full_queue_is_busy(opened: Opened, executor: ScriptedExecutor) ->
         assert [(await task).status_code for task in tasks] == [200] * 3
 
 
+async def test_limits_of_a_key_are_its_own(opened: Opened, executor: ScriptedExecutor) -> None:
+    """A key with as many requests in flight as it may have is 429 with the limit's name; other keys are not."""
+    async with opened(api_keys="one name=first requests=1, two bytes=400") as client:
+        executor.gate.clear()
+        headers = [{**MSGPACK, "authorization": f"Bearer {key}"} for key in ("one", "two")]
+        held = asyncio.create_task(client.post("/v1/msign", content=call_body(), headers=headers[0]))
+        await executor.busy.acquire()
+        refused = await client.post("/v1/msign", content=b"never read", headers=headers[0])
+        large = await client.post("/v1/msign", content=call_body("msign", 8, 8), headers=headers[1])
+        executor.gate.set()
+        answers = [await held, await client.post("/v1/msign", content=call_body(), headers=headers[0])]
+        uses = [(use.requests, use.bytes, use.refused) for use in service_behind(client).allowances]
+
+    assert problem_of(refused) == (429, "busy")
+    assert (b"API key first" in refused.content, b"requests=1" in refused.content) == (True, True)
+    assert problem_of(large) == (413, "too_large")
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert uses == [(0, 0, 1), (0, 0, 1)]
+
+
 async def test_call_that_never_fits_the_queue_is_too_large(opened: Opened) -> None:
     """A call that even an empty queue could not hold is not told to come again."""
     async with opened(queue_bytes=4096, max_request_bytes=4096) as client:

@@ -91,14 +91,14 @@ class ServerProcess:
         status, content = self._get(path)
         return status, json.loads(content)
 
-    def metrics(self) -> str:
-        """What a scrape gets."""
-        return self._get("/metrics")[1].decode()
+    def metrics(self, key: str = "") -> str:
+        """What a scrape with this key gets."""
+        return self._get("/metrics", key)[1].decode()
 
-    def _get(self, path: str) -> tuple[int, bytes]:
+    def _get(self, path: str, key: str = "") -> tuple[int, bytes]:
         connection = HTTPConnection(*self.address, timeout=_STOP_SECONDS)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Authorization": f"Bearer {key}"} if key else {})
             response = connection.getresponse()
             return response.status, response.read()
         finally:
