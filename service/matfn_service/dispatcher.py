@@ -10,8 +10,8 @@
 - A free worker gets its next batch before the answers of the last one are made.
 - Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take at most all
   workers but one. The short job then waits for the end of one computation, however many long jobs came before.
-- Costly batches leave one worker to other accounts: while another account waits, or had a call within the last second,
-  the last worker takes brief batches only.
+- Costly batches leave one worker to other accounts: while another account waits, or had a call not long ago against the
+  time that the batch will take, the last worker takes brief batches only.
 - Batches are sized by what earlier ones of their key took. A job that takes far longer than it may is cut. What is left
   goes back to the queue's end if its price was too low, else it keeps its place.
 """
@@ -48,7 +48,8 @@ _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece 
 _PIECE: Final = 1 / 8  # of a batch's seconds: what is cut off a job that takes too long
 _OVERRUN: Final = 2.0  # times what it should take: a job that is cut, or that was priced too low
 _BRIEF_SECONDS: Final = 0.005  # what another account's small call may wait for
-_RIVAL_SECONDS: Final = 1.0  # after a call, how long its account is expected to send another one
+_RIVAL_SECONDS: Final = 1.0  # after a call, how long its account is expected to send another one, at least
+_RIVAL_TIMES: Final = 60.0  # the time of a batch: so long a caller need not have been silent that would wait for it
 
 
 class Callers(Protocol):
@@ -212,6 +213,11 @@ class Dispatcher:
         self._callers.divide(job, pieces)
         return True
 
+    def _lasting(self, job: Job) -> float:
+        """Seconds for which a worker may be held by a batch that begins with this job."""
+        seconds = self._predicted(job)
+        return min(seconds, max(self._limit.seconds, seconds / max(1, job.batch.items)))
+
     def _predicted(self, job: Job) -> float:
         """Seconds that a job may take, by what is known now."""
         return job.priced * self.corrections.factor(job.key)
@@ -227,7 +233,7 @@ class Dispatcher:
         first = self._queue.first()
         if first is None:
             return None
-        if self._queue.has_rivals(first.account, now - _RIVAL_SECONDS):
+        if self._queue.has_rivals(first.account, now - max(_RIVAL_SECONDS, _RIVAL_TIMES * self._lasting(first))):
             return self._among_rivals(first)
         only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
         short = (

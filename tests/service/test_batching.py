@@ -10,7 +10,7 @@ import pytest
 
 from matfn import wire
 from matfn_service.executor import DeviceMemoryError
-from scripted import MSGPACK, Opened, ScriptedExecutor, matrices, post, service_behind, until
+from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, matrices, post, service_behind, until
 
 if TYPE_CHECKING:
     import httpx
@@ -393,3 +393,58 @@ async def test_abandoned_rest_of_a_cut_call_is_dropped(opened: Opened, executor:
         assert (await large).status_code == 504
         assert len(service_behind(client).queue) == 0
         executor.gate.set()
+
+
+def keyed(name: str) -> dict[str, str]:
+    """The headers of a msgpack body that a key sends."""
+    return {**MSGPACK, "authorization": f"Bearer {name}"}
+
+
+async def posted(client: httpx.AsyncClient, key: str, *shape: int) -> httpx.Response:
+    """The answer to a call of a key."""
+    return await client.post("/v1/msign", content=call_body("msign", *shape), headers=keyed(key))
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_costly_work_of_a_key_leaves_a_worker_to_another(opened: Opened, executor: ScriptedExecutor) -> None:
+    """Matrices that take long are computed on one worker of two while another key is about, whose call runs at once."""
+    executor.seconds_each = 0.5
+    async with opened(api_keys="costly, other") as client:
+        await posted(client, "costly", 32, 32)
+        await posted(client, "other", 4, 4)
+        executor.forget()
+        await executor.hold()
+        flood = [asyncio.create_task(posted(client, "costly", 32, 32))]
+        await until(lambda: len(executor.seen) == 1)
+        flood += [asyncio.create_task(posted(client, "costly", 32, 32)) for _ in range(5)]
+        await until(lambda: len(service_behind(client).queue) == 5)
+        other = asyncio.create_task(posted(client, "other", 5, 5))
+        await until(lambda: len(executor.seen) == 2)
+        shapes = [tuple(batch.inputs["m"].shape) for batch in executor.seen]
+        executor.gate.set()
+        assert [(await call).status_code for call in [*flood, other]] == [200] * 7
+
+    assert shapes == [(1, 32, 32), (1, 5, 5)]
+
+
+async def test_costly_work_runs_where_nothing_else_does(opened: Opened, executor: ScriptedExecutor) -> None:
+    """With a single worker a matrix that takes long is computed although another key is about."""
+    executor.seconds_each = 0.5
+    async with opened(api_keys="costly, other") as client:
+        for _ in range(2):
+            assert (await posted(client, "costly", 32, 32)).status_code == 200
+            assert (await posted(client, "other", 32, 32)).status_code == 200
+
+
+@pytest.mark.parametrize("executor", [ScriptedExecutor(workers=2)])
+async def test_single_key_has_all_workers(opened: Opened, executor: ScriptedExecutor) -> None:
+    """Where no other key is about, costly work takes every worker."""
+    executor.seconds_each = 0.5
+    async with opened(api_keys="costly, other") as client:
+        await executor.hold()
+        flood = [asyncio.create_task(posted(client, "costly", 32, 32))]
+        await until(lambda: len(executor.seen) == 1)
+        flood.append(asyncio.create_task(posted(client, "costly", 32, 32)))
+        await until(lambda: len(executor.seen) == 2)
+        executor.gate.set()
+        assert [(await call).status_code for call in flood] == [200] * 2
