@@ -2,7 +2,8 @@
 
 A price is made from shapes alone. What a batch takes also depends on its numbers, which may make methods escalate, and
 on the machine. For each key of batches, a program with its shapes, the correction is the median of the last quotients
-of measured and predicted seconds. It is bounded, and one odd batch moves it little.
+of measured and predicted seconds. It is bounded, and one odd batch moves it little. The launch of a batch is no part of
+the price: as far as a launch explains what a small batch took, the correction stays as it is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["HIGHEST", "LOWEST", "Corrections"]
 
 LOWEST: Final = 1 / 64
-HIGHEST: Final = 1024.0  # matrices that all escalate take some hundred times the price of the usual ones
+HIGHEST: Final = 4096.0  # matrices that all escalate take some hundred times the price of the usual ones
 _WINDOW: Final = 5
-_LAUNCH: Final = 0.002  # of a batch that takes less most is launch, which no price of a matrix has
+_LAUNCH: Final = 0.002  # so much of a batch may be its launch, which no price of a matrix has
+_LEAST: Final = 1e-9  # seconds
 _KEYS: Final = 4096
 
 
@@ -45,6 +47,10 @@ class Corrections:
         """Number of keys that were measured."""
         return len(self._recent)
 
+    def is_measured(self, key: Hashable) -> bool:
+        """Whether a batch of this key was measured."""
+        return key in self._recent
+
     def factor(self, key: Hashable) -> float:
         """Measured seconds for each predicted one; 1 before the first batch."""
         recent = self._recent.get(key)
@@ -53,7 +59,9 @@ class Corrections:
     def count(self, key: Hashable, predicted: float, measured: float) -> None:
         """Takes in a batch of this key: its seconds as predicted without a correction, and as measured."""
         recent = self._recent.pop(key, None) or _Recent(deque(maxlen=_WINDOW), 1.0)
-        quotient = (measured + _LAUNCH) / (predicted + _LAUNCH)
+        predicted = max(predicted, _LEAST)
+        least, most = max(measured - _LAUNCH, 0.0) / predicted, measured / predicted
+        quotient = min(max(recent.factor, least), most)
         recent.quotients.append(min(max(quotient, LOWEST), HIGHEST))
         recent.factor = median(recent.quotients)
         self._recent[key] = recent

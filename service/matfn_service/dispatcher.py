@@ -48,6 +48,7 @@ _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece 
 _PIECE: Final = 1 / 8  # of a batch's seconds: what is cut off a job that takes too long
 _OVERRUN: Final = 2.0  # times what it should take: a job that is cut, or that was priced too low
 _BRIEF_SECONDS: Final = 0.005  # what another account's small call may wait for
+_UNMEASURED: Final = 64.0  # times its price: what a batch of a key that was never measured may take
 _RIVAL_SECONDS: Final = 1.0  # after a call, how long its account is expected to send another one, at least
 _RIVAL_TIMES: Final = 60.0  # the time of a batch: so long a caller need not have been silent that would wait for it
 
@@ -250,11 +251,16 @@ class Dispatcher:
         """The choice while several accounts share the device, whose last worker takes brief batches only."""
         room = min(self._free, self._executor.workers - 1 - self._taken_by_costly)
         if room > 0:
-            return _Choice(first, room)
-        if not self._running or self._predicted(first) <= _BRIEF_SECONDS * first.batch.items:
-            return _Choice(first, 1, _BRIEF_SECONDS)
+            return _Choice(first, room, self._limit.seconds * _PIECE if self._is_new(first) else math.inf)
+        brief = _BRIEF_SECONDS / (_UNMEASURED if self._is_new(first) else 1.0)
+        if not self._running or self._predicted(first) <= brief * first.batch.items:
+            return _Choice(first, 1, brief)
         short = self._queue.first_short(_BRIEF_SECONDS, first.priority, first.account)
         return None if short is None else _Choice(short, 1, _BRIEF_SECONDS)
+
+    def _is_new(self, job: Job) -> bool:
+        """Whether nothing is known yet of what batches of its key take."""
+        return not self.corrections.is_measured(job.key)
 
     def _is_long(self, job: Job) -> bool:
         return job.seconds >= self._long

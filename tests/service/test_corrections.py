@@ -50,6 +50,16 @@ def test_odd_batches_move_nothing(usual: float, odd: list[float], place: int) ->
     assert measured(*quotients).factor("a") == pytest.approx(usual, rel=0.02)
 
 
+@pytest.mark.parametrize("quotient", [20.0, 400.0])
+def test_correction_holds_for_small_pieces(quotient: float) -> None:
+    """Pieces so small that their price is far below a launch confirm the correction that made them small."""
+    corrections = measured(quotient)
+    for _ in range(9):
+        corrections.count("a", 0.005 / quotient, 0.005)
+
+    assert corrections.factor("a") == pytest.approx(quotient, rel=0.02)
+
+
 def test_correction_follows_a_lasting_change() -> None:
     """After three batches of another quotient the correction is that one."""
     assert measured(1.0, 1.0, 1.0, 1.0, 1.0, 300.0, 300.0, 300.0).factor("a") == pytest.approx(300.0, rel=0.02)
