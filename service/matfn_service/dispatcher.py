@@ -217,7 +217,8 @@ class Dispatcher:
     def _lasting(self, job: Job) -> float:
         """Seconds for which a worker may be held by a batch that begins with this job."""
         seconds = self._predicted(job)
-        return min(seconds, max(self._limit.seconds, seconds / max(1, job.batch.items)))
+        longest = min(seconds, max(self._limit.seconds, seconds / max(1, job.batch.items)))
+        return longest * (_UNMEASURED if self._is_new(job) else 1.0)
 
     def _predicted(self, job: Job) -> float:
         """Seconds that a job may take, by what is known now."""
