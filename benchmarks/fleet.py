@@ -206,6 +206,10 @@ class _Waiting:
         return 1
 
     @property
+    def account(self) -> str:
+        return ""
+
+    @property
     def priority(self) -> int:
         return 0
 
