@@ -91,8 +91,8 @@ __all__ = [
 _DIMENSION_LIMIT: Final = 1 << 31
 _TRIANGLES: Final[Mapping[str, Uplo]] = {"L": "L", "U": "U"}
 _OUTCOMES: Final[Mapping[str, Outcome]] = {str(outcome): outcome for outcome in Outcome}
-MOST_VALUES: Final = 1 << 22
-"""Numbers, strings, lists and maps in a request."""
+MOST_VALUES: Final = 5 << 20
+"""Numbers, strings, lists and maps in a request: enough for one matrix of order 2048, written out in JSON."""
 _MOST_RANK: Final = 64
 _MOST_INPUTS: Final = 64
 _MOST_VALUES: Final = 4096
