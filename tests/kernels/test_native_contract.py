@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -59,3 +60,12 @@ def test_changed_field_is_refused(
 
     with pytest.warns(RuntimeWarning, match=f"contract.so is not used.* it is of another version, by {term}"):
         assert not is_built()
+
+
+def test_no_macro_hides_a_name_of_the_contract() -> None:
+    """A macro of one source that is named as a number of native.h would replace it there, unseen by the contract."""
+    named = set(re.findall(r"\b[A-Z][A-Z_0-9]+\b", (SOURCES / "native.h").read_text()))
+    sources = [path.read_text() for kind in ("*.c", "*.inc") for path in SOURCES.glob(kind)]
+    macros = set(re.findall(r"^\s*#define (\w+)", "\n".join(sources), re.MULTILINE))
+
+    assert not named & macros

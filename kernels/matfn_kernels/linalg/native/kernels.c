@@ -32,7 +32,7 @@
 #define PACK 4  /* vectors that are added up together */
 #define SPLIT_ABOVE 1.95 /* coefficient of a step that still multiplies small singular values */
 #define NEAR_ROW 1024 /* numbers that are still in the nearest cache when they are read again */
-#define TURNED 16     /* rows and columns of a block that is compared with its mirror image */
+#define MIRRORED 16   /* rows and columns of a block that is compared with its mirror image */
 #define SUMS 16 /* partial sums of a row: two vectors of doubles at the widest */
 
 /* Numbers in double precision that are added side by side, and the same anywhere in memory. */
