@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
-from matfn.exchange import DocumentExchange, Exchange, limits_exchange
+from matfn.exchange import DocumentExchange, Exchange, limits_exchange, require_whole_inputs
 from matfn.failover import async_transport_to
 from matfn.gathering import Gatherer
 from matfn.invocation import require_call
@@ -119,6 +119,7 @@ class AsyncClient(AsyncValueMethods):
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         call, started = require_call(invocation), self._clock.now()
+        require_whole_inputs(call)
         limits, gatherer = await self._known_limits([call], started), self._loops.here().gatherer
         try:
             prepared = self._session.prepared(call, limits)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
-from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange
+from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange, require_whole_inputs
 from matfn.failover import transport_to
 from matfn.forks import Slots
 from matfn.invocation import require_call
@@ -107,6 +107,7 @@ class Client(ValueMethods):
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         call, started = require_call(invocation), self._clock.now()
+        require_whole_inputs(call)
         limits = self._known_limits([call], started)
         try:
             return self._run(CallExchange(self._session.prepared(call, limits), limits), started)

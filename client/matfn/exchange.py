@@ -20,6 +20,7 @@ from matfn.catalogue import ENTRIES
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
+from matfn.losses import require_whole
 from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle, whole
@@ -42,6 +43,7 @@ __all__ = [
     "deadline_of",
     "limits_exchange",
     "prepare",
+    "require_whole_inputs",
 ]
 
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
@@ -151,6 +153,17 @@ def limits_exchange(calls: Sequence[Invocation[Any]]) -> DocumentExchange:
     deadlines = [deadline_of(call.options) for call in calls]
     known = [deadline for deadline in deadlines if deadline is not None]
     return DocumentExchange("/v1/functions", max(known, default=None) if len(known) == len(deadlines) else None)
+
+
+def require_whole_inputs(invocation: Invocation[Any]) -> None:
+    """Refuses what no server need be asked about.
+
+    Raises:
+        UnsupportedArray: for arrays that would lose something.
+    """
+    for name, array in invocation.arrays.items():
+        require_whole(array, f"the input {name}")
+    invocation.plain_params()
 
 
 def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Prepared[ValueT_co]:

@@ -76,7 +76,7 @@ def test_concurrent_calls_share_requests(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("flaw", [np.nan, -1.0])
 def test_map_gives_each_call_its_own_error(server: ServerProcess, flaw: float) -> None:
-    """A matrix without an answer fails its own call, in the words that a single call would have got."""
+    """A matrix without an answer fails its own call, in the words of a single call, and with its place."""
     good, bad = np.eye(4), np.diag([1.0, 1.0, 1.0, flaw])
     wanted = [matfn.call.inv_root(a, r=2) for a in (good, bad, good, np.stack([good, bad]), bad)]
     with matfn.Client(server.url) as client:
@@ -86,5 +86,6 @@ def test_map_gives_each_call_its_own_error(server: ServerProcess, flaw: float) -
 
     assert [isinstance(value, matfn.MatfnError) for value in found] == [False, True, False, True, True]
     assert [type(found[place]) for place in (1, 3, 4)] == [type(alone.value)] * 3
-    assert str(found[1]).startswith(str(alone.value).partition(" [")[0])
+    assert str(found[1]).replace("call 1: ", "").startswith(str(alone.value).partition(" [")[0])
+    assert [found[place].call for place in (1, 3, 4)] == [1, 3, 4]
     assert [found[place].index for place in (1, 3, 4)] == [0, 1, 0]

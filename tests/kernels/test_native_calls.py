@@ -22,6 +22,7 @@ COUNTED = hasattr(library(), "matfn_arena_fail")
 """Whether the library is the one of `make sanitize`."""
 HELPERS = {f"matfn_native_{name}" for name in ("use", "variant", "contract")} | {"matfn_lapack_take"}
 HELPERS |= {"matfn_in_parts", "matfn_batch_in_parts"}  # which call the others
+HELPERS |= {"matfn_half_polar_f32"}  # which one variant has: test_half_polar
 
 pytestmark = [
     pytest.mark.skipif(not is_built(), reason="installed without a C compiler"),

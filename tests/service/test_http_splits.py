@@ -90,7 +90,7 @@ class Wire(Outlet):
 
 async def verdicts(stream: bytes, cuts: Sequence[int], expected: int) -> list[int]:
     """The statuses of the answers to a stream that is cut into packets there."""
-    config_of = Settings.model_validate({"api_keys": ("secret",)})
+    config_of = Settings.model_validate({"api_keys": "secret"})
     app = create_app(config_of, executor=ScriptedExecutor())
     config = _config(app, config_of, connections=1)
     config.load()

@@ -143,5 +143,5 @@ def _error(found: HalfPolarFindings, condition: Tensor, allowed: float) -> Tenso
     """Error of O, (batch,), of three parts at right angles: of its singular values, its vectors, and its range."""
     law = spacing(Precision.BF16) * (_ROUNDING + _ROUNDING_A_DECADE * condition.log10())
     measured = torch.maximum(_RESIDUAL_MARGIN * found.residual, _TURN_MARGIN * found.turn)
-    inside = torch.hypot(found.gap.clamp_min(allowed), torch.maximum(law, measured))
-    return torch.hypot(inside, _OUTSIDE_MARGIN * found.outside)
+    parts = (found.gap.clamp_min(allowed), torch.maximum(law, measured), _OUTSIDE_MARGIN * found.outside)
+    return torch.stack(parts).square().sum(0).sqrt()

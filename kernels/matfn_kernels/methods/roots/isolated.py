@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from matfn_kernels.numbers.precision import FLOOR
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -42,8 +44,9 @@ def exact_where_isolated(power: Power, inputs: Mapping[str, Tensor], found: Find
     if not len(rows):
         return found
     numbers = a[rows].diagonal(dim1=-2, dim2=-1).real.double().numpy()
-    alone = isolated[rows].numpy() & (numbers >= 0)
-    shifted = numbers.astype(np.longdouble) + _of_each(found.shift, rows)
+    shift = _of_each(found.shift, rows)
+    alone = isolated[rows].numpy() & (numbers >= 0) & ((shift == 0) | ~_below_rounding(a[rows], numbers))
+    shifted = numbers.astype(np.longdouble) + shift
     left = _wide(inputs["g"][rows]) if "g" in inputs else None
     outputs = []
     for value, exponent, sign in zip(found.outputs, _exponents(found), power.signs, strict=True):
@@ -64,6 +67,12 @@ def _isolated(a: Tensor) -> Tensor:
     beside = a != 0
     beside.diagonal(dim1=-2, dim2=-1).zero_()
     return ~(beside.any(-1) | beside.any(-2))
+
+
+def _below_rounding(a: Tensor, numbers: Array) -> Array:
+    """Which numbers (k, n) count as 0 before a shift, as eigenvalues of that size do: their digits are rounding."""
+    largest = a.abs().double().flatten(1).amax(1, keepdim=True).numpy()
+    return np.asarray(numbers < FLOOR * np.finfo(np.float64).eps * largest)
 
 
 def _of_each(values: Tensor | None, rows: Tensor) -> Array:
@@ -93,7 +102,9 @@ def _place(value: Array, alone: Array, powers: Any, left: Array | None) -> None:
     numbers that count as zero.
     """
     with np.errstate(all="ignore"):
-        columns = np.asarray(powers if left is None else left * powers[:, None, :]).astype(value.dtype)
+        columns = np.asarray(powers if left is None else left * powers[:, None, :])
+        # first to double precision: beside other matrices the value may be kept so, and is rounded once more later
+        columns = columns.astype(np.complex128 if np.iscomplexobj(columns) else np.float64).astype(value.dtype)
     size = np.abs(powers).astype(value.real.dtype)
     kept = alone & np.isfinite(size) & (size >= np.finfo(value.dtype).tiny)
     if left is None:

@@ -154,6 +154,6 @@ def _findings(power: Power, values: tuple[Tensor, ...], found: native.SpectralFi
         rank=found.rank,
         damping=found.damping,
         shift=found.shift,
-        finite=found.open == 0,
+        finite=found.open == 0 if values[0].dtype == power.dtype else None,
         remarks=remarks,
     )
