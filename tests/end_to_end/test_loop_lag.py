@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import matfn
+from matfn import wire
 from processes import running_server
 from scraped import samples
 
@@ -94,7 +95,11 @@ ATTACKS: Final = {
         packed({"inputs": {"a": {**ONE, "shape": [2**31 - 1] * 200_000}}, "params": {"r": 2}}),
         refused("malformed", "200000 dimensions"),
     ),
-    "empty lists": ("msign", b'{"inputs":{"m":[' + b"[]," * 10**7 + b"[]]}}", refused("too_large", "4194304 values")),
+    "empty lists": (
+        "msign",
+        b'{"inputs":{"m":[' + b"[]," * 10**7 + b"[]]}}",
+        refused("too_large", f"{wire.MOST_VALUES} values"),
+    ),
     "numbers": (
         "msign",
         b'{"inputs":{"m":[[' + b"0.5," * 10**6 + b"1]]}}",
