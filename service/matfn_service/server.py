@@ -23,11 +23,11 @@ import structlog
 import uvicorn
 
 from matfn_service.app import Application, create_app
+from matfn_service.configuration import Misconfigured, configured
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
 from matfn_service.segments import SideProtocol
-from matfn_service.settings import Settings
 from matfn_service.socket_protocol import SocketProtocol
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from matfn_service.executor import Executor
     from matfn_service.service import Service
+    from matfn_service.settings import Settings
 
 __all__ = ["serve"]
 
@@ -208,9 +209,9 @@ class _Server(uvicorn.Server):
     def _renew(self) -> None:
         """Reads the settings again and takes keys and log level from them; keeps those in force where that fails."""
         try:
-            settings = Settings()
-        except ValueError as error:
-            _log.error("settings not renewed", reason=str(error))
+            settings = configured({})
+        except Misconfigured as error:  # its faults name settings and show no key
+            _log.error("settings not renewed", reason="; ".join(error.faults))
             return
         configure_logs(settings)
         self._app.renew_keys(settings)
