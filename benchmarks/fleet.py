@@ -206,7 +206,7 @@ class _Waiting:
         return 1
 
     @property
-    def account(self) -> str:
+    def tenant(self) -> str:
         return ""
 
     @property

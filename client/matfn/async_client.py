@@ -60,7 +60,7 @@ ASYNC_SYSTEM_CLOCK = AsyncClock()
 
 @dataclass(frozen=True, slots=True)
 class _OfLoop:
-    """What a client has for each event loop: its small calls that wait for a request, and the question for limits."""
+    """The state of a client in one event loop: small calls that wait for a request, and the question for limits."""
 
     gatherer: Gatherer
     limits_lock: asyncio.Lock = field(default_factory=asyncio.Lock)

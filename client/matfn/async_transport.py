@@ -139,7 +139,7 @@ class _Connection(asyncio.BufferedProtocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Connections:
-    """What one event loop has: connections that are kept, and slots for those in use."""
+    """The connections of one event loop: those that are kept, and slots for those in use."""
 
     slots: asyncio.Semaphore
     kept: list[_Connection] = field(default_factory=list)

@@ -94,7 +94,7 @@ class MatfnError(Exception):
     call: int | None = None
 
     def of_call(self, place: int) -> Self:
-        """The same error of one call among those given to `map`."""
+        """A copy of the error that names its call among those given to `map`."""
         other = copy(self)
         other.call, other.__cause__ = place, self.__cause__
         return other

@@ -1,4 +1,4 @@
-"""What a forked child has anew: locks, which its parent's threads may hold, and the count of forks that tells of it."""
+"""State that a forked child has anew: locks, which its parent's threads may hold, and the count of forks."""
 
 from __future__ import annotations
 

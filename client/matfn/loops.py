@@ -1,4 +1,4 @@
-"""What belongs to one event loop, such as connections and locks, kept apart for each loop that uses a client."""
+"""State of one event loop, such as connections and locks, kept apart for each loop that uses a client."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def is_raising(on_error: str) -> bool:
 
 
 def refused(calls: Sequence[object], error: MatfnError, on_error: OnError) -> list[Answer[Any] | MatfnError]:
-    """What becomes of calls that all fail together, before any was sent."""
+    """Results of calls that all fail together, before any was sent."""
     if calls and is_raising(on_error):
         raise error
     return [error.of_call(index) for index in range(len(calls))]

@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Entry:
-    """What is learnt of a request while it is served.
+    """Facts about a request, collected while it is served.
 
     Attributes:
         function: the function, or `calls`; empty for other routes.
@@ -81,7 +81,7 @@ class Entry:
 
 
 def access_log_of(settings: Settings) -> AccessLog | None:
-    """What writes the lines that the settings ask for; None for none."""
+    """The writer of the lines that the settings ask for; None for none."""
     return {"off": None, "info": _write_info, "json": _write_json}[settings.access_log]
 
 

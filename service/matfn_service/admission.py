@@ -54,7 +54,7 @@ class Prepared:
     batch: Batch
     checking: float
 
-    def job(self, arrived: float, now: float, account: str, correction: float) -> Job:
+    def job(self, arrived: float, now: float, tenant: str, correction: float) -> Job:
         """The job to queue now; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
@@ -68,7 +68,7 @@ class Prepared:
             priority=options.priority,
             arrived=now,
             deadline=math.inf if options.deadline is None else arrived + options.deadline,
-            account=account,
+            tenant=tenant,
             correction=correction,
         )
 

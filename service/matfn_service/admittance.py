@@ -1,10 +1,10 @@
 """Admittance to the queue: deadlines, room, reservations and Retry-After, without an event loop or a clock.
 
 - A call that cannot be done by its deadline is refused at once.
-- A refused caller is given a time at which there will be room, behind all callers of its account that were refused
+- A refused caller is given a time at which there will be room, behind all callers of its tenant that were refused
   before it. It is told to come back after a minute at most, since no prediction holds for longer.
 - While reservations are open, callers without one may use half of the queue only; callers with one may use all of it.
-- What other accounts have waiting delays a call by their shares of the device only, and takes none of its room.
+- What other tenants have waiting delays a call by their shares of the device only, and takes none of its room.
 - A large call is divided into pieces, so that it takes turns with others.
 """
 
@@ -95,8 +95,8 @@ class Admittance:
         return (device.seconds + self._queue.seconds) / device.workers
 
     def _seconds_before(self, job: Job, device: Occupancy, priority: int = 0) -> float:
-        """Predicted time until all is done that runs, or waits for the job's account at this priority or above."""
-        return (device.seconds + self._queue.seconds_ahead(priority, job.account)) / device.workers
+        """Predicted time until all is done that runs, or waits for the job's tenant at this priority or above."""
+        return (device.seconds + self._queue.seconds_ahead(priority, job.tenant)) / device.workers
 
     def held_bytes(self, device: Occupancy) -> int:
         """Bytes of all jobs that wait or run, which are all in memory."""
@@ -123,14 +123,14 @@ class Admittance:
 
     def _has_room(self, job: Job, caller: str, device: Occupancy, now: float) -> bool:
         """Whether the job fits the bound, or its newcomers' share if others have reservations and its caller none."""
-        reservations = self.reservations[job.account]
+        reservations = self.reservations[job.tenant]
         reservations.expire(now)
         part, held = 1.0, self.held_bytes(device)
         has_reservation = reservations.claim(caller, now)
         if reservations and not has_reservation and held:
             part = _NEWCOMERS_SHARE
         bound = self._queue.bound.scaled(part)
-        return self._queue.has_room(job.account, job.seconds, 0, part) and held + job.bytes <= bound.bytes
+        return self._queue.has_room(job.tenant, job.seconds, 0, part) and held + job.bytes <= bound.bytes
 
     def _full(self, job: Job, caller: str, device: Occupancy, now: float) -> Refusal:
         """The refusal of a job for which there is no room; reserves room if there ever will be."""
@@ -144,7 +144,7 @@ class Admittance:
             )
         wait = self._wait(job, device)
         told = min(wait, _LONGEST_WAIT)
-        self.reservations[job.account].reserve(caller, now + told, Limit(job.seconds, job.bytes))
+        self.reservations[job.tenant].reserve(caller, now + told, Limit(job.seconds, job.bytes))
         self._statistics.dropped_busy += 1
         waiting, held, backlog = len(self._queue), self.held_bytes(device), self._seconds_before(job, device)
         detail = f"{waiting} jobs wait; {held} bytes and about {backlog:.3g} s are ahead"
@@ -154,9 +154,9 @@ class Admittance:
 
     def _wait(self, job: Job, device: Occupancy) -> float:
         """Seconds until there is room for the job behind all jobs that wait and all reservations."""
-        bound, ahead = self._queue.bound.scaled(_NEWCOMERS_SHARE), self.reservations[job.account].ahead
+        bound, ahead = self._queue.bound.scaled(_NEWCOMERS_SHARE), self.reservations[job.tenant].ahead
         backlog, held = self._seconds_before(job, device), self.held_bytes(device)
-        more = (ahead.seconds + job.seconds) / self._queue.share(job.account)
+        more = (ahead.seconds + job.seconds) / self._queue.share(job.tenant)
         for_seconds = backlog + (more - bound.seconds) / device.workers
         for_bytes = self.backlog_seconds(device) * (held + ahead.bytes + job.bytes - bound.bytes) / max(held, 1)
         return _SHORTEST_WAIT + max(for_seconds, for_bytes, 0.0) * device.cost_ratio * _CAUTION

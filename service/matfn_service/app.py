@@ -56,7 +56,7 @@ class Application(FastAPI):
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
         self._edge.renew_keys(settings)
-        self._allowances.renew(key.account for key in settings.api_keys)
+        self._allowances.renew(key.tenant for key in settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""

@@ -32,7 +32,7 @@ class Batcher:
         executor: the device.
         queue: the queue, empty.
         limit: largest batch.
-        allowances: what accounts may take.
+        allowances: what tenants may take.
         statistics: where everything is counted.
         clock: seconds that never go back.
     """
@@ -82,17 +82,17 @@ class Batcher:
 
         Raises:
             Refusal: `deadline_exceeded` if it cannot be done in time, `too_large` if the queue could never hold it,
-                `busy` if it cannot hold it now, or if its account has reached a limit of its own.
+                `busy` if it cannot hold it now, or if its tenant has reached a limit of its own.
         """
         now = self._clock()
-        self._allowances.check(job.account, job.bytes, now)
+        self._allowances.check(job.tenant, job.bytes, now)
         jobs = self.admittance.admit(job, caller, self.dispatcher.occupancy, now)
         loop = asyncio.get_running_loop()
         ticket = Ticket(jobs, loop.create_future())
         self._tickets |= dict.fromkeys(jobs, ticket)
-        if job.account:
-            self._allowances.take(job.account, job.bytes, job.seconds)
-            ticket.future.add_done_callback(lambda _: self._allowances.release(job.account, job.bytes))
+        if job.tenant:
+            self._allowances.take(job.tenant, job.bytes, job.seconds)
+            ticket.future.add_done_callback(lambda _: self._allowances.release(job.tenant, job.bytes))
         if ticket.deadline < math.inf:
             ticket.timer = loop.call_later(ticket.deadline - now, self._expire, ticket)
         self.dispatcher.wake()
@@ -128,10 +128,10 @@ class Batcher:
         ticket.divide(job, pieces)
         self._tickets |= dict.fromkeys(pieces, ticket)
 
-    def charge(self, account: str, seconds: float) -> None:
-        """Charges an account device seconds beyond those predicted, or gives them back."""
-        self._queue.charge(account, seconds)
-        self._allowances.charge(account, seconds)
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Charges a tenant device seconds beyond those predicted, or gives them back."""
+        self._queue.charge(tenant, seconds)
+        self._allowances.charge(tenant, seconds)
 
     def expire(self, job: Job) -> None:
         """Ends the wait for a job whose deadline came while it was in the queue."""

@@ -1,4 +1,4 @@
-"""What a worker process does: it answers the messages of the service's end until that is closed."""
+"""The loop of a worker process: it answers the messages of the service's end until that is closed."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Cost:
         return cls(copied, computed, max(0, _working_bytes(call) - allowed), answered, call.items)
 
     def charges(self, copies: int) -> Mapping[Kind, int]:
-        """What an account is charged where outputs are copied so often into the answer."""
+        """Bytes to charge an account where outputs are copied so often into the answer."""
         return {
             Kind.INPUTS: self.copied,
             Kind.OUTPUTS: self.computed,

@@ -10,7 +10,7 @@
 - A free worker gets its next batch before the answers of the last one are made.
 - Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take at most all
   workers but one. The short job then waits for the end of one computation, however many long jobs came before.
-- Costly batches leave one worker to other accounts: while another account waits, or had a call not long ago against the
+- Costly batches leave one worker to other tenants: while another tenant waits, or had a call not long ago against the
   time that the batch will take, the last worker takes brief batches only.
 - Batches are sized by what earlier ones of their key took. A job that takes far longer than it may is cut. What is left
   goes back to the queue's end if its price was too low, else it keeps its place.
@@ -47,9 +47,9 @@ _LEAST_SECONDS: Final = 0.002  # a batch that takes less is mostly launch
 _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece of a divided job counts
 _PIECE: Final = 1 / 8  # of a batch's seconds: what is cut off a job that takes too long
 _OVERRUN: Final = 2.0  # times what it should take: a job that is cut, or that was priced too low
-_BRIEF_SECONDS: Final = 0.002  # what another account's small call may wait for
+_BRIEF_SECONDS: Final = 0.002  # what another tenant's small call may wait for
 _UNMEASURED: Final = 64.0  # times its price: what a batch of a key that was never measured may take
-_RIVAL_SECONDS: Final = 1.0  # after a call, how long its account is expected to send another one, at least
+_RIVAL_SECONDS: Final = 1.0  # after a call, how long its tenant is expected to send another one, at least
 _RIVAL_TIMES: Final = 60.0  # the time of a batch: so long a caller need not have been silent that would wait for it
 
 
@@ -68,8 +68,8 @@ class Callers(Protocol):
     def divide(self, job: Job, pieces: Sequence[Job]) -> None:
         """Puts pieces in the place of a job for which a caller waits."""
 
-    def charge(self, account: str, seconds: float) -> None:
-        """Charges an account device seconds beyond those predicted, or gives them back."""
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Charges a tenant device seconds beyond those predicted, or gives them back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +88,7 @@ class _Launch:
 
     @property
     def is_costly(self) -> bool:
-        """Whether another account's small call should not wait for it."""
+        """Whether another tenant's small call should not wait for it."""
         return self.load.seconds > _BRIEF_SECONDS * len(self.shares)
 
 
@@ -235,11 +235,11 @@ class Dispatcher:
         first = self._queue.first()
         if first is None:
             return None
-        if self._queue.has_rivals(first.account, now - max(_RIVAL_SECONDS, _RIVAL_TIMES * self._lasting(first))):
+        if self._queue.has_rivals(first.tenant, now - max(_RIVAL_SECONDS, _RIVAL_TIMES * self._lasting(first))):
             return self._among_rivals(first)
         only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
         short = (
-            self._queue.first_short(self._long, first.priority, first.account)
+            self._queue.first_short(self._long, first.priority, first.tenant)
             if self._is_long(first) and not only_worker
             else None
         )
@@ -249,14 +249,14 @@ class Dispatcher:
         return _Choice(first, room) if room > 0 else _Choice(short, self._free)
 
     def _among_rivals(self, first: Job) -> _Choice | None:
-        """The choice while several accounts share the device, whose last worker takes brief batches only."""
+        """The choice while several tenants share the device, whose last worker takes brief batches only."""
         room = min(self._free, self._executor.workers - 1 - self._taken_by_costly)
         if room > 0:
             return _Choice(first, room, self._limit.seconds * _PIECE if self._is_new(first) else math.inf)
         brief = _BRIEF_SECONDS / (_UNMEASURED if self._is_new(first) else 1.0)
         if not self._running or self._predicted(first) <= brief * first.batch.items:
             return _Choice(first, 1, brief)
-        short = self._queue.first_short(_BRIEF_SECONDS, first.priority, first.account)
+        short = self._queue.first_short(_BRIEF_SECONDS, first.priority, first.tenant)
         return None if short is None else _Choice(short, 1, _BRIEF_SECONDS)
 
     def _is_new(self, job: Job) -> bool:
@@ -317,9 +317,9 @@ class Dispatcher:
         if measured and not any(isinstance(answer, Exception) for run in runs for _, answer in run.answered):
             self.corrections.count(launch.jobs[0].key, launch.priced, measured)
         ratio = measured / predicted if predicted else 1.0
-        for account, seconds in _by_account(launch.jobs).items():
-            self._statistics.account_seconds[account] += ratio * seconds
-            self._callers.charge(account, (ratio - 1.0) * seconds)
+        for tenant, seconds in _by_tenant(launch.jobs).items():
+            self._statistics.tenant_seconds[tenant] += ratio * seconds
+            self._callers.charge(tenant, (ratio - 1.0) * seconds)
 
     def _count_run(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
         predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
@@ -356,9 +356,9 @@ class Dispatcher:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
 
 
-def _by_account(jobs: Sequence[Job]) -> dict[str, float]:
-    """Predicted seconds of the jobs of each account."""
+def _by_tenant(jobs: Sequence[Job]) -> dict[str, float]:
+    """Predicted seconds of the jobs of each tenant."""
     seconds: dict[str, float] = {}
     for job in jobs:
-        seconds[job.account] = seconds.get(job.account, 0.0) + job.seconds
+        seconds[job.tenant] = seconds.get(job.tenant, 0.0) + job.seconds
     return seconds

@@ -340,7 +340,7 @@ class Edge:
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
-        self._keys = [(key.get_secret_value().encode(), key.account.name) for key in settings.api_keys]
+        self._keys = [(key.get_secret_value().encode(), key.tenant.name) for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one request, or passes what is not HTTP on."""

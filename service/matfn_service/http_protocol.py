@@ -354,7 +354,7 @@ def _check_codings(value: bytes) -> None:
 
 
 def _reason(error: HttpParserError) -> Refusal:
-    """What an error of the parser, or in a call from it, means to the caller."""
+    """The refusal that tells an error of the parser, or of a call from it."""
     cause = error.__context__
     if isinstance(cause, Refusal):
         return cause

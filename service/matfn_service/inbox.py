@@ -16,7 +16,7 @@ _IS_LONG: Final = -1
 
 
 class Inbox:
-    """What has come of one message of `multiprocessing.connection` from a socket."""
+    """The part of one message of `multiprocessing.connection` that has come from a socket."""
 
     def __init__(self, socket: int) -> None:
         self._socket = socket

@@ -104,7 +104,7 @@ class Isolator:
 
 
 def _worker_lost(lost: WorkerLost) -> Refusal:
-    """What the caller is told whose work ends processes, or is given up with one."""
+    """The refusal of a caller whose work ends processes, or is given up with one."""
     if lost.loss is Loss.OVERRAN:
         return Refusal("worker_lost", "this call took more than a hundred times its predicted time and was given up")
     return Refusal("worker_lost", f"the process that computed this call was lost twice; the second one: {lost.loss}")

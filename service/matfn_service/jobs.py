@@ -34,7 +34,7 @@ class Job:
         deadline: when the answer is worthless, on the same clock.
         is_piece: whether it is one of several jobs that its call was divided into.
         answer_bytes: size of the outputs of a matrix.
-        account: name of the caller's API key; empty on a server without keys.
+        tenant: name of the caller's API key; empty on a server without keys.
         correction: the factor, found from earlier batches, in `seconds`.
     """
 
@@ -48,7 +48,7 @@ class Job:
     deadline: float = math.inf
     is_piece: bool = False
     answer_bytes: int = 0
-    account: str = ""
+    tenant: str = ""
     correction: float = 1.0
 
     @property

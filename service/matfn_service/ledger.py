@@ -34,7 +34,7 @@ _ARRIVING_SHARE: Final = 0.5
 
 
 class Kind(StrEnum):
-    """What bytes are for."""
+    """Uses of bytes."""
 
     ARRIVING = "arriving"
     """Bodies on their way, by their declared lengths, or as far as they have come."""
@@ -167,7 +167,7 @@ class Ledger:
 
 
 class Account:
-    """What one request has been charged; as a context, it is closed at the end."""
+    """The bytes charged to one request; as a context, it is closed at the end."""
 
     __slots__ = ("_ledger", "held", "owner")
 

@@ -156,13 +156,13 @@ def _memory(ledger: Ledger) -> Iterator[Metric]:
 
 
 def _keys(service: Service) -> Iterator[Metric]:
-    seconds = service.statistics.account_seconds
+    seconds = service.statistics.tenant_seconds
     in_flight = GaugeMetricFamily("matfn_key_requests", "Requests in flight, by the key's name.", labels=["key"])
     held = GaugeMetricFamily("matfn_key_bytes", "Inputs and outputs of a key's calls in flight.", labels=["key"])
     spent = CounterMetricFamily("matfn_key_seconds", "Time that workers computed for a key.", labels=["key"])
     refused = CounterMetricFamily("matfn_key_refusals", "Calls that a limit of their key refused.", labels=["key"])
     for use in service.allowances:
-        name = use.account.name
+        name = use.tenant.name
         in_flight.add_metric([name], use.requests)
         held.add_metric([name], use.bytes)
         spent.add_metric([name], seconds[name])

@@ -48,7 +48,7 @@ class WorkerLost(WorkerError):  # noqa: N818 - the error of that name is what ca
 
 @dataclass(slots=True)
 class Pulse:
-    """What looks at one process, a second apart, have shown."""
+    """Results of looks at one process, a second apart."""
 
     is_busy: bool = False
     is_stopped: bool = False

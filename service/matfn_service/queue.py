@@ -1,17 +1,17 @@
-"""Jobs that wait for the device, by account and key: a pure structure without an event loop or a clock.
+"""Jobs that wait for the device, by tenant and key: a pure structure without an event loop or a clock.
 
 Rules of this file:
 
-- Accounts take turns by start-time fair queueing. Each has a virtual time, the predicted seconds that it was given over
-  its weight. The account with the earliest one is next; one that had nothing to do begins at the present virtual time
+- Tenants take turns by start-time fair queueing. Each has a virtual time, the predicted seconds that it was given over
+  its weight. The tenant with the earliest one is next; one that had nothing to do begins at the present virtual time
   and has saved nothing up. Cf. Goyal, Vin, Cheng: Start-time fair queueing, 1996.
-- Within an account, a job's place is fixed when it comes, by the moment it is due: its deadline, or `patience` after
+- Within a tenant, a job's place is fixed when it comes, by the moment it is due: its deadline, or `patience` after
   its arrival if that is earlier, moved forward by `aging` for each level of its priority. Among jobs that come together
   this is priority, then earliest deadline, then oldest. And since it never changes, nothing starves: whatever comes
   later than `9 aging + patience` after a job is behind it, whatever its priority.
-- A batch holds jobs of one key, that of the job which is first, one after the other of the account whose turn it is.
+- A batch holds jobs of one key, that of the job which is first, one after the other of the tenant whose turn it is.
 - What waits is counted in bytes and predicted seconds, as running sums. The bytes never exceed the bound, nor do the
-  seconds of an account its share of the bound, the one by its weight among the accounts that wait.
+  seconds of a tenant its share of the bound, the one by its weight among the tenants that wait.
 
 Removed jobs leave an empty entry in the heaps, dropped when it comes up or when there are too many of them.
 """
@@ -60,8 +60,8 @@ class Queued(Protocol):
         """Number of matrices."""
 
     @property
-    def account(self) -> str:
-        """Whose job it is: accounts share the device by their weights."""
+    def tenant(self) -> str:
+        """Whose job it is: tenants share the device by their weights."""
 
     @property
     def priority(self) -> int:
@@ -99,8 +99,8 @@ class _Entry(Generic[J]):
 
 
 @dataclass(slots=True)
-class _Account(Generic[J]):
-    """The jobs of one account, all and by key, and its virtual time."""
+class _Tenant(Generic[J]):
+    """The jobs of one tenant, all and by key, and its virtual time."""
 
     virtual: float = 0.0
     latest: float = -math.inf
@@ -127,7 +127,7 @@ class KeyedQueue(Generic[J]):
     Args:
         bound: most bytes and seconds that may wait.
         aging: seconds of waiting that weigh as much as one level of priority.
-        weight_of: the weight of an account.
+        weight_of: the weight of a tenant.
     """
 
     def __init__(self, bound: Limit, aging: float, weight_of: Callable[[str], float] = lambda _: 1.0) -> None:
@@ -139,7 +139,7 @@ class KeyedQueue(Generic[J]):
         self._pushed = 0
         self._virtual = 0.0
         self._entries: dict[J, _Entry[J]] = {}
-        self._accounts: dict[str, _Account[J]] = {}
+        self._tenants: dict[str, _Tenant[J]] = {}
         self._deadlines: list[tuple[float, int, _Entry[J]]] = []
 
     def __len__(self) -> int:
@@ -149,50 +149,50 @@ class KeyedQueue(Generic[J]):
     @property
     def seconds(self) -> float:
         """Predicted device time of all that waits."""
-        return math.fsum(seconds for account in self._accounts.values() for seconds in account.seconds)
+        return math.fsum(seconds for tenant in self._tenants.values() for seconds in tenant.seconds)
 
-    def seconds_ahead(self, priority: int, account: str = "") -> float:
-        """Predicted device time until all that an account has waiting at this priority or a higher one is done.
+    def seconds_ahead(self, priority: int, tenant: str = "") -> float:
+        """Predicted device time until all that a tenant has waiting at this priority or a higher one is done.
 
-        The other accounts get their shares meanwhile.
+        The other tenants get their shares meanwhile.
         """
-        own = self._accounts.get(account)
+        own = self._tenants.get(tenant)
         if own is None:
             return 0.0
         ahead = math.fsum(own.seconds[priority:])
-        return min(ahead / self.share(account), self.seconds - math.fsum(own.seconds) + ahead)
+        return min(ahead / self.share(tenant), self.seconds - math.fsum(own.seconds) + ahead)
 
-    def share(self, account: str) -> float:
-        """The part of the device that an account has while all wait that wait now."""
-        others = [name for name, other in self._accounts.items() if other.jobs and name != account]
-        own = self._weight_of(account)
+    def share(self, tenant: str) -> float:
+        """The part of the device that a tenant has while all wait that wait now."""
+        others = [name for name, other in self._tenants.items() if other.jobs and name != tenant]
+        own = self._weight_of(tenant)
         return own / (own + math.fsum(map(self._weight_of, others))) if others else 1.0
 
-    def has_rivals(self, account: str, since: float) -> bool:
-        """Whether another account has jobs that wait, or had one come since that time."""
-        return any(other.jobs > 0 or other.latest >= since for name, other in self._accounts.items() if name != account)
+    def has_rivals(self, tenant: str, since: float) -> bool:
+        """Whether another tenant has jobs that wait, or had one come since that time."""
+        return any(other.jobs > 0 or other.latest >= since for name, other in self._tenants.items() if name != tenant)
 
-    def charge(self, account: str, seconds: float) -> None:
-        """Moves an account's virtual time by seconds that it took beyond those predicted, or did not take."""
-        if account in self._accounts:
-            self._accounts[account].virtual += seconds / self._weight_of(account)
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Moves a tenant's virtual time by seconds that it took beyond those predicted, or did not take."""
+        if tenant in self._tenants:
+            self._tenants[tenant].virtual += seconds / self._weight_of(tenant)
 
-    def has_room(self, account: str, seconds: float, size: int, part: float = 1.0) -> bool:
-        """Whether so much more may wait within this part of an account's seconds; those never bar its first job."""
-        own = self._accounts.get(account)
-        most = self.bound.seconds * self.share(account) * part
+    def has_room(self, tenant: str, seconds: float, size: int, part: float = 1.0) -> bool:
+        """Whether so much more may wait within this part of a tenant's seconds; those never bar its first job."""
+        own = self._tenants.get(tenant)
+        most = self.bound.seconds * self.share(tenant) * part
         fits = own is None or not own.jobs or math.fsum(own.seconds) + seconds <= most
         return fits and self.bytes + size <= self.bound.bytes
 
     def push(self, *jobs: J) -> bool:
-        """Takes all of these jobs of one account in, or returns False and takes none if there is no room for all."""
+        """Takes all of these jobs of one tenant in, or returns False and takes none if there is no room for all."""
         seconds, size = math.fsum(job.seconds for job in jobs), sum(job.bytes for job in jobs)
-        if not self.has_room(jobs[0].account, seconds, size):
+        if not self.has_room(jobs[0].tenant, seconds, size):
             return False
         for job in jobs:
             self._push(job, self._due(job, job.arrived))
-        account = self._accounts[jobs[0].account]
-        account.latest = max(account.latest, jobs[0].arrived)
+        tenant = self._tenants[jobs[0].tenant]
+        tenant.latest = max(tenant.latest, jobs[0].arrived)
         return True
 
     def replace(self, job: J, pieces: Iterable[J], now: float | None) -> None:
@@ -212,12 +212,12 @@ class KeyedQueue(Generic[J]):
         self._pushed += 1
         self._entries[job] = entry
         self.bytes += job.bytes
-        account = self._accounts.setdefault(job.account, _Account())
-        if not account.jobs:
-            account.virtual = max(account.virtual, self._virtual)
-        account.jobs += 1
-        account.seconds[job.priority] += job.seconds
-        account.add(entry, job)
+        tenant = self._tenants.setdefault(job.tenant, _Tenant())
+        if not tenant.jobs:
+            tenant.virtual = max(tenant.virtual, self._virtual)
+        tenant.jobs += 1
+        tenant.seconds[job.priority] += job.seconds
+        tenant.add(entry, job)
         if job.deadline < math.inf:
             heapq.heappush(self._deadlines, (job.deadline, entry.number, entry))
 
@@ -228,11 +228,11 @@ class KeyedQueue(Generic[J]):
             return False
         entry.job = None
         self.bytes -= job.bytes
-        account = self._accounts[job.account]
-        account.jobs -= 1
-        account.seconds[job.priority] -= job.seconds
-        if max(len(account.all), len(account.keys)) > _SLACK + 2 * account.jobs or not account.jobs:
-            self._compact(job.account)
+        tenant = self._tenants[job.tenant]
+        tenant.jobs -= 1
+        tenant.seconds[job.priority] -= job.seconds
+        if max(len(tenant.all), len(tenant.keys)) > _SLACK + 2 * tenant.jobs or not tenant.jobs:
+            self._compact(job.tenant)
         return True
 
     def expire(self, now: float) -> list[J]:
@@ -246,19 +246,19 @@ class KeyedQueue(Generic[J]):
         return expired
 
     def first(self) -> J | None:
-        """The job that is due first of the account whose turn it is; None if nothing waits."""
-        account = _next(self._waiting())
-        return None if account is None else _head(account.all)
+        """The job that is due first of the tenant whose turn it is; None if nothing waits."""
+        tenant = _next(self._waiting())
+        return None if tenant is None else _head(tenant.all)
 
-    def first_short(self, seconds: float, priority: int, account: str = "") -> J | None:
+    def first_short(self, seconds: float, priority: int, tenant: str = "") -> J | None:
         """Of the keys whose first job is below these seconds, the first job.
 
-        Those of this account count if they are not below this priority, and come after those of the others.
+        Those of this tenant count if they are not below this priority, and come after those of the others.
         """
-        least = {name: priority if name == account else 0 for name in self._accounts}
+        least = {name: priority if name == tenant else 0 for name in self._tenants}
         found = [
-            (name == account, own.virtual, entry)
-            for name, own in self._accounts.items()
+            (name == tenant, own.virtual, entry)
+            for name, own in self._tenants.items()
             if own.jobs
             for entry in _heads(own)
             if entry.job and entry.job.seconds < seconds and entry.job.priority >= least[name]
@@ -268,7 +268,7 @@ class KeyedQueue(Generic[J]):
     def next_batch(self, now: float, limit: Limit, first: J | None = None) -> list[J]:
         """Takes a key's first jobs that together stay within the limit; a larger one goes alone.
 
-        Without a job whose key it is and whose account begins, those are of the job which is first.
+        Without a job whose key it is and whose tenant begins, those are of the job which is first.
 
         Jobs whose deadline has come are left for `expire`, which callers use first.
         """
@@ -277,8 +277,8 @@ class KeyedQueue(Generic[J]):
         if first is None:
             return []
         key = first.key
-        turn: _Account[J] | None = self._accounts[first.account]
-        self._virtual = max(self._virtual, self._accounts[first.account].virtual)
+        turn: _Tenant[J] | None = self._tenants[first.tenant]
+        self._virtual = max(self._virtual, self._tenants[first.tenant].virtual)
         taken: list[J] = []
         seconds, size, items = 0.0, 0, 0
         while turn is not None and len(taken) < MOST_JOBS and (job := _head(turn.keys[key])) is not None:
@@ -287,42 +287,42 @@ class KeyedQueue(Generic[J]):
                 break
             taken.append(job)
             turn.take(key)
-            turn.virtual += job.seconds / self._weight_of(job.account)
+            turn.virtual += job.seconds / self._weight_of(job.tenant)
             self.discard(job)
             turn = _next(other for other in self._waiting() if _has(other, key))
         return taken
 
-    def _waiting(self) -> Iterator[_Account[J]]:
-        return (account for account in self._accounts.values() if account.jobs)
+    def _waiting(self) -> Iterator[_Tenant[J]]:
+        return (tenant for tenant in self._tenants.values() if tenant.jobs)
 
     def _compact(self, name: str) -> None:
-        """Rebuilds an account's heaps and sums: without empty entries, and without the rounding of past sums."""
-        account = self._accounts[name]
-        live = sorted((entry for entry in account.all if entry.job is not None), key=attrgetter("due", "number"))
-        account.all, account.keys, account.seconds = live, {}, [0.0] * PRIORITIES
+        """Rebuilds a tenant's heaps and sums: without empty entries, and without the rounding of past sums."""
+        tenant = self._tenants[name]
+        live = sorted((entry for entry in tenant.all if entry.job is not None), key=attrgetter("due", "number"))
+        tenant.all, tenant.keys, tenant.seconds = live, {}, [0.0] * PRIORITIES
         for entry in live:
             assert entry.job is not None
-            account.keys.setdefault(entry.job.key, []).append(entry)
-            account.seconds[entry.job.priority] += entry.job.seconds
+            tenant.keys.setdefault(entry.job.key, []).append(entry)
+            tenant.seconds[entry.job.priority] += entry.job.seconds
         self._deadlines = [entry for entry in self._deadlines if entry[2].job is not None]
         heapq.heapify(self._deadlines)
 
 
-def _next(accounts: Iterable[_Account[J]]) -> _Account[J] | None:
-    """The account with the earliest virtual time; between equal ones, the job which is due first decides."""
-    waiting = list(accounts)
+def _next(tenants: Iterable[_Tenant[J]]) -> _Tenant[J] | None:
+    """The tenant with the earliest virtual time; between equal ones, the job which is due first decides."""
+    waiting = list(tenants)
     if len(waiting) < 2:  # noqa: PLR2004 - as nearly always
         return waiting[0] if waiting else None
-    return min(waiting, key=lambda account: (account.virtual, _head(account.all) and account.all[0]))
+    return min(waiting, key=lambda tenant: (tenant.virtual, _head(tenant.all) and tenant.all[0]))
 
 
-def _has(account: _Account[J], key: Hashable) -> bool:
-    return key in account.keys and _head(account.keys[key]) is not None
+def _has(tenant: _Tenant[J], key: Hashable) -> bool:
+    return key in tenant.keys and _head(tenant.keys[key]) is not None
 
 
-def _heads(account: _Account[J]) -> Iterator[_Entry[J]]:
+def _heads(tenant: _Tenant[J]) -> Iterator[_Entry[J]]:
     """The first entry of each of the oldest keys."""
-    oldest = islice(account.keys.values(), _MOST_HEADS)
+    oldest = islice(tenant.keys.values(), _MOST_HEADS)
     return (entries[0] for entries in oldest if _head(entries) is not None)
 
 

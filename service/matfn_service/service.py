@@ -70,7 +70,7 @@ class Service:
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
         self.ledger = Ledger(Bounds(settings.held_bytes, settings.queue_bytes), self._wait_for_room)
-        self.allowances = Allowances([key.account for key in settings.api_keys], settings.queue_bytes)
+        self.allowances = Allowances([key.tenant for key in settings.api_keys], settings.queue_bytes)
         self.queue: KeyedQueue[Job] = KeyedQueue(
             Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds, self.allowances.weight_of
         )
@@ -185,14 +185,14 @@ class Service:
         if self.state is State.DRAINING:
             raise Refusal("draining", "the server is shutting down", retry_after=1.0)
 
-    def submit(self, prepared: Prepared, arrived: float, caller: str, account: str = "") -> Ticket:
-        """Queues a call of the request with this name, for the account of an API key.
+    def submit(self, prepared: Prepared, arrived: float, caller: str, tenant: str = "") -> Ticket:
+        """Queues a call of the request with this name, for the tenant of an API key.
 
         Raises:
             Refusal: if there is no room or no time for it.
         """
         correction = self.batcher.dispatcher.corrections.factor(batch_key(prepared.plan.program))
-        return self.batcher.submit(prepared.job(arrived, self.clock(), account, correction), caller)
+        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction), caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""

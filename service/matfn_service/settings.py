@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from matfn_service.accounts import ApiKey, keys_in
 from matfn_service.memory_limit import memory_limit
 from matfn_service.memory_plan import (
     default_batch_bytes,
@@ -20,6 +19,7 @@ from matfn_service.memory_plan import (
     resting_bytes,
     worker_bytes,
 )
+from matfn_service.tenants import ApiKey, keys_in
 
 if TYPE_CHECKING:
     from typing import Any

@@ -20,7 +20,7 @@ __all__ = ["ANSWERED", "NO_FUNCTION", "STAGES", "FunctionStatistics", "Statistic
 ANSWERED: Final = "ok"
 NO_FUNCTION: Final = "none"  # for unknown names, so that the counters stay bounded
 STAGES: Final = ("read", "plan", "check", "copy", "join", "encode", "write")
-"""What is done with a call besides waiting and computing, in order."""
+"""Stages of a call besides waiting and computing, in order."""
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -56,7 +56,7 @@ class Statistics:
         worker_seconds: time that workers computed.
         predicted_seconds: predicted time of the same work, as corrected by earlier batches.
         priced_seconds: predicted time of the same work by the profile alone.
-        account_seconds: time that workers computed, by account.
+        tenant_seconds: time that workers computed, by tenant.
         batch_sizes: number of batches by their number of matrices.
         functions: batches and matrices by function.
         request_seconds: requests, from the head's arrival until the answer has been handed over.
@@ -84,7 +84,7 @@ class Statistics:
     worker_seconds: float = 0.0
     predicted_seconds: float = 0.0
     priced_seconds: float = 0.0
-    account_seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
+    tenant_seconds: defaultdict[str, float] = field(default_factory=partial(defaultdict, float))
     batch_sizes: Counter[int] = field(default_factory=Counter)
     functions: dict[str, FunctionStatistics] = field(default_factory=dict)
     request_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))

@@ -219,13 +219,13 @@ def test_wait_is_a_minute_at_most(seconds: float) -> None:
     gate.admit(job(), "a", IDLE, NOW + 60.0)
 
 
-def test_flood_of_another_account_takes_no_room() -> None:
-    """An account whose calls fill the queue's seconds is refused, another one is admitted, with its deadline."""
+def test_flood_of_another_tenant_takes_no_room() -> None:
+    """A tenant whose calls fill the queue's seconds is refused, another one is admitted, with its deadline."""
     gate, queue, _ = admittance()
     for _ in range(2):
         for flood in [job(size=1)] * 4:
-            gate.admit(replace(flood, account="flood"), "a", IDLE, NOW)
-    assert refusal(gate, replace(job(size=1), account="flood"), device=BUSY).code == "busy"
+            gate.admit(replace(flood, tenant="flood"), "a", IDLE, NOW)
+    assert refusal(gate, replace(job(size=1), tenant="flood"), device=BUSY).code == "busy"
 
-    gate.admit(replace(job(size=1, deadline=NOW + 2.5), account="small"), "b", BUSY, NOW)
+    gate.admit(replace(job(size=1, deadline=NOW + 2.5), tenant="small"), "b", BUSY, NOW)
     assert len(queue) == 9

@@ -1,4 +1,4 @@
-"""Limits of accounts: requests and bytes in flight, device seconds a minute."""
+"""Limits of tenants: requests and bytes in flight, device seconds a minute."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_service.accounts import Account
 from matfn_service.allowances import Allowances
 from matfn_service.problems import Refusal
+from matfn_service.tenants import Tenant
 
 BOUND = 1000
 
@@ -20,9 +20,9 @@ def refusal(allowances: Allowances, name: str = "a", size: int = 1, now: float =
     return caught.value
 
 
-def test_accounts_without_limits_are_never_refused() -> None:
+def test_tenants_without_limits_are_never_refused() -> None:
     """Without a key, and with one that has no limits, everything is allowed."""
-    allowances = Allowances([Account("a")], BOUND)
+    allowances = Allowances([Tenant("a")], BOUND)
     for name in ("", "a"):
         for _ in range(100):
             allowances.enter(name)
@@ -32,7 +32,7 @@ def test_accounts_without_limits_are_never_refused() -> None:
 
 def test_requests_in_flight_are_limited() -> None:
     """The refusal names the key, the limit and the setting; a request that ends makes room."""
-    allowances = Allowances([Account("a", requests=2), Account("b")], BOUND)
+    allowances = Allowances([Tenant("a", requests=2), Tenant("b")], BOUND)
     allowances.enter("a")
     allowances.enter("a")
     with pytest.raises(Refusal) as caught:
@@ -48,7 +48,7 @@ def test_requests_in_flight_are_limited() -> None:
 
 def test_bytes_in_flight_are_limited() -> None:
     """Bytes beyond the limit are refused for now, a call that exceeds it alone for good."""
-    allowances = Allowances([Account("a", bytes=100)], BOUND)
+    allowances = Allowances([Tenant("a", bytes=100)], BOUND)
     allowances.check("a", 60, 0.0)
     allowances.take("a", 60, 0.0)
 
@@ -59,9 +59,9 @@ def test_bytes_in_flight_are_limited() -> None:
     allowances.check("a", 100, 0.0)
 
 
-def test_one_of_several_accounts_leaves_memory_to_the_others() -> None:
-    """Beyond three quarters of the bound only the first call of an account is allowed; an account alone has it all."""
-    several, alone = Allowances([Account("a"), Account("b")], BOUND), Allowances([Account("a")], BOUND)
+def test_one_of_several_tenants_leaves_memory_to_the_others() -> None:
+    """Beyond three quarters of the bound only the first call of a tenant is allowed; a tenant alone has it all."""
+    several, alone = Allowances([Tenant("a"), Tenant("b")], BOUND), Allowances([Tenant("a")], BOUND)
     for allowances in (several, alone):
         allowances.check("a", 700, 0.0)
         allowances.take("a", 700, 0.0)
@@ -74,7 +74,7 @@ def test_one_of_several_accounts_leaves_memory_to_the_others() -> None:
 
 def test_seconds_come_back_with_time() -> None:
     """A minute's worth may be used at once; then the wait is as long as the debt takes to come back."""
-    allowances = Allowances([Account("a", seconds=30.0)], BOUND)
+    allowances = Allowances([Tenant("a", seconds=30.0)], BOUND)
     allowances.check("a", 1, 0.0)
     allowances.take("a", 1, 40.0)
     refused = refusal(allowances)
@@ -87,7 +87,7 @@ def test_seconds_come_back_with_time() -> None:
 
 def test_seconds_are_charged_as_they_were_taken() -> None:
     """What a call took beyond its prediction counts, and what it did not take is given back."""
-    allowances = Allowances([Account("a", seconds=30.0)], BOUND)
+    allowances = Allowances([Tenant("a", seconds=30.0)], BOUND)
     allowances.check("a", 1, 0.0)
     allowances.take("a", 1, 40.0)
     allowances.charge("a", -39.0)
@@ -99,8 +99,8 @@ def test_seconds_are_charged_as_they_were_taken() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 20)), max_size=60))
 def test_seconds_taken_stay_near_the_rate(calls: list[tuple[float, float]]) -> None:
-    """Over any time, an account takes no more than a minute's worth, what came back, and its last call."""
-    allowances, now, taken = Allowances([Account("a", seconds=60.0)], BOUND), 0.0, 0.0
+    """Over any time, a tenant takes no more than a minute's worth, what came back, and its last call."""
+    allowances, now, taken = Allowances([Tenant("a", seconds=60.0)], BOUND), 0.0, 0.0
     for pause, seconds in calls:
         now += pause
         try:
@@ -115,7 +115,7 @@ def test_seconds_taken_stay_near_the_rate(calls: list[tuple[float, float]]) -> N
 @given(st.lists(st.integers(1, 400), max_size=40), st.integers(1, 400))
 def test_bytes_never_exceed_the_limit(sizes: list[int], most: int) -> None:
     """Whatever is offered, what is in flight stays within the limit, and everything released leaves nothing."""
-    allowances, held = Allowances([Account("a", bytes=most)], BOUND), []
+    allowances, held = Allowances([Tenant("a", bytes=most)], BOUND), []
     for size in sizes:
         try:
             allowances.check("a", size, 0.0)
@@ -132,10 +132,10 @@ def test_bytes_never_exceed_the_limit(sizes: list[int], most: int) -> None:
 
 def test_renewed_limits_count_what_is_in_flight() -> None:
     """New limits of a key hold at once for the requests that it has; a key that is gone ends its requests quietly."""
-    allowances = Allowances([Account("a"), Account("gone")], BOUND)
+    allowances = Allowances([Tenant("a"), Tenant("gone")], BOUND)
     for name in ("a", "gone"):
         allowances.enter(name)
-    allowances.renew([Account("a", requests=1)])
+    allowances.renew([Tenant("a", requests=1)])
     with pytest.raises(Refusal):
         allowances.enter("a")
     for name in ("a", "gone"):

@@ -27,7 +27,7 @@ class Job:
     priority: int = 0
     arrived: float = 0.0
     deadline: float = math.inf
-    account: str = ""
+    tenant: str = ""
 
 
 jobs = st.builds(
@@ -158,8 +158,8 @@ def test_discarded_jobs_are_let_go() -> None:
         queue.push(job)
         queue.discard(job)
 
-    account = queue._accounts[""]
-    assert len(account.all) + len(queue._deadlines) + len(account.keys) < 300
+    tenant = queue._tenants[""]
+    assert len(tenant.all) + len(queue._deadlines) + len(tenant.keys) < 300
     assert len(queue) == 1
 
 
@@ -173,11 +173,11 @@ def test_batches_are_bounded_in_jobs_and_matrices() -> None:
 
 
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 5.0}
-loads = st.lists(st.builds(Job, seconds=st.floats(0.01, 3), account=st.sampled_from("abc")), min_size=1, max_size=60)
+loads = st.lists(st.builds(Job, seconds=st.floats(0.01, 3), tenant=st.sampled_from("abc")), min_size=1, max_size=60)
 
 
 def fair_queue_of(*waiting: Job, bound: Limit = WIDE) -> KeyedQueue[Job]:
-    """A queue of weighted accounts that holds these jobs."""
+    """A queue of weighted tenants that holds these jobs."""
     queue: KeyedQueue[Job] = KeyedQueue(bound, AGING, WEIGHTS.__getitem__)
     for job in waiting:
         assert queue.push(job)
@@ -185,14 +185,14 @@ def fair_queue_of(*waiting: Job, bound: Limit = WIDE) -> KeyedQueue[Job]:
 
 
 @given(loads, st.floats(0.1, 4))
-def test_accounts_share_by_weight(offered: list[Job], seconds: float) -> None:
-    """While two accounts wait, what they were given over their weights differs by no more than a job of each."""
+def test_tenants_share_by_weight(offered: list[Job], seconds: float) -> None:
+    """While two tenants wait, what they were given over their weights differs by no more than a job of each."""
     queue = fair_queue_of(*offered)
     given_to, remaining = (
         dict.fromkeys(WEIGHTS, 0.0),
-        {name: sum(j.account == name for j in offered) for name in WEIGHTS},
+        {name: sum(j.tenant == name for j in offered) for name in WEIGHTS},
     )
-    longest = {name: max([j.seconds for j in offered if j.account == name], default=0.0) for name in WEIGHTS}
+    longest = {name: max([j.seconds for j in offered if j.tenant == name], default=0.0) for name in WEIGHTS}
     while len(queue):
         waiting = [name for name in WEIGHTS if remaining[name]]
         for one in waiting:
@@ -200,66 +200,66 @@ def test_accounts_share_by_weight(offered: list[Job], seconds: float) -> None:
                 ahead = given_to[one] / WEIGHTS[one] - given_to[other] / WEIGHTS[other]
                 assert ahead <= longest[one] / WEIGHTS[one] + longest[other] / WEIGHTS[other] + 1e-9
         for job in queue.next_batch(0.0, Limit(seconds, 10**9)):
-            given_to[job.account] += job.seconds
-            remaining[job.account] -= 1
+            given_to[job.tenant] += job.seconds
+            remaining[job.tenant] -= 1
 
 
 @given(st.integers(1, 50), st.integers(0, 9))
-def test_a_flood_delays_another_account_by_one_batch(number: int, priority: int) -> None:
-    """A newcomer's job is next, however many jobs of another account came before it and at whatever priority."""
-    queue = fair_queue_of(*[Job(account="a", priority=priority) for _ in range(number)])
+def test_a_flood_delays_another_tenant_by_one_batch(number: int, priority: int) -> None:
+    """A newcomer's job is next, however many jobs of another tenant came before it and at whatever priority."""
+    queue = fair_queue_of(*[Job(tenant="a", priority=priority) for _ in range(number)])
     queue.next_batch(0.0, Limit(1.0, 100))
-    small = Job("small", seconds=0.01, account="b")
+    small = Job("small", seconds=0.01, tenant="b")
     queue.push(small)
 
     assert queue.next_batch(0.0, Limit(1.0, 100)) == [small]
 
 
-def test_idle_accounts_save_nothing_up() -> None:
-    """An account that had nothing to do for long does not take the device from the others afterwards."""
-    queue = fair_queue_of(*[Job(account="a") for _ in range(100)])
+def test_idle_tenants_save_nothing_up() -> None:
+    """A tenant that had nothing to do for long does not take the device from the others afterwards."""
+    queue = fair_queue_of(*[Job(tenant="a") for _ in range(100)])
     for _ in range(50):
         queue.next_batch(0.0, Limit(1.0, 10))
     for _ in range(50):
-        queue.push(Job("late", account="b"))
-    served = [queue.next_batch(0.0, Limit(1.0, 10))[0].account for _ in range(30)]
+        queue.push(Job("late", tenant="b"))
+    served = [queue.next_batch(0.0, Limit(1.0, 10))[0].tenant for _ in range(30)]
 
     assert served.count("b") == pytest.approx(20, abs=1)
 
 
 def test_seconds_beyond_the_prediction_are_charged() -> None:
-    """An account whose work took longer than predicted waits for the others accordingly."""
-    queue = fair_queue_of(*[Job(account=name) for name in "ab" for _ in range(20)])
+    """A tenant whose work took longer than predicted waits for the others accordingly."""
+    queue = fair_queue_of(*[Job(tenant=name) for name in "ab" for _ in range(20)])
     queue.charge("a", 10.0)
 
-    assert [queue.next_batch(0.0, Limit(1.0, 10))[0].account for _ in range(20)] == ["b"] * 20
+    assert [queue.next_batch(0.0, Limit(1.0, 10))[0].tenant for _ in range(20)] == ["b"] * 20
 
 
-def test_an_account_fills_its_share_only() -> None:
-    """Seconds of one account take no room from another, and where both wait each has its share."""
-    queue = fair_queue_of(*[Job(account="a", bytes=1) for _ in range(20)], bound=BOUND)
+def test_an_tenant_fills_its_share_only() -> None:
+    """Seconds of one tenant take no room from another, and where both wait each has its share."""
+    queue = fair_queue_of(*[Job(tenant="a", bytes=1) for _ in range(20)], bound=BOUND)
 
     assert not queue.has_room("a", 1.0, 1)
-    assert all(queue.push(Job(account="b", bytes=1)) for _ in range(13))
+    assert all(queue.push(Job(tenant="b", bytes=1)) for _ in range(13))
     assert not queue.has_room("b", 1.0, 1)
     assert [queue.share(name) for name in "ab"] == pytest.approx([1 / 3, 2 / 3])
 
 
-def test_work_ahead_is_that_of_the_account_at_its_share() -> None:
-    """A flood of another account is ahead of a call only as far as both share the device."""
-    queue = fair_queue_of(*[Job(account="a") for _ in range(50)], Job(account="b"))
+def test_work_ahead_is_that_of_the_tenant_at_its_share() -> None:
+    """A flood of another tenant is ahead of a call only as far as both share the device."""
+    queue = fair_queue_of(*[Job(tenant="a") for _ in range(50)], Job(tenant="b"))
 
     assert queue.seconds_ahead(0, "c") == 0.0
     assert queue.seconds_ahead(0, "b") == pytest.approx(1.5)
     assert queue.seconds_ahead(0, "a") == pytest.approx(51.0)
 
 
-def test_batch_takes_jobs_of_all_accounts_in_turn() -> None:
-    """Jobs of one key share a batch whoever sent them, and each account has its turn in it."""
-    queue = fair_queue_of(*[Job(account=name) for name in "ab" for _ in range(9)])
+def test_batch_takes_jobs_of_all_tenants_in_turn() -> None:
+    """Jobs of one key share a batch whoever sent them, and each tenant has its turn in it."""
+    queue = fair_queue_of(*[Job(tenant=name) for name in "ab" for _ in range(9)])
     taken = queue.next_batch(0.0, Limit(6.0, 1000))
 
-    assert sorted(job.account for job in taken) == ["a", "a", "b", "b", "b", "b"]
+    assert sorted(job.tenant for job in taken) == ["a", "a", "b", "b", "b", "b"]
 
 
 @pytest.mark.parametrize(("now", "order"), [(None, ["head", "rest", "next"]), (3.0, ["head", "next", "rest"])])

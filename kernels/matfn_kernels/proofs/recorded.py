@@ -216,7 +216,7 @@ class Recorded:
         return replace(self, doubled=False, view=self.view | View.ROUNDED) if self.doubled else self
 
     def as_doubled(self, doubled: bool) -> Recorded:
-        """The same, from which results in twice the digits are made if `doubled`."""
+        """This ball, from which results in twice the digits are made if `doubled`."""
         return replace(self, doubled=doubled)
 
     def times(self, y: Recorded, *, symmetric: bool) -> Recorded:

@@ -45,11 +45,12 @@ _FLOOR: Final = 4e-5
 _REACHED: Final = 0.25
 """Of the smallest singular value over the root of m: what it is over the norm that M is divided by, and a margin."""
 _ROUNDING: Final = 0.125
+"""Error by eps of bf16 at condition 1, beside which counts what the schedule leaves."""
 _ROUNDING_A_DECADE: Final = 0.25
-"""Error by eps of bf16 at condition 1, and what each power of ten of the condition adds.
+"""Error by eps of bf16 that each power of ten of the condition adds.
 
-At most 0.25 with what the schedule leaves at condition 1, 0.45 at 30, 0.53 at 100, 0.75 at 1e3 and 0.91 at 1e4, where
-half of the singular values are small; random and geometric spectra have half of that."""
+Measured: at most 0.25 with what the schedule leaves at condition 1, 0.45 at 30, 0.53 at 100, 0.75 at 1e3 and 0.91 at
+1e4, where half of the singular values are small; random and geometric spectra have half of that."""
 _RESIDUAL_MARGIN: Final = 1.5
 """How often the residual counts, which was no less than 0.56 of an error."""
 _TURN_MARGIN: Final = 0.125

@@ -76,7 +76,7 @@ class CoupledIteration:
 
     @property
     def floor(self) -> float:
-        """What an eigenvalue has to exceed for its sign to be known, relative to the largest.
+        """Size above which the sign of an eigenvalue is known, relative to the largest.
 
         Where the caller adds something, no rule of damping hangs on the sign of an eigenvalue in the input's digits.
         """

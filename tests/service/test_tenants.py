@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_service.accounts import Account, ApiKey, keys_in
 from matfn_service.settings import Settings
+from matfn_service.tenants import ApiKey, Tenant, keys_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,17 +20,17 @@ def test_plain_keys_have_numbers_for_names() -> None:
     keys = keys_in("one, two,\n\nthree\n")
 
     assert [key.get_secret_value() for key in keys] == ["one", "two", "three"]
-    assert [key.account for key in keys] == [Account("key-1"), Account("key-2"), Account("key-3")]
+    assert [key.tenant for key in keys] == [Tenant("key-1"), Tenant("key-2"), Tenant("key-3")]
 
 
 def test_options_follow_the_key() -> None:
     """Options come in any order; what is not written has no limit."""
     keys = keys_in("s3cret name=team-a weight=2.5 requests=8 bytes=1000000 seconds=30\nother seconds=0.5 name=b\nplain")
 
-    assert [key.account for key in keys] == [
-        Account("team-a", 2.5, 8, 1_000_000, 30.0),
-        Account("b", seconds=0.5),
-        Account("key-3"),
+    assert [key.tenant for key in keys] == [
+        Tenant("team-a", 2.5, 8, 1_000_000, 30.0),
+        Tenant("b", seconds=0.5),
+        Tenant("key-3"),
     ]
 
 
@@ -77,7 +77,7 @@ def test_any_text_gives_keys_or_a_reason(text: str) -> None:
     except ValueError as error:
         reason = str(error)
 
-    assert reason.startswith("key ") or len({key.account.name for key in keys}) == len(keys)
+    assert reason.startswith("key ") or len({key.tenant.name for key in keys}) == len(keys)
 
 
 def test_representation_hides_the_key() -> None:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Account", "ApiKey", "keys_in"]
+__all__ = ["ApiKey", "Tenant", "keys_in"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MOST_WEIGHT: Final = 1000.0
@@ -25,8 +25,8 @@ _OPTIONS: Final = "name=, weight=, requests=, bytes= or seconds=, each once"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """What an API key is called, and what its callers may take.
+class Tenant:
+    """The name of an API key, and limits of its callers.
 
     Attributes:
         name: in logs and metrics; empty for all callers of a server without keys.
@@ -45,10 +45,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key and its account."""
+    """A key and its tenant."""
 
     secret: SecretStr
-    account: Account
+    tenant: Tenant
 
     def get_secret_value(self) -> str:
         """The key, as a caller sends it."""
@@ -63,7 +63,7 @@ def keys_in(text: str) -> tuple[ApiKey, ...]:
     """
     entries = [entry.split() for line in text.splitlines() for entry in line.split(",") if entry.strip()]
     keys = tuple(_key(number, *entry) for number, entry in enumerate(entries, 1))
-    for what, seen in (("key", [key.get_secret_value() for key in keys]), ("name", [key.account.name for key in keys])):
+    for what, seen in (("key", [key.get_secret_value() for key in keys]), ("name", [key.tenant.name for key in keys])):
         again = next((number for number, one in enumerate(seen) if one in seen[:number]), None)
         if again is not None:
             raise ValueError(f"key {again + 1} has the same {what} as key {seen.index(seen[again]) + 1}")
@@ -75,8 +75,8 @@ def _key(number: int, secret: str, *options: str) -> ApiKey:
         named = dict(_parsed(options))
     except ValueError as error:
         raise ValueError(f"key {number}: {error}") from None
-    account = Account(**{"name": f"key-{number}", **named})  # type: ignore[arg-type] # by _KINDS each has its type
-    return ApiKey(SecretStr(secret), account)
+    tenant = Tenant(**{"name": f"key-{number}", **named})  # type: ignore[arg-type] # by _KINDS each has its type
+    return ApiKey(SecretStr(secret), tenant)
 
 
 def _parsed(options: tuple[str, ...]) -> Iterator[tuple[str, object]]:
