@@ -47,7 +47,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "svd": lambda: invariant.svd(WIDE),
     "inverse": lambda: invariant.inverse(WIDE),
 }
-REDUCTIONS = ("sums", "norms", "peaks", "triangle_peaks", "multiples")
+REDUCTIONS = ("sums", "norms", "peaks", "triangle_peaks", "symmetric_peaks", "multiples")
 WITHOUT_MEMORY = {f"matfn_{name}_{suffix}" for name in (*REDUCTIONS, "unexplained") for suffix in ("f32", "f64")}
 WITHOUT_MEMORY |= {"matfn_random_numbers"}
 

@@ -31,6 +31,7 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     ResidualsPlan,
+    RowsPlan,
     SolveFindings,
     SolvesPlan,
     SpectralFindings,
@@ -376,15 +377,7 @@ def multiples(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     rows, length = draw(ITEMS), draw(st.integers(0, 70))
     given = Argument(draw(numbers(rows, length, dtype=dtype))), Argument(draw(numbers(rows, dtype=F64)))
     results = _blank(rows, length, dtype=dtype), _blank(rows, dtype=dtype)
-    steps = (length * dtype.itemsize, F64.itemsize, length * dtype.itemsize, dtype.itemsize)
-    entry = f"matfn_multiples_{_suffix(dtype)}"
-
-    def call(addresses: list[int], first: int, last: int) -> int:
-        pointers = (ctypes.c_void_p(at + first * step) for at, step in zip(addresses, steps, strict=True))
-        getattr(library(), entry)(ctypes.c_int64(last - first), ctypes.c_int64(length), *pointers)
-        return 0
-
-    return Case(entry, rows, (*given, *results), call)
+    return _of_batch("multiples", _suffix(dtype), lambda count: RowsPlan(count, length), (*given, *results))
 
 
 @st.composite

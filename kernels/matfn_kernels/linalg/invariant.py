@@ -21,8 +21,8 @@ import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from matfn_kernels.linalg.native import lapack, lockstep
-from matfn_kernels.linalg.native.library import library
-from matfn_kernels.linalg.single_thread import in_parts
+from matfn_kernels.linalg.native.library import library, run
+from matfn_kernels.linalg.native.structures import RowsPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +56,6 @@ __all__ = [
 
 _PANEL: Final = 256
 """Rows of a large product that are one unit of work; a multiple of what fills a vector, so that panels are aligned."""
-_PASSED: Final = 1 << 18
-"""Numbers whose multiples are worth a thread: some 50 us of a core."""
 
 
 def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
@@ -346,15 +344,8 @@ def multiples(x: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
     out = torch.from_numpy(
         np.empty(x.shape, x.numpy().dtype)
     )  # in large pages, for which numpy asks and torch does not
-    peaks, length, size = x.new_empty(factors.shape), x.numel() // rows, x.element_size()
-    entry = _reduction("multiples", x.dtype, pointers=4)
-
-    def work(first: int, last: int) -> None:
-        ahead = first * length * size
-        pointers = (x.data_ptr() + ahead, factors.data_ptr() + 8 * first, out.data_ptr() + ahead)
-        entry(last - first, length, *pointers, peaks.data_ptr() + first * size)
-
-    in_parts(work, rows, -(-_PASSED // length))
+    flat, rows_out, peaks = x.reshape(rows, -1), out.reshape(rows, -1), x.new_empty(factors.shape)
+    run("multiples", RowsPlan(rows, flat.shape[1]), (flat, factors.reshape(rows), rows_out, peaks.reshape(rows)))
     return out, peak(peaks)
 
 

@@ -1,7 +1,7 @@
 """One thread for every library that computes within a block, so that no number depends on how many there are.
 
 MKL, OpenBLAS, oneDNN and torch's own loops cut sums where their threads meet. Within `one_thread` each of them has one
-thread; whole matrices and fixed panels of large ones are computed in parallel on threads of `in_parts`. Counts that
+thread; whole matrices and fixed panels of large ones are computed in parallel, on threads in C (parts.c). Counts that
 belong to a thread (OpenMP's, which torch and oneDNN follow, and MKL's) are set for the thread that computes. OpenBLAS
 has one count for the process: it is set while any thread computes, and restored by the last one.
 """
@@ -11,8 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,9 +22,9 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-__all__ = ["in_parts", "one_thread", "part_of", "threads"]
+__all__ = ["one_thread", "part_of", "threads"]
 
 _PARTS: Final = 4  # a thread: with one, all threads wait for the one whose core is busy
 
@@ -36,7 +34,7 @@ _LOCAL: Final = threading.local()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Gives every library one thread within the block, and `in_parts` as many as torch had before it.
+    """Gives every library one thread within the block, and the kernels in C as many as torch had before it.
 
     Ctrl-C may come between any two lines. A count that then stays at one costs time only; the note that this thread
     has been seen to must not stay, so it goes first.
@@ -72,49 +70,6 @@ def threads() -> int:
 def part_of(units: int, least: int) -> int:
     """How many units are taken at a time, a multiple of the least."""
     return least * max(1, -(-units // (least * _PARTS * threads())))
-
-
-def in_parts(work: Callable[[int, int], None], units: int, least: int = 1) -> None:
-    """Calls work(first, last) for parts of so many units, on the caller's thread and others that it may use.
-
-    There are several parts a thread, and each thread takes the next one when it has done one: one whose core is busy
-    takes few. A thread that has not begun when the last part is taken is not waited for.
-
-    Args:
-        work: computes the units first..last.
-        units: how many there are.
-        least: each part but the last is a multiple of so many.
-    """
-    if units <= least or threads() == 1:
-        return work(0, units)
-    size = part_of(units, least)
-    parts = deque((first, min(first + size, units)) for first in range(0, units, size))
-    others = [_pool().submit(_take, work, parts) for _ in range(min(threads(), len(parts)) - 1)]
-    try:
-        _take(work, parts)
-    finally:
-        parts.clear()
-        begun = [other for other in others if not other.cancel()]
-        wait(begun)
-    for other in begun:
-        other.result()
-    return None
-
-
-def _take(work: Callable[[int, int], None], parts: deque[tuple[int, int]]) -> None:
-    """Works on parts until there are no more."""
-    while parts:
-        try:
-            part = parts.popleft()
-        except IndexError:  # another thread took the last one
-            return
-        work(*part)
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    """The threads that share parts, as many as there are cores: more would wait for each other."""
-    return ThreadPoolExecutor(os.cpu_count(), "matfn-native")
 
 
 @cache
@@ -203,7 +158,6 @@ def _forget_threads() -> None:
     global _PROCESS_WIDE  # noqa: PLW0603 - its lock may have been held by another thread when the parent forked
     _PROCESS_WIDE = _ProcessWide()
     _LOCAL.threads = None
-    _pool.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -160,6 +160,10 @@ static const term terms[] = {
     PLACE("HALF_POLAR_FINDINGS", "gap", HALF_POLAR_GAP),
     PLACE("HALF_POLAR_FINDINGS", "steps", HALF_POLAR_STEPS),
 
+    SIZE(rows_plan),
+    FIELD(rows_plan, items),
+    FIELD(rows_plan, length),
+
     SIZE(lockstep_plan),
     FIELD(lockstep_plan, items),
     FIELD(lockstep_plan, order),

@@ -206,16 +206,15 @@ EXPORTED void matfn_symmetric_peaks_f64(int64_t items, int64_t order, const doub
     chosen.table->symmetric_peaks_f64(items, order, x, out);
 }
 
-EXPORTED void matfn_multiples_f32(
-    int64_t rows, int64_t length, const float *x, const double *factors, float *out, float *peaks)
+EXPORTED int matfn_multiples_f32(const rows_plan *plan, const float *x, const double *factors, float *out, float *peaks)
 {
-    chosen.table->multiples_f32(rows, length, x, factors, out, peaks);
+    return chosen.table->multiples_f32(plan, x, factors, out, peaks);
 }
 
-EXPORTED void matfn_multiples_f64(
-    int64_t rows, int64_t length, const double *x, const double *factors, double *out, double *peaks)
+EXPORTED int matfn_multiples_f64(
+    const rows_plan *plan, const double *x, const double *factors, double *out, double *peaks)
 {
-    chosen.table->multiples_f64(rows, length, x, factors, out, peaks);
+    return chosen.table->multiples_f64(plan, x, factors, out, peaks);
 }
 
 /* Backward error and skewness (2, items) that the laws do not explain, of A = V^T diag(w) V with V (items, rows, n) row

@@ -153,6 +153,11 @@ typedef struct {
     int64_t items, order;
 } lockstep_plan;
 
+/* Rows of numbers, each with a factor of its own. */
+typedef struct {
+    int64_t items, length;
+} rows_plan;
+
 /* Powers of a batch of small symmetric matrices by their eigendecompositions. */
 typedef struct {
     int64_t items, order;
@@ -347,8 +352,8 @@ typedef struct {
         int64_t items, int64_t order, int64_t upper, int64_t strict, const double *, double *);
     void (*symmetric_peaks_f32)(int64_t items, int64_t order, const float *, float *);
     void (*symmetric_peaks_f64)(int64_t items, int64_t order, const double *, double *);
-    void (*multiples_f32)(int64_t rows, int64_t length, const float *, const double *, float *, float *);
-    void (*multiples_f64)(int64_t rows, int64_t length, const double *, const double *, double *, double *);
+    int (*multiples_f32)(const rows_plan *, const float *x, const double *factors, float *out, float *peaks);
+    int (*multiples_f64)(const rows_plan *, const double *x, const double *factors, double *out, double *peaks);
     int (*solves_f32)(const solves_plan *, const float *t, const float *b, float *x, double *findings);
     int (*solves_f64)(const solves_plan *, const double *t, const double *b, double *x, double *findings);
     void (*unexplained_f32)(

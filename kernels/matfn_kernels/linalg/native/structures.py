@@ -38,6 +38,7 @@ __all__ = [
     "PowerFindings",
     "PowersPlan",
     "ResidualsPlan",
+    "RowsPlan",
     "Rule",
     "SolveFindings",
     "SolvesPlan",
@@ -126,6 +127,12 @@ class PolarPlan(ctypes.Structure):
         *((name, ctypes.c_double) for name in ("floor", "reach")),
         *((name, ctypes.c_void_p) for name in ("probes", "bounds", "steps", "coefficients")),
     )
+
+
+class RowsPlan(ctypes.Structure):
+    """`rows_plan` of native.h."""
+
+    _fields_ = (("items", ctypes.c_int64), ("length", ctypes.c_int64))
 
 
 class LockstepPlan(ctypes.Structure):
@@ -510,6 +517,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "low_rank_plan": LowRankPlan,
     "tall_plan": TallPlan,
     "lockstep_plan": LockstepPlan,
+    "rows_plan": RowsPlan,
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
     "gram_polar_plan": GramPolarPlan,
