@@ -163,16 +163,19 @@ def test_a_hang_up_renews_the_keys(tmp_path: Path, renewed: str) -> None:
         assert [status_with(connection, key) for key in ("first", "second")] == [401, 200]
 
 
-@pytest.mark.parametrize("broken", [None, "", " , \n"])
+@pytest.mark.parametrize("broken", [None, "", " , \n", "second weight=heavy"])
 def test_a_hang_up_without_keys_changes_nothing(tmp_path: Path, broken: str | None) -> None:
-    """A keys' file that is gone or empty does not open the server: the keys in force stay."""
+    """A keys' file that is gone, empty or wrong changes no key in force, and one line without keys says why."""
     keys = tmp_path / "keys"
     keys.write_text("first")
     with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
         keys.unlink() if broken is None else keys.write_text(broken)
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("settings not renewed")
+        reason = server.wait_for("settings not renewed")["reason"]
 
+        assert reason.startswith("MATFN_API_KEYS_FILE=")
+        assert "\n" not in reason
+        assert "second" not in reason
         assert [status_with(connection, key) for key in ("first", "second", "")] == [200, 401, 401]
 
 
