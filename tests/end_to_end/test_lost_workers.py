@@ -36,7 +36,8 @@ def test_a_worker_lost_during_warm_up_is_made_up_for(number: signal.Signals) -> 
         for _ in range(2):  # the worker's task is tried twice, then the warm-up is
             (worker,) = workers_of(server)
             os.kill(worker, number)
-            while workers_of(server) in ([worker], []):
+            server.wait_for("worker lost", pid=worker)
+            while not workers_of(server):  # another one is started at once
                 continue
         server.wait_for("ready")
 
