@@ -4,7 +4,7 @@ Every attack of attacks.py is made on one server process, while another caller a
 computes a small root after each attack. The exit code is 1 if the memory of all processes grows beyond MATFN_MEMORY by
 more than a quarter, if an answer is a 5xx or not what it should be, or if one does not come.
 
-    python benchmarks/hostile.py [ATTACK]
+    python benchmarks/hostile.py [ATTACK] > benchmarks/results/hostile.md
 """
 
 from __future__ import annotations
