@@ -1,44 +1,51 @@
-"""The command line: serve, functions, run, check, calibrate, explain."""
+"""The command line: serve, functions, status, run, verify, check, bench, calibrate, explain."""
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from matfn import tables
+from matfn.array_files import STANDARD, write_arrays
+from matfn.bench import PRESETS, measure, verdict, workload_of
 from matfn.catalogue import ENTRIES, FUNCTIONS
 from matfn.check import cases, verdict_of
 from matfn.client import Client
 from matfn.complaints import EXIT_CODES, Exit, explained, fail
 from matfn.errors import TABLE
-from matfn.local import LocalClient, calibrated
-from matfn.npy_files import spare_targets, write_array
-from matfn.run_command import Job, add_functions
+from matfn.json_answer import answer_json
+from matfn.local import LocalClient, calibrated, described
+from matfn.run_command import Job, Wanted, add_functions
 from matfn.session import package_version
+from matfn.targets import spare_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from matfn.answers import Answer
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-run_app = typer.Typer(help=f"Apply one function to .npy files.\n\n{EXIT_CODES}", no_args_is_help=True)
+run_app = typer.Typer(help=f"Apply one function to arrays in files.\n\n{EXIT_CODES}", no_args_is_help=True)
 app.add_typer(run_app, name="run")
-verify_app = typer.Typer(help=f"Check claimed answers in .npy files.\n\n{EXIT_CODES}", no_args_is_help=True)
+verify_app = typer.Typer(help=f"Check claimed answers in files.\n\n{EXIT_CODES}", no_args_is_help=True)
 app.add_typer(verify_app, name="verify")
 
 # a pipe has no width of its own, and what is cut off cannot be searched for
 _out = Console() if sys.stdout.isatty() else Console(width=160)
+_beside = Console(stderr=True, width=None if sys.stderr.isatty() else 160)  # where stdout carries an array
 
 Urls = Annotated[
     list[str] | None,
@@ -86,9 +93,26 @@ def serve(
 
 @app.command()
 def functions(urls: Urls = None) -> None:
-    """List the functions of a server with their inputs and parameters."""
+    """List the functions with their inputs and parameters: this version's, or with --url a server's."""
+    if not urls:
+        _out.print(tables.functions_table({"functions": [described(entry) for entry in FUNCTIONS.values()]}))
+        return
     with explained(), _client(urls) as client:
         _out.print(tables.functions_table(client.functions()))
+
+
+@app.command()
+def status(
+    urls: Urls = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+) -> None:
+    """Show the device, queues, workers and version of a server."""
+    with explained(), _client(urls) as client:
+        document = client.status()
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        _out.print(tables.status_table(document))
 
 
 @app.command()
@@ -101,6 +125,26 @@ def check(urls: Urls = None) -> None:
     wrong = sum(not verdict.right for verdict in verdicts)
     _out.print(f"{len(verdicts) - wrong} of {len(verdicts)} answers are right")
     raise typer.Exit(1 if wrong else 0)
+
+
+@app.command()
+def bench(
+    urls: Urls = None,
+    shapes: Annotated[
+        list[str] | None, typer.Option("--shapes", help=f"{', '.join(PRESETS)}, or FUNCTION:BATCHxROWSxCOLUMNS:DTYPE.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of one window of measurement.")] = 2.0,
+) -> None:
+    """Measure throughput, latency and its parts on a server, and whether this machine's LAPACK would be faster."""
+    try:
+        workloads = [workload_of(name) for name in shapes or PRESETS]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with explained(), _client(urls) as client:
+        for workload in workloads:
+            measured = measure(client, workload, window=seconds, clock=time.perf_counter, cpu=time.thread_time)
+            _out.print(tables.bench_table(workload, measured))
+            _out.print(Text(verdict(workload, measured)), soft_wrap=True)
 
 
 @app.command()
@@ -133,29 +177,40 @@ def explain(code: Annotated[str, typer.Argument(help="A problem's code, such as 
     _out.print(tables.code_table(row))
 
 
-def _run(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: bool) -> None:
-    """Answers one call, prints its certificates, and saves its values or prints them."""
-    with explained(), _client(urls, local=local) as client:
+def _run(job: Job, wanted: Wanted) -> None:
+    """Answers one call; saves its values, or prints them with their certificates."""
+    with explained(), _client(wanted.urls, local=wanted.local) as client:
         answer = client.ask(job)
     values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
-    _out.print(tables.certificates_table(job.function, answer))
     outputs = dict(zip(FUNCTIONS[job.function].outputs, values, strict=True))
-    if not targets:
+    targets = wanted.targets
+    if not targets and not wanted.as_json:
         targets = spare_targets(job.function, [name for name, value in outputs.items() if not tables.is_small(value)])
-        printed = {name: value for name, value in outputs.items() if name not in targets}
-        if printed:
-            _out.print(tables.values_text(printed), soft_wrap=True)
+    write_arrays(targets, outputs)
+    if wanted.as_json:
+        typer.echo(answer_json(job.function, answer, outputs, targets), err=STANDARD in targets.values())
+    else:
+        _print_answer(job.function, answer, outputs, targets)
+
+
+def _print_answer(function: str, answer: Answer[Any], outputs: Mapping[str, Any], targets: Mapping[str, Path]) -> None:
+    """Certificates, the values that no file holds, and the files."""
+    console = _beside if STANDARD in targets.values() else _out
+    console.print(tables.certificates_table(function, answer))
+    if printed := {name: value for name, value in outputs.items() if name not in targets}:
+        console.print(tables.values_text(printed), soft_wrap=True)
     for name, path in targets.items():
-        write_array(path, outputs[name])
-        _out.print(Text(f"wrote {name} to {path}"), soft_wrap=True)
+        console.print(Text(f"wrote {name} to {'stdout' if path == STANDARD else path}"), soft_wrap=True)
 
 
-def _verify(job: Job, targets: Mapping[str, Path], urls: list[str] | None, local: bool) -> None:
+def _verify(job: Job, wanted: Wanted) -> None:
     """Prints the certificates of a claimed answer; exit code 1 unless all are converged."""
-    del targets  # there are no outputs
-    with explained(), _client(urls, local=local) as client:
+    with explained(), _client(wanted.urls, local=wanted.local) as client:
         answer = client.ask(job)
-    _out.print(tables.certificates_table(job.function, answer))
+    if wanted.as_json:
+        typer.echo(answer_json(job.function, answer, {}, {}))
+    else:
+        _out.print(tables.certificates_table(job.function, answer))
     if any(certificate.outcome != "converged" for certificate in answer.certificates):
         raise typer.Exit(Exit.REJECTED)
 

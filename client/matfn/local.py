@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from matfn.wire import Value
     from matfn_kernels import Profile
 
-__all__ = ["LocalClient", "calibrated"]
+__all__ = ["LocalClient", "calibrated", "described"]
 
 ValueT = TypeVar("ValueT")
 
@@ -147,7 +147,7 @@ class LocalClient(ValueMethods):
     def functions(self) -> dict[str, Any]:
         """The catalogue: functions with inputs and parameters, options, and limits."""
         return {
-            "functions": [_described(function) for function in FUNCTIONS.values()],
+            "functions": [described(function) for function in FUNCTIONS.values()],
             "options": [asdict(option) for option in OPTIONS],
             "limits": asdict(self._limits),
         }
@@ -357,7 +357,7 @@ def _translated(given: matfn_kernels.Certificate) -> Certificate:
 _fields: Final = attrgetter(*Certificate.__slots__)
 
 
-def _described(function: Function) -> dict[str, Any]:
+def described(function: Function) -> dict[str, Any]:
     """A function as GET /v1/functions gives it."""
     described = asdict(function)
     dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]

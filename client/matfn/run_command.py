@@ -2,12 +2,14 @@
 
 matfn run inv_root A.npy --r 4 -o X.npy
 matfn run tri_solve T.npy B.npy          the inputs in order, or by name: --b B.npy
+matfn run msign data.npz:m -o - --json   arrays of archives, .csv and .mtx; - is stdin or stdout
 matfn verify inv_root X.npy A.npy --r 4  the claimed outputs first
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from inspect import Parameter as Argument
 from inspect import Signature
 from pathlib import Path
@@ -16,45 +18,69 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 from rich.markup import escape
 
+from matfn.array_files import STANDARD, read_array, refuse
 from matfn.catalogue import Function, Parameter, options_of
 from matfn.complaints import EXIT_CODES
 from matfn.invocation import Invocation
-from matfn.npy_files import read_array, targets_of
+from matfn.targets import targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["Job", "Run", "add_functions"]
+__all__ = ["Job", "Run", "Wanted", "add_functions"]
 
 Job = Invocation[Any]
 
-Run: TypeAlias = "Callable[[Job, Mapping[str, Path], list[str] | None, bool], None]"
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command line asks for beside its call.
+
+    Attributes:
+        targets: a file for each output that has one.
+        urls: the servers; None for MATFN_URL's.
+        local: whether to compute in this process.
+        as_json: whether to print JSON in place of tables.
+    """
+
+    targets: Mapping[str, Path]
+    urls: list[str] | None
+    local: bool
+    as_json: bool
+
+
+Run: TypeAlias = "Callable[[Job, Wanted], None]"
 
 _NOTHING: Final = frozenset({"none", "null"})
 _FILES: Final = "files"
 _OUTPUT: Final = "output"
 _URL: Final = "url"
 _LOCAL: Final = "local"
+_JSON: Final = "as_json"
+_FORMATS: Final = ".npy, .npz:NAME, .csv or .mtx files, or - for stdin"
 
 
 def add_functions(app: typer.Typer, entries: Iterable[Function], run: Run) -> None:
-    """Adds one command per function; each hands its call, a file for each output, URL and --local to `run`."""
+    """Adds one command per function; each hands its call, and what else is wanted, to `run`."""
     for function in entries:
         app.command(function.subject, help=_help(function))(_command(function, run))
 
 
 def _help(function: Function) -> str:
     inputs = ", ".join(f"{item.name} ({', '.join(('*', *item.shape))})" for item in function.inputs)
-    return escape(f"{function.summary}\n\nInputs, as .npy files: {inputs}.\n\n{EXIT_CODES}")
+    return escape(f"{function.summary}\n\nInputs, as {_FORMATS}: {inputs}.\n\n{EXIT_CODES}")
 
 
 def _where(function: Function) -> str:
     if len(function.outputs) == 1:
-        return "the .npy file for the value; without it up to 64 numbers are printed, and more are saved in a new file"
+        return (
+            "the .npy, .npz, .csv or .mtx file for the value, or - for stdout as .npy; without it up to 64 numbers are "
+            "printed, and more are saved in a new file"
+        )
     further = ", ".join(f"P.{name}.npy" for name in function.outputs[1:])
     return (
-        f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; or one -o for each; "
-        "without it up to 64 numbers of each are printed, and more are saved in new files"
+        f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; P.npz holds all; "
+        "or one -o for each; without it up to 64 numbers of each are printed, and more are saved in new files"
     )
 
 
@@ -65,7 +91,9 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
         if given[_LOCAL] and given[_URL]:
             raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
         targets = targets_of(function.outputs, given.get(_OUTPUT) or [])
-        run(_job(function, given), targets, given[_URL], given[_LOCAL])
+        job = _job(function, given)
+        _require_matrices(function, job, targets)
+        run(job, Wanted(targets, given[_URL], given[_LOCAL], given[_JSON]))
 
     arguments = [
         _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
@@ -79,6 +107,7 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
             None,
         ),
         _argument(_LOCAL, bool, typer.Option("--local", help="compute in this process"), default=False),
+        _argument(_JSON, bool, typer.Option("--json", help="print JSON in place of tables"), default=False),
     ]
     command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
@@ -135,7 +164,17 @@ def _inputs(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
     missing = [item.name for item in function.inputs if not item.optional and item.name not in paths]
     if missing:
         raise typer.BadParameter(f"{function.name} also needs the input {missing[0]}")
+    if list(paths.values()).count(STANDARD) > 1:
+        raise typer.BadParameter("stdin holds one input; name files for the others")
     return {name: read_array(path) for name, path in paths.items()}
+
+
+def _require_matrices(function: Function, job: Job, targets: Mapping[str, Path]) -> None:
+    """Ends the command where stacks would go to files that hold one matrix each."""
+    flat = [path for path in targets.values() if path.suffix in {".csv", ".mtx"}]
+    ranks = {item.name: len(item.shape) for item in function.inputs}
+    if flat and any(array.ndim > ranks[name] for name, array in job.arrays.items()):
+        refuse("output", f"{flat[0]} holds one matrix, and the answers are a stack of them: name a .npy file")
 
 
 def _value(parameter: Parameter, given: Any) -> Any:

@@ -15,15 +15,25 @@ from rich.text import Text
 from matfn.wire import Certificate, Residual
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from matfn.answers import Answer
+    from matfn.bench import Measured, Workload
     from matfn.check import Verdict
     from matfn.errors import ErrorCode
 
-__all__ = ["certificates_table", "code_table", "functions_table", "is_small", "values_text", "verdicts_table"]
+__all__ = [
+    "bench_table",
+    "certificates_table",
+    "code_table",
+    "functions_table",
+    "is_small",
+    "status_table",
+    "values_text",
+    "verdicts_table",
+]
 
 _SHOWN: Final = 20
 _NUMBERS: Final = 64  # a matrix of order 8
@@ -150,6 +160,40 @@ def functions_table(document: Mapping[str, Any]) -> Table:
 
 def _declared(parameter: Mapping[str, Any]) -> str:
     return parameter["name"] if parameter["required"] else f"{parameter['name']}={parameter['default']}"
+
+
+def status_table(document: Mapping[str, Any]) -> Table:
+    """One row per fact of GET /v1/status."""
+    table = Table(title="status", show_header=False, box=SIMPLE_HEAD, min_width=_WIDTH)
+    for name, value in _flat(document):
+        _add_row(table, name.replace("_", " "), value)
+    return table
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in document.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name} ")
+        else:
+            yield prefix + name, f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def bench_table(workload: Workload, measured: Measured) -> Table:
+    """Latency of one workload and its parts."""
+    table = Table(title=Text(f"matfn bench {workload.name}"), box=SIMPLE_HEAD, min_width=_WIDTH)
+    table.add_column("")
+    table.add_column("", justify="right")
+    rows = [
+        ("calls measured", f"{measured.calls}{'' if measured.is_stable else ', never stable: the machine is busy'}"),
+        ("matrices a second", f"{workload.matrices / measured.seconds:.4g}"),
+        ("median", f"{measured.seconds * 1e3:.3g} ms"),
+        ("99 %", f"{measured.slow_seconds * 1e3:.3g} ms"),
+        *((f"  {part}", f"{seconds * 1e3:.3g} ms") for part, seconds in measured.parts.items()),
+        ("this machine's LAPACK", f"{measured.local_seconds * 1e3:.3g} ms"),
+    ]
+    for row in rows:
+        _add_row(table, *row)
+    return table
 
 
 def code_table(row: ErrorCode) -> Table:

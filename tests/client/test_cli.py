@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import asdict
 from errno import ENOSPC
-from io import StringIO
-from typing import TYPE_CHECKING
+from io import BytesIO, StringIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from rich.console import Console
 from typer.testing import CliRunner
@@ -30,8 +31,10 @@ from matfn_kernels.programs.profile import Profile
 from scripted_socket import Conversation, ScriptedServer, answered, http_response
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from typer.testing import Result
 
 
@@ -119,7 +122,7 @@ def test_run_prints_what_cannot_be_saved(folder: Path, monkeypatch: pytest.Monke
     """In a folder that takes no file every number is printed."""
     monkeypatch.chdir(folder)
     np.save("L.npy", np.eye(9))
-    monkeypatch.setattr("matfn.npy_files.os.access", lambda path, mode: mode == os.R_OK)  # noqa: ARG005
+    monkeypatch.setattr("matfn.targets.os.access", lambda path, mode: mode == os.R_OK)  # noqa: ARG005
 
     result = invoked("run", "msign", "L.npy", "--local")
 
@@ -172,7 +175,7 @@ def test_unwritable_output_is_known_before_computing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     """Nothing is computed whose answer could not be saved."""
-    monkeypatch.setattr("matfn.npy_files.os.access", lambda path, _: "locked" not in str(path))
+    monkeypatch.setattr("matfn.targets.os.access", lambda path, _: "locked" not in str(path))
     monkeypatch.setattr("matfn.cli.LocalClient", None)
     (folder / "folder.npy").mkdir()
     (folder / "locked").mkdir()
@@ -203,7 +206,7 @@ def test_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("missing.npy", "cannot be read: no such file"),
         ("", "cannot be read: is a directory"),
-        ("archive.npz", "is an .npz archive"),
+        ("archive.npz", "is an archive of a, b: name one, as"),
         ("words.npy", "holds text (<U1), not numbers"),
         ("objects.npy", "holds Python objects (object), not numbers"),
         ("junk.npy", "is no .npy file"),
@@ -215,7 +218,7 @@ def test_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_unusable_file_is_one_line(folder: Path, name: str, words: str) -> None:
     """Each kind of file that holds no array of numbers is told apart, and nobody is advised to unpickle it."""
     whole = (folder / "A.npy").read_bytes()
-    np.savez(folder / "archive.npz", a=np.eye(2))
+    np.savez(folder / "archive.npz", a=np.eye(2), b=np.eye(2))
     np.save(folder / "words.npy", np.array([["a"]]))
     np.save(folder / "objects.npy", np.array([[{}]]), allow_pickle=True)
     (folder / "junk.npy").write_bytes(b"junk")
@@ -308,7 +311,7 @@ def test_run_explains_a_refusal(folder: Path) -> None:
         ["run", "tri_inv", "A.npy", "A.npy"],
         ["run", "tri_inv", "A.npy", "-o", "X.npy", "-o", "Y.npy", "--local"],
         ["run", "sqrt_pair", "A.npy", "-o", "X.npy", "-o", "X.npy", "--local"],
-        ["run", "sqrt_pair", "A.npy", "-o", "X.npz", "--local"],
+        ["run", "sqrt_pair", "A.npy", "-o", "X.txt", "--local"],
         ["run", "msign", "A.npy", "--local", "--url", "http://127.0.0.1:1"],
         ["run", "msign", "A.npy", "--coefficients", "many"],
         ["run", "inv_root", "A.npy", "--r", "2", "--damping", "much"],
@@ -403,6 +406,123 @@ def test_functions_lists_them() -> None:
     assert result.exit_code == 0
     assert all(name in result.stdout for name in FUNCTIONS)
     assert "structure=symmetric" in result.stdout
+
+
+def test_functions_needs_no_server() -> None:
+    """Without --url the functions of this version are listed."""
+    result = invoked("functions")
+
+    assert result.exit_code == 0
+    assert all(name in result.stdout for name in FUNCTIONS)
+
+
+def test_status_shows_the_server() -> None:
+    """`matfn status` prints the server's document, as a table or whole as JSON."""
+    with ScriptedServer(serving) as server:
+        table = invoked("status", "--url", server.url)
+        document = json.loads(invoked("status", "--url", server.url, "--json").stdout)
+
+    assert "limits" in table.stdout or "functions" in table.stdout
+    assert document["functions"][0]["name"] == "root"
+
+
+@pytest.mark.parametrize("name", ["A.npz:a", "A.npz", "A.csv", "A.mtx", "A.npy"])
+def test_run_reads_and_writes_files_by_suffix(folder: Path, name: str) -> None:
+    """An input in any format gives one answer, and an output in any format holds its numbers to the last bit."""
+    a = np.load(folder / "A.npy")
+    np.savez(folder / "A.npz", a=a)
+    np.savetxt(folder / "A.csv", a, delimiter=",")
+    scipy.io.mmwrite(folder / "A.mtx", a)
+    target = folder / f"X{(folder / name).suffix.partition(':')[0]}"
+
+    result = invoked("run", "inv_root", folder / name, "--r", 3, "-o", target, "--local")
+
+    assert result.exit_code == 0, result.output
+    expected = LocalClient().inv_root(a, 3)
+    np.testing.assert_array_equal(_saved(target), expected)
+
+
+def _saved(path: Path) -> NDArray[Any]:
+    """The array of a file that was written."""
+    readers: dict[str, Callable[[Path], NDArray[Any]]] = {
+        ".npy": np.load,
+        ".npz": lambda file: np.load(file)["x"],
+        ".csv": lambda file: np.loadtxt(file, delimiter=","),
+        ".mtx": scipy.io.mmread,
+    }
+    return readers[path.suffix](path)
+
+
+def test_one_archive_takes_every_output(folder: Path) -> None:
+    """A single .npz holds all outputs by their names."""
+    result = invoked("run", "sqrt_pair", folder / "A.npy", "-o", folder / "P.npz", "--local")
+
+    assert result.exit_code == 0, result.output
+    with np.load(folder / "P.npz") as saved:
+        np.testing.assert_allclose(saved["x"] @ saved["y"], np.eye(2), atol=1e-12)
+
+
+def test_text_files_hold_no_stacks(folder: Path) -> None:
+    """A stack of answers is refused for a .csv before it is computed."""
+    np.save(folder / "stack.npy", np.ones((3, 2, 2)))
+
+    result = invoked("run", "msign", folder / "stack.npy", "-o", folder / "X.csv", "--local")
+
+    assert result.exit_code == 2
+    assert "holds one matrix" in result.stderr
+
+
+def test_pipes_carry_arrays(folder: Path) -> None:
+    """- reads .npy from stdin and writes it to stdout, with the certificate on stderr."""
+    given = (folder / "A.npy").read_bytes()
+
+    result = CliRunner().invoke(app, ["run", "inv_root", "-", "--r", "4", "-o", "-", "--local"], input=given)
+
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_allclose(np.load(BytesIO(result.stdout_bytes)), np.diag([1.0, 0.5]), atol=1e-12)
+    assert "converged" in result.stderr
+
+
+def test_two_inputs_from_stdin_are_refused(folder: Path) -> None:
+    """Stdin holds one array."""
+    result = CliRunner().invoke(app, ["run", "tri_solve", "-", "-", "--local"], input=(folder / "A.npy").read_bytes())
+
+    assert result.exit_code == 2
+    assert "stdin holds one input" in result.stderr
+
+
+def test_json_is_the_whole_answer(folder: Path) -> None:
+    """--json prints one object: outputs, certificates and timing; complex numbers are pairs, NaN is null."""
+    np.save(folder / "C.npy", np.array([[1.0, 1j], [-1j, 3.0]]))
+    np.save(folder / "F.npy", np.array([[[np.nan]], [[4.0]]]))
+
+    c = json.loads(invoked("run", "root", folder / "C.npy", "--r", 2, "--json", "--local").stdout)
+    f = json.loads(
+        invoked("run", "root", folder / "F.npy", "--r", 2, "--on-failure", "nan", "--json", "--local").stdout
+    )
+
+    root = np.array(c["outputs"]["x"]["data"]) @ np.array([1, 1j])
+    np.testing.assert_allclose(root @ root, np.load(folder / "C.npy"), atol=1e-12)
+    assert f["outputs"]["x"] == {"dtype": "float64", "shape": [2, 1, 1], "data": [[[None]], [[2.0]]]}
+    assert [one["code"] for one in f["certificates"]] == ["not_finite", None]
+
+
+def test_json_names_the_files(folder: Path) -> None:
+    """With -o, JSON has the file in place of the numbers."""
+    target = folder / "X.npy"
+
+    document = json.loads(invoked("run", "msign", folder / "A.npy", "--json", "-o", target, "--local").stdout)
+
+    assert document["outputs"]["x"] == {"dtype": "float64", "shape": [2, 2], "file": str(target)}
+
+
+def test_bench_names_its_workloads() -> None:
+    """A workload that is none is refused with those there are."""
+    result = invoked("bench", "--shapes", "inv_root:3x3")
+
+    assert result.exit_code == 2
+    assert "shampoo1024" in result.stderr
+    assert "inv_root:16x256x256:float32" in " ".join(result.stderr.split())
 
 
 def test_check_fails_on_a_wrong_answer() -> None:
