@@ -20,6 +20,7 @@ from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Final
 
+from matfn.vectors import takes_vector
 from matfn_kernels import ENTRIES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 from matfn_kernels.contract import functions, schema
 
@@ -331,7 +332,7 @@ def docstring(function: Function, returned: str) -> str:
         paragraph(definition(function), "    "),
         "",
         "    Args:",
-        *(paragraph(described(argument), "        ", "            ") for argument in [*positional, *keyword]),
+        *(paragraph(described(function, argument), "        ", "            ") for argument in [*positional, *keyword]),
         "",
         "    Returns:",
         paragraph(returned, "        "),
@@ -351,11 +352,12 @@ def definition(function: Function) -> str:
     return f"{value} is {function.formula}, matrix by matrix over the leading dimensions."
 
 
-def described(argument: Input | Parameter) -> str:
+def described(function: Function, argument: Input | Parameter) -> str:
     """One line of Args."""
     if isinstance(argument, Input):
         shape = ", ".join(("*", *argument.shape))
-        return f"{argument.name}: ({shape}) array, {argument.summary}."
+        vector = ", or (n,) array, one of them" if takes_vector(function.name, argument.name) else ""
+        return f"{argument.name}: ({shape}) array, {argument.summary}{vector}."
     sentence = argument.summary[0].upper() + argument.summary[1:]
     return f"{argument.name}: {sentence}{domain(argument)}."
 

@@ -4,17 +4,20 @@ Rules of this file:
 - The caller's array is never written to, whatever its strides; a contiguous little-endian one is not even copied.
 - What comes back shares its memory with nothing, is writable where its kind can be, and is of the kind, and on the
   device, of the array that was sent.
-- torch and JAX are looked up in `sys.modules`: an object of theirs proves that the caller imported them.
+- Libraries such as torch and JAX are looked up in `sys.modules`: an object of theirs proves that the caller imported
+  them.
+- What shows itself to numpy is read so; what does not, such as an array on a GPU, comes to the host by DLPack.
 - An array that would lose something is refused by `plain`, which every input passes first.
 """
 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,6 +25,9 @@ from matfn._aligned import address_of, aligned
 from matfn.errors import Problem, UnsupportedArray, problem_error
 from matfn.losses import is_a, named, require_whole
 from matfn.wire import ITEM_BYTES, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
     "Kind",
@@ -32,10 +38,14 @@ __all__ = [
     "layout_of",
     "owned",
     "plain",
+    "plain_inputs",
     "tensor_as_torch",
     "to_torch",
 ]
 
+_CPU: Final = (1, 0)  # DLPack's kDLCPU
+_STANDS_FOR: Final = {"bfloat16": "float32"}  # numpy promotes it with any other dtype as it does float32
+_MAKERS: Final = ("asarray", "from_dlpack", "array")  # of an array from numpy's, the standard's name first
 _LARGE: Final = 1 << 20  # a copy of less takes no time beside its call
 
 _NdArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -68,18 +78,31 @@ def kind_of(array: Any) -> Kind:
     """The kind of an array; anything without an array library of its own is numpy's."""
     if type(array) is np.ndarray:
         return _Numpy(array)
-    library = type(array).__module__.partition(".")[0]
     if is_a(array, "torch", "Tensor"):
         return _Torch(array)
     if is_a(array, "jax", "Array"):
         return _Jax(array)
-    if hasattr(array, "__array_namespace__") and library != "numpy":
-        return _ArrayApi(array)
-    return _Numpy(array)
+    library = _library_of(array)
+    return _Numpy(array) if library is None else _Foreign(array, library)
+
+
+def _library_of(array: Any) -> Any:
+    """The array library that an array belongs to; None for numpy, and for objects that belong to none."""
+    if isinstance(array, np.ndarray | np.generic):
+        return None
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    if not hasattr(array, "__dlpack__"):
+        return None
+    module, modules = type(array).__module__, []
+    while module:
+        modules.append(sys.modules.get(module))
+        module = module.rpartition(".")[0]
+    return next((found for found in modules if hasattr(found, "from_dlpack")), None)
 
 
 def plain(array: Any, name: str = "the input") -> Any:
-    """The array with its dtype and shape in sight: numpy's for anything that does not show them; only lists are copied.
+    """The array with its dtype and shape in sight: numpy's for anything that does not show them as numpy or torch does.
 
     Raises:
         UnsupportedArray: it is no dense array with numbers in it, or would lose what it has besides them.
@@ -99,6 +122,29 @@ def layout_of(array: Any) -> Layout:
     return Layout(name, tuple(map(int, array.shape)))
 
 
+def plain_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of a call as `plain` makes them, in the one dtype to which numpy promotes theirs.
+
+    Raises:
+        UnsupportedArray: as `plain` does.
+        UnsupportedDtype: one of several dtypes is not the wire's.
+    """
+    arrays = {name: plain(array, f"the input {name}") for name, array in given.items()}
+    if len(arrays) == 1:
+        return arrays
+    names = {layout_of(array).dtype for array in arrays.values()}
+    if len(names) < 2:  # noqa: PLR2004 - then there is nothing to promote
+        return arrays
+    dtype = str(np.result_type(*(_STANDS_FOR.get(name, name) for name in names)))
+    return {name: _cast(array, dtype) for name, array in arrays.items()}
+
+
+def _cast(array: Any, dtype: str) -> Any:
+    if is_a(array, "torch", "Tensor"):
+        return array.to(getattr(sys.modules["torch"], dtype))
+    return _numpy_of(array).astype(dtype, copy=False)
+
+
 @lru_cache(maxsize=64)  # numpy composes a dtype's name anew each time
 def _dtype_name(dtype: Any) -> str:
     return str(dtype.name) if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
@@ -110,19 +156,44 @@ def _unsupported(dtype: object) -> Exception:
 
 
 def _numpy_of(array: Any, name: str = "the input") -> _NdArray:
+    if isinstance(array, list | tuple | int):
+        return _float64_for_integers(_listed(array, name))
     try:
-        if isinstance(array, list | tuple | int):
-            return _float64_for_integers(np.asarray(array))
-        if hasattr(array, "__array__") or not hasattr(array, "__dlpack__"):
-            return np.asarray(array)
-        return np.from_dlpack(array)
-    except ValueError as error:
-        raise UnsupportedArray(
-            f"{name} is {named(array)} and no array: its rows differ in length, or {error}"
-        ) from error
-    except (TypeError, BufferError, RuntimeError) as error:
+        return _read(array)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
         detail = f"{name} is {named(array)}, which cannot be read as an array in this process's memory: {error}"
         raise UnsupportedArray(detail) from error
+
+
+def _listed(rows: Any, name: str) -> _NdArray:
+    try:
+        return np.asarray(rows)
+    except (TypeError, ValueError, RuntimeError) as error:
+        detail = f"{name} is {named(rows)} and no array: its rows differ in length, or {error}"
+        raise UnsupportedArray(detail) from error
+
+
+def _read(array: Any) -> _NdArray:
+    """The numbers of an object that converts itself, in this process's memory."""
+    if not hasattr(array, "__dlpack__"):
+        return np.asarray(array)
+    if hasattr(array, "__array__"):
+        with suppress(TypeError, ValueError, RuntimeError):  # it lies on another device
+            return np.asarray(array)
+    return np.from_dlpack(array if array.__dlpack_device__() == _CPU else _OnHost(array))
+
+
+class _OnHost:
+    """An exporter of DLPack that copies its array to the CPU's memory; numpy before 2.1 does not ask for that."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self._array.__dlpack__(**arguments | {"dl_device": _CPU})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CPU
 
 
 def _float64_for_integers(array: _NdArray) -> _NdArray:
@@ -184,18 +255,25 @@ class _Numpy:
         return _octets(tensor).view(self._bfloat16).reshape(tensor.shape)
 
 
-class _ArrayApi:
-    """Any library of the array API standard, through its own `asarray`."""
+class _Foreign:
+    """Arrays of any other library: of the array API standard, or with a module that takes DLPack, such as CuPy's."""
 
-    def __init__(self, array: Any) -> None:
-        self._namespace = array.__array_namespace__()
+    def __init__(self, array: Any, library: Any) -> None:
+        self._library = library
+        self._device = getattr(array, "device", None)
         self._numpy = _Numpy(array)
 
     def tensor(self, array: Any) -> Tensor:
         return self._numpy.tensor(array)
 
     def array(self, tensor: Tensor) -> Any:
-        return self._namespace.asarray(self._numpy.array(tensor))
+        numbers = self._numpy.array(tensor)
+        device: Any = self._device
+        make = next(getattr(self._library, name) for name in _MAKERS if hasattr(self._library, name))
+        with suppress(TypeError):
+            return make(numbers, device=device)
+        with device if hasattr(device, "__enter__") else nullcontext():  # as CuPy's devices are
+            return make(numbers)
 
 
 class _Jax:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER
 from matfn.answers import Answer
-from matfn.arrays import kind_of, layout_of, owned, plain
+from matfn.arrays import kind_of, layout_of, owned, plain_inputs
 from matfn.catalogue import ENTRIES
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
@@ -24,6 +24,7 @@ from matfn.losses import require_whole
 from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle, whole
+from matfn.vectors import AsVector, as_column, columns_of
 from matfn.wire import Media
 
 if TYPE_CHECKING:
@@ -174,12 +175,17 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
         UnsupportedArray: for arrays that would lose something.
         UnsupportedDtype: for arrays that no tensor can hold.
     """
-    arrays = {name: plain(array, f"the input {name}") for name, array in invocation.arrays.items()}
+    arrays = plain_inputs(invocation.arrays)
     kind = kind_of(invocation.first)
     layouts = {name: layout_of(array) for name, array in arrays.items()}
+    columns = columns_of(invocation.function, arrays)
+    if columns:
+        layouts |= {name: as_column(layouts[name]) for name in columns}
+        kind = AsVector(kind)
     limits.check(invocation.function, layouts)
     limits.check_bytes(layouts)
     inputs = {name: kind_of(array).tensor(array) for name, array in arrays.items()}
+    inputs |= {name: replace(inputs[name], shape=layouts[name].shape) for name in columns}
     params, options = invocation.plain_params(), invocation.plain_options()
     call = wire.Call(invocation.function, inputs, params, options)
     return Prepared(call, kind, likeness(call))

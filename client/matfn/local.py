@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from matfn import wire
 from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
-from matfn.arrays import from_torch, kind_of, layout_of, plain, tensor_as_torch, to_torch
+from matfn.arrays import from_torch, kind_of, layout_of, plain_inputs, tensor_as_torch, to_torch
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
@@ -30,6 +30,7 @@ from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
 from matfn.stacking import SMALL_BYTES, apart, groups, stacked
+from matfn.vectors import as_column, columns_of
 from matfn.verify import Verify
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
@@ -101,16 +102,19 @@ class LocalClient(ValueMethods):
     def _asked(self, invocation: Invocation[ValueT]) -> tuple[ValueT, tuple[matfn_kernels.Certificate, ...], float]:
         """The value of a call, its certificates and the milliseconds that they took."""
         self._require_open()
-        arrays = {name: plain(array, f"the input {name}") for name, array in require_call(invocation).arrays.items()}
+        arrays = plain_inputs(require_call(invocation).arrays)
         kind = kind_of(invocation.first)
+        columns = columns_of(invocation.function, arrays)
         sizes = {name: layout_of(array) for name, array in arrays.items()}
+        sizes |= {name: as_column(sizes[name]) for name in columns}
         limits = Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements)
         limits.check(invocation.function, sizes)
         inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
+        inputs |= {name: inputs[name].unsqueeze(-1) for name in columns}
         params, options = invocation.plain_params(), invocation.plain_options()
         outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
         _meet_deadline(options.get("deadline"), milliseconds)
-        values = tuple(from_torch(output, kind) for output in outputs)
+        values = tuple(from_torch(output.squeeze(-1) if columns else output, kind) for output in outputs)
         value: Any = values[0] if len(values) == 1 else values
         return value, certificates, milliseconds
 

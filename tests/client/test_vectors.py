@@ -1,0 +1,89 @@
+"""Vectors as right-hand sides, of every client's route to an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import matfn
+from matfn.exchange import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RANDOM = np.random.default_rng(4)
+N = 5
+T = np.tril(RANDOM.standard_normal((N, N))) + N * np.eye(N)
+B = RANDOM.standard_normal(N)
+DIAG, Q, K = np.ones(N), RANDOM.standard_normal((N, 2)), RANDOM.standard_normal((N, 2))
+DPLR = np.diag(DIAG) + np.tril(Q @ K.T, -1)
+
+CASES = pytest.mark.parametrize(
+    ("solve", "matrix"),
+    [
+        (lambda client, b: client.tri_solve(T, b), T),
+        (lambda client, b: client.tri_solve(T, b, transpose=True), T.T),
+        (lambda client, b: client.dplr_solve(DIAG, Q, K, b), DPLR),
+        (lambda client, b: client.map([matfn.call.tri_solve(T, b)] * 3)[2], T),
+        (lambda client, b: client.with_info.dplr_solve(DIAG, Q, K, b).value, DPLR),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def local() -> matfn.LocalClient:
+    """A client in this process."""
+    return matfn.LocalClient(device="cpu")
+
+
+@CASES
+def test_vector_gives_a_vector(
+    solve: Callable[[Any, Any], Any], matrix: np.ndarray[Any, Any], local: matfn.LocalClient
+) -> None:
+    """A right-hand side of shape (n,) has a solution of shape (n,), equal to that of one column."""
+    x = solve(local, B)
+
+    assert x.shape == (N,)
+    np.testing.assert_allclose(matrix @ x, B, atol=1e-13)
+    np.testing.assert_array_equal(x, solve(local, B[:, None])[:, 0])
+
+
+def test_vector_serves_a_batch(local: matfn.LocalClient) -> None:
+    """One vector beside many matrices gives one vector for each, as numpy.linalg.solve does."""
+    x = local.tri_solve(np.stack([T, 2 * T]), B)
+
+    np.testing.assert_allclose(x, np.linalg.solve(np.stack([T, 2 * T]), B), atol=1e-13)
+
+
+def test_torch_vector_stays_torch(local: matfn.LocalClient) -> None:
+    """A tensor comes back as a tensor of one dimension."""
+    x = local.tri_solve(torch.from_numpy(T), torch.from_numpy(B))
+
+    assert isinstance(x, torch.Tensor)
+    assert x.shape == (N,)
+
+
+@pytest.mark.parametrize("b", [B, B[:, None], list(B)])
+def test_claimed_vector_is_verified(b: Any, local: matfn.LocalClient) -> None:
+    """A claimed solution has the dimensions of its right-hand side."""
+    (certificate,) = local.verify.tri_solve(np.linalg.solve(T, b), T, b)
+
+    assert certificate.outcome == "converged"
+
+
+def test_vector_travels_as_a_column() -> None:
+    """The server is asked about one column, and the answer's array has none."""
+    prepared = prepare(matfn.call.tri_solve(T, B))
+
+    assert prepared.call.inputs["b"].shape == (N, 1)
+    assert prepared.kind.array(prepared.call.inputs["b"]).shape == (N,)
+
+
+def test_vectors_and_matrices_share_a_stack(local: matfn.LocalClient) -> None:
+    """Calls of both forms in one map keep their own shapes."""
+    values = local.map([matfn.call.tri_solve(T, b) for b in (B, B[:, None], B)])
+
+    assert [value.shape for value in values] == [(N,), (N, 1), (N,)]
