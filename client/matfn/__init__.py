@@ -4,9 +4,10 @@ with matfn.Client("http://127.0.0.1:8000") as client:
     x = client.inv_root(a, r=4)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from matfn import call, verification
 from matfn.answers import Answer
-from matfn.async_client import AsyncClient
 from matfn.client import Client
 from matfn.errors import (
     ApproximateWarning,
@@ -46,8 +47,14 @@ from matfn.errors import (
 )
 from matfn.invocation import Invocation
 from matfn.local import LocalClient
+from matfn.observing import RequestInfo, ResponseInfo
 from matfn.session import package_version as _package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
+
+if TYPE_CHECKING:
+    from matfn.async_client import AsyncClient
+
+    __version__: str
 
 __all__ = [
     "Answer",
@@ -79,7 +86,9 @@ __all__ = [
     "Problem",
     "ProblemError",
     "ProtocolError",
+    "RequestInfo",
     "Residual",
+    "ResponseInfo",
     "SignUndefined",
     "Singular",
     "Timing",
@@ -97,4 +106,19 @@ __all__ = [
     "verification",
 ]
 
-__version__ = _package_version()
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+
+    def __getattr__(name: str) -> Any:
+        """What is slow to import, and not needed by everyone: asyncio's client, and the version."""
+        if name == "AsyncClient":
+            from matfn.async_client import AsyncClient
+
+            return AsyncClient
+        if name == "__version__":
+            return _package_version()
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -154,7 +154,7 @@ class Residual:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Certificate:
     """Certificate of one matrix; errors are relative, in the Frobenius norm, for the damped matrix.
 
@@ -175,6 +175,19 @@ class Certificate:
     code: str | None
     hint: str | None
     error_bound: float | None = None
+
+    def __repr__(self) -> str:
+        """The fields that say something."""
+        words = {name: getattr(self, name) for name in self.__slots__}
+        words |= {"outcome": str(self.outcome), "damping": self.damping or None, "shift": self.shift or None}
+        return f"Certificate({', '.join(f'{name}={_brief(one)}' for name, one in words.items() if one is not None)})"
+
+
+def _brief(value: object) -> str:
+    """Three digits of a number: a certificate is an estimate."""
+    if isinstance(value, Residual):
+        return f"{value.name} {value.value:.3g}"
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
 
 
 @dataclass(frozen=True, slots=True)

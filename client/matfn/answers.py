@@ -5,22 +5,24 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+import numpy as np
+
+from matfn._brief import brief
 from matfn.errors import ApproximateWarning
 from matfn.wire import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
+
     from matfn.wire import Certificate, Timing
 
 __all__ = ["Answer", "Verdict", "warn_if_approximate"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
-
-_SHOWN: Final = 64  # numbers, a matrix of order 8
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,25 +35,20 @@ class Answer(Generic[ValueT_co]):
     request_id: str
     device: str
 
+    @property
+    def errors(self) -> npt.NDArray[np.float64]:
+        """The error estimates, (batch,) over the flattened leading dimensions; NaN where there is none."""
+        return np.array([certificate.error_estimate for certificate in self.certificates], np.float64)
+
     def __repr__(self) -> str:
         fields = {
-            "value": _short(self.value),
+            "value": brief(self.value),
             "certificates": _summary(self.certificates),
             "timing": repr(self.timing),
             "request_id": repr(self.request_id),
             "device": repr(self.device),
         }
         return f"Answer({', '.join(f'{name}={words}' for name, words in fields.items())})"
-
-
-def _short(value: object) -> str:
-    """A few numbers as they are, of more the kind, dtype and shape."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_short, value))})"
-    shape = tuple(getattr(value, "shape", ()))
-    if prod(shape) <= _SHOWN:
-        return repr(value)
-    return f"<{type(value).__name__} of {getattr(value, 'dtype', 'numbers')}, {'x'.join(map(str, shape))}>"
 
 
 def _summary(certificates: Sequence[Certificate]) -> str:

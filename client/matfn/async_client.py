@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from matfn._methods.async_values import AsyncValueMethods
 from matfn.answers import warn_if_approximate
+from matfn.async_failover import async_transport_to
 from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
 from matfn.exchange import DocumentExchange, Exchange, limits_exchange, require_whole_inputs
-from matfn.failover import async_transport_to
+from matfn.failover import Wiring
 from matfn.gathering import Gatherer
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.loops import ByLoop
 from matfn.map_run import MapRun, is_raising, listed, refused, values_of
+from matfn.observing import Hooks, log_retry
 from matfn.pool import MAX_CONNECTIONS
 from matfn.progress import counted
 from matfn.retry import may_pass
-from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
+from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session, State, Unchanged
 from matfn.verify import AsyncVerify
 from matfn.with_info import AsyncWithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from matfn.async_transport import AsyncTransport
     from matfn.invocation import Invocation
     from matfn.map_run import OnError
+    from matfn.observing import OnRequest, OnResponse
 
 __all__ = ["ASYNC_SYSTEM_CLOCK", "AsyncClient", "AsyncClock"]
 
@@ -83,6 +88,10 @@ class AsyncClient(AsyncValueMethods):
         max_connections: connections at a time to each server, from each event loop; calls beyond wait for one.
         triangles: pass exactly symmetric real matrices as one triangle, both ways; worth it on links slower than about
             2 Gbit/s.
+        headers: sent with every request, in place of the client's own of the same name.
+        ssl_context: settings of TLS, such as a private certificate authority or a client's certificate.
+        on_request: called with a RequestInfo before each request; headers that it returns are added to the request.
+        on_response: called with a ResponseInfo after each answer, or when none came.
         transport: what carries requests instead of sockets.
         clock: time and chance.
     """
@@ -96,15 +105,19 @@ class AsyncClient(AsyncValueMethods):
         max_retries: int = DEFAULT_RETRIES,
         max_connections: int = MAX_CONNECTIONS,
         triangles: bool = False,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        on_request: OnRequest | None = None,
+        on_response: OnResponse | None = None,
         transport: AsyncTransport | None = None,
         clock: AsyncClock = ASYNC_SYSTEM_CLOCK,
     ) -> None:
-        self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or async_transport_to(self._session.endpoints, max_connections)
+        self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles, headers=headers)
+        wiring = Wiring(self._session.endpoints, max_connections, ssl_context, Hooks(on_request, on_response))
+        self._transport = async_transport_to(wiring, transport)
         self._clock = clock
-        self._limits: Limits | None = None
+        self._state = State()
         self._loops = ByLoop(self._of_loop)
-        self._closed = False
 
     @property
     def with_info(self) -> AsyncWithInfo:
@@ -115,6 +128,24 @@ class AsyncClient(AsyncValueMethods):
     def verify(self) -> AsyncVerify:
         """All functions whose claimed answers can be verified, each returning certificates."""
         return AsyncVerify(self)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Unchanged | None = Unchanged.UNCHANGED,
+        max_retries: int | Unchanged = Unchanged.UNCHANGED,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """This client with other settings for some calls; it has the same connections, and is closed with this one.
+
+        Args:
+            timeout: seconds that one attempt of a call may take, None for as long as it takes.
+            max_retries: attempts after the first, where the failure may pass.
+            headers: added to those of this client, or in place of those of the same name.
+        """
+        other = copy(self)
+        other._session = self._session.changed(timeout, max_retries, headers)  # noqa: SLF001 - our own
+        return other
 
     async def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
@@ -127,7 +158,7 @@ class AsyncClient(AsyncValueMethods):
                 lambda elapsed, name: gatherer.answer(prepared, limits, elapsed, name), prepared.deadline, started
             )
         except TooLarge:
-            self._limits = None  # the server may have been started again with others
+            self._state.limits = None  # the server may have been started again with others
             raise
 
     @overload
@@ -170,7 +201,7 @@ class AsyncClient(AsyncValueMethods):
 
     async def close(self) -> None:
         """Closes the connections; every later call raises ClosedError."""
-        self._closed = True
+        self._state.closed = True
         await self._transport.close()
 
     async def __aenter__(self) -> Self:
@@ -207,6 +238,7 @@ class AsyncClient(AsyncValueMethods):
                 wait = policy.delay(attempt, error, self._clock.now() - started, self._clock.random())
                 if wait is None:
                     raise
+                log_retry(wait, error)
             await self._clock.sleep(wait)
             attempt += 1
 
@@ -232,7 +264,7 @@ class AsyncClient(AsyncValueMethods):
                 await self._send_batch(run, self._clock.now() - started)
                 show(run.finished)
         if run.met_a_limit:
-            self._limits = None
+            self._state.limits = None
         return run.results()
 
     async def _send_batch(self, run: MapRun, elapsed: float) -> None:
@@ -250,7 +282,7 @@ class AsyncClient(AsyncValueMethods):
 
     async def _known_limits(self, calls: Sequence[Invocation[Any]], started: float) -> Limits:
         """The server's limits, which the first of the calls that began at `started` asks for, in its own time."""
-        if (known := self._limits) is not None:
+        if (known := self._state.limits) is not None:
             return known
         exchange, lock = limits_exchange(calls), self._loops.here().limits_lock
         try:
@@ -259,13 +291,13 @@ class AsyncClient(AsyncValueMethods):
         except TimeoutError as error:
             raise TransportTimeout("the server did not tell its limits in time") from error
         try:
-            return self._limits or await self._asked_limits(exchange, started)
+            return self._state.limits or await self._asked_limits(exchange, started)
         finally:
             lock.release()
 
     async def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
         try:
-            self._limits = limits = Limits.of(await self._run(exchange, started))
+            self._state.limits = limits = Limits.of(await self._run(exchange, started))
         except (ClosedError, TransportTimeout):
             raise
         except MatfnError as error:
@@ -283,6 +315,9 @@ class AsyncClient(AsyncValueMethods):
     def _of_loop(self) -> _OfLoop:
         return _OfLoop(Gatherer(self._attempt, self._session, self._clock.now))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._session.where}{', closed' if self._state.closed else ''})"
+
     def _require_open(self) -> None:
-        if self._closed:
+        if self._state.closed:
             raise ClosedError("this client is closed")

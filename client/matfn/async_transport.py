@@ -6,25 +6,27 @@ A cancelled request closes its connection, which tells the server that nobody wa
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
+from matfn.errors import MatfnError, TransportError, TransportTimeout
 from matfn.http1 import ResponseParser, coalesced, head_of
 from matfn.loops import ByLoop
 from matfn.pool import MAX_AGE_S, MAX_CONNECTIONS, MAX_KEPT
 from matfn.segments import Segments
-from matfn.transport import CONNECT_S
+from matfn.transport import CONNECT_S, tls_to, unconnected
+from matfn.tunnel import tunnelled
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from matfn.endpoint import Endpoint
     from matfn.http1 import Request, Response
+    from matfn.proxies import Proxy
     from matfn.wire import Buffer
 
 __all__ = ["AsyncTransport", "StreamTransport"]
@@ -163,10 +165,12 @@ class StreamTransport:
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_connections: int = MAX_CONNECTIONS,
+        proxy: Proxy | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._proxy = proxy
         self._own_tls = tls is not None
-        self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
+        self._tls = tls_to(endpoint, tls)
         self._clock = clock
         self._max_connections = max_connections
         self._loops = ByLoop(lambda: _Connections(asyncio.Semaphore(max_connections)), _Connections.drained)
@@ -176,7 +180,8 @@ class StreamTransport:
         """Copies share the address, never a connection."""
         if self._own_tls:
             raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
-        return partial(type(self), clock=self._clock, max_connections=self._max_connections), (self._endpoint,)
+        made = partial(type(self), clock=self._clock, max_connections=self._max_connections, proxy=self._proxy)
+        return made, (self._endpoint,)
 
     async def send(self, request: Request, timeout: float | None) -> Response:  # noqa: ASYNC109 - bounds one attempt
         """Sends a request and awaits its response.
@@ -219,7 +224,7 @@ class StreamTransport:
             return await self._connected(request)
 
     async def _connected(self, request: Request) -> Response:
-        buffers = coalesced([head_of(request, self._endpoint), *request.body])
+        buffers = coalesced([head_of(request, self._endpoint, self._proxy), *request.body])
         kept = self._take()
         if kept is not None:
             parser = ResponseParser()
@@ -256,17 +261,21 @@ class StreamTransport:
         try:
             async with asyncio.timeout(CONNECT_S):
                 return await self._open()
-        except ssl.SSLCertVerificationError as error:
-            raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
         except OSError as error:
-            raise TransportError(f"cannot connect to {self._endpoint}: {str(error) or 'timed out'}") from error
+            raise unconnected(self._endpoint, self._proxy, error) from error
 
     async def _open(self) -> _Connection:
-        loop, endpoint = asyncio.get_running_loop(), self._endpoint
+        loop, endpoint, proxy = asyncio.get_running_loop(), self._endpoint, self._proxy
 
         def connection() -> _Connection:
             return _Connection(self._clock())
 
         if endpoint.socket_path is not None:
             return (await loop.create_unix_connection(connection, endpoint.socket_path))[1]
-        return (await loop.create_connection(connection, endpoint.host, endpoint.port, ssl=self._tls))[1]
+        if proxy is None:
+            return (await loop.create_connection(connection, endpoint.host, endpoint.port, ssl=self._tls))[1]
+        if self._tls is None:
+            return (await loop.create_connection(connection, proxy.host, proxy.port))[1]
+        sock = await asyncio.to_thread(tunnelled, proxy, endpoint, CONNECT_S)
+        sock.settimeout(0)
+        return (await loop.create_connection(connection, sock=sock, ssl=self._tls, server_hostname=endpoint.host))[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
@@ -11,26 +12,30 @@ from matfn._methods.values import ValueMethods
 from matfn.answers import warn_if_approximate
 from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, TransportTimeout
 from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange, require_whole_inputs
-from matfn.failover import transport_to
+from matfn.failover import Wiring, transport_to
 from matfn.forks import Slots
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.map_run import MapRun, is_raising, listed, refused, values_of
+from matfn.observing import Hooks, log_retry
 from matfn.pool import MAX_CONNECTIONS
 from matfn.progress import counted
 from matfn.retry import may_pass
-from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session
+from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session, State, Unchanged
+from matfn.submission import MOST_THREADS, Submitting, Threads
 from matfn.verify import Verify
 from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    import ssl
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
     from matfn.answers import Answer
     from matfn.invocation import Invocation
     from matfn.map_run import OnError
+    from matfn.observing import OnRequest, OnResponse
     from matfn.transport import Transport
 
 __all__ = ["SYSTEM_CLOCK", "Client", "Clock"]
@@ -56,7 +61,7 @@ class Clock:
 SYSTEM_CLOCK = Clock()
 
 
-class Client(ValueMethods):
+class Client(Submitting, ValueMethods):
     """A connection to a matfn server, safe to share between threads.
 
     A deep copy, or a client unpickled in another process, keeps the settings, API key included, and opens connections
@@ -71,6 +76,10 @@ class Client(ValueMethods):
         max_connections: connections at a time to each server; calls beyond wait for one.
         triangles: pass exactly symmetric real matrices as one triangle, both ways; worth it on links slower than about
             2 Gbit/s.
+        headers: sent with every request, in place of the client's own of the same name.
+        ssl_context: settings of TLS, such as a private certificate authority or a client's certificate.
+        on_request: called with a RequestInfo before each request; headers that it returns are added to the request.
+        on_response: called with a ResponseInfo after each answer, or when none came.
         transport: what carries requests instead of sockets.
         clock: time and chance.
     """
@@ -84,25 +93,48 @@ class Client(ValueMethods):
         max_retries: int = DEFAULT_RETRIES,
         max_connections: int = MAX_CONNECTIONS,
         triangles: bool = False,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        on_request: OnRequest | None = None,
+        on_response: OnResponse | None = None,
         transport: Transport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles)
-        self._transport = transport or transport_to(self._session.endpoints, max_connections)
+        self._session = Session.of(base_url, api_key, timeout, max_retries, triangles=triangles, headers=headers)
+        wiring = Wiring(self._session.endpoints, max_connections, ssl_context, Hooks(on_request, on_response))
+        self._transport = transport_to(wiring, transport)
         self._clock = clock
-        self._limits: Limits | None = None
+        self._state = State()
+        self._threads = Threads(min(MOST_THREADS, max_connections))
         self._limits_lock = Slots()
-        self._closed = False
 
     @property
     def with_info(self) -> WithInfo:
         """All functions, each returning an Answer: value, certificates, timing, request id and device."""
-        return WithInfo(self, self._answers)
+        return WithInfo(self, self._answers, self._threads)
 
     @property
     def verify(self) -> Verify:
         """All functions whose claimed answers can be verified, each returning certificates."""
         return Verify(self)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Unchanged | None = Unchanged.UNCHANGED,
+        max_retries: int | Unchanged = Unchanged.UNCHANGED,
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """This client with other settings for some calls; it has the same connections, and is closed with this one.
+
+        Args:
+            timeout: seconds that one attempt of a call may take, None for as long as it takes.
+            max_retries: attempts after the first, where the failure may pass.
+            headers: added to those of this client, or in place of those of the same name.
+        """
+        other = copy(self)
+        other._session = self._session.changed(timeout, max_retries, headers)  # noqa: SLF001 - our own
+        return other
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
@@ -112,7 +144,7 @@ class Client(ValueMethods):
         try:
             return self._run(CallExchange(self._session.prepared(call, limits), limits), started)
         except TooLarge:
-            self._limits = None  # the server may have been started again with others
+            self._state.limits = None  # the server may have been started again with others
             raise
 
     @overload
@@ -155,7 +187,8 @@ class Client(ValueMethods):
 
     def close(self) -> None:
         """Closes the connections; every later call raises ClosedError."""
-        self._closed = True
+        self._state.closed = True
+        self._threads.end()
         self._transport.close()
 
     def __enter__(self) -> Self:
@@ -184,6 +217,7 @@ class Client(ValueMethods):
                 wait = policy.delay(attempt, error, self._clock.now() - started, self._clock.random())
                 if wait is None:
                     raise
+                log_retry(wait, error)
             self._clock.sleep(wait)
             attempt += 1
 
@@ -209,7 +243,7 @@ class Client(ValueMethods):
                 self._send_batch(run, self._clock.now() - started)
                 show(run.finished)
         if run.met_a_limit:
-            self._limits = None
+            self._state.limits = None
         return run.results()
 
     def _send_batch(self, run: MapRun, elapsed: float) -> None:
@@ -227,19 +261,19 @@ class Client(ValueMethods):
 
     def _known_limits(self, calls: Sequence[Invocation[Any]], started: float) -> Limits:
         """The server's limits, which the first of the calls that began at `started` asks for, in its own time."""
-        if (known := self._limits) is not None:
+        if (known := self._state.limits) is not None:
             return known
         exchange = limits_exchange(calls)
         if not self._limits_lock.acquire(self._session.patience(exchange.deadline, self._clock.now() - started)):
             raise TransportTimeout("the server did not tell its limits in time")
         try:
-            return self._limits or self._asked_limits(exchange, started)
+            return self._state.limits or self._asked_limits(exchange, started)
         finally:
             self._limits_lock.release()
 
     def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
         try:
-            self._limits = limits = Limits.of(self._run(exchange, started))
+            self._state.limits = limits = Limits.of(self._run(exchange, started))
         except (ClosedError, TransportTimeout):
             raise
         except MatfnError as error:
@@ -248,6 +282,9 @@ class Client(ValueMethods):
             return UNLIMITED  # a server that does not tell its limits will refuse by itself
         return limits
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._session.where}{', closed' if self._state.closed else ''})"
+
     def _require_open(self) -> None:
-        if self._closed:
+        if self._state.closed:
             raise ClosedError("this client is closed")

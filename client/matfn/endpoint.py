@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 __all__ = ["Endpoint"]
 
@@ -23,6 +22,8 @@ class Endpoint:
     @classmethod
     def parse(cls, url: str) -> Endpoint:
         """The endpoint of a URL; ValueError says what is wrong with it."""
+        from urllib.parse import unquote, urlsplit  # a LocalClient has no use for it
+
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return cls._unix(url, unquote(parts.path), parts.netloc)

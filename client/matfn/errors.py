@@ -17,6 +17,9 @@ MatfnError                      anything this package raises on purpose
     ├── UnsupportedMediaType    415   ├── InternalError       500   ├── OutOfMemory       503
     └── DeadlineExceeded        504   └── WorkerLost          500
 
+Errors of status 422 are ValueErrors too. Those of matrices that have no answer, or none within the tolerance, are also
+numpy.linalg.LinAlgErrors: NotPositive, Singular, SignUndefined, NotStabilisable and NotConverged.
+
 Unverifiable                    an UnknownFunction and AttributeError: no answer of this function can be verified
 
 ApproximateWarning              an answer came, but its certificate says `approximate`
@@ -28,6 +31,8 @@ from __future__ import annotations
 
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final
+
+from numpy.linalg import LinAlgError
 
 from matfn._codes import TABLE, ErrorCode, Problem, is_retryable, status_of
 
@@ -232,43 +237,43 @@ class UnsupportedMediaType(ProblemError, code="unsupported_media_type"):
     """The body is neither msgpack nor JSON, or is compressed."""
 
 
-class InvalidShape(ProblemError, code="invalid_shape"):
+class InvalidShape(ProblemError, ValueError, code="invalid_shape"):
     """The inputs' shapes do not fit the function or one another."""
 
 
-class InvalidParameter(ProblemError, code="invalid_parameter"):
+class InvalidParameter(ProblemError, ValueError, code="invalid_parameter"):
     """A parameter or an option is unknown, missing or outside its domain."""
 
 
-class UnsupportedDtype(ProblemError, code="unsupported_dtype"):
+class UnsupportedDtype(ProblemError, ValueError, code="unsupported_dtype"):
     """The function is not defined on this dtype."""
 
 
-class NotFinite(ProblemError, code="not_finite"):
+class NotFinite(ProblemError, ValueError, code="not_finite"):
     """An input holds NaN or infinity."""
 
 
-class NotSymmetric(ProblemError, code="not_symmetric"):
+class NotSymmetric(ProblemError, ValueError, code="not_symmetric"):
     """An input declared symmetric is not."""
 
 
-class NotPositive(ProblemError, code="not_positive"):
+class NotPositive(ProblemError, LinAlgError, code="not_positive"):
     """A matrix has an eigenvalue where the function needs none."""
 
 
-class Singular(ProblemError, code="singular"):
+class Singular(ProblemError, LinAlgError, code="singular"):
     """The answer does not exist because a matrix, or the equation's operator, is singular."""
 
 
-class SignUndefined(ProblemError, code="sign_undefined"):
+class SignUndefined(ProblemError, LinAlgError, code="sign_undefined"):
     """An eigenvalue lies on the imaginary axis, where the matrix sign is undefined."""
 
 
-class NotStabilisable(ProblemError, code="not_stabilisable"):
+class NotStabilisable(ProblemError, LinAlgError, code="not_stabilisable"):
     """The Riccati equation has no stabilising solution."""
 
 
-class NotConverged(ProblemError, code="not_converged"):
+class NotConverged(ProblemError, LinAlgError, code="not_converged"):
     """The tolerance asked for was missed."""
 
 

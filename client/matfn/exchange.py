@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from matfn import wire
@@ -63,6 +62,7 @@ _CODE_OF_STATUS: Final = {
 }
 _HINT_OF_STATUS: Final = {
     401: "a proxy before the server asks for credentials of its own",
+    407: "the proxy asks for credentials: name it as http://user:password@host:port in HTTP_PROXY",
     404: "does the URL have the path under which a proxy serves matfn?",
     408: "a proxy before the server waits no longer for the request; nginx: client_body_timeout",
     413: "a proxy before the server bounds request bodies; raise its bound (nginx: client_max_body_size), or send less"
@@ -362,6 +362,8 @@ def _retry_after_ms(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value) * 1000
+    from email.utils import parsedate_to_datetime  # rarely needed, and slow to import
+
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
     except (TypeError, ValueError):

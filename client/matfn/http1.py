@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from matfn.endpoint import Endpoint
+    from matfn.proxies import Proxy
     from matfn.wire import Buffer
 
 __all__ = ["Request", "Response", "ResponseParser", "coalesced", "head_of"]
@@ -53,9 +54,13 @@ class Response:
     body: Buffer
 
 
-def head_of(request: Request, endpoint: Endpoint) -> bytes:
-    """The request line and headers."""
-    lines = [f"{request.method} {endpoint.prefix}{request.target} HTTP/1.1", f"Host: {endpoint.authority}"]
+def head_of(request: Request, endpoint: Endpoint, proxy: Proxy | None = None) -> bytes:
+    """The request line and headers; a proxy that is to pass on plain HTTP needs the whole URL."""
+    through = proxy if endpoint.scheme == "http" else None
+    origin = f"http://{endpoint.authority}" if through else ""
+    lines = [f"{request.method} {origin}{endpoint.prefix}{request.target} HTTP/1.1", f"Host: {endpoint.authority}"]
+    if through and through.authorization:
+        lines.append(f"Proxy-Authorization: {through.authorization}")
     lines += [f"{name}: {value}" for name, value in request.headers]
     if request.body:
         lines.append(f"Content-Length: {sum(map(len, request.body))}")

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from matfn._brief import brief
 from matfn.catalogue import ENTRIES, OPTIONS, unknown
 from matfn.errors import Problem, problem_error
 from matfn.losses import require_whole
+from matfn.schema import VERIFY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +26,7 @@ _REQUIRED: Final = object()
 _INTEGERS: Final = (-(1 << 63), (1 << 64) - 1)  # what msgpack can say
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Invocation(Generic[ValueT_co]):
     """One call with its arrays as given; `ValueT_co` is what its answer holds."""
 
@@ -37,6 +39,12 @@ class Invocation(Generic[ValueT_co]):
         if self.function not in ENTRIES:
             detail, hint = unknown(self.function)
             raise problem_error(Problem.of("unknown_function", detail, hint=hint))
+
+    def __repr__(self) -> str:
+        """As it is written, without what has its default."""
+        given = self.arrays | _given(self.params, _defaults(self.function)) | _given(self.options, _OPTION_DEFAULTS)
+        module, _, name = f"call.{self.function}".replace(f"call.{VERIFY}", "verification.").rpartition(".")
+        return f"matfn.{module}.{name}({', '.join(f'{key}={brief(value)}' for key, value in given.items())})"
 
     @property
     def arrays(self) -> dict[str, Any]:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from matfn import wire
@@ -30,6 +28,7 @@ from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
 from matfn.session import package_version
 from matfn.stacking import SMALL_BYTES, apart, groups, stacked
+from matfn.submission import Submitting, Threads
 from matfn.vectors import as_column, columns_of
 from matfn.verify import Verify
 from matfn.wire import Certificate, Outcome, Residual, Timing
@@ -57,7 +56,7 @@ ValueT = TypeVar("ValueT")
 _OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
 
 
-class LocalClient(ValueMethods):
+class LocalClient(Submitting, ValueMethods):
     """The functions computed in this process, with the methods of `Client`; needs the extra `service`.
 
     Arrays in the CPU's memory are read where they lie: nothing else may write to them during a call.
@@ -81,12 +80,13 @@ class LocalClient(ValueMethods):
         self._profile_label = self._profile.label
         self._device = str(self._like.device)
         self._limits = matfn_kernels.Limits()
+        self._threads = Threads(1)
         self._closed = False
 
     @property
     def with_info(self) -> WithInfo:
         """All functions, each returning an Answer: value, certificates, timing and device."""
-        return WithInfo(self, self._answers)
+        return WithInfo(self, self._answers, self._threads)
 
     @property
     def verify(self) -> Verify:
@@ -165,6 +165,7 @@ class LocalClient(ValueMethods):
     def close(self) -> None:
         """Ends the client; every later call raises ClosedError."""
         self._closed = True
+        self._threads.end()
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +174,9 @@ class LocalClient(ValueMethods):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"LocalClient(device={self._device!r}{', closed' if self._closed else ''})"
 
     def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         value, certificates, _ = self._asked(invocation)
@@ -276,6 +280,8 @@ def calibrated(name: str, device: str | None = None) -> Profile:
     Raises:
         ValueError: if a profile cannot have this name, or there is no such device.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
     from matfn_kernels import Profile, described, measure
@@ -321,6 +327,8 @@ def _profile(device: str) -> Profile:
     Raises:
         ValueError: if there is no such profile in the file.
     """
+    from pathlib import Path
+
     from matfn_kernels import load_profile
 
     given = os.environ.get("MATFN_PROFILE")

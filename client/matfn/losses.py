@@ -113,17 +113,17 @@ _TORCH: Final[tuple[_Rule, ...]] = (
     ),
     (
         _is_recorded,
-        "is a tensor that requires grad, and its gradient would be lost; matfn does not differentiate yet",
-        "pass .detach(), or call under torch.no_grad()",
+        "is a tensor that requires grad, and its gradient would be lost: a client's methods do not differentiate",
+        "pass .detach(), or call under torch.no_grad(); gradients belong to matfn.torch, in versions that have it",
     ),
     (
         _has_no_memory,
         "is a tensor that torch.func has put in place of others, and has no numbers of its own",
-        "call matfn outside torch.func's grad, jvp and vmap; batches are leading dimensions",
+        "call a client's methods outside torch.func's grad, jvp and vmap; batches are leading dimensions",
     ),
     (
         _has_tangent,
-        "is a dual tensor, and its tangent would be lost; matfn does not differentiate yet",
+        "is a dual tensor, and its tangent would be lost: a client's methods do not differentiate",
         "pass torch.autograd.forward_ad.unpack_dual(...).primal",
     ),
 )
@@ -131,8 +131,8 @@ _TORCH: Final[tuple[_Rule, ...]] = (
 _OTHERS: Final[tuple[_Rule, ...]] = (
     (
         lambda array: is_a(array, "jax.core", "Tracer"),
-        "is a JAX tracer, which has a shape but no numbers; matfn does not differentiate yet",
-        "call matfn outside jit, vmap and grad, or through jax.pure_callback",
+        "is a JAX tracer, which has a shape but no numbers",
+        "call outside jit, vmap and grad, or through jax.pure_callback; or matfn.jax, in versions that have it",
     ),
     (
         lambda array: is_a(array, "numpy.ma", "MaskedArray"),

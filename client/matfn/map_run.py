@@ -41,11 +41,11 @@ _DEFAULT_BYTES: Final = 64 << 20
 _BATCH_CALLS: Final = 4096
 
 
-def listed(calls: object) -> list[Invocation[Any]]:
-    """The calls given to a `map`; TypeError names what is none."""
+def listed(calls: object, method: str = "map") -> list[Invocation[Any]]:
+    """The calls given to a method such as `map`; TypeError names what is none."""
     if isinstance(calls, Invocation) or not isinstance(calls, Iterable):
         given = "a single call" if isinstance(calls, Invocation) else type(calls).__qualname__
-        raise TypeError(f"map takes an iterable of calls such as [matfn.call.msign(m)]; {given} was given")
+        raise TypeError(f"{method} takes an iterable of calls such as [matfn.call.msign(m)]; {given} was given")
     return [require_call(call, f"item {index} of the calls") for index, call in enumerate(calls)]
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from matfn.errors import MatfnError, TransportTimeout
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Journey", "Servers", "Standing", "preferred"]
 
+_TOO_MANY_REQUESTS: Final = 429  # as in http.HTTPStatus, which is slow to import
+_SERVICE_UNAVAILABLE: Final = 503
 _FIRST_REST_S: Final = 0.1
 _LONGEST_REST_S: Final = 5.0
 _DOUBLINGS: Final = 16
@@ -162,9 +163,9 @@ class Journey:
 
     def ends_with(self, response: Response) -> bool:
         """Whether this is the answer; if not, another server is asked."""
-        if response.status == HTTPStatus.TOO_MANY_REQUESTS and (name := response.headers.get("x-request-id")):
+        if response.status == _TOO_MANY_REQUESTS and (name := response.headers.get("x-request-id")):
             self._servers.remember(name, self.server)
-        self._is_turned_away = response.status == HTTPStatus.SERVICE_UNAVAILABLE
+        self._is_turned_away = response.status == _SERVICE_UNAVAILABLE
         return not self._is_turned_away or not self._goes_on
 
     @property

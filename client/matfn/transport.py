@@ -11,7 +11,6 @@ Rules of this file:
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -22,15 +21,18 @@ from matfn.forks import Slots
 from matfn.http1 import ResponseParser, coalesced, head_of
 from matfn.pool import MAX_CONNECTIONS, Pool, hang_up
 from matfn.segments import Segments, open_unix
+from matfn.tunnel import tunnelled
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from matfn.endpoint import Endpoint
     from matfn.http1 import Request, Response
+    from matfn.proxies import Proxy
     from matfn.wire import Buffer
 
-__all__ = ["CONNECT_S", "SocketTransport", "Transport"]
+__all__ = ["CONNECT_S", "SocketTransport", "Transport", "tls_to", "unconnected"]
 
 CONNECT_S: Final = 5.0  # a machine that is gone says nothing; another may be asked
 
@@ -51,6 +53,24 @@ class _Connection:
     born: float
 
 
+def tls_to(endpoint: Endpoint, given: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """The settings of TLS: those given, else the system's; None for a server without TLS."""
+    if endpoint.scheme != "https":
+        return None
+    import ssl  # slow to import
+
+    return given or ssl.create_default_context()
+
+
+def unconnected(endpoint: Endpoint, proxy: Proxy | None, error: OSError) -> TransportError:
+    """Why there is no connection; a certificate that is not trusted will not be trusted the next time either."""
+    distrust = getattr(error, "verify_message", None)  # of ssl.SSLCertVerificationError
+    if distrust is not None:
+        return ProtocolError(f"{endpoint} cannot be trusted: {distrust}")
+    way = f" by the proxy {proxy}" if proxy else ""
+    return TransportError(f"cannot connect to {endpoint}{way}: {str(error) or 'timed out'}")
+
+
 class SocketTransport:
     """Requests to one endpoint, over at most `max_connections` at a time, some of which are kept."""
 
@@ -61,10 +81,12 @@ class SocketTransport:
         tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_connections: int = MAX_CONNECTIONS,
+        proxy: Proxy | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._proxy = proxy
         self._own_tls = tls is not None
-        self._tls = tls or (ssl.create_default_context() if endpoint.scheme == "https" else None)
+        self._tls = tls_to(endpoint, tls)
         self._clock = clock
         self._pool = Pool[_Connection](clock)
         self._max_connections = max_connections
@@ -75,7 +97,8 @@ class SocketTransport:
         """Copies share the address, never a connection."""
         if self._own_tls:
             raise TypeError("an ssl.SSLContext cannot be copied to another process; open a new client there")
-        return partial(type(self), clock=self._clock, max_connections=self._max_connections), (self._endpoint,)
+        made = partial(type(self), clock=self._clock, max_connections=self._max_connections, proxy=self._proxy)
+        return made, (self._endpoint,)
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Sends a request and waits for its response.
@@ -106,7 +129,7 @@ class SocketTransport:
             self._slots.release()
 
     def _connected(self, request: Request, until: float | None) -> Response:
-        buffers = coalesced([head_of(request, self._endpoint), *request.body])
+        buffers = coalesced([head_of(request, self._endpoint, self._proxy), *request.body])
         kept = self._pool.take()
         if kept is not None:
             parser = ResponseParser()
@@ -125,16 +148,19 @@ class SocketTransport:
             raise TransportTimeout(f"{self._endpoint} did not answer in time") from error
         try:
             return _Connection(self._open(CONNECT_S if remaining is None else min(remaining, CONNECT_S)), self._clock())
-        except ssl.SSLCertVerificationError as error:
-            raise ProtocolError(f"{self._endpoint} cannot be trusted: {error.verify_message}") from error
         except OSError as error:
-            raise TransportError(f"cannot connect to {self._endpoint}: {error}") from error
+            raise unconnected(self._endpoint, self._proxy, error) from error
 
-    def _open(self, timeout: float | None) -> socket.socket:
-        endpoint = self._endpoint
+    def _open(self, timeout: float) -> socket.socket:
+        endpoint, proxy = self._endpoint, self._proxy
         if endpoint.socket_path is not None:
             return open_unix(endpoint.socket_path, timeout)
-        plain = socket.create_connection((endpoint.host, endpoint.port), timeout)
+        if proxy is not None and self._tls is not None:
+            plain = tunnelled(proxy, endpoint, timeout)
+        else:
+            plain = socket.create_connection(
+                (proxy.host, proxy.port) if proxy else (endpoint.host, endpoint.port), timeout
+            )
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return self._tls.wrap_socket(plain, server_hostname=endpoint.host) if self._tls else plain

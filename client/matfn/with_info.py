@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from matfn._methods.answers import AnswerMethods
 from matfn._methods.async_answers import AsyncAnswerMethods
+from matfn.invocation import require_call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from concurrent.futures import Future
 
     from matfn.answers import Answer
     from matfn.errors import MatfnError
     from matfn.invocation import Invocation
     from matfn.map_run import OnError
+    from matfn.submission import Threads
 
 __all__ = ["Asker", "AsyncAsker", "AsyncWithInfo", "WithInfo"]
 
@@ -33,11 +36,26 @@ class WithInfo(AnswerMethods):
     Args:
         client: answers one call.
         answers: answers many; takes the calls, whether to show progress, and what to do on an error.
+        threads: those of the client.
     """
 
-    def __init__(self, client: Asker, answers: Callable[[Iterable[Invocation[Any]], bool, OnError], list[Any]]) -> None:
+    def __init__(
+        self,
+        client: Asker,
+        answers: Callable[[Iterable[Invocation[Any]], bool, OnError], list[Any]],
+        threads: Threads,
+    ) -> None:
         self._client = client
         self._answers = answers
+        self._threads = threads
+
+    def submit(self, call: Invocation[ValueT]) -> Future[Answer[ValueT]]:
+        """The future answer to a call that `matfn.call` built; as `submit` of the client, without warnings.
+
+        Raises:
+            ClosedError: after the client's `close`.
+        """
+        return self._threads.submit(self._client.ask, require_call(call))
 
     @overload
     def map(

@@ -81,7 +81,7 @@ def _quietly(client: matfn.Client) -> None:
         return
 
 
-@pytest.mark.parametrize("held", ["_limits_lock", "_transport._slots", "_transport._pool.lock"])
+@pytest.mark.parametrize("held", ["_limits_lock", "_transport.transport._slots", "_transport.transport._pool.lock"])
 def test_child_has_locks_of_its_own(server: ServerProcess, held: str) -> None:
     """Whichever lock is taken when the process forks, the child goes on."""
     with matfn.Client(server.url, max_connections=1) as client:

@@ -128,7 +128,7 @@ def test_closing_in_one_loop_closes_the_connections_of_all(server: ScriptedServe
 
 
 async def _kept(client: matfn.AsyncClient) -> list[Any]:
-    return list(client._transport._loops.here().kept)  # type: ignore[attr-defined]
+    return list(client._transport.transport._loops.here().kept)  # type: ignore[attr-defined]
 
 
 def test_loop_that_has_ended_is_let_go(server: ScriptedServer) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 import matfn
+from matfn.async_failover import AsyncFailover
 from matfn.errors import MatfnError, ProtocolError, TransportError, TransportTimeout
-from matfn.failover import AsyncFailover, Failover
+from matfn.failover import Failover
 from matfn.http1 import Request, Response
 from matfn.servers import Standing, preferred
 from scripted_socket import ScriptedServer, http_response

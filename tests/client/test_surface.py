@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import matfn
@@ -50,14 +51,23 @@ def test_all_is_sorted_and_exists(name: str) -> None:
 
 def test_all_is_exact() -> None:
     """What `matfn` lists is what it imports for its users: every error, no modules but `call` and `verification`."""
-    public = {
+    imported = {
         name
         for name, value in vars(matfn).items()
         if not name.startswith("_") and (not inspect.ismodule(value) or name in {"call", "verification"})
     }
+    of_typing = {"TYPE_CHECKING", "Any"}
 
-    assert public == set(matfn.__all__)
-    assert {type(problem_error(Problem.of(code, ""))).__name__ for code in TABLE} <= public
+    assert (imported | {"AsyncClient"}) - of_typing == set(matfn.__all__)
+    assert {type(problem_error(Problem.of(code, ""))).__name__ for code in TABLE} <= set(matfn.__all__)
+
+
+def test_dir_has_public_names_alone() -> None:
+    """Completion in a shell shows what users are to use, and all of it is there."""
+    assert dir(matfn) == sorted([*matfn.__all__, "__version__"])
+    assert all(hasattr(matfn, name) for name in dir(matfn))
+    with pytest.raises(AttributeError, match="module 'matfn' has no attribute 'inv_root'"):
+        _ = matfn.inv_root  # type: ignore[attr-defined]
 
 
 @FUNCTIONS
@@ -118,6 +128,12 @@ def test_clients_share_the_rest(name: str) -> None:
     assert signatures[0] == signatures[1] == signatures[2]
 
 
+@pytest.mark.parametrize("name", ["submit", "as_completed"])
+def test_clients_with_threads_share_them(name: str) -> None:
+    """Futures are alike with and without a server."""
+    assert parameters(getattr(matfn.Client, name)) == parameters(getattr(matfn.LocalClient, name))
+
+
 @pytest.mark.parametrize("info", [matfn.with_info.WithInfo, matfn.with_info.AsyncWithInfo])
 def test_information_comes_for_many_too(info: type) -> None:
     """with_info.map takes what map takes."""
@@ -143,8 +159,11 @@ def test_generated_files_are_fresh() -> None:
 
 
 def test_import_is_light() -> None:
-    """`import matfn` needs neither torch nor the service nor what draws tables."""
-    heavy = "{'torch', 'jax', 'fastapi', 'scipy', 'rich', 'matfn_kernels', 'matfn_service'}"
+    """`import matfn` needs neither torch nor the service nor what draws tables, nor what is slow to import."""
+    heavy = (
+        "{'torch', 'jax', 'fastapi', 'scipy', 'rich', 'typer', 'pydantic', 'matfn_kernels', 'matfn_service', 'asyncio',"
+        " 'concurrent.futures', 'email', 'importlib.metadata', 'logging', 'ssl', 'subprocess', 'urllib.parse'}"
+    )
     code = f"import sys, matfn; print(sorted({heavy} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-Ic", code], check=True, capture_output=True, text=True).stdout == "[]\n"
@@ -158,6 +177,22 @@ def test_errors_survive_pickling() -> None:
 
     assert (type(copy), copy.problem) == (matfn.NotPositive, error.problem)
     assert str(copy).startswith("not_positive: matrix 3 (")
+
+
+def test_refused_arguments_are_value_errors() -> None:
+    """Errors of status 422 are ValueErrors, those of matrices without an answer LinAlgErrors, others neither."""
+    errors = [problem_error(Problem.of(code, "")) for code in TABLE]
+
+    assert {error.code for error in errors if isinstance(error, ValueError)} == {
+        error.code for error in errors if error.status == 422
+    }
+    assert {error.code for error in errors if isinstance(error, np.linalg.LinAlgError)} == {
+        "not_positive",
+        "singular",
+        "sign_undefined",
+        "not_stabilisable",
+        "not_converged",
+    }
 
 
 def test_codes_statuses_are_the_contracts() -> None:

@@ -42,14 +42,14 @@ def server(path: Path) -> Iterator[ServerProcess]:
 
 def segments_of(client: matfn.Client) -> list[Any]:
     """The shared memory that a client keeps."""
-    return list(client._transport._segments._pool.kept)  # type: ignore[attr-defined]
+    return list(client._transport.transport._segments._pool.kept)  # type: ignore[attr-defined]
 
 
 @contextmanager
 def by_socket(path: Path) -> Iterator[matfn.Client]:
     """A client that shares no memory."""
     with matfn.Client(f"unix://{path}") as client:
-        client._transport._segments = Segments(None, lambda: 0.0)  # type: ignore[attr-defined]
+        client._transport.transport._segments = Segments(None, lambda: 0.0)  # type: ignore[attr-defined]
         yield client
 
 
@@ -116,7 +116,7 @@ def test_async_client_shares_memory(path: Path) -> None:
     async def ask() -> list[Any]:
         async with matfn.AsyncClient(f"unix://{path}") as client:
             found = await asyncio.gather(*(client.msign(part) for part in m))
-            kept = client._transport._segments._pool.kept  # type: ignore[attr-defined]
+            kept = client._transport.transport._segments._pool.kept  # type: ignore[attr-defined]
             assert kept
             return list(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import assert_type
 
 import numpy as np
@@ -31,12 +32,22 @@ def synchronous(a: Matrix, m: torch.Tensor) -> None:
             client.with_info.map([matfn.call.msign(m)], on_error="return"),
             list[matfn.Answer[torch.Tensor] | matfn.MatfnError],
         )
+        assert_type(client.submit(matfn.call.msign(m)), Future[torch.Tensor])
+        assert_type(client.with_info.submit(matfn.call.msign(m)), Future[matfn.Answer[torch.Tensor]])
+        assert_type(next(client.as_completed([matfn.call.msign(m)])), tuple[int, torch.Tensor])
+        assert_type(
+            next(client.as_completed([matfn.call.msign(m)], on_error="return")),
+            tuple[int, torch.Tensor | matfn.MatfnError],
+        )
+        assert_type(client.with_options(timeout=None, headers={"traceparent": "00"}), matfn.Client)
+        assert_type(client.with_info.msign(m).errors, npt.NDArray[np.float64])
         assert_type(client.ask(matfn.call.sqrt_pair(m)), matfn.Answer[tuple[torch.Tensor, torch.Tensor]])
 
 
 async def asynchronous(a: Matrix) -> None:
     """The same with await."""
-    async with matfn.AsyncClient() as client:
+    async with matfn.AsyncClient(on_response=lambda told: told.seconds) as client:
+        assert_type(client.with_options(max_retries=0), matfn.AsyncClient)
         assert_type(await client.inv_root(a, 4), Matrix)
         assert_type(await client.with_info.sqrt_pair(a), matfn.Answer[tuple[Matrix, Matrix]])
         assert_type(await client.map([matfn.call.msign(a)]), list[Matrix])
