@@ -156,6 +156,8 @@ def _unsupported(dtype: object) -> Exception:
 
 
 def _numpy_of(array: Any, name: str = "the input") -> _NdArray:
+    if type(array) is np.ndarray:
+        return array
     if isinstance(array, list | tuple | int):
         return _float64_for_integers(_listed(array, name))
     try:
