@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from matfn_service.mapping import map_file
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +52,7 @@ class Arena:
         self.descriptor = descriptor
         self.end = 0
         self._shared = shared
-        self._pieces: dict[Piece, mmap.mmap] = {}
+        self._pieces: dict[Piece, memoryview] = {}
         self._map: mmap.mmap | None = None
 
     def put(self, tensors: Sequence[Tensor]) -> Slot:
@@ -111,11 +113,10 @@ class Arena:
             self._map = mmap.mmap(self.descriptor, self._size())
         return self._map
 
-    def _piece(self, piece: Piece) -> mmap.mmap:
+    def _piece(self, piece: Piece) -> memoryview:
         """The piece, with its pages, which all exist, mapped at once."""
         if piece not in self._pieces:
-            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-            self._pieces[piece] = mmap.mmap(self._shared, piece.size, flags=flags, offset=piece.start)
+            self._pieces[piece] = map_file(self._shared, piece.size, piece.start, has_pages=True)
         return self._pieces[piece]
 
     def _size(self) -> int:

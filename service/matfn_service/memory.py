@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import gc
 import os
 from pathlib import Path
@@ -31,6 +32,8 @@ class DeviceMemoryError(Exception):
 
 def is_for_memory(error: Exception) -> bool:
     """Whether an exception says that memory ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM  # a file could not be mapped
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or _CPU_ALLOCATOR in str(error)
 
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from matfn.errors import Problem
 from matfn.wire import DecodeError
 from matfn_kernels import Rejection
+from matfn_service.memory import is_for_memory
 
 __all__ = ["REFUSALS", "CallerLeft", "Refusal", "as_refusal", "problem_headers", "problem_of"]
 
@@ -84,7 +85,13 @@ def as_refusal(error: Exception) -> Refusal:
         case RequestValidationError():
             return Refusal("malformed", "; ".join(str(entry["msg"]) for entry in error.errors()))
         case _:
-            return Refusal("internal", "the server failed on this request; its log has the reason")
+            return _of_failure(error)
+
+
+def _of_failure(error: Exception) -> Refusal:
+    if is_for_memory(error):
+        return Refusal("out_of_memory", "the server has too little memory for this request now")
+    return Refusal("internal", "the server failed on this request; its log has the reason")
 
 
 def _of_framework(error: HTTPException) -> Refusal:

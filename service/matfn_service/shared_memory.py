@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from matfn._aligned import address_of, aligned
+from matfn_service.mapping import give_back, map_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +47,7 @@ class _Mapped:
     """A piece and where this process sees it."""
 
     piece: Piece
-    memory: mmap.mmap
+    memory: memoryview
     address: int
 
 
@@ -119,7 +120,7 @@ class SharedMemory:
         while self._warm and self.kept_bytes > bound:
             mapped = next(iter(self._warm))
             del self._warm[mapped]
-            mapped.memory.madvise(mmap.MADV_REMOVE)
+            give_back(mapped.memory)
             self._cold[mapped.piece.size].append(mapped)
 
     def _found(self, size: int) -> _Mapped:
@@ -133,9 +134,9 @@ class SharedMemory:
     def _new(self, size: int) -> _Mapped:
         piece = Piece(self._end, size)
         os.ftruncate(self.descriptor, self._end + size)
-        memory = mmap.mmap(self.descriptor, size, offset=self._end)
+        memory = map_file(self.descriptor, size, self._end)
         self._end += size
-        mapped = _Mapped(piece, memory, address_of(memoryview(memory)))
+        mapped = _Mapped(piece, memory, address_of(memory))
         insort(self._all, mapped, key=attrgetter("address"))
         return mapped
 

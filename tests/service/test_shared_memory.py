@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from matfn._aligned import address_of
-from matfn_service.shared_memory import LEAST, SHARED, SharedMemory, lent
+from matfn_service.arena import Arena, Slot
+from matfn_service.mapping import map_file
+from matfn_service.memory import is_for_memory
+from matfn_service.shared_memory import LEAST, SHARED, SharedMemory, anonymous_file, lent
 
 MIB = 1 << 20
 
@@ -80,6 +84,31 @@ def test_an_idle_service_keeps_no_pages(shared: SharedMemory) -> None:
 
     assert resident(shared) == 2 * MIB
     assert held[-1] == 1
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open, with the one that counts them."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_pieces_take_no_descriptors(shared: SharedMemory) -> None:
+    """However many pieces there are, where they are lent and where they are told of, one file is open."""
+    other = Arena(anonymous_file(), shared.descriptor)
+    before = descriptors()
+    several = [torch.frombuffer(filled(shared, (2 + number) * MIB), dtype=torch.uint8) for number in range(6)]
+    for tensor in several:
+        piece, offset = shared.find(tensor) or pytest.fail("a lent tensor is found")
+        assert torch.equal(other.get(Slot(tensor.dtype, tuple(tensor.shape), offset, piece)), tensor)
+
+    assert descriptors() == before
+
+
+def test_a_file_that_cannot_be_mapped_is_a_shortage_of_memory() -> None:
+    """More memory than there are addresses is refused as such."""
+    with pytest.raises(OSError, match="memory") as caught:
+        map_file(SHARED.descriptor, 1 << 60)
+
+    assert is_for_memory(caught.value)
 
 
 def test_tensors_are_found_by_their_place(shared: SharedMemory) -> None:

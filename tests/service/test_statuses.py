@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from base64 import b64encode
 from typing import TYPE_CHECKING
@@ -315,6 +316,20 @@ async def test_kernel_that_raises_is_internal(client: httpx.AsyncClient, executo
 
     assert problem_of(answer) == (500, "internal")
     assert b"secret" not in answer.content
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+async def test_shortage_of_memory_may_pass(client: httpx.AsyncClient, error: Exception) -> None:
+    """A request for which the server itself finds no memory is 503, so that clients send it again."""
+
+    def lend(*_: object) -> memoryview:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matfn_service.body.lent", lend)
+        answer = await post(client)
+
+    assert problem_of(answer) == (503, "out_of_memory")
 
 
 async def test_warming_server_lets_calls_wait(opened: Opened, executor: ScriptedExecutor) -> None:
