@@ -14,6 +14,7 @@ RAY_STAMP := .venv-ray/.installed
 MINIMUM_BIN := .venv-minimum/bin
 MINIMUM_STAMP := .venv-minimum/.installed
 PROFILE ?= cpu
+MINUTES ?= 4
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
 NATIVE := kernels/matfn_kernels/linalg/native
@@ -22,7 +23,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize soak hostile ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-machines sanitize faults soak hostile ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -105,9 +106,12 @@ test-machines: $(TEST) $(KERNELS) ## the kernels' tests as on other machines: in
 sanitize: $(TEST) ## the kernels in C under AddressSanitizer and UBSan, with allocations that fail; needs gcc's libasan
 	$(BIN)/python scripts/sanitize.py
 
-soak: $(TEST) $(KERNELS) ## faults and overload until leaks and unfairness would show, about four minutes
-	$(BIN)/python -m pytest --soak tests/end_to_end/test_faults.py
-	$(BIN)/python benchmarks/overload.py
+faults: $(TEST) $(KERNELS) ## 100 rounds of random faults under load, every answer checked; about twenty minutes
+	$(BIN)/python benchmarks/random_faults.py
+
+soak: $(BENCH_STAMP) ## a few of these rounds, then MINUTES=4 of traffic with faults: fails where memory or descriptors grow
+	$(BENCH_BIN)/python benchmarks/random_faults.py --rounds 4
+	$(BENCH_BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 hostile: $(TEST) $(KERNELS) ## what hostile callers cost the service: memory, gaps of the event loop, errors, hangs
 	$(BIN)/python benchmarks/hostile.py
@@ -166,6 +170,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
 	$(BENCH_BIN)/python benchmarks/bench_memory.py > benchmarks/results/memory.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
+	$(BENCH_BIN)/python benchmarks/overload.py > benchmarks/results/overload.md
 	$(BENCH_BIN)/python benchmarks/bench_engine.py > benchmarks/results/engine.md
 	$(BENCH_BIN)/python benchmarks/bench_eigh.py > benchmarks/results/eigh.md
 	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md

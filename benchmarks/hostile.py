@@ -10,7 +10,6 @@ more than a quarter, if an answer is a 5xx or not what it should be, or if one d
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 import matfn
 from attacks import ATTACKS, launched
+from occupied import family, resident_bytes
 from provenance import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -56,7 +56,7 @@ class Seen:
     def watch_memory(self, pid: int) -> None:
         """Looks at the memory until the attack is over."""
         while not self.over.wait(_PAUSE * 5):
-            self.resident = max(self.resident, sum(map(_resident, _family(pid))))
+            self.resident = max(self.resident, sum(map(resident_bytes, family(pid))))
 
     def watch_health(self, address: Address) -> None:
         """Asks for the health until the attack is over."""
@@ -66,25 +66,6 @@ class Seen:
             connection.request("GET", "/healthz")
             connection.getresponse().read()
             self.gap = max(self.gap, time.perf_counter() - began)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its children."""
-    try:
-        threads = Path(f"/proc/{pid}/task").iterdir()
-        children = [child for thread in threads for child in (thread / "children").read_text().split()]
-    except OSError:
-        return []
-    return [pid, *map(int, children)]
-
-
-def _resident(pid: int) -> int:
-    """Memory of a process that it does not share, in bytes; shared memory counts where it was made, once."""
-    try:
-        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
-    except OSError:
-        return 0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
 
 
 @contextmanager

@@ -19,8 +19,7 @@ TERMINAL = {"COLUMNS", "LINES", "TERM", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The long form of tests that have one, and where and with what the kernels' tests compute."""
-    parser.addoption("--soak", action="store_true", help="repeat faults until leaks would show")
+    """Where and with what the kernels' tests compute."""
     parser.addoption("--device", default="cpu", help="where the tests of the kernels compute: cpu or cuda")
     parser.addoption(
         "--kernels",
@@ -62,12 +61,6 @@ def forced_blas(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import machines
 
         machines.force_blas(monkeypatch, name)
-
-
-@pytest.fixture(scope="session")
-def soak(request: pytest.FixtureRequest) -> bool:
-    """Whether tests run in their long form."""
-    return bool(request.config.getoption("--soak"))
 
 
 @pytest.fixture(scope="session")

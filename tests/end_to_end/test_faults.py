@@ -191,14 +191,12 @@ def kill(victims: list[subprocess.Popen[bytes]]) -> None:
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0], ids=["in the middle of the body", "in the middle of the wait"])
-def test_killed_callers_leave_nothing_behind(
-    faulty: ServerProcess, client: matfn.Client, share: float, soak: bool
-) -> None:
+def test_killed_callers_leave_nothing_behind(faulty: ServerProcess, client: matfn.Client, share: float) -> None:
     """After callers were killed nothing waits, nothing is kept, and the next call is answered."""
     message = request_of(256)
-    rounds, callers = (5, 20) if soak else (3, 4)
+    callers = 4
     resident: list[int] = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         with ThreadPoolExecutor(1) as threads, held(faulty, client, threads):
             victims = [start(faulty, message[: int(share * len(message))]) for _ in range(callers)]
             if share == 1.0:
