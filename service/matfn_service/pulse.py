@@ -1,12 +1,14 @@
 """Signs of life of a process, by what the system knows of it: it needs no thread in the process, nor its help.
 
 A process is stopped if the system says so twice in a row. It hangs if it has work and uses no processor for half a
-minute. It overruns if its work takes a hundred times the predicted time, and a minute besides. Time is counted in
-looks, so that a service which was itself stopped blames nobody for it.
+minute. It overruns if its work takes a hundred times the predicted time, and a minute besides, of the processor; on a
+machine that others use, or while it starts, it may wait ten times as long for that. Time is counted in looks, so that a
+service which was itself stopped blames nobody for it.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +21,8 @@ _STOPPED_LOOKS: Final = 2
 _SILENT_SECONDS: Final = 30.0
 _GRACE_SECONDS: Final = 60.0
 _FACTOR: Final = 100.0  # predictions are wrong by less
+_STARVED: Final = 10.0  # a process that gets less of a processor is not worth waiting for
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _STOPPED: Final = b"T"
 _STATE, _USER_TIME, _SYSTEM_TIME = 0, 11, 12  # fields of /proc/PID/stat after the name
 
@@ -54,6 +58,7 @@ class Pulse:
     is_stopped: bool = False
     _allowed: float = _GRACE_SECONDS
     _working: float = 0.0
+    _computed: float = 0.0
     _silent: float = 0.0
     _stopped_looks: int = 0
     _processor_time: int = 0
@@ -61,7 +66,7 @@ class Pulse:
     def begin(self, predicted: float) -> None:
         """The process has got work of so many predicted seconds."""
         self.is_busy = True
-        self._working = self._silent = 0.0
+        self._working = self._computed = self._silent = 0.0
         self._allowed = _GRACE_SECONDS + _FACTOR * predicted
 
     def end(self) -> None:
@@ -79,6 +84,7 @@ class Pulse:
         is_silent = self.is_busy and processor_time == self._processor_time
         self._silent = self._silent + LOOK_SECONDS if is_silent else 0.0
         self._working += LOOK_SECONDS
+        self._computed += (processor_time - self._processor_time) / _TICKS
         self._processor_time = processor_time
         return self._verdict()
 
@@ -87,7 +93,8 @@ class Pulse:
             return Loss.STOPPED
         if self._silent >= _SILENT_SECONDS:
             return Loss.HUNG
-        return Loss.OVERRAN if self.is_busy and self._working > self._allowed else None
+        has_overrun = self._computed > self._allowed or self._working > _STARVED * self._allowed
+        return Loss.OVERRAN if self.is_busy and has_overrun else None
 
 
 def _stat(pid: int) -> tuple[bytes, int] | None:

@@ -194,8 +194,12 @@ class SideProtocol(asyncio.Protocol):
         """Closes a connection of another user's; bounds the time of the others' question."""
         self._transport = transport
         self._deadline = asyncio.get_running_loop().call_later(HANDSHAKE_S, transport.abort)
-        with self._socket() as own:
-            self._peer = Peer.of(own)
+        try:
+            with self._socket() as own:
+                self._peer = Peer.of(own)
+        except OSError:  # there is no descriptor left for it
+            transport.abort()
+            return
         if not self._peer.is_trusted:
             _log.warning("no shared memory for another user", user=self._peer.user)
             transport.abort()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -60,6 +61,17 @@ def test_another_user_gets_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(os, "memfd_create", None)
 
     assert asyncio.run(_said(tmp_path / "s", Segments(MIB, MIB))) == b""
+
+
+def test_lack_of_descriptors_ends_the_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A connection that cannot be looked into for want of a descriptor is closed at once; bodies take the socket."""
+
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", refuse)
+
+    assert asyncio.run(_said(tmp_path / "socket", Segments(MIB, MIB))) == b""
 
 
 def test_lack_of_memory_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

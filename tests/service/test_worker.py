@@ -300,6 +300,7 @@ async def test_work_that_takes_far_longer_than_predicted_is_given_up(
     """An endless computation yields its worker; predictions that are a hundred times too low do not cost it."""
     await worker.call(int)
     monkeypatch.setattr(pulse, "_SILENT_SECONDS", math.inf)
+    monkeypatch.setattr(pulse, "_GRACE_SECONDS", 0.1)
     work = asyncio.create_task(worker.call(partial(all, itertools.repeat(1))))
     await looked_after(worker, work)
 
@@ -307,10 +308,16 @@ async def test_work_that_takes_far_longer_than_predicted_is_given_up(
     assert error.loss is Loss.OVERRAN
 
 
-@pytest.mark.parametrize(("predicted", "looks"), [(0.0, 60), (0.5, 110), (10.0, 1060)])
-def test_prices_are_taken_a_hundredfold(predicted: float, looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work is given up after a minute and a hundred times its predicted seconds, not before."""
-    monkeypatch.setattr(pulse, "_SILENT_SECONDS", math.inf)
+@pytest.mark.parametrize(
+    ("predicted", "share", "looks"),
+    [(0.0, 1.0, 60), (0.5, 1.0, 110), (10.0, 1.0, 1060), (0.0, 0.25, 240), (0.0, 0.01, 600)],
+)
+def test_prices_are_taken_a_hundredfold(
+    predicted: float, share: float, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work has a minute of the processor and a hundred times its prediction, or ten times as long with less of it."""
+    times = (int(share * pulse._TICKS * second) for second in itertools.count(1))
+    monkeypatch.setattr(pulse, "_stat", lambda _: (b"R", next(times)))
     watched = pulse.Pulse()
     watched.begin(predicted)
 
