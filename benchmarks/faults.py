@@ -40,6 +40,7 @@ KEY: Final = "checked-secret"
 _DRAIN_SECONDS: Final = 5
 _END_SECONDS: Final = 15.0
 """Within it a server ends that drains for five seconds, on a busy machine."""
+_START_SECONDS: Final = 300.0  # on a busy machine
 _LARGEST: Final = 24  # megabytes of a body; a few of them take all the memory that requests have
 _SETTINGS: Final = {
     "workers": str(WORKERS),
@@ -74,7 +75,11 @@ class Target:
     def start(self, port: int = 0) -> None:
         """Starts the server, and waits until it is ready."""
         self.write_keys()
-        self.server = ServerProcess(port=str(port), api_keys_file=str(self.keys), **_SETTINGS).started()
+        self.server = self.process(port).started()
+
+    def process(self, port: int) -> ServerProcess:
+        """A server that has just been started."""
+        return ServerProcess(patience=_START_SECONDS, port=str(port), api_keys_file=str(self.keys), **_SETTINGS)
 
     def write_keys(self, *others: str) -> None:
         """Writes the keys' file, as a whole."""
@@ -205,7 +210,7 @@ def _sigterm(target: Target) -> None:
         target.pause(0.0, 0.5)
     target.stop(target.server)
     if target.rng.random() < 0.3:  # noqa: PLR2004
-        early = ServerProcess(port=str(port), api_keys_file=str(target.keys), **_SETTINGS)
+        early = target.process(port)
         target.pause(0.0, 4.0)
         target.stop(early, (0, -signal.SIGTERM))
     target.mended = time.monotonic()

@@ -40,7 +40,7 @@ def bounded(server: ServerProcess) -> Iterator[None]:
     peaks, ended = [0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.002):
+        while not ended.wait(0.01):
             peaks.append(server.resident_bytes_of_all)
 
     watcher = threading.Thread(target=watch)
@@ -77,10 +77,9 @@ def triangular(items: int) -> wire.Call:
     return wire.Call("tri_solve", {"t": zeros(2, 1, 60, 60), "b": zeros(1, items, 60, 0)}, {}, {})
 
 
-def queries(items: int, heads: int = 8192) -> bytes:
-    """A body of some hundred bytes whose answer has so many numbers."""
-    inputs = {"q": zeros(items, heads, 1, 0), "k": zeros(1, heads, 1, 0)}
-    return b"".join(wire.encode_call(wire.Call("max_logit", inputs, {}, {}), MSGPACK))
+def empty(items: int) -> bytes:
+    """A body of some hundred bytes whose answer has a matrix of order 256 for each of its empty ones."""
+    return b"".join(wire.encode_call(wire.Call("polar", {"m": zeros(items, 0, 256)}, {}, {}), MSGPACK))
 
 
 def test_many_calls_that_broadcast(small_server: ServerProcess) -> None:
@@ -125,8 +124,8 @@ def test_calls_that_broadcast_side_by_side(small_server: ServerProcess) -> None:
 
 def test_answers_that_nobody_reads(small_server: ServerProcess) -> None:
     """Unread answers are charged until their callers are dropped; then there is room again."""
-    body = queries(400)
-    head = b"POST /v1/max_logit HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\nContent-Length: %d\r\n\r\n"
+    body = empty(50)
+    head = b"POST /v1/polar HTTP/1.1\r\nHost: h\r\nContent-Type: application/msgpack\r\nContent-Length: %d\r\n\r\n"
     assert len(body) < 128
     connections = [small_server.connect() for _ in range(8)]
     with bounded(small_server):
@@ -134,11 +133,11 @@ def test_answers_that_nobody_reads(small_server: ServerProcess) -> None:
             connection.sendall(head % len(body) + body)
         for connection in connections:
             connection.recv(1)
-        assert posted(small_server, "/v1/max_logit", queries(1))[0] in {200, 429}
+        assert posted(small_server, "/v1/polar", empty(1))[0] in {200, 429}
         small_server.wait_for("answers not read")
         while charged(small_server):
             assert samples(small_server.metrics())['matfn_drops_total{reason="unread"}'] <= 8
-        assert posted(small_server, "/v1/max_logit", body)[0] == 200
+        assert posted(small_server, "/v1/polar", body)[0] == 200
     for connection in connections:
         connection.close()
 
@@ -148,14 +147,14 @@ def charged(server: ServerProcess) -> float:
     return samples(server.metrics())['matfn_charged_bytes{use="answers"}']
 
 
-@pytest.mark.parametrize("items", [1000, 16384])
+@pytest.mark.parametrize("items", [100, 2048])
 def test_outputs_of_empty_inputs_count(small_server: ServerProcess, items: int) -> None:
     """Outputs of inputs without a number are charged like others."""
     with bounded(small_server):
-        status, _ = posted(small_server, "/v1/max_logit", queries(items))
+        status, _ = posted(small_server, "/v1/polar", empty(items))
 
     assert status in {200, 413}
-    assert (status == 413) == (items == 16384)
+    assert (status == 413) == (items == 2048)
 
 
 @pytest.mark.parametrize("lead", [(), (40, 1), (1, 30)])
