@@ -213,9 +213,9 @@ def plot(samples: Sequence[Sample], path: Path) -> None:
         for name in names:
             title = next(series.title for series in SERIES if series.name == name)
             axis.plot(times, [getattr(sample, name) for sample in samples], label=title)
-        axis.set(ylabel=label, ylim=(0, None))
+        axis.set(ylabel=label, ylim=(None if label == "ms" else 0, None), yscale="log" if label == "ms" else "linear")
         axis.legend(fontsize="small", loc="lower right")
-    axes[-1].set(xlabel="minutes", yscale="log", ylim=(None, None))
+    axes[-1].set(xlabel="minutes")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
