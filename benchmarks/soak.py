@@ -147,14 +147,18 @@ def table(samples: Sequence[Sample]) -> Iterator[str]:
     """A line for each series: medians of its first and last quarter, its slope, and the verdict."""
     yield "| series | first quarter | last quarter | an hour | verdict |"
     yield "|---|---|---|---|---|"
-    quarter = max(1, len(samples) // 4)
-    rest = settled(samples)
     for series in SERIES:
-        values = [getattr(sample, series.name) for sample in samples]
-        found = trend([sample.minutes for sample in rest], [getattr(sample, series.name) for sample in rest])
-        verdict = "shown only" if math.isinf(series.allowed) else "grows" if grows(series, rest) else "does not grow"
-        first, last = median(values[:quarter]), median(values[-quarter:])
-        yield f"| {series.title} | {first:.1f} | {last:.1f} | {60 * found.slope:+.1f} | {verdict} |"
+        known = [sample for sample in samples if not math.isnan(getattr(sample, series.name))]
+        yield _row(series, known) if len(known) > 1 else f"| {series.title} | | | | nothing to see |"
+
+
+def _row(series: Series, samples: Sequence[Sample]) -> str:
+    values = [getattr(sample, series.name) for sample in samples]
+    quarter, rest = max(1, len(samples) // 4), settled(samples)
+    found = trend([sample.minutes for sample in rest], [getattr(sample, series.name) for sample in rest])
+    verdict = "shown only" if math.isinf(series.allowed) else "grows" if grows(series, rest) else "does not grow"
+    first, last = median(values[:quarter]), median(values[-quarter:])
+    return f"| {series.title} | {first:.1f} | {last:.1f} | {60 * found.slope:+.1f} | {verdict} |"
 
 
 def quantile(values: Sequence[float], share: float) -> float:

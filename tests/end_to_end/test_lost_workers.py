@@ -15,6 +15,9 @@ import matfn
 from processes import ServerProcess, running_server
 from scraped import samples
 
+CALLERS = 4
+ROUNDS = 3
+
 
 def workers_of(server: ServerProcess) -> list[int]:
     """The process numbers of the server's children."""
@@ -48,35 +51,54 @@ def test_a_worker_lost_during_warm_up_is_made_up_for(number: signal.Signals) -> 
         server.stop()
 
 
-def test_a_stopped_worker_is_replaced() -> None:
+def test_a_killed_worker_costs_nobody_an_answer() -> None:
+    """While callers wait, a worker is killed, in several rounds; each time it is replaced, and everyone is answered."""
+    m = np.random.default_rng(0).standard_normal((2, 128, 128))
+    with (
+        running_server(workers="2") as server,
+        matfn.Client(server.url) as client,
+        ThreadPoolExecutor(CALLERS) as callers,
+    ):
+        before, first = workers_of(server), client.msign(m)
+        for turn in range(ROUNDS):  # all calls of a round end in it: one that loses its second worker has no answer
+            answers = [callers.submit(client.msign, m) for _ in range(2 * CALLERS)]
+            answers[0].result()
+            os.kill(workers_of(server)[turn % 2], signal.SIGKILL)
+            assert all(np.allclose(answer.result(), first, atol=1e-12) for answer in answers)
+        while samples(server.metrics())["matfn_workers_alive"] < 2:
+            continue
+
+        assert len(workers_of(server)) == 2
+        assert workers_of(server) != before
+        assert 1 <= lost(server, "killed") <= ROUNDS  # one that idles may not be missed yet
+
+
+def test_a_stopped_worker_is_replaced(server: ServerProcess) -> None:
     """Calls of a stopped worker are answered by the one that replaces it; /readyz tells while there is none."""
     m = np.random.default_rng(0).standard_normal((2, 32, 32))
-    with running_server() as server, matfn.Client(server.url) as client, ThreadPoolExecutor(4) as callers:
-        expected = client.msign(m)
+    with matfn.Client(server.url) as client, ThreadPoolExecutor(4) as callers:
+        expected, before = client.msign(m), lost(server, "stopped")
         os.kill(workers_of(server)[0], signal.SIGSTOP)
         answers = [callers.submit(client.msign, m) for _ in range(4)]
-        while lost(server, "stopped") == 0:
+        while lost(server, "stopped") == before:
             assert server.get("/readyz")[0] in {200, 503}
 
         assert all(np.array_equal(answer.result(), expected) for answer in answers)
         assert server.get("/readyz") == (200, {"state": "ready"})
 
 
-def test_a_call_that_loses_its_worker_twice_is_told_so() -> None:
+def test_a_call_that_loses_its_worker_twice_is_told_so(server: ServerProcess) -> None:
     """It has a code of its own, and the call after it is answered."""
     m = np.random.default_rng(0).standard_normal((1200, 1200))
-    with (
-        running_server() as server,
-        matfn.Client(server.url, max_retries=0) as client,
-        ThreadPoolExecutor(1) as caller,
-    ):
+    with matfn.Client(server.url, max_retries=0) as client, ThreadPoolExecutor(1) as caller:
+        batches, before = client.status()["batches"]["count"], lost(server, "killed")
         answer = caller.submit(client.msign, m, precision="fp64")
-        while not client.status()["batches"]["count"]:
+        while client.status()["batches"]["count"] == batches:
             continue
         for number in range(2):
             (worker,) = workers_of(server)
             os.kill(worker, signal.SIGKILL)
-            while lost(server, "killed") == number:
+            while lost(server, "killed") == before + number:
                 continue
 
         with pytest.raises(matfn.WorkerLost) as caught:
@@ -85,13 +107,12 @@ def test_a_call_that_loses_its_worker_twice_is_told_so() -> None:
         np.testing.assert_allclose(client.msign(2 * np.eye(3)), np.eye(3))
 
 
-def test_stopped_workers_end_with_a_killed_server() -> None:
-    """A server that is killed leaves no process behind, although its workers cannot act."""
+def test_workers_end_with_a_killed_server() -> None:
+    """A server that is killed leaves no process behind, whether its worker can act or is stopped."""
     with running_server(workers="2") as server:
         numbers = workers_of(server)
         workers = [os.pidfd_open(number) for number in numbers]
-        for number in numbers:
-            os.kill(number, signal.SIGSTOP)
+        os.kill(numbers[0], signal.SIGSTOP)
         server.process.kill()
 
         for worker in workers:
