@@ -79,7 +79,9 @@ class Target:
 
     def process(self, port: int) -> ServerProcess:
         """A server that has just been started."""
-        return ServerProcess(patience=_START_SECONDS, port=str(port), api_keys_file=str(self.keys), **_SETTINGS)
+        server = ServerProcess(port=str(port), api_keys_file=str(self.keys), **_SETTINGS)
+        server.patience = _START_SECONDS
+        return server
 
     def write_keys(self, *others: str) -> None:
         """Writes the keys' file, as a whole."""

@@ -29,14 +29,13 @@ _STOP_SECONDS = 30.0
 class ServerProcess:
     """A server in a process of its own, as `matfn serve` starts it, or a script instead.
 
-    Args:
-        script: instead of `matfn serve`.
+    Attributes:
         patience: seconds to wait for a line of its log.
-        settings: by their names without the prefix.
     """
 
-    def __init__(self, script: Path | None = None, patience: float = _START_SECONDS, **settings: str) -> None:
-        self._patience = patience
+    patience = _START_SECONDS
+
+    def __init__(self, script: Path | None = None, **settings: str) -> None:
         own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_WORKERS": "1"}
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
         own |= {} if script is None else ENVIRONMENT  # the command sets it for itself
@@ -77,7 +76,7 @@ class ServerProcess:
             return bool(found) or self._ended
 
         with self._grown:
-            self._grown.wait_for(look, self._patience)
+            self._grown.wait_for(look, self.patience)
         assert found, f"no {event} in the server's log: {self.lines}"
         return found[0]
 
