@@ -134,9 +134,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time went: waiting, computing, and in a batch of how many calls, filled to what part.
+    """Where the time went: waiting and computing, and in which batch.
 
-    `profile` is name@hash of the profile that chose the methods; None from servers that do not say.
+    Attributes:
+        queue_ms: from arrival to launch.
+        device_ms: in which the device computed.
+        batch_size: matrices in the batch.
+        fill: the batch against the largest allowed, 0 if it has no matrices; above 1 if one matrix is larger.
+        profile: name@hash of the profile that chose the methods; None from servers that do not say.
     """
 
     queue_ms: float

@@ -96,7 +96,7 @@ class LocalClient(Submitting, ValueMethods):
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         value, certificates, milliseconds = self._asked(invocation)
-        timing = Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label)
+        timing = Timing(0.0, milliseconds, len(certificates), float(bool(certificates)), self._profile_label)
         return Answer(value, tuple(map(_translated, certificates)), timing, "", self._device)
 
     def _asked(self, invocation: Invocation[ValueT]) -> tuple[ValueT, tuple[matfn_kernels.Certificate, ...], float]:
@@ -222,7 +222,7 @@ class LocalClient(Submitting, ValueMethods):
         answer = wire.Answer(
             dict(zip(ENTRIES[call.function].outputs, tensors, strict=True)),
             tuple(map(_translated, certificates)),
-            Timing(0.0, milliseconds, len(certificates), 1.0, self._profile_label),
+            Timing(0.0, milliseconds, len(certificates), float(bool(certificates)), self._profile_label),
             self._device,
             "",
         )

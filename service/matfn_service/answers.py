@@ -54,7 +54,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, hea
     return wire.EncodedAnswer(
         outputs={name: rows_to_wire(column, call.lead, head.triangle) for name, column in named},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
-        timing=wire.Timing(queue_ms, device_ms, served.batch_size, 1.0, profile),
+        timing=wire.Timing(queue_ms, device_ms, served.batch_size, served.fill, profile),
         device=device,
         request_id=head.request_id,
     )

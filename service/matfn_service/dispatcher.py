@@ -74,11 +74,20 @@ class Callers(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Launch:
-    """A batch on the device: its jobs, each worker's share, the predicted load, and the time of the launch."""
+    """A batch on the device.
+
+    Attributes:
+        jobs: in it.
+        shares: each worker's.
+        load: that is predicted.
+        fill: the load against the largest allowed.
+        at: when it was launched.
+    """
 
     jobs: Sequence[Job]
     shares: Sequence[Sequence[Part]]
     load: Limit
+    fill: float
     at: float
 
     @property
@@ -192,10 +201,11 @@ class Dispatcher:
         ]
         shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
-        launch = _Launch(jobs, shares, load, now)
+        fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
+        launch = _Launch(jobs, shares, load, fill, now)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._taken_by_costly += len(shares) * launch.is_costly
-        self._count(jobs, load, now)
+        self._count(jobs, fill, now)
         self._start(launch)
 
     def _cuts(self, choice: _Choice, now: float) -> bool:
@@ -280,11 +290,10 @@ class Dispatcher:
         fair = Limit(min(most, max(share, _LEAST_SECONDS)), self._limit.bytes)
         return fair.scaled(self.isolator.caps.of(job.key))
 
-    def _count(self, jobs: Sequence[Job], load: Limit, now: float) -> None:
+    def _count(self, jobs: Sequence[Job], fill: float, now: float) -> None:
         matrices: Counter[str] = Counter()
         for job in jobs:
             matrices[job.function] += job.batch.items
-        fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
         self._statistics.count_batch(matrices, [now - job.arrived for job in jobs], fill)
 
     async def _serve(self, launch: _Launch) -> None:
@@ -341,7 +350,8 @@ class Dispatcher:
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             self._count_outcomes(job, evaluations)
-            self._callers.deliver(job, Served(evaluations, launch.at - job.arrived, (span,), batch_size))
+            served = Served(evaluations, launch.at - job.arrived, (span,), batch_size, launch.fill)
+            self._callers.deliver(job, served)
 
     def _count_outcomes(self, job: Job, evaluations: Sequence[Encoded]) -> None:
         for piece in evaluations:

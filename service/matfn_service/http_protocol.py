@@ -37,7 +37,10 @@ _HEADER_BYTES: Final = 3  # the least that a header takes besides its name and v
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 _CHUNKED: Final = b"chunked"
-_WITHOUT_HOST: Final = frozenset({"0.9", "1.0"})
+_MAJOR: Final = "1"
+_WITHOUT_HOST: Final = "1.0"
+_PREFACE: Final = frozenset({"Pause on PRI/Upgrade", "Expected HTTP/2 Connection Preface"})
+"""The parser's words for HTTP/2 with prior knowledge."""
 _TOO_LONG: Final = "Content-Length overflow"  # the parser's words for more than 64 bits
 _NOWHERE: Final = memoryview(b"")
 _PACE: Final = Pace()
@@ -48,6 +51,7 @@ _REASONS: Final = {
     431: b"Request Header Fields Too Large",
     501: b"Not Implemented",
     503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
 }
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +81,7 @@ class HttpProtocol(HttpToolsProtocol):
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
+        self.parser = self._new_parser()
         self._most_connections = most_connections
         self._pace = pace
         self._on_unread = on_unread
@@ -94,6 +99,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._has_upgrade = False
         self._is_repeating = False
+
+    def _new_parser(self) -> HttpRequestParser:
+        """A parser that reads on behind the last request, and leaves versions to `_check_version`."""
+        parser = HttpRequestParser(self)
+        parser.set_dangerous_leniencies(lenient_data_after_close=True, lenient_version=True)
+        return parser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """The connection is there; one too many is told so and closed, a silent one is closed after a while."""
@@ -161,7 +172,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Has another parser read the body of a message whose head asked for another protocol."""
         lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING]
         version = self.parser.get_http_version().encode()
-        self.parser = HttpRequestParser(self)
+        self.parser = self._new_parser()
         self._has_upgrade = False
         self._is_repeating = True
         self.parser.feed_data(b"".join([b"POST / HTTP/%b\r\n" % version, *lines, b"\r\n"]))
@@ -234,8 +245,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Ends a body whose end the parser has not seen, and replaces the parser, which still waits for it."""
         self.on_message_complete()
         if self.parser is not None:  # it is gone with the connection
-            self.parser = HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser = self._new_parser()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
@@ -332,12 +342,23 @@ class HttpProtocol(HttpToolsProtocol):
 
 def _check_head(headers: Sequence[tuple[bytes, bytes]], version: str) -> None:
     """Raises the refusal of a head that is parsed but not valid, or asks for what no one here does."""
+    _check_version(version)
     names = [name for name, _ in headers]
     hosts = names.count(b"host")
-    if hosts > 1 or (not hosts and version not in _WITHOUT_HOST):
+    if hosts > 1 or (not hosts and version != _WITHOUT_HOST):
         raise Refusal("malformed", f"the request has {hosts} Host headers; HTTP/1.1 requires one")
     if b"transfer-encoding" in names:
         _check_codings(b",".join(value for name, value in headers if name == b"transfer-encoding"))
+
+
+def _check_version(version: str) -> None:
+    """Raises the refusal of another major version; a higher minor one is read as HTTP/1.1 (RFC 9110, section 2.5)."""
+    if version.partition(".")[0] != _MAJOR:
+        raise _other_version(f"HTTP/{version}")
+
+
+def _other_version(named: str) -> Refusal:
+    return Refusal("malformed", f"the request is in {named}; the server speaks HTTP/1.1", "send HTTP/1.1", status=505)
 
 
 def _check_codings(value: bytes) -> None:
@@ -360,6 +381,8 @@ def _reason(error: HttpParserError) -> Refusal:
         return cause
     if str(error) == _TOO_LONG:
         return Refusal("too_large", "the declared length of the body has more than 64 bits")
+    if str(error) in _PREFACE:
+        return _other_version("HTTP/2")
     if cause is not None:
         _log.error("a request could not be begun", exc_info=cause)
     return Refusal("malformed", f"this is no valid HTTP request: {error}")

@@ -101,12 +101,14 @@ class Served:
         queue_seconds: from arrival to launch.
         spans: when the device computed its batches, from and to, on the service's clock.
         batch_size: all matrices in the batch.
+        fill: the batch against the largest allowed, the larger of its shares of the time and of the bytes.
     """
 
     evaluations: tuple[Encoded, ...]
     queue_seconds: float
     spans: tuple[tuple[float, float], ...]
     batch_size: int
+    fill: float
 
     @property
     def ended(self) -> float:
@@ -188,4 +190,5 @@ def _combined(pieces: Sequence[Served]) -> Served:
         queue_seconds=min(piece.queue_seconds for piece in pieces),
         spans=tuple(span for piece in pieces for span in piece.spans),
         batch_size=max(piece.batch_size for piece in pieces),
+        fill=max(piece.fill for piece in pieces),
     )

@@ -98,12 +98,14 @@ def _key(function: str, body: memoryview) -> _Key:
 
 
 def _fields(body: memoryview, sent: wire.Call) -> tuple[_Field, ...] | None:
-    """The spans of a call's numbers in its body, in order; None if some were copied, or there are none."""
+    """The spans of a call's numbers in its body, in order; None if some lie elsewhere, or there are none."""
     fields = []
     for name, tensor in sent.inputs.items():
         if not isinstance(tensor.data, memoryview) or not tensor.nbytes:
             return None
         start = address_of(tensor.data) - address_of(body)
+        if not 0 <= start <= len(body) - tensor.nbytes:  # numbers of nested lists
+            return None
         fields.append(_Field(name, tensor.dtype, tensor.shape, tensor.uplo, start, start + tensor.nbytes))
     return tuple(fields)
 

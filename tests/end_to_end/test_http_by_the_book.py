@@ -148,6 +148,17 @@ JSON = "Content-Type: application/json"
         (raw(POST, "Host: m", KEY, JSON, f"Content-Length: {2**64 - 1}"), (413, "too_large")),
         (raw(POST, "Host: m", KEY, JSON, f"Content-Length: {2**64}"), (413, "too_large")),
         (raw(POST, "Host: m", KEY, JSON, f"Content-Length: {10**40}"), (413, "too_large")),
+        (raw("GET /healthz HTTP/2.0", "Host: m"), (505, "malformed")),
+        (raw("GET /healthz HTTP/3.0", "Host: m"), (505, "malformed")),
+        (raw("GET /healthz HTTP/0.9", "Host: m"), (505, "malformed")),
+        (raw("GET /healthz HTTP/9.9", "Host: m"), (505, "malformed")),
+        (raw("GET /healthz"), (505, "malformed")),
+        (raw("PRI * HTTP/2.0") + b"SM\r\n\r\n", (505, "malformed")),
+        (raw(POST, "Host: m", KEY, JSON, "Content-Length: 35").replace(b"1.1", b"2.0") + BODY, (505, "malformed")),
+        (raw("GET /healthz HTTP/1.9"), (400, "malformed")),
+        (raw("GET /healthz HTTP/1.10", "Host: m"), (400, "malformed")),
+        (raw("GET /healthz HTTP/1", "Host: m"), (400, "malformed")),
+        (raw("GET /healthz http/1.1", "Host: m"), (400, "malformed")),
         (raw("CONNECT m:443 HTTP/1.1", "Host: m"), (400, "malformed")),
         (raw("CONNECT m:99999 HTTP/1.1", "Host: m"), (400, "malformed")),
         (raw("GET http://m:65536/healthz HTTP/1.1", "Host: m"), (400, "malformed")),
@@ -171,9 +182,18 @@ def test_a_head_has_its_answer(strict: ServerProcess, head: bytes, expected: tup
     assert not [line for line in strict.lines if "exception" in line or line["event"] == "unstructured"]
 
 
-@pytest.mark.parametrize("head", [raw("GET /healthz HTTP/1.0"), raw("GET http://m:65535/healthz HTTP/1.1", "Host: m")])
+@pytest.mark.parametrize(
+    "head",
+    [
+        raw("GET /healthz HTTP/1.0"),
+        raw("GET http://m:65535/healthz HTTP/1.1", "Host: m"),
+        raw("GET /healthz HTTP/1.2", "Host: m"),
+        raw("GET /healthz HTTP/1.9", "Host: m"),
+        raw("GET /healthz HTTP/1.9", "Host: m", *UPGRADE),
+    ],
+)
 def test_what_is_allowed_is_answered(strict: ServerProcess, head: bytes) -> None:
-    """HTTP/1.0 needs no Host, and a target may be a URL."""
+    """HTTP/1.0 needs no Host, a target may be a URL, and minor versions above 1 are read as HTTP/1.1."""
     with strict.connect() as connection:
         connection.sendall(head)
 

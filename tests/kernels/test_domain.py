@@ -96,6 +96,27 @@ def test_refusals_name_their_code(function: str, inputs: dict[str, Array], keywo
     assert len(rejection.detail) > 10
 
 
+@pytest.mark.parametrize(
+    ("function", "inputs", "keywords", "name"),
+    [
+        ("inv_root", {"a": np.zeros((3, 4))}, {"r": 2}, "a"),
+        ("solve_sylvester", {"a": EYE, "b": np.zeros((5, 2, 1)), "q": np.zeros((3, 2))}, {}, "b"),
+        ("tri_solve", {"t": np.zeros((0, 2)), "b": np.zeros((2, 2))}, {}, "t"),
+        ("frechet_distance", {"mu1": np.ones(3), "s1": np.zeros((4, 3)), "mu2": np.ones(3), "s2": EYE}, {}, "s1"),
+    ],
+)
+def test_a_matrix_that_is_not_square_is_told_so(
+    function: str, inputs: dict[str, Array], keywords: dict[str, Any], name: str
+) -> None:
+    """The detail has the shape that was given, the hint the one that is allowed."""
+    rejection = _rejected(function, inputs, **keywords)
+
+    assert rejection.code == "invalid_shape"
+    assert rejection.detail.startswith(f"{name} has shape {inputs[name].shape}; its last two sizes must be equal")
+    assert rejection.hint is not None
+    assert rejection.hint.startswith(f"{name} must be (*, ")
+
+
 def _with(inputs: dict[str, Array], name: str, change: Callable[[Array], Array]) -> dict[str, Array]:
     """Two matrices of each input, the second of one input changed."""
     stacks = {key: np.stack([x, x]).astype(float) for key, x in inputs.items()}
@@ -384,6 +405,10 @@ def test_lower_clip_acts_on_the_range_only() -> None:
         ("inv_root", {"a": np.zeros((2, 0, 0))}, {"r": 2}, [(2, 0, 0)]),
         ("sqrt_pair", {"a": np.zeros((2, 0, 0))}, {}, [(2, 0, 0), (2, 0, 0)]),
         ("msign", {"m": np.zeros((2, 0, 3))}, {}, [(2, 0, 3)]),
+        ("tri_inv", {"t": np.zeros((0, 0))}, {}, [(0, 0)]),
+        ("tri_inv", {"t": np.zeros((2, 0, 0), np.float32)}, {"unit_diagonal": True}, [(2, 0, 0)]),
+        ("tri_solve", {"t": np.zeros((2, 0, 0)), "b": np.zeros((0, 3))}, {"lower": False}, [(2, 0, 3)]),
+        ("verify/tri_inv", {"x": np.zeros((0, 0)), "t": np.zeros((0, 0))}, {}, []),
         ("tri_solve", {"t": LOWER, "b": np.zeros((3, 0))}, {}, [(3, 0)]),
         ("dplr_inv", {"diag": np.zeros((4, 0)), "q": np.zeros((4, 0, 2)), "k": np.zeros((4, 0, 2))}, {}, [(4, 0, 0)]),
         ("root", {"a": np.zeros((0, 0)), "g": np.zeros((5, 0))}, {"r": 3}, [(5, 0)]),

@@ -58,6 +58,18 @@ async def test_batch_forms_while_the_device_is_busy(
     assert [answer.timing.batch_size for answer in answers] == [1, 5, 5, 1, 5]
 
 
+@pytest.mark.parametrize("matrices", [0, 1, 3, 50])
+async def test_fill_is_a_share_of_the_largest_batch(client: httpx.AsyncClient, matrices: int) -> None:
+    """The fill in an answer's timing grows with the matrices in the batch; a batch without any has none."""
+    one, some = [
+        wire.decode_answer((await post(client, "msign", count, 4, 4)).content, wire.Media.MSGPACK).timing
+        for count in (1, matrices)
+    ]
+
+    assert 0.0 < one.fill < 0.01
+    assert some.fill == pytest.approx(matrices * one.fill)
+
+
 async def test_calls_of_one_request_share_a_batch(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
     """POST /v1/calls queues all its calls before the device takes any."""
     calls = [wire.Call("msign", {"m": matrices(4, 4, seed=seed)}, {}, {}) for seed in range(5)]

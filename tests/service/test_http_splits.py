@@ -50,6 +50,10 @@ STREAMS: Final[dict[str, tuple[bytes, list[int]]]] = {
     "nonsense behind": (PLAIN + PLAIN + b"nonsense\r\n\r\n", [200, 200, 400]),
     "bad chunk": (PLAIN + POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", [200, 400]),
     "no carriage returns": (HEALTH.replace(b"\r", b""), [400]),
+    "later minor": (PLAIN.replace(b"1.1", b"1.9") + HEALTH, [200, 200]),
+    "other major": (HEALTH + PLAIN.replace(b"1.1", b"2.0"), [200, 505]),
+    "preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [505]),
+    "no version": (b"GET /healthz\r\n\r\n", [505]),
     "empty lines": (b"\r\n\r\n" + HEALTH + b"\r\n" + HEALTH, [200, 200]),
 }
 

@@ -23,4 +23,4 @@ Spans = tuple[tuple[float, float], ...]
 )
 def test_time_on_the_device_counts_what_runs_side_by_side_once(spans: Spans, seconds: float) -> None:
     """The time on the device is the length of the union of the batches' times."""
-    assert math.isclose(Served((), 0.0, spans, 1).device_seconds, seconds)
+    assert math.isclose(Served((), 0.0, spans, 1, 0.5).device_seconds, seconds)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -105,6 +106,29 @@ async def test_other_numbers_of_a_cached_body(readers: ThreadPoolExecutor, name:
     assert same(
         await understood(knowing, second, call.function), await understood(admission(readers), second, call.function)
     )
+
+
+OCTETS = {"dtype": "float64", "shape": [2, 2]}
+LISTS = {
+    "one": ("polar", {"m": [[0.5], [-0.25]]}),
+    "batch": ("msign", {"m": [[[1.0, 2.0], [3.0, 4.0]]] * 3}),
+    "beside octets": ("tri_solve", {"t": [[2.0, 0.0], [1.0, 3.0]], "b": {**OCTETS, "data": bytes(range(32))}}),
+    "not finite": ("mclip", {"m": [[1.0, None], [3.0, 4.0]]}),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_nested_lists_are_read_each_time(readers: ThreadPoolExecutor, name: str) -> None:
+    """Bodies whose numbers are nested lists are understood the second time as the first."""
+    function, inputs = LISTS[name]
+    content = bytearray(msgpack.packb({"inputs": inputs}))
+    knowing = admission(readers)
+
+    first, second, third = [await understood(knowing, content, function) for _ in range(3)]
+
+    assert same(first, second)
+    assert same(second, third)
+    assert same(third, await understood(admission(readers), content, function))
 
 
 @given(st.data())

@@ -296,8 +296,10 @@ def matrix_norm(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def peak(x: Tensor) -> Tensor:
-    """Largest magnitudes of X (batch, ...), (batch,) in its real dtype; NaN where a number is NaN."""
-    if not _is_reduced(x) or not x.numel():
+    """Largest magnitudes of X (batch, ...), (batch,) in its real dtype; NaN where a number is NaN, 0 of no numbers."""
+    if not x.numel():
+        return magnitude(x).new_zeros(len(x))
+    if not _is_reduced(x):
         return magnitude(x).reshape(len(x), -1).amax(-1)
     x = x.resolve_neg().contiguous()
     out = x.new_empty(len(x))

@@ -248,6 +248,7 @@ def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) 
             continue
         shape = inputs[entry.name].shape
         _check_rank(entry, shape)
+        _check_square(entry, shape)
         for labels, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True):
             label = next((label for label in labels.split("|") if label in sizes), labels)
             expected, owner = sizes.setdefault(label, (size, entry.name))
@@ -263,6 +264,15 @@ def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) 
                     f"{entry.name} has shape {shape}; each matrix dimension may be at most {limits.max_order}",
                     "split the matrix, or ask the operator to raise MATFN_MAX_ORDER",
                 )
+
+
+def _check_square(entry: Input, shape: tuple[int, ...]) -> None:
+    if len(set(entry.shape)) < len(entry.shape) and shape[-1] != shape[-2]:
+        raise Rejection(
+            "invalid_shape",
+            f"{entry.name} has shape {shape}; its last two sizes must be equal, since its matrices are square",
+            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}",
+        )
 
 
 def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
