@@ -23,7 +23,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize faults soak hostile ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -115,6 +115,9 @@ soak: $(BENCH_STAMP) ## a few of these rounds, then MINUTES=4 of traffic with fa
 
 hostile: $(TEST) $(KERNELS) ## what hostile callers cost the service: memory, gaps of the event loop, errors, hangs
 	$(BIN)/python benchmarks/hostile.py
+
+mutations: $(TEST) $(KERNELS) ## 50 000 damaged requests: what is answered, the same in other packets, transports and caches; half an hour
+	$(BIN)/python benchmarks/mutations.py
 
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
