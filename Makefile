@@ -116,8 +116,9 @@ soak: $(BENCH_STAMP) ## a few of these rounds, then MINUTES=4 of traffic with fa
 hostile: $(TEST) $(KERNELS) ## what hostile callers cost the service: memory, gaps of the event loop, errors, hangs
 	$(BIN)/python benchmarks/hostile.py
 
-mutations: $(TEST) $(KERNELS) ## 50 000 damaged requests: what is answered, the same in other packets, transports and caches; half an hour
-	$(BIN)/python benchmarks/mutations.py
+mutations: $(BENCH_STAMP) $(KERNELS) ## 50 000 damaged requests, each judged, some compared; Schemathesis on /openapi.json; half an hour
+	$(BENCH_BIN)/python benchmarks/mutations.py
+	$(BENCH_BIN)/python benchmarks/openapi_trial.py
 
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py

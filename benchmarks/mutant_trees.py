@@ -235,6 +235,8 @@ def _fitting(rng: Random, tree: Tree) -> None:
     place = rng.randrange(len(shape) + 1)
     sizes = (0, 1, 2, 3, 5, 17)
     shape[place : place + rng.randrange(2)] = [rng.choice(sizes) for _ in range(rng.randrange(3))]
+    if rng.random() < 0.1:  # noqa: PLR2004 - now and then
+        shape[:0] = [1] * rng.choice((28, 31, 60, 62))
     if math.prod(shape) <= _MOST_NUMBERS and tensor:
         width = _ITEM_BYTES.get(str(tensor.get("dtype")), 8)
         tensor |= {"shape": shape, "data": rng.randbytes(width * math.prod(shape))}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Final
-
-import numpy as np
 
 from matfn.catalogue import ENTRIES
 from matfn.errors import Problem, problem_error
@@ -58,9 +57,8 @@ class Limits:
         self, function: str, leads: list[tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
         """Small inputs may become large together; leading dimensions that do not fit are the server's to refuse."""
-        try:
-            items = prod(leads[0] if leads.count(leads[0]) == len(leads) else np.broadcast_shapes(*leads))
-        except ValueError:
+        items = prod(leads[0]) if leads.count(leads[0]) == len(leads) else _broadcast_items(leads)
+        if items is None:
             return
         entries = sum(items * prod(shape[len(lead) :]) for lead, shape in zip(leads, shapes.values(), strict=True))
         if _exceeds(entries, self.max_elements):
@@ -114,3 +112,10 @@ def _exceeds(size: int, limit: int | None) -> bool:
 
 def _too_large(given: str, limit: int | None, setting: str) -> ProblemError:
     return problem_error(Problem.of("too_large", f"{given}; the limit is {limit} (MATFN_MAX_{setting})"))
+
+
+def _broadcast_items(leads: list[tuple[int, ...]]) -> int | None:
+    """Matrices in the shape that all of these broadcast to, of any number of dimensions; None if there is none."""
+    columns = zip_longest(*(reversed(lead) for lead in leads), fillvalue=1)
+    sizes = [set(column) - {1} or {1} for column in columns]
+    return prod(size for (size,) in sizes) if all(len(one) == 1 for one in sizes) else None

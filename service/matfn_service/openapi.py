@@ -39,6 +39,10 @@ _UPLO: Final[dict[str, Json]] = {
     "enum": ["L", "U", None],
     "description": "data is this triangle of real symmetric matrices, row by row; absent: all entries",
 }
+_NESTED: Final = {1: "Numbers", 2: "Rows", 3: "Stacks"}
+"""Names of the schemas of nested lists, by the least number of levels."""
+_EXAMPLES: Final[dict[int, Json]] = {1: [1, 1], 2: [[1, 0], [0, 1]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
+"""Inputs of which every function has an answer, by their number of dimensions."""
 _NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
 
 
@@ -76,7 +80,7 @@ def _function_path(function: Function) -> Json:
         "tags": ["functions"],
         "summary": function.summary,
         "description": f"{function.formula}. Source: {function.source}.",
-        "requestBody": _content(_call_schema(function), required=True),
+        "requestBody": _content(_call_schema(function), required=True, example=_example(function)),
         "responses": {
             "200": {"description": "The answer", **_content(_reference("Answer"))},
             **_problem_responses([*_ANY_CALL, *function.errors]),
@@ -85,13 +89,29 @@ def _function_path(function: Function) -> Json:
     return {"post": operation}
 
 
+def _example(function: Function) -> dict[str, Json]:
+    """A small call in JSON that is answered."""
+    inputs: dict[str, Json] = {
+        entry.name: _EXAMPLES[len(entry.shape)] for entry in function.inputs if not entry.optional
+    }
+    params: dict[str, Json] = {entry.name: 2 for entry in function.parameters if entry.required}
+    return {"inputs": inputs, "params": params}
+
+
 def _calls_path() -> Json:
     calls: Json = {
         "type": "object",
-        "properties": {"calls": {"type": "array", "items": _reference("Call")}},
+        "properties": {
+            "calls": {
+                "type": "array",
+                "items": _reference("Call"),
+                "description": "each is read by itself: one that does not fit the schema has a problem in its place",
+            }
+        },
         "required": ["calls"],
         "additionalProperties": False,
     }
+    example: Json = {"calls": [{"function": name, **_example(ENTRIES[name])} for name in ("inv_root", "msign")]}
     either: Json = {"anyOf": [_reference("Answer"), _reference("Problem")]}
     answers: Json = {
         "type": "object",
@@ -102,7 +122,7 @@ def _calls_path() -> Json:
         "operationId": "calls",
         "tags": ["functions"],
         "summary": "Many calls of any functions and shapes; answers and problems come in the calls' order.",
-        "requestBody": _content(calls, required=True),
+        "requestBody": _content(calls, required=True, example=example),
         "responses": {
             "200": {"description": "One answer or problem a call", **_content(answers)},
             **_problem_responses(_ANY_CALL),
@@ -119,8 +139,10 @@ def _problem_responses(codes: Iterable[str]) -> dict[str, Json]:
     return {str(s): {"description": ", ".join(by_status[s]), "content": content} for s in sorted(by_status)}
 
 
-def _content(schema: Json, *, required: bool | None = None) -> dict[str, Json]:
-    content: dict[str, Json] = {"content": {media.value: {"schema": schema} for media in wire.Media}}
+def _content(schema: Json, *, required: bool | None = None, example: Json = None) -> dict[str, Json]:
+    """A body in either format; the example is that of JSON, since nested lists are the same in both."""
+    media: dict[str, Json] = {"schema": schema} if example is None else {"schema": schema, "example": example}
+    content: dict[str, Json] = {"content": {one.value: media for one in wire.Media}}
     return content if required is None else content | {"required": required}
 
 
@@ -148,7 +170,7 @@ def _needed_inputs(inputs: Iterable[Input]) -> list[Json]:
 
 
 def _input(entry: Input) -> Json:
-    return {"description": f"(*, {', '.join(entry.shape)}): {entry.summary}", **_reference("Tensor")}
+    return {"description": f"(*, {', '.join(entry.shape)}): {entry.summary}", **_reference(f"Tensor{len(entry.shape)}")}
 
 
 def _parameters(parameters: Iterable[Parameter]) -> Json:
@@ -194,10 +216,10 @@ def _schemas() -> Json:
     number: Json = {"type": ["number", "null"]}
     text: Json = {"type": ["string", "null"]}
     return {
-        "Tensor": {
-            "anyOf": [_tensor(uplo=_UPLO), {"type": "array", "items": {}, "description": "nested lists, float64"}]
-        },
-        "Array": _tensor(uplo=_UPLO),
+        "Tensor": {"anyOf": [_tensor(), _reference(_NESTED[1])]},
+        **{f"Tensor{rank}": {"anyOf": [_tensor(rank), _reference(name)]} for rank, name in _NESTED.items()},
+        **{name: _nested(rank) for rank, name in _NESTED.items()},
+        "Array": _tensor(),
         "Call": {
             "type": "object",
             "properties": {
@@ -236,14 +258,31 @@ def _schemas() -> Json:
     }
 
 
-def _tensor(**more: Json) -> Json:
+def _nested(rank: int) -> Json:
+    """Lists of numbers, null for NaN, of `rank` levels or more."""
+    if rank > 1:
+        return {"type": "array", "minItems": 1, "items": _reference(_NESTED[rank - 1])}
+    number: Json = {"type": ["number", "null"]}
+    return {
+        "type": "array",
+        "items": {"anyOf": [number, _reference(_NESTED[1])]},
+        "description": "nested lists, float64; those of a level have equal lengths",
+    }
+
+
+def _tensor(rank: int = 0) -> Json:
+    size: Json = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
     return {
         "type": "object",
         "properties": {
             "dtype": {"type": "string", "enum": list(DTYPES)},
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}},
-            "data": {"type": "string", "description": "little-endian C order: bin in msgpack, base64 in JSON"},
-            **more,
+            "shape": {"type": "array", "items": size, "minItems": rank, "maxItems": 64},
+            "data": {
+                "type": "string",
+                "contentEncoding": "base64",
+                "description": "little-endian C order: bin in msgpack, base64 in JSON",
+            },
+            "uplo": _UPLO,
         },
         "required": ["dtype", "shape", "data"],
         "additionalProperties": False,

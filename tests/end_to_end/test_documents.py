@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgpack
 import pytest
 
 if TYPE_CHECKING:
@@ -69,3 +72,24 @@ def test_examples_are_found() -> None:
     """The README has blocks of both kinds, so that a renamed one is not passed over."""
     assert sum(place.startswith("README") for place in PYTHON) >= 2
     assert sum(place.startswith("README") for place in COMMANDS) == 1
+
+
+def test_examples_of_the_schema_are_answered(server: ServerProcess) -> None:
+    """Each call that /openapi.json gives as an example is answered, in JSON and in msgpack."""
+    paths = server.get("/openapi.json")[1]["paths"]
+    contents = {path: item["post"]["requestBody"]["content"] for path, item in paths.items() if "post" in item}
+    sent = [
+        (path, media, json.dumps(one["example"]).encode() if media.endswith("json") else msgpack.packb(one["example"]))
+        for path, content in contents.items()
+        for media, one in content.items()
+    ]
+    connection = HTTPConnection(*server.address, timeout=30)
+    found = {}
+    for path, media, body in sent:
+        connection.request("POST", path, body, {"Content-Type": media})
+        response = connection.getresponse()
+        found[path, media] = response.status, b"problem" in response.read()
+    connection.close()
+
+    assert len(found) > 60
+    assert set(found.values()) == {(200, False)}

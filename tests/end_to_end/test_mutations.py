@@ -22,7 +22,7 @@ NUMBER = 1200
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     """A server with a bounded memory."""
-    with running_server(**SETTINGS) as server:
+    with running_server(None, **SETTINGS) as server:
         yield server
 
 

@@ -96,6 +96,39 @@ def test_refusals_name_their_code(function: str, inputs: dict[str, Array], keywo
     assert len(rejection.detail) > 10
 
 
+@pytest.mark.parametrize("dimensions", [31, 33, 61, 62])
+@pytest.mark.parametrize(
+    ("function", "inputs"),
+    [
+        ("msign", {"m": (EYE, 2)}),
+        ("tri_solve", {"t": (LOWER, 2), "b": (np.ones((3, 1)), 1)}),
+        ("frechet_distance", {"mu1": (np.ones(3), 2), "s1": (EYE, 2), "mu2": (np.zeros(3), 1), "s2": (EYE, 1)}),
+    ],
+)
+def test_many_leading_dimensions_broadcast(
+    function: str, inputs: dict[str, tuple[Array, int]], dimensions: int
+) -> None:
+    """Inputs of up to 64 dimensions have the answer of the same inputs with few."""
+    few = {name: np.stack([x] * items) for name, (x, items) in inputs.items()}
+    many = {name: x.reshape(len(x), *[1] * (dimensions - 1), *x.shape[1:]) for name, x in few.items()}
+
+    exact, found = answer(function, few), answer(function, many)
+
+    assert parsed(function, many, {}).lead == (2, *[1] * (dimensions - 1))
+    assert found.certificates == exact.certificates
+    assert [x.tobytes() for x in found.outputs] == [x.tobytes() for x in exact.outputs]
+
+
+@pytest.mark.parametrize("dimensions", [2, 40])
+def test_leading_dimensions_that_do_not_broadcast_are_told(dimensions: int) -> None:
+    """The rejection names the inputs and their leading dimensions."""
+    ones = [1] * dimensions
+    rejection = _rejected("tri_solve", {"t": np.ones((2, *ones, 3, 3)), "b": np.ones((3, *ones, 3, 1))})
+
+    assert rejection.code == "invalid_shape"
+    assert "do not broadcast" in rejection.detail
+
+
 @pytest.mark.parametrize(
     ("function", "inputs", "keywords", "name"),
     [

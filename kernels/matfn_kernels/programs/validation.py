@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import torch
 
 from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Input, Value, options_of, unknown
@@ -292,11 +292,10 @@ def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tu
         for entry in spec.inputs
         if entry.name in inputs
     }
-    try:
-        lead = np.broadcast_shapes(*leads.values())
-    except ValueError as error:
+    lead = _broadcast(tuple(leads.values()))
+    if lead is None:
         named = ", ".join(f"{name}: {shape}" for name, shape in leads.items())
-        raise Rejection("invalid_shape", f"leading dimensions ({named}) do not broadcast") from error
+        raise Rejection("invalid_shape", f"leading dimensions ({named}) do not broadcast")
     if math.prod(size for size in lead if size) > limits.max_items:
         raise Rejection(
             "invalid_shape",
@@ -304,6 +303,13 @@ def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tu
             "split the call, or ask the operator to raise MATFN_MAX_ITEMS",
         )
     return lead
+
+
+def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
+    """The shape that all of these broadcast to, of any number of dimensions; None if there is none."""
+    columns = zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1)
+    sizes = [set(column) - {1} or {1} for column in columns]
+    return tuple(size for (size,) in reversed(sizes)) if all(len(one) == 1 for one in sizes) else None
 
 
 def _check_elements(spec: Function, inputs: Mapping[str, Layout], items: int, limits: Limits) -> None:
