@@ -12,10 +12,12 @@ the same. Certificates of answers are compared with float64. The exit code is 1 
 from __future__ import annotations
 
 import argparse
+import math
 import socket
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -48,7 +50,7 @@ MEMORY: Final = 2 << 30
 SETTINGS: Final = {"memory": str(MEMORY), "workers": "1", "max_request_bytes": str(16 << 20)}
 _NUMBER: Final = 50_000
 _SENDERS: Final = 8
-_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 500
 _REPEATED: Final = 10
 """One mutant in so many is sent again."""
 _ROOM: Final = 1.25
@@ -213,12 +215,14 @@ def _print_found(found: Sequence[Found], holding: Holding) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Damaged requests to a server.")
     parser.add_argument("--number", type=int, default=_NUMBER, help="how many")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after which no more are sent")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", type=int, help="the number of the one that is sent, and shown")
     return parser.parse_args()
 
 
-def _sent(judge: Judge, numbers: range, holding: Holding) -> list[Found]:
+def _sent(judge: Judge, numbers: range, seconds: float, holding: Holding) -> list[Found]:
+    began = time.perf_counter()
     watch = threading.Thread(target=holding.watch)
     watch.start()
     try:
@@ -226,6 +230,8 @@ def _sent(judge: Judge, numbers: range, holding: Holding) -> list[Found]:
         for start in range(numbers.start, numbers.stop, _AT_ONCE):
             found += judged(judge, range(start, min(start + _AT_ONCE, numbers.stop)))
             holding.sample(len(found))
+            if time.perf_counter() - began > seconds:
+                break
     finally:
         holding.over.set()
         watch.join()
@@ -245,7 +251,7 @@ def main() -> int:
             print(one, exchanged(judge.connect, one), judge(given.only), *faults_of_server(server), sep="\n")
             return 0
         holding = Holding(server.process.pid)
-        found = _sent(judge, range(given.number), holding)
+        found = _sent(judge, range(given.number), given.seconds, holding)
         faults = [f"{one.number} ({one.kind}): {fault}" for one in found for fault in one.faults]
         faults += [*holding.faults(), *faults_of_server(server)]
         faults += [] if other.process.poll() is None else ["the other server ended"]
