@@ -173,6 +173,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_cheap.py > benchmarks/results/cheap.md
 	$(BENCH_BIN)/python benchmarks/bench_metrics.py > benchmarks/results/metrics.md
 	$(BENCH_BIN)/python benchmarks/bench_memory.py > benchmarks/results/memory.md
+	$(BENCH_BIN)/python benchmarks/bench_fairness.py > benchmarks/results/fairness.md
 	$(BENCH_BIN)/python benchmarks/bench_server.py
 	$(BENCH_BIN)/python benchmarks/overload.py > benchmarks/results/overload.md
 	$(BENCH_BIN)/python benchmarks/bench_engine.py > benchmarks/results/engine.md

@@ -57,6 +57,7 @@ class Load:
         requests: caller number i sends number i modulo their count.
         callers: how many there are.
         seconds: how long.
+        key: their API key; empty where the server asks for none.
     """
 
     address: tuple[str, int] | str
@@ -64,6 +65,7 @@ class Load:
     requests: tuple[Request, ...]
     callers: int
     seconds: float
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ async def _connected(load: Load, number: int, until: float) -> _Caller:
         f"Content-Type: {request.content_type}",
         f"Content-Length: {len(request.body)}",
         *([f"X-Matfn-Offset: {request.offset}"] if request.offset else []),
+        *([f"Authorization: Bearer {load.key}"] if load.key else []),
         "",
         "",
     ]

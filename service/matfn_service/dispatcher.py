@@ -11,7 +11,9 @@
 - Long jobs leave one worker to short ones: while a short job waits that is at least as urgent, they take at most all
   workers but one. The short job then waits for the end of one computation, however many long jobs came before.
 - Costly batches leave one worker to other tenants: while another tenant waits, or had a call not long ago against the
-  time that the batch will take, the last worker takes brief batches only.
+  time that the batch will take, the last worker takes brief batches only. Whether a batch is brief is told by the worst
+  of its key lately. A tenant with a costly batch under way has nothing on the last worker for a moment after the answer
+  to another tenant, whose next call is expected then, and nothing there of a key that was never measured.
 - Batches are sized by what earlier ones of their key took. A job that takes far longer than it may is cut. What is left
   goes back to the queue's end if its price was too low, else it keeps its place.
 """
@@ -26,10 +28,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from matfn_service.admittance import Occupancy
 from matfn_service.assembly import Part, deal, gather
-from matfn_service.corrections import Corrections
 from matfn_service.cost_ratio import CostRatio
+from matfn_service.expectations import Expectations
 from matfn_service.isolation import Isolator, ShareRun
 from matfn_service.jobs import Job, Served
+from matfn_service.prices import UNMEASURED, Prices
 from matfn_service.queue import Limit
 
 if TYPE_CHECKING:
@@ -48,7 +51,6 @@ _LONG: Final = 0.5  # of a batch's seconds: more than half, so that every piece 
 _PIECE: Final = 1 / 8  # of a batch's seconds: what is cut off a job that takes too long
 _OVERRUN: Final = 2.0  # times what it should take: a job that is cut, or that was priced too low
 _BRIEF_SECONDS: Final = 0.002  # what another tenant's small call may wait for
-_UNMEASURED: Final = 64.0  # times its price: what a batch of a key that was never measured may take
 _RIVAL_SECONDS: Final = 1.0  # after a call, how long its tenant is expected to send another one, at least
 _RIVAL_TIMES: Final = 60.0  # the time of a batch: so long a caller need not have been silent that would wait for it
 
@@ -80,6 +82,7 @@ class _Launch:
         jobs: in it.
         shares: each worker's.
         load: that is predicted.
+        worst: seconds that it takes if it is as bad as the worst of its key lately.
         fill: the load against the largest allowed.
         at: when it was launched.
     """
@@ -87,6 +90,7 @@ class _Launch:
     jobs: Sequence[Job]
     shares: Sequence[Sequence[Part]]
     load: Limit
+    worst: float
     fill: float
     at: float
 
@@ -98,7 +102,7 @@ class _Launch:
     @property
     def is_costly(self) -> bool:
         """Whether another tenant's small call should not wait for it."""
-        return self.load.seconds > _BRIEF_SECONDS * len(self.shares)
+        return self.worst > _BRIEF_SECONDS * len(self.shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Dispatcher:
         clock: Callable[[], float],
         callers: Callers,
     ) -> None:
-        self.corrections = Corrections()
+        self.prices = Prices(limit.seconds)
         self.isolator = Isolator(executor, statistics)
         self._executor = executor
         self._queue = queue
@@ -144,6 +148,8 @@ class Dispatcher:
         self._taken_by_costly = 0
         self._long = limit.seconds * _LONG
         self._cost_ratio = CostRatio()
+        self._expectations = Expectations()
+        self._alarm: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._running: set[_Launch] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -193,16 +199,19 @@ class Dispatcher:
 
     def _take(self, choice: _Choice, now: float) -> None:
         job, workers = choice.job, choice.workers
-        jobs = self._queue.next_batch(now, self._most(choice), job)
-        load = Limit(sum(job.seconds for job in jobs), sum(job.bytes for job in jobs))
+        rate = self._rate(choice)
+        jobs = self._queue.next_batch(now, self._most(choice), job, lambda one: one.priced * rate)
+        factor, priced = self.prices.corrections.factor(job.key), sum(one.priced for one in jobs)
+        load = Limit(priced * factor, sum(one.bytes for one in jobs))
         parts = [
-            Part(owner, job.program, job.batch, job.answer_bytes, job.seconds / max(1, job.batch.items))
-            for owner, job in enumerate(jobs)
+            Part(owner, one.program, one.batch, one.answer_bytes, one.priced * factor / max(1, one.batch.items))
+            for owner, one in enumerate(jobs)
         ]
         shares = deal(parts, min(workers, 1 + int(load.seconds / _SHARE_SECONDS)))
         self._free -= len(shares)
+        worst = priced * self.prices.corrections.highest(job.key)
         fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
-        launch = _Launch(jobs, shares, load, fill, now)
+        launch = _Launch(jobs, shares, load, worst, fill, now)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._taken_by_costly += len(shares) * launch.is_costly
         self._count(jobs, fill, now)
@@ -213,26 +222,22 @@ class Dispatcher:
 
         The rest keeps its place, or goes to the queue's end if its price was far too low.
         """
-        job, seconds = choice.job, self._predicted(choice.job)
+        job = choice.job
+        seconds = job.priced * self._rate(choice)
         most = min(self._limit.seconds * _PIECE, choice.seconds)
         rows = max(1, int(job.batch.items * most / seconds)) if seconds > _OVERRUN * most else job.batch.items
         if rows >= job.batch.items:
             return False
-        factor = self.corrections.factor(job.key)
+        factor = self.prices.corrections.factor(job.key)
         pieces = job.corrected(factor).cut(rows)
         self._queue.replace(job, pieces, now if factor > _OVERRUN * job.correction else None)
         self._callers.divide(job, pieces)
         return True
 
-    def _lasting(self, job: Job) -> float:
-        """Seconds for which a worker may be held by a batch that begins with this job."""
-        seconds = self._predicted(job)
-        longest = min(seconds, max(self._limit.seconds, seconds / max(1, job.batch.items)))
-        return longest * (_UNMEASURED if self._is_new(job) else 1.0)
-
-    def _predicted(self, job: Job) -> float:
-        """Seconds that a job may take, by what is known now."""
-        return job.priced * self.corrections.factor(job.key)
+    def _rate(self, choice: _Choice) -> float:
+        """The correction of the prices by which a batch is sized: where it must be brief, that at worst."""
+        corrections, key = self.prices.corrections, choice.job.key
+        return corrections.factor(key) if choice.seconds == math.inf else corrections.highest(key)
 
     def _start(self, launch: _Launch) -> None:
         self._running.add(launch)
@@ -245,8 +250,8 @@ class Dispatcher:
         first = self._queue.first()
         if first is None:
             return None
-        if self._queue.has_rivals(first.tenant, now - max(_RIVAL_SECONDS, _RIVAL_TIMES * self._lasting(first))):
-            return self._among_rivals(first)
+        if self._queue.has_rivals(first.tenant, now - max(_RIVAL_SECONDS, _RIVAL_TIMES * self.prices.lasting(first))):
+            return self._among_rivals(first, now)
         only_worker = self._executor.workers == 1  # there, waiting for short jobs to pass could last for ever
         short = (
             self._queue.first_short(self._long, first.priority, first.tenant)
@@ -258,20 +263,36 @@ class Dispatcher:
         room = min(self._free, self._executor.workers - 1 - self._taken_by_long)
         return _Choice(first, room) if room > 0 else _Choice(short, self._free)
 
-    def _among_rivals(self, first: Job) -> _Choice | None:
+    def _among_rivals(self, first: Job, now: float) -> _Choice | None:
         """The choice while several tenants share the device, whose last worker takes brief batches only."""
         room = min(self._free, self._executor.workers - 1 - self._taken_by_costly)
         if room > 0:
-            return _Choice(first, room, self._limit.seconds * _PIECE if self._is_new(first) else math.inf)
-        brief = _BRIEF_SECONDS / (_UNMEASURED if self._is_new(first) else 1.0)
-        if not self._running or self._predicted(first) <= brief * first.batch.items:
+            return _Choice(first, room, self._limit.seconds * _PIECE if self.prices.is_new(first) else math.inf)
+        brief = _BRIEF_SECONDS / (UNMEASURED if self.prices.is_new(first) else 1.0)
+        is_barred = self._is_barred(first, now)
+        if not is_barred and (not self._running or self.prices.at_worst(first) <= brief * first.batch.items):
             return _Choice(first, 1, brief)
         short = self._queue.first_short(_BRIEF_SECONDS, first.priority, first.tenant)
-        return None if short is None else _Choice(short, 1, _BRIEF_SECONDS)
+        if short is None or self._is_barred(short, now):
+            return None
+        return _Choice(short, 1, _BRIEF_SECONDS)
 
-    def _is_new(self, job: Job) -> bool:
-        """Whether nothing is known yet of what batches of its key take."""
-        return not self.corrections.is_measured(job.key)
+    def _is_barred(self, job: Job, now: float) -> bool:
+        """Whether a tenant with a costly batch under way may not have the last worker for this job.
+
+        It may not while another tenant is expected, nor for what was never measured: that may take any time.
+        """
+        if not any(one.is_costly and one.jobs[0].tenant == job.tenant for one in self._running):
+            return False
+        until = self._expectations.until(job.tenant, now)
+        if until is not None:
+            self._wake_at(until, now)
+        return until is not None or self.prices.is_new(job)
+
+    def _wake_at(self, moment: float, now: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_later(moment - now, self.wake)
 
     def _is_long(self, job: Job) -> bool:
         return job.seconds >= self._long
@@ -285,8 +306,7 @@ class Dispatcher:
         job, workers = choice.job, self._executor.workers
         parts = 2 * workers if job.is_piece else max(2, workers)
         share = (self._queue.seconds + self._running_seconds) * choice.workers / parts
-        overrun = max(1.0, self.corrections.factor(job.key) / job.correction)
-        most = min(self._limit.seconds, choice.seconds) / overrun
+        most = min(self._limit.seconds, choice.seconds)
         fair = Limit(min(most, max(share, _LEAST_SECONDS)), self._limit.bytes)
         return fair.scaled(self.isolator.caps.of(job.key))
 
@@ -303,6 +323,9 @@ class Dispatcher:
         runs = await asyncio.gather(*shares) if len(shares) > 1 else [await shares[0]]
         ended = self._clock()
         self._running.discard(launch)
+        if not launch.is_costly:
+            gone = {job.tenant for job in launch.jobs if not self._queue.has_jobs(job.tenant)}
+            self._expectations.answered(gone, ended)
         self._learn(launch, runs)
         self._launch()  # not by waking `run`: the worker would wait for all that a busy loop does before
         await asyncio.sleep(0)  # the freed worker first gets its next batch: making and sending answers takes longer
@@ -322,13 +345,14 @@ class Dispatcher:
 
     def _learn(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
         """Corrects prices and virtual times by what a batch took, before the next one is formed."""
-        predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
+        measured = sum(run.seconds for run in runs)
         if measured and not any(isinstance(answer, Exception) for run in runs for _, answer in run.answered):
-            self.corrections.count(launch.jobs[0].key, launch.priced, measured)
-        ratio = measured / predicted if predicted else 1.0
-        for tenant, seconds in _by_tenant(launch.jobs).items():
-            self._statistics.tenant_seconds[tenant] += ratio * seconds
-            self._callers.charge(tenant, (ratio - 1.0) * seconds)
+            self.prices.corrections.count(launch.jobs[0].key, launch.priced, measured)
+        ratio = measured / launch.priced if launch.priced else 1.0
+        for tenant, jobs in _by_tenant(launch.jobs).items():
+            taken = ratio * sum(job.priced for job in jobs)
+            self._statistics.tenant_seconds[tenant] += taken
+            self._callers.charge(tenant, taken - sum(job.seconds for job in jobs))
 
     def _count_run(self, launch: _Launch, runs: Sequence[ShareRun]) -> None:
         predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
@@ -366,9 +390,9 @@ class Dispatcher:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
 
 
-def _by_tenant(jobs: Sequence[Job]) -> dict[str, float]:
-    """Predicted seconds of the jobs of each tenant."""
-    seconds: dict[str, float] = {}
+def _by_tenant(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """The jobs of each tenant."""
+    owned: dict[str, list[Job]] = {}
     for job in jobs:
-        seconds[job.tenant] = seconds.get(job.tenant, 0.0) + job.seconds
-    return seconds
+        owned.setdefault(job.tenant, []).append(job)
+    return owned

@@ -172,6 +172,10 @@ class KeyedQueue(Generic[J]):
         """Whether another tenant has jobs that wait, or had one come since that time."""
         return any(other.jobs > 0 or other.latest >= since for name, other in self._tenants.items() if name != tenant)
 
+    def has_jobs(self, tenant: str) -> bool:
+        """Whether a tenant has jobs that wait."""
+        return tenant in self._tenants and self._tenants[tenant].jobs > 0
+
     def charge(self, tenant: str, seconds: float) -> None:
         """Moves a tenant's virtual time by seconds that it took beyond those predicted, or did not take."""
         if tenant in self._tenants:
@@ -265,12 +269,16 @@ class KeyedQueue(Generic[J]):
         ]
         return min(found, key=lambda one: (one[0], one[1], one[2]))[2].job if found else None
 
-    def next_batch(self, now: float, limit: Limit, first: J | None = None) -> list[J]:
+    def next_batch(
+        self, now: float, limit: Limit, first: J | None = None, seconds_of: Callable[[J], float] | None = None
+    ) -> list[J]:
         """Takes a key's first jobs that together stay within the limit; a larger one goes alone.
 
-        Without a job whose key it is and whose tenant begins, those are of the job which is first.
-
-        Jobs whose deadline has come are left for `expire`, which callers use first.
+        Args:
+            now: jobs whose deadline has come by then are left for `expire`, which callers use first.
+            limit: of the batch.
+            first: the job whose key it is and whose tenant begins; None takes the one which is first.
+            seconds_of: what counts against the limit; None takes the seconds that were predicted when a job came.
         """
         assert not (self._deadlines and self._deadlines[0][0] <= now and self._deadlines[0][2].job)
         first = first or self.first()
@@ -282,7 +290,8 @@ class KeyedQueue(Generic[J]):
         taken: list[J] = []
         seconds, size, items = 0.0, 0, 0
         while turn is not None and len(taken) < MOST_JOBS and (job := _head(turn.keys[key])) is not None:
-            seconds, size, items = seconds + job.seconds, size + job.bytes, items + job.items
+            seconds += job.seconds if seconds_of is None else seconds_of(job)
+            size, items = size + job.bytes, items + job.items
             if taken and (seconds > limit.seconds or size > limit.bytes or items > MOST_ITEMS):
                 break
             taken.append(job)

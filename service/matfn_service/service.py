@@ -191,7 +191,7 @@ class Service:
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        correction = self.batcher.dispatcher.corrections.factor(batch_key(prepared.plan.program))
+        correction = self.batcher.dispatcher.prices.corrections.factor(batch_key(prepared.plan.program))
         return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction), caller)
 
     def enter(self) -> Callable[[], None]:

@@ -60,6 +60,21 @@ def test_correction_holds_for_small_pieces(quotient: float) -> None:
     assert corrections.factor("a") == pytest.approx(quotient, rel=0.02)
 
 
+@given(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=40), st.floats(0.1, 100.0))
+def test_highest_correction_remembers_the_worst(before: list[float], worst: float) -> None:
+    """The highest correction covers every batch of the last ten to a fifth, and is never below the correction."""
+    corrections = measured(*before, worst, *[0.1] * 10)
+
+    assert corrections.highest("a") >= 0.8 * worst * 0.98
+    assert corrections.highest("a") >= corrections.factor("a")
+    assert corrections.highest("a") <= max(*before, worst) * 1.02
+
+
+def test_highest_correction_fades() -> None:
+    """One bad batch is forgotten after some hundred good ones."""
+    assert measured(100.0, *[1.0] * 300).highest("a") == pytest.approx(1.0, rel=0.02)
+
+
 def test_correction_follows_a_lasting_change() -> None:
     """After three batches of another quotient the correction is that one."""
     assert measured(1.0, 1.0, 1.0, 1.0, 1.0, 300.0, 300.0, 300.0).factor("a") == pytest.approx(300.0, rel=0.02)

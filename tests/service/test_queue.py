@@ -262,6 +262,13 @@ def test_batch_takes_jobs_of_all_tenants_in_turn() -> None:
     assert sorted(job.tenant for job in taken) == ["a", "a", "b", "b", "b", "b"]
 
 
+def test_batch_is_sized_by_present_prices() -> None:
+    """What jobs were predicted to take when they came does not size a batch where other prices are given."""
+    queue = queue_of(*[Job(seconds=seconds) for seconds in (0.001, 1000.0, 0.001, 1.0)])
+
+    assert len(queue.next_batch(0.0, Limit(3.0, 1000), seconds_of=lambda job: 1.0)) == 3  # noqa: ARG005
+
+
 @pytest.mark.parametrize(("now", "order"), [(None, ["head", "rest", "next"]), (3.0, ["head", "next", "rest"])])
 def test_replaced_job_keeps_its_place_or_goes_to_the_end(now: float | None, order: list[str]) -> None:
     """Pieces wait where their job did; with a time, those after the first wait behind what came before it."""
