@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import ENTRIES
@@ -13,6 +14,7 @@ from matfn_service.histogram import Histogram
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from matfn_kernels import Outcome
     from matfn_service.encoding import Status
 
 __all__ = ["ANSWERED", "NO_FUNCTION", "STAGES", "FunctionStatistics", "Statistics"]
@@ -22,6 +24,7 @@ NO_FUNCTION: Final = "none"  # for unknown names, so that the counters stay boun
 STAGES: Final = ("read", "plan", "check", "copy", "join", "encode", "write")
 """Stages of a call besides waiting and computing, in order."""
 
+_COUNTED_OF: Final = attrgetter("outcome", "code", "fallback")
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _SHARES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _RATIOS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
@@ -159,16 +162,19 @@ class Statistics:
 
     def count_outcomes(self, function: str, statuses: Sequence[Status]) -> None:
         """Counts the outcomes of matrices of one function."""
-        for status, number in _counted(statuses).items():
-            self.matrices[function, status.outcome, status.code or "none"] += number
-            if status.fallback is not None:
+        for (outcome, code, fallback), number in _counted(statuses).items():
+            self.matrices[function, outcome, code or "none"] += number
+            if fallback is not None:
                 self.escalations[function] += number
-                for method in status.fallback.split(", "):
+                for method in fallback.split(", "):
                     self.fallbacks[function, method] += number
 
 
-def _counted(statuses: Sequence[Status]) -> Mapping[Status, int]:
-    """Number of matrices with each status; fast where all have one, as nearly always."""
-    if statuses and statuses.count(statuses[0]) == len(statuses):
-        return {statuses[0]: len(statuses)}
-    return Counter(statuses)
+def _counted(statuses: Sequence[Status]) -> Mapping[tuple[Outcome, str | None, str | None], int]:
+    """Number of matrices by what is counted of a status; fast where all have one, as nearly always.
+
+    Hints are left out: those of flawed matrices all differ.
+    """
+    if len(set(map(id, statuses))) == 1:
+        return {_COUNTED_OF(statuses[0]): len(statuses)}
+    return Counter(map(_COUNTED_OF, statuses))

@@ -59,6 +59,8 @@ _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was
 _DYING_SECONDS: Final = 1.0
 _INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
 _MESSAGE_BYTES: Final = 1 << 16  # fit the socket's buffer; more is sent in a thread, for a process that reads nothing
+_FEW_REQUESTS: Final = 256  # different ones, which are pickled in half a millisecond; more are pickled in a thread
+_REPLY_BYTES: Final = 1 << 20  # certificates of thousands of matrices; more are unpickled in a thread
 _PADDING: Final = 4 * 64  # between the outputs of a part
 
 
@@ -190,7 +192,8 @@ class WorkerProcess:
     async def _exchange(self, message: Callable[[Arena], T]) -> Done[T] | Failed:
         """Sends and receives without a thread: beside a busy loop, one would wait for the interpreter at every step."""
         loop, socket = asyncio.get_running_loop(), self._connection.fileno()
-        octets = ForkingPickler.dumps(message)
+        pickled = partial(ForkingPickler.dumps, message)
+        octets = await (asyncio.to_thread(pickled) if _has_many_requests(message) else _at_once(pickled))
         if len(octets) > _MESSAGE_BYTES:
             await asyncio.to_thread(self._connection.send_bytes, octets)
         else:
@@ -202,7 +205,10 @@ class WorkerProcess:
         finally:
             loop.remove_reader(socket)
             os.set_blocking(socket, True)  # uvloop leaves it otherwise
-        reply: Done[T] | Failed = pickle.loads(content)  # noqa: S301 - from the other end of this program
+        unpickled = partial(pickle.loads, content)  # from the other end of this program
+        reply: Done[T] | Failed = await (
+            asyncio.to_thread(unpickled) if len(content) > _REPLY_BYTES else _at_once(unpickled)
+        )
         return reply
 
     async def _lost(self) -> Exception:
@@ -271,6 +277,13 @@ class WorkerProcess:
 
 async def _at_once(work: Callable[[], T]) -> T:
     return work()
+
+
+def _has_many_requests(message: object) -> bool:
+    """Whether a message asks for something else for each of many matrices, as where they are flawed."""
+    if not isinstance(message, Evaluate):
+        return False
+    return any(len(set(map(id, requested))) > _FEW_REQUESTS for _, _, requested in message.members)
 
 
 def _shared(tensors: Sequence[Tensor]) -> Slot | None:

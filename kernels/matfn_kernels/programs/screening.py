@@ -175,16 +175,17 @@ def _not_finite(call: Call, entry: Input) -> list[int]:
 
 
 def _rejection(call: Call, index: int, code: str, name: str, size: float) -> Rejection:
-    of, limit = f"matrix {index} of {name}", asymmetry_limit(call.dtype)
-    detail, hint = {
-        "not_finite": (f"{of} holds NaN or infinity", "send finite numbers"),
-        "singular": (f"{of} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero"),
-        "invalid_parameter": (f"{name} of item {index} is above 0", "gates are e^log_gate <= 1"),
-        "not_symmetric": (
-            f"{of}: ||A - A^H||_F / ||A||_F = {size:.2g}, allowed {limit:g}",
-            "send (A + A^H) / 2 if that is what is meant",
-        ),
-    }[code]
+    of = f"matrix {index} of {name}"
+    match code:
+        case "not_finite":
+            detail, hint = f"{of} holds NaN or infinity", "send finite numbers"
+        case "singular":
+            detail, hint = f"{of} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero"
+        case "invalid_parameter":
+            detail, hint = f"{name} of item {index} is above 0", "gates are e^log_gate <= 1"
+        case _:
+            found = f"||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}"
+            detail, hint = f"{of}: {found}", "send (A + A^H) / 2 if that is what is meant"
     return Rejection(code, detail, hint, index)
 
 

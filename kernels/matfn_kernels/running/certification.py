@@ -66,12 +66,12 @@ def _proofs(requested: Sequence[Requested], bounds: Bounds) -> list[tuple[float,
 
 def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: float) -> Tensor:
     """Tolerance of each matrix, (batch,)."""
-    kinds = dict.fromkeys(requested)
-    columns = [kind.tolerances(condition, spacing_out) for kind in kinds]
+    kinds = {one.kind: one for one in {id(one): one for one in requested}.values()}
+    columns = [kind.tolerances(condition, spacing_out) for kind in kinds.values()]
     if len(columns) == 1:
         return columns[0]
     numbers = dict(zip(kinds, range(len(columns)), strict=True))
-    chosen = torch.tensor([[numbers[kind] for kind in requested]], device=condition.device)
+    chosen = torch.tensor([[numbers[one.kind] for one in requested]], device=condition.device)
     return torch.stack(columns).gather(0, chosen)[0]
 
 

@@ -228,9 +228,10 @@ def _evaluated(program: Program, batch: Batch, decomposition: Decomposition | No
             better = _escalated(program, batch.rows(index, index + 1), evaluation.rows(index, index + 1))
             certificates[index] = better.certificates[0]
             _replace_row(evaluation.outputs, index, better.outputs)
-    for index, certificate in enumerate(certificates):
-        if certificate.outcome is Outcome.FAILED:
-            _replace_row(evaluation.outputs, index, None)
+    failed = [index for index, certificate in enumerate(certificates) if certificate.outcome is Outcome.FAILED]
+    if failed:
+        for output in evaluation.outputs:
+            output[failed] = math.nan
     return Evaluation(evaluation.outputs, tuple(certificates))
 
 
@@ -254,9 +255,9 @@ def _plain(program: Program) -> Program:
     return program.program if isinstance(program, Graphed) else program
 
 
-def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...] | None) -> None:
-    for position, output in enumerate(outputs):
-        output[index] = math.nan if values is None else values[position][0]
+def _replace_row(outputs: tuple[Tensor, ...], index: int, values: tuple[Tensor, ...]) -> None:
+    for output, value in zip(outputs, values, strict=True):
+        output[index] = value[0]
 
 
 def _escalated(program: Program, batch: Batch, evaluation: Evaluation) -> Evaluation:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from matfn_kernels.contract.functions import ENTRIES
+from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.programs.tolerances import default_tolerance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matfn_kernels.contract.rejection import Rejection
     from matfn_kernels.contract.schema import Value
     from matfn_kernels.programs.validation import Call
 
@@ -61,10 +61,24 @@ class Requested:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
-        return Requested, (self.tol, self.eps, self.rejection, self.growth, self.proof)
+        wanted = self.tol, self.eps, self.growth, self.proof
+        if self.rejection is None:
+            return _requested, wanted
+        rejection = self.rejection  # as plain values: thousands of exceptions would take milliseconds each way
+        return _requested, (*wanted, rejection.code, rejection.detail, rejection.hint, rejection.index)
+
+    @property
+    def kind(self) -> tuple[float | None, float, float]:
+        """What the tolerance depends on besides the matrix."""
+        return self.tol, self.eps, self.growth
 
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
         """Largest relative error of a converged answer, (batch,): by default that of a backward-stable method."""
         if self.tol is not None:
             return torch.full_like(condition, self.tol)
         return default_tolerance(self.eps, self.growth, condition, spacing_out)
+
+
+def _requested(tol: float | None, eps: float, growth: float, proof: Statement | None, *rejected: Any) -> Requested:
+    """The request that was pickled, with the rejection of these arguments if there are some."""
+    return Requested(tol, eps, Rejection(*rejected) if rejected else None, growth, proof)
