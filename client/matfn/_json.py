@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from base64 import b64encode
+from dataclasses import dataclass
 from json.scanner import py_make_scanner  # type: ignore[attr-defined] # not told to type checkers
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Final
@@ -14,16 +16,22 @@ import numpy as np
 from matfn._msgpack import Packed, Pieces, Repeated, TooMany, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from matfn._msgpack import Buffer
 
-__all__ = ["dump", "load"]
+__all__ = ["Base64", "dump", "load"]
 
 _FEW: Final = 1 << 12  # values that are read within a millisecond
 _MANY: Final = 1 << 16  # lists, maps, strings and constants that are read within a few
 _ENCODED_TOGETHER: Final = 3 << 16  # bytes that become base64 in a few tenths of a millisecond
 _COUNTED_TOGETHER: Final = 1 << 20
+_LONG: Final = 1 << 18  # bytes of a string that stays where it is: the parser would hold the interpreter with it
+_LOOKED_THROUGH_TOGETHER: Final = 1 << 18
+_QUOTE: Final = ord('"')
+_BACKSLASH: Final = ord("\\")
+_BEFORE_LEAF: Final = re.compile(rb'"data"[ \t\n\r]*:[ \t\n\r]*\Z')
+_BEFORE_LEAF_BYTES: Final = 32
 
 
 def dump(tree: object) -> Buffer:
@@ -109,6 +117,13 @@ def _nulled(tree: object) -> object:
             return tree
 
 
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """The text of a long binary leaf, where it stands in the body."""
+
+    text: memoryview
+
+
 class _ConstantError(ValueError):
     """NaN or Infinity written out."""
 
@@ -125,14 +140,15 @@ def load(body: Buffer, most: float = math.inf) -> object:
         ValueError: not UTF-8, not JSON, nested too deep for the parser, with NaN or Infinity written out, or with an
             integer longer than Python converts.
     """
+    leaves = _LongLeaves(memoryview(body).cast("B"))
     try:
-        return _tree(str(body, "utf-8"), most)
+        return _tree(str(leaves.rest, "utf-8"), most, leaves)
     except RecursionError:
         reason = "the body nests too deep"
     except UnicodeDecodeError:
         reason = "the body is not UTF-8"
     except json.JSONDecodeError as error:
-        reason = f"the body is not JSON: {error}"
+        reason = f"the body is not JSON: {leaves.located(error)}"
     except _ConstantError as error:
         reason = str(error)
     except TooMany:
@@ -142,15 +158,76 @@ def load(body: Buffer, most: float = math.inf) -> object:
     raise ValueError(reason)
 
 
-def _tree(text: str, most: float) -> object:
+class _LongLeaves:
+    """Long strings under the name `data`, for which marks stand in the rest of the text.
+
+    Args:
+        body: the whole text.
+    """
+
+    def __init__(self, body: memoryview) -> None:
+        self._bounds = [(start, stop) for start, stop in _long_strings(body) if _is_leaf(body, start)]
+        self._mark = f"{getrandbits(128):032x}"
+        self._leaves = {f"{self._mark}{i:08x}": Base64(body[slice(*bounds)]) for i, bounds in enumerate(self._bounds)}
+        self.rest: Buffer = self._without_leaves(body) if self._bounds else body
+
+    def put_in(self, pairs: list[tuple[str, object]]) -> list[tuple[str, object]]:
+        """The names and values of a map, with a leaf in place of its mark."""
+        if not self._leaves:
+            return pairs
+        return [(name, self._leaves.get(one, one) if isinstance(one, str) else one) for name, one in pairs]
+
+    def located(self, error: json.JSONDecodeError) -> str:
+        """The error in words, with its place in the whole text."""
+        line = error.doc.rfind("\n", 0, error.pos) + 1
+        skipped = [self._skipped(error.doc[start : error.pos]) for start in (0, line)]
+        place = f"line {error.lineno} column {error.colno + skipped[1]} (char {error.pos + skipped[0]})"
+        return f"{error.msg}: {place}"
+
+    def _skipped(self, text: str) -> int:
+        """How much longer this part of the rest is in the whole text."""
+        marks = [mark for mark in self._leaves if mark in text]
+        return sum(len(self._leaves[mark].text) - len(mark) for mark in marks)
+
+    def _without_leaves(self, body: memoryview) -> bytes:
+        ends = [0, *(stop for _, stop in self._bounds)]
+        starts = [*(start for start, _ in self._bounds), len(body)]
+        marks = [*(mark.encode() for mark in self._leaves), b""]
+        pieces = zip(ends, starts, marks, strict=True)
+        return b"".join(part for end, start, mark in pieces for part in (body[end:start], mark))
+
+
+def _is_leaf(body: memoryview, start: int) -> bool:
+    """Whether a string that begins here is the value of `data`."""
+    before = bytes(body[max(0, start - 1 - _BEFORE_LEAF_BYTES) : start - 1])
+    return _BEFORE_LEAF.search(before) is not None
+
+
+def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:
+    """From and to where nothing but plain characters stands between two quotes, if that is long."""
+    if len(body) <= _LONG:
+        return
+    octets, last = np.frombuffer(body, np.uint8), -1
+    for start in range(0, len(octets), _LOOKED_THROUGH_TOGETHER):
+        part = octets[start : start + _LOOKED_THROUGH_TOGETHER]
+        signs = np.flatnonzero((part == _QUOTE) | (part == _BACKSLASH)) + start
+        if len(signs):
+            first = int(signs[0])
+            if last >= 0 and first - last > _LONG and octets[last] == octets[first] == _QUOTE:
+                yield last + 1, first
+            last = int(signs[-1])
+
+
+def _tree(text: str, most: float, leaves: _LongLeaves) -> object:
     commas, others = _counted(text, ",")[0], _counted(text, "[", "{", '"', "null", "true", "false")
     if commas + sum(others[:2]) > most:
         raise TooMany
+    hook = _map_of(leaves)
     if commas + sum(others) <= _FEW:
-        return json.loads(text, object_pairs_hook=_map, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=hook, parse_constant=_refuse)
     if sum(others) <= _MANY:
-        return json.loads(text, object_pairs_hook=_map, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
-    return json.loads(text, cls=_Patient, object_pairs_hook=_map, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=hook, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
+    return json.loads(text, cls=_Patient, object_pairs_hook=hook, parse_constant=_refuse)
 
 
 def _counted(text: str, *signs: str) -> list[int]:
@@ -173,6 +250,10 @@ class _Patient(json.JSONDecoder):
     def __init__(self, **hooks: Any) -> None:
         super().__init__(**hooks)
         self.scan_once = py_make_scanner(self)
+
+
+def _map_of(leaves: _LongLeaves) -> Callable[[list[tuple[str, object]]], dict[str, object] | Repeated]:
+    return lambda pairs: _map(leaves.put_in(pairs))
 
 
 def _map(pairs: list[tuple[str, object]]) -> dict[str, object] | Repeated:

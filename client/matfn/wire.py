@@ -335,17 +335,17 @@ def _dimension(size: object, name: str) -> int:
 def _data(data: object, name: str) -> Buffer:
     if isinstance(data, memoryview):
         return data
-    encoded = text(data, f"the data of {shown(name)}")
+    encoded = data.text if isinstance(data, _json.Base64) else text(data, f"the data of {shown(name)}")
     if len(encoded) <= _DECODED_TOGETHER:
         return b64decode(encoded, validate=True)
-    decoded, end = bytearray(len(encoded) // 4 * 3), 0
+    decoded, end = np.empty(len(encoded) // 4 * 3, np.uint8).data, 0
     for start in range(0, len(encoded), _DECODED_TOGETHER):
         if end != start // 4 * 3:
             raise ValueError("there is padding within the base64")
         piece = b64decode(encoded[start : start + _DECODED_TOGETHER], validate=True)
         decoded[end : end + len(piece)] = piece
         end += len(piece)
-    return memoryview(decoded)[:end]
+    return decoded[:end]
 
 
 def _nested(rows: list[object], name: str, room: int) -> Tensor:

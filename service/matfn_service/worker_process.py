@@ -57,7 +57,9 @@ _log = structlog.get_logger(__name__)
 
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was not started by `matfn serve`
 _DYING_SECONDS: Final = 1.0
-_INLINE_BYTES: Final = 1 << 23  # copied in 2 ms; more is copied in a thread
+_INLINE_BYTES: Final = (
+    1 << 21
+)  # copied in half a millisecond, in two where the pages are new; more is copied in a thread
 _MESSAGE_BYTES: Final = 1 << 16  # fit the socket's buffer; more is sent in a thread, for a process that reads nothing
 _FEW_REQUESTS: Final = 256  # different ones, which are pickled in half a millisecond; more are pickled in a thread
 _REPLY_BYTES: Final = 1 << 20  # certificates of thousands of matrices; more are unpickled in a thread
