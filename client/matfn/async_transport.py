@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -221,7 +221,7 @@ class StreamTransport:
 
     async def _send(self, request: Request) -> Response:
         async with self._loops.here().slots:
-            return await self._connected(request)
+            return replace(await self._connected(request), url=f"{self._endpoint}{request.target}")
 
     async def _connected(self, request: Request) -> Response:
         buffers = coalesced([head_of(request, self._endpoint, self._proxy), *request.body])

@@ -60,6 +60,7 @@ _CODE_OF_STATUS: Final = {
     415: "unsupported_media_type",
     429: "busy",
 }
+_NO_ROUTE: Final = "not_found"
 _HINT_OF_STATUS: Final = {
     401: "a proxy before the server asks for credentials of its own",
     407: "the proxy asks for credentials: name it as http://user:password@host:port in HTTP_PROXY",
@@ -278,7 +279,7 @@ class DocumentExchange:
         try:
             document = json.loads(bytes(response.body))
         except (ValueError, RecursionError) as error:
-            raise ProtocolError(f"the server's answer to {self.target} is no JSON: {error}") from None
+            raise ProtocolError(f"the server's answer{_at(response)} to {self.target} is no JSON: {error}") from None
         if not isinstance(document, dict):
             raise ProtocolError(f"the server's answer to {self.target} is no JSON object")
         return document
@@ -306,7 +307,7 @@ def _decoded(response: Response, decode: _Decoder[AnswerT_co]) -> AnswerT_co:
         raise _refusal(response)
     kind = _content_type(response).partition(";")[0].strip().lower()
     if kind not in set(Media):
-        raise ProtocolError(f"the server answered with {kind or 'no media type'}, not with {_MEDIA}")
+        raise ProtocolError(f"the server{_at(response)} answered with {kind or 'no media type'}, not with {_MEDIA}")
     try:
         return decode(response.body, Media(kind))
     except wire.DecodeError as error:
@@ -326,7 +327,14 @@ def _refusal(response: Response) -> MatfnError:
         problem = wire.decode_problem(response.body, _content_type(response))
     except wire.DecodeError:
         return _foreign_refusal(response)
-    return problem_error(_completed(problem, response))
+    problem = _completed(problem, response)
+    if problem.code == _NO_ROUTE:  # a matfn server without this path: the URL has one too many
+        problem = replace(problem, detail=f"{problem.detail}{_at(response)}")
+    return problem_error(problem)
+
+
+def _at(response: Response) -> str:
+    return f" at {response.url}" if response.url else ""
 
 
 def _foreign_refusal(response: Response) -> MatfnError:
@@ -334,7 +342,7 @@ def _foreign_refusal(response: Response) -> MatfnError:
     server = _printable(response.headers.get("server", ""))
     source = f"{server}, which is no matfn server" if server else "something else than a matfn server"
     hint = _HINT_OF_STATUS.get(response.status, "is this URL that of a matfn server, or of a proxy before it?")
-    detail = f"HTTP {response.status} comes from {source}"
+    detail = f"HTTP {response.status} comes from {source}{_at(response)}"
     code = _CODE_OF_STATUS.get(response.status)
     if code is not None:
         return problem_error(_completed(Problem.of(code, detail, hint=hint), response))

@@ -47,11 +47,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A response; header names are in lower case. Arrays are made over a writable body, which has no other owner."""
+    """A response; header names are in lower case. Arrays are made over a writable body, which has no other owner.
+
+    Attributes:
+        status: of HTTP.
+        headers: by name.
+        body: as it came.
+        url: what was asked, where that is known.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: Buffer
+    url: str = ""
 
 
 def head_of(request: Request, endpoint: Endpoint, proxy: Proxy | None = None) -> bytes:

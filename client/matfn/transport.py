@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -124,7 +124,7 @@ class SocketTransport:
         if not self._slots.acquire(None if until is None else max(until - self._clock(), 0.0)):
             raise TransportTimeout(f"{self._endpoint}: none of the {self._max_connections} connections became free")
         try:
-            return self._connected(request, until)
+            return replace(self._connected(request, until), url=f"{self._endpoint}{request.target}")
         finally:
             self._slots.release()
 

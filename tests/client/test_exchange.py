@@ -157,6 +157,17 @@ def test_proxys_refusal_is_told_from_the_servers(status: int, server: str) -> No
     assert ("nginx/1.24.0" in str(error)) == (server == "nginx/1.24.0")
 
 
+@pytest.mark.parametrize("kind", ["text/html", wire.Media.JSON.problem])
+@pytest.mark.parametrize("status", [200, 302, 404, 502])
+def test_the_url_that_was_asked_is_named(status: int, kind: str) -> None:
+    """Whoever gives a URL with a path too many, or that of another server, is told which URL was asked."""
+    document = b'{"type":"about:blank","title":"","status":404,"detail":"Not Found","code":"not_found"}'
+    url = "http://host/foo/v1/inv_root"
+    error = refusal(Response(status, {"content-type": kind}, document, url))
+
+    assert url in str(error)
+
+
 def test_proxys_bound_of_bodies_is_named() -> None:
     """A 413 that the server did not write names the setting of a common proxy."""
     error = refusal(Response(413, {"content-type": "text/html", "server": "nginx"}, b"<html>"))
