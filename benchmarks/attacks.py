@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import socket
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 import msgpack
 import numpy as np
@@ -106,8 +107,16 @@ def _broadcast(calls: int, items: int) -> bytes:
     return _many([call] * calls)
 
 
-def _asymmetric() -> bytes:
-    return _alone("inv_root", {"a": _tensor((65536, 2, 2), "float16", [[1, 2], [0, 1]])}, r=2)
+def _asymmetric(**options: object) -> bytes:
+    a = _tensor((65536, 2, 2), "float16", [[1, 2], [0, 1]])
+    return _request("inv_root", _packed({**_call({"a": a}, r=2), "options": options}))
+
+
+def _base64() -> bytes:
+    """Triangles as 40 MB of base64 in JSON."""
+    t = _tensor((7500, 32, 32), numbers=np.eye(32))
+    text = {**t, "data": b64encode(cast("bytes", t["data"])).decode()}
+    return _request("tri_inv", json.dumps(_call({"t": text})).encode(), _JSON)
 
 
 def _lists_in_parameters() -> bytes:
@@ -167,6 +176,8 @@ ATTACKS: Final[Mapping[str, Attack]] = {
     "40 calls that broadcast to 3.6 GB": Attack(lambda: [_broadcast(40, 2048)], _REFUSED | _ANSWERED),
     "one call that broadcasts to 2 GB": Attack(lambda: [_broadcast(1, 60_000)], _REFUSED | _ANSWERED),
     "65 536 asymmetric matrices": Attack(lambda: [_asymmetric()], _REFUSED),
+    "65 536 asymmetric matrices, each told": Attack(lambda: [_asymmetric(on_failure="nan")], _REFUSED | _ANSWERED),
+    "40 MB of base64 in JSON": Attack(lambda: [_base64()], _REFUSED | _ANSWERED),
     "720 000 lists in a parameter": Attack(lambda: [_lists_in_parameters()], _REFUSED),
     "10 million empty lists in JSON": Attack(lambda: [_empty_lists()], _REFUSED),
     "a million open brackets": Attack(lambda: [_deep()], _REFUSED),

@@ -47,10 +47,12 @@ class Seen:
     Attributes:
         resident: largest memory of the server's processes, in bytes.
         gap: longest time that an answer about its health took, in seconds.
+        held: the longest without what the event loop and the caller waited for a core, in seconds.
     """
 
     resident: int = 0
     gap: float = 0.0
+    held: float = 0.0
     over: threading.Event = field(default_factory=threading.Event)
 
     def watch_memory(self, pid: int) -> None:
@@ -58,14 +60,22 @@ class Seen:
         while not self.over.wait(_PAUSE * 5):
             self.resident = max(self.resident, sum(map(resident_bytes, family(pid))))
 
-    def watch_health(self, address: Address) -> None:
+    def watch_health(self, address: Address, pid: int) -> None:
         """Asks for the health until the attack is over."""
         connection = http.client.HTTPConnection(*address, timeout=60)
         while not self.over.wait(_PAUSE):
-            began = time.perf_counter()
+            began, waited = time.perf_counter(), _waited(pid)
             connection.request("GET", "/healthz")
             connection.getresponse().read()
-            self.gap = max(self.gap, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self.gap = max(self.gap, took)
+            self.held = max(self.held, took - (_waited(pid) - waited))
+
+
+def _waited(pid: int) -> float:
+    """Seconds for which the first thread of a process, its event loop, and this thread were ready and had no core."""
+    counts = [Path(name).read_text().split() for name in (f"/proc/{pid}/schedstat", "/proc/thread-self/schedstat")]
+    return sum(int(waiting) for _, waiting, _ in counts) / 1e9
 
 
 @contextmanager
@@ -74,7 +84,7 @@ def watching(pid: int, address: Address) -> Iterator[Seen]:
     seen = Seen()
     threads = [
         threading.Thread(target=seen.watch_memory, args=(pid,)),
-        threading.Thread(target=seen.watch_health, args=(address,)),
+        threading.Thread(target=seen.watch_health, args=(address, pid)),
     ]
     for thread in threads:
         thread.start()
@@ -109,6 +119,7 @@ def _row(name: str, answers: list[tuple[int, ...]], seen: Seen, seconds: float, 
         f"{seconds:.1f}",
         f"{seen.resident / 2**20:.0f}",
         f"{seen.gap * 1e3:.0f}",
+        f"{seen.held * 1e3:.0f}",
         "; ".join(faults) or "-",
     ]
     return f"| {' | '.join(cells)} |"
@@ -117,8 +128,9 @@ def _row(name: str, answers: list[tuple[int, ...]], seen: Seen, seconds: float, 
 def main() -> int:
     """Prints the table."""
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    print(f"{provenance()}\n\nMATFN_MEMORY is {MEMORY >> 20} MiB; the gap is the longest answer to GET /healthz.\n")
-    print("| attack | answers | s | peak MiB | gap ms | faults |\n|---|---|---|---|---|---|")
+    print(f"{provenance()}\n\nMATFN_MEMORY is {MEMORY >> 20} MiB; the gap is the longest answer to GET /healthz.")
+    print("Held is the longest without the time in which the event loop and the asking thread waited for a core.\n")
+    print("| attack | answers | s | peak MiB | gap ms | held ms | faults |\n|---|---|---|---|---|---|---|")
     found: list[str] = []
     with running_server(**_SETTINGS) as server, matfn.Client(server.url, timeout=120) as client:
         for name, attack in ATTACKS.items():
