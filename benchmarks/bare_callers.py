@@ -7,7 +7,7 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 
@@ -103,7 +103,8 @@ def read_at(pace: Pace, service: Service, case: Case) -> Ended:
         with service.connect() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             connection.sendall(_request(service, case))
-            if response := _response(connection.makefile("rb", buffering=_BUFFER), pace):
+            stream = cast("BufferedReader", connection.makefile("rb", buffering=_BUFFER))
+            if response := _response(stream, pace):
                 end = _read(case, response)
     except TimeoutError:
         end = Ended(End.HUNG, "no bytes of a large answer")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgpack
 
-from matfn.wire import ITEM_BYTES, OTHER_ITEM_BYTES
+from matfn._messages import ITEM_BYTES, OTHER_ITEM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +96,7 @@ def _members(entries: list[tuple[Any, Any]]) -> bytes:
     return b"{" + b",".join(written(key) + b":" + written(value) for key, value in entries) + b"}"
 
 
-_ODD: Final = (
+_ODD: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, -1, 1, 2, 65, 0.5, -0.0, 1e-320, 1e-17, 1e308, math.nan, math.inf, -math.inf),
     *(2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 10**400),
     *("", "auto", "nan", "range", "L", "float32", "x" * 1025, "\0", "\ud800", "ä" * 30, "1", b"", b"\0" * 8, b"\xff"),
@@ -186,12 +186,13 @@ def _rename(rng: Random, tree: Tree) -> None:
     chosen = _some_map(rng, tree)
     if chosen:
         old = rng.choice(list(chosen))
-        new = rng.choice([*_KEYS, f"{old}_", str(old).upper()])
+        new: Any = rng.choice([*_KEYS, f"{old}_", str(old).upper()])
         chosen[new] = chosen.pop(old)
 
 
 def _add(rng: Random, tree: Tree) -> None:
-    _some_map(rng, tree)[rng.choice(_KEYS)] = _odd(rng)
+    key: Any = rng.choice(_KEYS)
+    _some_map(rng, tree)[key] = _odd(rng)
 
 
 def _repeat(rng: Random, tree: Tree) -> None:

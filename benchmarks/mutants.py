@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from matfn.wire import Media
 from matfn_kernels import ENTRIES
@@ -101,7 +101,7 @@ def _encoded(tree: object, media: Media) -> bytes:
 
 def _with_values(rng: Random, function: str, tree: Tree, media: Media) -> Mutant:
     kinds = rng.sample(list(CALL_DAMAGE), rng.choice((1, 1, 1, 2)))
-    damaged = {"body": deepcopy(tree)}  # so that the whole of it can be replaced too
+    damaged: dict[str, Any] = {"body": deepcopy(tree)}  # so that the whole of it can be replaced too
     for kind in kinds:
         CALL_DAMAGE[kind](rng, damaged)
         damaged.setdefault("body", None)

@@ -65,7 +65,8 @@ def _errors(function: str, inputs: Mapping[str, torch.Tensor], sent: Any, answer
     outputs = [_array(from_wire(output)) for output in answer.outputs.values()]
     if function == "frechet_distance":
         return np.asarray(abs(outputs[0].ravel() - truths[0]) / _terms(arrays))
-    return np.max([_error(*pair) for pair in zip(outputs, truths, strict=True)], axis=0)
+    worst: NDArray[np.float64] = np.max([_error(*pair) for pair in zip(outputs, truths, strict=True)], axis=0)
+    return worst
 
 
 def _is_even(array: NDArray[Any]) -> bool:

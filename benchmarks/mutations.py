@@ -58,9 +58,9 @@ _GROWTH: Final = 128 << 20
 """What may come and go: buffers that are kept for the next request, and the allocator's."""
 _SHOWN: Final = 20
 _PAUSE: Final = 0.02
+_QUICK: Final = 1.0  # seconds, as `exchanged` by itself
 _PATIENCE: Final = 10.0
 """Of a second look at a request that may have been ended too early, on a busy machine."""
-_LONG: Final = {"patience": _PATIENCE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ class Judge:
         return Found(number, one.kind, _told(answered), answered.seconds, tuple(faults), is_compared)
 
     def _differences(self, one: Mutant, first: Answered, number: int) -> list[str]:
-        found = self._repeated(one, number, {})
+        found = self._repeated(one, number, _QUICK)
         if any(_differ(one, first, other) for other in found.values()) and one.may_wait:
-            first, found = exchanged(self.connect, one, patience=_PATIENCE), self._repeated(one, number, _LONG)
+            first, found = exchanged(self.connect, one, patience=_PATIENCE), self._repeated(one, number, _PATIENCE)
         faults = [f"{how}: {fault}" for how, other in found.items() for fault in faults_of(one, other)]
         return faults + [
             f"{how}: {_told(other)}, not {_told(first)}, or other numbers"
@@ -112,15 +112,15 @@ class Judge:
             if _differ(one, first, other)
         ]
 
-    def _repeated(self, one: Mutant, number: int, patience: dict[str, float]) -> dict[str, Answered]:
+    def _repeated(self, one: Mutant, number: int, patience: float) -> dict[str, Answered]:
         """The answers to the same request, sent in other ways."""
         rng = Random(number)  # noqa: S311 - it keeps no secret
         cuts = sorted(rng.sample(range(1, len(one.octets)), rng.randint(1, 4)))
         elsewhere = self.elsewhere or self.connect
         return {
-            "in pieces": exchanged(self.connect, one, cuts, **patience),
-            "elsewhere": exchanged(elsewhere, one, **patience),
-            "once more": exchanged(elsewhere, one, **patience),
+            "in pieces": exchanged(self.connect, one, cuts, patience),
+            "elsewhere": exchanged(elsewhere, one, patience=patience),
+            "once more": exchanged(elsewhere, one, patience=patience),
         }
 
 

@@ -35,7 +35,7 @@ class ServerProcess:
 
     patience = _START_SECONDS
 
-    def __init__(self, script: Path | None = None, **settings: str) -> None:
+    def __init__(self, script: Path | None = None, /, **settings: str) -> None:
         own = {"MATFN_PORT": "0", "MATFN_LOG_FORMAT": "json", "MATFN_WORKERS": "1"}
         own |= {f"MATFN_{name.upper()}": value for name, value in settings.items()}
         own |= {} if script is None else ENVIRONMENT  # the command sets it for itself
@@ -147,7 +147,7 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 @contextmanager
-def running_server(script: Path | None = None, **settings: str) -> Iterator[ServerProcess]:
+def running_server(script: Path | None = None, /, **settings: str) -> Iterator[ServerProcess]:
     """A server with these settings, gone afterwards."""
     server = ServerProcess(script, **settings)
     try:
