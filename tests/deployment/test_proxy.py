@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 
 import matfn
-from matfn.endpoint import Endpoint
 from matfn.http1 import Request
-from matfn.transport import SocketTransport
 from processes import running_server
 
 if TYPE_CHECKING:
@@ -96,8 +94,7 @@ def _await(port: int) -> None:
 def client(url: str, folder: Path, **settings: Any) -> Iterator[matfn.Client]:
     """A client that trusts the certificate."""
     tls = ssl.create_default_context(cafile=str(folder / "certificate.pem"))
-    transport = SocketTransport(Endpoint.parse(url), tls=tls)
-    with matfn.Client(url, api_key=KEY, transport=transport, max_retries=0, **settings) as made:
+    with matfn.Client(url, api_key=KEY, ssl_context=tls, max_retries=0, **settings) as made:
         yield made
 
 
