@@ -29,6 +29,14 @@ PROXY = "http://proxy.test:3128"
 KINDS = pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
 
 
+@pytest.fixture(autouse=True)
+def no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the proxies of whoever runs the tests."""
+    for scheme in ("http", "https", "all", "no"):
+        monkeypatch.delenv(f"{scheme}_proxy", raising=False)
+        monkeypatch.delenv(f"{scheme}_PROXY".upper(), raising=False)
+
+
 def chosen(url: str, **environment: str) -> str | None:
     """The proxy of a URL in words."""
     proxy = proxy_of(Endpoint.parse(url), environment)
