@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 
 from matfn_service.mapping import map_file
@@ -19,7 +20,6 @@ from matfn_service.mapping import map_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from torch import Tensor
 
     from matfn_service.shared_memory import Piece
@@ -44,6 +44,11 @@ class Slot:
         """Pickles as a constructor call, several times as fast as the default."""
         return Slot, (self.dtype, self.shape, self.offset, self.piece)
 
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 class Arena:
     """One process's view of the shared memory behind a file descriptor."""
@@ -61,7 +66,7 @@ class Arena:
         shape = (sum(len(tensor) for tensor in tensors), *first.shape[1:])
         slot = Slot(first.dtype, shape, self.end)
         there = self.get(slot)
-        self.end += -(-there.nbytes // _ALIGNMENT) * _ALIGNMENT
+        self.end += -(-slot.nbytes // _ALIGNMENT) * _ALIGNMENT
         torch.cat(list(tensors), out=there)
         return slot
 
@@ -69,8 +74,7 @@ class Arena:
         """The tensor itself, in shared memory."""
         if slot.piece is not None:
             return tensor_at(self._piece(slot.piece), slot)
-        end = slot.offset + math.prod(slot.shape) * slot.dtype.itemsize
-        return tensor_at(self._mapped(max(end, 1)), slot)
+        return tensor_at(self._mapped(max(slot.offset + slot.nbytes, 1)), slot)
 
     def put_in(self, room: Slot, tensors: Sequence[Tensor]) -> list[Slot] | None:
         """Copies tensors side by side into the room; None if they do not fit."""
@@ -88,11 +92,9 @@ class Arena:
         """The tensors of slots that lie side by side, in one copy of the memory between the first and the last."""
         if not slots:
             return []
-        first, last = slots[0], slots[-1]
-        length = last.offset + self.get(last).nbytes - first.offset
-        memory = torch.empty(max(length, 1), dtype=torch.uint8)
-        memory[:length] = self.get(Slot(torch.uint8, (length,), first.offset))
-        return [tensor_at(memory.numpy(), replace(slot, offset=slot.offset - first.offset)) for slot in slots]
+        start, stop = slots[0].offset, slots[-1].offset + slots[-1].nbytes
+        memory = np.frombuffer(self._mapped(max(stop, 1)), np.uint8, stop - start, start).copy()
+        return [tensor_at(memory, slot, start) for slot in slots]
 
     def clear(self) -> None:
         """Forgets all tensors, and gives memory beyond a bound back to the system.
@@ -123,9 +125,9 @@ class Arena:
         return os.fstat(self.descriptor).st_size
 
 
-def tensor_at(memory: mmap.mmap | memoryview | np.ndarray, slot: Slot) -> Tensor:
-    """The tensor of a slot in this memory."""
+def tensor_at(memory: mmap.mmap | memoryview | np.ndarray, slot: Slot, start: int = 0) -> Tensor:
+    """The tensor of a slot in memory that begins at the offset `start`."""
     count = math.prod(slot.shape)
     if not count:
         return torch.empty(slot.shape, dtype=slot.dtype)
-    return torch.frombuffer(memory, dtype=slot.dtype, count=count, offset=slot.offset).reshape(slot.shape)
+    return torch.frombuffer(memory, dtype=slot.dtype, count=count, offset=slot.offset - start).view(slot.shape)

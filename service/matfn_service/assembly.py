@@ -95,8 +95,12 @@ def halves(parts: Sequence[Part]) -> tuple[list[Part], list[Part]] | None:
 def by_program(parts: Sequence[Part]) -> dict[Program, list[int]]:
     """The numbers of the parts of each program."""
     members: dict[Program, list[int]] = {}
+    last: Program | None = None
     for index, part in enumerate(parts):
-        members.setdefault(part.program, []).append(index)
+        if part.program is not last:  # a program takes microseconds to hash
+            last = part.program
+            indices = members.setdefault(last, [])
+        indices.append(index)
     return members
 
 

@@ -12,7 +12,6 @@ replaced (`matfn_service.pulse` says when); neither sending to it nor receiving 
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import pickle
 import signal
@@ -21,11 +20,10 @@ import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Pipe
-from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
@@ -35,7 +33,7 @@ from matfn_kernels import TORCHS_OWN
 from matfn_service.arena import Arena, Slot, tensor_at
 from matfn_service.assembly import apart, by_program
 from matfn_service.encoding import Encoded
-from matfn_service.inbox import Inbox
+from matfn_service.link import Link
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
 from matfn_service.pulse import Loss, Pulse, WorkerError, WorkerLost, memory_kills
@@ -57,10 +55,7 @@ _log = structlog.get_logger(__name__)
 
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was not started by `matfn serve`
 _DYING_SECONDS: Final = 1.0
-_INLINE_BYTES: Final = (
-    1 << 21
-)  # copied in half a millisecond, in two where the pages are new; more is copied in a thread
-_MESSAGE_BYTES: Final = 1 << 16  # fit the socket's buffer; more is sent in a thread, for a process that reads nothing
+_INLINE_BYTES: Final = 1 << 21  # copied in half a millisecond, in two where the pages are new; more is copied in a thread
 _FEW_REQUESTS: Final = 256  # different ones, which are pickled in half a millisecond; more are pickled in a thread
 _REPLY_BYTES: Final = 1 << 20  # certificates of thousands of matrices; more are unpickled in a thread
 _PADDING: Final = 4 * 64  # between the outputs of a part
@@ -126,13 +121,13 @@ class WorkerProcess:
         started = time.perf_counter()
         try:
             pack = partial(self._packed, parts, members, room)
-            message = await (asyncio.to_thread(pack) if _copied_bytes(parts) > _INLINE_BYTES else _at_once(pack))
+            message = pack() if _are_copied_at_once(parts) else await asyncio.to_thread(pack)
             packed = time.perf_counter()
             done = await self._answer(message, sum(part.seconds * part.items for part in parts))
             answered = time.perf_counter()
             take = partial(self._taken, done.value, room)
             is_large = sum(map(_arena_bytes, done.value)) > _INLINE_BYTES
-            evaluations = await (asyncio.to_thread(take) if is_large else _at_once(take))
+            evaluations = await asyncio.to_thread(take) if is_large else take()
         finally:
             self._arena.clear()
             self._is_taken = False
@@ -157,6 +152,7 @@ class WorkerProcess:
         self._is_closed = True
         self._process.kill()
         self._process.wait()
+        self._connection.close()
 
     def _start(self) -> None:
         """Starts a process.
@@ -169,12 +165,14 @@ class WorkerProcess:
             undo.callback(os.close, arena.descriptor)
             near, far = Pipe()
             undo.callback(near.close)
+            link = Link(near)
+            undo.callback(link.close)
             with far:
                 ends = far.fileno(), arena.descriptor, SHARED.descriptor
                 command = [sys.executable, "-P", "-m", "matfn_service.worker", *map(str, (*ends, os.getpid()))]
                 process = subprocess.Popen(command, pass_fds=ends, env={**os.environ, **_ENVIRONMENT})  # noqa: S603
             undo.pop_all()
-        self._arena, self._connection, self._process = arena, near, process
+        self._arena, self._connection, self._process = arena, link, process
         self._pulse = Pulse()
         self._verdict = None
         self._memory_kills = memory_kills()
@@ -192,25 +190,12 @@ class WorkerProcess:
         return reply
 
     async def _exchange(self, message: Callable[[Arena], T]) -> Done[T] | Failed:
-        """Sends and receives without a thread: beside a busy loop, one would wait for the interpreter at every step."""
-        loop, socket = asyncio.get_running_loop(), self._connection.fileno()
-        pickled = partial(ForkingPickler.dumps, message)
-        octets = await (asyncio.to_thread(pickled) if _has_many_requests(message) else _at_once(pickled))
-        if len(octets) > _MESSAGE_BYTES:
-            await asyncio.to_thread(self._connection.send_bytes, octets)
-        else:
-            self._connection.send_bytes(octets)
-        inbox = Inbox(socket)
-        loop.add_reader(socket, inbox.receive)
-        try:
-            content = await inbox.whole()
-        finally:
-            loop.remove_reader(socket)
-            os.set_blocking(socket, True)  # uvloop leaves it otherwise
+        pickled = partial(pickle.dumps, message, pickle.HIGHEST_PROTOCOL)
+        octets = await asyncio.to_thread(pickled) if _has_many_requests(message) else pickled()
+        content = await self._connection.exchange(octets)
         unpickled = partial(pickle.loads, content)  # from the other end of this program
-        reply: Done[T] | Failed = await (
-            asyncio.to_thread(unpickled) if len(content) > _REPLY_BYTES else _at_once(unpickled)
-        )
+        is_large = len(content) > _REPLY_BYTES
+        reply: Done[T] | Failed = await asyncio.to_thread(unpickled) if is_large else unpickled()
         return reply
 
     async def _lost(self) -> Exception:
@@ -270,15 +255,10 @@ class WorkerProcess:
         """The answers in the room, or copied out of the arena at once."""
         slots = [slot for slots, _, _ in answers for slot in slots]
         if room is not None and slots and slots[0].piece is not None:
-            first = slots[0].offset
-            tensors = iter([tensor_at(room, replace(slot, offset=slot.offset - first)) for slot in slots])
+            tensors = iter([tensor_at(room, slot, slots[0].offset) for slot in slots])
         else:
             tensors = iter(self._arena.copied(slots))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
-
-
-async def _at_once(work: Callable[[], T]) -> T:
-    return work()
 
 
 def _has_many_requests(message: object) -> bool:
@@ -290,11 +270,12 @@ def _has_many_requests(message: object) -> bool:
 
 def _shared(tensors: Sequence[Tensor]) -> Slot | None:
     """Where all workers see tensors (batch, ...) that lie one behind the other; None if they do not."""
-    found = SHARED.find(tensors[0])
-    follow = all(one.data_ptr() + one.nbytes == other.data_ptr() for one, other in pairwise(tensors))
-    if found is None or not follow or not all(tensor.is_contiguous() for tensor in tensors):
-        return None
     first = tensors[0]
+    found = SHARED.find(first)
+    if found is None or not all(tensor.is_contiguous() for tensor in tensors):
+        return None
+    if any(one.data_ptr() + one.nbytes != other.data_ptr() for one, other in pairwise(tensors)):
+        return None
     return Slot(first.dtype, (sum(map(len, tensors)), *first.shape[1:]), found[1], found[0])
 
 
@@ -304,12 +285,14 @@ def _room(parts: Sequence[Part]) -> memoryview | None:
     return lent(size + _PADDING * len(parts)) if size >= LEAST else None
 
 
-def _copied_bytes(parts: Sequence[Part]) -> int:
-    """Bytes of the inputs that no worker sees where they lie."""
+def _are_copied_at_once(parts: Sequence[Part]) -> bool:
+    """Whether the inputs that no worker sees where they lie are copied in little time."""
     tensors = [tensor for part in parts for tensor in part.batch.inputs.values()]
-    return sum(tensor.nbytes for tensor in tensors if SHARED.find(tensor) is None)
+    if sum(tensor.nbytes for tensor in tensors) <= _INLINE_BYTES:
+        return True
+    return sum(tensor.nbytes for tensor in tensors if SHARED.find(tensor) is None) <= _INLINE_BYTES
 
 
 def _arena_bytes(answer: Answer) -> int:
     """Bytes of an answer's outputs that lie in the arena."""
-    return sum(math.prod(slot.shape) * slot.dtype.itemsize for slot in answer[0] if slot.piece is None)
+    return sum(slot.nbytes for slot in answer[0] if slot.piece is None)
