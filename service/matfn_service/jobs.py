@@ -36,6 +36,7 @@ class Job:
         answer_bytes: size of the outputs of a matrix.
         tenant: name of the caller's API key; empty on a server without keys.
         correction: the factor, found from earlier batches, in `seconds`.
+        key: that all jobs of a batch share: the program, or the decomposition that programs share.
     """
 
     program: Program
@@ -50,6 +51,10 @@ class Job:
     answer_bytes: int = 0
     tenant: str = ""
     correction: float = 1.0
+    key: Hashable = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", batch_key(self.program))
 
     @property
     def priced(self) -> float:
@@ -60,11 +65,6 @@ class Job:
     def items(self) -> int:
         """Number of matrices."""
         return self.batch.items
-
-    @property
-    def key(self) -> Hashable:
-        """Key that all jobs of a batch share: the program, or the decomposition that programs share."""
-        return batch_key(self.program)
 
     def divided(self, pieces: int) -> tuple[Job, ...]:
         """Divides the job into up to `pieces` jobs of nearly equal numbers of matrices, in order."""

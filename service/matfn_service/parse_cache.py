@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from matfn import wire
 from matfn._aligned import address_of
-from matfn_service.tensors import from_wire
+from matfn_service.tensors import from_wire, numbers_at
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from matfn_kernels import Call, Plan
@@ -31,7 +32,17 @@ _Key: TypeAlias = "tuple[str, int, bytes]"
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """A tensor of a body and the span of its numbers."""
+    """A tensor of a body and the span of its numbers.
+
+    Attributes:
+        name: of the input.
+        dtype: of its numbers.
+        shape: as it was sent, or as the call has it where that has as many numbers.
+        uplo: the triangle that was sent, if one was.
+        start: its first byte.
+        stop: the end.
+        kind: its dtype in torch, where its numbers may be read as they lie.
+    """
 
     name: str
     dtype: str
@@ -39,6 +50,13 @@ class _Field:
     uplo: wire.Uplo | None
     start: int
     stop: int
+    kind: torch.dtype | None
+
+    def tensor(self, body: memoryview) -> Tensor:
+        """The tensor in a body."""
+        if self.kind is not None and not body.readonly:
+            return numbers_at(body, self.kind, self.shape, self.start)
+        return from_wire(wire.Tensor(self.dtype, self.shape, body[self.start : self.stop], self.uplo))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +81,7 @@ class Template:
 
     def inputs(self, body: memoryview) -> dict[str, Tensor]:
         """The inputs in a body that fits, as they were sent."""
-        return {
-            field.name: from_wire(wire.Tensor(field.dtype, field.shape, body[field.start : field.stop], field.uplo))
-            for field in self._fields
-        }
+        return {field.name: field.tensor(body) for field in self._fields}
 
 
 class ParseCache:
@@ -82,7 +97,7 @@ class ParseCache:
 
     def keep(self, body: memoryview, sent: wire.Call, call: Call, plan: Plan, cost: Cost) -> None:
         """Keeps the template of a body that was parsed as `sent` and outlined as `call`, in place of the oldest."""
-        fields = _fields(body, sent)
+        fields = _fields(body, sent, call)
         if fields is None:
             return
         words = _words(body, fields)
@@ -97,7 +112,7 @@ def _key(function: str, body: memoryview) -> _Key:
     return function, len(body), bytes(body[:_PREFIX])
 
 
-def _fields(body: memoryview, sent: wire.Call) -> tuple[_Field, ...] | None:
+def _fields(body: memoryview, sent: wire.Call, call: Call) -> tuple[_Field, ...] | None:
     """The spans of a call's numbers in its body, in order; None if some lie elsewhere, or there are none."""
     fields = []
     for name, tensor in sent.inputs.items():
@@ -106,7 +121,10 @@ def _fields(body: memoryview, sent: wire.Call) -> tuple[_Field, ...] | None:
         start = address_of(tensor.data) - address_of(body)
         if not 0 <= start <= len(body) - tensor.nbytes:  # numbers of nested lists
             return None
-        fields.append(_Field(name, tensor.dtype, tensor.shape, tensor.uplo, start, start + tensor.nbytes))
+        stand_in = call.inputs[name]
+        is_whole = stand_in.nbytes == tensor.nbytes
+        shape, kind = (tuple(stand_in.shape), stand_in.dtype) if is_whole else (tensor.shape, None)
+        fields.append(_Field(name, tensor.dtype, shape, tensor.uplo, start, start + tensor.nbytes, kind))
     return tuple(fields)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["from_wire", "layout_of", "rows_to_wire", "spread"]
+__all__ = ["from_wire", "layout_of", "numbers_at", "rows_to_wire", "spread"]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in wire.ITEM_BYTES}
 _MATRICES: Final = 3  # dimensions of a batch of them
@@ -58,10 +58,17 @@ def from_wire(tensor: wire.Tensor, name: str = "input") -> Tensor:
         return torch.empty(tensor.shape, dtype=dtype)
     if view.readonly:
         view = memoryview(bytearray(view))
-    numbers = torch.frombuffer(view, dtype=dtype)
+    return numbers_at(view, dtype, tensor.shape)
+
+
+def numbers_at(memory: memoryview, dtype: torch.dtype, shape: tuple[int, ...], start: int = 0) -> Tensor:
+    """A tensor over writable memory from the byte `start` on; copied only where it is not aligned there."""
+    count = prod(shape)
+    numbers = torch.frombuffer(memory, dtype=dtype, count=count, offset=start)
     if numbers.data_ptr() % dtype.itemsize:  # copied as bytes: torch's own loops crash on numbers off their alignment
-        numbers = torch.frombuffer(view, dtype=torch.uint8).clone().view(dtype)
-    return numbers.reshape(tensor.shape)
+        octets = torch.frombuffer(memory, dtype=torch.uint8, count=count * dtype.itemsize, offset=start)
+        numbers = octets.clone().view(dtype)
+    return numbers.view(shape)
 
 
 def _require_possible(shape: tuple[int, ...], name: str) -> None:

@@ -67,9 +67,26 @@ def shared_by(program: Program) -> SharedDecomposition | None:
     return program.shared if isinstance(program, Sharing) else None
 
 
+@lru_cache(maxsize=4096)
 def batch_key(program: Program) -> Hashable:
     """The key of a batch: programs with equal keys may be computed together."""
-    return shared_by(program) or program
+    return _Key(shared_by(program) or program)
+
+
+class _Key:
+    """A hashable value whose hash is computed once; that of a program takes microseconds."""
+
+    __slots__ = ("_hash", "_value")
+
+    def __init__(self, value: Hashable) -> None:
+        self._value = value
+        self._hash = hash(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

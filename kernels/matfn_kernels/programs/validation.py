@@ -202,6 +202,8 @@ def refilled(call: Call, inputs: Mapping[str, Tensor]) -> Call:
 
 
 def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    if tensor.shape == shape:
+        return tensor
     if tensor.numel() == math.prod(shape):
         return tensor.reshape(shape)
     return tensor.expand(*lead, *shape[1:]).reshape(shape)
