@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matfn_service.shared_memory import Piece
 
-__all__ = ["Arena", "Slot", "tensor_at"]
+__all__ = ["Arena", "Slot", "numbers_at", "tensor_at"]
 
 _ALIGNMENT: Final = 64
 _LEAST: Final = 1 << 20
@@ -127,7 +127,17 @@ class Arena:
 
 def tensor_at(memory: mmap.mmap | memoryview | np.ndarray, slot: Slot, start: int = 0) -> Tensor:
     """The tensor of a slot in memory that begins at the offset `start`."""
-    count = math.prod(slot.shape)
-    if not count:
-        return torch.empty(slot.shape, dtype=slot.dtype)
-    return torch.frombuffer(memory, dtype=slot.dtype, count=count, offset=slot.offset - start).view(slot.shape)
+    return numbers_at(memory, slot.dtype, slot.shape, slot.offset - start)
+
+
+def numbers_at(
+    memory: mmap.mmap | memoryview | np.ndarray, dtype: torch.dtype, shape: tuple[int, ...], start: int = 0
+) -> Tensor:
+    """A tensor over writable memory from the byte `start` on; copied only where it is not aligned there."""
+    size = math.prod(shape) * dtype.itemsize
+    if not size:
+        return torch.empty(shape, dtype=dtype)
+    octets = torch.from_numpy(np.ndarray(size, np.uint8, memory, start))  # in a third of the time of torch.frombuffer
+    if octets.data_ptr() % dtype.itemsize:  # torch's own loops crash on numbers off their alignment
+        octets = octets.clone()
+    return octets.view(dtype).view(shape)

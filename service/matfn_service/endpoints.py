@@ -192,8 +192,10 @@ class Computation:
         """
         stop = exchange.watch(partial(self._abandon, tickets))
         try:
-            async for ticket in _in_turns(tickets):
+            for number, ticket in enumerate(tickets, 1):
                 await ticket.ended()
+                if number % _TURN == 0:
+                    await asyncio.sleep(0)
                 if ticket.future.cancelled():
                     raise CallerLeft
                 if ticket.future.exception() is None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from matfn import wire
 from matfn._aligned import address_of
-from matfn_service.tensors import from_wire, numbers_at
+from matfn_service.arena import numbers_at
+from matfn_service.tensors import from_wire
 
 if TYPE_CHECKING:
     import torch

@@ -5,11 +5,13 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 
 from matfn import wire
 from matfn.triangles import rows_in_triangle, whole
 from matfn_kernels import Layout
+from matfn_service.arena import numbers_at
 from matfn_service.problems import Refusal
 from matfn_service.shared_memory import LEAST, lent
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["from_wire", "layout_of", "numbers_at", "rows_to_wire", "spread"]
+__all__ = ["from_wire", "layout_of", "rows_to_wire", "spread"]
 
 _DTYPES: Final[Mapping[str, torch.dtype]] = {name: getattr(torch, name) for name in wire.ITEM_BYTES}
 _MATRICES: Final = 3  # dimensions of a batch of them
@@ -61,16 +63,6 @@ def from_wire(tensor: wire.Tensor, name: str = "input") -> Tensor:
     return numbers_at(view, dtype, tensor.shape)
 
 
-def numbers_at(memory: memoryview, dtype: torch.dtype, shape: tuple[int, ...], start: int = 0) -> Tensor:
-    """A tensor over writable memory from the byte `start` on; copied only where it is not aligned there."""
-    count = prod(shape)
-    numbers = torch.frombuffer(memory, dtype=dtype, count=count, offset=start)
-    if numbers.data_ptr() % dtype.itemsize:  # copied as bytes: torch's own loops crash on numbers off their alignment
-        octets = torch.frombuffer(memory, dtype=torch.uint8, count=count * dtype.itemsize, offset=start)
-        numbers = octets.clone().view(dtype)
-    return numbers.view(shape)
-
-
 def _require_possible(shape: tuple[int, ...], name: str) -> None:
     if len(shape) > _MAX_RANK or prod(size for size in shape if size) > _MAX_EXTENT:
         raise Refusal("invalid_shape", f"{name}: no tensor can have the shape {list(shape[:_MAX_RANK])}")
@@ -107,6 +99,6 @@ def rows_to_wire(pieces: Sequence[Tensor], lead: tuple[int, ...], uplo: wire.Upl
 
 
 def _octets(tensor: Tensor) -> memoryview:
-    dense = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    # as bytes: numpy has no bfloat16, and memoryview cannot cast a complex format
-    return dense.reshape(-1).view(torch.uint8).numpy().data
+    plain = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # which numpy does not know
+    # as bytes: memoryview cannot cast a complex format
+    return np.ascontiguousarray(plain.numpy(force=True)).reshape(-1).view(np.uint8).data
