@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch
 from matfn_service.mapping import map_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -29,6 +29,15 @@ __all__ = ["Arena", "Slot", "numbers_at", "tensor_at"]
 _ALIGNMENT: Final = 64
 _LEAST: Final = 1 << 20
 _KEPT: Final = 1 << 26
+_IN_NUMPY: Final[Mapping[torch.dtype, Any]] = {
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(np.int16),  # of the same size
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.complex64: np.dtype(np.complex64),
+    torch.complex128: np.dtype(np.complex128),
+    torch.uint8: np.dtype(np.uint8),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +143,10 @@ def numbers_at(
     memory: mmap.mmap | memoryview | np.ndarray, dtype: torch.dtype, shape: tuple[int, ...], start: int = 0
 ) -> Tensor:
     """A tensor over writable memory from the byte `start` on; copied only where it is not aligned there."""
-    size = math.prod(shape) * dtype.itemsize
-    if not size:
+    if not math.prod(shape):
         return torch.empty(shape, dtype=dtype)
-    octets = torch.from_numpy(np.ndarray(size, np.uint8, memory, start))  # in a third of the time of torch.frombuffer
-    if octets.data_ptr() % dtype.itemsize:  # torch's own loops crash on numbers off their alignment
-        octets = octets.clone()
-    return octets.view(dtype).view(shape)
+    array = np.ndarray(shape, _IN_NUMPY[dtype], memory, start)  # in half the time of torch.frombuffer
+    numbers = torch.from_numpy(array)
+    if numbers.data_ptr() % dtype.itemsize:  # torch's own loops crash on numbers off their alignment
+        numbers = torch.from_numpy(array.copy())
+    return numbers if numbers.dtype == dtype else numbers.view(dtype)
