@@ -289,6 +289,17 @@ def eigh(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     return _of_batch("eigh", _suffix(dtype), lambda count: LockstepPlan(count, order), (given, *results))
 
 
+@st.composite
+def svd(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
+    """Singular value decompositions of small tall matrices, of more than one vector's lanes."""
+    items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
+    rows = order + draw(st.integers(0, 9))
+    given = Argument(draw(numbers(items, rows, order, dtype=dtype)))
+    sizes = (items, rows, order), (items, order), (items, order, order)
+    results = [_blank(*size, dtype=dtype) for size in sizes]
+    return _of_batch("svd", _suffix(dtype), lambda count: TallPlan(count, rows, order, None), (given, *results))
+
+
 SPECTRAL_RULES: Final = tuple((rule, damping) for rule in range(5) for damping in (0.0, 1e-4))
 
 
@@ -570,7 +581,7 @@ def balls(draw: st.DrawFn) -> Case:
 CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     **{
         f"matfn_{make.__name__}_{_suffix(x)}": make(x)
-        for make in (roots, triangles, low_rank, spectral, clips)
+        for make in (roots, triangles, low_rank, spectral, clips, svd)
         for x in (F32, F64)
     },
     **{f"matfn_eigh_{_suffix(x)}": eigh(x) for x in KINDS},

@@ -211,14 +211,30 @@ def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         columns = zip(*(_alone(_thin_svd, one) for one in m), strict=True)
         u, sigma, vh = (torch.cat(column) for column in columns)
         return u, sigma, vh
-    m = m.resolve_conj().contiguous()
     items, rows, columns_ = m.shape
     k = min(rows, columns_)
+    if lockstep.decomposes(m.dtype, rows, columns_):
+        return _small_svd(m) if rows >= columns_ else _turned(_small_svd(m.mT))
+    m = m.resolve_conj().contiguous()
     u, vh = m.new_empty(items, rows, k), m.new_empty(items, k, columns_)
     sigma = torch.empty(items, k, dtype=_real(m.dtype))
     pointers = (m.data_ptr(), u.data_ptr(), sigma.data_ptr(), vh.data_ptr())
     lapack.call("svd", m.dtype, k, items, 20 * rows * k * k, (rows, columns_, *pointers))
     return u, sigma, vh
+
+
+def _small_svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`svd` of tall M (batch, m, n) in lockstep."""
+    m, n = m.resolve_neg().contiguous(), m.shape[-1]
+    u, sigma, vh = torch.empty_like(m), m.new_empty(len(m), n), m.new_empty(len(m), n, n)
+    lockstep.svd(m, u, sigma, vh)
+    return u, sigma, vh
+
+
+def _turned(parts: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The decomposition of M^T from that of M."""
+    u, sigma, vh = parts
+    return vh.mT.contiguous(), sigma, u.mT.contiguous()
 
 
 def _thin_svd(m: Tensor) -> tuple[Tensor, ...]:

@@ -258,6 +258,16 @@ EXPORTED int matfn_clips_f64(const clip_plan *plan, const double *a, double *out
     return chosen.table->clips_f64(plan, a, out, findings);
 }
 
+EXPORTED int matfn_svd_f32(const tall_plan *plan, const float *m, float *u, float *sigma, float *vh)
+{
+    return chosen.table->svds_f32(plan, m, u, sigma, vh);
+}
+
+EXPORTED int matfn_svd_f64(const tall_plan *plan, const double *m, double *u, double *sigma, double *vh)
+{
+    return chosen.table->svds_f64(plan, m, u, sigma, vh);
+}
+
 EXPORTED int matfn_gram_polar_f32(const gram_polar_plan *plan, const float *m, float *out, double *findings)
 {
     return chosen.table->gram_polars(plan, m, out, findings);

@@ -79,6 +79,7 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #define INTEGER int64_t
 #define LARGEST_INTEGER INT64_MAX
 #define TINY DBL_MIN
+#define COSINE (4 * DBL_EPSILON) /* between singular vectors: what rounding of their product leaves */
 #define LEAST_BITS (DBL_MIN_EXP + DBL_MANT_DIG + 10) /* of an entry: what underflows beside it is nothing */
 #define MOST_BITS (DBL_MAX_EXP - 1)
 #define NAME(word) word##_f64
@@ -95,6 +96,7 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #define INTEGER int32_t
 #define LARGEST_INTEGER INT32_MAX
 #define TINY FLT_MIN
+#define COSINE (0.25 * FLT_EPSILON) /* below the rounding to floats */
 #define LEAST_BITS (FLT_MIN_EXP + FLT_MANT_DIG + 10)
 #define MOST_BITS (FLT_MAX_EXP - 1)
 #define NAME(word) word##_f32
@@ -149,6 +151,8 @@ const native_table TABLE(VARIANT) = {
     spectral_f64,
     clips_f32,
     clips_f64,
+    svds_f32,
+    svds_f64,
     gram_polars,
     half_polars,
 };

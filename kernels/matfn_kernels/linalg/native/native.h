@@ -365,6 +365,8 @@ typedef struct {
     int (*spectral_f64)(const spectral_plan *, const double *a, double *out, double *other, double *findings);
     int (*clips_f32)(const clip_plan *, const float *a, float *out, double *findings);
     int (*clips_f64)(const clip_plan *, const double *a, double *out, double *findings);
+    int (*svds_f32)(const tall_plan *, const float *m, float *u, float *sigma, float *vh);
+    int (*svds_f64)(const tall_plan *, const double *m, double *u, double *sigma, double *vh);
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
 } native_table;
