@@ -1,8 +1,9 @@
-"""Whitening and clipping of many small matrices: LocalClient, certificates included, beside torch one matrix a core.
+"""Whitening, clipping, means and distances of many small matrices: LocalClient beside torch one matrix a core.
 
-Covariances are of 256 correlated samples each, as of channels of a recording; matrices to clip are Gaussian. Beside
-inv_root and eig_clip stands torch.linalg.eigh with its two products, beside mclip torch.linalg.svd, in the dtype of the
-matrices and on all cores, in the same rounds. An error is the largest relative distance from torch's answers in
+Certificates are included. Covariances are of 256 correlated samples each, as of channels of a recording; matrices to
+clip are Gaussian. Beside inv_root and eig_clip stands torch.linalg.eigh with its two products, beside mclip
+torch.linalg.svd, beside geometric_mean and frechet_distance torch.linalg.eigh twice, by their definitions, in the dtype
+of the matrices and on all cores, in the same rounds. An error is the largest relative distance from torch's answers in
 float64.
 
     python benchmarks/bench_spectral.py [--rounds 15] > benchmarks/results/spectral.md
@@ -40,7 +41,7 @@ class Case:
 
     Attributes:
         name: in the table.
-        given: the matrices (batch, n, n).
+        given: the matrices (batch, n, n), or pairs of them (batch, 2, n, n).
         asked: matfn's answer, from a client and the matrices.
         plain: the same of one matrix, by torch.
     """
@@ -78,6 +79,27 @@ def _singular_values_clipped(m: Tensor) -> Tensor:
     return (u * s.clamp_max(LIMITS[1])) @ vh
 
 
+def _root(a: Tensor, power: float) -> Tensor:
+    w, v = torch.linalg.eigh(a)
+    return (v * w.clamp_min(0) ** power) @ v.mT
+
+
+def _mean(pair: Tensor) -> Tensor:
+    root, inverse = _root(pair[0], 0.5), _root(pair[0], -0.5)
+    return root @ _root(inverse @ pair[1] @ inverse, 0.5) @ root
+
+
+def _distance(pair: Tensor) -> Tensor:
+    root = _root(pair[0], 0.5)
+    shared = torch.linalg.eigvalsh(root @ pair[1] @ root).clamp_min(0).sqrt().sum()
+    return (pair[0].trace() + pair[1].trace() - 2 * shared)[None, None]
+
+
+def _frechet(client: Any, pairs: Tensor) -> Any:
+    means = pairs.new_zeros(len(pairs), pairs.shape[-1])
+    return client.frechet_distance(means, pairs[:, 0], means, pairs[:, 1])
+
+
 def _cases(order: int, items: int, dtype: torch.dtype) -> Iterator[Case]:
     covariances, gaussian = _covariances(order, items).to(dtype), _gaussian(order, items).to(dtype)
     yield Case("whitening, inv_root r = 2", covariances, lambda client, a: client.inv_root(a, r=2), _whitened)
@@ -85,6 +107,11 @@ def _cases(order: int, items: int, dtype: torch.dtype) -> Iterator[Case]:
     low, high = LIMITS
     yield Case("eig_clip", symmetric, lambda client, a: client.eig_clip(a, lo=low, hi=high), _eigenvalues_clipped)
     yield Case("mclip", gaussian, lambda client, m: client.mclip(m, hi=high), _singular_values_clipped)
+    singular = gaussian @ covariances[:, :, : order // 2] @ covariances[:, : order // 2]
+    yield Case("mclip, half the rank", singular, lambda client, m: client.mclip(m, hi=high), _singular_values_clipped)
+    pairs = torch.stack((covariances, covariances.flip(0)), 1)
+    yield Case("geometric_mean", pairs, lambda client, ab: client.geometric_mean(ab[:, 0], ab[:, 1]), _mean)
+    yield Case("frechet_distance", pairs, _frechet, _distance)
 
 
 def _each(plain: Callable[[Tensor], Tensor], given: Tensor, pool: ThreadPoolExecutor) -> Tensor:
@@ -95,7 +122,8 @@ def _each(plain: Callable[[Tensor], Tensor], given: Tensor, pool: ThreadPoolExec
 
 def _difference(found: Tensor, truth: Tensor) -> float:
     """Largest relative distance in the Frobenius norm."""
-    missing = torch.linalg.matrix_norm(found.double() - truth) / torch.linalg.matrix_norm(truth)
+    found = found.double().reshape(truth.shape)
+    missing = torch.linalg.matrix_norm(found - truth) / torch.linalg.matrix_norm(truth)
     return float(missing.max())
 
 

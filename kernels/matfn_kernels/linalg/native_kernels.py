@@ -288,7 +288,9 @@ class GramPolar:
 
 
 def gram_polars(wanted: GramPolar, m: Tensor) -> tuple[Tensor, GramPolarFindings]:
-    """Polar factors or clippings of tall M (batch, m, n), float32, by the Gram matrix; NaN where `open` is 1.
+    """Polar factors or clippings of tall M (batch, m, n) by the Gram matrix; NaN where `open` is 1.
+
+    M is float32, or float64 and clipped from above.
 
     Raises:
         MemoryError: if there is none for some matrices.

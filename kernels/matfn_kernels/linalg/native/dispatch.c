@@ -273,6 +273,12 @@ EXPORTED int matfn_gram_polar_f32(const gram_polar_plan *plan, const float *m, f
     return chosen.table->gram_polars(plan, m, out, findings);
 }
 
+/* Clippings from above alone. */
+EXPORTED int matfn_gram_polar_f64(const gram_polar_plan *plan, const double *m, double *out, double *findings)
+{
+    return chosen.table->singular_clips(plan, m, out, findings);
+}
+
 /* REFUSED where the variant has no products of bf16 numbers. */
 EXPORTED int matfn_half_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
 {

@@ -115,6 +115,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "gram_polar.inc"
 
+#include "singular_clips.inc"
+
 #include "balls.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
@@ -154,5 +156,6 @@ const native_table TABLE(VARIANT) = {
     svds_f32,
     svds_f64,
     gram_polars,
+    singular_clips,
     half_polars,
 };

@@ -59,7 +59,7 @@ def eigh(a: Tensor, w: Tensor, v: Tensor) -> None:
 
 
 def svd(m: Tensor, u: Tensor, sigma: Tensor, vh: Tensor) -> None:
-    """Writes the thin singular value decomposition of tall M (batch, m, n): U (batch, m, n), sigma and V^T (batch, n, n).
+    """Writes U (batch, m, n), sigma (batch, n) and V^T (batch, n, n) of tall M (batch, m, n) = U diag(sigma) V^T.
 
     All arrays are without gaps, real and of one dtype. NaN where M is not finite.
 

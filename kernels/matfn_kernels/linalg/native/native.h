@@ -368,6 +368,7 @@ typedef struct {
     int (*svds_f32)(const tall_plan *, const float *m, float *u, float *sigma, float *vh);
     int (*svds_f64)(const tall_plan *, const double *m, double *u, double *sigma, double *vh);
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
+    int (*singular_clips)(const gram_polar_plan *, const double *m, double *out, double *findings);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
 } native_table;
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.polar.question import Polar
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["GRAM_ERROR", "LockstepGramPolar"]
+__all__ = ["GRAM_ERROR", "LockstepGramPolar", "findings_of_gram"]
 
 GRAM_ERROR: Final = 2 * BACKWARD_ERROR
 """Of the Gram matrix and its eigh in eps times the norm: 12 have been seen where one singular value is small."""
@@ -72,7 +72,7 @@ class LockstepGramPolar(PolarProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input m (batch, m, n)."""
         value, found = native.gram_polars(_settings(self.question), self.matrices(inputs).to(torch.float32))
-        answered = self.question.turned_back(_findings(self.question, value, found))
+        answered = self.question.turned_back(findings_of_gram(self.question, value, found))
         is_open = found.open != 0
         if not bool(is_open.any()):
             return answered
@@ -102,7 +102,8 @@ def _settings(question: Polar) -> native.GramPolar:
     return native.GramPolar(question.bounds, question.threshold(Precision.FP64), noise, law)
 
 
-def _findings(question: Polar, value: Tensor, found: native.GramPolarFindings) -> Findings:
+def findings_of_gram(question: Polar, value: Tensor, found: native.GramPolarFindings) -> Findings:
+    """The findings of tall matrices whose images were computed in C."""
     unit = spacing(Precision.FP64)
     error = torch.where(found.same > 0, UNCHANGED * unit, found.error + BACKWARD_ERROR * unit)
     return Findings(

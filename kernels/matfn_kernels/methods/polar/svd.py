@@ -11,8 +11,10 @@ import torch
 from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR
 from matfn_kernels.linalg.decompositions import Decomposition, Singular
+from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm
+from matfn_kernels.methods.polar.lockstep_svd import LockstepSvdClip
 from matfn_kernels.methods.polar.question import PolarProgram
 from matfn_kernels.methods.polar.singular_values import Multiplier, findings_of
 from matfn_kernels.numbers.precision import Precision, at_least_single, spacing, working
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.kernel_prices import Tunable
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
 
@@ -61,6 +64,7 @@ class SvdPolar(PolarProgram):
     precision: Precision
 
     method: ClassVar[str] = "svd"
+    kernel: ClassVar[Kernel] = Kernel.LIBRARY
 
     @property
     def ceiling(self) -> Precision:
@@ -102,6 +106,11 @@ class SvdPolar(PolarProgram):
         if self.question.is_narrowed(self.precision):
             doubtful = doubtful | _unresolved(multiplier, sigma)
         return torch.where(doubtful, math.inf, error)
+
+    def variants(self) -> tuple[Tunable, ...]:
+        """Itself, and all of it in C where that serves."""
+        serves = LockstepSvdClip.serves(self.question, self.precision)
+        return (self, LockstepSvdClip(self.question, self, pinned=self.pinned)) if serves else (self,)
 
     def fallbacks(self) -> tuple[Program, ...]:
         """None: the svd is the last resort."""
