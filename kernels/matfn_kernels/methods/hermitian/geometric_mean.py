@@ -190,9 +190,10 @@ class _Polar:
         unit = unexplained.clamp_min(spacing)
         order = self.s.shape[-1]
         noise = _noise(order).to(self.left.device, self.left.dtype)
-        e, f = self._inward(self.left, noise[0]), self._inward(self.right, noise[1])
+        inward = self._inverse_basis()
+        e, f = (_within(inward, factor, x) for factor, x in ((self.left, noise[0]), (self.right, noise[1])))
         rows, columns = self.s[..., :, None], self.s[..., None, :]
-        turn = invariant.divided(self._turn(noise[2], noise[3]), rows + columns)
+        turn = invariant.divided(self._turn(inward, noise[2], noise[3]), rows + columns)
         moved = invariant.divided(f + rows * e * columns, rows + columns) + turn * columns
         basis = product(self.left, self.u)
         moved = _largest_row(product(product(basis, moved), basis.mH))
@@ -203,19 +204,22 @@ class _Polar:
         error = _MARGIN * unit * (1 + (moved + rounding) / norm(product(basis * columns, basis.mH)))
         return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
 
-    def _inward(self, factor: Tensor, noise: Tensor) -> Tensor:
-        """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj)."""
-        size = invariant.row_norm(factor)
-        e = size[..., :, None] * (noise + noise.mT) / math.sqrt(2) * size[..., None, :]
-        half = _solved(self.left, e).mH
-        return product(product(self.u.mH, _solved(self.left, half)), self.u)
+    def _inverse_basis(self) -> Tensor:
+        """P^-1 = U^H L^-1 (batch, 1, n, n)."""
+        return invariant.solve_triangular(self.left[:, 0].mH, self.u[:, 0], upper=True).mH[:, None]
 
-    def _turn(self, solve: Tensor, decompose: Tensor) -> Tensor:
+    def _turn(self, inward: Tensor, solve: Tensor, decompose: Tensor) -> Tensor:
         """U^H E V - V^H E^H U for the errors E of L^-1 K and of its svd."""
         e = product(invariant.magnitude(self.left) * solve, self.u * self.s[..., None, :])
-        e = product(self.u.mH, _solved(self.left, e)) + self.s[..., :1, None] * decompose
+        e = product(inward, e) + self.s[..., :1, None] * decompose
         turn: Tensor = e - e.mH
         return turn
+
+
+def _within(inward: Tensor, factor: Tensor, noise: Tensor) -> Tensor:
+    """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj), (batch, probes, n, n)."""
+    scaled = inward * invariant.row_norm(factor)[..., None, :].to(inward.dtype)
+    return product(product(scaled, (noise + noise.mT) / math.sqrt(2)), scaled.mH)
 
 
 def _largest_row(x: Tensor) -> Tensor:
@@ -227,13 +231,6 @@ def _largest_row(x: Tensor) -> Tensor:
     rows = invariant.row_norm(x, torch.float64).square()
     largest: Tensor = (invariant.sums(rows.movedim(1, -1)) / x.shape[1]).amax(-1).sqrt()
     return largest
-
-
-def _solved(left: Tensor, e: Tensor) -> Tensor:
-    """L^-1 E for L (batch, 1, n, n) and E (batch, probes, n, n) or (probes, n, n)."""
-    lead = torch.broadcast_shapes(left.shape[:-2], e.shape[:-2])  # type: ignore[no-untyped-call]
-    flat = (x.expand(*lead, *x.shape[-2:]).flatten(0, 1) for x in (left, e))
-    return invariant.solve_triangular(*flat, upper=False).reshape(*lead, *e.shape[-2:])
 
 
 def _noise(order: int) -> Tensor:
