@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not is_built(), reason="installed without a C compiler")
 
-SHAPES = [(1, 1), (7, 2), (5, 5), (33, 16), (16, 33), (64, 64), (150, 40)]
-BOUNDS = [math.inf, 2.0, 1.0, 0.5, 0.25, 1e-3, 1e-6, 0.0]
+SHAPES = [(1, 1), (5, 5), (33, 16), (16, 33), (64, 64)]
+BOUNDS = [math.inf, 1.0, 0.5, 1e-3, 0.0]
 
 
 def _with_values(rows: int, columns: int, sigma: Array, seed: int) -> Array:
