@@ -6,6 +6,7 @@ python scripts/generate_methods.py --check    exit 1 if any is stale
 matfn_kernels.contract.functions ──> catalogue.py, schema.py    the same table, for a client without kernels
                         ├─> call.py         one builder a function: the only place that names its arguments
                         ├─> verification.py  the same for claimed answers
+                        ├─> gradient.py      the same for vector-Jacobian products, and the types of their values
                         └─> _methods/*.py   methods that hand a builder's call to their client
 """
 
@@ -39,6 +40,17 @@ WIDTH: Final = 120
 
 
 VERIFICATIONS: Final = tuple(entry for entry in ENTRIES.values() if entry.claims)
+PRODUCTS: Final = tuple(entry for entry in ENTRIES.values() if entry.gradients)
+
+
+def type_name(function: Function) -> str:
+    """The name of the type of a function's gradients."""
+    return f"{class_name(function.subject)}Gradients"
+
+
+def class_name(name: str) -> str:
+    """A name in lower case, such as a code's or a function's, as that of a class."""
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,12 @@ CLAIMS: Final = Calls(
     "Verifications of claimed answers: one builder per function, whose first arguments are the claimed outputs.",
     "answers = client.with_info.map([matfn.verification.inv_root(x, a, r=4), matfn.verification.msign(y, m)])",
 )
+GRADIENTS: Final = Calls(
+    "gradient",
+    PRODUCTS,
+    "Vector-Jacobian products: one builder per function, whose first arguments are the cotangents of its outputs.",
+    "gradients = client.map([matfn.gradient.inv_root(x, a, r=4), matfn.gradient.msign(y, m)])",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,8 @@ class Surface:
     imports: tuple[str, ...]
     calls: Calls = CALLS
 
+
+GRADIENT_TYPES: Final = (f"from matfn.gradient import {', '.join(sorted(map(type_name, PRODUCTS)))}",)
 
 SURFACES: Final = (
     Surface(
@@ -136,6 +156,46 @@ SURFACES: Final = (
         imports=("from matfn.wire import Certificate",),
         calls=CLAIMS,
     ),
+    Surface(
+        path="_methods/gradients.py",
+        name="GradientMethods",
+        summary="One method per function, each returning its gradients.",
+        keyword="def",
+        answer="{}",
+        handover="self._value({})",
+        imports=GRADIENT_TYPES,
+        calls=GRADIENTS,
+    ),
+    Surface(
+        path="_methods/gradient_answers.py",
+        name="GradientAnswerMethods",
+        summary="One method per function, each returning its gradients with certificates and timing.",
+        keyword="def",
+        answer="Answer[{}]",
+        handover="self._answer({})",
+        imports=("from matfn.answers import Answer", *GRADIENT_TYPES),
+        calls=GRADIENTS,
+    ),
+    Surface(
+        path="_methods/async_gradients.py",
+        name="AsyncGradientMethods",
+        summary="One coroutine per function, each returning its gradients.",
+        keyword="async def",
+        answer="{}",
+        handover="await self._value({})",
+        imports=GRADIENT_TYPES,
+        calls=GRADIENTS,
+    ),
+    Surface(
+        path="_methods/async_gradient_answers.py",
+        name="AsyncGradientAnswerMethods",
+        summary="One coroutine per function, each returning its gradients with certificates and timing.",
+        keyword="async def",
+        answer="Answer[{}]",
+        handover="await self._answer({})",
+        imports=("from matfn.answers import Answer", *GRADIENT_TYPES),
+        calls=GRADIENTS,
+    ),
 )
 
 
@@ -150,6 +210,7 @@ def sources() -> Iterator[tuple[str, str]]:
     yield "catalogue.py", f"{NOTICE}\n{inspect.getsource(functions).replace('matfn_kernels.contract.', 'matfn.')}"
     yield "call.py", builders_source(CALLS)
     yield "verification.py", builders_source(CLAIMS)
+    yield "gradient.py", builders_source(GRADIENTS)
     for surface in SURFACES:
         yield surface.path, surface_source(surface)
 
@@ -162,7 +223,12 @@ def formatted(source: str) -> str:
 
 def builders_source(calls: Calls) -> str:
     """The module of call builders."""
-    names = "".join(f'    "{entry.subject}",\n' for entry in sorted(calls.entries, key=lambda entry: entry.name))
+    types = [entry for entry in calls.entries if entry.gradients]
+    exported = [*(entry.subject for entry in calls.entries), *map(type_name, types), *(["TYPES"] if types else [])]
+    names = "".join(f'    "{name}",\n' for name in sorted(exported, key=exported_order))
+    beside = [line for needed in sequences(calls) for line in ("", "if TYPE_CHECKING:", f"    {needed}")]
+    typing = ["TYPE_CHECKING"] if beside else []
+    typing += ["Any", "Final", "Generic", "Literal", "NamedTuple", "TypeVar"] if types else ["Literal", "TypeVar"]
     return "\n".join(
         [
             NOTICE,
@@ -174,20 +240,47 @@ def builders_source(calls: Calls) -> str:
             "",
             "from __future__ import annotations",
             "",
-            "from typing import TYPE_CHECKING, Literal, TypeVar",
+            f"from typing import {', '.join(typing)}",
             "",
             "from matfn.invocation import Invocation",
-            "",
-            "if TYPE_CHECKING:",
-            "    from collections.abc import Sequence",
+            *beside,
             "",
             f"__all__ = [\n{names}]",
             "",
             'ArrayT = TypeVar("ArrayT")',
             "",
+            *map(gradient_type, types),
             *(builder(function) for function in calls.entries),
+            *gradient_types(types),
         ]
     )
+
+
+def sequences(calls: Calls) -> list[str]:
+    """The import that annotations of rows of numbers need, if there are any."""
+    kinds = {parameter.kind for function in calls.entries for parameter in function.parameters}
+    return ["from collections.abc import Sequence"] if "coefficients" in kinds else []
+
+
+def exported_order(name: str) -> tuple[int, str]:
+    """Constants first, then classes, then functions, as ruff sorts `__all__`."""
+    return 0 if name.isupper() else 1 if name[0].isupper() else 2, name
+
+
+def gradient_type(function: Function) -> str:
+    """The type of a function's gradients."""
+    entries = [entry for entry in function.inputs if entry.name in function.gradients]
+    fields = (f"    {e.name}: ArrayT" + (" | None = None" if e.optional else "") for e in entries)
+    summary = f'    """Gradients of the inputs of {function.subject}."""'
+    return "\n".join(["", "", f"class {type_name(function)}(NamedTuple, Generic[ArrayT]):", summary, "", *fields])
+
+
+def gradient_types(functions: list[Function]) -> list[str]:
+    """The table of these types, by function; empty without any."""
+    if not functions:
+        return []
+    rows = ", ".join(f'"{function.subject}": {type_name(function)}' for function in functions)
+    return [f"\n\nTYPES: Final[dict[str, Any]] = {{{rows}}}", '"""The types of gradients, by function."""', ""]
 
 
 def builder(function: Function) -> str:
@@ -209,7 +302,6 @@ def surface_source(surface: Surface) -> str:
     """The module of one class of methods."""
     typed = sorted(
         [
-            "from collections.abc import Sequence",
             "from matfn.invocation import Invocation",
             *surface.imports,
         ]
@@ -230,9 +322,8 @@ def surface_source(surface: Surface) -> str:
             f"from matfn import {surface.calls.module}",
             "",
             "if TYPE_CHECKING:",
-            f"    {typed[0]}",
-            "",
-            *(f"    {line}" for line in typed[1:]),
+            *(line for needed in sequences(surface.calls) for line in (f"    {needed}", "")),
+            *(f"    {line}" for line in typed),
             "",
             f'__all__ = ["{surface.name}"]',
             "",
@@ -266,7 +357,8 @@ def method(surface: Surface, function: Function) -> str:
 def signature(function: Function) -> str:
     """Required inputs, then the positional parameters; everything else by keyword."""
     positional, keyword = arguments(function)
-    return ", ".join([*map(declared, positional), "*", *map(declared, keyword)])
+    first = [declared(item, cotangent=item.name in function.cotangents) for item in positional]
+    return ", ".join([*first, "*", *map(declared, keyword)])
 
 
 def forwarded(function: Function) -> str:
@@ -277,15 +369,17 @@ def forwarded(function: Function) -> str:
 
 def arguments(function: Function) -> tuple[list[Input | Parameter], list[Input | Parameter]]:
     """What may be given by position, and what by keyword only, in order."""
-    required = [item for item in function.inputs if not item.optional]
-    optional = [item for item in function.inputs if item.optional]
+    required = [item for item in function.inputs if not item.optional or item.name in function.cotangents]
+    optional = [item for item in function.inputs if item not in required]
     positional = [parameter for parameter in function.parameters if parameter.positional]
     keyword = [parameter for parameter in function.parameters if not parameter.positional]
     return [*required, *positional], [*optional, *keyword, *options_of(function)]
 
 
-def declared(argument: Input | Parameter) -> str:
-    """One argument with its type and default."""
+def declared(argument: Input | Parameter, *, cotangent: bool = False) -> str:
+    """One argument with its type and default; a cotangent is never left out, but None where it is 0."""
+    if isinstance(argument, Input) and cotangent:
+        return f"{argument.name}: ArrayT | None" if argument.optional else f"{argument.name}: ArrayT"
     if isinstance(argument, Input):
         return f"{argument.name}: ArrayT | None = None" if argument.optional else f"{argument.name}: ArrayT"
     default = "" if argument.required else f" = {argument.default!r}"
@@ -307,7 +401,9 @@ def annotation(parameter: Parameter) -> str:
 
 
 def value_type(function: Function) -> str:
-    """The type of the value: an array, or a tuple of them."""
+    """The type of the value: an array, a tuple of them, or gradients by name."""
+    if function.gradients:
+        return f"{type_name(function)}[ArrayT]"
     count = len(function.outputs)
     return "ArrayT" if count == 1 else f"tuple[{', '.join(['ArrayT'] * count) or '()'}]"
 
@@ -316,7 +412,11 @@ def returns(surface: Surface, function: Function) -> str:
     """What the method hands back, in words."""
     if function.claims:
         return "One certificate per matrix, of the claimed answer."
-    first = function.inputs[0].name
+    first = function.first.name
+    if function.gradients:
+        named = f"Gradients {', '.join(function.gradients)}" if len(function.gradients) > 1 else "The gradient "
+        value = f"{named if len(function.gradients) > 1 else named + function.gradients[0]} as a named tuple"
+        return f"{value}." if surface.answer == "{}" else f"{value}, as `value`, with a certificate per matrix."
     value = f"of the kind and dtype of `{first}`"
     value = f"An array {value}" if len(function.outputs) == 1 else f"Arrays {', '.join(function.outputs)} {value}"
     return f"{value}." if surface.answer == "{}" else f"{value}, as `value`, with a certificate per matrix."
@@ -348,6 +448,8 @@ def docstring(function: Function, returned: str) -> str:
 
 def definition(function: Function) -> str:
     """The value of a function in one sentence; of a verification, the value that is claimed."""
+    if function.gradients:
+        return f"The function is {function.formula}, matrix by matrix over the leading dimensions."
     value = "The exact value" if function.claims else "The value"
     return f"{value} is {function.formula}, matrix by matrix over the leading dimensions."
 
@@ -369,11 +471,6 @@ def domain(parameter: Parameter) -> str:
     if parameter.kind == "coefficients" and parameter.maximum is not None:
         return f", at most {parameter.maximum:g} of them"
     return ""
-
-
-def class_name(code: str) -> str:
-    """The exception of a code that a function can raise."""
-    return "".join(word.capitalize() for word in code.split("_"))
 
 
 def mapping(names: Iterator[str]) -> str:

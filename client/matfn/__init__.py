@@ -6,7 +6,7 @@ with matfn.Client("http://127.0.0.1:8000") as client:
 
 from typing import TYPE_CHECKING, Any
 
-from matfn import call, verification
+from matfn import call, gradient, verification
 from matfn.answers import Answer
 from matfn.client import Client
 from matfn.errors import (
@@ -23,6 +23,7 @@ from matfn.errors import (
     MatfnError,
     MethodNotAllowed,
     NotConverged,
+    NotDifferentiable,
     NotFinite,
     NotFound,
     NotPositive,
@@ -76,6 +77,7 @@ __all__ = [
     "MatfnError",
     "MethodNotAllowed",
     "NotConverged",
+    "NotDifferentiable",
     "NotFinite",
     "NotFound",
     "NotPositive",
@@ -103,6 +105,7 @@ __all__ = [
     "Unverifiable",
     "WorkerLost",
     "call",
+    "gradient",
     "verification",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -124,7 +124,10 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One function applied to its inputs; names and values are not checked here, but by the kernels' validation."""
+    """One function applied to its inputs; names and values are not checked here, but by the kernels' validation.
+
+    The inputs of a vector-Jacobian product have the cotangents among them, which a body has beside them.
+    """
 
     function: str
     inputs: dict[str, Tensor]
@@ -197,13 +200,14 @@ def _brief(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outputs of one call with one certificate a matrix."""
+    """The outputs of one call with one certificate a matrix, and the gradients of a vector-Jacobian product."""
 
     outputs: dict[str, Tensor]
     certificates: tuple[Certificate, ...]
     timing: Timing
     device: str
     request_id: str
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,3 +229,4 @@ class EncodedAnswer:
     timing: Timing
     device: str
     request_id: str
+    gradients: dict[str, Rows] = field(default_factory=dict)

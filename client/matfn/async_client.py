@@ -26,6 +26,7 @@ from matfn.progress import counted
 from matfn.retry import may_pass
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session, State, Unchanged
 from matfn.verify import AsyncVerify
+from matfn.vjp import AsyncVjp
 from matfn.with_info import AsyncWithInfo
 
 if TYPE_CHECKING:
@@ -128,6 +129,11 @@ class AsyncClient(AsyncValueMethods):
     def verify(self) -> AsyncVerify:
         """All functions whose claimed answers can be verified, each returning certificates."""
         return AsyncVerify(self)
+
+    @property
+    def vjp(self) -> AsyncVjp:
+        """Vector-Jacobian products of all functions that have gradients, each returning the gradients."""
+        return AsyncVjp(self)
 
     def with_options(
         self,

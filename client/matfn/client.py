@@ -24,6 +24,7 @@ from matfn.retry import may_pass
 from matfn.session import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, Session, State, Unchanged
 from matfn.submission import MOST_THREADS, Submitting, Threads
 from matfn.verify import Verify
+from matfn.vjp import Vjp
 from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
@@ -117,6 +118,11 @@ class Client(Submitting, ValueMethods):
     def verify(self) -> Verify:
         """All functions whose claimed answers can be verified, each returning certificates."""
         return Verify(self)
+
+    @property
+    def vjp(self) -> Vjp:
+        """Vector-Jacobian products of all functions that have gradients, each returning the gradients."""
+        return Vjp(self)
 
     def with_options(
         self,

@@ -21,6 +21,7 @@ Errors of status 422 are ValueErrors too. Those of matrices that have no answer,
 numpy.linalg.LinAlgErrors: NotPositive, Singular, SignUndefined, NotStabilisable and NotConverged.
 
 Unverifiable                    an UnknownFunction and AttributeError: no answer of this function can be verified
+NotDifferentiable               an UnknownFunction and AttributeError: this function has no gradients
 
 ApproximateWarning              an answer came, but its certificate says `approximate`
 """
@@ -55,6 +56,7 @@ __all__ = [
     "MatfnError",
     "MethodNotAllowed",
     "NotConverged",
+    "NotDifferentiable",
     "NotFinite",
     "NotFound",
     "NotPositive",
@@ -219,6 +221,10 @@ class UnknownFunction(ProblemError, code="unknown_function"):
 
 class Unverifiable(UnknownFunction, AttributeError):
     """A function of `client.verify` does not exist, because no answer of it can be verified."""
+
+
+class NotDifferentiable(UnknownFunction, AttributeError):
+    """A function of `client.vjp` does not exist, because there are no gradients of it."""
 
 
 class NotFound(ProblemError, code="not_found"):

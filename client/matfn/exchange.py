@@ -23,6 +23,7 @@ from matfn.losses import require_whole
 from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle, whole
+from matfn.values import is_value, value_of
 from matfn.vectors import AsVector, as_column, columns_of
 from matfn.wire import Media
 
@@ -136,12 +137,12 @@ class Prepared(Generic[ValueT_co]):
 
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""
-        names = ENTRIES[self.call.function].outputs
-        if not set(names) <= set(answer.outputs):
+        entry, tensors = ENTRIES[self.call.function], answer.outputs | answer.gradients
+        names = [name for name in entry.outputs_of(self.call.inputs) if is_value(entry, name)]
+        if not set(names) <= set(tensors):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
-        arrays = tuple(self.kind.array(owned(whole(answer.outputs[name]))) for name in names)
-        value: Any = arrays[0] if len(arrays) == 1 else arrays
-        return Answer(value, answer.certificates, answer.timing, answer.request_id, answer.device)
+        arrays = {name: self.kind.array(owned(whole(tensors[name]))) for name in names}
+        return Answer(value_of(entry, arrays), answer.certificates, answer.timing, answer.request_id, answer.device)
 
 
 def deadline_of(options: Mapping[str, object]) -> float | None:
@@ -293,7 +294,7 @@ def _post(target: str, body: tuple[wire.Buffer, ...], *headers: tuple[str, str])
 
 def _key(call: wire.Call) -> str:
     """Key of calls that may share a batch: `function:dtype:rows x columns` of the first input."""
-    first = ENTRIES[call.function].inputs[0]
+    first = ENTRIES[call.function].first
     tensor = call.inputs[first.name]
     return f"{call.function}:{tensor.dtype}:{'x'.join(map(str, tensor.shape[-len(first.shape) :]))}"
 

@@ -54,7 +54,7 @@ class Invocation(Generic[ValueT_co]):
     @property
     def first(self) -> Any:
         """The input whose kind of array the answer takes."""
-        name = ENTRIES[self.function].inputs[0].name
+        name = ENTRIES[self.function].first.name
         if self.inputs.get(name) is None:
             detail = f"{self.function} needs the input {name}; None was given"
             raise problem_error(Problem.of("invalid_parameter", detail))

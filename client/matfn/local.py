@@ -29,8 +29,10 @@ from matfn.progress import counted
 from matfn.session import package_version
 from matfn.stacking import SMALL_BYTES, apart, groups, stacked
 from matfn.submission import Submitting, Threads
+from matfn.values import is_value, value_of
 from matfn.vectors import as_column, columns_of
 from matfn.verify import Verify
+from matfn.vjp import Vjp
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
 
@@ -93,6 +95,11 @@ class LocalClient(Submitting, ValueMethods):
         """All functions whose claimed answers can be verified, each returning certificates."""
         return Verify(self)
 
+    @property
+    def vjp(self) -> Vjp:
+        """Vector-Jacobian products of all functions that have gradients, each returning the gradients."""
+        return Vjp(self)
+
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:
         """The answer to a call that `matfn.call` built."""
         value, certificates, milliseconds = self._asked(invocation)
@@ -114,9 +121,14 @@ class LocalClient(Submitting, ValueMethods):
         params, options = invocation.plain_params(), invocation.plain_options()
         outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
         _meet_deadline(options.get("deadline"), milliseconds)
-        values = tuple(from_torch(output.squeeze(-1) if columns else output, kind) for output in outputs)
-        value: Any = values[0] if len(values) == 1 else values
-        return value, certificates, milliseconds
+        entry = ENTRIES[invocation.function]
+        named = dict(zip(entry.outputs_of(inputs), outputs, strict=True))
+        values = {
+            name: from_torch(output.squeeze(-1) if columns else output, kind)
+            for name, output in named.items()
+            if is_value(entry, name)
+        }
+        return value_of(entry, values), certificates, milliseconds
 
     @overload
     def map(
@@ -219,12 +231,15 @@ class LocalClient(Submitting, ValueMethods):
         inputs = {name: tensor_as_torch(tensor, self._like) for name, tensor in call.inputs.items()}
         outputs, certificates, milliseconds = self._computed(call.function, inputs, call.params, call.options)
         tensors = [kind_of(output).tensor(output) for output in outputs]
+        entry = ENTRIES[call.function]
+        named = dict(zip(entry.outputs_of(inputs), tensors, strict=True))
         answer = wire.Answer(
-            dict(zip(ENTRIES[call.function].outputs, tensors, strict=True)),
+            {name: tensor for name, tensor in named.items() if name not in entry.gradients},
             tuple(map(_translated, certificates)),
             Timing(0.0, milliseconds, len(certificates), float(bool(certificates)), self._profile_label),
             self._device,
             "",
+            {name: tensor for name, tensor in named.items() if name in entry.gradients},
         )
         parts = apart(answer, [one.call for one in prepared])
         return [one.answer(part) for one, part in zip(prepared, parts, strict=True)]
@@ -373,5 +388,6 @@ def described(function: Function) -> dict[str, Any]:
     """A function as GET /v1/functions gives it."""
     described = asdict(function)
     dtypes = [name for name in DTYPES if function.complex_ok or not name.startswith("complex")]
-    del described["complex_ok"], described["reference"], described["claims"]
+    for name in ("complex_ok", "reference", "claims", "cotangents", "gradients"):
+        del described[name]
     return described | {"dtypes": dtypes}

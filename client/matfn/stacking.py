@@ -100,7 +100,10 @@ def apart(answer: Answer, calls: Sequence[Call]) -> list[Answer]:
     count, items = len(calls), _items(calls[0])
     if len(answer.certificates) != count * items:
         raise DecodeError(f"{len(answer.certificates)} certificates of {count * items} matrices")
-    outputs = {name: _rows(tensor, count, name) for name, tensor in answer.outputs.items()}
+    outputs, gradients = (
+        {name: _rows(tensor, count, name) for name, tensor in tensors.items()}
+        for tensors in (answer.outputs, answer.gradients)
+    )
     return [
         Answer(
             {name: rows[place] for name, rows in outputs.items()},
@@ -108,6 +111,7 @@ def apart(answer: Answer, calls: Sequence[Call]) -> list[Answer]:
             answer.timing,
             answer.device,
             answer.request_id,
+            {name: rows[place] for name, rows in gradients.items()},
         )
         for place in range(count)
     ]

@@ -148,7 +148,11 @@ def _dump(tree: object, media: Media) -> list[Buffer]:
 
 
 def _call_tree(call: Call) -> dict[str, object]:
-    return {"inputs": _tensor_trees(call.inputs), "params": call.params, "options": call.options}
+    names = ENTRIES[call.function].cotangents if call.function in ENTRIES else ()
+    inputs = {name: tensor for name, tensor in call.inputs.items() if name not in names}
+    tree = {"inputs": _tensor_trees(inputs), "params": call.params, "options": call.options}
+    cotangents = {name: call.inputs[name] for name in names if name in call.inputs}
+    return tree | ({"cotangents": _tensor_trees(cotangents)} if names else {})
 
 
 def _tensor_trees(tensors: Mapping[str, Tensor | Rows]) -> dict[str, object]:
@@ -176,6 +180,7 @@ def _answer_tree(answer: Answer | EncodedAnswer) -> dict[str, object]:
         "device": answer.device,
         "request_id": answer.request_id,
         "outputs": _tensor_trees(answer.outputs),
+        **({"gradients": _tensor_trees(answer.gradients)} if answer.gradients else {}),
     }
 
 
@@ -264,12 +269,26 @@ def _call(tree: object, function: str, room: int) -> Call:
     if function not in ENTRIES:
         detail, hint = unknown(function)
         raise DecodeError(detail, "unknown_function", hint)
-    only(call, {"inputs", "params", "options"}, "the call")
+    names = ENTRIES[function].cotangents
+    only(call, {"inputs", "params", "options", *(("cotangents",) if names else ())}, "the call")
     inputs = mapping(call.get("inputs"), "inputs")
     _check_names(inputs, _MOST_INPUTS, "inputs")
     read = {name: _tensor(value, name, room - 2) for name, value in inputs.items()}
+    if names:
+        read = _cotangents(call.get("cotangents"), names, read, room) | read
     params, options = _values(call.get("params", {}), "params"), _values(call.get("options", {}), "options")
     return Call(function, {name: _supported(tensor) for name, tensor in read.items()}, params, options)
+
+
+def _cotangents(
+    tree: object, names: tuple[str, ...], inputs: Mapping[str, object], room: int
+) -> dict[str, Tensor | DecodeError]:
+    """The cotangents of a call, each named after its output."""
+    cotangents = mapping(tree, "cotangents")
+    only(cotangents, set(names), "cotangents")
+    if misplaced := next((name for name in names if name in inputs), None):
+        raise DecodeError(f"{misplaced} is no input but an output: its cotangent belongs in cotangents")
+    return {name: _tensor(value, name, room - 2) for name, value in cotangents.items()}
 
 
 def _supported(tensor: Tensor | DecodeError) -> Tensor:
@@ -441,10 +460,9 @@ def decode_problem(body: Buffer, content_type: str) -> Problem:
 
 
 def _answer(tree: Mapping[str, object]) -> Answer:
-    outputs = mapping(tree.get("outputs"), "outputs")
     timing = mapping(tree.get("timing"), "timing")
     return Answer(
-        outputs={name: _output(mapping(value, name), name) for name, value in outputs.items()},
+        outputs=_outputs(tree.get("outputs"), "outputs"),
         certificates=tuple(_certificate(entry) for entry in items(tree.get("certificates"), "certificates")),
         timing=Timing(
             number(timing.get("queue_ms"), "queue_ms"),
@@ -455,7 +473,12 @@ def _answer(tree: Mapping[str, object]) -> Answer:
         ),
         device=text(tree.get("device"), "device"),
         request_id=text(tree.get("request_id"), "request_id"),
+        gradients=_outputs(tree.get("gradients", {}), "gradients"),
     )
+
+
+def _outputs(tree: object, what: str) -> dict[str, Tensor]:
+    return {name: _output(mapping(value, name), name) for name, value in mapping(tree, what).items()}
 
 
 def _output(fields: Mapping[str, object], name: str) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 from matfn._methods.answers import AnswerMethods
 from matfn._methods.async_answers import AsyncAnswerMethods
 from matfn.invocation import require_call
+from matfn.vjp import AsyncVjpAnswers, VjpAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -56,6 +57,11 @@ class WithInfo(AnswerMethods):
             ClosedError: after the client's `close`.
         """
         return self._threads.submit(self._client.ask, require_call(call))
+
+    @property
+    def vjp(self) -> VjpAnswers:
+        """Vector-Jacobian products of all functions that have gradients, with certificates and timing."""
+        return VjpAnswers(self._client)
 
     @overload
     def map(
@@ -112,6 +118,11 @@ class AsyncWithInfo(AsyncAnswerMethods):
     ) -> None:
         self._client = client
         self._answers = answers
+
+    @property
+    def vjp(self) -> AsyncVjpAnswers:
+        """Vector-Jacobian products of all functions that have gradients, with certificates and timing."""
+        return AsyncVjpAnswers(self._client)
 
     @overload
     async def map(

@@ -16,7 +16,7 @@ from matfn_kernels.contract.functions import (
     unknown,
 )
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.contract.schema import VERIFY, Function, Input, Parameter
+from matfn_kernels.contract.schema import VERIFY, VJP, Function, Input, Parameter
 from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.linalg.native.library import is_built, variant
 from matfn_kernels.linalg.native.machine import described
@@ -53,6 +53,7 @@ __all__ = [
     "OPTIONS",
     "TORCHS_OWN",
     "VERIFY",
+    "VJP",
     "Backends",
     "Batch",
     "Call",

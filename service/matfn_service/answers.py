@@ -50,11 +50,14 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, hea
     demand(call, (status for evaluation in evaluations for status in evaluation.statuses))
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
-    named = zip(ENTRIES[call.function].outputs, columns, strict=True)
+    entry = ENTRIES[call.function]
+    named = dict(zip(entry.outputs_of(call.inputs), columns, strict=True))
+    rows = {name: rows_to_wire(column, call.lead, head.triangle) for name, column in named.items()}
     return wire.EncodedAnswer(
-        outputs={name: rows_to_wire(column, call.lead, head.triangle) for name, column in named},
+        outputs={name: row for name, row in rows.items() if name not in entry.gradients},
         certificates=[octets for evaluation in evaluations for octets in evaluation.certificates],
         timing=wire.Timing(queue_ms, device_ms, served.batch_size, served.fill, profile),
         device=device,
         request_id=head.request_id,
+        gradients={name: row for name, row in rows.items() if name in entry.gradients},
     )

@@ -13,7 +13,7 @@ from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annota
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from matfn_kernels import VERIFY
+from matfn_kernels import VERIFY, VJP
 from matfn_service.edge import Edge
 from matfn_service.endpoints import Computation
 from matfn_service.manual import MANUAL_POLICY, front_page, manual
@@ -100,7 +100,7 @@ def create_app(
     _add_manual(app, service)
     app.router.routes += [
         Route(path, app.computation, include_in_schema=False)
-        for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}")
+        for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}", f"/v1/{VJP}{{differentiated}}")
     ]
     document = openapi_document(app)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to publish another document

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from matfn import wire
-from matfn_kernels import ENTRIES, VERIFY, unknown
+from matfn_kernels import ENTRIES, VERIFY, VJP, unknown
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, copies_for, weight
@@ -275,7 +275,9 @@ def _since_last(tickets: Sequence[Ticket], now: float) -> float | None:
 
 def _name_in(parameters: Mapping[str, str]) -> str:
     """The name that a route's path has, as the catalogue gives it."""
-    return parameters["function"] if "function" in parameters else VERIFY + parameters["verified"]
+    prefix = {"verified": VERIFY, "differentiated": VJP, "function": ""}
+    ((kind, name),) = parameters.items()
+    return prefix[kind] + name
 
 
 def _check_route(name: str, method: str) -> None:

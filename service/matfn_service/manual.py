@@ -35,6 +35,10 @@ _ROUTES: Final = (
         "POST /v1/verify/{function}",
         "the inputs of a function and its claimed outputs x, y, from anywhere; the answer has certificates only",
     ),
+    (
+        "POST /v1/vjp/{function}",
+        "the inputs of a function and cotangents of its outputs x, y; the answer has the outputs and the gradients",
+    ),
     ("POST /v1/calls", 'many calls, {"calls": [call, ...]}, each with its "function"; {"answers": [...]} in order'),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),

@@ -151,22 +151,26 @@ def _reference(name: str) -> dict[str, Json]:
 
 
 def _call_schema(function: Function) -> Json:
+    inputs = [entry for entry in function.inputs if entry.name not in function.cotangents]
+    cotangents = [entry for entry in function.inputs if entry.name in function.cotangents]
+    beside: dict[str, Json] = {"cotangents": _tensors(cotangents)} if cotangents else {}
+    needed: list[Json] = ["params"] if any(entry.required for entry in function.parameters) else []
     return {
         "type": "object",
         "properties": {
-            "inputs": _closed(
-                {entry.name: _input(entry) for entry in function.inputs}, _needed_inputs(function.inputs)
-            ),
+            "inputs": _tensors(inputs),
+            **beside,
             "params": _parameters(function.parameters),
             "options": _parameters(options_of(function)),
         },
-        "required": ["inputs", "params"] if any(entry.required for entry in function.parameters) else ["inputs"],
+        "required": ["inputs", *beside, *needed],
         "additionalProperties": False,
     }
 
 
-def _needed_inputs(inputs: Iterable[Input]) -> list[Json]:
-    return [entry.name for entry in inputs if not entry.optional]
+def _tensors(inputs: Iterable[Input]) -> Json:
+    inputs = tuple(inputs)
+    return _closed({entry.name: _input(entry) for entry in inputs}, [e.name for e in inputs if not e.optional])
 
 
 def _input(entry: Input) -> Json:
@@ -225,6 +229,7 @@ def _schemas() -> Json:
             "properties": {
                 "function": {"type": "string", "enum": list(ENTRIES)},
                 "inputs": {"type": "object", "additionalProperties": _reference("Tensor")},
+                "cotangents": {"type": "object", "additionalProperties": _reference("Tensor")},
                 "params": {"type": "object"},
                 "options": _parameters(OPTIONS),
             },
@@ -304,6 +309,11 @@ def _answer(number: Json) -> Json:
         "type": "object",
         "properties": {
             "outputs": {"type": "object", "additionalProperties": _reference("Array")},
+            "gradients": {
+                "type": "object",
+                "additionalProperties": _reference("Array"),
+                "description": "by input, of a vector-Jacobian product",
+            },
             "certificates": {"type": "array", "items": _reference("Certificate")},
             "timing": timing,
             "device": {"type": "string"},

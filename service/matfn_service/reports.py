@@ -42,9 +42,10 @@ def catalogue_report(settings: Settings) -> dict[str, object]:
 
 
 def _described(function: Function) -> dict[str, object]:
-    """A function as callers know it: neither its definition's name nor what only verifications have."""
+    """A function as callers know it: neither its definition's name nor what only verifications and gradients have."""
     described = asdict(function) | {"dtypes": dtypes_of(function)}
-    del described["reference"], described["claims"]
+    for name in ("reference", "claims", "cotangents", "gradients"):
+        del described[name]
     return described
 
 

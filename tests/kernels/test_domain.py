@@ -11,6 +11,7 @@ import torch
 from evaluating import EPS, Array, answer, parsed
 from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.contract.schema import VERIFY, VJP
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.reference import power, relative_error
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
@@ -168,17 +169,7 @@ def _with_entry(number: float) -> Callable[[Array], Array]:
     return change
 
 
-CALLS: Final = {
-    **{
-        f"verify/{name}": (
-            {
-                **dict(zip(FUNCTIONS[name].outputs, answer(name, inputs, **keywords).outputs, strict=True)),
-                **inputs,
-            },
-            keywords,
-        )
-        for name, (inputs, keywords) in INPUTS.items()
-    },
+FORWARD: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     **INPUTS,
     "mcsgn": ({"a": EYE}, {}),
     "spectral_projector": ({"a": EYE}, {}),
@@ -193,10 +184,23 @@ CALLS: Final = {
 }
 
 
+def _beside(prefix: str) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Calls of the entries with a prefix: the outputs of the function, as claims or cotangents, beside its inputs."""
+    found = {}
+    for name, (inputs, keywords) in FORWARD.items():
+        if prefix + name in ENTRIES:
+            outputs = dict(zip(FUNCTIONS[name].outputs, answer(name, inputs, **keywords).outputs, strict=True))
+            found[prefix + name] = ({**outputs, **inputs}, keywords)
+    return found
+
+
+CALLS: Final = {**_beside(VERIFY), **FORWARD, **_beside(VJP)}
+
+
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 @pytest.mark.parametrize(("function", "name"), [(f, name) for f, (inputs, _) in CALLS.items() for name in inputs])
 def test_refusal_of_what_is_not_finite_names_the_input(function: str, name: str, number: float) -> None:
-    """Of all inputs, claimed outputs among them, the one that holds NaN or infinity is named with the matrix."""
+    """Of all inputs, claims and cotangents among them, the one that holds NaN or infinity is named with the matrix."""
     inputs, keywords = CALLS[function]
 
     rejection = _rejected(function, _with(inputs, name, _with_entry(number)), **keywords)
@@ -206,7 +210,7 @@ def test_refusal_of_what_is_not_finite_names_the_input(function: str, name: str,
 
 
 def test_every_input_is_asked_for_finiteness() -> None:
-    """The calls have every function and verification, and every input that is not optional."""
+    """The calls have every function, verification and vector-Jacobian product, and every input that is not optional."""
     assert set(CALLS) == set(ENTRIES)
     assert all(entry.optional or entry.name in CALLS[name][0] for name in ENTRIES for entry in ENTRIES[name].inputs)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.contract.schema import VERIFY, Function, Heads, Input, Parameter, Value
+from matfn_kernels.contract.schema import VERIFY, VJP, Function, Heads, Input, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,12 @@ _R = Parameter("r", "integer", "the root", required=True, positional=True, minim
 _S = Parameter("s", "integer", "the power", default=1, positional=True, minimum=1, maximum=MAX_ROOT)
 """By default the root itself."""
 _STRUCTURE = Parameter(
-    "structure", "string", "what the matrix is declared to be", default="symmetric", choices=("symmetric", "general")
+    "structure",
+    "string",
+    "what the matrix is declared to be",
+    default="symmetric",
+    choices=("symmetric", "general"),
+    differentiable=("symmetric",),
 )
 _DAMPING = Parameter(
     "damping",
@@ -122,6 +127,8 @@ _SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
 _ROOTS = ("engine", "eigh", "schur")
 _POLAR = ("newton_schulz", "gram", "svd")
 _SIGNS = ("newton", "newton_schur")
+_BY_EIGH = ("eigh",)
+_BY_SVD = ("svd",)
 
 FUNCTIONS: Final[dict[str, Function]] = {
     function.name: function
@@ -139,6 +146,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="root",
             verifiability="bound",
             methods=_ROOTS,
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="inv_root",
@@ -153,6 +161,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="inv_root",
             verifiability="bound",
             methods=_ROOTS,
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="sqrt_pair",
@@ -168,6 +177,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="sqrt_pair",
             verifiability="bound",
             methods=_ROOTS,
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="msign",
@@ -182,6 +192,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     nullable=True,
                     minimum=1,
                     maximum=MAX_STEPS,
+                    replaces=True,
                 ),
                 Parameter(
                     "coefficients",
@@ -189,6 +200,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     "rows (a, b, c) of Newton-Schulz coefficients, the last repeated, obeyed without escalation",
                     nullable=True,
                     maximum=MAX_COEFFICIENT_ROWS,
+                    replaces=True,
                 ),
                 Parameter(
                     "scale",
@@ -197,6 +209,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     "coefficients, or |M^T M|_F^(1/2), nearer to sigma_max and the default without",
                     nullable=True,
                     choices=("frobenius", "schatten4"),
+                    replaces=True,
                 ),
             ),
             complex_ok=True,
@@ -206,6 +219,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="msign",
             verifiability="bound",
             methods=_POLAR,
+            gradient_methods=_BY_SVD,
         ),
         Function(
             name="mclip",
@@ -223,6 +237,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="mclip",
             verifiability="bound",
             methods=_POLAR,
+            gradient_methods=_BY_SVD,
         ),
         Function(
             name="polar",
@@ -391,6 +406,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="eig_clip",
             verifiability="bound",
             methods=("eigh",),
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="geometric_mean",
@@ -477,10 +493,14 @@ FUNCTIONS: Final[dict[str, Function]] = {
 }
 
 ENTRIES: Final[Mapping[str, Function]] = FUNCTIONS | {
-    verification.name: verification
-    for verification in (function.verification() for function in FUNCTIONS.values() if function.verifiability != "none")
+    entry.name: entry
+    for entry in (
+        *(function.verification() for function in FUNCTIONS.values() if function.verifiability != "none"),
+        *(function.gradient() for function in FUNCTIONS.values() if function.gradient_methods),
+    )
 }
-"""All that can be called: the functions, and the verifications of those whose answers can be verified."""
+"""All that can be called: the functions, the verifications of those whose answers can be verified, and the
+vector-Jacobian products of those that have them."""
 
 _METHODS = tuple(dict.fromkeys(method for function in FUNCTIONS.values() for method in function.methods))
 
@@ -542,11 +562,13 @@ def unknown(name: str) -> tuple[str, str]:
     Returns:
         Detail and hint of the problem `unknown_function`.
     """
-    subject = name.removeprefix(VERIFY)
-    is_claim = subject != name
-    known = [entry for entry in ENTRIES if entry.startswith(VERIFY) == is_claim]
-    if is_claim and subject in FUNCTIONS:
+    prefix = next((prefix for prefix in (VERIFY, VJP) if name.startswith(prefix)), "")
+    subject = name.removeprefix(prefix)
+    known = ", ".join(entry for entry in (ENTRIES if prefix else FUNCTIONS) if entry.startswith(prefix))
+    if prefix == VERIFY and subject in FUNCTIONS:
         why = "its inputs and a claimed answer alone do not tell the error"
-        return f"answers of {subject} cannot be verified: {why}", f"answers that can be: {', '.join(known)}"
+        return f"answers of {subject} cannot be verified: {why}", f"answers that can be: {known}"
+    if prefix == VJP and subject in FUNCTIONS:
+        return f"there are no gradients of {subject}", f"functions that have them: {known}"
     shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-    return f"there is no function {shown!r}", f"known: {', '.join(known)}"
+    return f"there is no function {shown!r}", f"known: {known}"

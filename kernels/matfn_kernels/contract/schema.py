@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
-__all__ = ["VERIFY", "Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
+__all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
@@ -18,6 +18,8 @@ Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
 
 VERIFY: Final = "verify/"
 """Prefix of the names of verifications, as in their routes."""
+VJP: Final = "vjp/"
+"""Prefix of the names of vector-Jacobian products, as in their routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,22 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A scalar argument with its default and its domain, both bounds inclusive."""
+    """A scalar argument with its default and its domain, both bounds inclusive.
+
+    Attributes:
+        name: of the argument.
+        kind: of its values.
+        summary: in a few words.
+        default: its value where none is given.
+        required: whether it has no default.
+        nullable: whether it may be None.
+        positional: whether it may be given by position.
+        minimum: least number.
+        maximum: largest number, or most rows.
+        choices: the strings that it may be.
+        differentiable: the choices of them whose derivatives are computed; None for all.
+        replaces: whether it replaces the function by an approximation, which has another derivative.
+    """
 
     name: str
     kind: Kind
@@ -62,6 +79,8 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    differentiable: tuple[str, ...] | None = None
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,9 @@ class Function:
         heads: how heads of attention are tied.
         errors: codes of the problems that its calls can have.
         claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
+        gradient_methods: by which its vector-Jacobian products are computed; none where they are not.
+        cotangents: names of the inputs that are cotangents of outputs, of an entry that is a vector-Jacobian product.
+        gradients: names of the outputs of such an entry that are gradients, each that of the input it is named after.
     """
 
     name: str
@@ -119,11 +141,23 @@ class Function:
     heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
     claims: tuple[str, ...] = ()
+    gradient_methods: tuple[str, ...] = ()
+    cotangents: tuple[str, ...] = ()
+    gradients: tuple[str, ...] = ()
 
     @property
     def subject(self) -> str:
-        """The name of the function that is computed: for a verification the one whose answer is claimed."""
-        return self.name.removeprefix(VERIFY)
+        """The name of the function whose answer is claimed or whose derivative is taken; else the entry's own name."""
+        return self.name.removeprefix(VERIFY).removeprefix(VJP)
+
+    @property
+    def first(self) -> Input:
+        """The first input that every call has."""
+        return next(entry for entry in self.inputs if not entry.optional)
+
+    def outputs_of(self, given: Container[str]) -> tuple[str, ...]:
+        """Names of the outputs of a call with these inputs: an input that is not given has no gradient."""
+        return tuple(name for name in self.outputs if name not in self.gradients or name in given)
 
     def verification(self) -> Function:
         """The entry that verifies answers of this function: its inputs after the claimed outputs, and no outputs."""
@@ -141,10 +175,38 @@ class Function:
             claims=self.outputs,
         )
 
+    def gradient(self) -> Function:
+        """The entry of the vector-Jacobian product: cotangents and inputs; the outputs and the inputs' gradients."""
+        cotangents = tuple(
+            Input(name, shape, f"the cotangent of the output {name}", optional=len(self.outputs) > 1)
+            for name, shape in zip(self.outputs, self.output_shapes, strict=True)
+        )
+        names = tuple(entry.name for entry in self.inputs)
+        return replace(
+            self,
+            name=VJP + self.name,
+            summary=f"Gradients of the inputs of {self.name} for cotangents of its outputs.",
+            inputs=(*cotangents, *self.inputs),
+            outputs=(*self.outputs, *names),
+            output_shapes=(*self.output_shapes, *(entry.shape for entry in self.inputs)),
+            parameters=tuple(map(_differentiable, (entry for entry in self.parameters if not entry.replaces))),
+            methods=self.gradient_methods,
+            verifiability="none",
+            gradient_methods=(),
+            cotangents=self.outputs,
+            gradients=names,
+        )
+
     def output_elements(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
-        """Numbers in each output of one matrix, by the sizes of the inputs' dimensions."""
+        """Numbers in each output of one matrix, by the sizes of the inputs' dimensions; 0 for one that it lacks."""
         return tuple(math.prod(_size(label, sizes) for label in shape) for shape in self.output_shapes)
 
 
 def _size(label: str, sizes: Mapping[str, int]) -> int:
-    return next(sizes[name] for name in label.split("|") if name in sizes)
+    return next((sizes[name] for name in label.split("|") if name in sizes), 0)
+
+
+def _differentiable(parameter: Parameter) -> Parameter:
+    """The parameter with the choices whose derivatives are computed."""
+    kept = parameter.differentiable
+    return parameter if kept is None else replace(parameter, choices=kept, differentiable=None)

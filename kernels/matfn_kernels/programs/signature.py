@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
+from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.numbers.precision import Precision, natural
 
 if TYPE_CHECKING:
     import torch
 
-    from matfn_kernels.contract.functions import Value
+    from matfn_kernels.contract.functions import Function, Value
     from matfn_kernels.programs.validation import Call
 
 __all__ = ["Signature"]
@@ -48,7 +48,22 @@ class Signature:
         shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in given)
         options = call.options
         parameters = tuple(call.parameters.items())
-        return cls(entry.subject, shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+        return cls(_computed(entry), shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+
+    @property
+    def subject(self) -> str:
+        """The function itself, also of a vector-Jacobian product."""
+        return ENTRIES[self.function].subject
+
+    @property
+    def cotangents(self) -> tuple[str, ...]:
+        """Names of the cotangents that a call of a vector-Jacobian product gives."""
+        return tuple(name for name in ENTRIES[self.function].cotangents if self.shape(name) is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the inputs that are given and of which a vector-Jacobian product has gradients, in their order."""
+        return tuple(name for name in ENTRIES[self.function].gradients if self.shape(name) is not None)
 
     @property
     def is_pinned(self) -> bool:
@@ -66,7 +81,7 @@ class Signature:
     @property
     def dimensions(self) -> dict[str, int]:
         """Sizes by the names that the catalogue gives to dimensions."""
-        names = {entry.name: entry.shape for entry in FUNCTIONS[self.function].inputs}
+        names = {entry.name: entry.shape for entry in ENTRIES[self.function].inputs}
         return {label: size for name, shape in self.shapes for label, size in zip(names[name], shape, strict=True)}
 
     def parameter(self, name: str) -> Value:
@@ -119,3 +134,8 @@ class Signature:
     def tolerates(self, error: float) -> bool:
         """Whether a method with that relative error may be tried."""
         return self.tol is None or self.tol >= error
+
+
+def _computed(entry: Function) -> str:
+    """The name of what is computed: for a verification the function whose answer is claimed."""
+    return entry.subject if entry.claims else entry.name

@@ -219,6 +219,10 @@ def _check_names(spec: Function, inputs: Mapping[str, Layout]) -> None:
             raise Rejection(
                 "invalid_parameter", f"{spec.name}() needs the input {entry.name!r}", f"inputs: {', '.join(known)}"
             )
+    if spec.cotangents and not any(name in inputs for name in spec.cotangents):
+        raise Rejection(
+            "invalid_parameter", f"{spec.name}() needs a cotangent", f"cotangents: {', '.join(spec.cotangents)}"
+        )
 
 
 def _check_dtypes(spec: Function, inputs: Mapping[str, Layout]) -> None:
@@ -245,7 +249,7 @@ def _for_complex(spec: Function) -> str:
 
 def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> None:
     sizes: dict[str, tuple[int, str]] = {}
-    for entry in sorted(spec.inputs, key=lambda entry: entry.name in spec.claims):
+    for entry in sorted(spec.inputs, key=lambda entry: entry.name in (*spec.claims, *spec.cotangents)):
         if entry.name not in inputs:
             continue
         shape = inputs[entry.name].shape

@@ -33,6 +33,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "the eigenvalue 0 has fewer eigenvectors than its multiplicity: there is no principal root; give damping > 0",
     ),
     "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" for the pseudo-inverse power'),
+    "not_differentiable": (
+        "singular",
+        'an eigenvalue is 0, where the power has no derivative: give damping > 0, or damping="range"',
+    ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
@@ -62,6 +66,7 @@ REMARKS: Final[Mapping[str, str]] = {
         "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"
     ),
     "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
+    "on_a_bound": "a value lies on a bound to rounding, where a clip has no derivative: it counts as inside",
     "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",
 }

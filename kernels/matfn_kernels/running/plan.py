@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
+from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.methods.candidates import CANDIDATES
+from matfn_kernels.methods.candidates import CANDIDATES as FUNCTIONS
+from matfn_kernels.methods.gradients.candidates import CANDIDATES as GRADIENTS
 from matfn_kernels.programs.kernel_prices import fastest, proof_cost
 from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.verification import Verification
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.validation import Call
 
 __all__ = ["Plan", "explain", "make_plan"]
+
+
+_CANDIDATES: Final = {**FUNCTIONS, **GRADIENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def _plan(call: Signature, profile: Profile) -> Plan:
     candidates = [fastest(program, profile) for program in _serving(call)]
     priced = sorted(((program, program.seconds(profile)) for program in candidates), key=lambda pair: pair[1])
     if call.is_pinned and not math.isfinite(priced[0][1]):  # kernels that this device has not
-        raise _unserved(call, CANDIDATES[call.function](call))
+        raise _unserved(call, _CANDIDATES[call.function](call))
     program, seconds = priced[0]
     return Plan(program, seconds, _bytes(call), _answer_bytes(call), profile.backends, tuple(priced[1:]))
 
@@ -83,7 +87,7 @@ def _serving(call: Signature) -> Sequence[Program]:
     Raises:
         Rejection: if that one does not serve it.
     """
-    candidates = CANDIDATES[call.function](call)
+    candidates = _CANDIDATES[call.function](call)
     found = [program for program in candidates if call.method in {"auto", program.method}]
     if not found:
         raise _unserved(call, candidates)
@@ -112,11 +116,11 @@ def _order(call: Call) -> float:
 
 
 def _answer_bytes(call: Signature) -> int:
-    return call.dtype.itemsize * sum(FUNCTIONS[call.function].output_elements(call.dimensions))
+    return call.dtype.itemsize * sum(ENTRIES[call.function].output_elements(call.dimensions))
 
 
 def _bytes(call: Signature) -> int:
     """Bytes of inputs and outputs, a matrix: two outputs, each as large as the largest of all."""
     inputs = [math.prod(shape) for _, shape in call.shapes]
-    outputs = FUNCTIONS[call.function].output_elements(call.dimensions)
+    outputs = ENTRIES[call.function].output_elements(call.dimensions)
     return call.dtype.itemsize * (sum(inputs) + 2 * max(*inputs, *outputs))

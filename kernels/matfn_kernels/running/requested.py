@@ -38,7 +38,7 @@ class Statement:
     def of(cls, call: Call) -> Statement:
         """The statement that a call's answer is right."""
         entry = ENTRIES[call.function]
-        return cls(entry.subject, tuple(call.parameters.items()), entry.claims)
+        return cls(entry.subject if entry.claims else entry.name, tuple(call.parameters.items()), entry.claims)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "question_of"]
 
 _LOOSE: Final = 1e-3
 """Tolerance from which the iteration may leave an error on purpose; it saves a step at 1e-2 and two at 0.2.
@@ -39,7 +39,7 @@ The default tolerance of float32 matrices is never above it, so only callers who
 def candidates(call: Signature) -> list[Program]:
     """The programs that may serve a call."""
     low, ceiling = call.precisions()
-    question, obeyed, pinned = _question_of(call), _obeyed_of(call), call.is_pinned
+    question, obeyed, pinned = question_of(call), _obeyed_of(call), call.is_pinned
     loose = call.tol is not None and call.tol >= _LOOSE and question.bounds is None and obeyed is None
     allowed = SHARE * min(1.0, call.tol or 0.0) if loose else 0.0
     iterated = IteratedPolar(question, low, ceiling, obeyed, allowed, pinned=pinned)
@@ -53,13 +53,14 @@ def candidates(call: Signature) -> list[Program]:
     return candidates
 
 
-def _question_of(call: Signature) -> Polar:
+def question_of(call: Signature) -> Polar:
+    """The question that a call asks."""
     rows, columns = call.sizes("m")
     return Polar(rows, columns, _bounds_of(call), call.dtype)
 
 
 def _bounds_of(call: Signature) -> tuple[float, float] | None:
-    if call.function == "msign":
+    if call.subject == "msign":
         return None
     lo, hi = call.parameter("lo"), call.parameter("hi")
     assert isinstance(lo, float)

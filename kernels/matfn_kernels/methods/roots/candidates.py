@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["candidates"]
+__all__ = ["candidates", "power_of"]
 
 _SHARE: Final = 1e-2
 """Part of a loose tolerance that the iteration may leave: with torch, 21 products in place of 26 for A^(-1/4)."""
@@ -49,7 +49,7 @@ def candidates(call: Signature) -> Sequence[Program]:
 
 def _symmetric(call: Signature) -> list[Program]:
     """Always eigh, in float32 too where that may do, and the iteration where only its rounding is in the way."""
-    power = _power(call)
+    power = power_of(call)
     low, ceiling = call.precisions()
     if ceiling is Precision.BF16:
         return [_in_bf16(power, call)]
@@ -64,10 +64,10 @@ def _symmetric(call: Signature) -> list[Program]:
     return programs
 
 
-def _power(call: Signature) -> Power:
+def power_of(call: Signature) -> Power:
     """The question that a call asks."""
     g = call.shape("g")
-    pair = call.function == "sqrt_pair"
+    pair = call.subject == "sqrt_pair"
     r, s = (2, 1) if pair else (call.parameter("r"), call.parameter("s"))
     damping, shift = call.parameter("damping"), call.parameter("shift")
     assert isinstance(r, int)
@@ -79,7 +79,7 @@ def _power(call: Signature) -> Power:
         rows=None if g is None else g[-2],
         r=r,
         s=s,
-        inverse=call.function == "inv_root",
+        inverse=call.subject == "inv_root",
         pair=pair,
         damping=0.0 if shift == 0 else damping,
         dtype=call.dtype,

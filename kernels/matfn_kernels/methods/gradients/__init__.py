@@ -1,0 +1,1 @@
+"""Vector-Jacobian products: gradients of the inputs of a function for cotangents of its outputs."""

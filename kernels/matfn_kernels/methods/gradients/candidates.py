@@ -1,0 +1,24 @@
+"""The programs that compute the vector-Jacobian product of each function that has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from matfn_kernels.methods.gradients import eig_clip, power, singular_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["CANDIDATES"]
+
+CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
+    "vjp/root": power.candidates,
+    "vjp/inv_root": power.candidates,
+    "vjp/sqrt_pair": power.candidates,
+    "vjp/msign": singular_values.candidates,
+    "vjp/mclip": singular_values.candidates,
+    "vjp/eig_clip": eig_clip.candidates,
+}
