@@ -281,6 +281,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_sylvester",
             verifiability="estimate",
             methods=("schur",),
+            gradient_methods=("schur",),
         ),
         Function(
             name="solve_lyapunov",
@@ -293,6 +294,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_lyapunov",
             verifiability="estimate",
             methods=("schur",),
+            gradient_methods=("schur",),
         ),
         Function(
             name="solve_care",
@@ -336,6 +338,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="tri_solve",
             verifiability="bound",
             methods=("blocked",),
+            gradient_methods=("blocked",),
         ),
         Function(
             name="tri_solve",
@@ -349,6 +352,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="tri_solve",
             verifiability="bound",
             methods=("substitution",),
+            gradient_methods=("substitution",),
         ),
         Function(
             name="dplr_inv",
@@ -374,6 +378,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="dplr_solve",
             verifiability="bound",
             methods=("chunked",),
+            gradient_methods=("chunked",),
         ),
         Function(
             name="frechet_distance",

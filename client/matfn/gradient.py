@@ -13,18 +13,28 @@ from matfn.invocation import Invocation
 
 __all__ = [
     "TYPES",
+    "DplrSolveGradients",
     "EigClipGradients",
     "InvRootGradients",
     "MclipGradients",
     "MsignGradients",
     "RootGradients",
+    "SolveLyapunovGradients",
+    "SolveSylvesterGradients",
     "SqrtPairGradients",
+    "TriInvGradients",
+    "TriSolveGradients",
+    "dplr_solve",
     "eig_clip",
     "inv_root",
     "mclip",
     "msign",
     "root",
+    "solve_lyapunov",
+    "solve_sylvester",
     "sqrt_pair",
+    "tri_inv",
+    "tri_solve",
 ]
 
 ArrayT = TypeVar("ArrayT")
@@ -60,6 +70,43 @@ class MclipGradients(NamedTuple, Generic[ArrayT]):
     """Gradients of the inputs of mclip."""
 
     m: ArrayT
+
+
+class SolveSylvesterGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of solve_sylvester."""
+
+    a: ArrayT
+    b: ArrayT
+    q: ArrayT
+
+
+class SolveLyapunovGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of solve_lyapunov."""
+
+    a: ArrayT
+    q: ArrayT
+
+
+class TriInvGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of tri_inv."""
+
+    t: ArrayT
+
+
+class TriSolveGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of tri_solve."""
+
+    t: ArrayT
+    b: ArrayT
+
+
+class DplrSolveGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of dplr_solve."""
+
+    diag: ArrayT
+    q: ArrayT
+    k: ArrayT
+    b: ArrayT
 
 
 class EigClipGradients(NamedTuple, Generic[ArrayT]):
@@ -395,6 +442,312 @@ def mclip(
     )
 
 
+def solve_sylvester(
+    x: ArrayT,
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    *,
+    method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[SolveSylvesterGradients[ArrayT]]:
+    """Gradients of the inputs of solve_sylvester for cotangents of its outputs.
+
+    The function is A X + X B = Q, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, m, n) array, the cotangent of the output x.
+        a: (*, m, m) array, square matrices.
+        b: (*, n, n) array, square matrices.
+        q: (*, m, n) array, right-hand sides.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    return Invocation(
+        "vjp/solve_sylvester",
+        {"x": x, "a": a, "b": b, "q": q},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_lyapunov(
+    x: ArrayT,
+    a: ArrayT,
+    q: ArrayT,
+    *,
+    method: Literal["auto", "schur"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[SolveLyapunovGradients[ArrayT]]:
+    """Gradients of the inputs of solve_lyapunov for cotangents of its outputs.
+
+    The function is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, square matrices.
+        q: (*, n, n) array, right-hand sides.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    return Invocation(
+        "vjp/solve_lyapunov",
+        {"x": x, "a": a, "q": q},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def tri_inv(
+    x: ArrayT,
+    t: ArrayT,
+    *,
+    lower: bool = True,
+    unit_diagonal: bool = False,
+    method: Literal["auto", "blocked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[TriInvGradients[ArrayT]]:
+    """Gradients of the inputs of tri_inv for cotangents of its outputs.
+
+    The function is T^{-1}, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        t: (*, n, n) array, triangular matrices; the other triangle is never read.
+        lower: Which triangle is meant.
+        unit_diagonal: Take the diagonal as ones, whatever is stored there.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2.
+    """
+    return Invocation(
+        "vjp/tri_inv",
+        {"x": x, "t": t},
+        {"lower": lower, "unit_diagonal": unit_diagonal},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def tri_solve(
+    x: ArrayT,
+    t: ArrayT,
+    b: ArrayT,
+    *,
+    lower: bool = True,
+    unit_diagonal: bool = False,
+    transpose: bool = False,
+    method: Literal["auto", "substitution"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[TriSolveGradients[ArrayT]]:
+    """Gradients of the inputs of tri_solve for cotangents of its outputs.
+
+    The function is T^{-1} B, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, m) array, the cotangent of the output x.
+        t: (*, n, n) array, triangular matrices; the other triangle is never read.
+        b: (*, n, m) array, right-hand sides.
+        lower: Which triangle is meant.
+        unit_diagonal: Take the diagonal as ones, whatever is stored there.
+        transpose: Solve with the transpose.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8.
+    """
+    return Invocation(
+        "vjp/tri_solve",
+        {"x": x, "t": t, "b": b},
+        {"lower": lower, "unit_diagonal": unit_diagonal, "transpose": transpose},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def dplr_solve(
+    x: ArrayT,
+    diag: ArrayT,
+    q: ArrayT,
+    k: ArrayT,
+    b: ArrayT,
+    *,
+    transpose: bool = False,
+    method: Literal["auto", "chunked"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[DplrSolveGradients[ArrayT]]:
+    """Gradients of the inputs of dplr_solve for cotangents of its outputs.
+
+    The function is (diag(l) + tril(Q K^T, -1))^{-1} B, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, m) array, the cotangent of the output x.
+        diag: (*, n) array, the diagonal, no entry zero.
+        q: (*, n, d) array, left generators of the strictly lower part.
+        k: (*, n, d) array, right generators of the strictly lower part.
+        b: (*, n, m) array, right-hand sides.
+        transpose: Solve with the transpose.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Su, kexue.fm/archives/11072.
+    """
+    return Invocation(
+        "vjp/dplr_solve",
+        {"x": x, "diag": diag, "q": q, "k": k, "b": b},
+        {"transpose": transpose},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
 def eig_clip(
     x: ArrayT,
     a: ArrayT,
@@ -461,6 +814,11 @@ TYPES: Final[dict[str, Any]] = {
     "sqrt_pair": SqrtPairGradients,
     "msign": MsignGradients,
     "mclip": MclipGradients,
+    "solve_sylvester": SolveSylvesterGradients,
+    "solve_lyapunov": SolveLyapunovGradients,
+    "tri_inv": TriInvGradients,
+    "tri_solve": TriSolveGradients,
+    "dplr_solve": DplrSolveGradients,
     "eig_clip": EigClipGradients,
 }
 """The types of gradients, by function."""

@@ -85,7 +85,8 @@ def test_many_at_once(client: matfn.Client | matfn.LocalClient) -> None:
     """Vector-Jacobian products are calls like others: stacked where they are alike, and sent with others."""
     calls = [matfn.gradient.root(X, A * scale, 2) for scale in (1.0, 2.0, 3.0)]
 
-    *found, sign = client.map([*calls, matfn.call.msign(A)])
+    mixed: list[matfn.Invocation[Any]] = [*calls, matfn.call.msign(A)]
+    *found, sign = client.map(mixed)
 
     for scale, gradients in zip((1.0, 2.0, 3.0), found, strict=True):
         np.testing.assert_allclose(gradients.a, _truth(A * scale, X, 1 / 2), rtol=1e-12)
@@ -116,9 +117,9 @@ def test_approximate_gradient_warns(client: matfn.Client | matfn.LocalClient) ->
 def test_function_without_gradients_names_those_that_have_them(client: matfn.Client | matfn.LocalClient) -> None:
     """A name that is no method is explained, also to `getattr`."""
     with pytest.raises(matfn.NotDifferentiable, match=r"no gradients of polar.*vjp/msign"):
-        client.vjp.polar  # noqa: B018 # type: ignore[attr-defined]
+        client.vjp.polar  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(matfn.NotDifferentiable, match="no function 'vjp/nonsense'"):
-        client.with_info.vjp.nonsense  # noqa: B018 # type: ignore[attr-defined]
+        client.with_info.vjp.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_wrong_cotangents_are_typed_errors(client: matfn.Client | matfn.LocalClient) -> None:

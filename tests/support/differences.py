@@ -64,7 +64,8 @@ def gradient(
                     moved[j, i] += sign * step / 2
                 slopes.append(loss(moved))
             found[i, j] = (slopes[0] - slopes[1]) / (2 * step)
-        return found if not symmetric else np.tril(found) + np.tril(found, -1).T
+        found = found if not symmetric else np.tril(found) + np.tril(found, -1).T
+        return found.reshape(inputs[name].shape)
 
 
 def power(exponent: Any, *, shift: float = 0.0, rank: int | None = None) -> Callable[[Matrix], Matrix]:

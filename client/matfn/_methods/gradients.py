@@ -11,12 +11,17 @@ from matfn import gradient
 
 if TYPE_CHECKING:
     from matfn.gradient import (
+        DplrSolveGradients,
         EigClipGradients,
         InvRootGradients,
         MclipGradients,
         MsignGradients,
         RootGradients,
+        SolveLyapunovGradients,
+        SolveSylvesterGradients,
         SqrtPairGradients,
+        TriInvGradients,
+        TriSolveGradients,
     )
     from matfn.invocation import Invocation
 
@@ -362,6 +367,320 @@ class GradientMethods(ABC):
                 m,
                 hi=hi,
                 lo=lo,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def solve_sylvester(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        *,
+        method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> SolveSylvesterGradients[ArrayT]:
+        """Gradients of the inputs of solve_sylvester for cotangents of its outputs.
+
+        The function is A X + X B = Q, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, m, n) array, the cotangent of the output x.
+            a: (*, m, m) array, square matrices.
+            b: (*, n, n) array, square matrices.
+            q: (*, m, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, b, q as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return self._value(
+            gradient.solve_sylvester(
+                x,
+                a,
+                b,
+                q,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def solve_lyapunov(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        method: Literal["auto", "schur"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> SolveLyapunovGradients[ArrayT]:
+        """Gradients of the inputs of solve_lyapunov for cotangents of its outputs.
+
+        The function is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            a: (*, n, n) array, square matrices.
+            q: (*, n, n) array, right-hand sides.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, q as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return self._value(
+            gradient.solve_lyapunov(
+                x,
+                a,
+                q,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def tri_inv(
+        self,
+        x: ArrayT,
+        t: ArrayT,
+        *,
+        lower: bool = True,
+        unit_diagonal: bool = False,
+        method: Literal["auto", "blocked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> TriInvGradients[ArrayT]:
+        """Gradients of the inputs of tri_inv for cotangents of its outputs.
+
+        The function is T^{-1}, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            t: (*, n, n) array, triangular matrices; the other triangle is never read.
+            lower: Which triangle is meant.
+            unit_diagonal: Take the diagonal as ones, whatever is stored there.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            The gradient t as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2.
+        """
+        return self._value(
+            gradient.tri_inv(
+                x,
+                t,
+                lower=lower,
+                unit_diagonal=unit_diagonal,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def tri_solve(
+        self,
+        x: ArrayT,
+        t: ArrayT,
+        b: ArrayT,
+        *,
+        lower: bool = True,
+        unit_diagonal: bool = False,
+        transpose: bool = False,
+        method: Literal["auto", "substitution"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> TriSolveGradients[ArrayT]:
+        """Gradients of the inputs of tri_solve for cotangents of its outputs.
+
+        The function is T^{-1} B, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, m) array, the cotangent of the output x.
+            t: (*, n, n) array, triangular matrices; the other triangle is never read.
+            b: (*, n, m) array, right-hand sides.
+            lower: Which triangle is meant.
+            unit_diagonal: Take the diagonal as ones, whatever is stored there.
+            transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients t, b as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8.
+        """
+        return self._value(
+            gradient.tri_solve(
+                x,
+                t,
+                b,
+                lower=lower,
+                unit_diagonal=unit_diagonal,
+                transpose=transpose,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def dplr_solve(
+        self,
+        x: ArrayT,
+        diag: ArrayT,
+        q: ArrayT,
+        k: ArrayT,
+        b: ArrayT,
+        *,
+        transpose: bool = False,
+        method: Literal["auto", "chunked"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> DplrSolveGradients[ArrayT]:
+        """Gradients of the inputs of dplr_solve for cotangents of its outputs.
+
+        The function is (diag(l) + tril(Q K^T, -1))^{-1} B, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, m) array, the cotangent of the output x.
+            diag: (*, n) array, the diagonal, no entry zero.
+            q: (*, n, d) array, left generators of the strictly lower part.
+            k: (*, n, d) array, right generators of the strictly lower part.
+            b: (*, n, m) array, right-hand sides.
+            transpose: Solve with the transpose.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients diag, q, k, b as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Su, kexue.fm/archives/11072.
+        """
+        return self._value(
+            gradient.dplr_solve(
+                x,
+                diag,
+                q,
+                k,
+                b,
+                transpose=transpose,
                 method=method,
                 certify=certify,
                 tol=tol,

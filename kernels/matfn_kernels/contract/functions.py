@@ -280,6 +280,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_sylvester",
             verifiability="estimate",
             methods=("schur",),
+            gradient_methods=("schur",),
         ),
         Function(
             name="solve_lyapunov",
@@ -292,6 +293,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_lyapunov",
             verifiability="estimate",
             methods=("schur",),
+            gradient_methods=("schur",),
         ),
         Function(
             name="solve_care",
@@ -335,6 +337,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="tri_solve",
             verifiability="bound",
             methods=("blocked",),
+            gradient_methods=("blocked",),
         ),
         Function(
             name="tri_solve",
@@ -348,6 +351,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="tri_solve",
             verifiability="bound",
             methods=("substitution",),
+            gradient_methods=("substitution",),
         ),
         Function(
             name="dplr_inv",
@@ -373,6 +377,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="dplr_solve",
             verifiability="bound",
             methods=("chunked",),
+            gradient_methods=("chunked",),
         ),
         Function(
             name="frechet_distance",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.methods.gradients import eig_clip, power, singular_values
+from matfn_kernels.methods.gradients import eig_clip, low_rank, power, singular_values, sylvester, triangular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,5 +20,10 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "vjp/sqrt_pair": power.candidates,
     "vjp/msign": singular_values.candidates,
     "vjp/mclip": singular_values.candidates,
+    "vjp/solve_sylvester": sylvester.candidates,
+    "vjp/solve_lyapunov": sylvester.candidates,
+    "vjp/tri_inv": triangular.candidates,
+    "vjp/tri_solve": triangular.candidates,
+    "vjp/dplr_solve": low_rank.candidates,
     "vjp/eig_clip": eig_clip.candidates,
 }

@@ -20,6 +20,7 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, orthogonality
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise, rescale
+from matfn_kernels.methods.gradients.products import relative
 from matfn_kernels.methods.gradients.program import EPS
 from matfn_kernels.methods.gradients.sensitivity import moved, multiplied
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.decompositions import Eigen
     from matfn_kernels.methods.gradients.differences import Differences
 
-__all__ = ["NOISE", "Cotangent", "Term", "noise_of", "relative", "summed"]
+__all__ = ["NOISE", "Cotangent", "Term", "noise_of", "summed"]
 
 NOISE: Final = 2 * BACKWARD_ERROR
 """Norm of a row of eigh's backward error in units of eps times the norm: the largest that was seen is 18."""
@@ -113,9 +114,3 @@ def summed(terms: Sequence[Term], v: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     change = change + torch.stack([t.differences.first.abs() * t.cotangent.rounding for t in terms]).sum(0)
     value = symmetrise(product(product(v, inside), v.mH))
     return value, relative(norm(change), norm(inside)) + orthogonality(v.shape[-1]) * EPS
-
-
-def relative(change: Tensor, size: Tensor) -> Tensor:
-    """Change / size, (batch,): 0 where nothing changes, infinite where the quotient says nothing."""
-    found = torch.where(change == 0, 0.0, change / size)
-    return found.nan_to_num(torch.inf, torch.inf, torch.inf)

@@ -18,7 +18,8 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm, normalise, power_of_two
 from matfn_kernels.methods.gradients.differences import Differences, of_power, powers
-from matfn_kernels.methods.gradients.eigenbasis import NOISE, Cotangent, Term, noise_of, relative, summed
+from matfn_kernels.methods.gradients.eigenbasis import NOISE, Cotangent, Term, noise_of, summed
+from matfn_kernels.methods.gradients.products import relative
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.gradients.sensitivity import multiplied
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh

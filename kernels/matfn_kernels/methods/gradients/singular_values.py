@@ -27,7 +27,8 @@ from matfn_kernels.linalg.measured import MARGIN
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.methods.gradients.differences import Differences, odd_clip
-from matfn_kernels.methods.gradients.eigenbasis import NOISE, relative
+from matfn_kernels.methods.gradients.eigenbasis import NOISE
+from matfn_kernels.methods.gradients.products import relative
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.gradients.sensitivity import moved, multiplied
 from matfn_kernels.methods.polar.candidates import question_of
