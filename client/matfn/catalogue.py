@@ -395,6 +395,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=((),),
             reference="frechet_distance",
             methods=("eigh",),
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="eig_clip",
@@ -428,6 +429,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="geometric_mean",
             methods=("cholesky_polar",),
+            gradient_methods=("cholesky_polar",),
         ),
         Function(
             name="max_logit",

@@ -15,6 +15,8 @@ __all__ = [
     "TYPES",
     "DplrSolveGradients",
     "EigClipGradients",
+    "FrechetDistanceGradients",
+    "GeometricMeanGradients",
     "InvRootGradients",
     "MclipGradients",
     "MsignGradients",
@@ -26,6 +28,8 @@ __all__ = [
     "TriSolveGradients",
     "dplr_solve",
     "eig_clip",
+    "frechet_distance",
+    "geometric_mean",
     "inv_root",
     "mclip",
     "msign",
@@ -109,10 +113,26 @@ class DplrSolveGradients(NamedTuple, Generic[ArrayT]):
     b: ArrayT
 
 
+class FrechetDistanceGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of frechet_distance."""
+
+    mu1: ArrayT
+    s1: ArrayT
+    mu2: ArrayT
+    s2: ArrayT
+
+
 class EigClipGradients(NamedTuple, Generic[ArrayT]):
     """Gradients of the inputs of eig_clip."""
 
     a: ArrayT
+
+
+class GeometricMeanGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of geometric_mean."""
+
+    a: ArrayT
+    b: ArrayT
 
 
 def root(
@@ -748,6 +768,70 @@ def dplr_solve(
     )
 
 
+def frechet_distance(
+    x: ArrayT,
+    mu1: ArrayT,
+    s1: ArrayT,
+    mu2: ArrayT,
+    s2: ArrayT,
+    *,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[FrechetDistanceGradients[ArrayT]]:
+    """Gradients of the inputs of frechet_distance for cotangents of its outputs.
+
+    The function is |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*, matrix by matrix over the leading
+    dimensions.
+
+    Args:
+        x: (*) array, the cotangent of the output x.
+        mu1: (*, n) array, means.
+        s1: (*, n, n) array, symmetric positive semidefinite covariances.
+        mu2: (*, n) array, means.
+        s2: (*, n, n) array, symmetric positive semidefinite covariances.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotPositive: A matrix has an eigenvalue that the function excludes.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
+    """
+    return Invocation(
+        "vjp/frechet_distance",
+        {"x": x, "mu1": mu1, "s1": s1, "mu2": mu2, "s2": s2},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
 def eig_clip(
     x: ArrayT,
     a: ArrayT,
@@ -808,6 +892,65 @@ def eig_clip(
     )
 
 
+def geometric_mean(
+    x: ArrayT,
+    a: ArrayT,
+    b: ArrayT,
+    *,
+    method: Literal["auto", "cholesky_polar"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[GeometricMeanGradients[ArrayT]]:
+    """Gradients of the inputs of geometric_mean for cotangents of its outputs.
+
+    The function is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotPositive: A matrix has an eigenvalue that the function excludes.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
+    """
+    return Invocation(
+        "vjp/geometric_mean",
+        {"x": x, "a": a, "b": b},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
 TYPES: Final[dict[str, Any]] = {
     "root": RootGradients,
     "inv_root": InvRootGradients,
@@ -819,6 +962,8 @@ TYPES: Final[dict[str, Any]] = {
     "tri_inv": TriInvGradients,
     "tri_solve": TriSolveGradients,
     "dplr_solve": DplrSolveGradients,
+    "frechet_distance": FrechetDistanceGradients,
     "eig_clip": EigClipGradients,
+    "geometric_mean": GeometricMeanGradients,
 }
 """The types of gradients, by function."""

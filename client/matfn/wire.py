@@ -13,6 +13,7 @@ Rules of this file:
 from __future__ import annotations
 
 from base64 import b64decode
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -301,6 +302,8 @@ def _supported(tensor: Tensor | DecodeError) -> Tensor:
 def _tensor(tree: object, name: str, room: int) -> Tensor | DecodeError:
     if isinstance(tree, list):
         return _nested(tree, name, room)
+    if isinstance(tree, int | float) and not isinstance(tree, bool):
+        return replace(_nested([tree], name, room), shape=())
     fields = mapping(tree, f"input {shown(name)}")
     only(fields, {"dtype", "shape", "data", "uplo"}, f"input {shown(name)}")
     return _flat(fields, name, _uplo(fields.get("uplo"), name))

@@ -106,6 +106,18 @@ def test_asynchronous_client(server: ServerProcess) -> None:
     assert answer.certificates[0].outcome == "converged"
 
 
+def test_number_is_the_cotangent_of_a_number(client: matfn.Client | matfn.LocalClient) -> None:
+    """The cotangent of a distance has no dimensions, or the leading ones of the call."""
+    mean, other = np.zeros(2), np.ones(2)
+
+    one = client.vjp.frechet_distance(np.array(1.5), mean, A, other, A)
+    two = client.vjp.frechet_distance(np.array([1.5, 3.0]), mean, A, other, A)
+
+    np.testing.assert_allclose(one.mu1, -3 * other, rtol=1e-15)
+    np.testing.assert_allclose(two.mu1, [-3 * other, -6 * other], rtol=1e-15)
+    np.testing.assert_allclose(two.s2, 0, atol=1e-14)
+
+
 def test_approximate_gradient_warns(client: matfn.Client | matfn.LocalClient) -> None:
     """A gradient where there is no derivative comes with a warning."""
     with pytest.warns(matfn.ApproximateWarning, match="bound") as caught:
@@ -155,6 +167,18 @@ def test_json_has_outputs_and_gradients(server: ServerProcess) -> None:
     np.testing.assert_allclose(root @ root, A, rtol=1e-14)
     np.testing.assert_allclose(gradient, _truth(A, X, 1 / 2), rtol=1e-13)
     assert answer["certificates"][0]["outcome"] == "converged"
+
+
+def test_json_takes_a_number_for_a_tensor_without_dimensions(server: ServerProcess) -> None:
+    """The cotangent of a distance may be written as a number."""
+    inputs = {"mu1": [0.0], "s1": [[1.0]], "mu2": [2.0], "s2": [[4.0]]}
+
+    status, answer = _posted(server, "/v1/vjp/frechet_distance", {"inputs": inputs, "cotangents": {"x": 2}})
+
+    gradients = {name: np.frombuffer(b64decode(x["data"]))[0] for name, x in answer["gradients"].items()}
+    assert status == 200
+    assert gradients == pytest.approx({"mu1": -8.0, "s1": -2.0, "mu2": 8.0, "s2": 1.0})
+    assert np.frombuffer(b64decode(answer["outputs"]["x"]["data"]))[0] == pytest.approx(5.0)
 
 
 def test_calls_take_the_functions_name_with_its_prefix(server: ServerProcess) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from differences import clip, gradient, power, singular
+from differences import clip, frechet, gradient, mean, power, singular
 from evaluating import answer
 from honesty import assert_covered
 from matfn_kernels import ENTRIES, Outcome, Rejection
@@ -171,6 +171,19 @@ def _equation(m: Any) -> Any:
     return mp.matrix([[flat[i * q.cols + j] for j in range(q.cols)] for i in range(q.rows)])
 
 
+def _mean(label: str, a: Array, b: Array, accuracy: float = 1e-12) -> Case:
+    cotangents = (_cotangent(*a.shape),)
+    definition: Callable[[Any], tuple[Any, ...]] = lambda m: (mean(m["a"], m["b"]),)  # noqa: E731
+    return Case("geometric_mean", {"a": a, "b": b}, cotangents, {}, definition, ("a", "b"), accuracy, label=label)
+
+
+def _distance(label: str, s1: Array, s2: Array) -> Case:
+    order = len(s1)
+    inputs = {"mu1": _cotangent(order), "s1": s1, "mu2": _cotangent(order), "s2": s2}
+    definition: Callable[[Any], tuple[Any, ...]] = lambda m: (frechet(m["mu1"], m["s1"], m["mu2"], m["s2"]),)  # noqa: E731
+    return Case("frechet_distance", inputs, (np.array([[1.5]]),), {}, definition, ("s1", "s2"), 1e-12, label=label)
+
+
 WELL: Final = _symmetric(0.5, 1.0, 3.0)
 REPEATED: Final = _symmetric(1.0, 1.0, 4.0)
 CLOSE: Final = _symmetric(1.0, 1.0 + 1e-9, 2.0)
@@ -230,14 +243,21 @@ CASES: Final = [
         "solve_lyapunov", "plain", {"a": _cotangent(2, 2) + 3 * np.eye(2), "q": _cotangent(2, 2)}, solve=_equation
     ),
     _solution("solve_lyapunov", "symmetric", {"a": _symmetric(1.0, 1.0), "q": np.eye(2)}, solve=_equation),
+    _mean("plain", _symmetric(1.0, 3.0), _symmetric(0.2, 1.0) + np.array([[0.5, 0.3], [0.3, 0.5]])),
+    _mean("of one matrix", _symmetric(1.0, 2.0), _symmetric(1.0, 2.0)),
+    _mean("of identities", np.eye(2), np.eye(2)),
+    _mean("ill-conditioned", _symmetric(1e-6, 1.0), np.array([[2.0, 0.5], [0.5, 1.0]]), 1e-8),
+    _distance("plain", _symmetric(1.0, 3.0), np.array([[2.0, 0.5], [0.5, 1.0]])),
+    _distance("identity", np.eye(2), _symmetric(1.0, 4.0)),
 ]
 
 
 def _found(case: Case) -> tuple[Answer, dict[str, Array]]:
     """The answer, and the gradients in it by input."""
     entry = ENTRIES[f"vjp/{case.function}"]
+    rank = {item.name: len(item.shape) for item in entry.inputs}
     named = zip(entry.cotangents, case.cotangents, strict=True)
-    inputs = {**{name: x for name, x in named if x is not None}, **case.inputs}
+    inputs = {**{name: x if rank[name] else x[0, 0] for name, x in named if x is not None}, **case.inputs}
     found = answer(f"vjp/{case.function}", inputs, **case.keywords)
     outputs = dict(zip(entry.outputs_of(inputs), found.outputs, strict=True))
     return found, {name: outputs[name] for name in entry.gradients if name in case.inputs}
@@ -262,7 +282,7 @@ FLAT: Final = [case for case in CASES if all(x.ndim == 2 for x in case.inputs.va
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-@pytest.mark.parametrize("case", FLAT, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_batch_changes_no_bit(case: Case, dtype: type) -> None:
     """Outputs, gradients and certificates of a matrix are the same bits alone and between others."""
     entry = ENTRIES[f"vjp/{case.function}"]
@@ -270,7 +290,8 @@ def test_batch_changes_no_bit(case: Case, dtype: type) -> None:
         dtype = np.float64
     names = [name for name, x in zip(entry.cotangents, case.cotangents, strict=True) if x is not None]
     given = {**dict(zip(names, [x for x in case.cotangents if x is not None], strict=True)), **case.inputs}
-    alone: dict[str, Array] = {name: x.astype(dtype) for name, x in given.items()}
+    rank = {item.name: len(item.shape) for item in entry.inputs}
+    alone: dict[str, Array] = {name: (x if rank[name] else x[0, 0]).astype(dtype) for name, x in given.items()}
     if dtype is np.complex128:
         alone |= {name: alone[name] * (1 + 0.5j) for name in names}
     stack = {name: np.stack([2 * x, x, 3 * x if name in names else x]) for name, x in alone.items()}
@@ -358,6 +379,32 @@ def test_gradient_of_the_default_damping_holds_the_shift_constant() -> None:
     assert shift > 0
     assert found.certificates[0].outcome is Outcome.APPROXIMATE
     assert_covered(float(relative_error(gradients["a"], truth)), found.certificates, estimated=range(2))
+
+
+def test_distance_of_singular_covariances_has_the_gradient_of_features() -> None:
+    """Covariances of few features have gradients that are right for the features, and are said to be approximate."""
+    features, s2 = RNG.standard_normal((2, 3)), _symmetric(1.0, 2.0, 3.0)
+    means = {"mu1": np.zeros(3), "mu2": np.zeros(3)}
+
+    found = answer("vjp/frechet_distance", {"x": np.array(1.0), "s1": features.T @ features, "s2": s2, **means})
+
+    def of_features(m: Any) -> tuple[Any, ...]:
+        return (frechet(m["mu1"], m["s2"], m["mu2"], m["x"].T * m["x"]),)
+
+    truth = gradient(of_features, {"x": features, "s2": s2, **means}, (np.array([[1.0]]),), "x")
+    assert float(relative_error(2 * features @ found.outputs[2], truth)) < 1e-12
+    assert found.certificates[0].outcome is Outcome.APPROXIMATE
+    assert "full rank" in (found.certificates[0].hint or "")
+
+
+def test_distance_of_equal_gaussians_has_gradients_near_zero() -> None:
+    """Where the distance is least its gradients vanish; their errors are relative to the parts that cancel."""
+    s = _symmetric(1.0, 2.0, 5.0)
+
+    found = answer("vjp/frechet_distance", {"x": np.array(1.0), "mu1": np.ones(3), "s1": s, "mu2": np.ones(3), "s2": s})
+
+    assert all(np.abs(gradient).max() < 1e-14 for gradient in found.outputs[1:])
+    assert found.certificates[0].outcome is Outcome.CONVERGED
 
 
 def test_zero_cotangent_has_zero_gradients() -> None:

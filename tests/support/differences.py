@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["clip", "gradient", "power", "singular"]
+__all__ = ["clip", "frechet", "gradient", "mean", "power", "singular"]
 
 Array: TypeAlias = "NDArray[Any]"
 Matrix: TypeAlias = Any
@@ -101,3 +101,18 @@ def singular(f: Callable[[Any], Any], rank: int | None = None) -> Callable[[Matr
         return found if m.rows >= m.cols else found.T
 
     return mapped
+
+
+def mean(a: Matrix, b: Matrix) -> Matrix:
+    """The geometric mean of positive definite matrices."""
+    root, inverse, middle = power(mp.mpf(1) / 2)(a), power(-mp.mpf(1) / 2)(a), power(mp.mpf(1) / 2)
+    return root * middle(inverse * b * inverse) * root
+
+
+def frechet(mu1: Matrix, s1: Matrix, mu2: Matrix, s2: Matrix) -> Matrix:
+    """The squared Fréchet distance, 1 x 1."""
+    root = power(mp.mpf(1) / 2)(s1)
+    values = mp.eigsy(root * ((s2 + s2.T) / 2) * root, eigvals_only=True)
+    nuclear = mp.fsum(mp.sqrt(value) for value in values if value > mp.mpf(10) ** -30)
+    traces = mp.fsum(s1[i, i] + s2[i, i] for i in range(s1.rows))
+    return mp.matrix([[mp.fsum(x * x for x in mu1 - mu2) + traces - 2 * nuclear]])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matfn.gradient import (
         DplrSolveGradients,
         EigClipGradients,
+        FrechetDistanceGradients,
+        GeometricMeanGradients,
         InvRootGradients,
         MclipGradients,
         MsignGradients,
@@ -692,6 +694,72 @@ class GradientAnswerMethods(ABC):
             )
         )
 
+    def frechet_distance(
+        self,
+        x: ArrayT,
+        mu1: ArrayT,
+        s1: ArrayT,
+        mu2: ArrayT,
+        s2: ArrayT,
+        *,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[FrechetDistanceGradients[ArrayT]]:
+        """Gradients of the inputs of frechet_distance for cotangents of its outputs.
+
+        The function is |mu1-mu2|^2 + tr S1 + tr S2 - 2 ||S1^{1/2} S2^{1/2}||_*, matrix by matrix over the leading
+        dimensions.
+
+        Args:
+            x: (*) array, the cotangent of the output x.
+            mu1: (*, n) array, means.
+            s1: (*, n, n) array, symmetric positive semidefinite covariances.
+            mu2: (*, n) array, means.
+            s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients mu1, s1, mu2, s2 as a named tuple, as `value`, with a certificate per matrix.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
+        """
+        return self._answer(
+            gradient.frechet_distance(
+                x,
+                mu1,
+                s1,
+                mu2,
+                s2,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
     def eig_clip(
         self,
         x: ArrayT,
@@ -743,6 +811,65 @@ class GradientAnswerMethods(ABC):
                 a,
                 lo=lo,
                 hi=hi,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def geometric_mean(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        b: ArrayT,
+        *,
+        method: Literal["auto", "cholesky_polar"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[GeometricMeanGradients[ArrayT]]:
+        """Gradients of the inputs of geometric_mean for cotangents of its outputs.
+
+        The function is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, b as a named tuple, as `value`, with a certificate per matrix.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
+        """
+        return self._answer(
+            gradient.geometric_mean(
+                x,
+                a,
+                b,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.methods.gradients import eig_clip, low_rank, power, singular_values, sylvester, triangular
+from matfn_kernels.methods.gradients import (
+    eig_clip,
+    frechet_distance,
+    geometric_mean,
+    low_rank,
+    power,
+    singular_values,
+    sylvester,
+    triangular,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,5 +34,7 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "vjp/tri_inv": triangular.candidates,
     "vjp/tri_solve": triangular.candidates,
     "vjp/dplr_solve": low_rank.candidates,
+    "vjp/frechet_distance": frechet_distance.candidates,
     "vjp/eig_clip": eig_clip.candidates,
+    "vjp/geometric_mean": geometric_mean.candidates,
 }

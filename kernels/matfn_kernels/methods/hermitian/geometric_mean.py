@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["GeometricMeanProgram", "candidates"]
+__all__ = ["Factored", "GeometricMeanProgram", "candidates"]
 
 _MARGIN: Final = 8.0
 """Factor of the estimate over the error of random rounding, as `spectral.BACKWARD_ERROR`.
@@ -79,7 +79,7 @@ class GeometricMeanProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a and b (batch, n, n)."""
-        a, b = (_Factored.of(inputs[name], self) for name in ("a", "b"))
+        a, b = (Factored.of(inputs[name], self) for name in ("a", "b"))
         swapped = (a.condition > b.condition)[:, None, None]
         left, right = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
         between = invariant.solve_triangular(left, right, upper=False)
@@ -116,7 +116,7 @@ class GeometricMeanProgram:
 
 
 @dataclass(frozen=True, slots=True)
-class _Factored:
+class Factored:
     """Factors A 2^-exponent = L L^H of a batch, with condition and definiteness by the eigenvalues.
 
     A matrix without a factor has that of a shifted one, and is `lifted`.
@@ -131,7 +131,8 @@ class _Factored:
     unfactored: Tensor
 
     @classmethod
-    def of(cls, sent: Tensor, program: GeometricMeanProgram) -> _Factored:
+    def of(cls, sent: Tensor, program: GeometricMeanProgram) -> Factored:
+        """The factors of matrices as they were sent, in the program's precision."""
         given, exponent = narrowed(sent, working(program.precision, program.dtype))
         a = symmetrise(given)
         values = eigh(a)[0].to(torch.float64)

@@ -1,0 +1,163 @@
+"""Gradients of the squared Fréchet distance |mu1 - mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.
+
+With factors S_i = L_i L_i^T, L_i = V_i diag(w_i)^(1/2) on the range of S_i, and L_2^T L_1 = P s R^T, the nuclear norm
+has the derivative L_2 P R^T with respect to L_1. The symmetric T with T V_1 = Y = L_2 P R^T diag(w_1)^(-1/2), 0 on the
+null space of S_1 in both directions, is the map of optimal transport where S_1 is regular, and
+
+    S1b = c (I - T),  T = Y V^T + V Y^T - V sym(V^T Y) V^T,    mu1b = 2 c (mu1 - mu2),
+
+c the cotangent; S2b and mu2b likewise. For singular S_1 or S_2 that is the gradient for changes that keep their ranks,
+as those of features do, and it is said. Eigenvalues below 64 eps of the largest, eps that of the dtype, count as 0.
+
+Errors are relative to |c| (||I||_F + ||T||_F) and to 2 |c| (|mu1| + |mu2|): gradients vanish where the Gaussians agree.
+The error is the largest change that disturbances of S_1, S_2 and L_2^T L_1 cause (`disturbed`).
+References: Dowson and Landau, J. Multivariate Anal. 12 (1982); Villani, Topics in Optimal Transportation (2003).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.products import product, symmetrise
+from matfn_kernels.linalg.scaling import norm, normalise
+from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, noise, repeated, spread
+from matfn_kernels.methods.gradients.products import relative
+from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
+from matfn_kernels.methods.hermitian.frechet_distance import FrechetProgram
+from matfn_kernels.numbers.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from matfn_kernels.programs.findings import Findings
+    from matfn_kernels.programs.profile import Profile
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["FrechetGradient", "candidates"]
+
+_RANK: Final = 64.0
+"""Eigenvalues below it, in eps of the largest, count as 0: eight times what is numerical rank elsewhere, since the
+inverse of the smallest that is kept multiplies rounding, and disturbances must not lift a 0 over it."""
+_KINDS: Final = 3
+"""Disturbances of S_1, of S_2 and of L_2^T L_1."""
+_SUBTRACTED: Final = 2.0
+"""Rounding of 2 c (mu1 - mu2) in units of eps."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrechetGradient(GradientProgram):
+    """Gradients of Fréchet distances.
+
+    Attributes:
+        program: computes the distance.
+    """
+
+    program: FrechetProgram
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes a batch: mu1, mu2 (batch, n), s1, s2 (batch, n, n) and x (batch,)."""
+        own = self.program.run(inputs)
+        mu1, mu2, s1, s2, c = (inputs[name].to(torch.float64) for name in ("mu1", "mu2", "s1", "s2", "x"))
+        pair = normalise(torch.cat((s1, s2), dim=1))[0].chunk(2, dim=1)
+        first, second = (symmetrise(scaled) for scaled in pair)
+        limit = _RANK * torch.finfo(self.dtype).eps
+        found = _Maps.of(first, second, limit)
+        moved = _disturbed(first, second, limit)
+        size = c.abs()
+        eye = torch.eye(self.order, dtype=torch.float64, device=s1.device)
+        maps = [
+            _judged(c[:, None, None] * (eye - one), size * spread(one, other), size * (self.order**0.5 + norm(one)))
+            for one, other in zip((found.first, found.second), (moved.first, moved.second), strict=True)
+        ]
+        apart = 2 * c[:, None] * (mu1 - mu2)
+        whole = 2 * size * (invariant.row_norm(mu1) + invariant.row_norm(mu2))
+        means = [_judged(sign * apart, _SUBTRACTED / MARGIN * EPS * whole, whole) for sign in (1, -1)]
+        result = joined(own, [means[0], maps[0], means[1], maps[1]])
+        return replace(result, remarks={**result.remarks, "rank_deficient": found.deficient})
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """A distance in no dimensions, and empty gradients."""
+        return GradientProgram.empty(self, inputs)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a pair: the distance, and two eigh and an svd a disturbance."""
+        probes = noise(_KINDS, max(1, self.order)).shape[1]
+        return self.program.seconds(profile) + 4 * (1 + probes) * profile.cost("eigh", Precision.FP64, self.order)
+
+
+def _judged(value: Tensor, change: Tensor, size: Tensor) -> Gradient:
+    """A gradient whose error is relative to a size, (batch,)."""
+    error = MARGIN * relative(change, size)
+    return Gradient(value, error, 1 + error / (MARGIN * LEVEL * EPS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Maps:
+    """T of S_1 and of S_2, (batch, n, n) each, and whether one of the matrices has no full rank, (batch,)."""
+
+    first: Tensor
+    second: Tensor
+    deficient: Tensor
+
+    @classmethod
+    def of(cls, s1: Tensor, s2: Tensor, limit: float, disturbance: Tensor | None = None) -> _Maps:
+        """The maps of covariances whose largest entries are below 1."""
+        one, other = _Factor.of(s1, limit), _Factor.of(s2, limit)
+        cross = product(other.half.mT, one.half)
+        if disturbance is not None:
+            cross = cross + disturbance * invariant.matrix_norm(cross)[:, None, None]
+        p, s, rh = invariant.svd(cross)
+        turn = product(p * (s > limit * s[:, :1]).to(s.dtype)[:, None, :], rh)
+        deficient = ~(one.keep & other.keep).all(-1)
+        return cls(one.map(product(other.half, turn)), other.map(product(one.half, turn.mT)), deficient)
+
+
+@dataclass(frozen=True, slots=True)
+class _Factor:
+    """L = V diag(w)^(1/2) on the range, with V, w and the range."""
+
+    half: Tensor
+    v: Tensor
+    w: Tensor
+    keep: Tensor
+
+    @classmethod
+    def of(cls, s: Tensor, limit: float) -> _Factor:
+        """The factor of symmetric matrices (batch, n, n)."""
+        w, v = invariant.eigh(s)
+        keep = w > limit * w[:, -1:].clamp_min(0)
+        v = torch.where(keep[:, None, :], v, 0.0)
+        w = torch.where(keep, w, 1.0)
+        return cls(v * w.sqrt()[:, None, :], v, w, keep)
+
+    def map(self, derivative: Tensor) -> Tensor:
+        """The symmetric T with T V = Y, Y the derivative of the nuclear norm with respect to L, over the root of w."""
+        y = derivative / self.w.sqrt()[:, None, :]
+        inner = symmetrise(product(self.v.mT, y))
+        outer = product(y - product(self.v, inner) / 2, self.v.mT)
+        return outer + outer.mT
+
+
+def _disturbed(s1: Tensor, s2: Tensor, limit: float) -> _Maps:
+    """The maps for every disturbance, (batch * probes, n, n) each."""
+    given = noise(_KINDS, s1.shape[-1]).to(s1.device)
+    probes = given.shape[1]
+    moved = []
+    for s, disturbance in zip((s1, s2), given, strict=False):
+        size = repeated(invariant.matrix_norm(s), probes)[:, None, None]
+        moved.append(repeated(s, probes) + size * (disturbance + disturbance.mT).repeat(len(s), 1, 1))
+    return _Maps.of(moved[0], moved[1], limit, given[2].repeat(len(s1), 1, 1))
+
+
+def candidates(call: Signature) -> list[FrechetGradient]:
+    """The one program that serves a call."""
+    call.require_double()
+    order = call.sizes("s1")[-1]
+    program = FrechetProgram(order, call.dtype, Precision.FP64, Precision.FP64)
+    return [FrechetGradient(program, order, call.names, call.cotangents)]
