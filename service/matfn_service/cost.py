@@ -23,7 +23,20 @@ _Counts: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 _CALL_BYTES: Final = 8192  # call, plan, job, ticket and their parts
 _MATRIX_BYTES: Final = 1024  # a certificate, encoded
 _WIDEST: Final = 8
-_COPIES_WITHIN: Final = {"root": 8, "inv_root": 8, "sqrt_pair": 8, "msign": 8}  # of a matrix, measured
+_COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a tenth added
+    "root": 8,
+    "inv_root": 8,
+    "sqrt_pair": 8,
+    "msign": 8,
+    "vjp/root": 26,
+    "vjp/inv_root": 26,
+    "vjp/sqrt_pair": 44,
+    "vjp/msign": 78,
+    "vjp/mclip": 98,
+    "vjp/eig_clip": 18,
+    "vjp/geometric_mean": 70,
+    "vjp/frechet_distance": 66,
+}
 _MOST_COPIES_WITHIN: Final = 14
 _OF_TEXT: Final = 3  # of a byte of JSON: as text, and as what its strings mean
 _MARKS: Final = b",[{"

@@ -447,6 +447,7 @@ def test_lower_clip_acts_on_the_range_only() -> None:
         ("tri_solve", {"t": np.zeros((2, 0, 0)), "b": np.zeros((0, 3))}, {"lower": False}, [(2, 0, 3)]),
         ("verify/tri_inv", {"x": np.zeros((0, 0)), "t": np.zeros((0, 0))}, {}, []),
         ("tri_solve", {"t": LOWER, "b": np.zeros((3, 0))}, {}, [(3, 0)]),
+        ("tri_inv", {"t": np.zeros((2, 0, 0))}, {}, [(2, 0, 0)]),
         ("dplr_inv", {"diag": np.zeros((4, 0)), "q": np.zeros((4, 0, 2)), "k": np.zeros((4, 0, 2))}, {}, [(4, 0, 0)]),
         ("root", {"a": np.zeros((0, 0)), "g": np.zeros((5, 0))}, {"r": 3}, [(5, 0)]),
     ],

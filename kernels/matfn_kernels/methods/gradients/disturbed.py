@@ -7,15 +7,19 @@ decompositions leave. They are the same for every matrix of an order, so that no
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import Tensor
 
 from matfn_kernels.linalg.scaling import norm
 from matfn_kernels.methods.gradients.program import EPS
 
-__all__ = ["LEVEL", "MARGIN", "noise", "repeated", "spread"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+__all__ = ["LEVEL", "MARGIN", "largest", "noise"]
 
 LEVEL: Final = 4.0
 """Size of a disturbance in units of eps times the norm of a row: half of what LAPACK leaves at most as a rule."""
@@ -32,26 +36,23 @@ _SEED: Final = 20241129
 
 @lru_cache(maxsize=64)
 def noise(kinds: int, order: int) -> Tensor:
-    """Fixed Gaussian matrices (kinds, probes, n, n) whose rows have norms near 1, times `LEVEL` eps."""
+    """Fixed Gaussian matrices (probes, kinds, n, n) whose rows have norms near 1, times `LEVEL` eps."""
     generator = torch.Generator().manual_seed(_SEED)
-    shape = (kinds, max(_PROBES, _PROBE_ROWS // order), order, order)
+    shape = (max(_PROBES, _PROBE_ROWS // order), kinds, order, order)
     found = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
     scaled: Tensor = found * (LEVEL * EPS / order**0.5)
     return scaled
 
 
-def repeated(x: Tensor, probes: int) -> Tensor:
-    """X (batch, ...) as often as there are disturbances, (batch * probes, ...)."""
-    return x[:, None].expand(-1, probes, *x.shape[1:]).flatten(0, 1)
-
-
-def spread(value: Tensor, disturbed: Tensor) -> Tensor:
-    """Norm of the largest change, (batch,), infinite where a disturbed gradient is not finite.
+def largest(found: Sequence[Tensor], moved: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """Norms of the largest changes of some gradients (batch, ...), (batch,) each; infinite where one is not finite.
 
     Args:
-        value: the gradient (batch, ...).
-        disturbed: the gradients for all disturbances (batch * probes, ...).
+        found: the gradients.
+        moved: the same for each disturbance, one after the other, which takes the memory of one.
     """
-    probes = len(disturbed) // len(value)
-    changes = norm(disturbed - repeated(value, probes)).reshape(len(value), probes)
-    return changes.nan_to_num(torch.inf, torch.inf, torch.inf).amax(-1)
+    changes = [torch.zeros(len(one), dtype=torch.float64, device=one.device) for one in found]
+    for some in moved:
+        sizes = [norm(other - one).nan_to_num(torch.inf) for one, other in zip(found, some, strict=True)]
+        changes = [torch.maximum(change, size) for change, size in zip(changes, sizes, strict=True)]
+    return changes

@@ -24,14 +24,14 @@ import torch
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise
-from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, noise, repeated, spread
+from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, largest, noise
 from matfn_kernels.methods.gradients.products import relative
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.hermitian.frechet_distance import FrechetProgram
 from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -64,16 +64,17 @@ class FrechetGradient(GradientProgram):
         """Computes a batch: mu1, mu2 (batch, n), s1, s2 (batch, n, n) and x (batch,)."""
         own = self.program.run(inputs)
         mu1, mu2, s1, s2, c = (inputs[name].to(torch.float64) for name in ("mu1", "mu2", "s1", "s2", "x"))
-        pair = normalise(torch.cat((s1, s2), dim=1))[0].chunk(2, dim=1)
-        first, second = (symmetrise(scaled) for scaled in pair)
+        scaled = normalise(torch.cat((s1, s2), dim=1))[0].chunk(2, dim=1)
+        first, second = map(symmetrise, scaled)
         limit = _RANK * torch.finfo(self.dtype).eps
         found = _Maps.of(first, second, limit)
-        moved = _disturbed(first, second, limit)
+        pair = found.first, found.second
+        changes = largest(pair, _disturbed(first, second, limit))
         size = c.abs()
         eye = torch.eye(self.order, dtype=torch.float64, device=s1.device)
         maps = [
-            _judged(c[:, None, None] * (eye - one), size * spread(one, other), size * (self.order**0.5 + norm(one)))
-            for one, other in zip((found.first, found.second), (moved.first, moved.second), strict=True)
+            _judged(c[:, None, None] * (eye - one), size * change, size * (self.order**0.5 + norm(one)))
+            for one, change in zip(pair, changes, strict=True)
         ]
         apart = 2 * c[:, None] * (mu1 - mu2)
         whole = 2 * size * (invariant.row_norm(mu1) + invariant.row_norm(mu2))
@@ -87,7 +88,7 @@ class FrechetGradient(GradientProgram):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a pair: the distance, and two eigh and an svd a disturbance."""
-        probes = noise(_KINDS, max(1, self.order)).shape[1]
+        probes = len(noise(_KINDS, max(1, self.order)))
         return self.program.seconds(profile) + 4 * (1 + probes) * profile.cost("eigh", Precision.FP64, self.order)
 
 
@@ -144,15 +145,12 @@ class _Factor:
         return outer + outer.mT
 
 
-def _disturbed(s1: Tensor, s2: Tensor, limit: float) -> _Maps:
-    """The maps for every disturbance, (batch * probes, n, n) each."""
-    given = noise(_KINDS, s1.shape[-1]).to(s1.device)
-    probes = given.shape[1]
-    moved = []
-    for s, disturbance in zip((s1, s2), given, strict=False):
-        size = repeated(invariant.matrix_norm(s), probes)[:, None, None]
-        moved.append(repeated(s, probes) + size * (disturbance + disturbance.mT).repeat(len(s), 1, 1))
-    return _Maps.of(moved[0], moved[1], limit, given[2].repeat(len(s1), 1, 1))
+def _disturbed(s1: Tensor, s2: Tensor, limit: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """The maps for every disturbance, (batch, n, n) each."""
+    sizes = [invariant.matrix_norm(s)[:, None, None] for s in (s1, s2)]
+    for one, other, cross in noise(_KINDS, s1.shape[-1]).to(s1.device):
+        found = _Maps.of(s1 + sizes[0] * (one + one.mT), s2 + sizes[1] * (other + other.mT), limit, cross)
+        yield found.first, found.second
 
 
 def candidates(call: Signature) -> list[FrechetGradient]:

@@ -20,14 +20,14 @@ import torch
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise, power_of_two
-from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, noise, repeated, spread
+from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, largest, noise
 from matfn_kernels.methods.gradients.products import relative
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.hermitian.geometric_mean import Factored, GeometricMeanProgram
 from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -59,7 +59,7 @@ class GeometricMeanGradient(GradientProgram):
         swapped = (a.condition > b.condition)[:, None, None]
         pair = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
         found = _gradients(*pair, symmetrise(c))
-        moved = [spread(*both) for both in zip(found, _disturbed(*pair, symmetrise(c)), strict=True)]
+        moved = largest(found, _disturbed(*pair, symmetrise(c)))
         errors = [MARGIN * relative(change, norm(value)) for change, value in zip(moved, found, strict=True)]
         of_a = torch.where(swapped, found[1], found[0]), torch.where(swapped[:, 0, 0], errors[1], errors[0])
         of_b = torch.where(swapped, found[0], found[1]), torch.where(swapped[:, 0, 0], errors[0], errors[1])
@@ -68,7 +68,7 @@ class GeometricMeanGradient(GradientProgram):
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a pair: the mean, and a gradient a disturbance."""
-        probes = noise(_KINDS, max(1, self.order)).shape[1]
+        probes = len(noise(_KINDS, max(1, self.order)))
         once = profile.cost("svd", Precision.FP64, self.order) + 8 * profile.cost("gemm", Precision.FP64, self.order)
         return self.program.seconds(profile) + (1 + probes) * once
 
@@ -100,20 +100,17 @@ def _outward(left: Tensor, u: Tensor, d: Tensor) -> Tensor:
     return symmetrise(invariant.solve_triangular(left.mH, half.mH, upper=True))
 
 
-def _disturbed(left: Tensor, right: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients for every disturbance, (batch * probes, n, n) each."""
-    given = noise(_KINDS, left.shape[-1]).to(left.device)
-    probes = given.shape[1]
-    factors = [_redone(factor, disturbance) for factor, disturbance in zip((left, right), given, strict=False)]
-    between = given[2].repeat(len(left), 1, 1)
-    return _gradients(factors[0], factors[1], repeated(c, probes), between)
+def _disturbed(left: Tensor, right: Tensor, c: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The gradients for every disturbance, (batch, n, n) each."""
+    for one, other, between in noise(_KINDS, left.shape[-1]).to(left.device):
+        yield _gradients(_redone(left, one), _redone(right, other), c, between)
 
 
 def _redone(factor: Tensor, disturbance: Tensor) -> Tensor:
-    """Factors of L L^H + E with |E_ij| near sqrt(a_ii a_jj) times the disturbance, (batch * probes, n, n); else NaN."""
-    rows = repeated(invariant.row_norm(factor), len(disturbance))
-    a = repeated(symmetrise(product(factor, factor.mH)), len(disturbance))
-    e = (disturbance + disturbance.mT).repeat(len(factor), 1, 1) * rows[:, :, None] * rows[:, None, :]
+    """The factor of L L^H + E with |E_ij| near sqrt(a_ii a_jj) times the disturbance, (batch, n, n); else NaN."""
+    rows = invariant.row_norm(factor)
+    a = symmetrise(product(factor, factor.mH))
+    e = (disturbance + disturbance.mT) * rows[:, :, None] * rows[:, None, :]
     found, exists = invariant.cholesky(a + e.to(a.dtype))
     return torch.where(exists[:, None, None], found, torch.nan)
 
