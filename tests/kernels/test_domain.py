@@ -162,7 +162,7 @@ def _with_entry(number: float) -> Callable[[Array], Array]:
     """Changes the first entry."""
 
     def change(x: Array) -> Array:
-        out = x.copy()
+        out = np.array(x)
         out.flat[0] = number
         return out
 

@@ -168,7 +168,7 @@ def _not_finite(call: Call, entry: Input) -> list[int]:
     # one sum clears nearly every call; only an overflow or a real flaw pays for the look at each entry
     if cmath.isfinite(tensor.sum().item()):
         return []
-    return _where(~torch.isfinite(tensor).flatten(1).all(-1))
+    return _where(~torch.isfinite(tensor).reshape(len(tensor), -1).all(-1))
 
 
 def _rejection(call: Call, index: int, code: str, name: str, size: float) -> Rejection:
