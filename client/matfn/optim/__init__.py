@@ -1,0 +1,11 @@
+"""Optimizers for torch whose matrix functions are computed by any client, in this process or on a server.
+
+    optimizer = matfn.optim.Shampoo(model.parameters(), lr=1e-3, client=matfn.Client())
+
+torch is imported only here: `import matfn` does not import this package.
+"""
+
+from matfn.optim.refresh import Refreshed, RefreshWarning
+from matfn.optim.shampoo import Shampoo
+
+__all__ = ["RefreshWarning", "Refreshed", "Shampoo"]

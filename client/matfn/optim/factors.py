@@ -1,0 +1,137 @@
+"""Kronecker factors of a parameter's curvature, their inverse roots, and the direction that these give.
+
+A block G of m rows and n columns has the factors L and R, moving averages (beta2 < 1) or sums (beta2 = 1) of G G^T
+and G^T G, and the direction L^(-1/r) G R^(-1/r); r is 4 in Shampoo (Gupta, Koren, Singer, arXiv 1802.09568). A
+parameter's state holds the factors and roots by number, those of block b being 2b and 2b + 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from matfn import call
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+    from matfn.invocation import Invocation
+    from matfn.optim.blocks import Blocks
+    from matfn.optim.options import Options
+
+__all__ = ["Curvature", "Place", "accumulate", "bias_correction", "preconditioned"]
+
+_FACTOR, _ROOT, _FROZEN = "factor_", "root_", "frozen_"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a factor belongs: which parameter of which group, and its number there."""
+
+    group: int
+    parameter: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"factor {self.number} of parameter {self.parameter} in group {self.group}"
+
+
+def accumulate(state: dict[str, Any], blocks: Blocks, gradient: Tensor, beta2: float) -> None:
+    """Adds a gradient's blocks to the factors."""
+    weight = 1 - beta2 if beta2 < 1 else 1.0
+    for place, block in enumerate(blocks.views(gradient)):
+        for number, part in ((2 * place, block), (2 * place + 1, block.mT)):
+            name = f"{_FACTOR}{number}"
+            if name not in state:
+                state[name] = part.new_zeros(part.shape[0], part.shape[0])
+            state[name].addmm_(part, part.mT, beta=beta2, alpha=weight)
+
+
+def preconditioned(state: Mapping[str, Any], blocks: Blocks, gradient: Tensor, grafted: Tensor | None) -> Tensor:
+    """The direction of each block, scaled to the norm of `grafted` there if that is given.
+
+    A block without roots takes `grafted` itself, or the gradient.
+    """
+    direction = (gradient if grafted is None else grafted).clone(memory_format=torch.contiguous_format)
+    for place, (out, block) in enumerate(zip(blocks.views(direction), blocks.views(gradient), strict=True)):
+        left, right = state.get(f"{_ROOT}{2 * place}"), state.get(f"{_ROOT}{2 * place + 1}")
+        if left is not None and right is not None:
+            own = left @ block @ right
+            out.copy_(own if grafted is None else own * _ratio(out, own))
+    return direction
+
+
+def _ratio(wanted: Tensor, given: Tensor) -> Tensor:
+    """The quotient of two norms, 0 where both directions are 0."""
+    norm = torch.linalg.vector_norm(given)
+    ratio: Tensor = torch.linalg.vector_norm(wanted) / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+    return ratio
+
+
+def bias_correction(beta: float, step: float) -> float:
+    """The factor by which a moving average that began at 0 is too small; 1 for a sum."""
+    return 1.0 if beta == 1 else 1 - beta**step
+
+
+@dataclass(frozen=True, slots=True)
+class Curvature:
+    """All factors of an optimizer, as what a refresh computes roots of.
+
+    Attributes:
+        states: the parameters' states, by group and place in it.
+        options: the groups' options.
+    """
+
+    states: Sequence[Sequence[dict[str, Any]]]
+    options: Sequence[Options]
+
+    def freeze(self) -> None:
+        """Keeps exactly symmetric copies of the factors in the states, corrected for their bias."""
+        for _, options, state in self._all():
+            correction = bias_correction(options.betas[1], float(state.get("step", 0)))
+            for name in _named(state, _FACTOR):
+                number = name.removeprefix(_FACTOR)
+                state[_FROZEN + number] = torch.add(state[name], state[name].mT).mul_(0.5 / correction)
+
+    def calls(self) -> dict[Hashable, Invocation[Tensor]]:
+        """The inverse root of each frozen factor; a factor of zeros has none, and its block needs none yet."""
+        frozen = [
+            (Place(*where, int(name.removeprefix(_FROZEN))), options, state[name])
+            for where, options, state in self._all()
+            for name in _named(state, _FROZEN)
+        ]
+        return {
+            place: call.inv_root(factor, options.root, damping=options.damping, shift=options.epsilon, tol=options.tol)
+            for (place, options, factor), nonzero in zip(frozen, _nonzero([one[2] for one in frozen]), strict=True)
+            if nonzero
+        }
+
+    def adopt(self, answers: Mapping[Hashable, Tensor]) -> None:
+        """Takes the roots that were answered, and drops the frozen factors."""
+        for where, _, state in self._all():
+            for name in list(_named(state, _FROZEN)):
+                del state[name]
+                number = int(name.removeprefix(_FROZEN))
+                if (root := answers.get(Place(*where, number))) is not None:
+                    state[f"{_ROOT}{number}"] = root
+
+    def _all(self) -> Iterator[tuple[tuple[int, int], Options, dict[str, Any]]]:
+        for group, (options, states) in enumerate(zip(self.options, self.states, strict=True)):
+            for parameter, state in enumerate(states):
+                yield (group, parameter), options, state
+
+
+def _named(state: Mapping[str, Any], prefix: str) -> list[str]:
+    return [name for name in state if name.startswith(prefix)]
+
+
+def _nonzero(matrices: Sequence[Tensor]) -> list[bool]:
+    """Which of the matrices have an entry other than 0; the device is asked once."""
+    if not matrices:
+        return []
+    flags: list[bool] = torch.stack([matrix.any().to(matrices[0].device) for matrix in matrices]).tolist()
+    return flags
