@@ -92,6 +92,7 @@ class SocketTransport:
         self._max_connections = max_connections
         self._slots = Slots(max_connections)
         self._segments = Segments(endpoint.socket_path, clock)
+        self._closed = False
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies share the address, never a connection."""
@@ -117,6 +118,7 @@ class SocketTransport:
 
     def close(self) -> None:
         """Closes the kept connections; those in use close as their answers come."""
+        self._closed = True
         self._pool.close()
         self._segments.close()
 
@@ -184,6 +186,8 @@ class SocketTransport:
                 self._pool.put(connection)
             else:
                 hang_up(connection.socket)
+            if self._closed:
+                self._pool.close()
         return parser.response
 
     def _converse(

@@ -166,6 +166,28 @@ def test_old_connection_is_not_used(connect: Callable[[str], Sender]) -> None:
         assert server.connections == 2
 
 
+def test_connection_in_use_closes_with_its_answer() -> None:
+    """A transport that is closed during a request delivers the answer and keeps no connection."""
+    asked, closed = threading.Event(), threading.Event()
+
+    def script(server: ScriptedServer, conversation: Conversation) -> None:
+        server.read(conversation)
+        asked.set()
+        assert closed.wait(20)
+        conversation.say(OK)
+        server.read(conversation)
+
+    with ScriptedServer(script) as server, ThreadPoolExecutor(1) as pool:
+        transport = SocketTransport(Endpoint.parse(server.url))
+        answer = pool.submit(transport.send, GET, 10.0)
+        assert asked.wait(20)
+        transport.close()
+        closed.set()
+
+        assert bytes(answer.result().body) == b"hello"
+        assert not transport._pool.kept
+
+
 def test_connection_the_server_ends_is_not_kept(connect: Callable[[str], Sender]) -> None:
     """Connection: close is obeyed."""
     with ScriptedServer(replying(http_response(b"hello", connection="close"), OK)) as server:

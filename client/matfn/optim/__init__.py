@@ -5,7 +5,8 @@
 torch is imported only here: `import matfn` does not import this package.
 """
 
+from matfn.optim.muon import Muon
 from matfn.optim.refresh import Refreshed, RefreshWarning
 from matfn.optim.shampoo import Shampoo
 
-__all__ = ["RefreshWarning", "Refreshed", "Shampoo"]
+__all__ = ["Muon", "RefreshWarning", "Refreshed", "Shampoo"]
