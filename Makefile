@@ -11,6 +11,8 @@ BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 RAY_BIN := .venv-ray/bin
 RAY_STAMP := .venv-ray/.installed
+ADAPTERS_BIN := .venv-adapters/bin
+ADAPTERS_STAMP := .venv-adapters/.installed
 MINIMUM_BIN := .venv-minimum/bin
 MINIMUM_STAMP := .venv-minimum/.installed
 PROFILE ?= cpu
@@ -23,7 +25,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-adapters examples test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -61,6 +63,11 @@ $(BENCH_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(BENCH_BIN)/python $(PIP_INSTALL) -e '.[bench]'
 	@touch $@
 
+$(ADAPTERS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-adapters
+	$(ADAPTERS_BIN)/python $(PIP_INSTALL) -e '.[adapters]'
+	@touch $@
+
 $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-ray
 	$(RAY_BIN)/python $(PIP_INSTALL) -e '.[ray]'
@@ -96,6 +103,12 @@ test-cov: $(TEST) $(KERNELS) ## the whole test suite, with the lines and branche
 
 test-minimum: $(MINIMUM_STAMP) ## the whole test suite with the oldest dependencies that pyproject.toml allows
 	$(MINIMUM_BIN)/python -m pytest
+
+test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that they stand beside: optax, pyriemann, torchmetrics
+	$(ADAPTERS_BIN)/python -m pytest tests/adapters
+
+examples: $(KERNELS) ## every example, each under two minutes
+	for example in examples/*.py; do $(BIN)/python $$example || exit 1; done
 
 hooks: $(LINT) ## make lint before each commit
 	$(BIN)/pre-commit install
@@ -212,4 +225,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
+	rm -rf .venv .venv-adapters .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so

@@ -55,7 +55,7 @@ _log = structlog.get_logger(__name__)
 
 _ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1"}  # also where the server was not started by `matfn serve`
 _DYING_SECONDS: Final = 1.0
-_INLINE_BYTES: Final = 1 << 21  # copied in half a millisecond, in two where the pages are new; more is copied in a thread
+_INLINE_BYTES: Final = 1 << 21  # copied in half a millisecond, in two where pages are new; more is copied in a thread
 _FEW_REQUESTS: Final = 256  # different ones, which are pickled in half a millisecond; more are pickled in a thread
 _REPLY_BYTES: Final = 1 << 20  # certificates of thousands of matrices; more are unpickled in a thread
 _PADDING: Final = 4 * 64  # between the outputs of a part
