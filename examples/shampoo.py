@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the model and the text's pieces")
     parser.add_argument("--plot", metavar="FILE", help="draw the losses")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a server on this machine needs the other cores
     size = QUICK if options.quick else FULL
     with server() as url, matfn.Client(url) as client:
         runs: dict[str, tuple[RefreshClient, int]] = {

@@ -64,5 +64,5 @@ def _root(features: _Array) -> _Array:
     centred: _Array = (features - features.mean(0)) / np.sqrt(len(features) - 1)
     if len(centred) <= centred.shape[1]:
         return centred
-    triangle: _Array = np.linalg.qr(centred, mode="r")
-    return triangle
+    triangle: Any = np.linalg.qr(centred, mode="r")  # numpy's types know no mode
+    return np.asarray(triangle, np.float64)

@@ -90,24 +90,27 @@ class Curvature:
     options: Sequence[Options]
 
     def freeze(self) -> None:
-        """Keeps exactly symmetric copies of the factors in the states, corrected for their bias."""
+        """Keeps copies of the factors in the states, corrected for their bias."""
         for _, options, state in self._all():
             correction = bias_correction(options.betas[1], float(state.get("step", 0)))
             for name in _named(state, _FACTOR):
-                number = name.removeprefix(_FACTOR)
-                state[_FROZEN + number] = torch.add(state[name], state[name].mT).mul_(0.5 / correction)
+                state[_FROZEN + name.removeprefix(_FACTOR)] = state[name] / correction
 
-    def calls(self) -> dict[Hashable, Invocation[Tensor]]:
-        """The inverse root of each frozen factor; a factor of zeros has none, and its block needs none yet."""
-        frozen = [
-            (Place(*where, int(name.removeprefix(_FROZEN))), options, state[name])
-            for where, options, state in self._all()
-            for name in _named(state, _FROZEN)
-        ]
+    def frozen(self) -> dict[Hashable, Tensor]:
+        """The frozen factors by their places."""
         return {
-            place: call.inv_root(factor, options.root, damping=options.damping, shift=options.epsilon, tol=options.tol)
-            for (place, options, factor), nonzero in zip(frozen, _nonzero([one[2] for one in frozen]), strict=True)
-            if nonzero
+            Place(*where, int(name.removeprefix(_FROZEN))): state[name]
+            for where, _, state in self._all()
+            for name in _named(state, _FROZEN)
+        }
+
+    def calls(self, frozen: Mapping[Hashable, Tensor]) -> dict[Hashable, Invocation[Tensor]]:
+        """The inverse root of each frozen factor, made exactly symmetric; one of zeros has none, and needs none yet."""
+        flags = _nonzero(list(frozen.values()))
+        return {
+            place: _inverse_root((factor + factor.mT).mul_(0.5), self.options[place.group])
+            for (place, factor), nonzero in zip(frozen.items(), flags, strict=True)
+            if nonzero and isinstance(place, Place)
         }
 
     def adopt(self, answers: Mapping[Hashable, Tensor]) -> None:
@@ -125,13 +128,17 @@ class Curvature:
                 yield (group, parameter), options, state
 
 
+def _inverse_root(factor: Tensor, options: Options) -> Invocation[Tensor]:
+    return call.inv_root(factor, options.root, damping=options.damping, shift=options.epsilon, tol=options.tol)
+
+
 def _named(state: Mapping[str, Any], prefix: str) -> list[str]:
     return [name for name in state if name.startswith(prefix)]
 
 
 def _nonzero(matrices: Sequence[Tensor]) -> list[bool]:
-    """Which of the matrices have an entry other than 0; the device is asked once."""
+    """Which of these semidefinite matrices are not 0, by their diagonals; the device is asked once."""
     if not matrices:
         return []
-    flags: list[bool] = torch.stack([matrix.any().to(matrices[0].device) for matrix in matrices]).tolist()
-    return flags
+    flags = torch.stack([matrix.diagonal().any().to(matrices[0].device) for matrix in matrices])
+    return [bool(flag) for flag in flags.tolist()]

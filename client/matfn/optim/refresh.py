@@ -3,6 +3,7 @@
     Refresher(client, schedule, tolerated, executor).advance(progress, subject)     once a step
 
 Rules of this file:
+- A step copies the matrices, and leaves all else to the executor's thread.
 - A step waits only where the schedule says so; every other step looks whether the answers are there.
 - What failed keeps what it had, with one warning a refresh. A matrix whose refreshes fail more often in a row than is
   tolerated raises its error, and an input or answer that is not finite raises at once.
@@ -21,7 +22,7 @@ from matfn.answers import Answer
 from matfn.errors import ClosedError, MatfnError, NotFinite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from concurrent.futures import Executor, Future
 
     from torch import Tensor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RefreshClient", "RefreshWarning", "Refreshed", "Refresher", "Subject"]
 
-_Results: TypeAlias = "list[Answer[Tensor] | MatfnError]"
+_Results: TypeAlias = "dict[Hashable, Answer[Tensor] | MatfnError]"
 
 _STACK_LEVEL: Final = 9  # from _judge to the line that called step, through torch's two wrappers of it
 
@@ -53,10 +54,13 @@ class Subject(Protocol):
     """What an optimizer has refreshed."""
 
     def freeze(self) -> None:
-        """Keeps copies of the matrices as they are now; `calls` and a checkpoint use them."""
+        """Keeps copies of the matrices as they are now, which a checkpoint carries."""
 
-    def calls(self) -> Mapping[Hashable, Invocation[Tensor]]:
-        """One call for each frozen matrix."""
+    def frozen(self) -> Mapping[Hashable, Tensor]:
+        """These copies; nothing writes to them."""
+
+    def calls(self, frozen: Mapping[Hashable, Tensor]) -> Mapping[Hashable, Invocation[Tensor]]:
+        """The calls about them, at most one for each; made beside the training step, in another thread."""
 
     def adopt(self, answers: Mapping[Hashable, Tensor]) -> None:
         """Uses these answers from now on, and drops the copies."""
@@ -83,9 +87,8 @@ class Refreshed:
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """A refresh that was sent: its keys, the future of its answers, and whether a checkpoint held it."""
+    """A refresh that was sent: the future of its answers, and whether a checkpoint held it."""
 
-    keys: list[Hashable]
     future: Future[_Results]
     resumed: bool
 
@@ -132,10 +135,9 @@ class Refresher:
             self._land(progress, subject)
 
     def _sent(self, subject: Subject, *, resumed: bool = False) -> _Flight:
-        calls = subject.calls()
-        settled = _settled([call.first for call in calls.values()])
-        future = self._executor.submit(_answers, self._client, list(calls.values()), settled)
-        return _Flight(list(calls), future, resumed)
+        frozen = subject.frozen()
+        settled = _settled(frozen.values())
+        return _Flight(self._executor.submit(_answers, self._client, subject, frozen, settled), resumed)
 
     def _land(self, progress: Progress, subject: Subject) -> None:
         """Adopts the pending answers if they are due and there, or are waited for."""
@@ -151,13 +153,13 @@ class Refresher:
             subject.adopt({})
             progress.end(adopted=False)
             raise error
-        self._take(dict(zip(flight.keys, flight.future.result(), strict=True)), progress, subject)
+        self._take(flight.future.result(), progress, subject)
 
     def _waits(self, flight: _Flight, progress: Progress) -> bool:
         # a refresh sent again from a checkpoint is waited for like a first one: the run goes on as if never interrupted
         return self._schedule.waits(progress) or (flight.resumed and self._schedule.first == "sync")
 
-    def _take(self, results: dict[Hashable, Answer[Tensor] | MatfnError], progress: Progress, subject: Subject) -> None:
+    def _take(self, results: _Results, progress: Progress, subject: Subject) -> None:
         answers = {key: result for key, result in results.items() if isinstance(result, Answer)}
         errors = {key: result for key, result in results.items() if isinstance(result, MatfnError)}
         subject.adopt({key: answer.value for key, answer in answers.items()})
@@ -190,20 +192,23 @@ class Refresher:
         warnings.warn(words, RefreshWarning, stacklevel=_STACK_LEVEL - 1)
 
 
-def _answers(client: RefreshClient, calls: Sequence[Invocation[Tensor]], settled: Callable[[], None]) -> _Results:
+def _answers(
+    client: RefreshClient, subject: Subject, frozen: Mapping[Hashable, Tensor], settled: Callable[[], None]
+) -> _Results:
     """The client's answers, complete in memory when this returns, on whatever streams they were computed."""
     settled()
-    results = client.with_info.map(calls, on_error="return")
-    _settled([result.value for result in results if isinstance(result, Answer)])()
-    for call, result in zip(calls, results, strict=True):
+    calls = subject.calls(frozen)
+    results = dict(zip(calls, client.with_info.map(calls.values(), on_error="return"), strict=True))
+    _settled([result.value for result in results.values() if isinstance(result, Answer)])()
+    for key, result in results.items():
         if isinstance(result, ClosedError):
             raise result
         if isinstance(result, Answer) and not bool(torch.isfinite(result.value).all()):
-            raise FloatingPointError(f"an answer of {call.function} holds NaN or infinity")
+            raise FloatingPointError(f"the answer of {calls[key].function} to {key} holds NaN or infinity")
     return results
 
 
-def _settled(tensors: Sequence[Tensor]) -> Callable[[], None]:
+def _settled(tensors: Iterable[Tensor]) -> Callable[[], None]:
     """A wait for what is queued now on the streams of these tensors' devices; none on a CPU."""
     devices = {tensor.device for tensor in tensors if tensor.is_cuda}
     events: list[Any] = [torch.cuda.current_stream(device).record_event() for device in devices]
