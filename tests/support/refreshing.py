@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matfn
-from matfn.with_info import WithInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,11 +67,12 @@ class DownClient:
         self.down = True
 
     @property
-    def with_info(self) -> WithInfo:
+    def with_info(self) -> DownClient:
         """All functions."""
-        return WithInfo(self.up, self._answers)
+        return self
 
-    def _answers(self, calls: Iterable[Invocation[Any]], progress: bool, on_error: Any) -> list[Any]:
+    def map(self, calls: Iterable[Invocation[Any]], *, on_error: Literal["return"]) -> list[Any]:
+        """An answer or an error for each call."""
         if not self.down:
-            return self.up.with_info.map(calls, progress=progress, on_error=on_error)
+            return self.up.with_info.map(calls, on_error=on_error)
         return [matfn.TransportError("connection refused").of_call(place) for place, _ in enumerate(calls)]

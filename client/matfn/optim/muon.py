@@ -13,6 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from matfn import call
+from matfn.errors import MatfnError
 from matfn.local import LocalClient
 from matfn.optim.shards import is_sharded, local_shard
 from matfn.shared_client import shared_client
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim.optimizer import ParamsT
 
+    from matfn.answers import Answer
     from matfn.invocation import Invocation
     from matfn.optim.refresh import RefreshClient
 
@@ -120,9 +122,9 @@ class Muon(Optimizer):
             if parameter.grad is not None
         ]
         calls = [_polar_factor(self._momentum(group, parameter), group) for group, parameter in moving]
-        answers = self._client.with_info.map(calls)
-        for (group, parameter), answer in zip(moving, answers, strict=True):
-            _move(local_shard(parameter), answer.value, group)
+        factors = [_value(answer) for answer in self._client.with_info.map(calls, on_error="return")]
+        for (group, parameter), factor in zip(moving, factors, strict=True):
+            _move(local_shard(parameter), factor, group)
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
@@ -173,6 +175,12 @@ def _polar_factor(momentum: Tensor, group: Mapping[str, Any]) -> Invocation[Tens
         return call.msign(momentum)
     rows: Sequence[tuple[float, float, float]] = [group["ns_coefficients"]]
     return call.msign(momentum, coefficients=rows, steps=group["ns_steps"])
+
+
+def _value(answer: Answer[Tensor] | MatfnError) -> Tensor:
+    if isinstance(answer, MatfnError):
+        raise answer
+    return answer.value
 
 
 def _move(parameter: Tensor, direction: Tensor, group: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import torch
 
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from matfn.invocation import Invocation
     from matfn.optim.schedule import Progress, Schedule
-    from matfn.with_info import WithInfo
 
-__all__ = ["RefreshClient", "RefreshWarning", "Refreshed", "Refresher", "Subject"]
+__all__ = ["ManyAnswers", "RefreshClient", "RefreshWarning", "Refreshed", "Refresher", "Subject"]
 
 _Results: TypeAlias = "dict[Hashable, Answer[Tensor] | MatfnError]"
 
@@ -42,12 +41,21 @@ class RefreshWarning(UserWarning):
     """A refresh failed or is late, and the optimizer goes on with the roots that it has."""
 
 
+class ManyAnswers(Protocol):
+    """What answers many calls in one request."""
+
+    def map(
+        self, calls: Iterable[Invocation[Tensor]], *, on_error: Literal["return"]
+    ) -> list[Answer[Tensor] | MatfnError]:
+        """An answer or an error for each call, in their order."""
+
+
 class RefreshClient(Protocol):
-    """A client that answers many calls in one request, such as Client and LocalClient."""
+    """A client whose answers have certificates, such as Client and LocalClient."""
 
     @property
-    def with_info(self) -> WithInfo:
-        """All functions with certificates, and `map`."""
+    def with_info(self) -> ManyAnswers:
+        """The functions with certificates."""
 
 
 class Subject(Protocol):
