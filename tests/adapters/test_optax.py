@@ -51,7 +51,9 @@ def inverse_root(a: np.ndarray, r: int) -> np.ndarray:
 def expected(given: list[np.ndarray], limit: int) -> list[np.ndarray]:
     """Shampoo of one array, written out, with roots every third step from the first."""
     columns = given[0].shape[-1]
-    l, r, roots, out = 0.0, 0.0, [], []
+    l: Any = 0.0
+    r: Any = 0.0
+    roots, out = list[Any](), list[Any]()
     for t, g in enumerate(np.asarray(one, np.float64).reshape(-1, columns) for one in given):
         l, r = 0.9 * l + 0.1 * g @ g.T, 0.9 * r + 0.1 * g.T @ g
         if t % 3 == 0:
@@ -113,7 +115,7 @@ def test_chain_descends(client: CountingClient) -> None:
         return jnp.square(a @ x - 1).mean()
 
     def reached(optimizer: Any) -> float:
-        @jax.jit
+        @jax.jit  # type: ignore[untyped-decorator,unused-ignore]
         def step(x: Any, state: Any) -> Any:
             updates, state = optimizer.update(jax.grad(loss)(x), state, x)
             return optax.apply_updates(x, updates), state
