@@ -41,7 +41,7 @@ _UPLO: Final[dict[str, Json]] = {
 }
 _NESTED: Final = {1: "Numbers", 2: "Rows", 3: "Stacks"}
 """Names of the schemas of nested lists, by the least number of levels."""
-_EXAMPLES: Final[dict[int, Json]] = {1: [1, 1], 2: [[1, 0], [0, 1]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
+_EXAMPLES: Final[dict[int, Json]] = {0: 1, 1: [1, 1], 2: [[1, 0], [0, 1]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
 """Inputs of which every function has an answer, by their number of dimensions."""
 _NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
 
@@ -91,11 +91,17 @@ def _function_path(function: Function) -> Json:
 
 def _example(function: Function) -> dict[str, Json]:
     """A small call in JSON that is answered."""
+    names = function.cotangents
     inputs: dict[str, Json] = {
-        entry.name: _EXAMPLES[len(entry.shape)] for entry in function.inputs if not entry.optional
+        entry.name: _EXAMPLES[len(entry.shape)]
+        for entry in function.inputs
+        if not entry.optional and entry.name not in names
+    }
+    cotangents: dict[str, Json] = {
+        entry.name: _EXAMPLES[len(entry.shape)] for entry in function.inputs if entry.name in names
     }
     params: dict[str, Json] = {entry.name: 2 for entry in function.parameters if entry.required}
-    return {"inputs": inputs, "params": params}
+    return {"inputs": inputs, **({"cotangents": cotangents} if names else {}), "params": params}
 
 
 def _calls_path() -> Json:
@@ -221,6 +227,7 @@ def _schemas() -> Json:
     text: Json = {"type": ["string", "null"]}
     return {
         "Tensor": {"anyOf": [_tensor(), _reference(_NESTED[1])]},
+        "Tensor0": {"anyOf": [_tensor(), {"type": "number"}, _reference(_NESTED[1])]},
         **{f"Tensor{rank}": {"anyOf": [_tensor(rank), _reference(name)]} for rank, name in _NESTED.items()},
         **{name: _nested(rank) for rank, name in _NESTED.items()},
         "Array": _tensor(),

@@ -135,11 +135,9 @@ def test_function_without_gradients_names_those_that_have_them(client: matfn.Cli
 
 
 def test_wrong_cotangents_are_typed_errors(client: matfn.Client | matfn.LocalClient) -> None:
-    """Shapes and dtypes of cotangents are checked against the inputs."""
+    """Shapes of cotangents are checked against the inputs, and one of them has to be given."""
     with pytest.raises(matfn.InvalidShape, match="x has shape"):
         client.vjp.root(np.eye(3), A, 2)
-    with pytest.raises(matfn.UnsupportedDtype, match="x: float32"):
-        client.vjp.root(X.astype(np.float32), A, 2)
     with pytest.raises(matfn.InvalidParameter, match="cotangent"):
         client.vjp.sqrt_pair(None, None, A)
 
