@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from matfn import call, gradient, verification
 from matfn.answers import Answer
-from matfn.client import Client
 from matfn.errors import (
     ApproximateWarning,
     Busy,
@@ -47,13 +46,13 @@ from matfn.errors import (
     WorkerLost,
 )
 from matfn.invocation import Invocation
-from matfn.local import LocalClient
-from matfn.observing import RequestInfo, ResponseInfo
-from matfn.session import package_version as _package_version
 from matfn.wire import Certificate, Outcome, Residual, Timing
 
 if TYPE_CHECKING:
     from matfn.async_client import AsyncClient
+    from matfn.client import Client
+    from matfn.local import LocalClient
+    from matfn.observing import RequestInfo, ResponseInfo
 
     __version__: str
 
@@ -109,18 +108,28 @@ __all__ = [
     "verification",
 ]
 
+_MODULES = {
+    "AsyncClient": "matfn.async_client",
+    "Client": "matfn.client",
+    "LocalClient": "matfn.local",
+    "RequestInfo": "matfn.observing",
+    "ResponseInfo": "matfn.observing",
+}
 
 if not TYPE_CHECKING:  # which would take any name for one of these
 
     def __getattr__(name: str) -> Any:
-        """What is slow to import, and not needed by everyone: asyncio's client, and the version."""
-        if name == "AsyncClient":
-            from matfn.async_client import AsyncClient
-
-            return AsyncClient
+        """The clients, which are imported when they are first used, and the version."""
         if name == "__version__":
-            return _package_version()
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            from matfn.session import package_version
+
+            return package_version()
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return found
 
 
 def __dir__() -> list[str]:
