@@ -19,6 +19,7 @@ import matfn
 from matfn import call, catalogue, verification
 from matfn.errors import TABLE, Problem, problem_error
 from matfn.verify import AsyncVerify, Verify
+from matfn.with_info import AsyncWithInfo, WithInfo
 from matfn_kernels.contract import functions
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ def test_dir_has_public_names_alone() -> None:
 def test_clients_agree(name: str) -> None:
     """Value and information methods of all clients, and the builder, have one signature and one account."""
     methods = [getattr(client, name) for client in CLIENTS]
-    methods += [getattr(matfn.with_info.WithInfo, name), getattr(matfn.with_info.AsyncWithInfo, name)]
+    methods += [getattr(WithInfo, name), getattr(AsyncWithInfo, name)]
     builder = getattr(call, name)
 
     assert all(parameters(method) == parameters(builder) for method in methods)
@@ -135,7 +136,7 @@ def test_clients_with_threads_share_them(name: str) -> None:
     assert parameters(getattr(matfn.Client, name)) == parameters(getattr(matfn.LocalClient, name))
 
 
-@pytest.mark.parametrize("info", [matfn.with_info.WithInfo, matfn.with_info.AsyncWithInfo])
+@pytest.mark.parametrize("info", [WithInfo, AsyncWithInfo])
 def test_information_comes_for_many_too(info: type) -> None:
     """with_info.map takes what map takes."""
     assert parameters(info.map) == parameters(matfn.Client.map)  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ import pytest
 import matfn
 from matfn import wire
 from matfn.async_transport import StreamTransport
+from matfn.client import Clock
 from matfn.endpoint import Endpoint
 from matfn.errors import MatfnError, Problem, TransportError, TransportTimeout
 from matfn.http1 import Request, Response
@@ -349,7 +350,7 @@ def test_client_waits_for_a_busy_server() -> None:
             conversation.say(http_response(b"{}") if request.startswith(b"GET") else refusals.pop())
         echoing(server, conversation)
 
-    clock = matfn.client.Clock(sleep=slept.append, random=lambda: 0.0)
+    clock = Clock(sleep=slept.append, random=lambda: 0.0)
     with ScriptedServer(script) as server, matfn.Client(server.url, clock=clock) as client:
         np.testing.assert_array_equal(client.msign(np.eye(2)), np.eye(2))
 
