@@ -43,7 +43,8 @@ class Invocation(Generic[ValueT_co]):
     def __repr__(self) -> str:
         """As it is written, without what has its default."""
         given = self.arrays | _given(self.params, _defaults(self.function)) | _given(self.options, _OPTION_DEFAULTS)
-        module, _, name = f"call.{self.function}".replace(f"call.{VERIFY}", "verification.").rpartition(".")
+        route, _, name = self.function.rpartition("/")
+        module = {"": "call", VERIFY.rstrip("/"): "verification"}.get(route, route)
         return f"matfn.{module}.{name}({', '.join(f'{key}={brief(value)}' for key, value in given.items())})"
 
     @property
