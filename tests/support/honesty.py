@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evaluating import Answer
     from matfn_kernels.contract.certificate import Certificate
 
-__all__ = ["assert_covered", "assert_honest", "estimate_of", "reference_errors"]
+__all__ = ["assert_covered", "assert_honest", "certified_error", "estimate_of", "least_size", "reference_errors"]
 
 Array: TypeAlias = "NDArray[Any]"
 
@@ -70,3 +70,16 @@ def estimate_of(found: Answer, item: int = 0) -> float:
 def reference_errors(certificates: Sequence[Certificate], units: float = 20) -> Array:
     """The error of a reference that was computed in float64: so many eps times each condition number."""
     return np.array([units * _EPS * (certificate.condition or 1) for certificate in certificates])
+
+
+def least_size(a: Array, cotangents: Sequence[Array], outputs: Sequence[Array]) -> float:
+    """The least norm that the error of a gradient in A is relative to: the sum of |cotangent| |X| / |A|."""
+    products = (np.linalg.norm(c) * np.linalg.norm(x) for c, x in zip(cotangents, outputs, strict=True))
+    size = float(np.linalg.norm(a))
+    return float(sum(products)) / size if size else 0.0
+
+
+def certified_error(gradient: Array, truth: Array, least: float) -> float:
+    """||gradient - truth||_F / max(||truth||_F, the least size), 0 where nothing differs."""
+    error = float(np.linalg.norm(gradient - truth))
+    return error / max(float(np.linalg.norm(truth)), least) if error else 0.0

@@ -34,8 +34,9 @@ class Findings:
         damping: relative shift.
         shift: the number added to the diagonal.
         escalated: number of the program's fallback that computed each matrix, from 1, or 0 for none; or None.
-        share: size of the value relative to that which errors are relative to, (batch,), or None where errors are
-            relative to the value; its rounding to the dtype counts by this share.
+        share: size of the value relative to that which errors are relative to, (batch,) or one an output,
+            (batch, outputs), or None where errors are relative to the value; its rounding to the dtype counts by this
+            share.
         finite: mask of matrices whose outputs are known to be finite in the output's dtype, or None where none is.
         failures: masks of matrices without an answer, by reason (see `running.hints`), of which the first counts.
         remarks: masks of matrices whose answer is approximate for another reason than its error, by reason.
@@ -97,7 +98,7 @@ def _share(mask: Tensor, first: Findings, second: Findings) -> Tensor | None:
     if first.share is None and second.share is None:
         return None
     one, other = (torch.ones_like(f.error) if f.share is None else f.share for f in (first, second))
-    return torch.where(mask, one, other)
+    return torch.where(mask[:, None], one.reshape(len(mask), -1), other.reshape(len(mask), -1))
 
 
 def _flags(flags: Tensor | None, like: Tensor) -> Tensor:

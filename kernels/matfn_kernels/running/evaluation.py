@@ -330,8 +330,9 @@ def _released(findings: Findings, dtype: torch.dtype) -> Findings:
         return findings
     released = [release(*pair, dtype) for pair in pairs]
     # the rounding is relative to the value, which has an error itself
-    rounding = torch.stack([error for _, error in released]).amax(0)
-    rounding = rounding * (1 + findings.error) if findings.share is None else rounding * findings.share
+    rounding = torch.stack([error for _, error in released], -1)
+    share = 1 + findings.error if findings.share is None else findings.share
+    rounding = (rounding * share.reshape(len(rounding), -1)).amax(-1)
     outputs = tuple(output for output, _ in released)
     return replace(findings, outputs=outputs, exponents=(), error=findings.error + rounding)
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg.scaling import norm
-from matfn_kernels.methods.gradients.program import EPS
+from matfn_kernels.methods.gradients.program import EPS, Gradient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor
 
-__all__ = ["LEVEL", "MARGIN", "largest", "noise"]
+__all__ = ["MARGIN", "disturbed", "largest", "noise"]
 
-LEVEL: Final = 4.0
+_LEVEL: Final = 4.0
 """Size of a disturbance in units of eps times the norm of a row: half of what LAPACK leaves at most as a rule."""
 MARGIN: Final = 4.0
 """How often the largest change counts. With 1 true errors were at most 0.4 of the estimate: 200 random pairs each of
@@ -36,11 +36,11 @@ _SEED: Final = 20241129
 
 @lru_cache(maxsize=64)
 def noise(kinds: int, order: int) -> Tensor:
-    """Fixed Gaussian matrices (probes, kinds, n, n) whose rows have norms near 1, times `LEVEL` eps."""
+    """Fixed Gaussian matrices (probes, kinds, n, n) whose rows have norms near 1, times `_LEVEL` eps."""
     generator = torch.Generator().manual_seed(_SEED)
     shape = (max(_PROBES, _PROBE_ROWS // order), kinds, order, order)
     found = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
-    scaled: Tensor = found * (LEVEL * EPS / order**0.5)
+    scaled: Tensor = found * (_LEVEL * EPS / order**0.5)
     return scaled
 
 
@@ -56,3 +56,8 @@ def largest(found: Sequence[Tensor], moved: Iterable[Sequence[Tensor]]) -> list[
         sizes = [norm(other - one).nan_to_num(torch.inf) for one, other in zip(found, some, strict=True)]
         changes = [torch.maximum(change, size) for change, size in zip(changes, sizes, strict=True)]
     return changes
+
+
+def disturbed(value: Tensor, change: Tensor, size: Tensor, most: Tensor, exponent: Tensor | None = None) -> Gradient:
+    """A gradient and the largest change that disturbances cause, (batch,) each as in `Gradient`."""
+    return Gradient(value, MARGIN * change, size, most, size + change / (_LEVEL * EPS), exponent)

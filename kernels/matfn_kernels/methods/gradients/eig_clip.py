@@ -15,8 +15,8 @@ import torch
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.scaling import rescale
 from matfn_kernels.methods.gradients.differences import clipped
-from matfn_kernels.methods.gradients.eigenbasis import NOISE, Cotangent, Term, noise_of, summed
-from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
+from matfn_kernels.methods.gradients.eigenbasis import Cotangent, Term, noise_of, summed
+from matfn_kernels.methods.gradients.program import GradientProgram, joined
 from matfn_kernels.methods.hermitian.eig_clip import EigClipProgram
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.shared_decomposition import SharedEigen
@@ -64,9 +64,8 @@ class EigClipGradient(GradientProgram):
         one = torch.ones_like(noise)[:, None]
         lo, hi = (rescale(bound * one, -decomposition.exponent) for bound in (self.program.lo, self.program.hi))
         differences, near = clipped(decomposition.w.to(torch.float64), lo, hi, noise[:, None])
-        value, error = summed([Term(differences, cotangent)], decomposition.v, noise)
-        error = torch.where(near, math.inf, error)
-        found = joined(own, [Gradient(value, error, 1 + error / (NOISE * EPS), cotangent.exponent)])
+        gradient = summed([Term(differences, cotangent)], decomposition.v, noise)
+        found = joined(own, [gradient.without_estimate(near)], self, inputs)
         return replace(found, remarks={**found.remarks, "on_a_bound": near})
 
 

@@ -20,8 +20,7 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, orthogonality
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise, rescale
-from matfn_kernels.methods.gradients.products import relative
-from matfn_kernels.methods.gradients.program import EPS
+from matfn_kernels.methods.gradients.program import EPS, Gradient
 from matfn_kernels.methods.gradients.sensitivity import moved, multiplied
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.decompositions import Eigen
     from matfn_kernels.methods.gradients.differences import Differences
 
-__all__ = ["NOISE", "Cotangent", "Term", "noise_of", "summed"]
+__all__ = ["NOISE", "Cotangent", "Term", "noise_of", "spectral", "summed"]
 
 NOISE: Final = 2 * BACKWARD_ERROR
 """Norm of a row of eigh's backward error in units of eps times the norm: the largest that was seen is 18."""
@@ -54,12 +53,14 @@ class Cotangent:
         turned: Xb V (batch, m, n).
         s: S (batch, n, n).
         rounding: bound of the error of S entry by entry, (batch, n, n).
+        size: ||G||_F ||Xb||_F, or ||Xb||_F without G, which ||S||_F does not exceed, (batch,).
         exponent: (batch,).
     """
 
     turned: Tensor
     s: Tensor
     rounding: Tensor
+    size: Tensor
     exponent: Tensor
 
     @classmethod
@@ -74,6 +75,7 @@ class Cotangent:
         x, exponent = normalise(sent)
         turned = product(x, v)
         y, y_size = invariant.row_norm(turned.mT), norm(x)
+        size = y_size if left is None else y_size * norm(left[0])
         if left is None:
             g, g_size, basis = torch.ones_like(y), torch.full_like(y_size, 2.0), v
         else:
@@ -82,14 +84,15 @@ class Cotangent:
             exponent = exponent + left[1]
         s = symmetrise(product(basis.mH, turned))
         half = _ROUNDING * EPS * (g_size[:, None, None] * y[:, None, :] + y_size[:, None, None] * g[:, None, :])
-        return cls(turned, s, half + half.mT, exponent)
+        return cls(turned, s, half + half.mT, size, exponent)
 
     def in_units(self, factor: Tensor, exponent: Tensor, top: Tensor) -> Self:
         """S times a factor (batch,), in units of 2^(top - exponent) of its own."""
         shift = exponent - top
         scale = factor[:, None, None]
         s = rescale(multiplied(scale.expand_as(self.s.real), self.s), shift)
-        return replace(self, s=s, rounding=rescale(self.rounding * scale, shift), exponent=top)
+        rounding, size = rescale(self.rounding * scale, shift), rescale(self.size * factor, shift)
+        return replace(self, s=s, rounding=rounding, size=size, exponent=top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,11 @@ class Term:
     cotangent: Cotangent
 
 
-def summed(terms: Sequence[Term], v: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Ab (batch, n, n), the sum of V (F o S) V^H, and its relative error, (batch,).
+def summed(terms: Sequence[Term], v: Tensor, noise: Tensor) -> Gradient:
+    """Ab (batch, n, n), the sum of V (F o S) V^H.
 
     Args:
-        terms: one an output.
+        terms: one an output, all in one unit.
         v: eigenvectors.
         noise: norm of a row of the backward error, (batch,).
     """
@@ -113,4 +116,12 @@ def summed(terms: Sequence[Term], v: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     change = torch.stack([moved(t.differences, t.cotangent.s, rows) for t in terms]).sum(0)
     change = change + torch.stack([t.differences.first.abs() * t.cotangent.rounding for t in terms]).sum(0)
     value = symmetrise(product(product(v, inside), v.mH))
-    return value, relative(norm(change), norm(inside)) + orthogonality(v.shape[-1]) * EPS
+    size = norm(inside)
+    most = torch.stack([t.differences.first.abs().amax((-2, -1)) * t.cotangent.size for t in terms]).sum(0)
+    moves = norm(change) + orthogonality(v.shape[-1]) * EPS * size
+    return spectral(value, moves, size, most, terms[0].cotangent.exponent)
+
+
+def spectral(value: Tensor, change: Tensor, size: Tensor, most: Tensor, exponent: Tensor) -> Gradient:
+    """A gradient whose change is that by the noise of a decomposition, (batch,) each as in `Gradient`."""
+    return Gradient(value, change, size, most, size + change / (NOISE * EPS), exponent)

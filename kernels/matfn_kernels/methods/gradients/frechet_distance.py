@@ -24,8 +24,7 @@ import torch
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise
-from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, largest, noise
-from matfn_kernels.methods.gradients.products import relative
+from matfn_kernels.methods.gradients.disturbed import MARGIN, disturbed, largest, noise
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.hermitian.frechet_distance import FrechetProgram
 from matfn_kernels.numbers.precision import Precision
@@ -73,13 +72,13 @@ class FrechetGradient(GradientProgram):
         size = c.abs()
         eye = torch.eye(self.order, dtype=torch.float64, device=s1.device)
         maps = [
-            _judged(c[:, None, None] * (eye - one), size * change, size * (self.order**0.5 + norm(one)))
+            _whole(c[:, None, None] * (eye - one), size * change, size * (self.order**0.5 + norm(one)))
             for one, change in zip(pair, changes, strict=True)
         ]
         apart = 2 * c[:, None] * (mu1 - mu2)
         whole = 2 * size * (invariant.row_norm(mu1) + invariant.row_norm(mu2))
-        means = [_judged(sign * apart, _SUBTRACTED / MARGIN * EPS * whole, whole) for sign in (1, -1)]
-        result = joined(own, [means[0], maps[0], means[1], maps[1]])
+        means = [_whole(sign * apart, _SUBTRACTED / MARGIN * EPS * whole, whole) for sign in (1, -1)]
+        result = joined(own, [means[0], maps[0], means[1], maps[1]], self, inputs)
         return replace(result, remarks={**result.remarks, "rank_deficient": found.deficient})
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -92,10 +91,9 @@ class FrechetGradient(GradientProgram):
         return self.program.seconds(profile) + 4 * (1 + probes) * profile.cost("eigh", Precision.FP64, self.order)
 
 
-def _judged(value: Tensor, change: Tensor, size: Tensor) -> Gradient:
-    """A gradient whose error is relative to a size, (batch,)."""
-    error = MARGIN * relative(change, size)
-    return Gradient(value, error, 1 + error / (MARGIN * LEVEL * EPS))
+def _whole(value: Tensor, change: Tensor, size: Tensor) -> Gradient:
+    """A gradient whose error is relative to the size of its parts, (batch,), which no cancellation makes small."""
+    return disturbed(value, change, size, size)
 
 
 @dataclass(frozen=True, slots=True)

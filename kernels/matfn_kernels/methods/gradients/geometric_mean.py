@@ -20,9 +20,8 @@ import torch
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise, power_of_two
-from matfn_kernels.methods.gradients.disturbed import LEVEL, MARGIN, largest, noise
-from matfn_kernels.methods.gradients.products import relative
-from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
+from matfn_kernels.methods.gradients.disturbed import disturbed, largest, noise
+from matfn_kernels.methods.gradients.program import Gradient, GradientProgram, joined
 from matfn_kernels.methods.hermitian.geometric_mean import Factored, GeometricMeanProgram
 from matfn_kernels.numbers.precision import Precision
 
@@ -60,11 +59,10 @@ class GeometricMeanGradient(GradientProgram):
         pair = torch.where(swapped, b.factor, a.factor), torch.where(swapped, a.factor, b.factor)
         found = _gradients(*pair, symmetrise(c))
         moved = largest(found, _disturbed(*pair, symmetrise(c)))
-        errors = [MARGIN * relative(change, norm(value)) for change, value in zip(moved, found, strict=True)]
-        of_a = torch.where(swapped, found[1], found[0]), torch.where(swapped[:, 0, 0], errors[1], errors[0])
-        of_b = torch.where(swapped, found[0], found[1]), torch.where(swapped[:, 0, 0], errors[0], errors[1])
+        of_a = torch.where(swapped, found[1], found[0]), torch.where(swapped[:, 0, 0], moved[1], moved[0])
+        of_b = torch.where(swapped, found[0], found[1]), torch.where(swapped[:, 0, 0], moved[0], moved[1])
         gap = b.exponent - a.exponent
-        return joined(own, [_scaled(*of_a, gap, exponent), _scaled(*of_b, -gap, exponent)])
+        return joined(own, [_scaled(*of_a, gap, exponent), _scaled(*of_b, -gap, exponent)], self, inputs)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a pair: the mean, and a gradient a disturbance."""
@@ -73,10 +71,13 @@ class GeometricMeanGradient(GradientProgram):
         return self.program.seconds(profile) + (1 + probes) * once
 
 
-def _scaled(value: Tensor, error: Tensor, gap: Tensor, exponent: Tensor) -> Gradient:
-    """A gradient in the units of the matrices: the mean is of degree 1/2 in each."""
-    turned, whole = power_of_two(value, gap, 1, 2)
-    return Gradient(turned, error, 1 + error / (MARGIN * LEVEL * EPS), whole + exponent)
+def _scaled(value: Tensor, change: Tensor, gap: Tensor, exponent: Tensor) -> Gradient:
+    """A gradient in the units of the matrices: the mean is of degree 1/2 in each.
+
+    The derivative's norm is at least |X| / (2 |A|) by Euler: no bound of a gradient without cancellation is needed.
+    """
+    (turned, whole), (change, _) = power_of_two(value, gap, 1, 2), power_of_two(change, gap, 1, 2)
+    return disturbed(turned, change, norm(turned), torch.full_like(change, torch.inf), whole + exponent)
 
 
 def _gradients(left: Tensor, right: Tensor, c: Tensor, disturbance: Tensor | None = None) -> tuple[Tensor, Tensor]:

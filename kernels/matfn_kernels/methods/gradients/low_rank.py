@@ -69,7 +69,7 @@ class LowRankGradient(GradientProgram):
             multiplied_out(-_below(*flipped).flip(1), pair, norm(q)),
             of_factor(adjoint),
         ]
-        return replace(joined(own, gradients), residual_name="T^T Z - C", residual=residual)
+        return replace(joined(own, gradients, self, inputs), residual_name="T^T Z - C", residual=residual)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Empty matrices; with d = 0 the matrix is its diagonal, and only its generators have empty gradients."""

@@ -18,8 +18,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm, normalise, power_of_two
 from matfn_kernels.methods.gradients.differences import Differences, of_power, powers
-from matfn_kernels.methods.gradients.eigenbasis import NOISE, Cotangent, Term, noise_of, summed
-from matfn_kernels.methods.gradients.products import relative
+from matfn_kernels.methods.gradients.eigenbasis import Cotangent, Term, noise_of, spectral, summed
 from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
 from matfn_kernels.methods.gradients.sensitivity import multiplied
 from matfn_kernels.methods.roots.by_eigh import Diagonalised, by_eigh
@@ -79,7 +78,7 @@ class PowerGradient(GradientProgram):
             if name in self.cotangents
         ]
         gradients = [spectral.of_matrix(given), *(spectral.of_factor(*pair) for pair in given if "g" in inputs)]
-        found = joined(own, gradients)
+        found = joined(own, gradients, self, inputs)
         return replace(found, failures={**found.failures, "not_differentiable": spectral.vanishing})
 
 
@@ -111,50 +110,49 @@ class _Spectral:
 
     def of_matrix(self, given: Sequence[tuple[int, Cotangent]]) -> Gradient:
         """The gradient of A."""
-        terms, exponent = self._terms(given)
-        value, error = summed(terms, self.eigen.v, self.noise)
-        return self._judged(value, error, exponent)
+        return self._trusted(summed(self._terms(given), self.eigen.v, self.noise))
 
     def of_factor(self, sign: int, cotangent: Cotangent) -> Gradient:
         """The gradient of G, the cotangent times f(A)."""
         assert self.left is not None
         f = self._values(sign)
         inside = multiplied(f[:, None, :].expand_as(cotangent.turned.real), cotangent.turned)
-        turned = product(inside, self.eigen.v.mH)
-        value, lacking = power_of_two(turned, self.eigen.exponent, sign * self.power.s, self.power.r)
         weights, first = invariant.row_norm(cotangent.turned.mT), self._differences(sign).first
         crossed = invariant.product(weights.square()[:, None, :], first.square()).sqrt()[:, 0]
         change = norm(crossed) * self.noise + 2 * EPS * norm(cotangent.turned) * norm(f)
-        error = relative(change, norm(inside)) + orthogonality(self.power.order) * EPS
-        return self._judged(value, error, lacking + cotangent.exponent - self.left[1])
+        change = change + orthogonality(self.power.order) * EPS * norm(inside)
+        most = f.abs().amax(-1) * norm(cotangent.turned)
+        found = (product(inside, self.eigen.v.mH), change, norm(inside), most)
+        scaled = [power_of_two(x, self.eigen.exponent, sign * self.power.s, self.power.r) for x in found]
+        value, change, size, most = (x for x, _ in scaled)
+        lacking = scaled[0][1] + cotangent.exponent - self.left[1]
+        return self._trusted(spectral(value, change, size, most, lacking))
 
     @property
     def _is_smooth(self) -> bool:
         """Whether it is a polynomial, which is smooth at 0."""
         return self.power.signs == (1,) and self.power.s % self.power.r == 0
 
-    def _judged(self, value: Tensor, error: Tensor, exponent: Tensor) -> Gradient:
+    def _trusted(self, gradient: Gradient) -> Gradient:
         """A gradient without an estimate where noise is much of an eigenvalue."""
         least = self.spectrum if self.keep is None else torch.where(self.keep, self.spectrum, torch.inf)
         lost = torch.zeros_like(self.noise, dtype=torch.bool)
         if not self._is_smooth:
             lost = self.noise > _LOST * least.amin(-1)
-        error = torch.where(lost & (error > 0), torch.inf, error)
-        return Gradient(value, error, 1 + error / (NOISE * EPS), exponent)
+        return gradient.without_estimate(lost & (gradient.change > 0))
 
-    def _terms(self, given: Sequence[tuple[int, Cotangent]]) -> tuple[list[Term], Tensor]:
-        """F o S of each output in one unit, and its exponent."""
+    def _terms(self, given: Sequence[tuple[int, Cotangent]]) -> list[Term]:
+        """F o S of each output in one unit."""
         one = torch.ones_like(self.noise)
         scaled = []
         for sign, cotangent in given:
             factor, whole = power_of_two(one, self.eigen.exponent, sign * self.power.s - self.power.r, self.power.r)
             scaled.append((sign, cotangent, factor, whole + cotangent.exponent))
         top = torch.stack([exponent for *_, exponent in scaled]).amax(0)
-        terms = [
+        return [
             Term(self._differences(sign), cotangent.in_units(factor, exponent, top))
             for sign, cotangent, factor, exponent in scaled
         ]
-        return terms, top
 
     def _differences(self, sign: int) -> Differences:
         return of_power(self.spectrum, self.power.s, self.power.r, inverse=sign < 0, keep=self.keep)

@@ -14,7 +14,7 @@ from matfn_kernels.methods.gradients.program import EPS, Gradient
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Factor", "multiplied_out", "of_factor", "relative"]
+__all__ = ["Factor", "multiplied_out", "of_factor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +27,17 @@ class Factor:
     exponent: Tensor | None = None
 
 
-def relative(change: Tensor, size: Tensor) -> Tensor:
-    """Change / size, (batch,): 0 where nothing changes, infinite where the quotient says nothing."""
-    found = torch.where(change == 0, 0.0, change / size)
-    return found.nan_to_num(torch.inf, torch.inf, torch.inf)
-
-
 def of_factor(factor: Factor) -> Gradient:
     """The gradient that a factor is itself."""
-    return Gradient(factor.value, factor.error, factor.condition, factor.exponent)
+    size = norm(factor.value)
+    return Gradient(factor.value, factor.error * size, size, size, factor.condition * size, factor.exponent)
 
 
 def multiplied_out(value: Tensor, factors: tuple[Factor, Factor], size: Tensor | None = None) -> Gradient:
     """A gradient that was computed as a product of factors, or as part of one.
 
-    Its errors are those of the factors and of rounding, by norms; cancellation magnifies them.
+    Its errors are those of the factors and of rounding, by norms; cancellation magnifies them where it is not below the
+    least size that counts.
 
     Args:
         value: the gradient.
@@ -52,11 +48,12 @@ def multiplied_out(value: Tensor, factors: tuple[Factor, Factor], size: Tensor |
     largest = norm(first.value) * norm(second.value) * (1.0 if size is None else size)
     inner = max(first.value.shape[-2:])
     spread = first.error + second.error + orthogonality(inner) * EPS
-    magnified = relative(largest, norm(value))
     exponents = [factor.exponent for factor in factors if factor.exponent is not None]
     return Gradient(
         value,
-        torch.where(largest > 0, spread * magnified, 0.0),
-        (torch.maximum(first.condition, second.condition) * magnified).clamp_min(1.0),
+        torch.where(largest > 0, spread * largest, 0.0),
+        norm(value),
+        largest,
+        torch.maximum(first.condition, second.condition) * largest,
         sum(exponents[1:], exponents[0]) if exponents else None,
     )

@@ -27,9 +27,8 @@ from matfn_kernels.linalg.measured import MARGIN
 from matfn_kernels.linalg.products import product, symmetrise
 from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.methods.gradients.differences import Differences, odd_clip
-from matfn_kernels.methods.gradients.eigenbasis import NOISE
-from matfn_kernels.methods.gradients.products import relative
-from matfn_kernels.methods.gradients.program import EPS, Gradient, GradientProgram, joined
+from matfn_kernels.methods.gradients.eigenbasis import NOISE, spectral
+from matfn_kernels.methods.gradients.program import EPS, GradientProgram, joined
 from matfn_kernels.methods.gradients.sensitivity import moved, multiplied
 from matfn_kernels.methods.polar.candidates import question_of
 from matfn_kernels.methods.polar.singular_values import Multiplier
@@ -90,10 +89,9 @@ class SingularGradient(GradientProgram):
         part = _Part.of(decomposition, c)
         inside, beside = part.weighed(values)
         tall = product(product(decomposition.u, inside) + beside, decomposition.vh)
-        error = torch.where(values.near, math.inf, part.error(values))
         lacking = exponent - decomposition.exponent if question.bounds is None else exponent
-        gradient = Gradient(tall.mH if turns else tall, error, 1 + error / (NOISE * EPS), lacking)
-        found = joined(own, [gradient])
+        gradient = spectral(tall.mH if turns else tall, *part.judged(values), lacking)
+        found = joined(own, [gradient.without_estimate(values.near)], self, inputs)
         return replace(found, remarks={**found.remarks, "on_a_bound": values.near})
 
 
@@ -193,19 +191,20 @@ class _Part:
         inside = multiplied(values.minus, self.sym) + multiplied(values.plus, self.skew)
         return inside, multiplied(values.quotient[:, None, :], self.beside)
 
-    def error(self, values: _Values) -> Tensor:
-        """Relative error of the gradient, (batch,), of the backward error and of rounding."""
+    def judged(self, values: _Values) -> tuple[Tensor, Tensor, Tensor]:
+        """Error of the gradient by the backward error and rounding, its norm, and bound of its norm, (batch,) each."""
         s, differences, noise = self._dilated(values)
-        size = norm(multiplied(differences.first, s))
+        size = norm(multiplied(differences.first, s)) / math.sqrt(2)
         rounding = _ROUNDING * EPS * self.size[:, None, None] * differences.first.abs()
         change = moved(differences, s, noise) + rounding
         n = values.sigma.shape[-1]
         if not self.sym.dtype.is_complex:
             _without_partners(change)
-        error = relative(norm(change), size) + orthogonality(n) * EPS
+        error = norm(change) / math.sqrt(2) + orthogonality(n) * EPS * size
         least = torch.where(values.keep, values.sigma, math.inf).amin(-1)
         lost = (values.noise > _LOST * least) & (values.is_sign | (values.lo[:, 0] > 0))
-        return torch.where(lost & (error > 0), math.inf, error)
+        most = differences.first.abs().amax((-2, -1)) * self.size
+        return torch.where(lost & (error > 0), math.inf, error), size, most
 
     def _dilated(self, values: _Values) -> tuple[Tensor, Differences, Tensor]:
         """Magnitudes of S, F and its bounds, and norms of rows of the backward error, of [[0, M], [M^H, 0]].

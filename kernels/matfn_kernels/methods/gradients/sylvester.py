@@ -53,7 +53,7 @@ class SylvesterGradient(GradientProgram):
             gradients = [multiplied_out(-zx, both), multiplied_out(-product(x.mT, z), (solution, adjoint))]
         else:
             gradients = [multiplied_out(-(zx + product(z.mT, x)), both)]
-        found = joined(own, [*gradients, of_factor(adjoint)])
+        found = joined(own, [*gradients, of_factor(adjoint)], self, inputs)
         return replace(
             found,
             residual_name="A^T Z + Z B^T - C" if "b" in self.names else "A^T Z + Z A - C",

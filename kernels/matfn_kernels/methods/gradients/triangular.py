@@ -64,7 +64,8 @@ class TriangularGradient(GradientProgram):
         part = whole.tril(-int(question.unit)) if question.lower else whole.triu(int(question.unit))
         gradients = [multiplied_out(part, (left, other))]
         gradients += [of_factor(adjoint)] if "b" in self.names else []
-        return replace(joined(own, gradients), residual_name="T^T Z - C", residual=residual)
+        found = joined(own, gradients, self, {**inputs, "t": t})
+        return replace(found, residual_name="T^T Z - C", residual=residual)
 
 
 def candidates(call: Signature) -> list[TriangularGradient]:
