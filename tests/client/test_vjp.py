@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import warnings
 from base64 import b64decode
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
@@ -124,6 +125,15 @@ def test_approximate_gradient_warns(client: matfn.Client | matfn.LocalClient) ->
         client.vjp.eig_clip(X, np.eye(2), hi=1.0)
 
     assert caught[0].filename == __file__
+
+
+def test_gradient_of_a_constant_does_not_warn(client: matfn.Client | matfn.LocalClient) -> None:
+    """The squared norm of a polar factor has the gradient 0, up to rounding and without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = client.vjp.msign(2 * client.msign(X), X)
+
+    np.testing.assert_allclose(found, 0, atol=1e-14)
 
 
 def test_function_without_gradients_names_those_that_have_them(client: matfn.Client | matfn.LocalClient) -> None:

@@ -5,8 +5,8 @@ are in float64. The errors of the gradients and of the outputs are stated as the
 
 The error of a gradient in an input A is relative to max(|gradient|, |cotangent| |X| / |A|), in Frobenius norms and
 summed over the outputs X: through a smaller gradient the rounding of A changes the loss by less than the rounding of X
-does. Where A is 0, or small beside a shift or another input, the second number is at most the norm of a gradient without
-cancellation.
+does. Where A is 0, or small beside a shift or another input, the second number is at most the norm of a gradient
+without cancellation.
 """
 
 from __future__ import annotations
