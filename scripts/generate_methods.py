@@ -199,6 +199,42 @@ SURFACES: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A library whose arrays the differentiable functions take: their module's account, and what else it has."""
+
+    name: str
+    array: str
+    account: str
+    others: tuple[str, ...] = ()
+
+
+TORCH: Final = Library(
+    "torch",
+    "Tensor",
+    """Matrix functions of torch tensors, differentiable by autograd, over any client.
+
+x = matfn.torch.inv_root(a, r=4, client=client)    # client=None computes in this process
+x.sum().backward()
+
+The gradients are computed where the values are, with certificates of their own; they are not differentiable again. The
+functions work under torch.compile, FakeTensorMode, torch.func.grad and torch.func.vmap.
+""",
+)
+JAX: Final = Library(
+    "jax",
+    "Array",
+    """Matrix functions of JAX arrays under jit, vmap and grad, over any client.
+
+x = matfn.jax.inv_root(a, r=4, client=client)    # client=None computes in this process
+matfn.jax.check()                                # raises the problem of a matrix without an answer, which is NaN
+
+`vmap` sends one request for all. The gradients are computed where the values are; they are not differentiable again.
+""",
+    ("check",),
+)
+
+
 def generated() -> Iterator[tuple[Path, str]]:
     """Each generated file with its formatted content."""
     yield from ((PACKAGE / path, formatted(text)) for path, text in sources())
@@ -213,6 +249,8 @@ def sources() -> Iterator[tuple[str, str]]:
     yield "gradient.py", builders_source(GRADIENTS)
     for surface in SURFACES:
         yield surface.path, surface_source(surface)
+    yield "torch/__init__.py", differentiable_source(TORCH)
+    yield "jax/__init__.py", differentiable_source(JAX)
 
 
 def formatted(source: str) -> str:
@@ -338,6 +376,58 @@ def surface_source(surface: Surface) -> str:
             f"    {surface.keyword} {hook}(self, invocation: Invocation[ValueT]) -> {returned}: ...",
             "",
             *(method(surface, function) for function in surface.calls.entries),
+        ]
+    )
+
+
+def differentiable_source(library: Library) -> str:
+    """The module of functions that a library differentiates."""
+    entries = [entry for entry in FUNCTIONS.values() if entry.differentiable]
+    names = "".join(f'    "{name}",\n' for name in sorted([*(entry.name for entry in entries), *library.others]))
+    return "\n".join(
+        [
+            NOTICE,
+            "# ruff: noqa: PLR0913 - a function's whole signature is the interface",
+            f'"""{library.account}"""',
+            "",
+            "from __future__ import annotations",
+            "",
+            "from typing import TYPE_CHECKING, Literal",
+            "",
+            f"from matfn.{library.name}.operators import {', '.join(['applied', *library.others])}",
+            "",
+            "if TYPE_CHECKING:",
+            "    from collections.abc import Sequence",
+            "",
+            f"    from {library.name} import {library.array}",
+            "",
+            "    from matfn.client import Client",
+            "    from matfn.local import LocalClient",
+            "",
+            f"__all__ = [\n{names}]",
+            "",
+            *(differentiable(entry, library.array) for entry in entries),
+        ]
+    )
+
+
+def differentiable(function: Function, array: str) -> str:
+    """One function of a library's arrays."""
+    value = value_type(function).replace("ArrayT", array)
+    taken = f"{signature(function)}, client: Client | LocalClient | None = None".replace("ArrayT", array)
+    inputs = mapping(item.name for item in function.inputs)
+    others = mapping(item.name for item in (*function.parameters, *options_of(function)))
+    text = docstring(function, returns(SURFACES[0], function)).replace(
+        "\n\n    Returns:",
+        "\n        client: What computes; None: a LocalClient that all calls share.\n\n    Returns:",
+        1,
+    )
+    return "\n".join(
+        [
+            f"\n\ndef {function.name}({taken}) -> {value}:",
+            text,
+            f'    value: {value} = applied("{function.name}", {inputs}, {others}, client)',
+            "    return value",
         ]
     )
 

@@ -14,6 +14,7 @@ from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, Transp
 from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange, require_whole_inputs
 from matfn.failover import Wiring, transport_to
 from matfn.forks import Slots
+from matfn.handles import new_handle
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.map_run import MapRun, is_raising, listed, refused, values_of
@@ -108,6 +109,7 @@ class Client(Submitting, ValueMethods):
         self._state = State()
         self._threads = Threads(min(MOST_THREADS, max_connections))
         self._limits_lock = Slots()
+        self.handle = new_handle(self)
 
     @property
     def with_info(self) -> WithInfo:
@@ -140,6 +142,7 @@ class Client(Submitting, ValueMethods):
         """
         other = copy(self)
         other._session = self._session.changed(timeout, max_retries, headers)  # noqa: SLF001 - our own
+        other.handle = new_handle(other)
         return other
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:

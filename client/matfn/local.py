@@ -22,6 +22,7 @@ from matfn.arrays import from_torch, kind_of, layout_of, plain_inputs, tensor_as
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
+from matfn.handles import new_handle
 from matfn.invocation import require_call
 from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
@@ -84,6 +85,7 @@ class LocalClient(Submitting, ValueMethods):
         self._limits = matfn_kernels.Limits()
         self._threads = Threads(1)
         self._closed = False
+        self.handle = new_handle(self)
 
     @property
     def with_info(self) -> WithInfo:

@@ -114,7 +114,7 @@ _TORCH: Final[tuple[_Rule, ...]] = (
     (
         _is_recorded,
         "is a tensor that requires grad, and its gradient would be lost: a client's methods do not differentiate",
-        "pass .detach(), or call under torch.no_grad(); gradients belong to matfn.torch, in versions that have it",
+        "import matfn.torch: its functions have gradients; or pass .detach(), or call under torch.no_grad()",
     ),
     (
         _has_no_memory,
@@ -132,7 +132,7 @@ _OTHERS: Final[tuple[_Rule, ...]] = (
     (
         lambda array: is_a(array, "jax.core", "Tracer"),
         "is a JAX tracer, which has a shape but no numbers",
-        "call outside jit, vmap and grad, or through jax.pure_callback; or matfn.jax, in versions that have it",
+        "import matfn.jax: its functions work under jit, vmap and grad; or call outside them",
     ),
     (
         lambda array: is_a(array, "numpy.ma", "MaskedArray"),

@@ -27,7 +27,7 @@ CLIENTS = (matfn.Client, matfn.AsyncClient, matfn.LocalClient)
 MODULES = [
     name
     for _, name, _ in pkgutil.walk_packages(matfn.__path__, "matfn.")
-    if not name.rpartition(".")[2].startswith("_")
+    if not name.rpartition(".")[2].startswith("_") and not name.startswith("matfn.jax")  # needs JAX: tests/adapters
 ]
 FUNCTIONS = pytest.mark.parametrize("name", sorted(catalogue.FUNCTIONS))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Mapping, Sequence
 
 __all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
 
@@ -146,6 +146,11 @@ class Function:
     gradients: tuple[str, ...] = ()
 
     @property
+    def differentiable(self) -> bool:
+        """Whether its vector-Jacobian products are computed."""
+        return bool(self.gradient_methods)
+
+    @property
     def subject(self) -> str:
         """The name of the function whose answer is claimed or whose derivative is taken; else the entry's own name."""
         return self.name.removeprefix(VERIFY).removeprefix(VJP)
@@ -199,7 +204,20 @@ class Function:
 
     def output_elements(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """Numbers in each output of one matrix, by the sizes of the inputs' dimensions; 0 for one that it lacks."""
-        return tuple(math.prod(_size(label, sizes) for label in shape) for shape in self.output_shapes)
+        return tuple(map(math.prod, self.output_dimensions(sizes)))
+
+    def output_dimensions(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
+        """Trailing dimensions of each output, by the sizes of the inputs' dimensions."""
+        return tuple(tuple(_size(label, sizes) for label in shape) for shape in self.output_shapes)
+
+    def sizes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Sizes of the inputs' dimensions by their names, from shapes that have as many dimensions at least."""
+        return {
+            label: size
+            for item in self.inputs
+            if item.name in shapes
+            for label, size in zip(reversed(item.shape), reversed(shapes[item.name]), strict=False)
+        }
 
 
 def _size(label: str, sizes: Mapping[str, int]) -> int:

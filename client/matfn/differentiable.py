@@ -1,0 +1,35 @@
+"""What the functions of torch and of JAX have in common."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from matfn.errors import Problem, problem_error
+
+if TYPE_CHECKING:
+    from matfn.catalogue import Function
+
+__all__ = ["ONCE", "gradient_arguments"]
+
+ONCE: Final = "a gradient of matfn is not differentiable itself: derivatives of second order are not computed"
+"""Why there is no second derivative."""
+
+
+def gradient_arguments(function: Function, arguments: str) -> dict[str, Any]:
+    """The arguments of a gradient from those of its function, which may be computed by another method.
+
+    Args:
+        function: whose gradient it is.
+        arguments: of the function, as JSON.
+
+    Raises:
+        InvalidParameter: one of them replaces the function by an approximation, whose derivative is not computed.
+    """
+    given = json.loads(arguments)
+    replacing = {entry.name: entry.default for entry in function.parameters if entry.replaces}
+    for name, default in replacing.items():
+        if given.get(name, default) != default:
+            detail = f"{function.name} has a gradient only without {name}; {given[name]!r} was given"
+            raise problem_error(Problem.of("invalid_parameter", detail))
+    return {name: value for name, value in given.items() if name != "method" and name not in replacing}

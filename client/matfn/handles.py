@@ -1,0 +1,31 @@
+"""Numbers of the clients in this process: what an operator of torch can carry in a client's place."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import Any, Final
+
+__all__ = ["client_of", "new_handle"]
+
+_clients: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
+_numbers: Final = itertools.count(1)
+
+
+def new_handle(client: object) -> int:
+    """A number of this client alone, by which it is found as long as it lives."""
+    handle = next(_numbers)
+    _clients[handle] = client
+    return handle
+
+
+def client_of(handle: int) -> Any:
+    """The client of a handle.
+
+    Raises:
+        LookupError: if the client is gone.
+    """
+    client = _clients.get(handle)
+    if client is None:
+        raise LookupError("the client of this call is gone: keep it until the last backward pass")
+    return client
