@@ -90,7 +90,7 @@ demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, e
 
 # the kernels' tests compute and most others wait: side by side they take two thirds of the time, the others going first
 test: $(TEST) $(KERNELS) ## the whole test suite
-	nice -n 19 $(BIN)/python -m pytest tests/kernels > .venv/kernels-tests.txt 2>&1 & kernels=$$!; \
+	nice -n 5 $(BIN)/python -m pytest tests/kernels > .venv/kernels-tests.txt 2>&1 & kernels=$$!; \
 	$(BIN)/python -m pytest --ignore=tests/kernels; others=$$?; \
 	wait $$kernels; kernels=$$?; cat .venv/kernels-tests.txt; exit $$((others | kernels))
 	$(BIN)/python scripts/test_machines.py --short
