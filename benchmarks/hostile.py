@@ -23,7 +23,7 @@ import numpy as np
 
 import matfn
 from attacks import ATTACKS, launched
-from occupied import family, resident_bytes
+from occupied import private_bytes
 from provenance import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -58,7 +58,7 @@ class Seen:
     def watch_memory(self, pid: int) -> None:
         """Looks at the memory until the attack is over."""
         while not self.over.wait(_PAUSE * 5):
-            self.resident = max(self.resident, sum(map(resident_bytes, family(pid))))
+            self.resident = max(self.resident, private_bytes(pid))
 
     def watch_health(self, address: Address, pid: int) -> None:
         """Asks for the health until the attack is over."""

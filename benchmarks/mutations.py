@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Final
 from mutants import mutant
 from mutation_truth import broken_claims
 from mutation_verdicts import HANG_SECONDS, differ, exchanged, faults_of, verdict_of
-from occupied import occupied
+from occupied import occupied, private_bytes
 from provenance import provenance
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -164,7 +164,7 @@ class Holding:
     def watch(self) -> None:
         """Keeps the peak until it is over."""
         while not self.over.wait(_PAUSE):
-            self.peak = max(self.peak, occupied(self.pid).all_bytes)
+            self.peak = max(self.peak, private_bytes(self.pid))
 
     def sample(self, sent: int) -> None:
         """Keeps what is held after so many mutants."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Occupied", "family", "occupied", "resident_bytes"]
+__all__ = ["Occupied", "family", "occupied", "private_bytes", "resident_bytes"]
 
 _KIB: Final = 1024
 _PROPORTIONAL: Final = b"Pss:"
@@ -58,6 +59,21 @@ def resident_bytes(pid: int) -> int:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
             if line.startswith(_PROPORTIONAL):
                 return int(line.split()[1]) * _KIB
+    return 0
+
+
+def private_bytes(pid: int) -> int:
+    """Memory of a process and its children that they share with no other, told in microseconds.
+
+    What `resident_bytes` reads takes milliseconds, in which the process cannot map memory: too long to look often.
+    """
+    return sum(map(_unshared, family(pid)))
+
+
+def _unshared(pid: int) -> int:
+    with suppress(OSError):
+        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
     return 0
 
 
