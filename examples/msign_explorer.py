@@ -2,8 +2,8 @@
 
 python examples/msign_explorer.py [--quick]    MATFN_URL names a server; without it this process computes
 
-Muon's five steps stop at a factor between 0.7 and 1.2 of each singular direction. The optimal coefficients for the
-same matrix end at 1.
+Muon's five steps bring large singular values between 0.7 and 1.2 and leave small ones behind. The optimal
+coefficients bring all of them to 1.
 """
 
 from __future__ import annotations

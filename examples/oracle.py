@@ -1,6 +1,6 @@
 """A planted fault: an optimizer ships A^(-1/2) in place of A^(-1/4), and its own tests pass on the identity.
 
-python examples/oracle.py [--quick]    MATFN_URL names a server; without it this process computes
+python examples/oracle.py    MATFN_URL names a server; without it this process computes
 
 `client.verify` takes a claimed answer from anywhere and certifies it, without trusting how it was computed.
 """

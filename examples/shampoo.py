@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -138,11 +138,10 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     start = time.monotonic()
     with matfn.Client(url, max_retries=0) as client:
         while process.poll() is None and time.monotonic() - start < START_SECONDS:
-            try:
+            with suppress(matfn.MatfnError):
                 if client.status()["state"] == "ready":
                     return
-            except matfn.MatfnError:
-                time.sleep(0.05)
+            time.sleep(0.05)
     sys.exit(f"the server did not start within {START_SECONDS} s")
 
 

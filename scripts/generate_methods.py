@@ -212,7 +212,7 @@ class Library:
 TORCH: Final = Library(
     "torch",
     "Tensor",
-    """Matrix functions of torch tensors, differentiable by autograd, over any client.
+    """Matrix functions of torch tensors, differentiable by autograd, over a `Client` or a `LocalClient`.
 
 x = matfn.torch.inv_root(a, r=4, client=client)    # client=None computes in this process
 x.sum().backward()
@@ -224,7 +224,7 @@ functions work under torch.compile, FakeTensorMode, torch.func.grad and torch.fu
 JAX: Final = Library(
     "jax",
     "Array",
-    """Matrix functions of JAX arrays under jit, vmap and grad, over any client.
+    """Matrix functions of JAX arrays under jit, vmap and grad, over a `Client` or a `LocalClient`.
 
 x = matfn.jax.inv_root(a, r=4, client=client)    # client=None computes in this process
 matfn.jax.check()                                # raises the problem of a matrix without an answer, which is NaN

@@ -124,7 +124,7 @@ def write_arrays(targets: Mapping[str, Path], arrays: Mapping[str, NDArray[Any]]
 def _write(path: Path, members: Mapping[str, NDArray[Any]]) -> None:
     first = next(iter(members.values()))
     if path.suffix == ".npz":
-        np.savez(path, allow_pickle=False, **members)
+        np.savez(path, **members)  # type: ignore[arg-type, unused-ignore] # numpy 2.1 adds allow_pickle
     elif path.suffix == ".csv":
         np.savetxt(path, np.atleast_2d(first), delimiter=",", fmt="%.17g")
     elif path.suffix == ".mtx":

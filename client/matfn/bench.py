@@ -1,11 +1,12 @@
 """What a server takes for calls like a user's, where the time goes, and whether this machine would be faster.
 
 Calls are repeated in windows until three of them in a row agree within a tenth, as Triton's perf_analyzer does; the
-time of a call is that on the device, that in the queue, that of this process's processor, and the rest, the wire.
+time of a call is that on the device, that in the queue, that of this thread's processor, and the rest, the wire.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -30,7 +31,7 @@ _TOLERANCE: Final = 0.1  # of the mean of three windows, perf_analyzer's default
 _WINDOWS: Final = 3
 _MOST_WINDOWS: Final = 10  # after which a machine that is never quiet is measured as it is
 _LOCAL_CALLS: Final = 3
-_MATRIX: Final = 3  # batch, rows and columns
+_FORM: Final = re.compile(r"(?P<function>\w+):(?P<shape>\d+x\d+x\d+)(:(?P<dtype>float32|float64))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Workload:
         return self.shape[0]
 
     def invocation(self) -> Invocation[Any]:
-        """The call, of a matrix as users send it: Gaussian, or of a statistic of Gaussian numbers, a little damped."""
+        """The call, of Gaussian numbers or of their covariances."""
         return _CALLS[self.function](self._matrices())
 
     def local(self) -> Any:
@@ -84,16 +85,17 @@ def workload_of(name: str) -> Workload:
     """
     if name in PRESETS:
         return Workload(name, *PRESETS[name])
-    function, shape, dtype = ([*name.split(":"), "float32"] + [""] * 2)[:3] if name.count(":") else ("", "", "")
-    sizes = tuple(int(size) for size in shape.split("x") if size.isdigit())
-    if function not in _CALLS or len(sizes) != _MATRIX or 0 in sizes or dtype not in {"float32", "float64"}:
+    match = _FORM.fullmatch(name)
+    sizes = tuple(map(int, match["shape"].split("x"))) if match else ()
+    function, dtype = (match["function"], match["dtype"] or "float32") if match else ("", "")
+    if function not in _CALLS or 0 in sizes or (function != "msign" and sizes[1] != sizes[2]):
         known = f"{', '.join(PRESETS)}, or FUNCTION:BATCHxROWSxCOLUMNS:DTYPE with {' or '.join(_CALLS)}"
         raise ValueError(f"{name}: a workload is {known}, such as inv_root:16x256x256:float32")
     return Workload(name, function, (sizes[0], sizes[1], sizes[2]), dtype)
 
 
 def _by_eigh(power: float) -> Callable[[NDArray[Any]], Any]:
-    """A^power by numpy.linalg.eigh, damped as the service damps."""
+    """A^power by numpy.linalg.eigh, with eigenvalues of 8 eps of the largest at least, as the service damps."""
 
     def value(a: NDArray[Any]) -> Any:
         values, vectors = np.linalg.eigh(a)
@@ -211,7 +213,7 @@ def verdict(workload: Workload, measured: Measured) -> str:
     computed = measured.parts["device"] + measured.parts["queue"]
     reason = (
         "the link and this process take longer than LAPACK"
-        if measured.local_seconds < measured.seconds - computed
+        if computed < measured.local_seconds
         else "its device is no faster"
     )
     return (

@@ -131,7 +131,10 @@ def check(urls: Urls = None) -> None:
 def bench(
     urls: Urls = None,
     shapes: Annotated[
-        list[str] | None, typer.Option("--shapes", help=f"{', '.join(PRESETS)}, or FUNCTION:BATCHxROWSxCOLUMNS:DTYPE.")
+        list[str] | None,
+        typer.Option(
+            "--shapes", help=f"{', '.join(PRESETS)}, or inv_root, root or msign as inv_root:16x64x64:float32."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of one window of measurement.")] = 2.0,
 ) -> None:

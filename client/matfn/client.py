@@ -14,7 +14,7 @@ from matfn.errors import ClosedError, MatfnError, ProblemError, TooLarge, Transp
 from matfn.exchange import CallExchange, DocumentExchange, Exchange, limits_exchange, require_whole_inputs
 from matfn.failover import Wiring, transport_to
 from matfn.forks import Slots
-from matfn.handles import new_handle
+from matfn.handles import Handled, new_handle
 from matfn.invocation import require_call
 from matfn.limits import UNLIMITED, Limits
 from matfn.map_run import MapRun, is_raising, listed, refused, values_of
@@ -63,7 +63,7 @@ class Clock:
 SYSTEM_CLOCK = Clock()
 
 
-class Client(Submitting, ValueMethods):
+class Client(Handled, Submitting, ValueMethods):
     """A connection to a matfn server, safe to share between threads.
 
     A deep copy, or a client unpickled in another process, keeps the settings, API key included, and opens connections
@@ -142,7 +142,6 @@ class Client(Submitting, ValueMethods):
         """
         other = copy(self)
         other._session = self._session.changed(timeout, max_retries, headers)  # noqa: SLF001 - our own
-        other.handle = new_handle(other)
         return other
 
     def ask(self, invocation: Invocation[ValueT]) -> Answer[ValueT]:

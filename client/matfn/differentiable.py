@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 from matfn.errors import Problem, problem_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matfn.catalogue import Function
 
-__all__ = ["ONCE", "gradient_arguments"]
+__all__ = ["ONCE", "as_json", "gradient_arguments"]
 
 ONCE: Final = "a gradient of matfn is not differentiable itself: derivatives of second order are not computed"
 """Why there is no second derivative."""
 
 
+def as_json(arguments: Mapping[str, Any]) -> str:
+    """Parameters and options as JSON, numbers of numpy and torch as Python's."""
+    return json.dumps(arguments, default=lambda value: value.tolist())
+
+
 def gradient_arguments(function: Function, arguments: str) -> dict[str, Any]:
-    """The arguments of a gradient from those of its function, which may be computed by another method.
+    """The arguments of a gradient from those of its function, which is computed by methods of its own in float64.
 
     Args:
         function: whose gradient it is.
@@ -32,4 +39,4 @@ def gradient_arguments(function: Function, arguments: str) -> dict[str, Any]:
         if given.get(name, default) != default:
             detail = f"{function.name} has a gradient only without {name}; {given[name]!r} was given"
             raise problem_error(Problem.of("invalid_parameter", detail))
-    return {name: value for name, value in given.items() if name != "method" and name not in replacing}
+    return {name: value for name, value in given.items() if name not in {"method", "precision", *replacing}}

@@ -6,7 +6,7 @@ import itertools
 import weakref
 from typing import Any, Final
 
-__all__ = ["client_of", "new_handle"]
+__all__ = ["Handled", "client_of", "new_handle"]
 
 _clients: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
 _numbers: Final = itertools.count(1)
@@ -17,6 +17,16 @@ def new_handle(client: object) -> int:
     handle = next(_numbers)
     _clients[handle] = client
     return handle
+
+
+class Handled:
+    """An object with a handle; its copies, and what is unpickled, have handles of their own."""
+
+    handle: int
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.handle = new_handle(self)
 
 
 def client_of(handle: int) -> Any:

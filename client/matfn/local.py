@@ -22,7 +22,7 @@ from matfn.arrays import from_torch, kind_of, layout_of, plain_inputs, tensor_as
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
-from matfn.handles import new_handle
+from matfn.handles import Handled, new_handle
 from matfn.invocation import require_call
 from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
@@ -59,7 +59,7 @@ ValueT = TypeVar("ValueT")
 _OUTCOMES: Final = {str(outcome): outcome for outcome in Outcome}
 
 
-class LocalClient(Submitting, ValueMethods):
+class LocalClient(Handled, Submitting, ValueMethods):
     """The functions computed in this process, with the methods of `Client`; needs the extra `service`.
 
     Arrays in the CPU's memory are read where they lie: nothing else may write to them during a call.

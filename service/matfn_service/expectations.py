@@ -18,7 +18,7 @@ __all__ = ["Expectations"]
 _SOON: Final = 0.005
 """Seconds from an answer to the next call: a caller on the same machine or network takes less, from elsewhere more.
 
-To whom is further away, the two milliseconds of a brief batch are little beside the way."""
+For more distant callers the two milliseconds of a brief batch are small against the round trip."""
 
 
 class Expectations:

@@ -132,6 +132,33 @@ def test_a_refused_call_is_nan_and_told_later() -> None:
         mj.check()
 
 
+def test_a_refused_gradient_is_nan_and_told_later() -> None:
+    """A root of a singular matrix has a value and no gradient."""
+    a = jnp.diag(jnp.array([1.0, 0.0]))
+
+    gradient = jax.block_until_ready(jax.grad(lambda one: mj.root(one, 2).sum())(a))
+
+    assert np.isnan(gradient).all()
+    with pytest.raises(matfn.Singular):
+        mj.check()
+
+
+def test_vectors_are_right_hand_sides() -> None:
+    """A vector as b gives a vector, beside a stack of triangles too."""
+    t, b = jnp.stack([lower(gaussian(4, 4, seed=seed)) for seed in range(4)]), jnp.asarray(gaussian(4))
+
+    x = mj.tri_solve(t, b)
+
+    np.testing.assert_allclose(x, np.linalg.solve(t, np.broadcast_to(b[:, None], (4, 4, 1)))[..., 0], atol=1e-13)
+    assert jax.grad(lambda one: mj.tri_solve(t[0], one).sum())(b).shape == (4,)
+    mj.check()
+
+
+def test_numbers_of_numpy_are_parameters() -> None:
+    """Parameters may be numpy's integers."""
+    np.testing.assert_allclose(mj.root(jnp.eye(2) * 16, np.int64(4)), 2 * np.eye(2), atol=1e-14)
+
+
 def test_float32_stays_float32() -> None:
     """Values and gradients have the dtype of the input."""
     m = jnp.asarray(gaussian(4, 3), jnp.float32)

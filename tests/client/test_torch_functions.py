@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -181,6 +183,55 @@ def test_a_client_that_is_gone_is_told() -> None:
 
     with pytest.raises(LookupError, match="keep it until the last backward pass"):
         backward(value.sum())
+
+
+def test_copies_of_a_client_are_clients_of_their_own() -> None:
+    """A copy, deep or pickled or with other options, has a handle of its own."""
+    original = matfn.Client("http://127.0.0.1:1", max_retries=0)
+    copies = [copy.deepcopy(original), pickle.loads(pickle.dumps(original)), original.with_options(timeout=1)]
+
+    assert len({client.handle for client in (original, *copies)}) == 4
+
+
+def test_vectors_are_right_hand_sides() -> None:
+    """A vector as b gives a vector, compiled or not, and gradients of its shape."""
+    t, b = lower(gaussian(4, 4)).detach(), gaussian(4)
+
+    value = mt.tri_solve(t, b)
+    compiled = torch.compile(mt.tri_solve, backend="aot_eager", fullgraph=True)(t, b)
+
+    assert torch.autograd.gradcheck(lambda one: mt.tri_solve(t, one), (b,))
+    torch.testing.assert_close(value, torch.linalg.solve(t, b))
+    torch.testing.assert_close(compiled, value)
+
+
+def test_dtypes_are_promoted() -> None:
+    """float32 beside float64 is float64, compiled or not, and each gradient has the dtype of its input."""
+    a, g = spd(gaussian(4, 4)).detach().float().requires_grad_(), gaussian(2, 4)
+
+    value = mt.inv_root(a, 2, g=g, damping=0)
+    compiled = torch.compile(mt.inv_root, backend="aot_eager", fullgraph=True)(a, 2, g=g, damping=0)
+    backward(value.sum())
+
+    assert value.dtype == compiled.dtype == torch.float64
+    assert a.grad is not None
+    assert a.grad.dtype == torch.float32
+
+
+def test_method_and_precision_are_those_of_the_value() -> None:
+    """A value by a named method in float32 has a gradient, which is computed in float64."""
+    m = gaussian(4, 3).detach().float().requires_grad_()
+
+    backward(mt.msign(m, method="newton_schulz", precision="fp32")[0, 0])
+
+    assert m.grad is not None
+    assert torch.isfinite(m.grad).all()
+
+
+def test_what_replaces_the_function_has_no_gradient() -> None:
+    """Explicit steps of msign are refused in the backward pass, by name."""
+    with pytest.raises(matfn.InvalidParameter, match="only without steps"):
+        backward(mt.msign(gaussian(4, 3), steps=5).sum())
 
 
 def test_errors_are_the_clients() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import jax
@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from matfn.catalogue import FUNCTIONS
-from matfn.differentiable import ONCE, gradient_arguments
+from matfn.differentiable import ONCE, as_json, gradient_arguments
 from matfn.errors import MatfnError, Problem, problem_error
 from matfn.shared_client import shared_client
+from matfn.vectors import columns_of
+from matfn.wire import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from matfn.catalogue import Function
 
 __all__ = ["applied", "check"]
+
+
+_KEPT: Final = 256  # calls that differ in arguments or client, each with a client that it keeps alive
 
 
 class _Problems:
@@ -73,9 +78,12 @@ def applied(function: str, inputs: Mapping[str, Any], arguments: Mapping[str, An
         client: what computes it; None for a LocalClient that all share.
     """
     given = {name: jnp.asarray(array) for name, array in inputs.items() if array is not None}
-    asked = _Asked(function, tuple(given), json.dumps({**arguments, "on_failure": "nan"}), client or shared_client())
-    values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], given))
-    return values[0] if len(values) == 1 else values
+    asked = _Asked(function, tuple(given), as_json({**arguments, "on_failure": "nan"}), client or shared_client())
+    columns = columns_of(function, given)  # of right-hand sides that are vectors
+    arrays = {name: array[..., None] if name in columns else array for name, array in given.items()}
+    values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], arrays))
+    value = values[0] if len(values) == 1 else values
+    return value[..., 0] if columns else value
 
 
 def _broadcast(function: Function, given: Mapping[str, Array]) -> list[Array]:
@@ -105,18 +113,19 @@ class _Asked:
         shapes = {name: array.shape for name, array in zip(self.names, arrays, strict=True)}
         trailing = self.entry.output_dimensions(self.entry.sizes(shapes))
         leading = arrays[0].shape[: arrays[0].ndim - len(self.entry.inputs[0].shape)]
-        return tuple(jax.ShapeDtypeStruct((*leading, *shape), arrays[0].dtype) for shape in trailing)
+        dtype = jnp.result_type(*(array.dtype for array in arrays))
+        return tuple(jax.ShapeDtypeStruct((*leading, *shape), dtype) for shape in trailing)
 
     def values(self, *arrays: Any) -> tuple[Any, ...]:
         """Its values, computed by the client; NaN where there is none."""
         ask = getattr(self.client.with_info, self.function)
         named = dict(zip(self.names, map(np.asarray, arrays), strict=True))
-        return _or_nan(lambda: _whole(ask(**named, **json.loads(self.arguments))), self.outputs(arrays))
+        return _or_nan(lambda: _listed(ask(**named, **json.loads(self.arguments))), self.outputs(arrays))
 
     def gradients(self, *arrays: Any) -> tuple[Any, ...]:
         """Gradients in the arrays, the first of those given, from one cotangent for each value, the rest."""
         given, cotangents = arrays[: len(self.names)], arrays[len(self.names) :]
-        ask = getattr(self.client.vjp, self.function)
+        ask = getattr(self.client.with_info.vjp, self.function)
         named = dict(zip(self.names, map(np.asarray, given), strict=True))
         shapes = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in given)
         # JAX's cotangents are the conjugates of those of torch, which the service takes and gives
@@ -125,18 +134,25 @@ class _Asked:
             lambda: self._ordered(ask(**conjugates, **named, **gradient_arguments(self.entry, self.arguments))), shapes
         )
 
-    def _ordered(self, gradients: Any) -> tuple[Any, ...]:
+    def _ordered(self, answer: Any) -> tuple[Any, ...]:
+        gradients = _noted(answer)
         return tuple(np.conj(getattr(gradients, name)) for name in self.names)
 
 
-def _whole(answer: Any) -> tuple[Any, ...]:
-    """All values of an answer; the problem of its first matrix without one is noted."""
-    codes = ((place, item) for place, item in enumerate(answer.certificates) if item.outcome == "failed")
-    for place, item in codes:
-        detail = f"the matrix {place} of a call of matfn.jax has no answer"
-        _problems.note(problem_error(Problem.of(item.code, detail, hint=item.hint, index=place)))
-        break
-    return answer.value if isinstance(answer.value, tuple) else (answer.value,)
+def _listed(answer: Any) -> tuple[Any, ...]:
+    """All values of an answer."""
+    value = _noted(answer)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _noted(answer: Any) -> Any:
+    """The value of an answer; the problem of its first matrix without one is noted."""
+    for place, item in enumerate(answer.certificates):
+        if item.outcome == Outcome.FAILED:
+            detail = f"the matrix {place} of a call of matfn.jax has no answer"
+            _problems.note(problem_error(Problem.of(item.code, detail, hint=item.hint, index=place)))
+            break
+    return answer.value
 
 
 def _or_nan(compute: Callable[[], tuple[Any, ...]], shapes: Sequence[jax.ShapeDtypeStruct]) -> tuple[Any, ...]:
@@ -151,7 +167,7 @@ def _or_nan(compute: Callable[[], tuple[Any, ...]], shapes: Sequence[jax.ShapeDt
     )
 
 
-@cache
+@lru_cache(maxsize=_KEPT)
 def _differentiable(asked: _Asked) -> Any:
     """The function of arrays alone, with its gradient."""
 
@@ -169,7 +185,7 @@ def _differentiable(asked: _Asked) -> Any:
     return differentiable
 
 
-@cache
+@lru_cache(maxsize=_KEPT)
 def _gradient(asked: _Asked) -> Any:
     """The gradient as a function of arrays alone, which refuses to be differentiated."""
 

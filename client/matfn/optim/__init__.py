@@ -2,7 +2,7 @@
 
     optimizer = matfn.optim.Shampoo(model.parameters(), lr=1e-3, client=matfn.Client())
 
-torch is imported only here: `import matfn` does not import this package.
+`import matfn` imports neither this package nor torch.
 """
 
 from matfn.optim.muon import Muon

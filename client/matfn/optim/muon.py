@@ -37,7 +37,7 @@ _BYTES_PER_STEP: Final = 16 << 20  # 0.13 s on a link of 1 Gbit/s, about what a 
 
 
 class Muon(Optimizer):
-    """Muon with torch.optim.Muon's arguments, and exact polar factors of the momenta.
+    """Muon with the names of torch.optim.Muon's arguments, and exact polar factors of the momenta.
 
     Every step asks for all polar factors in one request and waits for them.
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import torch
 from torch.library import custom_op
 
 from matfn.catalogue import FUNCTIONS
-from matfn.differentiable import ONCE, gradient_arguments
+from matfn.differentiable import ONCE, as_json, gradient_arguments
 from matfn.handles import client_of
 from matfn.shared_client import shared_client
+from matfn.vectors import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,11 +41,14 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
         client: what computes it; None for a LocalClient that all share.
     """
     apply = _FORWARD[function] if torch.compiler.is_compiling() else _DIFFERENTIABLE[function].apply
-    return apply(*inputs.values(), _as_json(arguments), 0 if client is None else client.handle)
+    columns = columns_of(function, inputs)  # of right-hand sides that are vectors
+    tensors = [item[..., None] if name in columns and item is not None else item for name, item in inputs.items()]
+    value = apply(*tensors, _as_json(arguments), 0 if client is None else client.handle)
+    return value[..., 0] if columns else value
 
 
 def _as_json(arguments: Mapping[str, Any]) -> str:
-    return json.dumps(arguments, default=lambda value: value.tolist())
+    return as_json(arguments)
 
 
 # what torch.compiler.assume_constant_result sets, whose import of the compiler takes a second: json cannot be traced
@@ -112,7 +116,10 @@ class _Operator:
         cotangents = dict(zip(outputs, tensors[-len(outputs) :], strict=True))
         method = getattr(_client(handle).vjp, self.function.name)
         gradients = method(**cotangents, **inputs, **gradient_arguments(self.function, arguments))
-        return [getattr(gradients, name).sum_to_size(tensor.shape).clone() for name, tensor in inputs.items()]
+        return [
+            getattr(gradients, name).sum_to_size(tensor.shape).to(tensor.dtype, copy=True)
+            for name, tensor in inputs.items()
+        ]
 
     def _shapes(self, *given: Any) -> Any:
         """Empty values of the right shapes, for tensors without numbers."""
@@ -121,8 +128,11 @@ class _Operator:
         leads = (tensor.shape[: tensor.dim() - ranks[name]] for name, tensor in named.items())
         leading = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
         sizes = self.function.sizes({name: tensor.shape for name, tensor in named.items()})
+        dtype = reduce(torch.promote_types, (tensor.dtype for tensor in named.values()))
         first = next(iter(named.values()))
-        values = tuple(first.new_empty((*leading, *shape)) for shape in self.function.output_dimensions(sizes))
+        values = tuple(
+            first.new_empty((*leading, *shape), dtype=dtype) for shape in self.function.output_dimensions(sizes)
+        )
         return values[0] if len(values) == 1 else values
 
     def _gradient_shapes(self, *given: Any) -> list[Tensor]:
