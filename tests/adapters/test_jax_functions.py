@@ -156,7 +156,9 @@ def test_vectors_are_right_hand_sides() -> None:
 
 def test_numbers_of_numpy_are_parameters() -> None:
     """Parameters may be numpy's integers."""
-    np.testing.assert_allclose(mj.root(jnp.eye(2) * 16, np.int64(4)), 2 * np.eye(2), atol=1e-14)
+    r: Any = np.int64(4)
+
+    np.testing.assert_allclose(np.asarray(mj.root(jnp.eye(2) * 16, r)), 2 * np.eye(2), atol=1e-14)
 
 
 def test_float32_stays_float32() -> None:
