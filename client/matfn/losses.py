@@ -114,7 +114,7 @@ _TORCH: Final[tuple[_Rule, ...]] = (
     (
         _is_recorded,
         "is a tensor that requires grad, and its gradient would be lost: a client's methods do not differentiate",
-        "import matfn.torch: its functions have gradients; or pass .detach(), or call under torch.no_grad()",
+        "pass .detach(), or call under torch.no_grad(); the functions of matfn.torch have gradients",
     ),
     (
         _has_no_memory,
@@ -132,7 +132,7 @@ _OTHERS: Final[tuple[_Rule, ...]] = (
     (
         lambda array: is_a(array, "jax.core", "Tracer"),
         "is a JAX tracer, which has a shape but no numbers",
-        "import matfn.jax: its functions work under jit, vmap and grad; or call outside them",
+        "call outside jit, vmap and grad, or through jax.pure_callback; the functions of matfn.jax work under them",
     ),
     (
         lambda array: is_a(array, "numpy.ma", "MaskedArray"),
