@@ -40,7 +40,7 @@ _REST: Final = 0.1  # of a caller whose connection was closed
 
 @dataclass
 class Callers:
-    """What all callers have seen; any thread may add to it."""
+    """Ends that all callers have seen; any thread may add to them."""
 
     seed: int
     seen: list[Ended] = field(default_factory=list)

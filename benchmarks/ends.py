@@ -28,7 +28,7 @@ _PASSING: Final = frozenset({"busy", "draining", "out_of_memory", "too_large", "
 
 
 class End(StrEnum):
-    """What became of a request."""
+    """The end of a request."""
 
     RIGHT = "right"
     REFUSED = "refused"

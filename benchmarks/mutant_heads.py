@@ -230,4 +230,4 @@ HEAD_DAMAGE: Final[Mapping[str, Callable[[Random, Head], Head]]] = {
     "octet": _octet,
     "many headers": _many,
 }
-"""What can be done to a head."""
+"""Kinds of damage to a head."""

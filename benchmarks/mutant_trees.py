@@ -259,7 +259,7 @@ def _dtype(rng: Random, tree: Tree) -> None:
 
 
 def _cast(rng: Random, tree: Tree) -> None:
-    """The same octets as a dtype of other width, with a shape that fits."""
+    """Octets read as a dtype of other width, with a shape that fits."""
     tensor = _some_tensor(rng, tree)
     if tensor and isinstance(tensor["data"], bytes):
         dtype = rng.choice(list(_ITEM_BYTES))
@@ -347,4 +347,4 @@ CALL_DAMAGE: Final[Mapping[str, Callable[[Random, Tree], None]]] = {
     "lists": _lists,
     "parameter": _params,
 }
-"""What can be done to a call, in place."""
+"""Kinds of damage to a call, in place."""

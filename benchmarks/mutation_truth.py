@@ -24,7 +24,7 @@ __all__ = ["broken_claims"]
 
 _EPS: Final = float(np.finfo(np.float64).eps)
 _NAIVE: Final = 200
-"""What a naive computation in float64 loses, in units of eps and the condition."""
+"""Error of a naive computation in float64, in units of eps and the condition."""
 _UNBALANCED: Final = frozenset({"mcsgn", "spectral_projector", "solve_care", "solve_sylvester", "solve_lyapunov"})
 """Functions whose naive computation does not balance the matrices as the service does."""
 _EVEN: Final = 2.0**20
@@ -82,7 +82,7 @@ def _error(x: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _terms(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """What the errors of a distance are relative to."""
+    """The size that errors of a distance are relative to."""
     wide = {name: array.astype(np.float64) for name, array in arrays.items()}
     traces = np.trace(wide["s1"] + wide["s2"], axis1=-2, axis2=-1)
     return np.asarray(((wide["mu1"] - wide["mu2"]) ** 2).sum(-1) + traces)

@@ -181,7 +181,7 @@ def _lasting(tree: dict[str, Any]) -> object:
 
 
 def faults_of(mutant: Mutant, answered: Answered) -> list[str]:
-    """What is wrong with an answer, whatever the request was."""
+    """Faults of an answer, whatever the request was."""
     if answered.status == _HANG:
         return ["hang"]
     if answered.status == _CLOSED:

@@ -55,7 +55,7 @@ _REPEATED: Final = 10
 """One mutant in so many is sent again."""
 _ROOM: Final = 1.25
 _GROWTH: Final = 128 << 20
-"""What may come and go: buffers that are kept for the next request, and the allocator's."""
+"""Bytes that may come and go: buffers that are kept for the next request, and the allocator's."""
 _SHOWN: Final = 20
 _PAUSE: Final = 0.02
 _QUICK: Final = 1.0  # seconds, as `exchanged` by itself
@@ -65,7 +65,7 @@ _PATIENCE: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What came of one mutant."""
+    """The outcome of one mutant."""
 
     number: int
     kind: str
@@ -139,13 +139,13 @@ def _told(answered: Answered) -> Verdict:
 
 
 def judged(judge: Judge, numbers: Iterable[int]) -> list[Found]:
-    """What came of these mutants, several at a time."""
+    """The outcomes of these mutants, several at a time."""
     with ThreadPoolExecutor(_SENDERS) as senders:
         return list(senders.map(judge, numbers))
 
 
 def faults_of_server(server: ServerProcess) -> list[str]:
-    """What a server shows after mutants that it should not."""
+    """Signs of damage that a server shows after mutants."""
     faults = [] if server.get("/readyz")[0] == 200 else ["not ready"]  # noqa: PLR2004 - an HTTP status
     lost = [line for line in server.metrics().splitlines() if line.startswith("matfn_workers_lost_total")]
     faults += [line for line in lost if not line.endswith(" 0.0")]

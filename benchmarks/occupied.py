@@ -1,4 +1,4 @@
-"""What a server's processes occupy, by what the system says of them."""
+"""Memory, descriptors and threads of a server's processes, by /proc."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PROPORTIONAL: Final = b"Pss:"
 
 @dataclass(frozen=True, slots=True)
 class Occupied:
-    """What the processes of one server occupy.
+    """Resources of the processes of one server.
 
     Attributes:
         own_bytes: memory of the server's own process; memory that processes share is divided among them.
@@ -36,7 +36,7 @@ class Occupied:
 
 
 def occupied(pid: int) -> Occupied:
-    """What the server of this process number and its workers occupy now."""
+    """Resources of the server of this process number and its workers now."""
     pids = family(pid)
     resident = [resident_bytes(one) for one in pids]
     descriptors = [_entries(one, "fd") for one in pids]

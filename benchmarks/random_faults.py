@@ -47,7 +47,7 @@ _LOOK_SECONDS: Final = 0.02
 
 @dataclass(frozen=True)
 class Round:
-    """What one round showed.
+    """Results of one round.
 
     Attributes:
         kind: of its fault.
@@ -120,7 +120,7 @@ def _is_ready(target: Target) -> bool:
 
 
 def _left_over(target: Target, rested: int) -> list[str]:
-    """What has not gone a minute after the callers have."""
+    """Resources still held a minute after the callers have gone."""
     until = time.monotonic() + _READY_SECONDS
     while (found := _kept(target, rested)) and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
@@ -146,7 +146,7 @@ class Report:
     rounds: list[Round] = field(default_factory=list)
 
     def faults(self) -> list[str]:
-        """What should not have happened, in words."""
+        """Faults of the round, in words."""
         return [f"{one.kind}: {words}" for one in self.rounds for words in _faults(one)]
 
     def rows(self) -> Iterator[str]:

@@ -51,7 +51,7 @@ _FOLDER: Final = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at one time.
+    """A sample at one time.
 
     Attributes:
         minutes: since the start.

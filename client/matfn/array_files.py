@@ -6,6 +6,7 @@ Whatever is wrong with a file ends the command with one line about it.
 from __future__ import annotations
 
 import sys
+import warnings
 import zipfile
 from io import BytesIO
 from math import prod
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["STANDARD", "os_reason", "read_array", "refuse", "write_arrays"]
 
 STANDARD: Final = Path("-")
-"""What stands for stdin and stdout, which carry .npy."""
+"""The path of stdin and stdout, which carry .npy."""
 _NPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _CONTENT: Final = {"O": "Python objects", "U": "text", "S": "text", "V": "records", "M": "dates", "m": "durations"}
@@ -51,7 +52,7 @@ def _read(path: Path) -> NDArray[Any]:
         content = sys.stdin.buffer.read()
         return _of_npy(path, BytesIO(content), len(content))
     if path.suffix == ".csv":
-        return np.loadtxt(path, delimiter=",", ndmin=_MATRIX)
+        return _of_csv(path)
     if path.suffix == ".mtx":
         return _of_matrix_market(path)
     with path.open("rb") as file:
@@ -88,6 +89,14 @@ def _of_archive(path: Path, name: str) -> NDArray[Any]:
         member = archive.getinfo(f"{name or names[0]}.npy")
         with archive.open(member) as file:
             return _of_npy(path, BytesIO(file.read()), member.file_size)
+
+
+def _of_csv(path: Path) -> NDArray[Any]:
+    with warnings.catch_warnings(action="ignore"):  # that of a file without numbers
+        array = np.loadtxt(path, delimiter=",", ndmin=_MATRIX)
+    if not array.size:
+        refuse("input", f"{path} holds no numbers")
+    return array
 
 
 def _of_matrix_market(path: Path) -> NDArray[Any]:
@@ -137,7 +146,7 @@ def _write(path: Path, members: Mapping[str, NDArray[Any]]) -> None:
 
 
 def os_reason(error: OSError) -> str:
-    """What the operating system says, in lower case."""
+    """The operating system's reason, in lower case."""
     return (error.strerror or str(error)).lower()
 
 

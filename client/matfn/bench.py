@@ -1,4 +1,4 @@
-"""What a server takes for calls like a user's, where the time goes, and whether this machine would be faster.
+"""Time that a server takes for calls like a user's, by stage, beside that of LAPACK on this machine.
 
 Calls are repeated in windows until three of them in a row agree within a tenth, as Triton's perf_analyzer does; the
 time of a call is that on the device, that in the queue, that of this thread's processor, and the rest, the wire.
@@ -60,7 +60,7 @@ class Workload:
         return _CALLS[self.function](self._matrices())
 
     def local(self) -> Any:
-        """The same value by numpy and LAPACK in this process."""
+        """Its value by numpy and LAPACK in this process."""
         return _LOCAL[self.function](self._matrices())
 
     def _matrices(self) -> NDArray[Any]:

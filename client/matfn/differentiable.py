@@ -1,4 +1,4 @@
-"""What the functions of torch and of JAX have in common."""
+"""Common parts of the functions of torch and of JAX."""
 
 from __future__ import annotations
 

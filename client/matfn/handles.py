@@ -6,7 +6,7 @@ import itertools
 import weakref
 from typing import Any, Final
 
-__all__ = ["Handled", "client_of", "new_handle"]
+__all__ = ["Handled", "client_of", "new_handle", "require_handled"]
 
 _clients: Final[weakref.WeakValueDictionary[int, Any]] = weakref.WeakValueDictionary()
 _numbers: Final = itertools.count(1)
@@ -27,6 +27,19 @@ class Handled:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.handle = new_handle(self)
+
+
+def require_handled(client: object) -> Handled:
+    """The client itself.
+
+    Raises:
+        TypeError: it is another kind of object, such as an AsyncClient.
+    """
+    if not isinstance(client, Handled):
+        raise TypeError(
+            f"client is {type(client).__qualname__}; differentiable functions take a Client or a LocalClient"
+        )
+    return client
 
 
 def client_of(handle: int) -> Any:

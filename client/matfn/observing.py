@@ -1,4 +1,4 @@
-"""What a client tells of its requests: to hooks of the caller, and to the logger "matfn".
+"""Reports of a client's requests: to hooks of the caller, and to the logger "matfn".
 
 A request is told of each time that it is sent: a retry, and the next of several servers, are requests of their own.
 The logger has a line for each answer at level DEBUG, and for each retry at level INFO.
@@ -47,7 +47,7 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True)
 class ResponseInfo:
-    """What came of a request.
+    """The outcome of a request.
 
     Attributes:
         request: the request.

@@ -34,7 +34,7 @@ Job = Invocation[Any]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a command line asks for beside its call.
+    """Requests of a command line beside its call.
 
     Attributes:
         targets: a file for each output that has one.

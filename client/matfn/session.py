@@ -42,7 +42,7 @@ class Unchanged(Enum):
 
 @dataclass(slots=True)
 class State:
-    """What a client shares with those that its `with_options` returns: the server's limits, and its own end."""
+    """State shared by a client and those that its `with_options` returns: the server's limits, and its own end."""
 
     limits: Limits | None = None
     closed: bool = False

@@ -55,7 +55,7 @@ def connect_head(proxy: Proxy, endpoint: Endpoint) -> bytes:
 
 
 def refusal_in(head: bytes, proxy: Proxy, endpoint: Endpoint) -> TransportError | None:
-    """What a proxy says against a connection; None where there is one."""
+    """The reason why a proxy refuses a connection; None where there is one."""
     line = _STATUS_LINE.match(head)
     if line is None:
         return ProtocolError(f"{proxy} is no HTTP proxy")

@@ -40,7 +40,7 @@ class Link:
         self._is_over = False
 
     async def exchange(self, message: bytes) -> memoryview:
-        """Sends a message and returns its answer.
+        """Sends a message and returns its answer; cancelled, it ends the link.
 
         Raises:
             EOFError, OSError: if the other end was closed before.
@@ -55,9 +55,13 @@ class Link:
             sent = self._socket.send(octets)
         except BlockingIOError:
             sent = 0
-        if sent < len(octets):
-            await loop.sock_sendall(self._socket, octets[sent:])
-        return await self._answer
+        try:
+            if sent < len(octets):
+                await loop.sock_sendall(self._socket, octets[sent:])
+            return await self._answer
+        except asyncio.CancelledError:
+            self._end()  # half a message, or an answer that is to come, would be taken for the next one's
+            raise
 
     def close(self) -> None:
         """Closes this end; an answer that is waited for will not come."""

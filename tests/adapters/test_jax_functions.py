@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 import matfn
 import matfn.jax as mj
 from matfn.catalogue import FUNCTIONS
+from matfn.handles import Handled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ def test_every_differentiable_function_has_a_case() -> None:
     assert set(mj.__all__) == {*CASES, "check"}
 
 
-class Counting:
+class Counting(Handled):
     """A client that counts the calls of msign."""
 
     def __init__(self) -> None:
@@ -159,6 +160,14 @@ def test_numbers_of_numpy_are_parameters() -> None:
     r: Any = np.int64(4)
 
     np.testing.assert_allclose(np.asarray(mj.root(jnp.eye(2) * 16, r)), 2 * np.eye(2), atol=1e-14)
+
+
+def test_what_is_wrong_before_a_call_is_raised_at_once() -> None:
+    """A client of coroutines and an input of too few dimensions are no matter of callbacks."""
+    with pytest.raises(TypeError, match="client is AsyncClient"):
+        mj.msign(jnp.eye(2), client=matfn.AsyncClient())  # type: ignore[arg-type]
+    with pytest.raises(matfn.InvalidShape, match="2 dimensions at least"):
+        mj.msign(jnp.ones(3))
 
 
 def test_float32_stays_float32() -> None:

@@ -210,6 +210,10 @@ def test_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         ("words.npy", "holds text (<U1), not numbers"),
         ("objects.npy", "holds Python objects (object), not numbers"),
         ("junk.npy", "is no .npy file"),
+        ("words.csv", "is damaged"),
+        ("empty.csv", "holds no numbers"),
+        ("junk.mtx", "is damaged"),
+        ("junk.npz:a", "is damaged"),
         ("short.npy", "is damaged"),
         ("header.npy", "is damaged"),
         ("huge.npy", "is damaged"),
@@ -221,7 +225,10 @@ def test_unusable_file_is_one_line(folder: Path, name: str, words: str) -> None:
     np.savez(folder / "archive.npz", a=np.eye(2), b=np.eye(2))
     np.save(folder / "words.npy", np.array([["a"]]))
     np.save(folder / "objects.npy", np.array([[{}]]), allow_pickle=True)
-    (folder / "junk.npy").write_bytes(b"junk")
+    for junk in ("junk.npy", "junk.mtx", "junk.npz"):
+        (folder / junk).write_bytes(b"junk")
+    (folder / "words.csv").write_text("1,2\n3,x\n")
+    (folder / "empty.csv").write_text("\n")
     (folder / "short.npy").write_bytes(whole[:-8])
     (folder / "header.npy").write_bytes(whole.replace(b"'descr'", b"'other'"))
     (folder / "huge.npy").write_bytes(whole.replace(b"(2, 2), }       ", b"(999999, 99999)}"))

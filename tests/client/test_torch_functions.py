@@ -235,6 +235,23 @@ def test_what_replaces_the_function_has_no_gradient() -> None:
         backward(mt.msign(gaussian(4, 3), steps=30).sum())
 
 
+def test_a_client_of_another_kind_is_refused() -> None:
+    """A client whose methods are coroutines is named in a TypeError."""
+    with pytest.raises(TypeError, match="client is AsyncClient"):
+        mt.msign(gaussian(3, 3), client=matfn.AsyncClient())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (0, 0), (1, 1), (2, 0, 3)])
+def test_empty_and_single_matrices_have_gradients(shape: tuple[int, ...]) -> None:
+    """No matrices, matrices of no numbers and numbers alone have gradients of their shape."""
+    m = gaussian(*shape)
+
+    backward(mt.msign(m).sum())
+
+    assert m.grad is not None
+    assert m.grad.shape == m.shape
+
+
 def test_errors_are_the_clients() -> None:
     """A matrix outside the domain raises what a client's method raises."""
     with pytest.raises(matfn.NotPositive):

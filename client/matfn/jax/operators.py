@@ -19,6 +19,7 @@ import numpy as np
 from matfn.catalogue import FUNCTIONS
 from matfn.differentiable import ONCE, as_json, gradient_arguments
 from matfn.errors import MatfnError, Problem, problem_error
+from matfn.handles import require_handled
 from matfn.shared_client import shared_client
 from matfn.vectors import columns_of
 from matfn.wire import Outcome
@@ -76,9 +77,14 @@ def applied(function: str, inputs: Mapping[str, Any], arguments: Mapping[str, An
         inputs: its inputs in the catalogue's order, None where one is left out.
         arguments: its parameters and options.
         client: what computes it; None for a LocalClient that all share.
+
+    Raises:
+        InvalidShape: an input has too few dimensions.
+        TypeError: the client is neither a Client nor a LocalClient.
     """
     given = {name: jnp.asarray(array) for name, array in inputs.items() if array is not None}
-    asked = _Asked(function, tuple(given), as_json({**arguments, "on_failure": "nan"}), client or shared_client())
+    chosen = shared_client() if client is None else require_handled(client)
+    asked = _Asked(function, tuple(given), as_json({**arguments, "on_failure": "nan"}), chosen)
     columns = columns_of(function, given)  # of right-hand sides that are vectors
     arrays = {name: array[..., None] if name in columns else array for name, array in given.items()}
     values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], arrays))
@@ -90,6 +96,10 @@ def _broadcast(function: Function, given: Mapping[str, Array]) -> list[Array]:
     """The inputs with the same leading dimensions, as vmap will add its own before them."""
     ranks = {item.name: len(item.shape) for item in function.inputs}
     splits = {name: array.ndim - ranks[name] for name, array in given.items()}
+    for name, split in splits.items():
+        if split < 0:
+            detail = f"{name} has shape {given[name].shape}; it needs {ranks[name]} dimensions at least"
+            raise problem_error(Problem.of("invalid_shape", detail))
     leading = jnp.broadcast_shapes(*(array.shape[: splits[name]] for name, array in given.items()))
     return [jnp.broadcast_to(array, (*leading, *array.shape[splits[name] :])) for name, array in given.items()]
 
@@ -156,7 +166,7 @@ def _noted(answer: Any) -> Any:
 
 
 def _or_nan(compute: Callable[[], tuple[Any, ...]], shapes: Sequence[jax.ShapeDtypeStruct]) -> tuple[Any, ...]:
-    """What is computed, in the shapes that JAX was promised; NaN, and a problem noted, where that fails."""
+    """The computed values in the shapes that JAX was promised; NaN, and a problem noted, where that fails."""
     try:
         values = compute()
     except MatfnError as error:

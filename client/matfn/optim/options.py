@@ -16,7 +16,7 @@ Grafting: TypeAlias = Literal["none", "sgd", "adagrad", "rmsprop", "adam"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a parameter group of Shampoo may set for itself; the optimizer's docstring has the meanings."""
+    """Options that a parameter group of Shampoo may set for itself; the optimizer's docstring has the meanings."""
 
     lr: float
     betas: tuple[float, float]

@@ -42,7 +42,7 @@ class RefreshWarning(UserWarning):
 
 
 class ManyAnswers(Protocol):
-    """What answers many calls in one request."""
+    """A client that answers many calls in one request."""
 
     def map(
         self, calls: Iterable[Invocation[Tensor]], *, on_error: Literal["return"]
@@ -59,7 +59,7 @@ class RefreshClient(Protocol):
 
 
 class Subject(Protocol):
-    """What an optimizer has refreshed."""
+    """The results of a refresh of an optimizer."""
 
     def freeze(self) -> None:
         """Keeps copies of the matrices as they are now, which a checkpoint carries."""

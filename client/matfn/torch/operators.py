@@ -16,7 +16,7 @@ from torch.library import custom_op
 
 from matfn.catalogue import FUNCTIONS
 from matfn.differentiable import ONCE, as_json, gradient_arguments
-from matfn.handles import client_of
+from matfn.handles import client_of, require_handled
 from matfn.shared_client import shared_client
 from matfn.vectors import columns_of
 
@@ -39,20 +39,19 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
         inputs: its inputs in the catalogue's order, None where one is left out.
         arguments: its parameters and options.
         client: what computes it; None for a LocalClient that all share.
+
+    Raises:
+        TypeError: the client is neither a Client nor a LocalClient.
     """
     apply = _FORWARD[function] if torch.compiler.is_compiling() else _DIFFERENTIABLE[function].apply
     columns = columns_of(function, inputs)  # of right-hand sides that are vectors
     tensors = [item[..., None] if name in columns and item is not None else item for name, item in inputs.items()]
-    value = apply(*tensors, _as_json(arguments), 0 if client is None else client.handle)
+    value = apply(*tensors, as_json(arguments), 0 if client is None else require_handled(client).handle)
     return value[..., 0] if columns else value
 
 
-def _as_json(arguments: Mapping[str, Any]) -> str:
-    return as_json(arguments)
-
-
 # what torch.compiler.assume_constant_result sets, whose import of the compiler takes a second: json cannot be traced
-_as_json._dynamo_marked_constant = True  # type: ignore[attr-defined] # noqa: SLF001
+as_json._dynamo_marked_constant = True  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def _client(handle: int) -> Any:
