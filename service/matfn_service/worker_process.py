@@ -107,7 +107,7 @@ class WorkerProcess:
         try:
             return await self._computed(parts)
         except WorkerLost as lost:
-            if len(parts) > 1 or lost.loss is Loss.OVERRAN:  # it would take as long again
+            if self._is_closed or len(parts) > 1 or lost.loss is Loss.OVERRAN:  # it would take as long again
                 raise
         except DeviceMemoryError:
             if self.losses.total() == losses or sum(part.items for part in parts) > 1:
@@ -121,13 +121,13 @@ class WorkerProcess:
         started = time.perf_counter()
         try:
             pack = partial(self._packed, parts, members, room)
-            message = pack() if _are_copied_at_once(parts) else await asyncio.to_thread(pack)
+            message = pack() if _are_copied_at_once(parts) else await _to_its_end(pack)
             packed = time.perf_counter()
             done = await self._answer(message, sum(part.seconds * part.items for part in parts))
             answered = time.perf_counter()
             take = partial(self._taken, done.value, room)
             is_large = sum(map(_arena_bytes, done.value)) > _INLINE_BYTES
-            evaluations = await asyncio.to_thread(take) if is_large else take()
+            evaluations = await _to_its_end(take) if is_large else take()
         finally:
             self._arena.clear()
             self._is_taken = False
@@ -259,6 +259,16 @@ class WorkerProcess:
         else:
             tensors = iter(self._arena.copied(slots))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
+
+
+async def _to_its_end(work: Callable[[], T]) -> T:
+    """Calls `work` in a thread, and waits for it even if cancelled: the arena is cut after that, which ends who uses it."""
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        await asyncio.wait([thread])
+        raise
 
 
 def _has_many_requests(message: object) -> bool:

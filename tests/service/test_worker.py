@@ -11,10 +11,12 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -362,6 +364,51 @@ def _refused() -> None:
 async def test_a_long_answer_comes_whole(worker: WorkerProcess) -> None:
     """Answers that the socket takes in many pieces are put together."""
     assert await worker.call(partial(bytes, 5 << 20)) == bytes(5 << 20)
+
+
+@pytest.mark.parametrize("step", ["_packed", "_taken"])
+async def test_a_cancelled_copy_ends_before_its_memory_does(
+    worker: WorkerProcess, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arena is cut when no thread copies into it or out of it, which would end the service."""
+    large = part(0, 1, 800, 800)  # more than is copied on the loop
+    begun, may_end = asyncio.Event(), threading.Event()
+    ended: list[bool] = []
+    loop, copying = asyncio.get_running_loop(), getattr(worker, step)
+
+    def slowly(*arguments: Any) -> Any:
+        loop.call_soon_threadsafe(begun.set)
+        assert may_end.wait(30)
+        return copying(*arguments)
+
+    monkeypatch.setattr(worker, step, slowly)
+    monkeypatch.setattr(worker._arena, "clear", lambda: ended.append(may_end.is_set()))
+    run = asyncio.create_task(worker.run([large]))
+    await begun.wait()
+    run.cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not ended
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert ended == [True]
+
+
+async def test_a_service_that_ends_tries_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work whose process was ended with the service is given up, not begun anew."""
+    worker = WorkerProcess()
+    attempts = Mock(wraps=worker._packed)
+    monkeypatch.setattr(worker, "_packed", attempts)
+    run = asyncio.create_task(worker.run([part(0, 1, 2000, 2000)]))
+    while not worker._pulse.is_busy:
+        await asyncio.sleep(0)
+    worker.close()
+
+    with pytest.raises(WorkerLost, match="the service is ending"):
+        await run
+    attempts.assert_called_once()
 
 
 ORPHAN = """
