@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import atexit
-from concurrent.futures import Executor, Future, wait
+import time
+from concurrent.futures import Executor, Future
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from weakref import WeakSet
@@ -16,15 +17,13 @@ __all__ = ["OwnThread"]
 ArgumentsT = ParamSpec("ArgumentsT")
 ValueT = TypeVar("ValueT")
 
-_EXIT_SECONDS: Final = (
-    5.0  # a thread inside torch while Python ends may abort the process; a dead server may not hold it
-)
+_EXIT_SECONDS: Final = 30.0  # a thread inside torch while Python ends aborts the process; a dead server may not hold it
 
-_running: WeakSet[Future[Any]] = WeakSet()
+_running: WeakSet[Thread] = WeakSet()
 
 
 class OwnThread(Executor):
-    """Runs each call in a daemon thread of its own; the process waits for it at most a few seconds when it ends."""
+    """Runs each call in a daemon thread of its own; the process waits for it at most half a minute when it ends."""
 
     def submit(
         self, call: Callable[ArgumentsT, ValueT], /, *args: ArgumentsT.args, **kwargs: ArgumentsT.kwargs
@@ -32,8 +31,9 @@ class OwnThread(Executor):
         """The future of a call that has been started."""
         future: Future[ValueT] = Future()
         future.set_running_or_notify_cancel()
-        _running.add(future)
-        Thread(target=_run, args=(future, call, args, kwargs), name="matfn-refresh", daemon=True).start()
+        thread = Thread(target=_run, args=(future, call, args, kwargs), name="matfn-refresh", daemon=True)
+        thread.start()
+        _running.add(thread)
         return future
 
 
@@ -46,4 +46,7 @@ def _run(future: Future[Any], call: Callable[..., Any], args: tuple[Any, ...], k
 
 @atexit.register
 def _finish() -> None:
-    wait(list(_running), _EXIT_SECONDS)
+    """Joins the threads: one that has set its result may still be inside torch, freeing its tensors."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for thread in list(_running):
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -234,6 +234,30 @@ def test_pending_refresh_does_not_hold_the_process() -> None:
     assert done.returncode == 0
 
 
+SLOWLY_FREED = """
+from threading import Event
+from matfn.own_thread import OwnThread
+
+class Held:
+    def __del__(self):
+        for _ in range(10**7):
+            pass
+        print("freed", flush=True)
+
+submitted = Event()
+answer = OwnThread().submit(lambda held: submitted.wait(), Held())
+submitted.set()
+answer.result()
+"""
+
+
+def test_a_process_ends_after_the_threads_of_its_refreshes() -> None:
+    """An answered refresh still frees its tensors, within torch, where the end of Python would abort the process."""
+    done = subprocess.run([sys.executable, "-c", SLOWLY_FREED], timeout=50, check=True, capture_output=True, text=True)
+
+    assert done.stdout == "freed\n"
+
+
 @pytest.mark.parametrize("max_staleness", [4, 5, 8, 11])
 @pytest.mark.parametrize("on_late", ["keep", "wait"])
 def test_roots_in_time_are_never_older_than_allowed(max_staleness: int, on_late: Any) -> None:
