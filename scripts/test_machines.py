@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="the most telling environments and tests")
     asked = parser.parse_args()
     chosen = [one for one in MACHINES if (one.name in asked.only if asked.only else one.short or not asked.short)]
-    arguments = ("-x", *SHORT_TESTS) if asked.short else (f"--ignore={IGNORED}", *TESTS)
+    arguments = ("-x", *SHORT_TESTS) if asked.short else ("--every-case", f"--ignore={IGNORED}", *TESTS)
     failures = 0
     print(f"{'environment':18} {'passed':>6} {'failed':>6} {'seconds':>7}  computed with", flush=True)
     for machine in chosen:

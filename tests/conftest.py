@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--library", help="the compiled kernels in C, in place of those beside their sources")
     parser.addoption("--blas", help="the only BLAS to use, at any order: mkl, openblas or onednn")
+    parser.addoption("--every-case", action="store_true", help="all cases of the tests that are marked as sampled")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,6 +46,21 @@ def pytest_configure(config: pytest.Config) -> None:
         import machines
 
         machines.force_kernels(patch, name)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the same cases of a sampled test out of every run, unless all are wanted or one is named."""
+    if config.getoption("--every-case") or any("::" in argument for argument in config.args):
+        return
+    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % _one_in(item)]
+    config.hook.pytest_deselected(items=left_out)
+    dropped = set(left_out)
+    items[:] = [item for item in items if item not in dropped]
+
+
+def _one_in(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("sampled")
+    return 1 if mark is None else int(mark.args[0])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

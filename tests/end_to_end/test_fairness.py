@@ -42,7 +42,7 @@ def client_of(server: ServerProcess, name: str) -> matfn.Client:
 @pytest.mark.filterwarnings("ignore::matfn.ApproximateWarning")
 def test_flood_of_one_key_leaves_another_its_turns(keyed: ServerProcess) -> None:
     """Small calls, one after the other, are all answered while most of another key's flood still waits."""
-    costly, small = np.random.default_rng(0).standard_normal((100, 32, 32)), positive(8)[0]
+    costly, small = np.random.default_rng(0).standard_normal((40, 32, 32)), positive(8)[0]
     answered: list[int] = []
     begun = threading.Barrier(FLOOD + 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import ExitStack
 from http.client import HTTPResponse
 from typing import TYPE_CHECKING
 
@@ -237,13 +238,15 @@ def test_the_type_of_a_body_is_its_declared_one(strict: ServerProcess, content: 
     assert found == [200, 400 if content == "application/json" else 415, 200]
 
 
-@pytest.mark.parametrize("begun", [b"GET /hea", b"\r\n", raw("GET /healthz HTTP/1.1", "Host: m", KEY)[:-2]])
-def test_a_head_that_does_not_end_is_given_up(strict: ServerProcess, begun: bytes) -> None:
-    """After ten seconds its sender is told."""
-    with strict.connect() as connection:
-        connection.sendall(begun)
+def test_heads_that_do_not_end_are_given_up(strict: ServerProcess) -> None:
+    """After ten seconds their senders are told."""
+    with ExitStack() as stack:
+        connections = []
+        for begun in (b"GET /hea", b"\r\n", raw("GET /healthz HTTP/1.1", "Host: m", KEY)[:-2]):
+            connections.append(stack.enter_context(strict.connect()))
+            connections[-1].sendall(begun)
 
-        assert said(connection) == [(408, "malformed")]
+        assert [said(connection) for connection in connections] == [[(408, "malformed")]] * 3
 
 
 def test_connections_are_bounded() -> None:

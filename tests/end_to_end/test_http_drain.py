@@ -148,34 +148,39 @@ def problem_of(server: ServerProcess, body: bytes) -> tuple[int, str]:
     return response.status, problem.code
 
 
-@pytest.mark.parametrize("renewed", ["second", "second, third", "third\nsecond\n"])
-def test_a_hang_up_renews_the_keys(tmp_path: Path, renewed: str) -> None:
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A keys' file with one key."""
+    path = tmp_path / "keys"
+    path.write_text("first")
+    return path
+
+
+def test_a_hang_up_renews_the_keys(keys: Path) -> None:
     """SIGHUP reads the keys' file again: former keys end, new ones begin, and connections stay."""
-    keys = tmp_path / "keys"
-    keys.write_text("first")
     with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
         assert status_with(connection, "first") == 200
-        keys.write_text(renewed)
-        server.process.send_signal(signal.SIGHUP)
-        server.wait_for("settings renewed")
+        for count, renewed in enumerate(("second", "second, third", "third\nsecond\n"), 1):
+            keys.write_text(renewed)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("settings renewed", times=count)
 
-        assert [status_with(connection, key) for key in ("first", "second")] == [401, 200]
+            assert [status_with(connection, key) for key in ("first", "second")] == [401, 200]
+            assert status_with(connection, "third") == (401 if renewed == "second" else 200)
 
 
-@pytest.mark.parametrize("broken", [None, "", " , \n", "second weight=heavy"])
-def test_a_hang_up_without_keys_changes_nothing(tmp_path: Path, broken: str | None) -> None:
+def test_a_hang_up_without_keys_changes_nothing(keys: Path) -> None:
     """A keys' file that is gone, empty or wrong changes no key in force, and one line without keys says why."""
-    keys = tmp_path / "keys"
-    keys.write_text("first")
     with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
-        keys.unlink() if broken is None else keys.write_text(broken)
-        server.process.send_signal(signal.SIGHUP)
-        reason = server.wait_for("settings not renewed")["reason"]
+        for count, broken in enumerate(("", " , \n", "second weight=heavy", None), 1):
+            keys.unlink() if broken is None else keys.write_text(broken)
+            server.process.send_signal(signal.SIGHUP)
+            reason = server.wait_for("settings not renewed", times=count)["reason"]
 
-        assert reason.startswith("MATFN_API_KEYS_FILE=")
-        assert "\n" not in reason
-        assert "second" not in reason
-        assert [status_with(connection, key) for key in ("first", "second", "")] == [200, 401, 401]
+            assert reason.startswith("MATFN_API_KEYS_FILE=")
+            assert "\n" not in reason
+            assert "second" not in reason
+            assert [status_with(connection, key) for key in ("first", "second", "")] == [200, 401, 401]
 
 
 def status_with(connection: socket.socket, key: str) -> int:

@@ -56,6 +56,7 @@ def _half_small(shape: tuple[int, int], condition: float) -> Array:
     return found[None].astype(np.float32)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("condition", [1.0, 10.0, 1e3, 1e4, 1e6])
 @pytest.mark.parametrize("shape", SHAPES)

@@ -128,6 +128,7 @@ def moved(a: Tensor, by: int) -> Tensor:
     return room[by:].view(a.shape).copy_(a)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("order", ORDERS)

@@ -56,6 +56,7 @@ def _assert_exact(found: Answer, numbers: Array, powers: list[tuple[int, int]]) 
             assert np.array_equal(x, np.diag(x.diagonal().real))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", ["identity", "multiple", "spread", "clusters"])

@@ -106,6 +106,7 @@ def _errors(a: Array, w: Array, v: Array) -> tuple[float, float]:
     return float(np.sqrt((abs(residual) ** 2).sum())) / norm, float(np.sqrt((abs(skew) ** 2).sum())) / len(a) ** 0.5
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", PATHOLOGIES)
 @pytest.mark.usefixtures("instructions")
@@ -119,6 +120,7 @@ def test_as_accurate_as_lapack(name: str, dtype: type[Any]) -> None:
         assert skew <= eps * max(2 * own_skew / eps, 4 + 2 * order**0.5), order
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", PATHOLOGIES)
 @pytest.mark.usefixtures("instructions")

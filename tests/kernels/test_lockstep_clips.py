@@ -63,6 +63,7 @@ def _programs(order: int, bounds: tuple[float, float], dtype: torch.dtype) -> tu
     return LockstepClip(usual), usual
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("order", ORDERS)

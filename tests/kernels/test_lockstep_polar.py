@@ -69,6 +69,7 @@ class _Pair:
         return cls(LockstepGramPolar(question, usual), usual)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bounds", BOUNDS)
 @pytest.mark.parametrize("shape", SHAPES)

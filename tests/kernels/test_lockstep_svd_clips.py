@@ -60,6 +60,7 @@ def _programs(shape: tuple[int, int], hi: float) -> tuple[LockstepSvdClip, SvdPo
     return LockstepSvdClip(question, usual), usual
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("hi", BOUNDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.usefixtures("instructions")

@@ -53,6 +53,7 @@ def _assert_covered(found: Answer, function: str, inputs: dict[str, Array], keyw
     assert all(e <= TOL for e, c in zip(errors, found.certificates, strict=True) if c.outcome == "converged")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("condition", [1.0, 10.0, 1e3, 1e4, 1e5, 1e6])
 @pytest.mark.parametrize("shape", [*SHAPES, "clustered"])
 @pytest.mark.parametrize(("function", "keywords"), CALLS)

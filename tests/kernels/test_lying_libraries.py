@@ -245,6 +245,7 @@ def _distance(case: Case, wide: dict[str, Any], x: Any, y: Any) -> float:
     return float(np.linalg.norm(x.astype(y.dtype) - y) / size)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_lie_is_not_certified(case: Case, dtype: str) -> None:

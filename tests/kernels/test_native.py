@@ -63,6 +63,7 @@ def _errors(found: Answer, expected: tuple[Array, ...]) -> Array:
     return errors
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("order", [1, 2, 16, 33, 70, 129])
 def test_single_precision_is_honest(order: int) -> None:

@@ -60,6 +60,7 @@ def _matrices(n: int) -> Array:
     )
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("damping", [None, 0.0, 1e-4, 1e-6, "range"])
 @pytest.mark.parametrize("order", [1, 2, 5, 16, 33, 64, 65, 96])

@@ -122,6 +122,7 @@ def test_bounds_in_c_are_those_by_torch(function: str, dtype: str, monkeypatch: 
     np.testing.assert_allclose(found[coarse], expected[coarse], rtol=0.1)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.usefixtures("usual")
 @pytest.mark.parametrize("name", VARIANTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -115,6 +115,7 @@ DOUBLE_ONLY = {"double root 0", "double root 1e-06", "nearly singular weight 1e-
 SMALL = [name for name, equation in EQUATIONS.items() if len(equation[0]) <= 8]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [*[(name, "float64") for name in SMALL], *[(name, "float32") for name in SMALL if name not in DOUBLE_ONLY]],

@@ -34,6 +34,7 @@ def worker() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=IDS)
 def test_an_answer_is_the_same_bits_anywhere(combination: Combination, worker: ThreadPoolExecutor) -> None:
     """In a batch of any size, at any place in it or in memory and in any thread a matrix has its answer alone."""

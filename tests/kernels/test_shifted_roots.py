@@ -73,6 +73,7 @@ def _iterated(function: str, a: Array, **keywords: Any) -> Answer | None:
     return found[0] if found else None
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("function", "parameters"), CALLS)

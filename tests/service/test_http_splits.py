@@ -118,7 +118,7 @@ def statuses(sent: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(cuts=st.lists(st.integers(0, 2000), max_size=6))
 def test_cuts_change_no_verdict(name: str, cuts: list[int]) -> None:
     """A stream has the same answers in one packet and in any others."""

@@ -66,19 +66,19 @@ class ServerProcess:
             self._ended = True
             self._grown.notify_all()
 
-    def wait_for(self, event: str, **fields: object) -> dict[str, Any]:
-        """The first log line of this event with these fields, as soon as there is one."""
+    def wait_for(self, event: str, times: int = 1, **fields: object) -> dict[str, Any]:
+        """The first log line of this event with these fields, or the one of this number, as soon as there is one."""
         wanted = {"event": event, **fields}.items()
         found: list[dict[str, Any]] = []
 
         def look() -> bool:
-            found.extend(line for line in self.lines if all(line.get(name) == value for name, value in wanted))
-            return bool(found) or self._ended
+            found[:] = [line for line in self.lines if all(line.get(name) == value for name, value in wanted)]
+            return len(found) >= times or self._ended
 
         with self._grown:
             self._grown.wait_for(look, self.patience)
-        assert found, f"no {event} in the server's log: {self.lines}"
-        return found[0]
+        assert len(found) >= times, f"no {event} in the server's log: {self.lines}"
+        return found[times - 1]
 
     @property
     def address(self) -> tuple[str, int]:
