@@ -262,7 +262,7 @@ def _call_or_error(tree: object) -> Call | DecodeError:
         call = dict(mapping(tree, "the call"))
         return _call(call, text(call.pop("function", None), "function"), MAX_DEPTH - 2)
     except DecodeError as error:
-        return error
+        return error.with_traceback(None)  # whose frames would hold it, and what was sent, until a whole collection
 
 
 def _call(tree: object, function: str, room: int) -> Call:

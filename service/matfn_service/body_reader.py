@@ -7,6 +7,7 @@ connection sees it.
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -42,7 +43,7 @@ class BodyReader:
 
     def offer(self, scope: HTTPScope) -> None:
         """Puts the body reader into the scope, where the application finds it."""
-        scope["extensions"] = {_EXTENSION: {_READER: self}}
+        scope["extensions"] = {_EXTENSION: {_READER: weakref.ref(self)}}  # it holds the scope
 
     def take(self, piece: bytes | bytearray) -> bool:
         """Copies a piece of the body into the reader's buffer; False while there is none."""
@@ -143,6 +144,10 @@ class BodyReader:
 
 
 def body_reader_of(scope: Scope) -> BodyReader | None:
-    """The reader of a request; None behind other servers."""
-    found: BodyReader | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER)
-    return found
+    """The reader of a request; None behind other servers, and where the connection is lost already."""
+    found: Callable[[], BodyReader | None] = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER, _none)
+    return found()
+
+
+def _none() -> None:
+    return None

@@ -357,6 +357,7 @@ class Edge:
             exchange.entry.outcomes = {LEFT: 1}
         except Exception as error:  # noqa: BLE001 - any exception becomes a problem document
             await self._refuse(exchange, error)
+            error.with_traceback(None)  # its frames hold what was sent, and some of them the error
         finally:
             if self._access is not None:
                 self._access(line_of(head, exchange.entry, exchange.status, self._clock()))

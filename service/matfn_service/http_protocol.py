@@ -270,12 +270,17 @@ class HttpProtocol(HttpToolsProtocol):
             self._tell_refused()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """The connection has ended; nothing refers to it from itself, so its memory goes without a whole collection."""
         self._in_time()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()
         if self._outflow is not None:
             self._outflow.end()
+            self._outflow = None
         self._end_requests()
+        self._readers.clear()
+        self.pipeline.clear()
+        self._current = self.cycle = None  # type: ignore[assignment] # as uvicorn begins
 
     def _watch_outflow(self) -> None:
         if self._outflow is not None:

@@ -75,7 +75,7 @@ def as_refusal(error: Exception) -> Refusal:
     """The refusal that an exception means to the caller; an unexpected one is `internal`, without details."""
     match error:
         case Refusal():
-            return error
+            return error.with_traceback(None)  # whose frames would hold it, and what was sent, until a whole collection
         case Rejection():
             return Refusal(error.code, error.detail, error.hint, index=error.index)
         case DecodeError():

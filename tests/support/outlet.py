@@ -36,8 +36,15 @@ class Outlet(asyncio.Transport):
         """Everything is read at once."""
         return 0
 
-    def close(self) -> None:
+    def can_write_eof(self) -> bool:
+        """It can be closed one side at a time."""
+        return True
+
+    def write_eof(self) -> None:
         """Nothing to close."""
+
+    def close(self) -> None:
+        """Likewise."""
 
     def pause_reading(self) -> None:
         """What is received is up to the test."""
