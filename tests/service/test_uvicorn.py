@@ -158,6 +158,6 @@ def test_lists_are_complete() -> None:
 
     assert attributes(body_reader, "cycle", "self._cycle") == CYCLE
     assert flow == FLOW
-    assert inherited(http_protocol, HttpProtocol, HttpToolsProtocol) | {"parser"} == PROTOCOL
+    assert inherited(http_protocol, HttpProtocol, HttpToolsProtocol) | {"parser", "cycle"} == PROTOCOL
     assert inherited(server, _Server, uvicorn.Server) | {"force_exit"} == SERVER
     assert attributes(server, "self.server_state") == CONNECTIONS
