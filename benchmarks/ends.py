@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import matfn
+from matfn.check import outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +70,8 @@ def judged(error: matfn.MatfnError, seconds: float) -> Ended:
 
 def compared(case: Case, value: Any, seconds: float) -> Ended:
     """The end of a request with this answer."""
-    values = value if isinstance(value, tuple) else (value,)
-    error = max(_distance(np.asarray(one), truth) for one, truth in zip(values, case.truth, strict=True))
+    pairs = zip(outputs_of(value), case.truth, strict=True)
+    error = max(_distance(np.asarray(one), truth) for one, truth in pairs)
     if error <= case.bound:
         return Ended(End.RIGHT, "", seconds)
     return Ended(End.WRONG, f"{case.invocation.function}: error {error:.1e}, allowed {case.bound:.1e}", seconds)

@@ -3,7 +3,7 @@
 Every matrix is built from its spectrum and seeded factors whose inverses are known, so that its function is the same
 factors around the function of the spectrum; an equation is built around its solution. Nothing is computed that could be
 wrong in the same way. Only the triangular truths are computed, by `numpy.linalg.solve` in float64, and those of
-attention, by the plain formulas.
+attention, by the plain formulas. Gradients are those of the factors, by divided differences of the spectrum.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from matfn import call
+from matfn import call, gradient
 from matfn.errors import MatfnError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matfn.wire import Certificate
     from matfn.with_info import Asker
 
-__all__ = ["DTYPES", "Case", "Verdict", "cases", "verdict_of", "verdicts"]
+__all__ = ["DTYPES", "Case", "Verdict", "cases", "outputs_of", "verdict_of", "verdicts"]
 
 Array: TypeAlias = "NDArray[np.float64]"
 Complexes: TypeAlias = "NDArray[np.complex128]"
@@ -77,9 +77,14 @@ def verdict_of(client: Asker, case: Case) -> Verdict:
         answer = client.ask(case.invocation)
     except MatfnError as error:
         return Verdict(case, float("nan"), None, 0.0, str(error))
-    values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
-    errors = [_distance(value, truth) for value, truth in zip(values, case.truth, strict=True)]
+    errors = [_distance(value, truth) for value, truth in zip(outputs_of(answer.value), case.truth, strict=True)]
     return Verdict(case, float(np.max(errors)), answer.certificates[0], answer.timing.device_ms)
+
+
+def outputs_of(value: Any) -> list[Any]:
+    """The arrays of an answer; a gradient of an input that was not given is none."""
+    outputs = value if isinstance(value, tuple) else (value,)
+    return [output for output in outputs if output is not None]
 
 
 def _distance(value: Any, truth: Array) -> float:
@@ -345,4 +350,42 @@ def _recurrence(rng: np.random.Generator) -> _Row:
     )
 
 
-_FAMILIES: Final = (_roots, _polar, _triangular, _low_rank, _general, _equations, _symmetric, _attention)
+def _gradients(rng: np.random.Generator) -> list[_Row]:
+    """Vector-Jacobian products around known factors; cotangents come first."""
+    u, v = _orthogonal(rng, 2 * _ORDER, _ORDER), _orthogonal(rng, _ORDER, _ORDER)
+    w, s = np.geomspace(1 / _MILD, 1, _ORDER), np.geomspace(1 / _MILD, 1, _ORDER)
+    x, y = rng.standard_normal((_BATCH, _ORDER, _ORDER)), rng.standard_normal((_BATCH, 2 * _ORDER, _ORDER))
+    return [
+        _Row(lambda x, a: gradient.inv_root(x, a, 2), (x, _around(v, w, v)), (_of_inverse_root(v, w, x),), _MILD**2),
+        _Row(gradient.msign, (y, _around(u, s, v)), (_of_polar(u, s, v, y),), _MILD**2),
+        _gradients_of_sylvester(rng),
+    ]
+
+
+def _of_inverse_root(v: Array, w: Array, x: Array) -> Array:
+    """The gradient of A^(-1/2); the divided difference of two powers is -1 / (p q (p + q)) of their roots p and q."""
+    p, q = np.sqrt(w)[:, None], np.sqrt(w)[None, :]
+    turned = _transposed(v) @ ((x + _transposed(x)) / 2) @ v
+    return np.asarray(v @ (-turned / (p * q * (p + q))) @ _transposed(v))
+
+
+def _of_polar(u: Array, s: Array, v: Array, y: Array) -> Array:
+    """The gradient of the polar factor of U diag(s) V^T: within the range of U, and beyond it."""
+    turned = _transposed(u) @ y @ v
+    within = u @ ((turned - _transposed(turned)) / (s[:, None] + s[None, :])) @ _transposed(v)
+    return np.asarray(within + (y - u @ (_transposed(u) @ y)) @ _around(v, 1 / s, v))
+
+
+def _gradients_of_sylvester(rng: np.random.Generator) -> _Row:
+    """Those of A, B and C, around a chosen gradient of C."""
+    s, s_inverse = _basis(rng)
+    t, t_inverse = _basis(rng, _ORDER // 2)
+    a = s @ _blocks(_spectrum(1, 2, 1.2)) @ s_inverse
+    b = t @ _blocks(_spectrum(0.1, 0.5, 1.2, _ORDER // 2)) @ t_inverse
+    x, of_c = rng.standard_normal((2, _BATCH, _ORDER, _ORDER // 2))
+    cotangent = _transposed(a) @ of_c + of_c @ _transposed(b)
+    truth = (-of_c @ _transposed(x), -_transposed(x) @ of_c, of_c)
+    return _Row(gradient.solve_sylvester, (cotangent, a, b, a @ x + x @ b), truth)
+
+
+_FAMILIES: Final = (_roots, _polar, _triangular, _low_rank, _general, _equations, _symmetric, _attention, _gradients)
