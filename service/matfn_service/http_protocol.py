@@ -57,7 +57,7 @@ _REASONS: Final = {
 _log = structlog.get_logger(__name__)
 
 
-def _uncounted() -> None:
+def _uncounted(*what: str) -> None:
     """Counts nothing."""
 
 
@@ -69,6 +69,7 @@ class HttpProtocol(HttpToolsProtocol):
         most_connections: how many connections the server may have, with this one.
         pace: how fast answers must be read.
         on_unread: called when a connection is dropped because they were not.
+        on_refused: called with the code of a problem that this protocol answers with, before any application.
         named: uvicorn's.
     """
 
@@ -78,6 +79,7 @@ class HttpProtocol(HttpToolsProtocol):
         most_connections: int = sys.maxsize,
         pace: Pace = _PACE,
         on_unread: Callable[[], None] = _uncounted,
+        on_refused: Callable[[str], None] = _uncounted,
         **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
@@ -85,6 +87,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._most_connections = most_connections
         self._pace = pace
         self._on_unread = on_unread
+        self._on_refused = on_refused
         self._outflow: Outflow | None = None
         self._head = 0
         self._received_of_head = 0
@@ -111,7 +114,9 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         if len(self.connections) > self._most_connections:
             self._discarded = 0
-            transport.write(_answer(_too_many_connections(self._most_connections), request_id_of([])))
+            refusal = _too_many_connections(self._most_connections)
+            self._on_refused(refusal.code)
+            transport.write(_answer(refusal, request_id_of([])))
             transport.close()
             return
         self._outflow = Outflow(transport, self._pace, self._drop_unread)
@@ -312,6 +317,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._discarded = 0
         request_id = request_id_of(self.headers or [])
         _log.warning("request refused", code=refusal.code, request_id=request_id, detail=refusal.detail)
+        self._on_refused(refusal.code)
         if self._end_current():
             self.transport.close()
             return

@@ -29,6 +29,7 @@ from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
 from matfn_service.segments import SideProtocol
 from matfn_service.socket_protocol import SocketProtocol
+from matfn_service.statistics import NO_FUNCTION
 
 if TYPE_CHECKING:
     import socket
@@ -143,11 +144,13 @@ def _most_connections(wanted: int) -> int:
 
 
 def _config(app: FastAPI, settings: Settings, connections: int) -> uvicorn.Config:
+    statistics = app.state.service.statistics
     protocol = partial(
         SocketProtocol,
         most_connections=connections,
         pace=Pace(settings.write_idle_seconds, settings.write_rate),
-        on_unread=app.state.service.statistics.count_unread,
+        on_unread=statistics.count_unread,
+        on_refused=partial(statistics.count_call, NO_FUNCTION),
     )
     return uvicorn.Config(
         app,

@@ -12,6 +12,7 @@ import pytest
 
 from matfn_service.http_protocol import MOST_PIPELINED
 from processes import ServerProcess, running_server
+from scraped import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,8 +250,26 @@ def test_heads_that_do_not_end_are_given_up(strict: ServerProcess) -> None:
         assert [said(connection) for connection in connections] == [[(408, "malformed")]] * 3
 
 
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        (b"nonsense\r\n\r\n", "malformed"),
+        (raw("GET /healthz HTTP/1.1"), "malformed"),
+        (raw("GET /healthz HTTP/1.1", "Host: m", f"X: {'x' * (1 << 17)}"), "malformed"),
+    ],
+    ids=["nonsense", "no host", "long head"],
+)
+def test_refusals_below_any_route_are_counted(strict: ServerProcess, packet: bytes, code: str) -> None:
+    """Bytes that are no request count as a call of no function, as unknown paths do."""
+    name = f'matfn_calls_total{{code="{code}",function="none"}}'
+    before = samples(strict.metrics("secret")).get(name, 0)
+
+    assert [found for _, found in sent(strict, packet)] == [code]
+    assert samples(strict.metrics("secret"))[name] == before + 1
+
+
 def test_connections_are_bounded() -> None:
-    """One too many is told so; as soon as another ends, the next one is served."""
+    """One too many is told so, and counted; as soon as another ends, the next one is served."""
     with running_server(max_connections="2") as server, server.connect() as first, server.connect() as second:
         for connection in (first, second):
             connection.sendall(raw("GET /healthz HTTP/1.1", "Host: m"))
@@ -260,3 +279,5 @@ def test_connections_are_bounded() -> None:
         first.close()
         while server.get("/healthz")[0] != 200:
             continue
+
+        assert samples(server.metrics())['matfn_calls_total{code="busy",function="none"}'] >= 1
