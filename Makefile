@@ -11,6 +11,8 @@ BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 RAY_BIN := .venv-ray/bin
 RAY_STAMP := .venv-ray/.installed
+NOTEBOOKS_BIN := .venv-notebooks/bin
+NOTEBOOKS_STAMP := .venv-notebooks/.installed
 ADAPTERS_BIN := .venv-adapters/bin
 ADAPTERS_STAMP := .venv-adapters/.installed
 MINIMUM_BIN := .venv-minimum/bin
@@ -25,7 +27,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters examples test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-adapters examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -66,6 +68,11 @@ $(BENCH_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 $(ADAPTERS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-adapters
 	$(ADAPTERS_BIN)/python $(PIP_INSTALL) -e '.[adapters]'
+	@touch $@
+
+$(NOTEBOOKS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-notebooks
+	$(NOTEBOOKS_BIN)/python $(PIP_INSTALL) -e '.[notebooks]'
 	@touch $@
 
 $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
@@ -110,6 +117,9 @@ test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that th
 
 examples: $(KERNELS) ## every example, each under two minutes
 	for example in examples/*.py; do $(BIN)/python $$example || exit 1; done
+
+notebooks: $(NOTEBOOKS_STAMP) $(KERNELS) ## examples/notebooks: each script executed, and saved with its pictures as a notebook
+	PATH=$(CURDIR)/$(NOTEBOOKS_BIN):$$PATH $(NOTEBOOKS_BIN)/jupytext --to ipynb --execute --set-kernel python3 examples/notebooks/*.py
 
 hooks: $(LINT) ## make lint before each commit
 	$(BIN)/pre-commit install
@@ -226,4 +236,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
+	rm -rf .venv .venv-adapters .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
