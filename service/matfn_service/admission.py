@@ -87,8 +87,10 @@ class _Outline:
         outline = self.call
         inputs = self.inputs()
         if self.cost.copied:
-            shapes = {name: tuple(stand_in.shape) for name, stand_in in outline.inputs.items()}
-            inputs = {name: spread(tensor, outline.lead, shapes[name]) for name, tensor in inputs.items()}
+            inputs = {
+                name: spread(inputs[name].to(stand_in.dtype), outline.lead, tuple(stand_in.shape))
+                for name, stand_in in outline.inputs.items()
+            }
         call = refilled(outline, inputs)
         started = time.perf_counter()
         call = screen(call)

@@ -64,7 +64,8 @@ class Cost:
     """Bytes that a call takes besides its body.
 
     Attributes:
-        copied: inputs that are broadcast, filled up from triangles, read from text, or replaced where they have flaws.
+        copied: inputs that are broadcast, filled up from triangles, promoted to another dtype, read from text, or
+            replaced where they have flaws.
         computed: outputs, on the worker and here.
         working: working memory of one matrix, beyond what every worker is allowed.
         answered: outputs, once.

@@ -13,6 +13,7 @@ from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.contract.schema import VERIFY, VJP
 from matfn_kernels.programs.profile import Profile
+from matfn_kernels.programs.validation import Limits, parse_call
 from matfn_kernels.reference import power, relative_error
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
 from matfn_kernels.running.plan import make_plan
@@ -74,7 +75,7 @@ def _rejected(function: str, inputs: dict[str, Any], **keywords: object) -> Reje
         ("tri_inv", {"t": LOWER}, {"precision": "bf16"}, "invalid_parameter"),
         ("tri_inv", {"t": LOWER.astype(complex)}, {}, "unsupported_dtype"),
         ("inv_root", {"a": EYE.astype(np.int64)}, {"r": 2}, "unsupported_dtype"),
-        ("root", {"a": EYE, "g": EYE.astype(np.float32)}, {"r": 2}, "unsupported_dtype"),
+        ("root", {"a": EYE, "g": EYE.astype(np.int64)}, {"r": 2}, "unsupported_dtype"),
         ("inv_root", {"a": np.full((3, 3), np.nan)}, {"r": 2}, "not_finite"),
         ("mclip", {"m": np.full((3, 3), np.inf)}, {}, "not_finite"),
         ("inv_root", {"a": LOWER}, {"r": 2}, "not_symmetric"),
@@ -95,6 +96,46 @@ def test_refusals_name_their_code(function: str, inputs: dict[str, Array], keywo
 
     assert rejection.code == code
     assert len(rejection.detail) > 10
+
+
+@pytest.mark.parametrize(
+    ("function", "names", "keywords"),
+    [
+        ("root", ("a", "g"), {"r": 2}),
+        ("tri_solve", ("t", "b"), {}),
+        ("geometric_mean", ("a", "b"), {}),
+        ("vjp/inv_root", ("x", "a"), {"r": 2}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("first", "second", "common"),
+    [
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float64, torch.float32, torch.float64),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float16, torch.float64, torch.float64),
+    ],
+)
+def test_inputs_of_several_dtypes_are_promoted(
+    function: str,
+    names: tuple[str, str],
+    keywords: dict[str, Any],
+    first: torch.dtype,
+    second: torch.dtype,
+    common: torch.dtype,
+) -> None:
+    """The answer has the dtype that holds the numbers of all inputs, and the bits of inputs that were cast to it."""
+    values = positive(5), np.eye(5)[None]
+    given = [torch.from_numpy(x).to(dtype) for x, dtype in zip(values, (first, second), strict=True)]
+    mixed = dict(zip(names, given, strict=True))
+    cast = {name: x.to(common) for name, x in mixed.items()}
+
+    calls = [parse_call(function, inputs, keywords, {}, Limits()) for inputs in (mixed, cast)]
+
+    assert [call.dtype for call in calls] == [common, common]
+    for name in names:
+        assert torch.equal(calls[0].inputs[name], calls[1].inputs[name])
+    assert make_plan(calls[0], Profile.nominal()) == make_plan(calls[1], Profile.nominal())
 
 
 @pytest.mark.parametrize("dimensions", [31, 33, 61, 62])

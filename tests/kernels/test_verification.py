@@ -183,11 +183,11 @@ def test_claims_of_empty_sums_are_compared() -> None:
     [
         (np.ones((3, 4)), "invalid_shape"),
         (np.full((4, 4), np.nan), "not_finite"),
-        (np.ones((4, 4), np.float32), "unsupported_dtype"),
+        (np.ones((4, 4), np.int64), "unsupported_dtype"),
     ],
 )
 def test_unfit_claims_are_refused(claim: Array, code: str) -> None:
-    """A claim of another shape or dtype, or one that is not finite, is refused like an input."""
+    """A claim of another shape, of whole numbers, or one that is not finite, is refused like an input."""
     with pytest.raises(Rejection) as refused:
         verified("inv_root", (claim,), {"a": np.eye(4)}, r=2)
 

@@ -47,6 +47,30 @@ async def test_every_dtype_comes_back_as_it_went(client: httpx.AsyncClient, dtyp
 
 
 @pytest.mark.parametrize("media", list(wire.Media))
+@pytest.mark.parametrize("shape", [(2, 5, 3), (5, 3)], ids=["alike", "broadcast"])
+@pytest.mark.parametrize(
+    ("first", "second", "common"), [("float32", "float64", "float64"), ("float16", "bfloat16", "float32")]
+)
+async def test_inputs_of_several_dtypes_are_promoted(
+    client: httpx.AsyncClient, first: str, second: str, common: str, shape: tuple[int, ...], media: wire.Media
+) -> None:
+    """The answer is that of inputs cast to the dtype that holds all their numbers, the second time as the first."""
+    t, b = np.tril(np.full((2, 5, 5), 0.5)).astype(NUMPY[first]), np.ones(shape).astype(NUMPY[second])
+    cast = [x.astype(NUMPY[common]) for x in (t, b)]
+    tensors = [
+        {name: wire.Tensor(str(x.dtype), x.shape, x.tobytes()) for name, x in zip("tb", pair, strict=True)}
+        for pair in ((t, b), (t, b), cast)
+    ]
+    bodies = [b"".join(wire.encode_call(wire.Call("tri_solve", inputs, {}, {}), media)) for inputs in tensors]
+
+    found = [await client.post("/v1/tri_solve", content=body, headers={"content-type": media}) for body in bodies]
+
+    outputs = [wire.decode_answer(answer.content, media).outputs["x"] for answer in found]
+    assert outputs[0].dtype == common
+    assert outputs[0] == outputs[1] == outputs[2]
+
+
+@pytest.mark.parametrize("media", list(wire.Media))
 @pytest.mark.parametrize("uplo", ["L", "U"])
 @pytest.mark.parametrize("function", ["inv_root", "msign", "tri_inv"])
 async def test_triangle_has_the_answer_of_the_whole(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
@@ -170,6 +170,7 @@ def _outlined(
     inputs = dict(layouts)
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
+    inputs = _promoted(inputs)
     _check_shapes(spec, inputs, limits)
     parameters, options = _with_method(spec, given.given, chosen.given)
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
@@ -191,13 +192,16 @@ def _stand_in(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def refilled(call: Call, inputs: Mapping[str, Tensor]) -> Call:
-    """A call with its inputs replaced by others of the shapes and dtypes that it was parsed from.
+    """A call with its inputs replaced by others of the layouts that it was parsed from.
 
     Args:
         call: an outline, or what `parse_call` returned; the numbers of its inputs are not read.
-        inputs: by name, as they were sent.
+        inputs: by name, as they were sent; other dtypes are promoted.
     """
-    flat = {name: _spread(inputs[name], call.lead, tuple(former.shape)) for name, former in call.inputs.items()}
+    flat = {
+        name: _spread(inputs[name].to(former.dtype), call.lead, tuple(former.shape))
+        for name, former in call.inputs.items()
+    }
     return Call(call.function, flat, call.lead, call.parameters, call.options, {})
 
 
@@ -234,9 +238,12 @@ def _check_dtypes(spec: Function, inputs: Mapping[str, Layout]) -> None:
         if dtype.is_complex and not spec.complex_ok:
             detail = f"{spec.name}() is real; {name} has {_DTYPE_NAMES[dtype]}"
             raise Rejection("unsupported_dtype", detail, _for_complex(spec))
-    if len({tensor.dtype for tensor in inputs.values()}) > 1:
-        names = ", ".join(f"{name}: {_DTYPE_NAMES[tensor.dtype]}" for name, tensor in inputs.items())
-        raise Rejection("unsupported_dtype", f"inputs differ in dtype ({names})", "cast them to one dtype")
+
+
+def _promoted(inputs: Mapping[str, Layout]) -> dict[str, Layout]:
+    """The inputs in the one dtype that holds the numbers of all, as numpy promotes them."""
+    dtype = reduce(torch.promote_types, (layout.dtype for layout in inputs.values()))
+    return {name: Layout(layout.shape, dtype) for name, layout in inputs.items()}
 
 
 def _for_complex(spec: Function) -> str:
