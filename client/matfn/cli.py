@@ -1,4 +1,4 @@
-"""The command line: serve, functions, status, run, verify, check, bench, calibrate, explain."""
+"""The command line: serve, functions, status, run, verify, vjp, check, bench, calibrate, explain."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from matfn import tables
 from matfn.array_files import STANDARD, write_arrays
 from matfn.bench import PRESETS, measure, verdict, workload_of
 from matfn.catalogue import ENTRIES, FUNCTIONS
-from matfn.check import cases, verdict_of
+from matfn.check import cases, outputs_of, verdict_of
 from matfn.client import Client
 from matfn.complaints import EXIT_CODES, Exit, explained, fail
 from matfn.errors import TABLE
 from matfn.json_answer import answer_json
 from matfn.local import LocalClient, calibrated, described
-from matfn.run_command import Job, Wanted, add_functions
+from matfn.run_command import Job, Wanted, add_functions, results_of
 from matfn.session import package_version
 from matfn.targets import spare_targets
 
@@ -42,6 +42,8 @@ run_app = typer.Typer(help=f"Apply one function to arrays in files.\n\n{EXIT_COD
 app.add_typer(run_app, name="run")
 verify_app = typer.Typer(help=f"Check claimed answers in files.\n\n{EXIT_CODES}", no_args_is_help=True)
 app.add_typer(verify_app, name="verify")
+vjp_app = typer.Typer(help=f"Gradients of functions of arrays in files.\n\n{EXIT_CODES}", no_args_is_help=True)
+app.add_typer(vjp_app, name="vjp")
 
 # a pipe has no width of its own, and what is cut off cannot be searched for
 _out = Console() if sys.stdout.isatty() else Console(width=160)
@@ -184,11 +186,10 @@ def _run(job: Job, wanted: Wanted) -> None:
     """Answers one call; saves its values, or prints them with their certificates."""
     with explained(), _client(wanted.urls, local=wanted.local) as client:
         answer = client.ask(job)
-    values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
-    outputs = dict(zip(FUNCTIONS[job.function].outputs, values, strict=True))
+    outputs = dict(zip(results_of(ENTRIES[job.function], job.inputs), outputs_of(answer.value), strict=True))
     targets = wanted.targets
     if not targets and not wanted.as_json:
-        targets = spare_targets(job.function, [name for name, value in outputs.items() if not tables.is_small(value)])
+        targets = spare_targets(job.function.replace("/", "."), [name for name, value in outputs.items() if not tables.is_small(value)])
     write_arrays(targets, outputs)
     if wanted.as_json:
         typer.echo(answer_json(job.function, answer, outputs, targets), err=STANDARD in targets.values())
@@ -220,6 +221,7 @@ def _verify(job: Job, wanted: Wanted) -> None:
 
 add_functions(run_app, FUNCTIONS.values(), _run)
 add_functions(verify_app, (entry for entry in ENTRIES.values() if entry.claims), _verify)
+add_functions(vjp_app, (entry for entry in ENTRIES.values() if entry.gradients), _run)
 
 
 def _client(urls: list[str] | None, *, local: bool = False) -> Client | LocalClient:

@@ -1,9 +1,10 @@
-"""`matfn run` and `matfn verify`: one subcommand per function, its arguments and options made from the catalogue.
+"""`matfn run`, `verify` and `vjp`: one subcommand per function, its arguments and options made from the catalogue.
 
 matfn run inv_root A.npy --r 4 -o X.npy
 matfn run tri_solve T.npy B.npy          the inputs in order, or by name: --b B.npy
 matfn run msign data.npz:m -o - --json   arrays of archives, .csv and .mtx; - is stdin or stdout
 matfn verify inv_root X.npy A.npy --r 4  the claimed outputs first
+matfn vjp inv_root Y.npy A.npy --r 4     the cotangents of the outputs first
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from matfn.invocation import Invocation
 from matfn.targets import targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping
 
-__all__ = ["Job", "Run", "Wanted", "add_functions"]
+__all__ = ["Job", "Run", "Wanted", "add_functions", "results_of"]
 
 Job = Invocation[Any]
 
@@ -72,14 +73,15 @@ def _help(function: Function) -> str:
 
 
 def _where(function: Function) -> str:
-    if len(function.outputs) == 1:
+    outputs = function.gradients or function.outputs
+    if len(outputs) == 1:
         return (
             "the .npy, .npz, .csv or .mtx file for the value, or - for stdout as .npy; without it up to 64 numbers are "
             "printed, and more are saved in a new file"
         )
-    further = ", ".join(f"P.{name}.npy" for name in function.outputs[1:])
+    further = ", ".join(f"P.{name}.npy" for name in outputs[1:])
     return (
-        f"the .npy file for {function.outputs[0]}; P.npy alone puts the others into {further}; P.npz holds all; "
+        f"the .npy file for {outputs[0]}; P.npy alone puts the others into {further}; P.npz holds all; "
         "or one -o for each; without it up to 64 numbers of each are printed, and more are saved in new files"
     )
 
@@ -90,8 +92,8 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     def command(**given: Any) -> None:
         if given[_LOCAL] and given[_URL]:
             raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
-        targets = targets_of(function.outputs, given.get(_OUTPUT) or [])
         job = _job(function, given)
+        targets = targets_of(results_of(function, job.inputs), given.get(_OUTPUT) or [])
         _require_matrices(function, job, targets)
         run(job, Wanted(targets, given[_URL], given[_LOCAL], given[_JSON]))
 
@@ -112,6 +114,11 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
     return command
+
+
+def results_of(function: Function, given: Container[str]) -> tuple[str, ...]:
+    """The names of what a command has to show: the outputs, or the gradients of the inputs that are given."""
+    return tuple(name for name in function.gradients if name in given) or function.outputs
 
 
 def _outputs(function: Function) -> tuple[Argument]:

@@ -95,6 +95,48 @@ def test_run_prints_small_values(folder: Path) -> None:
     assert "x =\n[[1. 0.]\n [0. 4.]]\ny =\n[[1.   0.  ]\n [0.   0.25]]\n" in result.stdout
 
 
+def test_vjp_prints_gradients(folder: Path) -> None:
+    """`matfn vjp root` takes the cotangent first; the gradient of tr A^(1/2) is A^(-1/2) / 2."""
+    np.save(folder / "I.npy", np.eye(2))
+
+    result = invoked("vjp", "root", folder / "I.npy", folder / "A.npy", "--r", 2, "--local")
+
+    assert result.exit_code == 0, result.output
+    assert "a =\n[[0.5   0.   ]\n [0.    0.125]]\n" in result.stdout
+    assert "converged" in result.stdout
+
+
+def test_vjp_saves_each_gradient(folder: Path) -> None:
+    """One file takes the first gradient, and files named after it the others."""
+    np.save(folder / "T.npy", np.array([[2.0, 0.0], [0.0, 4.0]]))
+    np.save(folder / "B.npy", np.array([[2.0], [4.0]]))
+    np.save(folder / "Y.npy", np.ones((2, 1)))
+    names = [folder / name for name in ("Y.npy", "T.npy", "B.npy")]
+
+    result = invoked("vjp", "tri_solve", *names, "-o", folder / "G.npy", "--local")
+
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(np.load(folder / "G.npy"), [[-0.5, 0.0], [-0.25, -0.25]], atol=1e-15)
+    np.testing.assert_allclose(np.load(folder / "G.b.npy"), [[0.5], [0.25]], atol=1e-15)
+
+
+def test_vjp_takes_one_cotangent_of_two(folder: Path) -> None:
+    """A cotangent that is left out counts as zero, and one output may go to stdout."""
+    np.save(folder / "I.npy", np.eye(2))
+    result = invoked("vjp", "sqrt_pair", "--y", folder / "I.npy", "--a", folder / "A.npy", "-o", "-", "--local")
+
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_allclose(np.load(BytesIO(result.stdout_bytes)), np.diag([-0.5, -1 / 128]), atol=1e-15)
+
+
+def test_vjp_needs_a_cotangent(folder: Path) -> None:
+    """Without any cotangent the call is refused in words, and ends with 2."""
+    result = invoked("vjp", "sqrt_pair", "--a", folder / "A.npy", "--local")
+
+    assert result.exit_code == 2
+    assert "needs a cotangent" in result.stderr
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (2, 4, 8)])
 def test_order_eight_is_small(shape: tuple[int, ...]) -> None:
     """Sixty-four numbers are printed, even complex ones, a row in a line."""
