@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 import matfn
-from matfn.check import outputs_of
+from matfn.answers import outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

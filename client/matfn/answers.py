@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from matfn.wire import Certificate, Timing
 
-__all__ = ["Answer", "Verdict", "warn_if_approximate"]
+__all__ = ["Answer", "Verdict", "outputs_of", "warn_if_approximate"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
@@ -49,6 +49,12 @@ class Answer(Generic[ValueT_co]):
             "device": repr(self.device),
         }
         return f"Answer({', '.join(f'{name}={words}' for name, words in fields.items())})"
+
+
+def outputs_of(value: Any) -> list[Any]:
+    """The arrays of an answer; a gradient of an input that was not given is none."""
+    outputs = value if isinstance(value, tuple) else (value,)
+    return [output for output in outputs if output is not None]
 
 
 def _summary(certificates: Sequence[Certificate]) -> str:

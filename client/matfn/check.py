@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from matfn import call, gradient
+from matfn.answers import outputs_of
 from matfn.errors import MatfnError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from matfn.wire import Certificate
     from matfn.with_info import Asker
 
-__all__ = ["DTYPES", "Case", "Verdict", "cases", "outputs_of", "verdict_of", "verdicts"]
+__all__ = ["DTYPES", "Case", "Verdict", "cases", "verdict_of", "verdicts"]
 
 Array: TypeAlias = "NDArray[np.float64]"
 Complexes: TypeAlias = "NDArray[np.complex128]"
@@ -79,12 +80,6 @@ def verdict_of(client: Asker, case: Case) -> Verdict:
         return Verdict(case, float("nan"), None, 0.0, str(error))
     errors = [_distance(value, truth) for value, truth in zip(outputs_of(answer.value), case.truth, strict=True)]
     return Verdict(case, float(np.max(errors)), answer.certificates[0], answer.timing.device_ms)
-
-
-def outputs_of(value: Any) -> list[Any]:
-    """The arrays of an answer; a gradient of an input that was not given is none."""
-    outputs = value if isinstance(value, tuple) else (value,)
-    return [output for output in outputs if output is not None]
 
 
 def _distance(value: Any, truth: Array) -> float:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from matfn import tables
+from matfn.answers import outputs_of
 from matfn.array_files import STANDARD, write_arrays
 from matfn.bench import PRESETS, measure, verdict, workload_of
 from matfn.catalogue import ENTRIES, FUNCTIONS
-from matfn.check import cases, outputs_of, verdict_of
+from matfn.check import cases, verdict_of
 from matfn.client import Client
 from matfn.complaints import EXIT_CODES, Exit, explained, fail
 from matfn.errors import TABLE
@@ -189,7 +190,8 @@ def _run(job: Job, wanted: Wanted) -> None:
     outputs = dict(zip(results_of(ENTRIES[job.function], job.inputs), outputs_of(answer.value), strict=True))
     targets = wanted.targets
     if not targets and not wanted.as_json:
-        targets = spare_targets(job.function.replace("/", "."), [name for name, value in outputs.items() if not tables.is_small(value)])
+        large = [name for name, value in outputs.items() if not tables.is_small(value)]
+        targets = spare_targets(job.function.replace("/", "."), large)
     write_arrays(targets, outputs)
     if wanted.as_json:
         typer.echo(answer_json(job.function, answer, outputs, targets), err=STANDARD in targets.values())

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from matfn.answers import outputs_of
 from matfn.wire import Certificate, Residual
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _COMPACT: Final = (
 
 def certificates_table(function: str, answer: Answer[Any]) -> Table:
     """One matrix's certificate field by field, or one row per matrix, up to a screenful."""
-    shapes = [value.shape for value in (answer.value if isinstance(answer.value, tuple) else (answer.value,))]
+    shapes = [value.shape for value in outputs_of(answer.value)]
     timing = answer.timing
     table = Table(
         title=Text(f"{function}: {', '.join(map(_shape, shapes)) or 'claimed answer'} on {answer.device}"),

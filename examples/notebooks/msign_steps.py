@@ -2,8 +2,8 @@
 # # Where Newton-Schulz moves singular values
 #
 # `msign` is the polar factor: it sets every singular value of a matrix to 1. Muon approximates it by five steps of one
-# polynomial. matfn computes it to the accuracy that is asked for, by coefficients that are optimal for each step or by a
-# decomposition, whichever takes less time.
+# polynomial. matfn computes it to the accuracy that is asked for, by coefficients that are optimal for each step or by
+# a decomposition, whichever takes less time.
 
 # %%
 import numpy as np

@@ -262,7 +262,7 @@ class WorkerProcess:
 
 
 async def _to_its_end(work: Callable[[], T]) -> T:
-    """Calls `work` in a thread, and waits for it even if cancelled: the arena is cut after that, which ends who uses it."""
+    """Calls `work` in a thread, and waits for it even if cancelled: the arena is cut then, which ends who uses it."""
     thread = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(thread)

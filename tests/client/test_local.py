@@ -17,8 +17,9 @@ import pytest
 import matfn
 import matfn_kernels
 from matfn import local
+from matfn.answers import outputs_of
 from matfn.catalogue import FUNCTIONS
-from matfn.check import DTYPES, cases, outputs_of, verdict_of, verdicts
+from matfn.check import DTYPES, cases, verdict_of, verdicts
 from matfn_kernels.programs.profile import Profile
 
 if TYPE_CHECKING:

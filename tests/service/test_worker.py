@@ -36,6 +36,7 @@ from matfn_service.memory import DeviceMemoryError, is_for_memory
 from matfn_service.pulse import Loss
 from matfn_service.shared_memory import SHARED, anonymous_file, lent
 from matfn_service.worker_process import WorkerError, WorkerLost, WorkerProcess
+from scripted import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -402,8 +403,7 @@ async def test_a_service_that_ends_tries_nothing_again(monkeypatch: pytest.Monke
     attempts = Mock(wraps=worker._packed)
     monkeypatch.setattr(worker, "_packed", attempts)
     run = asyncio.create_task(worker.run([part(0, 1, 2000, 2000)]))
-    while not worker._pulse.is_busy:
-        await asyncio.sleep(0)
+    await until(lambda: worker._pulse.is_busy)
     worker.close()
 
     with pytest.raises(WorkerLost, match="the service is ending"):
