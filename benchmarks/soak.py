@@ -217,9 +217,11 @@ def plot(samples: Sequence[Sample], path: Path) -> None:
         for name in names:
             title = next(series.title for series in SERIES if series.name == name)
             axis.plot(times, [getattr(sample, name) for sample in samples], label=title)
-        axis.set(ylabel=label, ylim=(None if label == "ms" else 0, None), yscale="log" if label == "ms" else "linear")
+        axis.set_ylabel(label)
         axis.legend(fontsize="small", loc="lower right")
-    axes[-1].set(xlabel="minutes")
+    for axis in axes[:-1]:
+        axis.set_ylim(bottom=0)
+    axes[-1].set(xlabel="minutes", yscale="log")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
@@ -259,7 +261,7 @@ def main() -> int:
     bad += [f"{series.title} grows" for series in SERIES if grows(series, settled(samples))]
     command = f"make soak MINUTES={minutes:g}"
     head = f"{provenance(command=command)}\n\n{WORKERS} workers, MATFN_MEMORY {MEMORY // 10**6} MB. {told}"
-    content = f"{head}\n\n![memory, descriptors, latencies](soak.png)\n\n" + "\n".join(table(samples)) + "\n"
+    content = f"{head}\n\n![memory, descriptors and latencies over time](soak.png)\n\n" + "\n".join(table(samples)) + "\n"
     (_FOLDER / "soak.md").write_text(content)
     plot(samples, _FOLDER / "soak.png")
     print(content)

@@ -10,7 +10,7 @@ import sys
 import time
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from workloads import MATRIX_SECONDS, occupy
 
@@ -21,9 +21,10 @@ from matfn_service.server import serve
 from matfn_service.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matfn_service.assembly import Part
+    from matfn_service.pulse import Loss
 
 
 _ANY_ORDER: Final = 1 << 20  # below the least order that was measured, a profile is constant
@@ -35,7 +36,7 @@ class StandIn:
     workers = 1
     ahead = 0
     alive = 1
-    lost = 0
+    losses: ClassVar[Mapping[Loss, int]] = {}
     device = "stand-in"
 
     def __init__(self) -> None:
@@ -50,6 +51,9 @@ class StandIn:
     async def run(self, parts: Sequence[Part]) -> Run:
         """Occupies the device with one share."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, _run, parts)
+
+    async def watch(self) -> None:
+        """Nothing to look after."""
 
     def close(self) -> None:
         """Lets the thread end."""
