@@ -261,7 +261,9 @@ def main() -> int:
     bad += [f"{series.title} grows" for series in SERIES if grows(series, settled(samples))]
     command = f"make soak MINUTES={minutes:g}"
     head = f"{provenance(command=command)}\n\n{WORKERS} workers, MATFN_MEMORY {MEMORY // 10**6} MB. {told}"
-    content = f"{head}\n\n![memory, descriptors and latencies over time](soak.png)\n\n" + "\n".join(table(samples)) + "\n"
+    content = (
+        f"{head}\n\n![memory, descriptors and latencies over time](soak.png)\n\n" + "\n".join(table(samples)) + "\n"
+    )
     (_FOLDER / "soak.md").write_text(content)
     plot(samples, _FOLDER / "soak.png")
     print(content)
