@@ -41,6 +41,7 @@ from ray.serve.config import RequestRouterConfig  # noqa: E402
 
 import matfn  # noqa: E402
 from cases import Case, cases  # noqa: E402
+from matfn.answers import outputs_of  # noqa: E402
 from matfn.client import Clock  # noqa: E402
 from matfn_kernels.reference import relative_error  # noqa: E402
 from matfn_service.ray_app import deployment  # noqa: E402
@@ -128,7 +129,7 @@ class Callers:
                 self.seen.lost[type(error).__name__] += 1
             return
         seconds = time.perf_counter() - began
-        values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
+        values = outputs_of(answer.value)
         right = all(relative_error(x, exact).max() <= case.bound for x, exact in zip(values, truth, strict=True))
         with self._lock:
             self.seen.seconds.append(seconds)

@@ -29,6 +29,7 @@ from rich.table import Table
 import matfn
 from cases import Array, Case, cases, matrices
 from equations import equations
+from matfn.answers import outputs_of
 from matfn_kernels.reference import relative_error
 
 if TYPE_CHECKING:
@@ -117,8 +118,7 @@ def compared(received: list[Received]) -> list[Outcome]:
         key = id(one.case), shifts
         if key not in exact:
             exact[key] = one.case.truth(np.array(shifts))
-        value = one.answer.value
-        values = value if isinstance(value, tuple) else (value,)
+        values = outputs_of(one.answer.value)
         of_all = one.case.function == "qk_clip"  # whose certificate is of all heads together
         error = max(distance(x, y, of_all=of_all) for x, y in zip(values, exact[key], strict=True))
         worst = max(one.answer.certificates, key=lambda certificate: certificate.error_estimate or 0)

@@ -145,9 +145,5 @@ class BodyReader:
 
 def body_reader_of(scope: Scope) -> BodyReader | None:
     """The reader of a request; None behind other servers, and where the connection is lost already."""
-    found: Callable[[], BodyReader | None] = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER, _none)
-    return found()
-
-
-def _none() -> None:
-    return None
+    found: weakref.ref[BodyReader] | None = scope.get("extensions", {}).get(_EXTENSION, {}).get(_READER)
+    return None if found is None else found()

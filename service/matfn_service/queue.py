@@ -61,7 +61,7 @@ class Queued(Protocol):
 
     @property
     def tenant(self) -> str:
-        """Whose job it is: tenants share the device by their weights."""
+        """The owner of the job: tenants share the device by their weights."""
 
     @property
     def priority(self) -> int:

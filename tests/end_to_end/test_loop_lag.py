@@ -25,9 +25,6 @@ ALL: Final = 'matfn_loop_lag_seconds_bucket{le="+Inf"}'
 ONE: Final[dict[str, object]] = {"dtype": "float32", "shape": [1, 1], "data": np.ones(1, "f4").tobytes()}
 
 
-pytestmark = pytest.mark.timeout(180)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
     """A server of its own, whose loop nobody else delays."""
@@ -108,7 +105,7 @@ ATTACKS: Final = {
         b'{"inputs":{"m":[[' + b"0.5," * 10**6 + b"1]]}}",
         refused("invalid_shape", "(1, 1000001)"),
     ),
-    "calls": ("calls", packed({"calls": [{"function": "msign", "inputs": {"m": ONE}}] * 2000}), all_answered(2000)),
+    "calls": ("calls", packed({"calls": [{"function": "msign", "inputs": {"m": ONE}}] * 5000}), all_answered(5000)),
     "keys": (
         "calls",
         packed({"calls": [{"function": "msign", "inputs": {"m": unit(columns)}} for columns in range(1, 301)]}),
@@ -131,21 +128,13 @@ def posted(server: ServerProcess, function: str, body: bytes) -> tuple[int, Any]
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_the_loop_goes_on(server: ServerProcess, attack: str) -> None:
-    """The attack gets its answer, the loop is not late by a quarter of a second, and the next caller is served.
-
-    What stops the loop does so each time; other programs that want the cores do not, so that one time of three counts.
-    """
+    """The attack gets its answer, the loop is never late by a quarter of a second, and the next caller is served."""
     function, body, is_right = ATTACKS[attack]
-    late = []
-    for _ in range(3):
-        before = samples(server.metrics())
-        status, answer = posted(server, function, body)
-        with matfn.Client(server.url) as client:
-            assert client.msign(2 * np.eye(3)).tolist() == np.eye(3).tolist()
-        after = samples(server.metrics())
-        assert is_right(status, answer), (status, json.dumps(answer, default=str)[:300])
-        late.append((after[ALL] - before[ALL]) - (after[LONGEST] - before[LONGEST]))
-        if not late[-1]:
-            return
+    before = samples(server.metrics())
+    status, answer = posted(server, function, body)
+    with matfn.Client(server.url) as client:
+        assert client.msign(2 * np.eye(3)).tolist() == np.eye(3).tolist()
+    after = samples(server.metrics())
 
-    assert not late, "each time"
+    assert is_right(status, answer), (status, json.dumps(answer, default=str)[:300])
+    assert after[ALL] - before[ALL] == after[LONGEST] - before[LONGEST]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import matfn
+from matfn.answers import outputs_of
 from processes import running_server
 from spectra import positive
 
@@ -45,7 +46,7 @@ def calls() -> list[matfn.Invocation[Any]]:
 
 def bits(answer: matfn.Answer[Any]) -> tuple[Any, ...]:
     """All of an answer but its journey."""
-    values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
+    values = outputs_of(answer.value)
     return *((value.dtype, value.shape, value.tobytes()) for value in values), answer.certificates
 
 

@@ -24,6 +24,11 @@ def tensor(*shape: int) -> wire.Tensor:
     return wire.Tensor("float64", shape, memoryview(np.ones(shape).tobytes()))
 
 
+def halves(*shape: int) -> wire.Tensor:
+    """Numbers in half precision in the memory of a body."""
+    return wire.Tensor("float16", shape, memoryview(np.ones(shape, np.float16).tobytes()))
+
+
 def cost(
     function: str, inputs: dict[str, wire.Tensor], allowed: int = 0, options: dict[str, wire.Value] | None = None
 ) -> Cost:
@@ -50,11 +55,13 @@ def test_numbers_that_stay_in_the_body_are_not_charged_again() -> None:
         ("solve_sylvester", {"a": tensor(2, 2), "b": tensor(7, 3, 3), "q": tensor(2, 3)}, 7 * (4 + 6) * 8),
         ("root", {"a": in_triangle(wire.Tensor("float64", (4, 3, 3), np.ones((4, 3, 3)).tobytes()), "L")}, 4 * 9 * 8),
         ("msign", {"m": wire.Tensor("float64", (4, 3), np.ones((4, 3)).tobytes())}, 12 * 8),
+        ("tri_solve", {"t": tensor(3, 3), "b": halves(3, 5)}, 15 * 8),
+        ("tri_solve", {"t": halves(3, 3), "b": tensor(7, 3, 5)}, 7 * 9 * 8),
     ],
-    ids=["both", "one of many", "two inputs", "triangles", "text"],
+    ids=["both", "one of many", "two inputs", "triangles", "text", "promoted", "promoted and broadcast"],
 )
 def test_inputs_that_are_copied_are_charged(function: str, inputs: dict[str, wire.Tensor], copied: int) -> None:
-    """Inputs that are broadcast, completed or read from text are charged as large as they become."""
+    """Inputs that are broadcast, promoted, completed or read from text are charged as large as they become."""
     assert cost(function, inputs).copied == copied
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matfn
 from bit_cases import KINDS, Case, cases
+from matfn.answers import outputs_of
 from matfn.invocation import Invocation
 from same_answers import Difference, Row, bits, windows, written
 
@@ -168,7 +169,7 @@ def _inputs(case: Case) -> dict[str, Any]:
 def _rows(answer: object) -> list[Row]:
     if not isinstance(answer, matfn.Answer):
         return []
-    values = answer.value if isinstance(answer.value, tuple) else (answer.value,)
+    values = outputs_of(answer.value)
     return [
         Row({name: bits(value[i]) for name, value in zip("xyz", values, strict=False)}, written(certificate))
         for i, certificate in enumerate(answer.certificates)

@@ -69,7 +69,7 @@ class Requested:
 
     @property
     def kind(self) -> tuple[float | None, float, float]:
-        """What the tolerance depends on besides the matrix."""
+        """Numbers besides the matrix that the tolerance depends on."""
         return self.tol, self.eps, self.growth
 
     def tolerances(self, condition: Tensor, spacing_out: float) -> Tensor:
