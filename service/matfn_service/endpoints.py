@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
@@ -26,7 +27,7 @@ from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, pr
 from matfn_service.statistics import ANSWERED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["CALLS", "Computation"]
 
 CALLS: Final = "calls"
-_TURN: Final = 32  # calls of a request that are queued, or given up, before the loop serves others
+_TOGETHER: Final = 32  # calls of a request that come to the queue at once, and so share a batch on an idle device
+_TURN: Final = 4  # calls of a request that the loop handles, in a tenth of a millisecond, before it serves others
 _READ_ONLY: Final = frozenset({"functions", "status"})
 
 T = TypeVar("T")
@@ -94,7 +96,7 @@ class Computation:
         if join is not None:
             self._service.statistics.count_stage("join", join)
         buffers = await self._made(
-            admission, weight(prepared, exchange.head), lambda: self._encoded(exchange, prepared, ticket)
+            admission.in_thread, weight(prepared, exchange.head), lambda: self._encoded(exchange, prepared, ticket)
         )
         self._service.statistics.count_call(function)
         await self._send(exchange, buffers, computed)
@@ -116,7 +118,7 @@ class Computation:
         computed = self._service.clock()
         heaviness = sum([weight(call, exchange.head) async for call in _in_turns(prepared)])
         made = partial(self._encoded_answers, exchange, calls, claims, computed)
-        buffers, codes, join = await self._made(admission, heaviness, made)
+        buffers, codes, join = await self._made(admission.in_turn, heaviness, made)
         self._count_calls(exchange, codes, len(calls))
         if join is not None:
             self._service.statistics.count_stage("join", join)
@@ -129,7 +131,7 @@ class Computation:
         """Queues the calls; none stays in the queue if the request ends before all of them are there."""
         claims: list[_Claim | Refusal] = []
         try:
-            async for _, call in _in_turns(calls):
+            async for _, call in _in_turns(calls, _TOGETHER):
                 claims.append(self._claim(call, exchange, len(claims)))
         except BaseException:
             self._abandon([claim.ticket for claim in claims if isinstance(claim, _Claim)])
@@ -203,15 +205,19 @@ class Computation:
         finally:
             stop()
 
-    def _abandon(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets[:_TURN]:
+    def _abandon(self, tickets: Iterable[Ticket]) -> None:
+        remaining = iter(tickets)
+        turn = list(islice(remaining, _TURN))
+        for ticket in turn:
             self._service.batcher.abandon(ticket)
-        if len(tickets) > _TURN:
-            asyncio.get_running_loop().call_soon(self._abandon, tickets[_TURN:])
+        if turn:
+            asyncio.get_running_loop().call_soon(self._abandon, remaining)
 
-    async def _made(self, admission: Admission, heaviness: int, make: Callable[[], T]) -> T:
-        """Calls `make` and returns its value; in a thread where that takes long."""
-        return make() if heaviness <= INLINE_BYTES else await admission.in_thread(make)
+    async def _made(
+        self, elsewhere: Callable[[Callable[[], T]], Awaitable[T]], heaviness: int, make: Callable[[], T]
+    ) -> T:
+        """Calls `make` and returns its value; elsewhere where that takes long."""
+        return make() if heaviness <= INLINE_BYTES else await elsewhere(make)
 
     def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
         return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
@@ -250,11 +256,11 @@ class Computation:
             _log.warning("calls failed", codes=dict(failed), of=number, request_id=exchange.head.request_id)
 
 
-async def _in_turns(entries: Sequence[T]) -> AsyncIterator[T]:
+async def _in_turns(entries: Sequence[T], turn: int = _TURN) -> AsyncIterator[T]:
     """The entries; after every few of them the event loop serves others."""
     for number, entry in enumerate(entries, 1):
         yield entry
-        if number % _TURN == 0:
+        if number % turn == 0:
             await asyncio.sleep(0)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPResponse
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,18 @@ def test_a_second_signal_tells_those_who_wait(number: signal.Signals) -> None:
         assert [code.result() for code in codes] == [(503, "draining")] * 10
         assert (late.status, json.loads(late.read())["code"]) == (503, "draining")
         check_end(server, seconds=10.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_until_the_end_do_not_change_it(leaving: ServerProcess, number: signal.Signals) -> None:
+    """A supervisor that sends its signal again and again, also while the process is ending, sees exit code 0."""
+    leaving.terminate()
+    while leaving.process.poll() is None:
+        leaving.process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            leaving.process.wait(0.005)
+
+    check_end(leaving)
 
 
 def problem_of(server: ServerProcess, body: bytes) -> tuple[int, str]:
