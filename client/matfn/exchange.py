@@ -24,11 +24,11 @@ from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle, whole
 from matfn.values import is_value, value_of
-from matfn.vectors import AsVector, as_column, columns_of
+from matfn.vectors import as_column, as_vector, columns_of
 from matfn.wire import Media
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from matfn.arrays import Kind
     from matfn.http1 import Response
@@ -99,12 +99,14 @@ class Exchange(Protocol[AnswerT_co]):
 class Prepared(Generic[ValueT_co]):
     """An invocation whose arrays have become tensors, and the kind of array its answer will be.
 
-    Calls with equal likenesses may be sent as one; with None a call is sent by itself.
+    Calls with equal likenesses may be sent as one; with None a call is sent by itself. `columns` names what the server
+    sees as one column and the caller as a vector.
     """
 
     call: wire.Call
     kind: Kind
     likeness: Hashable | None = None
+    columns: Collection[str] = ()
 
     @property
     def deadline(self) -> float | None:
@@ -141,8 +143,12 @@ class Prepared(Generic[ValueT_co]):
         names = [name for name in entry.outputs_of(self.call.inputs) if is_value(entry, name)]
         if not set(names) <= set(tensors):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
-        arrays = {name: self.kind.array(owned(whole(tensors[name]))) for name in names}
+        arrays = {name: self._array(name, owned(whole(tensors[name]))) for name in names}
         return Answer(value_of(entry, arrays), answer.certificates, answer.timing, answer.request_id, answer.device)
+
+    def _array(self, name: str, tensor: wire.Tensor) -> Any:
+        """An output as the caller's kind of array."""
+        return self.kind.array(as_vector(tensor) if name in self.columns else tensor)
 
 
 def deadline_of(options: Mapping[str, object]) -> float | None:
@@ -181,16 +187,14 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
     kind = kind_of(invocation.first)
     layouts = {name: layout_of(array) for name, array in arrays.items()}
     columns = columns_of(invocation.function, arrays)
-    if columns:
-        layouts |= {name: as_column(layouts[name]) for name in columns}
-        kind = AsVector(kind)
+    layouts |= {name: as_column(layout) for name, layout in layouts.items() if name in columns}
     limits.check(invocation.function, layouts)
     limits.check_bytes(layouts)
     inputs = {name: kind_of(array).tensor(array) for name, array in arrays.items()}
-    inputs |= {name: replace(inputs[name], shape=layouts[name].shape) for name in columns}
+    inputs |= {name: replace(tensor, shape=layouts[name].shape) for name, tensor in inputs.items() if name in columns}
     params, options = invocation.plain_params(), invocation.plain_options()
     call = wire.Call(invocation.function, inputs, params, options)
-    return Prepared(call, kind, likeness(call))
+    return Prepared(call, kind, likeness(call), columns)
 
 
 @dataclass(frozen=True, slots=True)

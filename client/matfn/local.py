@@ -115,18 +115,18 @@ class LocalClient(Handled, Submitting, ValueMethods):
         kind = kind_of(invocation.first)
         columns = columns_of(invocation.function, arrays)
         sizes = {name: layout_of(array) for name, array in arrays.items()}
-        sizes |= {name: as_column(sizes[name]) for name in columns}
+        sizes |= {name: as_column(size) for name, size in sizes.items() if name in columns}
         limits = Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements)
         limits.check(invocation.function, sizes)
         inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
-        inputs |= {name: inputs[name].unsqueeze(-1) for name in columns}
+        inputs |= {name: tensor.unsqueeze(-1) for name, tensor in inputs.items() if name in columns}
         params, options = invocation.plain_params(), invocation.plain_options()
         outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
         _meet_deadline(options.get("deadline"), milliseconds)
         entry = ENTRIES[invocation.function]
         named = dict(zip(entry.outputs_of(inputs), outputs, strict=True))
         values = {
-            name: from_torch(output.squeeze(-1) if columns else output, kind)
+            name: from_torch(output.squeeze(-1) if name in columns else output, kind)
             for name, output in named.items()
             if is_value(entry, name)
         }

@@ -8,32 +8,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from matfn.schema import VERIFY
+from matfn.schema import VERIFY, VJP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from matfn.arrays import Kind, Layout
+    from matfn.arrays import Layout
     from matfn.wire import Tensor
 
-__all__ = ["AsVector", "as_column", "columns_of", "takes_vector"]
+__all__ = ["as_column", "as_vector", "columns_of"]
 
 _SIDE: Final = "b"
-_FUNCTIONS: Final = ("tri_solve", "dplr_solve")
-_COLUMNS: Final = dict.fromkeys(_FUNCTIONS, (_SIDE,)) | {VERIFY + name: ("x", _SIDE) for name in _FUNCTIONS}
-
-
-def takes_vector(function: str, name: str) -> bool:
-    """Whether an input of a function may be a vector."""
-    return name == _SIDE and function in _COLUMNS
+_COLUMNS: Final = frozenset({_SIDE, "x"})
+"""A right-hand side and its solution; in a vector-Jacobian product also the gradient of the one and the cotangent of the
+other, by the same names."""
+_FUNCTIONS: Final = {kind + name for kind in ("", VERIFY, VJP) for name in ("tri_solve", "dplr_solve")}
 
 
 def columns_of(function: str, arrays: Mapping[str, Any]) -> Collection[str]:
-    """The inputs that lack the dimension of columns: those beside a right-hand side that is a vector."""
-    names = _COLUMNS.get(function)
-    if names is None or len(getattr(arrays.get(_SIDE), "shape", ())) != 1:
-        return ()
-    return names
+    """The inputs and outputs that lack the dimension of columns: those beside a right-hand side that is a vector."""
+    is_vector = len(getattr(arrays.get(_SIDE), "shape", ())) == 1
+    return _COLUMNS if is_vector and function in _FUNCTIONS else frozenset()
 
 
 def as_column(layout: Layout) -> Layout:
@@ -41,16 +36,6 @@ def as_column(layout: Layout) -> Layout:
     return replace(layout, shape=(*layout.shape, 1))
 
 
-class AsVector:
-    """Kind of the answers to a call with a vector: arrays of the kind, without their column."""
-
-    def __init__(self, kind: Kind) -> None:
-        self._kind = kind
-
-    def tensor(self, array: Any) -> Tensor:
-        """The array's numbers."""
-        return self._kind.tensor(array)
-
-    def array(self, tensor: Tensor) -> Any:
-        """An array over the tensor's memory."""
-        return self._kind.array(replace(tensor, shape=tensor.shape[:-1]))
+def as_vector(tensor: Tensor) -> Tensor:
+    """The tensor without its only column."""
+    return replace(tensor, shape=tensor.shape[:-1])

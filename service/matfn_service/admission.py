@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+import structlog
+
 from matfn import wire
 from matfn_kernels import Batch, Call, Limits, Plan, batch_of, make_plan, outline_call, refilled, screen
 from matfn_service.cost import Cost, decoding_bytes
 from matfn_service.jobs import Job
 from matfn_service.ledger import Kind
 from matfn_service.parse_cache import ParseCache
-from matfn_service.problems import REFUSALS, Refusal, as_refusal
+from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal
 from matfn_service.tensors import from_wire, layout_of, spread
+from matfn_service.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +45,8 @@ _INLINE_VALUES: Final = 2048  # each is read in a microsecond
 _INLINE_ITEMS: Final = 256  # each rejection takes microseconds
 _SHORT_BYTES: Final = 32 * 2**10  # of many calls: about a hundred, which take a hundredth of a second
 _INLINE: Final = {wire.Media.MSGPACK: INLINE_BYTES, wire.Media.JSON: INLINE_BYTES // 8}
+
+_log = structlog.get_logger(__name__)
 
 _LONGEST: Final = 86400.0  # a profile without a rate predicts infinite time; sums must stay finite
 
@@ -146,25 +151,36 @@ class Admission:
         return await self.in_thread(outline.prepared)
 
     async def many(
-        self, body: memoryview, media: wire.Media, account: Account, copies: int = 0
+        self,
+        body: memoryview,
+        media: wire.Media,
+        account: Account,
+        copies: int = 0,
+        has_left: Callable[[], bool] = lambda: False,
     ) -> list[tuple[str, Prepared | Refusal]]:
         """The calls in the body of POST /v1/calls, each with the function it names.
 
         Raises:
+            CallerLeft: if the caller has left before a long body's turn comes.
             DecodeError: if the envelope cannot be read.
             Refusal: if it holds too many calls, or there is no room for the body's values.
         """
-        run = self.in_thread if body.nbytes <= _SHORT_BYTES else self.in_turn
-        return await run(lambda: self._many(body, media, account, copies))
+        work = partial(self._many, body, media, account, copies)
+        return await (self.in_thread(work) if body.nbytes <= _SHORT_BYTES else self.in_turn(work, has_left))
 
-    async def in_turn(self, work: Callable[[], T]) -> T:
+    async def in_turn(self, work: Callable[[], T], has_left: Callable[[], bool] = lambda: False) -> T:
         """Runs `work` in a thread, one such at a time, and returns its value.
 
         This is for work of thousands of small steps, each of which holds the interpreter: beside one of it the event
         loop has every other turn, beside two one in three, and no thread would be left for short work.
+
+        Raises:
+            CallerLeft: if the caller has left before the turn comes; then `work` is not done.
         """
         async with self._turn:
-            return await self.in_thread(work)
+            if has_left():
+                raise CallerLeft
+            return await to_its_end(self.in_thread(work))
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Runs `work` in a thread and returns its value."""
@@ -202,8 +218,8 @@ class Admission:
         try:
             outline = self._outlined(call)
             account.charge(outline.cost.charges(copies))
-        except REFUSALS as error:
-            return call.function, as_refusal(error)
+        except Exception as error:  # noqa: BLE001 - a failed call must not fail the others of its request
+            return call.function, _refused(error)
         return call.function, outline
 
     def _outlined(self, sent: wire.Call) -> _Outline:
@@ -242,5 +258,12 @@ def _prepared_or_refused(outline: _Outline | Refusal) -> Prepared | Refusal:
         return outline
     try:
         return outline.prepared()
-    except REFUSALS as error:
-        return as_refusal(error)
+    except Exception as error:  # noqa: BLE001 - likewise
+        return _refused(error)
+
+
+def _refused(error: Exception) -> Refusal:
+    """The refusal of one call of many; an error that should not be is logged."""
+    if not isinstance(error, REFUSALS):
+        _log.error("call failed", exc_info=error)
+    return as_refusal(error)

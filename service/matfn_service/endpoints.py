@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -27,7 +28,7 @@ from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, pr
 from matfn_service.statistics import ANSWERED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from starlette.types import Receive, Scope, Send
 
@@ -106,7 +107,8 @@ class Computation:
         media = media_of(exchange.head)
         admission, content = await self._read(exchange, account)
         read = self._service.clock()
-        calls = await admission.many(content, media, account, copies_for(exchange.head))
+        with _watched(exchange) as has_left:
+            calls = await admission.many(content, media, account, copies_for(exchange.head), has_left)
         prepared = [call async for _, call in _in_turns(calls) if isinstance(call, Prepared)]
         async for call in _in_turns(prepared):
             exchange.entry.count_call(call)
@@ -118,7 +120,9 @@ class Computation:
         computed = self._service.clock()
         heaviness = sum([weight(call, exchange.head) async for call in _in_turns(prepared)])
         made = partial(self._encoded_answers, exchange, calls, claims, computed)
-        buffers, codes, join = await self._made(admission.in_turn, heaviness, made)
+        with _watched(exchange) as has_left:
+            in_turn = partial(admission.in_turn, has_left=has_left)
+            buffers, codes, join = await self._made(in_turn, heaviness, made)
         self._count_calls(exchange, codes, len(calls))
         if join is not None:
             self._service.statistics.count_stage("join", join)
@@ -254,6 +258,17 @@ class Computation:
         if failed:
             exchange.entry.outcomes = {ANSWERED: number - failed.total(), **failed}
             _log.warning("calls failed", codes=dict(failed), of=number, request_id=exchange.head.request_id)
+
+
+@contextmanager
+def _watched(exchange: Exchange) -> Iterator[Callable[[], bool]]:
+    """Tells within the block whether the caller has left."""
+    left = asyncio.Event()
+    stop = exchange.watch(left.set)
+    try:
+        yield left.is_set
+    finally:
+        stop()
 
 
 async def _in_turns(entries: Sequence[T], turn: int = _TURN) -> AsyncIterator[T]:

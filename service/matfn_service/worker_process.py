@@ -38,6 +38,7 @@ from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
 from matfn_service.pulse import Loss, Pulse, WorkerError, WorkerLost, memory_kills
 from matfn_service.shared_memory import LEAST, SHARED, anonymous_file, lent
+from matfn_service.to_its_end import to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -121,13 +122,13 @@ class WorkerProcess:
         started = time.perf_counter()
         try:
             pack = partial(self._packed, parts, members, room)
-            message = pack() if _are_copied_at_once(parts) else await _to_its_end(pack)
+            message = pack() if _are_copied_at_once(parts) else await to_its_end(asyncio.to_thread(pack))
             packed = time.perf_counter()
             done = await self._answer(message, sum(part.seconds * part.items for part in parts))
             answered = time.perf_counter()
             take = partial(self._taken, done.value, room)
             is_large = sum(map(_arena_bytes, done.value)) > _INLINE_BYTES
-            evaluations = await _to_its_end(take) if is_large else take()
+            evaluations = await to_its_end(asyncio.to_thread(take)) if is_large else take()
         finally:
             self._arena.clear()
             self._is_taken = False
@@ -259,16 +260,6 @@ class WorkerProcess:
         else:
             tensors = iter(self._arena.copied(slots))
         return [Encoded(tuple(next(tensors) for _ in slots), statuses, octets) for slots, statuses, octets in answers]
-
-
-async def _to_its_end(work: Callable[[], T]) -> T:
-    """Calls `work` in a thread, and waits for it even if cancelled: the arena is cut then, which ends who uses it."""
-    thread = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(thread)
-    except asyncio.CancelledError:
-        await asyncio.wait([thread])
-        raise
 
 
 def _has_many_requests(message: object) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import matfn
+from matfn import wire
 from matfn.exchange import prepare
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ T = np.tril(RANDOM.standard_normal((N, N))) + N * np.eye(N)
 B = RANDOM.standard_normal(N)
 DIAG, Q, K = np.ones(N), RANDOM.standard_normal((N, 2)), RANDOM.standard_normal((N, 2))
 DPLR = np.diag(DIAG) + np.tril(Q @ K.T, -1)
+TIMING = wire.Timing(queue_ms=0.0, device_ms=0.0, batch_size=1, fill=0.1, profile=None)
 
 CASES = pytest.mark.parametrize(
     ("solve", "matrix"),
@@ -79,7 +81,46 @@ def test_vector_travels_as_a_column() -> None:
     prepared = prepare(matfn.call.tri_solve(T, B))
 
     assert prepared.call.inputs["b"].shape == (N, 1)
-    assert prepared.kind.array(prepared.call.inputs["b"]).shape == (N,)
+    answer = wire.Answer({"x": prepared.call.inputs["b"]}, (), TIMING, "cpu", "")
+    np.testing.assert_array_equal(prepared.answer(answer).value, B)
+
+
+GRADIENTS = pytest.mark.parametrize(
+    ("gradients", "matrix"),
+    [
+        (lambda client, x, b: client.vjp.tri_solve(x, T, b), T),
+        (lambda client, x, b: client.vjp.tri_solve(x, T, b, transpose=True), T.T),
+        (lambda client, x, b: client.vjp.dplr_solve(x, DIAG, Q, K, b), DPLR),
+        (lambda client, x, b: client.with_info.vjp.tri_solve(x, T, b).value, T),
+        (lambda client, x, b: client.map([matfn.gradient.tri_solve(x, T, b)])[0], T),
+    ],
+)
+
+
+@GRADIENTS
+def test_gradient_of_a_vector_is_a_vector(
+    gradients: Callable[[Any, Any, Any], Any], matrix: np.ndarray[Any, Any], local: matfn.LocalClient
+) -> None:
+    """The cotangent and the gradient of b have its shape; both gradients are those of one column."""
+    x = np.linspace(1, 2, N)
+    found, column = gradients(local, x, B), gradients(local, x[:, None], B[:, None])
+
+    assert found.b.shape == (N,)
+    np.testing.assert_allclose(found.b, np.linalg.solve(matrix.T, x), atol=1e-13)
+    assert {name: getattr(found, name).shape for name in found._fields if name != "b"} == {
+        name: getattr(column, name).shape for name in column._fields if name != "b"
+    }
+
+
+def test_gradient_of_a_vector_travels_as_a_column() -> None:
+    """The server is asked about one column; the gradient of b has none, and that of the matrix stays a matrix."""
+    prepared = prepare(matfn.gradient.tri_solve(B, T, B))
+    sent = prepared.call.inputs
+    answer = wire.Answer({"x": sent["x"]}, (), TIMING, "cpu", "", {"t": sent["t"], "b": sent["b"]})
+
+    assert (sent["x"].shape, sent["b"].shape, sent["t"].shape) == ((N, 1), (N, 1), (N, N))
+    value = prepared.answer(answer).value
+    assert (value.t.shape, value.b.shape) == ((N, N), (N,))
 
 
 def test_vectors_and_matrices_share_a_stack(local: matfn.LocalClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -55,6 +56,12 @@ def _rejected(function: str, inputs: dict[str, Any], **keywords: object) -> Reje
         ("inv_root", {"a": EYE}, {"r": 65}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": 2.5}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": True}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 10**400}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": -(10**4000)}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": math.inf}, "invalid_parameter"),
+        ("inv_root", {"a": EYE}, {"r": 2, "damping": 10**400}, "invalid_parameter"),
+        ("delta_rule", {"q": EYE, "k": EYE, "v": EYE}, {"chunk": 10**309}, "invalid_parameter"),
+        ("msign", {"m": EYE}, {"coefficients": [[10**400, 0, 0]]}, "invalid_parameter"),
         ("inv_root", {"a": EYE}, {"r": 2, "q": 1}, "invalid_parameter"),
         ("inv_root", {"a": EYE, "z": EYE}, {"r": 2}, "invalid_parameter"),
         ("inv_root", {}, {"r": 2}, "invalid_parameter"),

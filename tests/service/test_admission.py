@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from matfn import wire
 from matfn_kernels import Limits, Profile
-from matfn_service.admission import Admission
+from matfn_service.admission import Admission, Prepared
+from matfn_service.problems import CallerLeft, Refusal
 from scripted import endless_account, matrices
 
 if TYPE_CHECKING:
@@ -87,3 +89,55 @@ async def test_work_that_raises_ends_its_turn(admission: Admission) -> None:
         await admission.in_turn(lambda: 1 // 0)
 
     assert await admission.in_turn(lambda: 5) == 5
+
+
+async def test_nothing_is_read_for_who_has_left(admission: Admission) -> None:
+    """Work whose caller leaves before its turn is not done, and whoever comes after it goes on."""
+    goes_on = threading.Event()
+    long = asyncio.ensure_future(admission.in_turn(goes_on.wait))
+    done: list[int] = []
+    left = [asyncio.ensure_future(admission.in_turn(lambda: done.append(1), lambda: True)) for _ in range(3)]
+    late = asyncio.ensure_future(admission.in_turn(lambda: done.append(2)))
+    goes_on.set()
+
+    assert all(isinstance(one, CallerLeft) for one in await asyncio.gather(*left, return_exceptions=True))
+    await asyncio.gather(long, late)
+    assert done == [2]
+
+
+async def test_cancelled_work_keeps_its_turn_to_its_end(admission: Admission) -> None:
+    """A thread cannot be stopped: the next work begins when it has ended, not when its caller is cancelled."""
+    begun, goes_on, order = threading.Event(), threading.Event(), list[str]()
+
+    def long() -> None:
+        begun.set()
+        goes_on.wait()
+        order.append("long")
+
+    cancelled = asyncio.ensure_future(admission.in_turn(long))
+    await admission.in_thread(begun.wait)
+    cancelled.cancel()
+    after = asyncio.ensure_future(admission.in_turn(lambda: order.append("next")))
+    await admission.in_thread(int)
+    assert order == []
+    goes_on.set()
+    await after
+
+    assert cancelled.cancelled()
+    assert order == ["long", "next"]
+
+
+@pytest.mark.parametrize("digits", [310, 4000])
+@pytest.mark.parametrize("place", ["params", "options"])
+async def test_a_huge_number_fails_its_call_alone(admission: Admission, digits: int, place: str) -> None:
+    """A whole number beyond every float is refused as any other, and the request's other calls are read."""
+    name = {"params": "r", "options": "priority"}[place]
+    good: dict[str, Any] = {"function": "root", "inputs": {"a": [[2, 1], [1, 2]]}, "params": {"r": 2}, "options": {}}
+    bad = good | {place: good[place] | {name: 10**digits}}
+    body = memoryview(json.dumps({"calls": [good, bad, good]}).encode())
+
+    (_, first), (_, refusal), (_, last) = await admission.many(body, wire.Media.JSON, endless_account())
+    assert isinstance(first, Prepared)
+    assert isinstance(last, Prepared)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, name in refusal.detail) == ("invalid_parameter", True)

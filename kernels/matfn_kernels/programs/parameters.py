@@ -55,9 +55,11 @@ def _shown(value: object) -> str:
 
 
 def _parse_integer(spec: Parameter, value: object) -> Value:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return int(value) if _inside(spec, value) else None
+    return value if _inside(spec, value) else None
 
 
 def _parse_number(spec: Parameter, value: object) -> Value:
