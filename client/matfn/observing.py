@@ -74,15 +74,33 @@ class Hooks:
     on_response: OnResponse | None = None
     now: Callable[[], float] = time.perf_counter
 
+    def __post_init__(self) -> None:
+        """Refuses what cannot be called, and coroutine functions.
+
+        Raises:
+            TypeError: a hook is one of these.
+        """
+        for name, hook in (("on_request", self.on_request), ("on_response", self.on_response)):
+            if hook is not None and (not callable(hook) or _is_coroutine_function(hook)):
+                raise TypeError(f"{name} is {hook!r}; it must be a plain function, also that of an AsyncClient")
+
     def begin(self, request: Request, url: str) -> _Telling | None:
         """The account of a request; None where nobody listens."""
         if self.on_request is None and self.on_response is None and not _logger().isEnabledFor(_DEBUG):
             return None
         info = RequestInfo(request.method, url + request.target, sum(map(len, request.body)))
         added = self.on_request(info) if self.on_request else None
-        if isinstance(added, Mapping):
+        if added is not None and not isinstance(added, Mapping):
+            raise TypeError(f"on_request returned {added!r}; it must return a mapping of headers, or None")
+        if added is not None:
             request = replace(request, headers=overridden(request.headers, checked_headers(added)))
         return _Telling(self, request, info, self.now())
+
+
+def _is_coroutine_function(hook: Any) -> bool:
+    from inspect import iscoroutinefunction  # slow, for those with a hook only
+
+    return iscoroutinefunction(hook) or iscoroutinefunction(type(hook).__call__)
 
 
 @dataclass(slots=True)

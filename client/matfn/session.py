@@ -136,6 +136,8 @@ def _policy(max_retries: int) -> RetryPolicy:
 
 
 def _seconds(timeout: float | None) -> float | None:
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(f"timeout={timeout!r} is no number of seconds; None waits for as long as it takes")
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"timeout={timeout} is no number of seconds above 0; None waits for as long as it takes")
     return timeout

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from matfn.arrays import Layout
     from matfn.wire import Tensor
 
-__all__ = ["as_column", "as_vector", "columns_of"]
+__all__ = ["as_column", "as_vector", "columns_of", "takes_vector"]
 
 _SIDE: Final = "b"
 _COLUMNS: Final = frozenset({_SIDE, "x"})
-"""A right-hand side and its solution; in a vector-Jacobian product also the gradient of the one and the cotangent of the
+"""A right-hand side and its solution; in a vector-Jacobian product also the gradient of one and the cotangent of the
 other, by the same names."""
 _FUNCTIONS: Final = {kind + name for kind in ("", VERIFY, VJP) for name in ("tri_solve", "dplr_solve")}
+
+
+def takes_vector(function: str, name: str) -> bool:
+    """Whether an input of a function may be a vector."""
+    return name == _SIDE and function in _FUNCTIONS
 
 
 def columns_of(function: str, arrays: Mapping[str, Any]) -> Collection[str]:

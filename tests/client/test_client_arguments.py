@@ -184,3 +184,11 @@ def test_answer_of_one_matrix_is_written_whole() -> None:
 def tensor() -> Any:
     """One matrix of order one."""
     return wire.Tensor("float64", (1, 1), np.ones((1, 1)).tobytes())
+
+
+@pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
+@pytest.mark.parametrize("timeout", ["5", [5], {}])
+def test_a_timeout_is_a_number(kind: Any, timeout: Any) -> None:
+    """Another type is named when the client is made."""
+    with pytest.raises(TypeError, match="is no number of seconds"):
+        kind("http://127.0.0.1:1", timeout=timeout)

@@ -223,3 +223,31 @@ def test_options_of_a_call_are_its_own() -> None:
         client.with_options(timeout=0)
     with pytest.raises(ValueError, match="max_retries=-1 is negative"):
         client.with_options(max_retries=-1)
+
+
+class Listening:
+    """An object whose call is a coroutine."""
+
+    async def __call__(self, request: object) -> None:
+        """Nothing."""
+
+
+async def listening(request: object) -> None:
+    """A hook that would have to be awaited."""
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["on_request", "on_response"])
+@pytest.mark.parametrize("hook", [3, {"x-a": "b"}, listening, Listening()])
+def test_what_is_no_plain_function_is_no_hook(kind: Any, name: str, hook: Any) -> None:
+    """It would be called in vain, so the client is not made."""
+    with pytest.raises(TypeError, match=f"{name} is .* must be a plain function"):
+        kind(**{name: hook})
+
+
+@KINDS
+@pytest.mark.parametrize("added", [5, [("x-a", "b")], "x-a: b"])
+def test_headers_that_are_no_mapping_are_not_lost(server: ScriptedServer, kind: type, added: Any) -> None:
+    """A request does not go out without the headers that its caller wanted."""
+    with pytest.raises(TypeError, match="must return a mapping of headers, or None"):
+        used(kind, server.url, lambda client: client.msign(A), on_request=lambda _: added)

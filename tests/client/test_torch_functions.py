@@ -281,3 +281,10 @@ def test_whitening_learns_as_torchs_own_does() -> None:
         return history
 
     assert losses(lambda c: mt.inv_root(c, 2)) == pytest.approx(losses(by_eigh), rel=1e-9)
+
+
+@pytest.mark.parametrize("given", [torch.eye(2).numpy(), [[1.0, 0.0], [0.0, 1.0]], 3.0])
+def test_what_is_no_tensor_is_refused_in_words(given: object) -> None:
+    """Functions of tensors say so to who has an array or a list."""
+    with pytest.raises(TypeError, match=r"m is .*; the functions of matfn.torch take tensors"):
+        mt.msign(given)  # type: ignore[arg-type] # what a user without a type checker passes

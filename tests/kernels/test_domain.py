@@ -593,3 +593,19 @@ def test_half_precision_keeps_its_dtype(function: str, dtype: torch.dtype) -> No
 def _torch_answer(function: str, inputs: dict[str, torch.Tensor], keywords: dict[str, Any]) -> torch.Tensor:
     call = parsed(function, inputs, keywords)
     return settle(call, evaluate(make_plan(call, Profile.nominal()).program, batch_of(call)))[0]
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "column"),
+    [
+        ("tri_solve", {"t": LOWER, "b": np.ones(3)}, "(3, 1)"),
+        ("dplr_solve", {"diag": np.ones(2), "q": np.ones((2, 1)), "k": np.ones((2, 1)), "b": np.ones(2)}, "(2, 1)"),
+        ("msign", {"m": np.ones(4)}, "(4, 1)"),
+    ],
+)
+def test_vector_is_told_to_be_a_column(function: str, inputs: dict[str, Array], column: str) -> None:
+    """Where a rectangular matrix is wanted, the hint says how a vector is sent."""
+    with pytest.raises(Rejection) as caught:
+        parsed(function, inputs, {})
+
+    assert (caught.value.code, column in str(caught.value.hint)) == ("invalid_shape", True)

@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+import matfn.optim
 from matfn.optim import Muon
 from matfn.optim.shards import local_shard
 from refreshing import CountingClient, DownClient
@@ -182,3 +183,11 @@ def test_shards_are_refused(client: CountingClient) -> None:
         assert torch.equal(local_shard(whole.data), alone)
     finally:
         dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("optimizer", [matfn.optim.Muon, matfn.optim.Shampoo])
+@pytest.mark.parametrize("client", [matfn.AsyncClient(), "http://127.0.0.1:8000", matfn.call])
+def test_what_cannot_answer_is_refused_at_once(optimizer: Any, client: Any) -> None:
+    """A client that a step could not use raises when the optimizer is made, not in the middle of a training."""
+    with pytest.raises(TypeError, match="an optimizer takes a Client, a LocalClient or None"):
+        optimizer([torch.ones(2, 2, requires_grad=True)], client=client)

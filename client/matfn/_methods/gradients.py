@@ -583,7 +583,7 @@ class GradientMethods(ABC):
         Args:
             x: (*, n, m) array, the cotangent of the output x.
             t: (*, n, n) array, triangular matrices; the other triangle is never read.
-            b: (*, n, m) array, right-hand sides.
+            b: (*, n, m) array, right-hand sides, or (n,) array, one of them.
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
             transpose: Solve with the transpose.
@@ -652,7 +652,7 @@ class GradientMethods(ABC):
             diag: (*, n) array, the diagonal, no entry zero.
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
-            b: (*, n, m) array, right-hand sides.
+            b: (*, n, m) array, right-hand sides, or (n,) array, one of them.
             transpose: Solve with the transpose.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.

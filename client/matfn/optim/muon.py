@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from matfn import call
 from matfn.errors import MatfnError
 from matfn.local import LocalClient
+from matfn.optim.refresh import chosen_client
 from matfn.optim.shards import is_sharded, local_shard
-from matfn.shared_client import shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +73,7 @@ class Muon(Optimizer):
         adjust_lr_fn: AdjustLr | None = None,
         max_bytes_per_step: int = _BYTES_PER_STEP,
     ) -> None:
-        self._client = shared_client() if client is None else client
+        self._client = chosen_client(client)
         self._max_bytes = max_bytes_per_step
         own: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         own |= {"ns_coefficients": ns_coefficients, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 import torch
 
 from matfn.answers import Answer
 from matfn.errors import ClosedError, MatfnError, NotFinite
+from matfn.shared_client import shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -56,6 +58,20 @@ class RefreshClient(Protocol):
     @property
     def with_info(self) -> ManyAnswers:
         """The functions with certificates."""
+
+
+def chosen_client(client: RefreshClient | None) -> RefreshClient:
+    """The client, or for None the one in this process that all share.
+
+    Raises:
+        TypeError: it is no client that answers by itself, such as an AsyncClient or a URL.
+    """
+    if client is None:
+        return shared_client()
+    many = getattr(getattr(client, "with_info", None), "map", None)
+    if many is None or iscoroutinefunction(many):
+        raise TypeError(f"client is {type(client).__qualname__}; an optimizer takes a Client, a LocalClient or None")
+    return client
 
 
 class Subject(Protocol):

@@ -12,11 +12,10 @@ from matfn.optim.blocks import Blocks
 from matfn.optim.factors import Curvature, accumulate, preconditioned
 from matfn.optim.moments import filtered, grafted
 from matfn.optim.options import Options
-from matfn.optim.refresh import Refresher
+from matfn.optim.refresh import Refresher, chosen_client
 from matfn.optim.schedule import Progress, Schedule
 from matfn.optim.shards import local_shard
 from matfn.own_thread import OwnThread
-from matfn.shared_client import shared_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,8 +103,7 @@ class Shampoo(Optimizer):
             first,
             on_late,
         )
-        client = shared_client() if client is None else client
-        self._refresher = Refresher(client, schedule, tolerated_failures, executor or OwnThread())
+        self._refresher = Refresher(chosen_client(client), schedule, tolerated_failures, executor or OwnThread())
         own: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "epsilon": epsilon}
         own["damping"] = None if epsilon is not None and damping == _DAMPING else damping
         own |= {"root": root, "grafting": grafting, "grafting_epsilon": grafting_epsilon, "tol": tol}

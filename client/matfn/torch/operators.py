@@ -41,8 +41,11 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
         client: what computes it; None for a LocalClient that all share.
 
     Raises:
-        TypeError: the client is neither a Client nor a LocalClient.
+        TypeError: an input is no tensor, or the client is neither a Client nor a LocalClient.
     """
+    for name, item in inputs.items():
+        if item is not None and not isinstance(item, torch.Tensor):
+            raise TypeError(f"{name} is {type(item).__qualname__}; the functions of matfn.torch take tensors")
     apply = _FORWARD[function] if torch.compiler.is_compiling() else _DIFFERENTIABLE[function].apply
     columns = columns_of(function, inputs)  # of right-hand sides that are vectors
     tensors = [item[..., None] if name in columns and item is not None else item for name, item in inputs.items()]

@@ -290,10 +290,12 @@ def _check_square(entry: Input, shape: tuple[int, ...]) -> None:
 
 def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
     if len(shape) < len(entry.shape):
+        is_column = len(shape) == 1 and len(entry.shape) == 2 and len(set(entry.shape)) == 2  # noqa: PLR2004
+        column = f"; a vector is one column, {(*shape, 1)}" if is_column else ""
         raise Rejection(
             "invalid_shape",
             f"{entry.name} has shape {shape}",
-            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}",
+            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}{column}",
         )
     if max(shape, default=0) >= _MAX_DIMENSION:
         raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
