@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,7 +51,7 @@ async def test_long_work_takes_turns(admission: Admission) -> None:
             running -= 1
         return number
 
-    numbers = await asyncio.gather(*[admission.in_turn(lambda number=number: work(number)) for number in range(20)])
+    numbers = await asyncio.gather(*[admission.in_turn(partial(work, number)) for number in range(20)])
 
     assert list(numbers) == list(range(20))
     assert most == 1
