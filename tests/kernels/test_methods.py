@@ -112,12 +112,13 @@ def test_pinning_what_auto_chose_changes_no_bit(function: str, dtype: torch.dtyp
 
 def test_pinning_a_fallback_changes_no_bit() -> None:
     """The method that answered in another's place gives the same numbers when it is asked for."""
-    a = positive(40, condition=1e12)[0].astype(np.float32)
-    usual = _evaluated("root", {"r": 4}, torch.float32, {"a": a})
+    m = positive(96, condition=1e12)[0].astype(np.float32)  # on every machine products are tried first, and miss
+    usual = _evaluated("msign", {}, torch.float32, {"m": m})
 
-    pinned = _evaluated("root", {"r": 4}, torch.float32, {"a": a}, method="eigh")
+    pinned = _evaluated("msign", {}, torch.float32, {"m": m}, method="svd")
 
-    assert (usual.certificates[0].method, usual.certificates[0].fallback) != ("eigh", None)
+    assert usual.certificates[0].method == "svd"
+    assert usual.certificates[0].fallback is not None
     assert torch.equal(pinned.outputs[0], usual.outputs[0])
 
 

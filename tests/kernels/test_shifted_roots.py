@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from evaluating import Answer, answer, candidates, parsed, run, truth
+from evaluating import EPS, Answer, answer, candidates, parsed, run, truth
 from honesty import assert_covered, reference_errors
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.native.library import is_built
@@ -142,7 +142,8 @@ def test_iteration_in_batches_leaves_what_it_does_not_lift(part: float) -> None:
     found = _in_batches("inv_root", a, r=2, damping=part)
     assert [c.code for c in found.certificates] == ["not_positive", None]
     expected = truth("inv_root", {"a": a[1:]}, found.certificates[1:], r=2, damping=part)
-    assert_covered(relative_error(found.outputs[0][1:], expected[0]), found.certificates[1:])
+    rounding = EPS["float64"] * 2 / part  # the reference's own error, by the condition of A + shift I
+    assert_covered(relative_error(found.outputs[0][1:], expected[0]), found.certificates[1:], slack=rounding)
 
 
 @pytest.mark.parametrize("order", [64, 128, 256, 1024])
