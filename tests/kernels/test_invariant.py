@@ -333,6 +333,24 @@ def test_the_stride_of_a_single_row_or_column_changes_no_bit(shape: tuple[int, i
         assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.complex128])
+@pytest.mark.parametrize("order", [16, 33, 64])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_factor_of_several_matrices_is_stored_as_that_of_one(dtype: torch.dtype, order: int, *, turned: bool) -> None:
+    """A factor, also a transposed one, that broadcasts over others gives each product the bits that it has alone."""
+    generator = torch.Generator().manual_seed(order)
+    many = torch.randn(3, 4, order, order, generator=generator, dtype=torch.float64).to(dtype)
+    one = torch.randn(3, 1, order, order, generator=generator, dtype=torch.float64).to(dtype)
+    if turned:
+        one = one.mH
+
+    for left, right in ((many, one), (one, many)):
+        together = invariant.product(left, right)
+        for place in range(3):
+            alone = invariant.product(left[place : place + 1], right[place : place + 1])
+            assert torch.equal(alone[0], together[place])
+
+
 def test_onednn_serves_large_products_alike() -> None:
     """Its products are the same bits alone and among others, on any number of threads."""
     batch, before, found = random(3, 257, 257, dtype=torch.float32), torch.get_num_threads(), []

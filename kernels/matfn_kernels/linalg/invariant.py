@@ -25,7 +25,7 @@ from matfn_kernels.linalg.native.library import library, run
 from matfn_kernels.linalg.native.structures import RowsPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -70,7 +70,7 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
     else:
         lead = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2])  # type: ignore[no-untyped-call]
         shape = (*lead, x.shape[-2], y.shape[-1])
-        x, y = (z.expand(*lead, *z.shape[-2:]).reshape(math.prod(lead), *z.shape[-2:]) for z in (x, y))
+        x, y = (_spread(z, lead) for z in (x, y))
     made = out if out is not None and out.is_contiguous() else torch.empty(shape, dtype=x.dtype)
     if made is not out and beta:
         assert out is not None
@@ -80,6 +80,17 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
     else:
         _one_by_one(x, y, made.view(len(x), *shape[-2:]), alpha, beta)
     return made if out is None or made is out else out.copy_(made)
+
+
+def _spread(x: Tensor, lead: Sequence[int]) -> Tensor:
+    """X (..., m, n) over the leading dimensions, as (batch, m, n) and stored by rows or by columns as X is.
+
+    A library has other kernels for a factor that is stored the other way. Of one matrix a view may do, of several
+    only a copy, which is by rows unless it is told otherwise.
+    """
+    if x.stride(-2) == 1 and x.stride(-1) != 1:
+        return _spread(x.mT, lead).mT
+    return x.expand(*lead, *x.shape[-2:]).reshape(math.prod(lead), *x.shape[-2:])
 
 
 def _torchs_product(x: Tensor, y: Tensor, out: Tensor | None, alpha: float, beta: float) -> Tensor:
