@@ -111,7 +111,7 @@ def test_estimates_of_nearly_singular_equations_are_near_their_errors(distance: 
 
     estimate, truth = found.certificates[0].error_estimate, _truth(a, b, q)
     assert estimate is not None
-    error = np.linalg.norm(found.outputs[0][0] - truth) / np.linalg.norm(truth)
+    error = float(np.linalg.norm(found.outputs[0][0] - truth) / np.linalg.norm(truth))
     assert estimate < max(100 * error, 0.01 * EPS["float64"] / distance)
 
 
