@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
 from matfn.endpoint import Endpoint
@@ -136,7 +137,7 @@ def _policy(max_retries: int) -> RetryPolicy:
 
 
 def _seconds(timeout: float | None) -> float | None:
-    if timeout is not None and not isinstance(timeout, int | float):
+    if timeout is not None and not isinstance(timeout, Real):
         raise TypeError(f"timeout={timeout!r} is no number of seconds; None waits for as long as it takes")
     if timeout is not None and not 0 < timeout < math.inf:
         raise ValueError(f"timeout={timeout} is no number of seconds above 0; None waits for as long as it takes")

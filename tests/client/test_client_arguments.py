@@ -7,6 +7,7 @@ import copy
 import pickle
 import ssl
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,14 @@ def tensor() -> Any:
 
 @pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
 @pytest.mark.parametrize("timeout", ["5", [5], {}])
-def test_a_timeout_is_a_number(kind: Any, timeout: Any) -> None:
+def test_a_timeout_is_no_other_thing(kind: Any, timeout: Any) -> None:
     """Another type is named when the client is made."""
     with pytest.raises(TypeError, match="is no number of seconds"):
         kind("http://127.0.0.1:1", timeout=timeout)
+
+
+@pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
+@pytest.mark.parametrize("timeout", [5, np.float32(5), np.int64(5), Fraction(5)])
+def test_a_timeout_is_any_real_number(kind: Any, timeout: Any) -> None:
+    """Numbers of numpy and of the standard library are seconds too."""
+    assert kind("http://127.0.0.1:1", timeout=timeout) is not None

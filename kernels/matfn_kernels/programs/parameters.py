@@ -59,7 +59,7 @@ def _parse_integer(spec: Parameter, value: object) -> Value:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if _inside(spec, value) else None
+    return int(value) if _inside(spec, value) else None
 
 
 def _parse_number(spec: Parameter, value: object) -> Value:
