@@ -20,9 +20,20 @@ ROUNDS = 3
 
 
 def workers_of(server: ServerProcess) -> list[int]:
-    """The process numbers of the server's children."""
+    """The process numbers of the server's workers.
+
+    A child that has not yet begun the worker's program shares the server's memory, and the system holds the server until
+    it has: a child stopped in that moment stops the server too.
+    """
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    return [int(number) for number in children.read_text().split()]
+    return [int(number) for number in children.read_text().split() if _is_worker(number)]
+
+
+def _is_worker(number: str) -> bool:
+    try:
+        return b"matfn_service.worker" in Path(f"/proc/{number}/cmdline").read_bytes()
+    except FileNotFoundError:  # it has ended
+        return False
 
 
 def lost(server: ServerProcess, reason: str) -> float:
