@@ -28,7 +28,7 @@ __all__ = ["Measured", "double", "measuring_seconds", "skew_of", "turned"]
 
 _EPS: Final = torch.finfo(torch.float64).eps
 _FORMED: Final = 128
-"""Largest order at which R and D are formed, in the time of a tenth of eigh or less; from 512 on it would be the half."""
+"""Largest order at which R and D are formed, in a tenth of the time of eigh; from 512 on it would be half of it."""
 _COLUMNS: Final = 16
 """Random columns beyond it. A matrix of rank 1 seems less than half of what it is once in 1000 times; errors by
 rounding have a rank of the order."""
