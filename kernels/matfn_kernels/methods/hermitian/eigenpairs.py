@@ -33,8 +33,8 @@ _COLUMNS: Final = 16
 """Random columns beyond it. A matrix of rank 1 seems less than half of what it is once in 1000 times; errors by
 rounding have a rank of the order."""
 _MARGIN: Final = 1.5
-"""How often a norm counts that was found on random columns. The norms of R and D of 384 answers of orders 129 to 1024 were
-found to 0.93 and more."""
+"""How often a norm counts that was found on random columns. The norms of R and D of 384 answers of orders 129 to 1024
+were found to 0.93 and more."""
 _ROUNDS: Final = 3
 """Of power iteration on four columns; the norms of R of orders 256 to 1024 were found to 0.70 and more."""
 _ROUNDING: Final = 0.5
