@@ -20,7 +20,7 @@ from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.backends import TORCHS_OWN, using
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.scaling import release
+from matfn_kernels.linalg.scaling import real_dtype, release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
@@ -325,16 +325,24 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
 def _released(findings: Findings, dtype: torch.dtype) -> Findings:
     """The findings with outputs in their dtype and their powers of two multiplied, their rounding in the error."""
     exponents = findings.exponents or (None,) * len(findings.outputs)
-    pairs = list(zip(findings.outputs, exponents, strict=True))
-    if all(exponent is None and output.dtype == dtype for output, exponent in pairs):
+    triples = [
+        (output, exponent, _released_as(output, dtype))
+        for output, exponent in zip(findings.outputs, exponents, strict=True)
+    ]
+    if all(exponent is None and output.dtype == kind for output, exponent, kind in triples):
         return findings
-    released = [release(*pair, dtype) for pair in pairs]
+    released = [release(*triple) for triple in triples]
     # the rounding is relative to the value, which has an error itself
     rounding = torch.stack([error for _, error in released], -1)
     share = 1 + findings.error if findings.share is None else findings.share
     rounding = (rounding * share.reshape(len(rounding), -1)).amax(-1)
     outputs = tuple(output for output, _ in released)
     return replace(findings, outputs=outputs, exponents=(), error=findings.error + rounding)
+
+
+def _released_as(output: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of an output of inputs of a dtype: real where the program computes real numbers of complex ones."""
+    return dtype if output.dtype.is_complex else real_dtype(dtype)
 
 
 def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
