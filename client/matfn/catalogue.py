@@ -101,7 +101,9 @@ _SHIFT = Parameter(
 )
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
 _UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
-_TRANSPOSE = Parameter("transpose", "boolean", "solve with the transpose", default=False)
+_TRANSPOSE = Parameter(
+    "transpose", "boolean", "solve with the transpose T^T, of complex matrices too: not with the adjoint", default=False
+)
 
 _SYMMETRIC_ERRORS = (
     "invalid_shape",
@@ -259,11 +261,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
             summary="Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.",
             formula="A (A^2)^{-1/2}",
             inputs=(_SQUARE,),
+            complex_ok=True,
             errors=_SIGN_ERRORS,
             source="Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5",
             output_shapes=(("n", "n"),),
             reference="mcsgn",
-            embeds=True,
             methods=_SIGNS,
         ),
         Function(
@@ -319,11 +321,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="(I + S) / 2 or (I - S) / 2 with S the matrix sign",
             inputs=(_STABLE,),
             parameters=(Parameter("half", "string", "which half plane", default="right", choices=("right", "left")),),
+            complex_ok=True,
             errors=_SIGN_ERRORS,
             source="Roberts, Int. J. Control 32 (1980); Higham, Functions of Matrices (2008), section 2.5",
             output_shapes=(("n", "n"),),
             reference="spectral_projector",
-            embeds=True,
             methods=_SIGNS,
         ),
         Function(
@@ -332,6 +334,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="T^{-1}",
             inputs=(_T,),
             parameters=(_LOWER, _UNIT),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), section 14.2",
             output_shapes=(("n", "n"),),
@@ -346,6 +349,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="T^{-1} B",
             inputs=(_T, _B),
             parameters=(_LOWER, _UNIT, _TRANSPOSE),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Higham, Accuracy and Stability of Numerical Algorithms (2002), chapter 8",
             output_shapes=(("n", "m"),),
@@ -359,6 +363,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             summary="Inverse of diagonal plus strictly lower low-rank matrices, diag(l) + tril(Q K^T, -1).",
             formula="(diag(l) + tril(Q K^T, -1))^{-1}",
             inputs=(_DIAG, _Q, _K),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "n"),),
@@ -372,6 +377,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="(diag(l) + tril(Q K^T, -1))^{-1} B",
             inputs=(_DIAG, _Q, _K, _B),
             parameters=(_TRANSPOSE,),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Su, kexue.fm/archives/11072",
             output_shapes=(("n", "m"),),

@@ -22,8 +22,8 @@ ROUNDS = 3
 def workers_of(server: ServerProcess) -> list[int]:
     """The process numbers of the server's workers.
 
-    A child that has not yet begun the worker's program shares the server's memory, and the system holds the server until
-    it has: a child stopped in that moment stops the server too.
+    A child that has not yet begun the worker's program shares the server's memory, and the system holds the server
+    until it has: a child stopped in that moment stops the server too.
     """
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     return [int(number) for number in children.read_text().split() if _is_worker(number)]

@@ -49,6 +49,12 @@ def _cases(dtype: str) -> tuple[tuple[str, int, float], ...]:
     return CASES if dtype in {"float32", "float64"} else CASES[1:4:2]
 
 
+def _gaussian(rng: np.random.Generator, dtype: str, *shape: int) -> Array:
+    """Gaussian numbers, complex where the dtype is."""
+    real = rng.standard_normal(shape)
+    return np.asarray(real + 1j * rng.standard_normal(shape) if dtype.startswith("complex") else real)
+
+
 def _assert_bounded(question: Question, dtype: str, rng: np.random.Generator) -> None:
     """No claim about the question is bounded below its error, and what is not bounded has a reason."""
     claimed = list(claims(question, dtype, rng))
@@ -104,16 +110,16 @@ def test_no_claimed_clip_is_bounded_below_its_error(dtype: str) -> None:
             _assert_bounded(clip_of_eigenvalues(a, lo, hi), dtype, rng)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("lower", [True, False])
 def test_no_claimed_triangular_solution_is_bounded_below_its_error(dtype: str, lower: bool) -> None:
     """Inverses and solutions, with rows of very different sizes and with nearly singular triangles."""
     rng = np.random.default_rng(4)
     for n, least, rows in ((1, 1.0, 0), (4, 0.3, 0), (7, 1e-4, 0), (6, 0.3, 4)):
-        t = rng.standard_normal((2, n, n)) + 0.0
+        t = _gaussian(rng, dtype, 2, n, n)
         t[:, range(n), range(n)] = np.linspace(least, 1, n) * rng.choice([-1, 1], n)
         t = (t * 2.0 ** rng.integers(-rows, rows + 1, (2, n, 1))).astype(dtype)
-        b = rng.standard_normal((2, n, 3)).astype(dtype)
+        b = _gaussian(rng, dtype, 2, n, 3).astype(dtype)
         for question in (
             triangle(t, None, lower=lower),
             triangle(t, None, lower=lower, unit=True),
@@ -123,15 +129,15 @@ def test_no_claimed_triangular_solution_is_bounded_below_its_error(dtype: str, l
             _assert_bounded(question, dtype, rng)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transpose", [True, False])
 def test_no_claimed_low_rank_solution_is_bounded_below_its_error(dtype: str, transpose: bool) -> None:
     """Inverses and solutions."""
     rng = np.random.default_rng(5)
     for n, rank in ((1, 1), (5, 2), (9, 3)):
         diag = (rng.uniform(0.3, 1, (2, n)) * rng.choice([-1, 1], n)).astype(dtype)
-        q, k = (rng.standard_normal((2, n, rank)).astype(dtype) for _ in range(2))
-        b = rng.standard_normal((2, n, 3)).astype(dtype)
+        q, k = (_gaussian(rng, dtype, 2, n, rank).astype(dtype) for _ in range(2))
+        b = _gaussian(rng, dtype, 2, n, 3).astype(dtype)
         _assert_bounded(low_rank((diag, q, k), None), dtype, rng)
         _assert_bounded(low_rank((diag, q, k), b, transpose=transpose), dtype, rng)
 

@@ -170,6 +170,11 @@ def _noise(rng: Rng, scale: Scale, *shape: int) -> Array:
     return real + 1j * rng.standard_normal(shape) if scale.is_complex else real
 
 
+def _phases(rng: Rng, scale: Scale, order: int) -> Array:
+    """Numbers of modulus 1, (order,): ones where entries are real."""
+    return np.exp(2j * np.pi * rng.random(order)) if scale.is_complex else np.ones(order)
+
+
 def _positives(rng: Rng, order: int, scale: Scale, kinds: Sequence[str] = KINDS) -> Array:
     """Hermitian matrices (kinds, n, n)."""
     found = []
@@ -288,7 +293,7 @@ def _triangles(rng: Rng, order: int, scale: Scale, *, lower: bool) -> Array:
     found = []
     for kind in KINDS:
         t = _noise(rng, scale, order, order) / max(1, order)
-        diagonal = 1 + rng.random(order)
+        diagonal = (1 + rng.random(order)) * _phases(rng, scale, order)
         if kind in {"ill", "singular"}:
             diagonal *= _values(order, kind, scale)
         if kind == "deficient":
@@ -315,15 +320,15 @@ def _system(columns: int, rng: Rng, size: Size, scale: Scale, *, lower: bool = T
 def _low_rank(columns: int | None, rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     order, rank = (size, 3) if isinstance(size, int) else size
     diag = 1 + rng.random((len(KINDS), order))
-    q, k = (rng.standard_normal((len(KINDS), order, rank)) / max(1, order) for _ in range(2))
+    q, k = (_noise(rng, scale, len(KINDS), order, rank) / max(1, order) for _ in range(2))
     diag[1] *= _spectrum(order, scale.ill)
     diag[6] *= _spectrum(order, scale.singular)
     k[2] = 0
     diag[3] = np.ldexp(diag[3], scale.large)
     diag[5] = np.ldexp(diag[5], -scale.large // 2)
     diag[7:, order // 2] = 0
-    right = {} if columns is None else {"b": rng.standard_normal((len(KINDS), order, columns))}
-    return {"diag": diag, "q": q, "k": k, **right}
+    right = {} if columns is None else {"b": _noise(rng, scale, len(KINDS), order, columns)}
+    return {"diag": diag * _phases(rng, scale, order), "q": q, "k": k, **right}
 
 
 def _factors(scale: Scale) -> Array:
@@ -428,21 +433,21 @@ _EQUATIONS: Final[tuple[_Entry, ...]] = (
     ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ANY_REAL, _riccati),
 )
 _TRIANGULAR: Final[tuple[_Entry, ...]] = (
-    ("tri_inv", {}, (*_ORDERS, *_LARGE), _ANY_REAL, _triangle),
-    ("tri_inv", {"lower": False}, _SOME, _ANY_REAL, _upper),
-    ("tri_inv", {"unit_diagonal": True}, _SOME, _ANY_REAL, _triangle),
+    ("tri_inv", {}, (*_ORDERS, *_LARGE), _ALL, _triangle),
+    ("tri_inv", {"lower": False}, _SOME, _ALL, _upper),
+    ("tri_inv", {"unit_diagonal": True}, _SOME, _ALL, _triangle),
     ("tri_inv", {"tol": 1e-6}, _FEW, ("float32",), _triangle),
-    ("tri_inv", {"precision": "fp32"}, _SOME, REAL, _triangle),
-    ("tri_solve", {}, (*_ORDERS, *_LARGE[1:2]), _ANY_REAL, partial(_system, 3)),
+    ("tri_inv", {"precision": "fp32"}, _SOME, (*REAL, *COMPLEX), _triangle),
+    ("tri_solve", {}, (*_ORDERS, *_LARGE[1:2]), _ALL, partial(_system, 3)),
     ("tri_solve", {}, (5, 9, 33, 48), REAL, partial(_system, 1)),
     ("tri_solve", {}, (9, 33), REAL, partial(_system, 16)),
-    ("tri_solve", {"transpose": True}, _SOME, _ANY_REAL, partial(_system, 3)),
+    ("tri_solve", {"transpose": True}, _SOME, _ALL, partial(_system, 3)),
     ("tri_solve", {"lower": False, "unit_diagonal": True}, _SOME, REAL, partial(_system, 5, lower=False)),
-    ("tri_solve", {"precision": "fp32"}, _FEW, ("float64",), partial(_system, 3)),
-    ("dplr_inv", {}, (*_ORDERS, (33, 8), (130, 5)), _ANY_REAL, partial(_low_rank, None)),
-    ("dplr_solve", {}, (*_ORDERS, (33, 8), (130, 5), (33, 1)), _ANY_REAL, partial(_low_rank, 3)),
-    ("dplr_solve", {"transpose": True}, _SOME, _ANY_REAL, partial(_low_rank, 3)),
-    ("dplr_solve", {"precision": "fp32"}, _FEW, ("float64",), partial(_low_rank, 1)),
+    ("tri_solve", {"precision": "fp32"}, _FEW, ("float64", "complex128"), partial(_system, 3)),
+    ("dplr_inv", {}, (*_ORDERS, (33, 8), (130, 5)), _ALL, partial(_low_rank, None)),
+    ("dplr_solve", {}, (*_ORDERS, (33, 8), (130, 5), (33, 1)), _ALL, partial(_low_rank, 3)),
+    ("dplr_solve", {"transpose": True}, _SOME, _ALL, partial(_low_rank, 3)),
+    ("dplr_solve", {"precision": "fp32"}, _FEW, ("float64", "complex128"), partial(_low_rank, 1)),
 )
 _OTHERS: Final[tuple[_Entry, ...]] = (
     ("frechet_distance", {}, (*_ORDERS, 129), _ANY_REAL, _gaussians),

@@ -151,24 +151,29 @@ def triangle(t: Array, b: Array | None, *, lower: bool, unit: bool = False, tran
     read = np.tril(t) if lower else np.triu(t)
     if unit:
         read[:, range(t.shape[-1]), range(t.shape[-1])] = 1
-    inverse = extended.inverse(extended.wide(read), lower=lower)
-    open_ = LEFT_OPEN * float(np.linalg.cond(read.astype(float)).max())
+    inverse = extended.inverse(_longest(read), lower=lower)
+    open_ = LEFT_OPEN * float(np.linalg.cond(read.astype(np.complex128)).max())
     shared = {"lower": lower, "unit_diagonal": unit}
     if b is None:
-        return Question("tri_inv", {"t": t}, (inverse,), shared, uncertainty=open_)
-    solution = (inverse.swapaxes(1, 2) if transpose else inverse) @ extended.wide(b)
+        return Question("tri_inv", {"t": t}, (extended.embedded(inverse),), shared, uncertainty=open_)
+    solution = extended.embedded((inverse.swapaxes(1, 2) if transpose else inverse) @ _longest(b))
     return Question("tri_solve", {"t": t, "b": b}, (solution,), {**shared, "transpose": transpose}, uncertainty=open_)
 
 
 def low_rank(factors: tuple[Array, Array, Array], b: Array | None, *, transpose: bool = False) -> Question:
     """dplr_inv, or dplr_solve with B."""
-    diag, q, k = (extended.wide(factor) for factor in factors)
+    diag, q, k = map(_longest, factors)
     t = np.tril(q @ k.swapaxes(1, 2), -1) + diag[:, :, None] * np.eye(diag.shape[-1], dtype=np.longdouble)
     solved = triangle(t, b, lower=True, transpose=transpose)
     given = dict(zip(("diag", "q", "k"), factors, strict=True))
     if b is None:
         return Question("dplr_inv", given, solved.truths, uncertainty=solved.uncertainty)
     return Question("dplr_solve", {**given, "b": b}, solved.truths, {"transpose": transpose}, None, solved.uncertainty)
+
+
+def _longest(x: Array) -> Array:
+    """X in longdouble, real or complex."""
+    return x.astype(np.clongdouble if np.iscomplexobj(x) else np.longdouble)
 
 
 def _svd(m: Array) -> tuple[Array, Array, Array]:

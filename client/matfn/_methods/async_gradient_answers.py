@@ -587,7 +587,7 @@ class AsyncGradientAnswerMethods(ABC):
             b: (*, n, m) array, right-hand sides, or (n,) array, one of them.
             lower: Which triangle is meant.
             unit_diagonal: Take the diagonal as ones, whatever is stored there.
-            transpose: Solve with the transpose.
+            transpose: Solve with the transpose T^T, of complex matrices too: not with the adjoint.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -654,7 +654,7 @@ class AsyncGradientAnswerMethods(ABC):
             q: (*, n, d) array, left generators of the strictly lower part.
             k: (*, n, d) array, right generators of the strictly lower part.
             b: (*, n, m) array, right-hand sides, or (n,) array, one of them.
-            transpose: Solve with the transpose.
+            transpose: Solve with the transpose T^T, of complex matrices too: not with the adjoint.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

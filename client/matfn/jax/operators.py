@@ -124,7 +124,11 @@ class _Asked:
         trailing = self.entry.output_dimensions(self.entry.sizes(shapes))
         leading = arrays[0].shape[: arrays[0].ndim - len(self.entry.inputs[0].shape)]
         dtype = jnp.result_type(*(array.dtype for array in arrays))
-        return tuple(jax.ShapeDtypeStruct((*leading, *shape), dtype) for shape in trailing)
+        real = np.zeros((), dtype).real.dtype
+        return tuple(
+            jax.ShapeDtypeStruct((*leading, *shape), real if name in self.entry.real_outputs else dtype)
+            for name, shape in zip(self.entry.outputs, trailing, strict=True)
+        )
 
     def values(self, *arrays: Any) -> tuple[Any, ...]:
         """Its values, computed by the client; NaN where there is none."""
@@ -173,7 +177,10 @@ def _or_nan(compute: Callable[[], tuple[Any, ...]], shapes: Sequence[jax.ShapeDt
         _problems.note(error)
         return tuple(np.full(shape.shape, np.nan, shape.dtype) for shape in shapes)
     return tuple(
-        np.asarray(value, shape.dtype).reshape(shape.shape) for value, shape in zip(values, shapes, strict=True)
+        np.asarray(value if np.issubdtype(shape.dtype, np.complexfloating) else np.real(value), shape.dtype).reshape(
+            shape.shape
+        )
+        for value, shape in zip(values, shapes, strict=True)
     )
 
 

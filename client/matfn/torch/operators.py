@@ -118,10 +118,7 @@ class _Operator:
         cotangents = dict(zip(outputs, tensors[-len(outputs) :], strict=True))
         method = getattr(_client(handle).vjp, self.function.name)
         gradients = method(**cotangents, **inputs, **gradient_arguments(self.function, arguments))
-        return [
-            getattr(gradients, name).sum_to_size(tensor.shape).to(tensor.dtype, copy=True)
-            for name, tensor in inputs.items()
-        ]
+        return [_like(getattr(gradients, name).sum_to_size(tensor.shape), tensor) for name, tensor in inputs.items()]
 
     def _shapes(self, *given: Any) -> Any:
         """Empty values of the right shapes, for tensors without numbers."""
@@ -132,8 +129,10 @@ class _Operator:
         sizes = self.function.sizes({name: tensor.shape for name, tensor in named.items()})
         dtype = reduce(torch.promote_types, (tensor.dtype for tensor in named.values()))
         first = next(iter(named.values()))
+        dtypes = (dtype.to_real() if name in self.function.real_outputs else dtype for name in self.function.outputs)
         values = tuple(
-            first.new_empty((*leading, *shape), dtype=dtype) for shape in self.function.output_dimensions(sizes)
+            first.new_empty((*leading, *shape), dtype=kind)
+            for shape, kind in zip(self.function.output_dimensions(sizes), dtypes, strict=True)
         )
         return values[0] if len(values) == 1 else values
 
@@ -158,6 +157,12 @@ _OTHERS: Final = "str arguments, int client"
 def _first(count: int, dim: int | None, tensor: Tensor) -> Tensor:
     """The tensor with its mapped dimension first; repeated where it has none."""
     return tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+
+
+def _like(gradient: Tensor, tensor: Tensor) -> Tensor:
+    """A gradient as a copy in the dtype of its input; that of a real input beside complex ones is its real part."""
+    part = gradient if tensor.is_complex() or not gradient.is_complex() else gradient.real
+    return part.to(tensor.dtype, copy=True)
 
 
 def _widened(tensor: Tensor, rank: int) -> Tensor:

@@ -119,7 +119,6 @@ class Function:
         kinds: of each output's dtype: that of the inputs ("same"), the real dtype of their precision ("real"), or whole
             numbers in the real dtype, float32 at least ("index"); () where all are the inputs'.
         complex_ok: whether complex inputs are taken.
-        embeds: whether the real embedding [[Re, -Im], [Im, Re]] of a complex input has that of the answer.
         heads: how heads of attention are tied.
         errors: codes of the problems that its calls can have.
         claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
@@ -141,7 +140,6 @@ class Function:
     outputs: tuple[str, ...] = ("x",)
     kinds: tuple[OutputKind, ...] = ()
     complex_ok: bool = False
-    embeds: bool = False
     heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
     claims: tuple[str, ...] = ()
@@ -153,6 +151,11 @@ class Function:
     def differentiable(self) -> bool:
         """Whether its vector-Jacobian products are computed."""
         return bool(self.gradient_methods)
+
+    @property
+    def real_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are real for complex inputs too."""
+        return tuple(name for name, kind in zip(self.outputs, self.kinds, strict=False) if kind != "same")
 
     @property
     def subject(self) -> str:

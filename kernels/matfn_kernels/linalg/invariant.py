@@ -42,6 +42,7 @@ __all__ = [
     "matrix_norm",
     "matrix_power",
     "multiples",
+    "negative",
     "peak",
     "power",
     "product",
@@ -407,6 +408,13 @@ def divided(x: Tensor, by: Tensor) -> Tensor:
         return x / by
     parts = torch.view_as_real(x.resolve_conj())
     return torch.view_as_complex(parts / by[..., None].to(parts.dtype))
+
+
+def negative(x: Tensor) -> Tensor:
+    """-X; torch gives complex zeros one sign by vectors and another one by one."""
+    if not x.dtype.is_complex:
+        return -x
+    return torch.view_as_complex(-torch.view_as_real(x.resolve_conj()))
 
 
 def magnitude(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import invert_leaf, large_product
 from matfn_kernels.linalg.scaling import norm
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision, double, multiplying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,13 +86,13 @@ def _doubled(inverses: Tensor, corners: Tensor) -> Tensor:
     whole = inverses.new_zeros(len(corners), 2 * size, 2 * size)
     whole[:, :size, :size] = first
     whole[:, size:, size:] = last
-    torch.neg(large_product(large_product(last, corners), first), out=whole[:, size:, :size])
+    whole[:, size:, :size] = invariant.negative(large_product(large_product(last, corners), first))
     return whole
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """T as operators on columns, in float64: T x, T^-1 y, and |T| x entrywise."""
+    """T as operators on columns, in double precision: T x, T^-1 y, and |T| x entrywise for real x."""
 
     apply: Callable[[Tensor], Tensor]
     solve: Callable[[Tensor], Tensor]
@@ -112,28 +112,29 @@ def corrected_on(
     z: Tensor, value: Tensor, right: Tensor, problem: Problem, precision: Precision
 ) -> tuple[Tensor, Tensor]:
     """`corrected` on the combinations of columns that are the columns of Z."""
-    x = probes.times(value.to(torch.float64), z)
+    x = probes.times(value.to(double(value.dtype)), z)
     target = probes.times(right, z)
     missing = target - problem.apply(x)
     step = problem.solve(missing)
     error = PROBE_MARGIN * probes.ratio(step, value)
     if precision is Precision.FP64:
-        rounding = spacing(precision) * problem.magnify(x.abs()) * probes.gaussian(x, x.shape[-2]).sign()
-        error = error + PROBE_MARGIN * probes.ratio(problem.solve(rounding), value)
+        size = multiplying(precision, x.dtype) * problem.magnify(invariant.magnitude(x))
+        rounding = size * probes.gaussian(x, x.shape[-2]).real.sign()
+        error = error + PROBE_MARGIN * probes.ratio(problem.solve(rounding.to(x.dtype)), value)
     vanished = (norm(x) == 0) & (norm(target) > 0)
     unsolved = norm(missing - problem.apply(step)) > norm(missing) / 2
     return probes.ratio(missing, target), torch.where(vanished | unsolved, math.inf, error)
 
 
 def condition_number(t: Tensor, *, lower: bool) -> Tensor:
-    """||T||_2 ||T^-1||_2 by power iteration on T^T T and its inverse; infinite where that leaves float64's range."""
-    z = probes.gaussian(t, t.shape[-1])
+    """||T||_2 ||T^-1||_2 by power iteration on T^H T and its inverse; infinite where that leaves float64's range."""
+    z, adjoint = probes.gaussian(t, t.shape[-1]), t.mH
 
     def inverse(y: Tensor) -> Tensor:
-        inner = invariant.solve_triangular(t.mT, y, upper=lower)
+        inner = invariant.solve_triangular(adjoint, y, upper=lower)
         return invariant.solve_triangular(t, inner, upper=not lower)
 
-    large = probes.growth(lambda y: probes.times(t.mT, probes.times(t, y)), z, _NORM_ROUNDS)
+    large = probes.growth(lambda y: probes.times(adjoint, probes.times(t, y)), z, _NORM_ROUNDS)
     found = (large * probes.growth(inverse, z, _NORM_ROUNDS)).sqrt()
     return torch.where(found > _LEAST_CONDITION, found.clamp_min(1.0), math.inf)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 
-__all__ = ["FLOOR", "Precision", "at_least_single", "natural", "spacing", "working"]
+__all__ = ["FLOOR", "Precision", "at_least_single", "double", "multiplying", "natural", "spacing", "working"]
 
 FLOOR: Final = 8.0
 """The threshold of numerical rank and of default damping, in eps of the largest eigenvalue.
@@ -24,6 +24,7 @@ class Precision(StrEnum):
     FP64 = "fp64"
 
 
+_COMPLEX_PRODUCT: Final = 5.0**0.5
 _REAL = {Precision.BF16: torch.bfloat16, Precision.FP32: torch.float32, Precision.FP64: torch.float64}
 _COMPLEX = {Precision.FP32: torch.complex64, Precision.FP64: torch.complex128}
 
@@ -31,6 +32,19 @@ _COMPLEX = {Precision.FP32: torch.complex64, Precision.FP64: torch.complex128}
 def working(precision: Precision, dtype: torch.dtype) -> torch.dtype:
     """The dtype in which an input of `dtype` is computed on at `precision`."""
     return _COMPLEX[precision] if dtype.is_complex else _REAL[precision]
+
+
+def double(dtype: torch.dtype) -> torch.dtype:
+    """Float64, or complex128 for a complex dtype."""
+    return working(Precision.FP64, dtype)
+
+
+def multiplying(precision: Precision, dtype: torch.dtype) -> float:
+    """Largest relative rounding of a product of two numbers of `dtype`, in the units in which real ones have eps.
+
+    A complex product is wrong by up to 5^(1/2) times as much (Brent, Percival and Zimmermann, Math. Comp. 76 (2007)).
+    """
+    return spacing(precision) * (_COMPLEX_PRODUCT if dtype.is_complex else 1.0)
 
 
 def at_least_single(precision: Precision) -> Precision:

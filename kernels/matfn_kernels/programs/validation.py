@@ -237,7 +237,7 @@ def _check_dtypes(spec: Function, inputs: Mapping[str, Layout]) -> None:
             raise Rejection("unsupported_dtype", f"{name} has {dtype}, which is not supported", f"send one of {known}")
         if dtype.is_complex and not spec.complex_ok:
             detail = f"{spec.name}() is real; {name} has {_DTYPE_NAMES[dtype]}"
-            raise Rejection("unsupported_dtype", detail, _for_complex(spec))
+            raise Rejection("unsupported_dtype", detail, _for_complex())
 
 
 def _promoted(inputs: Mapping[str, Layout]) -> dict[str, Layout]:
@@ -246,12 +246,10 @@ def _promoted(inputs: Mapping[str, Layout]) -> dict[str, Layout]:
     return {name: Layout(layout.shape, dtype) for name, layout in inputs.items()}
 
 
-def _for_complex(spec: Function) -> str:
+def _for_complex() -> str:
     """Hint for complex inputs of a real function."""
-    if spec.embeds:
-        return "send the real embedding [[Re, -Im], [Im, Re]] and read the answer from its first block column"
-    taken = ", ".join(function.name for function in FUNCTIONS.values() if function.complex_ok)
-    return f"complex inputs are taken by {taken}"
+    refusing = ", ".join(function.name for function in FUNCTIONS.values() if not function.complex_ok)
+    return f"complex inputs are taken by all functions but {refusing}"
 
 
 def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "LARGEST_DEFECT",
     "Proof",
     "complement",
+    "in_range",
     "least_norm",
     "near",
     "out_of_range",
@@ -94,7 +95,12 @@ def _peak(x: Tensor) -> Tensor:
 
 def out_of_range(*matrices: Ball) -> dict[str, Tensor]:
     """The doubt about given matrices whose norms are zero, not finite or far from 1."""
-    sizes = torch.stack([x.frobenius for x in matrices])
+    return in_range(*(x.frobenius for x in matrices))
+
+
+def in_range(*norms: Tensor) -> dict[str, Tensor]:
+    """The doubt about matrices of norms (batch,) that are zero, not finite or far from 1."""
+    sizes = torch.stack(norms)
     return {_RANGE: ~((sizes > _LEAST) & (sizes < 1 / _LEAST)).all(0)}
 
 

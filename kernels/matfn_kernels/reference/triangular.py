@@ -16,7 +16,7 @@ __all__ = ["dplr_matrix", "dplr_solve", "tri_solve", "triangle"]
 
 
 def triangle(t: Array, *, lower: bool, unit: bool) -> Array:
-    """The triangle of t (batch, n, n) that is read, in float64, zero elsewhere."""
+    """The triangle of t (batch, n, n) that is read, in double precision, zero elsewhere."""
     part = np.tril(wide(t)) if lower else np.triu(wide(t))
     if unit:
         part[..., np.arange(t.shape[-1]), np.arange(t.shape[-1])] = 1
@@ -26,6 +26,7 @@ def triangle(t: Array, *, lower: bool, unit: bool) -> Array:
 def dplr_matrix(diag: Array, q: Array, k: Array) -> Array:
     """diag(l) + tril(Q K^T, -1) for diag (batch, n), q and k (batch, n, d)."""
     full = np.tril(wide(q) @ np.swapaxes(wide(k), -1, -2), -1)
+    full = full.astype(np.result_type(full, wide(diag)))
     full[..., np.arange(diag.shape[-1]), np.arange(diag.shape[-1])] = diag
     return full
 

@@ -1,10 +1,10 @@
 """Gradients of solutions with T = diag(l) + tril(Q K^T, -1), T itself never formed.
 
-For T X = B and the cotangent C of X: Z solves T^T Z = C, and with L = -tril(Z X^T)
+For T X = B and the cotangent C of X: Z solves T^H Z = C, and with L = -tril(Z X^H)
 
-    Bb = Z,    lb_i = -sum_j Z_ij X_ij,    Qb = tril(L, -1) K,    Kb = tril(L, -1)^T Q.
+    Bb = Z,    lb_i = -sum_j Z_ij conj(X_ij),    Qb = tril(L, -1) conj(K),    Kb = tril(L, -1)^T conj(Q).
 
-Products with tril(Z X^T, -1) run down the rows in chunks with a state of m x d numbers, as the solution does. For T^T
+Products with tril(Z X^H, -1) run down the rows in chunks with a state of m x d numbers, as the solution does. For T^T
 the factors of L are exchanged. The error is that of both solutions, to first order, and of the products by norms.
 Reference: kexue.fm/archives/11072.
 """
@@ -50,26 +50,26 @@ class LowRankGradient(GradientProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: diag (batch, n), q and k (batch, n, d), b and x (batch, n, m)."""
         own = self.program.run(inputs)
-        diag, q, k, right = (inputs[name].to(torch.float64) for name in ("diag", "q", "k", "x"))
+        diag, q, k, right = (inputs[name].to(self.wide) for name in ("diag", "q", "k", "x"))
         parts = Parts(diag, q, k)
-        turned = LowRank(parts, not self.program.transpose)
+        turned, parts = LowRank(parts, self.program.transpose).adjoint(), parts.conj()
         z = turned.solve(right)
         magnified = LowRank(parts.abs(), turned.transpose)
         residual, error = corrected(
             z, right, Problem(turned.multiply, turned.solve, magnified.multiply), Precision.FP64
         )
-        solution = Factor(own.outputs[0].to(torch.float64), own.error, own.condition)
+        solution = Factor(own.outputs[0].to(self.wide).conj().resolve_conj(), own.error, own.condition)
         adjoint = Factor(z, error + EPS, own.condition)
         pair = (solution, adjoint) if self.program.transpose else (adjoint, solution)
         left, other = (factor.value for factor in pair)
-        flipped = (x.flip(1).contiguous() for x in (other, left, q))
+        flipped = (x.flip(1).contiguous() for x in (other, left, parts.q))
         gradients = [
-            multiplied_out(-invariant.sums(left * other), pair),
-            multiplied_out(-_below(left, other, k), pair, norm(k)),
-            multiplied_out(-_below(*flipped).flip(1), pair, norm(q)),
+            multiplied_out(invariant.negative(_dots(left, other)), pair),
+            multiplied_out(invariant.negative(_below(left, other, parts.k)), pair, norm(k)),
+            multiplied_out(invariant.negative(_below(*flipped)).flip(1), pair, norm(q)),
             of_factor(adjoint),
         ]
-        return replace(joined(own, gradients, self, inputs), residual_name="T^T Z - C", residual=residual)
+        return replace(joined(own, gradients, self, inputs), residual_name="T^H Z - C", residual=residual)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Empty matrices; with d = 0 the matrix is its diagonal, and only its generators have empty gradients."""
@@ -78,6 +78,14 @@ class LowRankGradient(GradientProgram):
         one = torch.zeros(*inputs["diag"].shape, 1, dtype=self.dtype, device=inputs["diag"].device)
         x, diag, q, k, b = self.run({**inputs, "q": one, "k": one}).outputs
         return tuple(found.to(self.dtype) for found in (x, diag, q[..., :0], k[..., :0], b))
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    """Sums over the last dimension of X Y elementwise."""
+    if not x.dtype.is_complex:
+        return invariant.sums(x * y)
+    a, b, c, d = x.real, x.imag, y.real, y.imag
+    return torch.complex(invariant.sums(a * c - b * d), invariant.sums(a * d + b * c))
 
 
 def _below(left: Tensor, right: Tensor, x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Gradients of triangular inverses and of solutions of triangular systems.
 
-For T X = B, or op(T) X = B with op the transpose, and the cotangent C of X: Z solves op(T)^T Z = C, and
+For T X = B, or op(T) X = B with op the transpose, and the cotangent C of X: Z solves op(T)^H Z = C, and
 
-    Bb = Z,    op(T)b = -Z X^T, of which the triangle that is read is the gradient of T, without a unit diagonal.
+    Bb = Z,    op(T)b = -Z X^H, of which the triangle that is read is the gradient of T, without a unit diagonal.
 
 An inverse is the solution for B = I. The error is that of both solutions, to first order, and of the product by norms.
 Reference: Higham, Accuracy and Stability of Numerical Algorithms (2002), chapters 8 and 14.
@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import torch
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product
@@ -52,20 +50,20 @@ class TriangularGradient(GradientProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: t (batch, n, n), x (batch, n, m) and, of a solution, b (batch, n, m)."""
         own, question = self.program.run(inputs), self.program.question
-        t, right = question.read(inputs["t"].to(torch.float64)), inputs["x"].to(torch.float64)
-        turned = t if self.transpose else t.mT
+        t, right = question.read(inputs["t"].to(self.wide)), inputs["x"].to(self.wide)
+        turned = (t.conj() if self.transpose else t.mH).resolve_conj()
         upper = question.lower != self.transpose
         z = invariant.solve_triangular(turned, right, upper=upper)
         residual, error = corrected(z, right, problem(turned, lower=not upper), Precision.FP64)
-        solution = Factor(own.outputs[0].to(torch.float64), own.error, own.condition)
+        solution = Factor(own.outputs[0].to(self.wide).conj().resolve_conj(), own.error, own.condition)
         adjoint = Factor(z, error + EPS, own.condition)
         left, other = (solution, adjoint) if self.transpose else (adjoint, solution)
-        whole = -product(left.value, other.value.mT)
+        whole = invariant.negative(product(left.value, other.value.mT))
         part = whole.tril(-int(question.unit)) if question.lower else whole.triu(int(question.unit))
         gradients = [multiplied_out(part, (left, other))]
         gradients += [of_factor(adjoint)] if "b" in self.names else []
         found = joined(own, gradients, self, {**inputs, "t": t})
-        return replace(found, residual_name="T^T Z - C", residual=residual)
+        return replace(found, residual_name="T^H Z - C", residual=residual)
 
 
 def candidates(call: Signature) -> list[TriangularGradient]:

@@ -20,11 +20,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from matfn_kernels.methods.sign.newton_schur import Sign, certified_sign
-from matfn_kernels.numbers.arrays import EPS, Array, norm
-from matfn_kernels.numbers.extended_product import EXTENDED
+from matfn_kernels.numbers.arrays import EPS, Array, norm, shifted
+from matfn_kernels.numbers.extended_product import EXTENDED, narrow, wide
 
 __all__ = ["sign_by_parts"]
 
+_COMPLEX: Final = 4
+"""How often rounding counts where numbers are complex: a product has 5^(1/2) times the rounding of a real one."""
 _ROOM: Final = 900
 """Exponent of the largest entry while a matrix is balanced: small entries keep their digits, sums do not overflow."""
 
@@ -76,7 +78,7 @@ def _balanced(a: Array) -> Sign | None:
 
 def _at(a: Array, exponent: int) -> Array:
     """A by a power of two, its largest entry near 2^exponent."""
-    return np.asarray(np.ldexp(a, exponent - int(np.frexp(np.abs(a).max())[1])))
+    return shifted(a, exponent - int(np.frexp(np.abs(a).max())[1]))
 
 
 def _triangular(a: Array) -> Sign | None:
@@ -86,22 +88,22 @@ def _triangular(a: Array) -> Sign | None:
     if np.tril(t, -1).any():
         order = order[::-1]
         t = a[np.ix_(order, order)]
-    if np.tril(t, -1).any() or not t.diagonal().all():
+    if np.tril(t, -1).any() or not t.diagonal().real.all():
         return None
-    s, bound = _recurrence(t.astype(np.longdouble))
+    s, bound = _recurrence(wide(t))
     back = np.argsort(order)
-    value = s.astype(np.float64)[np.ix_(back, back)]
+    value = narrow(s)[np.ix_(back, back)]
     size = norm(value)
-    condition = max(1.0, norm(bound.astype(np.float64)) / (EXTENDED * size))
-    error = norm(bound.astype(np.float64)) / size + EPS
+    condition = max(1.0, norm(narrow(bound)) / (EXTENDED * size))
+    error = norm(narrow(bound)) / size + EPS
     return Sign(value, 0, error, error, condition) if math.isfinite(error) else None
 
 
 def _recurrence(t: Array) -> tuple[Array, Array]:
     """The sign of upper triangular T, diagonal by diagonal, and bounds on the errors of its entries."""
-    s, bound = np.diag(np.sign(t.diagonal())), np.zeros_like(t)
+    s, bound = np.diag(np.sign(t.diagonal().real)).astype(t.dtype), np.zeros_like(t.real)
     order = len(t)
-    unit = 2 * (order + 2) * EXTENDED
+    unit = 2 * (order + 2) * EXTENDED * (_COMPLEX if np.iscomplexobj(t) else 1)
     for distance in range(1, order):
         for i in range(order - distance):
             j = i + distance

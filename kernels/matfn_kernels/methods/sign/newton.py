@@ -2,7 +2,7 @@
 
 X <- (mu X + (mu X)^-1) / 2 with mu = (||X^-1|| / ||X||)^(1/2) until X changes by less than 1%, then mu = 1. The
 inverses Y on the way give the derivative L of the sign at A: E <- (mu E - Y E Y / mu) / 2 carries E to L(E), and
-backwards with every Y transposed it is the adjoint. From L come the condition number and the error: with
+backwards with every Y^H in place of Y it is the adjoint. From L come the condition number and the error: with
 D = (S A S - A) / 2 the computed S is the sign of A + D, so it is off by L(D), rounding of D included.
 
 An answer is vouched for only if no step can have carried an eigenvalue across the imaginary axis: what rounding of A
@@ -25,7 +25,7 @@ from matfn_kernels.linalg.iteration import tiles
 from matfn_kernels.linalg.products import add_diagonal, product
 from matfn_kernels.methods.sign.one_by_one import SchurSign
 from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision, multiplying, spacing
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import pass_cost
 
@@ -103,7 +103,7 @@ class NewtonSign(SignProgram):
 def _projected(s: Tensor, side: float) -> tuple[Tensor, Tensor, Tensor]:
     """(I + side S) / 2, ||S|| / 2 over its norm, and its rank; exactly I or 0 where the trace says so."""
     order = s.shape[-1]
-    rank = ((order + side * invariant.sums(s.diagonal(dim1=-2, dim2=-1))) / 2).round()
+    rank = ((order + side * invariant.sums(s.diagonal(dim1=-2, dim2=-1).real)) / 2).round()
     identity = torch.eye(order, dtype=s.dtype, device=s.device)
     whole = (rank == 0) | (rank == order)
     value = torch.where(whole[:, None, None], identity * (rank > 0)[:, None, None], (identity + side * s) / 2)
@@ -131,7 +131,7 @@ class Signs:
 
 
 def signs(a: Tensor) -> Signs:
-    """The signs of A (batch, n, n), float64 and scaled near 1."""
+    """The signs of A (batch, n, n), in double precision and scaled near 1."""
     parts = [_certified(a[tile]) for tile in tiles(a, a.shape[-1])]
     fields = Signs.__dataclass_fields__
     return Signs(**{name: torch.cat([getattr(part, name) for part in parts]) for name in fields})
@@ -147,7 +147,7 @@ class _Step:
 
     def move(self, e: Tensor, y: Tensor) -> Tensor:
         """(mu E - Y E Y / mu) / 2 where the step concerns E."""
-        return torch.where(self.mask, (self.mu * e - _sandwich(y, e) / self.mu) / 2, e)
+        return torch.where(self.mask, (self.mu * e - invariant.divided(_sandwich(y, e), self.mu)) / 2, e)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class _Derivative:
 
     def path(self, e: Tensor) -> tuple[Tensor, Tensor]:
         """L(E), and the largest ||E|| ||X^-1|| on the way, (batch,)."""
-        reached = torch.zeros(len(e), dtype=e.dtype, device=e.device)
+        reached = torch.zeros(len(e), dtype=torch.float64, device=e.device)
         for step in self.steps:
             size = invariant.matrix_norm(e) * invariant.matrix_norm(step.inverse)
             reached = torch.maximum(reached, torch.where(step.mask[:, 0, 0], size, 0.0))
@@ -173,9 +173,9 @@ class _Derivative:
 
     def adjoint(self, e: Tensor) -> Tensor:
         """The adjoint of L applied to E."""
-        e = (e - _sandwich(self.s.mT, e)) / 2
+        e = (e - _sandwich(self.s.mH, e)) / 2
         for step in reversed(self.steps):
-            e = step.move(e, step.inverse.mT)
+            e = step.move(e, step.inverse.mH)
         return e
 
 
@@ -203,7 +203,7 @@ def _newton(a: Tensor) -> _Iteration:
         drift = torch.maximum(drift, torch.where(active, before * size * other, 0.0))
         before = size * other
         mu = torch.where(scaled & exists, (other / size).sqrt(), 1.0)[:, None, None]
-        new = torch.where(active[:, None, None], (mu * x + inverse / mu) / 2, x)
+        new = torch.where(active[:, None, None], (mu * x + invariant.divided(inverse, mu)) / 2, x)
         change = invariant.matrix_norm(new - x) / invariant.matrix_norm(new)
         if (active & coarse).any():
             steps.append(_Step(inverse, mu, (active & coarse)[:, None, None]))
@@ -261,14 +261,19 @@ def _involutory(x: Tensor) -> Tensor:
 def _gain(derivative: _Derivative) -> tuple[Tensor, Tensor]:
     """||L|| by a power step, from below, mostly within a factor 2; and the reach of a unit perturbation."""
     start = probes.square(derivative.s)
-    image, reach = derivative.path(start / invariant.matrix_norm(start)[:, None, None])
+    unit = (start / invariant.matrix_norm(start)[:, None, None]).to(derivative.s.dtype)
+    image, reach = derivative.path(unit)
     size = invariant.matrix_norm(image).clamp_min(_TINY)
-    back = invariant.matrix_norm(derivative.adjoint(image / size[:, None, None]))
+    back = invariant.matrix_norm(derivative.adjoint(invariant.divided(image, size[:, None, None])))
     return back, reach
 
 
 def _mismatch(s: Tensor, a: Tensor) -> Tensor:
-    """(S A S - A) / 2 with as much noise added as its computation has, as a rule: errors of sums grow as roots."""
-    squares = _sandwich(s.square(), a.square()).sqrt()
-    noise = _EPS * (1 + math.sqrt(a.shape[-1]) * _NOISE) * squares * probes.square(a)
+    """(S A S - A) / 2 with as much noise added as its computation has, as a rule: errors of sums grow as roots.
+
+    A complex product is four real ones, and a complex sum of n terms one of 2 n real ones.
+    """
+    squares = _sandwich(invariant.magnitude(s).square(), invariant.magnitude(a).square()).sqrt()
+    unit, terms = multiplying(Precision.FP64, a.dtype), a.shape[-1] * (2 if a.dtype.is_complex else 1)
+    noise = unit * (1 + math.sqrt(terms) * _NOISE) * squares * probes.square(a)
     return (_sandwich(s, a) - a) / 2 + noise

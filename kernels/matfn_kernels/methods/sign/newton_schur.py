@@ -20,7 +20,7 @@ import numpy as np
 from scipy.linalg import lapack, svdvals
 
 from matfn_kernels.linalg.sylvester_operator import SylvesterOperator
-from matfn_kernels.numbers.arrays import EPS, Array, demand_small, gaussian, growth, norm
+from matfn_kernels.numbers.arrays import EPS, Array, adjoint, demand_small, gaussian, growth, norm
 from matfn_kernels.numbers.extended_product import narrow, product
 
 __all__ = ["Sign", "certified_sign", "newton"]
@@ -96,10 +96,11 @@ def _inverse(x: Array) -> tuple[Array | None, float]:
     Raises:
         numpy.linalg.LinAlgError: if LAPACK returns another matrix: a wrong one may carry eigenvalues across the axis.
     """
-    lu, pivots, info = lapack.dgetrf(x)
+    factorise, invert = lapack.get_lapack_funcs(("getrf", "getri"), (x,))
+    lu, pivots, info = factorise(x)
     if info != 0:
         return None, 0.0
-    inverse, info = lapack.dgetri(lu, pivots)
+    inverse, info = invert(lu, pivots)
     if info == 0 and np.isfinite(inverse).all():
         demand_small(x @ inverse - np.eye(len(x)), norm(x) * norm(inverse), len(x))
     return (inverse if info == 0 else None), float(np.log(np.abs(lu.diagonal())).sum())
@@ -191,7 +192,8 @@ def _noise(s: Array, m: Array, operator: SylvesterOperator, correction: Array) -
     turned = _mismatch(s.T, m.T).T
     other = _anticommuting(s.T, operator.solve(_anticommuting(s.T, turned.T).T).T).T
     shared = EPS * np.abs(turned) * gaussian(turned.shape)
-    return np.asarray(np.hypot(correction - other, _anticommuting(s, operator.solve(_anticommuting(s, shared)))))
+    image = _anticommuting(s, operator.solve(_anticommuting(s, shared)))
+    return np.asarray(np.hypot(np.abs(correction - other), np.abs(image)))
 
 
 def _anticommuting(s: Array, x: Array) -> Array:
@@ -204,23 +206,26 @@ def _operator_norm(s: Array, operator: SylvesterOperator, weights: Array) -> flo
     def derivative(e: Array) -> Array:
         return np.asarray(weights * operator.solve(e - s @ e @ s))
 
-    def adjoint(e: Array) -> Array:
+    def backwards(e: Array) -> Array:
         g = operator.solve_adjoint(weights * e)
-        return np.asarray(g - s.T @ g @ s.T)
+        return np.asarray(g - adjoint(s) @ g @ adjoint(s))
 
-    return growth(derivative, adjoint, (len(s), len(s)))
+    return growth(derivative, backwards, (len(s), len(s)))
 
 
 def _distance(m: Array, operator: SylvesterOperator) -> float:
     """The least change, relative to ||M||, that puts an eigenvalue on the imaginary axis; 0 if N left its half plane.
 
-    It is looked for at 0 and level with the eigenvalues nearest to the axis.
+    It is looked for at 0 and level with the eigenvalues nearest to the axis. An eigenvalue of N is one of M or minus one,
+    so that a complex M, whose eigenvalues are in no conjugate pairs, is looked at on either side of 0.
     """
     values = operator.spectra[0]
     if not (values.real > 0).all():
         return 0.0
     levels = np.abs(values.imag)[np.argsort(values.real)][: 2 * _CROSSINGS]
-    shifted = (m - 1j * level * np.eye(len(m)) for level in set(levels[levels > 0].tolist()))
+    heights = set(levels[levels > 0].tolist())
+    heights |= {-level for level in heights} if np.iscomplexobj(m) else set()
+    shifted = (m - 1j * height * np.eye(len(m)) for height in heights)
     return float(min(svdvals(x)[-1] for x in (m, *shifted)) / svdvals(m)[0])
 
 

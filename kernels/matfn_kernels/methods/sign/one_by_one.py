@@ -12,7 +12,7 @@ import numpy as np
 from matfn_kernels.methods.sign.by_parts import sign_by_parts
 from matfn_kernels.methods.sign.newton_schur import certified_sign
 from matfn_kernels.methods.sign.question import RESIDUAL, SignProgram
-from matfn_kernels.numbers.arrays import EPS, norm
+from matfn_kernels.numbers.arrays import EPS, norm, shifted
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.per_matrix import Found, each, failed
 
@@ -57,7 +57,7 @@ class SchurSign(SignProgram):
 
 def _vouched(a: Array) -> Sign | None:
     """The sign of A of any scale: as a whole, or by parts where that cannot be vouched for."""
-    sign = certified_sign(np.ldexp(a, -int(np.frexp(np.abs(a).max())[1])))
+    sign = certified_sign(shifted(a, -int(np.frexp(np.abs(a).max())[1])))
     if sign is not None and math.isfinite(sign.error):
         return sign
     return sign_by_parts(a) or sign
@@ -77,7 +77,7 @@ def _projector(side: float, a: Array) -> Found:
     if sign is None:
         return failed(a.shape, "sign_undefined")
     order = len(a)
-    rank = round((order + side * float(np.trace(sign.value))) / 2)
+    rank = round((order + side * float(np.trace(sign.value).real)) / 2)
     if rank in {0, order}:
         value, larger = np.eye(order) * (rank > 0), 1.0
     else:

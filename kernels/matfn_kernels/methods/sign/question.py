@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 import torch
 
 from matfn_kernels.linalg.scaling import normalise
-from matfn_kernels.numbers.precision import Precision
+from matfn_kernels.numbers.precision import Precision, double
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +41,8 @@ class SignQuestion:
         return -1.0 if self.half == "left" else 1.0
 
     def scaled(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """A (batch, n, n) in float64, scaled near 1, which changes no sign."""
-        return normalise(inputs["a"].to(torch.float64))[0]
+        """A (batch, n, n) in double precision, scaled near 1, which changes no sign."""
+        return normalise(inputs["a"].to(double(self.dtype)))[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.triangles import LEAF, PROBE_MARGIN, invert_lower, lacking
 from matfn_kernels.methods.triangular.judgement import Judgement, by_products, by_substitution, is_tame
 from matfn_kernels.methods.triangular.question import TriangularProgram
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision, double, spacing
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import leaf_cost
 
@@ -72,9 +72,10 @@ class BlockedInverse(TriangularProgram):
 
         Products in float64 serve where its range holds any of theirs, else substitution.
         """
-        if self.dtype == torch.float64:
+        wide = double(self.dtype)
+        if self.dtype == wide:
             return self._by_substitution(t, value)
-        return by_products(t.to(torch.float64), value.to(torch.float64), self.precision)[0]
+        return by_products(t.to(wide), value.to(wide), self.precision)[0]
 
     def _by_substitution(self, t: Tensor, value: Tensor) -> Judgement:
         return by_substitution(t, value, self.precision, lower=self.question.lower)
@@ -120,11 +121,12 @@ class NativeInverse(TriangularProgram):
 
 
 def _variants(question: Triangle, precision: Precision, ceiling: Precision) -> tuple[Tunable, ...]:
-    """Inverses by torch, by a GPU's kernel for the diagonal blocks, and in C where dtype and arithmetic are alike."""
+    """Inverses by torch; of real ones by a GPU's kernel for the diagonal blocks, and in C in the dtype's arithmetic."""
     usual = BlockedInverse(question, precision, ceiling)
+    if question.dtype.is_complex:
+        return (usual,)
     at_once = BlockedInverse(question, precision, ceiling, Kernel.ONE_LAUNCH)
-    double = question.dtype == torch.float64
-    if question.dtype.is_complex or double != (precision is Precision.FP64):
+    if (question.dtype == torch.float64) != (precision is Precision.FP64):
         return usual, at_once
     return usual, at_once, NativeInverse(question, precision, ceiling)
 

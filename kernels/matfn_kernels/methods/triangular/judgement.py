@@ -15,7 +15,7 @@ from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import PROBE_MARGIN, Problem, condition_number, corrected_on
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision, double, multiplying
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,15 +62,16 @@ def by_products(t: Tensor, x: Tensor, precision: Precision) -> tuple[Judgement, 
     image = product(z, x.mT)
     again, forward = torch.chunk(product(torch.cat([image, z], dim=1), t.mT), 2, dim=1)
     missing = z - again
-    rounding = spacing(precision) * product(image.abs(), t.mT.abs()) * z.sign()
-    turned = _directions(product(_directions(image), x))
+    sizes_of_terms = product(invariant.magnitude(image), invariant.magnitude(t.mT))
+    rounding = (multiplying(precision, t.dtype) * sizes_of_terms * z.real.sign()).to(t.dtype)
+    turned = _directions(product(_directions(image), x.conj()))
     together = product(torch.cat([missing, rounding, turned], dim=1), x.mT)
     wrong, rounded, inverse = torch.chunk(together, 3, dim=1)
     pieces = torch.stack([missing, z, wrong, rounded, image])
     lengths = invariant.matrix_norm(pieces, torch.float64)
     error = PROBE_MARGIN * (lengths[2] + lengths[3]) / lengths[4]
     error = torch.where(lengths[0] <= _FIRST_ORDER, error, math.inf)
-    sizes = torch.stack([_longest(product(_directions(forward), t)), _longest(inverse)])
+    sizes = torch.stack([_longest(product(_directions(forward), t.conj())), _longest(inverse)])
     return Judgement(lengths[0] / lengths[1], error, sizes.prod(0).clamp_min(1.0)), is_tame(sizes, error, t)
 
 
@@ -80,7 +81,7 @@ def by_substitution(t: Tensor, x: Tensor, precision: Precision, *, lower: bool) 
     A CPU judges float32 inverses on all columns: what four combinations see of an error in several of them is left to
     chance.
     """
-    wide = t.to(torch.float64)
+    wide = t.to(double(t.dtype))
     right = torch.eye(t.shape[-1], dtype=wide.dtype, device=wide.device).expand_as(wide)
     every = t.device.type == "cpu" and precision is not Precision.FP64
     z = right if every else probes.spread(right, t.shape[-1])
@@ -93,7 +94,7 @@ def problem(t: Tensor, *, lower: bool) -> Problem:
     return Problem(
         lambda x: probes.times(t, x),
         lambda y: invariant.solve_triangular(t, y, upper=not lower),
-        lambda x: probes.times(t.abs(), x),
+        lambda x: probes.times(invariant.magnitude(t), x),
     )
 
 
@@ -105,7 +106,7 @@ def is_tame(sizes: Tensor, error: Tensor, t: Tensor) -> Tensor:
 
 def _directions(rows: Tensor) -> Tensor:
     """Rows (batch, k, n) divided by their lengths."""
-    return rows / invariant.row_norm(rows)[..., None].clamp_min(torch.finfo(rows.dtype).tiny)
+    return invariant.divided(rows, invariant.row_norm(rows)[..., None].clamp_min(torch.finfo(rows.dtype).tiny))
 
 
 def _longest(rows: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import normalise, rescale
 from matfn_kernels.linalg.triangles import Problem, corrected, lacking
-from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.numbers.precision import Precision, double, spacing, working
 from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ class LowRankProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
         parts, exponent = self._scaled(inputs)
-        dtype = working(self.precision, self.dtype)
+        dtype, exact = working(self.precision, self.dtype), double(self.dtype)
         wide, narrow = LowRank(parts, self.transpose), LowRank(parts.to(dtype), self.transpose)
         if self.columns is None:
-            eye = torch.eye(self.order, dtype=torch.float64, device=parts.diag.device)
+            eye = torch.eye(self.order, dtype=exact, device=parts.diag.device)
             right, right_exponent = eye.expand(len(parts.diag), -1, -1), None
         else:
-            b = inputs["b"].to(torch.float64)
+            b = inputs["b"].to(exact)
             right, right_exponent = (b, None) if exponent is None else normalise(b)
         value = narrow.solve(right.to(dtype))
         problem = Problem(wide.multiply, wide.solve, lambda x: LowRank(parts.abs(), self.transpose).multiply(x))
@@ -94,9 +94,10 @@ class LowRankProgram:
         )
 
     def _scaled(self, inputs: Mapping[str, Tensor]) -> tuple[Parts, Tensor | None]:
-        """T in float64, and brought near 1 where the arithmetic has a smaller range than the dtype."""
-        t = Parts(inputs["diag"], inputs["q"], inputs["k"]).to(torch.float64)
-        return t.scaled() if self.dtype == torch.float64 and self.precision is Precision.FP32 else (t, None)
+        """T in double precision, and brought near 1 where the arithmetic has a smaller range than the dtype."""
+        wide = double(self.dtype)
+        t = Parts(inputs["diag"], inputs["q"], inputs["k"]).to(wide)
+        return t.scaled() if self.dtype == wide and self.precision is Precision.FP32 else (t, None)
 
     def fallbacks(self) -> tuple[LowRankProgram, ...]:
         """The method in the precision that the call allows."""
@@ -108,6 +109,10 @@ class LowRankProgram:
         if diag.numel() == 0 or ("b" in inputs and inputs["b"].numel() == 0):
             shape = inputs["b"].shape if "b" in inputs else (*diag.shape, diag.shape[-1])
             return (torch.zeros(shape, dtype=self.dtype),)
+        if self.dtype.is_complex:  # whose quotients torch rounds in two ways
+            one = torch.zeros(*diag.shape, 1, dtype=self.dtype, device=diag.device)
+            found = replace(self, precision=Precision.FP64).run({**inputs, "q": one, "k": one})
+            return (found.outputs[0].to(self.dtype),)
         inverse = 1 / diag.to(torch.float64)
         value = inverse[..., None] * inputs["b"].to(torch.float64) if "b" in inputs else torch.diag_embed(inverse)
         return (value.to(self.dtype),)
@@ -134,7 +139,11 @@ class Parts:
 
     def abs(self) -> Parts:
         """The matrices of a bound of T's entries."""
-        return Parts(self.diag.abs(), self.q.abs(), self.k.abs())
+        return Parts(*map(invariant.magnitude, (self.diag, self.q, self.k)))
+
+    def conj(self) -> Parts:
+        """The matrices of T's conjugate."""
+        return Parts(*(part.conj().resolve_conj() for part in (self.diag, self.q, self.k)))
 
     def scaled(self) -> tuple[Parts, Tensor]:
         """T 2^-e with the largest diagonal entry in [1/2, 1), its generators balanced, and e (batch,)."""
@@ -168,14 +177,14 @@ class LowRank:
         parts = self.parts
         return native.apply_low_rank(parts.diag, parts.q, parts.k, b, transpose=self.transpose, inverse=inverse)
 
-    def transposed(self) -> LowRank:
-        """The transposes."""
-        return replace(self, transpose=not self.transpose)
+    def adjoint(self) -> LowRank:
+        """The conjugate transposes."""
+        return LowRank(self.parts.conj(), not self.transpose)
 
 
 def _is_native(x: Tensor) -> bool:
     """Whether the kernels in C serve; which depends on nothing that a neighbour could change."""
-    return x.device.type == "cpu" and native.is_built()
+    return x.device.type == "cpu" and not x.dtype.is_complex and native.is_built()
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +267,9 @@ def candidates(call: Signature) -> list[LowRankProgram]:
 
 
 def _condition(parts: Parts) -> Tensor:
-    """||T||_2 ||T^-1||_2 by power iteration on T^T T and, once, its inverse."""
+    """||T||_2 ||T^-1||_2 by power iteration on T^H T and, once, its inverse."""
     z = probes.gaussian(parts.diag, parts.diag.shape[-1])
     t = LowRank(parts, transpose=False)
-    flipped = t.transposed()
+    flipped = t.adjoint()
     large = probes.growth(lambda y: flipped.multiply(t.multiply(y)), z, _NORM_ROUNDS)
     return (large * probes.growth(lambda y: t.solve(flipped.solve(y)), z, 1)).sqrt().clamp_min(1.0)

@@ -9,7 +9,7 @@ import torch
 
 from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import read_triangle
-from matfn_kernels.numbers.precision import Precision, working
+from matfn_kernels.numbers.precision import Precision, double, working
 from matfn_kernels.programs.kernel_prices import pass_cost
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class TriangularProgram:
 
     def scaled(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Brought near 1 where the arithmetic has a smaller range than the dtype."""
-        return normalise(x) if self.dtype == torch.float64 and self.precision is Precision.FP32 else (x, None)
+        narrowed = self.dtype == double(self.dtype) and self.precision is Precision.FP32
+        return normalise(x) if narrowed else (x, None)
 
     def seconds_of_products(self, profile: Profile, share: float) -> float:
         """Predicted device seconds of products and passes for so many columns of T^-1 B, relative to n."""

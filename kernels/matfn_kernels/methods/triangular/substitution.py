@@ -23,7 +23,7 @@ from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import PROBE_MARGIN, condition_number, corrected, lacking
 from matfn_kernels.methods.triangular.judgement import Judgement, is_tame, problem
 from matfn_kernels.methods.triangular.question import TriangularProgram
-from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.numbers.precision import Precision, double, spacing
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import pass_cost
 
@@ -68,7 +68,7 @@ class _Equations(TriangularProgram):
     def _wide(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
         """The triangle op(T) and B, in float64 and near 1 where the arithmetic wants it, with their exponents."""
         given = self.question.read(inputs["t"]), inputs["b"]
-        (t, exponent), (right, right_exponent) = (self.scaled(x.to(torch.float64)) for x in given)
+        (t, exponent), (right, right_exponent) = (self.scaled(x.to(double(x.dtype))) for x in given)
         return t.mT if self.transpose else t, exponent, right, right_exponent
 
     def _judged(self, t: Tensor, right: Tensor, value: Tensor) -> Judgement:
