@@ -90,6 +90,12 @@ _CHOICES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "sqrt_pair": {name: _POWERS[name] for name in ("damping", "structure")},
     "mclip": {"hi": (1.0, 0.3, 0.3, 1e-3, 2.0), "lo": (0.0, 0.0, 1e-3, 1e-4)},
     "msign": {"steps": (None,) * 9 + (8,)},
+    "log": {name: _POWERS[name] for name in ("damping", "structure")},
+    "exp": {"t": (1.0, 1.0, -1.0, 0.3), "structure": _POWERS["structure"]},
+    "power": {
+        "p": (0.5, -0.5, 0.3, -0.25, 1.7, -2.4, 0.999, 0, 1, 2, -1, 3, -3),
+        **{name: _POWERS[name] for name in ("damping", "structure")},
+    },
     "spectral_projector": {"half": ("right", "left")},
     "tri_inv": {"lower": (True, False), "unit_diagonal": (False, False, True)},
     "tri_solve": {"lower": (True, False), "unit_diagonal": (False, False, True), "transpose": (True, False)},
@@ -222,6 +228,20 @@ def _unimodular(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     keep = fits[:, None, None]
     p, inverse, a = np.where(keep, p, one), np.where(keep, inverse, one), np.where(keep, a, d[:, None, :] * one)
     return Sample({"a": cast(a, dtype)}, ("unimodular",) * items, (p, inverse, d))
+
+
+def _exponent(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    """Matrices from tiny to so large that their exponentials span the range of float32, or of half precision."""
+    largest = 1.0 if dtype in _HALF else 80.0
+    if dtype not in _HALF and order <= 8 and rng.random() < 0.12:  # noqa: PLR2004 - as the roots'
+        given = _unimodular(dtype, order, items, rng)
+        p, inverse, d = given.factors
+        small = 2.0 ** -np.ceil(np.log2(d.max(-1) / 8))
+        a = given.inputs["a"] * cast(small[:, None, None], "float64").to(given.inputs["a"].dtype)
+        return Sample({"a": a}, given.kinds, (p, inverse, d * small[:, None]))
+    given = _indefinite(dtype, order, items, rng)
+    a = numbers(given.inputs["a"]) * largest * 10 ** rng.uniform(-6, 0, (items, 1, 1))
+    return Sample({"a": cast(a, dtype)}, given.kinds)
 
 
 def _pair(dtype: str, order: int, items: int, rng: Generator) -> Sample:
@@ -374,6 +394,9 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "root": _root,
     "inv_root": _root,
     "sqrt_pair": _pair,
+    "log": _pair,
+    "exp": _exponent,
+    "power": _root,
     "msign": _rectangular,
     "mclip": _rectangular,
     "polar": _rectangular,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from certificate_inputs import Sample
 
-__all__ = ["Exact", "Truth"]
+__all__ = ["SPECTRAL", "Exact", "Truth"]
 
 Array: TypeAlias = "NDArray[Any]"
+Scalar: TypeAlias = "Callable[[Array], Array]"
 
+SPECTRAL: Final = frozenset({"root", "inv_root", "sqrt_pair", "log", "exp", "power"})
+"""Functions f(A) = V f(W) V^-1 of the eigenvalues of A."""
 _ORDINARY: Final = 4.5e7
 """Largest condition of an input of which an answer is expected to converge: its product with eps is 1e-8."""
 _SHARE: Final = 1 / 20
@@ -85,6 +88,8 @@ class Truth:
 
     def _of(self, parameters: dict[str, Any], shift: Array, cut: float) -> Exact:
         chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
+        if self.function in {"log", "exp", "power"}:
+            return self._analytic(chosen, shift, cut if chosen.get("damping") == "range" else -np.inf)
         if self.function in {"root", "inv_root", "sqrt_pair"}:
             return self._powers(chosen, shift, cut if chosen["damping"] == "range" else -np.inf)
         if self.function in {"msign", "mclip", "polar"}:
@@ -112,7 +117,7 @@ class Truth:
         else:
             exponents = [(1 if self.function == "root" else -1) * chosen["s"] / chosen["r"]]
         if len(self.sample.factors) > 0:
-            parts = [self._similar_power(exponent, shift) for exponent in exponents]
+            parts = [self._similar(partial(_power_of, exponent), shift) for exponent in exponents]
         else:
             least = -np.inf if chosen["structure"] == "general" else 0.0
             parts = [self._power(exponent, cut, shift, least) for exponent in exponents]
@@ -123,8 +128,31 @@ class Truth:
             self._ordinary_power(worst, chosen["damping"], shift),
         )
 
+    def _analytic(self, chosen: dict[str, Any], shift: Array, cut: float) -> Exact:
+        """A logarithm, an exponential or a real power."""
+        function = _scalar(self.function, chosen)
+        if len(self.sample.factors) > 0:
+            value, error = self._similar(function, shift)
+        else:
+            whole = self.function == "power" and float(chosen["p"]).is_integer()
+            is_clipped = chosen["structure"] == "symmetric" and self.function != "exp" and not whole
+            value, error = self._function(function, cut, shift, 0.0 if is_clipped else -np.inf)
+        if self.function == "exp":
+            return Exact((value,), error)
+        ordinary = self._ordinary_power(chosen.get("p", 1.0), chosen["damping"], shift)
+        return Exact((value,), error, ordinary & self._far_from_zero(value))
+
+    def _far_from_zero(self, value: Array) -> Array:
+        """Whether a logarithm is not so small that its condition is large: that of numbers near 1 is 1 / |log|."""
+        far: Array = _norm(value) > 1 / 64 if self.function == "log" else np.ones(len(value), dtype=bool)
+        return far
+
     def _power(self, exponent: float, cut: float, shift: Array, least: float) -> tuple[Array, Array]:
-        """A power, and the error that a backward error of its decomposition leaves in it.
+        """A power, and its own error; eigenvalues below `least` count as that."""
+        return self._function(partial(_power_of, exponent), cut, shift, least)
+
+    def _function(self, function: Scalar, cut: float, shift: Array, least: float) -> tuple[Array, Array]:
+        """A function, and the error that a backward error of its decomposition leaves in it.
 
         Eigenvalues below `least` count as that.
         """
@@ -132,8 +160,8 @@ class Truth:
         noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1, keepdims=True)
         moved = w + shift[:, None]
         keep = (w > cut * w[:, -1:]) | (cut < 0)
-        f = _raised(np.maximum(moved, least), exponent, keep)
-        sides = [_raised(np.maximum(moved + side, least), exponent, keep) for side in (noise, -noise)]
+        f = _kept(function, np.maximum(moved, least), keep)
+        sides = [_kept(function, np.maximum(moved + side, least), keep) for side in (noise, -noise)]
         change = np.max([np.abs(side - f) for side in sides], axis=0).max(-1)
         change = np.nan_to_num(change, nan=np.inf)
         near = (np.abs(w - cut * w[:, -1:]) <= noise).any(-1)
@@ -145,12 +173,13 @@ class Truth:
         spread = change + 4 * w.shape[-1] * long_double.EPS * np.abs(f).max(-1)
         return value, _ratio(weight * spread, size)
 
-    def _similar_power(self, exponent: float, shift: Array) -> tuple[Array, Array]:
-        """A power of P diag(d) P^-1."""
+    def _similar(self, function: Scalar, shift: Array) -> tuple[Array, Array]:
+        """A function of P diag(d) P^-1, and its own error."""
         p, inverse, d = (long_double.extended(factor) for factor in self.sample.factors)
-        f = _raised(d + shift[:, None], exponent, np.ones_like(d, dtype=bool))
-        value = (p * f[:, None, :]) @ inverse
-        spread = 4 * d.shape[-1] * long_double.EPS * f.max(-1) * _norm(p) * _norm(inverse)
+        f = _kept(function, d + shift[:, None], np.ones_like(d, dtype=bool))
+        left = self.wide["g"] @ p if "g" in self.wide else p
+        value = (left * f[:, None, :]) @ inverse
+        spread = 4 * d.shape[-1] * long_double.EPS * np.abs(f).max(-1) * _norm(left) * _norm(inverse)
         return value, _ratio(spread, _norm(value))
 
     def _ordinary_power(self, exponent: float, damping: object, shift: Array) -> Array:
@@ -283,11 +312,23 @@ def _ratio(x: Array, y: Array) -> Array:
     return found
 
 
-def _raised(w: Array, exponent: float, keep: Array) -> Array:
-    """The power of the kept values, 0 of the others."""
+def _kept(function: Scalar, w: Array, keep: Array) -> Array:
+    """The function of the kept values, 0 of the others."""
     with np.errstate(all="ignore"):
-        found: Array = np.where(keep, w ** np.longdouble(exponent), 0)
+        found: Array = np.where(keep, function(w), 0)
     return found
+
+
+def _power_of(exponent: float, w: Array) -> Array:
+    found: Array = w ** np.longdouble(exponent)
+    return found
+
+
+def _scalar(name: str, chosen: dict[str, Any]) -> Scalar:
+    """The function of numbers."""
+    if name == "power":
+        return partial(_power_of, chosen["p"])
+    return np.log if name == "log" else lambda w: np.exp(np.longdouble(chosen["t"]) * w)
 
 
 _Found: TypeAlias = "tuple[tuple[Array, ...], Array | None]"

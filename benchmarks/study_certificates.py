@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from certificate_inputs import ORDERS, Sample, arguments_of, sample
-from certificate_truth import Exact, Truth
+from certificate_truth import SPECTRAL, Exact, Truth
 from matfn_kernels import (
     DTYPES,
     FUNCTIONS,
@@ -171,7 +171,7 @@ def findings(draw: Draw, orders: Sequence[int] = tuple(ORDERS)) -> Iterator[Find
     truth = Truth(draw.function, given)
     for _ in range(_CALLS):
         parameters, options = arguments_of(draw.function, draw.dtype, rng)
-        if len(given.factors) and draw.function in {"root", "inv_root", "sqrt_pair"}:
+        if len(given.factors) and draw.function in SPECTRAL:
             parameters["structure"] = "general"
         for call, plan in _plans(draw.function, given, parameters, options):
             yield from _judged(draw, order, truth, call, plan)
