@@ -45,6 +45,9 @@ _TINY: Final = 1e-30
 """Keeps a division by a vanished norm finite, in float32 too."""
 _SPICE: Final = 0.25
 """Part of a random direction beside the image of another in the adjoint's: no direction is left out."""
+_DEVIATIONS: Final = 3.0
+"""How often the deviation of a random error along one direction counts, of which a sample may miss a part: errors of a
+step have n^2 directions, and the last one's image under the adjoint says how far along it they go."""
 _TRUSTED: Final = 1e-2
 """Largest relative error of a step that its derivative tells: its square is below a hundredth of it."""
 _LARGEST: Final = 1 << 40
@@ -182,26 +185,29 @@ class _Chain:
 
     def judged(self) -> tuple[Tensor, Tensor]:
         """The norm of the derivative of e^C -> value at C, and the error of the value, (batch,) each."""
-        gain, left = self._derivatives(_in_single(self.half.dtype))
+        gain, left = self.derivatives(_in_single(self.half.dtype))
         doubtful = ~(gain * _size(self.half) <= _FINE * _size(self.value))
         if bool(doubtful.any()):
-            gain[doubtful], left[doubtful] = self.of_some(doubtful)._derivatives(self.half.dtype)
+            gain[doubtful], left[doubtful] = self.of_some(doubtful).derivatives(self.half.dtype)
         return gain, left
 
-    def _derivatives(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def derivatives(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         half, random = self.half.to(dtype), probes.square(self.value).to(dtype)
         d, worst = _scaled(self.first.to(dtype) * random, self.off / _EPS), self.off / _size(self.first)
         for k, step in enumerate(self.steps):
             d = step.moved(d, random.roll(k + 1, -1))
             found = _EPS * _size(d)[step.which] / step.size
             worst = worst.index_copy(0, step.which, torch.maximum(worst[step.which], found))
-        y = _scaled(d) + _scaled(random, _SPICE)
+        y = _scaled(_scaled(d) + _scaled(random, _SPICE))
+        reached = torch.zeros_like(self.off)
         for step in reversed(self.steps):
+            reached = reached.index_add(0, step.which, (step.off * _size(y)[step.which]).square())
             y = step.derivative(y, adjoint=True)
+        reached = _DEVIATIONS / d.shape[-1] * (reached + (self.off * _size(y)).square()).sqrt()
         y = _sandwich(half, _scaled(_sandwich(half.mH, y)))
         for step in self.steps:
             y = step.derivative(y)
-        return _size(y), torch.where(worst <= _TRUSTED, _EPS * _size(d), math.inf)
+        return _size(y), torch.where(worst <= _TRUSTED, torch.maximum(_EPS * _size(d), reached), math.inf)
 
 
 def _squared(x: Tensor, exponent: Tensor, which: Tensor, z: Tensor) -> tuple[_Step, Tensor, Tensor]:
