@@ -1,13 +1,13 @@
-"""The exponential e^A of matrices without symmetry, a whole batch at once, by scaling and squaring.
+"""The exponential e^(t A) of matrices without symmetry, a whole batch at once, by scaling and squaring.
 
-e^A = (e^C)^(2^s) with C = A / 2^s (`taylor`). Every number is found with the matrices scaled near 1 by powers of two, so
+e^(t A) = (e^C)^(2^s) with C = t A / 2^s (`taylor`). Every number is found with the matrices scaled near 1 by powers of two, so
 that nothing overflows on the way; an answer over the range of its dtype is `out_of_range`, matrix by matrix.
 
 Error: each of the steps, e^C and the s squarings, is compared on random columns with another way to compute the same,
 which shows a wrong step as well as rounding. What a step leaves grows by the steps that follow: that growth, and the
 condition number of the exponential, are those of its derivative, F -> X F + F X at a squaring, along a random direction
 and back by the adjoint. These need two digits and are computed in float32, again in float64 where they are large. The
-truncation is a backward error of 2^-53 (`taylor`).
+truncation and the rounding of t A are backward errors of 2^-53 each.
 References: Al-Mohy and Higham, SIAM J. Matrix Anal. Appl. 31 (2009); Higham, Functions of Matrices (2008), chapter 10.
 """
 
@@ -62,12 +62,14 @@ class ExponentialProgram:
 
     Attributes:
         order: n.
+        t: factor of the matrices.
         dtype: of the inputs and outputs.
         pinned: whether the caller asked for the method, so that no other may answer.
         by_powers: whether the powers of a matrix tell how far it is scaled down, or its norm alone.
     """
 
     order: int
+    t: float
     dtype: torch.dtype
     pinned: bool = False
     by_powers: bool = True
@@ -79,7 +81,7 @@ class ExponentialProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
         a = inputs["a"].to(working(self.precision, self.dtype))
-        scaled = Scaled.of(a, by_powers=self.by_powers)
+        scaled = Scaled.of(a, self.t, by_powers=self.by_powers)
         chain = _Chain.of(scaled)
         size, (gain, left) = _size(chain.value), chain.judged()
         condition = (gain * _size(scaled.c) / size).nan_to_num(math.inf).clamp_min(1.0)
@@ -92,7 +94,7 @@ class ExponentialProgram:
             error=torch.where(error.isfinite(), error, math.inf),
             condition=condition,
             steps=scaled.squarings.to(torch.float64),
-            failures={"out_of_range": _is_over(chain.value, chain.exponent, self.dtype)},
+            failures={"over_range": _is_over(chain.value, chain.exponent, self.dtype)},
         )
 
     def fallbacks(self) -> tuple[ExponentialProgram, ...]:

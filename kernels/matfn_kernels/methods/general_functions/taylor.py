@@ -45,7 +45,7 @@ def _table() -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Scaled:
-    """Matrices C = A / 2^s (batch, n, n) near zero.
+    """Matrices C = t A / 2^s (batch, n, n) near zero.
 
     Attributes:
         c: C.
@@ -60,9 +60,12 @@ class Scaled:
     squarings: Tensor
 
     @classmethod
-    def of(cls, a: Tensor, *, by_powers: bool) -> Self:
-        """A scaled down: as far as its powers ask for, or as far as its norm does."""
+    def of(cls, a: Tensor, t: float, *, by_powers: bool) -> Self:
+        """T A scaled down: as far as its powers ask for, or as far as its norm does."""
         b, exponent = normalise(a)
+        if t != 1:
+            factor, bits = math.frexp(t)
+            b, exponent = b * factor, exponent + bits
         second = invariant.product(b, b)
         fourth = invariant.product(second, second)
         powers = (b, second, invariant.product(second, b), fourth, invariant.product(fourth, b))

@@ -1,0 +1,44 @@
+"""The programs that serve exp, log and power of matrices without symmetry, one for each call.
+
+e^(t A) by scaling and squaring; log A and powers by the Schur form, whole powers by repeated squaring. Always float64.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.methods.general_functions.by_schur import SchurProgram
+from matfn_kernels.methods.general_functions.exponential import ExponentialProgram
+from matfn_kernels.methods.general_functions.whole_power import WholePowerProgram
+
+if TYPE_CHECKING:
+    from matfn_kernels.programs.program import Program
+    from matfn_kernels.programs.signature import Signature
+
+__all__ = ["candidates"]
+
+
+def candidates(call: Signature) -> list[Program]:
+    """The one program that serves a call with structure="general".
+
+    Raises:
+        Rejection: for the pseudo-inverse power, which needs orthogonal eigenvectors, and for a precision below fp64.
+    """
+    call.require_double()
+    order = call.sizes("a")[-1]
+    if call.subject == "exp":
+        t = call.parameter("t")
+        return [ExponentialProgram(order, 1.0 if t is None else float(t), call.dtype, call.is_pinned)]
+    damping, shift, p, g = (call.parameter(name) for name in ("damping", "shift", "p", "g"))
+    if isinstance(damping, str):
+        raise Rejection(
+            "invalid_parameter",
+            f'{call.function}(): damping="{damping}" with structure="general"',
+            "give a number; the pseudo-inverse power is defined for symmetric matrices",
+        )
+    rows = call.shape("g")
+    fields = (0.0 if damping is None else float(damping), shift, call.dtype, call.is_pinned)
+    if p is not None and float(p).is_integer():
+        return [WholePowerProgram(order, None if rows is None else rows[-2], int(p), *fields)]
+    return [SchurProgram(order, None if rows is None else rows[-2], None if p is None else float(p), *fields)]
