@@ -101,6 +101,12 @@ TABLE: Final[Mapping[str, ErrorCode]] = {
             "check that every unstable mode can be reached through b and is seen by q",
         ),
         ErrorCode(
+            "out_of_range",
+            422,
+            "An entry of the answer is too large for its dtype",
+            "scale the input, or send float64",
+        ),
+        ErrorCode(
             "not_converged",
             422,
             "The tolerance asked for was missed",

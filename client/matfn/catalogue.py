@@ -22,6 +22,7 @@ __all__ = [
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
     "MAX_DAMPING",
+    "MAX_POWER",
     "MAX_ROOT",
     "MAX_STEPS",
     "OPTIONS",
@@ -35,6 +36,8 @@ __all__ = [
 
 MAX_ROOT: Final = 64
 """Largest r and s: the residual of a power takes r + s products with columns."""
+MAX_POWER: Final = 64.0
+"""Largest magnitude of p: that of root's s / r."""
 MAX_STEPS: Final = 64
 """Most steps that a call of msign may name: it bounds the cost of a call."""
 MAX_COEFFICIENT_ROWS: Final = 64
@@ -114,6 +117,7 @@ _SYMMETRIC_ERRORS = (
     "not_converged",
 )
 _POSITIVE_ERRORS = tuple(code for code in _SYMMETRIC_ERRORS if code != "singular")
+_SPECTRAL_ERRORS = (*_SYMMETRIC_ERRORS, "out_of_range")
 _POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
 _TRIANGULAR_ERRORS = (
     "invalid_shape",
@@ -178,6 +182,78 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="sqrt_pair",
             verifiability="bound",
             methods=_ROOTS,
+            gradient_methods=_BY_EIGH,
+        ),
+        Function(
+            name="log",
+            summary="Principal logarithm of symmetric positive definite matrices.",
+            formula="log(A)",
+            inputs=(
+                Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices", symmetric=True, padding=1.0),
+            ),
+            parameters=(_STRUCTURE, _DAMPING, _SHIFT),
+            complex_ok=True,
+            errors=_SPECTRAL_ERRORS,
+            source="Higham, Functions of Matrices (2008), chapter 11",
+            output_shapes=(("n", "n"),),
+            reference="log",
+            verifiability="estimate",
+            methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH,
+        ),
+        Function(
+            name="exp",
+            summary="Exponential e^(t A) of symmetric matrices.",
+            formula="e^{t A}",
+            inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices", symmetric=True),),
+            parameters=(
+                Parameter("t", "number", "factor of the matrices", default=1.0),
+                _STRUCTURE,
+            ),
+            complex_ok=True,
+            errors=(*_POLAR_ERRORS, "not_symmetric", "out_of_range"),
+            source="Higham, Functions of Matrices (2008), chapter 10",
+            output_shapes=(("n", "n"),),
+            reference="exp",
+            verifiability="estimate",
+            methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH,
+        ),
+        Function(
+            name="power",
+            summary="Real power A^p of symmetric matrices, or G A^p; semidefinite unless p is a whole number.",
+            formula="A^p or G A^p",
+            inputs=(
+                Input(
+                    "a",
+                    ("n", "n"),
+                    "symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number",
+                    symmetric=True,
+                    padding=1.0,
+                ),
+                _G,
+            ),
+            parameters=(
+                Parameter(
+                    "p",
+                    "number",
+                    "the exponent",
+                    required=True,
+                    positional=True,
+                    minimum=-MAX_POWER,
+                    maximum=MAX_POWER,
+                ),
+                _STRUCTURE,
+                _DAMPING,
+                _SHIFT,
+            ),
+            complex_ok=True,
+            errors=_SPECTRAL_ERRORS,
+            source="Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008)",
+            output_shapes=(("m|n", "n"),),
+            reference="real_power",
+            verifiability="estimate",
+            methods=_BY_EIGH,
             gradient_methods=_BY_EIGH,
         ),
         Function(

@@ -33,7 +33,9 @@ EXIT_CODES: Final = (
 )
 """The help on exit codes."""
 
-_WITHOUT_ANSWER: Final = frozenset({"not_positive", "singular", "sign_undefined", "not_stabilisable", "not_converged"})
+_WITHOUT_ANSWER: Final = frozenset(
+    {"not_positive", "singular", "sign_undefined", "not_stabilisable", "out_of_range", "not_converged"}
+)
 _OF_INPUT: Final = frozenset({400, 413, 415, 422})
 
 

@@ -14,11 +14,11 @@ MatfnError                      anything this package raises on purpose
     ├── NotFound                404   ├── NotFinite           422   ├── NotConverged      422
     ├── MethodNotAllowed        405   ├── NotSymmetric        422   ├── Busy              429
     ├── TooLarge                413   ├── NotPositive         422   ├── Draining          503
-    ├── UnsupportedMediaType    415   ├── InternalError       500   ├── OutOfMemory       503
-    └── DeadlineExceeded        504   └── WorkerLost          500
+    ├── UnsupportedMediaType    415   ├── OutOfRange          422   ├── OutOfMemory       503
+    └── DeadlineExceeded        504   ├── InternalError       500   └── WorkerLost        500
 
 Errors of status 422 are ValueErrors too. Those of matrices that have no answer, or none within the tolerance, are also
-numpy.linalg.LinAlgErrors: NotPositive, Singular, SignUndefined, NotStabilisable and NotConverged.
+numpy.linalg.LinAlgErrors: NotPositive, Singular, SignUndefined, NotStabilisable, OutOfRange and NotConverged.
 
 Unverifiable                    an UnknownFunction and AttributeError: no answer of this function can be verified
 NotDifferentiable               an UnknownFunction and AttributeError: this function has no gradients
@@ -63,6 +63,7 @@ __all__ = [
     "NotStabilisable",
     "NotSymmetric",
     "OutOfMemory",
+    "OutOfRange",
     "Problem",
     "ProblemError",
     "ProtocolError",
@@ -277,6 +278,10 @@ class SignUndefined(ProblemError, LinAlgError, code="sign_undefined"):
 
 class NotStabilisable(ProblemError, LinAlgError, code="not_stabilisable"):
     """The Riccati equation has no stabilising solution."""
+
+
+class OutOfRange(ProblemError, LinAlgError, code="out_of_range"):
+    """An entry of the answer is too large for its dtype."""
 
 
 class NotConverged(ProblemError, LinAlgError, code="not_converged"):

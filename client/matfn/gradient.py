@@ -15,11 +15,14 @@ __all__ = [
     "TYPES",
     "DplrSolveGradients",
     "EigClipGradients",
+    "ExpGradients",
     "FrechetDistanceGradients",
     "GeometricMeanGradients",
     "InvRootGradients",
+    "LogGradients",
     "MclipGradients",
     "MsignGradients",
+    "PowerGradients",
     "RootGradients",
     "SolveLyapunovGradients",
     "SolveSylvesterGradients",
@@ -28,11 +31,14 @@ __all__ = [
     "TriSolveGradients",
     "dplr_solve",
     "eig_clip",
+    "exp",
     "frechet_distance",
     "geometric_mean",
     "inv_root",
+    "log",
     "mclip",
     "msign",
+    "power",
     "root",
     "solve_lyapunov",
     "solve_sylvester",
@@ -62,6 +68,25 @@ class SqrtPairGradients(NamedTuple, Generic[ArrayT]):
     """Gradients of the inputs of sqrt_pair."""
 
     a: ArrayT
+
+
+class LogGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of log."""
+
+    a: ArrayT
+
+
+class ExpGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of exp."""
+
+    a: ArrayT
+
+
+class PowerGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of power."""
+
+    a: ArrayT
+    g: ArrayT | None = None
 
 
 class MsignGradients(NamedTuple, Generic[ArrayT]):
@@ -335,6 +360,205 @@ def sqrt_pair(
         "vjp/sqrt_pair",
         {"x": x, "y": y, "a": a},
         {"structure": structure, "damping": damping, "shift": shift},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def log(
+    x: ArrayT,
+    a: ArrayT,
+    *,
+    structure: Literal["symmetric"] = "symmetric",
+    damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[LogGradients[ArrayT]]:
+    """Gradients of the inputs of log for cotangents of its outputs.
+
+    The function is log(A), matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        structure: What the matrix is declared to be.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
+            pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotPositive: A matrix has an eigenvalue that the function excludes.
+        NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Functions of Matrices (2008), chapter 11.
+    """
+    return Invocation(
+        "vjp/log",
+        {"x": x, "a": a},
+        {"structure": structure, "damping": damping, "shift": shift},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def exp(
+    x: ArrayT,
+    a: ArrayT,
+    *,
+    t: float = 1.0,
+    structure: Literal["symmetric"] = "symmetric",
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[ExpGradients[ArrayT]]:
+    """Gradients of the inputs of exp for cotangents of its outputs.
+
+    The function is e^{t A}, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, symmetric (Hermitian) matrices.
+        t: Factor of the matrices.
+        structure: What the matrix is declared to be.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Functions of Matrices (2008), chapter 10.
+    """
+    return Invocation(
+        "vjp/exp",
+        {"x": x, "a": a},
+        {"t": t, "structure": structure},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def power(
+    x: ArrayT,
+    a: ArrayT,
+    p: float,
+    *,
+    g: ArrayT | None = None,
+    structure: Literal["symmetric"] = "symmetric",
+    damping: float | Literal["range"] | None = None,
+    shift: float | None = None,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[PowerGradients[ArrayT]]:
+    """Gradients of the inputs of power for cotangents of its outputs.
+
+    The function is A^p or G A^p, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, m|n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
+        p: The exponent.
+        g: (*, m, n) array, matrices multiplied from the left.
+        structure: What the matrix is declared to be.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
+            pseudo-inverse power.
+        shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+            as 0 before.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotPositive: A matrix has an eigenvalue that the function excludes.
+        NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008).
+    """
+    return Invocation(
+        "vjp/power",
+        {"x": x, "a": a, "g": g},
+        {"p": p, "structure": structure, "damping": damping, "shift": shift},
         {
             "method": method,
             "certify": certify,
@@ -955,6 +1179,9 @@ TYPES: Final[dict[str, Any]] = {
     "root": RootGradients,
     "inv_root": InvRootGradients,
     "sqrt_pair": SqrtPairGradients,
+    "log": LogGradients,
+    "exp": ExpGradients,
+    "power": PowerGradients,
     "msign": MsignGradients,
     "mclip": MclipGradients,
     "solve_sylvester": SolveSylvesterGradients,

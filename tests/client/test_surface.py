@@ -193,6 +193,7 @@ def test_refused_arguments_are_value_errors() -> None:
         "singular",
         "sign_undefined",
         "not_stabilisable",
+        "out_of_range",
         "not_converged",
     }
 
@@ -211,6 +212,7 @@ def test_codes_statuses_are_the_contracts() -> None:
         "singular",
         "sign_undefined",
         "not_stabilisable",
+        "out_of_range",
         "not_converged",
     }
     assert (statuses["busy"], statuses["draining"], statuses["deadline_exceeded"]) == (429, 503, 504)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["clip", "frechet", "gradient", "mean", "power", "singular"]
+__all__ = ["clip", "frechet", "gradient", "mean", "power", "singular", "through_eigenvalues"]
 
 Array: TypeAlias = "NDArray[Any]"
 Matrix: TypeAlias = Any
@@ -66,6 +66,16 @@ def gradient(
             found[i, j] = (slopes[0] - slopes[1]) / (2 * step)
         found = found if not symmetric else np.tril(found) + np.tril(found, -1).T
         return found.reshape(inputs[name].shape)
+
+
+def through_eigenvalues(f: Callable[[Any], Any]) -> Callable[[Matrix], Matrix]:
+    """A -> V diag(f(w)) V^T of the symmetric part V diag(w) V^T."""
+
+    def mapped(a: Matrix) -> Matrix:
+        w, v = mp.eigsy((a + a.T) / 2)
+        return v * mp.diag([f(value) for value in w]) * v.T
+
+    return mapped
 
 
 def power(exponent: Any, *, shift: float = 0.0, rank: int | None = None) -> Callable[[Matrix], Matrix]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import mpmath as mp
 import numpy as np
 
-from differences import clip, frechet, mean, power, singular
+from differences import clip, frechet, mean, power, singular, through_eigenvalues
 from matfn_kernels import Outcome
 from spectra import orthogonal
 
@@ -91,6 +91,22 @@ def _pair(label: str, a: Array, *, x: bool, y: bool) -> Case:
     cotangents = (cotangent(*a.shape) if x else None, cotangent(*a.shape) if y else None)
     return Case(
         "sqrt_pair", {"a": a}, cotangents, {}, lambda m: (root(m["a"]), inverse(m["a"])), ("a",), 1e-12, label=label
+    )
+
+
+def _mapped(function: str, label: str, a: Array, f: Callable[[Any], Any], **more: Any) -> Case:
+    """A case of a function of eigenvalues."""
+    g, accuracy, mapped = more.pop("g", None), more.pop("accuracy", 1e-12), through_eigenvalues(f)
+    inputs = {"a": a} if g is None else {"a": a, "g": g}
+    return Case(
+        function,
+        inputs,
+        (cotangent(*inputs["a" if g is None else "g"].shape),),
+        more,
+        (lambda m: (mapped(m["a"]),)) if g is None else (lambda m: (m["g"] * mapped(m["a"]),)),
+        ("a",),
+        accuracy,
+        label=label,
     )
 
 
@@ -207,6 +223,27 @@ CASES: Final = [
     _pair("both", WELL, x=True, y=True),
     _pair("the root alone, identity", np.eye(3), x=True, y=False),
     _pair("the inverse alone, repeated", REPEATED, x=False, y=True),
+    _mapped("log", "well", WELL, mp.log),
+    _mapped("log", "identity", np.eye(3), mp.log),
+    _mapped("log", "close", CLOSE, mp.log),
+    _mapped("log", "graded", GRADED, mp.log, accuracy=1e-9),
+    _mapped("log", "damped", SINGULAR, lambda w: mp.log(w + 0.25), shift=0.25),
+    _mapped("log", "range", SINGULAR, lambda w: mp.log(w) if w > 0.5 else mp.mpf(0), damping="range"),
+    _mapped("exp", "indefinite", symmetric(-2.0, 0.5, 3.0), mp.exp),
+    _mapped("exp", "repeated", REPEATED, mp.exp),
+    _mapped("exp", "zero", np.zeros((3, 3)), mp.exp),
+    _mapped("exp", "negative factor", CLOSE, lambda w: mp.exp(-2.5 * w), t=-2.5),
+    _mapped("power", "real", WELL, lambda w: w ** mp.mpf(0.3), p=0.3),
+    _mapped("power", "close, with g", CLOSE, lambda w: w ** mp.mpf(-1.7), p=-1.7, g=cotangent(2, 3)),
+    _mapped("power", "steep", REPEATED, lambda w: w ** mp.mpf(7.5), p=7.5),
+    _mapped("power", "range", SINGULAR, lambda w: w ** mp.mpf(-0.5) if w > 0.5 else mp.mpf(0), p=-0.5, damping="range"),
+    _mapped("power", "square of an indefinite matrix", symmetric(-2.0, 0.5, 3.0), lambda w: w**2, p=2),
+    _mapped("power", "fifth of a singular matrix", symmetric(-1.0, 0.0, 2.0), lambda w: w**5, p=5),
+    _mapped(
+        "power", "inverse of an indefinite matrix", symmetric(-2.0, -2.0, 1.0), lambda w: 1 / w, p=-1, g=cotangent(4, 3)
+    ),
+    _mapped("power", "inverse cube", symmetric(-2.0, 0.5, 1.0), lambda w: 1 / w**3, p=-3),
+    _mapped("power", "identity", symmetric(-2.0, 0.5, 1.0), lambda w: w, p=1, g=cotangent(2, 3)),
     _singular("msign", "square", _of_singular_values(3, 3, 3.0, 1.0, 0.4), _one),
     _singular("msign", "orthogonal", _orthogonal(3), _one),
     _singular("msign", "tall", _of_singular_values(4, 2, 1.0, 1.0), _one),

@@ -239,6 +239,203 @@ class AsyncValueMethods(ABC):
             )
         )
 
+    async def log(
+        self,
+        a: ArrayT,
+        *,
+        structure: Literal["symmetric", "general"] = "symmetric",
+        damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Principal logarithm of symmetric positive definite matrices.
+
+        The value is log(A), matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            structure: What the matrix is declared to be.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
+                pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Functions of Matrices (2008), chapter 11.
+        """
+        return await self._value(
+            call.log(
+                a,
+                structure=structure,
+                damping=damping,
+                shift=shift,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def exp(
+        self,
+        a: ArrayT,
+        *,
+        t: float = 1.0,
+        structure: Literal["symmetric", "general"] = "symmetric",
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Exponential e^(t A) of symmetric matrices.
+
+        The value is e^{t A}, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            t: Factor of the matrices.
+            structure: What the matrix is declared to be.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Functions of Matrices (2008), chapter 10.
+        """
+        return await self._value(
+            call.exp(
+                a,
+                t=t,
+                structure=structure,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def power(
+        self,
+        a: ArrayT,
+        p: float,
+        *,
+        g: ArrayT | None = None,
+        structure: Literal["symmetric", "general"] = "symmetric",
+        damping: float | Literal["range"] | None = None,
+        shift: float | None = None,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Real power A^p of symmetric matrices, or G A^p; semidefinite unless p is a whole number.
+
+        The value is A^p or G A^p, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
+            p: The exponent.
+            g: (*, m, n) array, matrices multiplied from the left.
+            structure: What the matrix is declared to be.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
+                pseudo-inverse power.
+            shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
+                as 0 before.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotPositive: A matrix has an eigenvalue that the function excludes.
+            NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008).
+        """
+        return await self._value(
+            call.power(
+                a,
+                p,
+                g=g,
+                structure=structure,
+                damping=damping,
+                shift=shift,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
     async def msign(
         self,
         m: ArrayT,

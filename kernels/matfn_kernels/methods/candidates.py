@@ -11,6 +11,7 @@ from matfn_kernels.methods.polar import candidates as polar
 from matfn_kernels.methods.polar import decomposition
 from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import candidates as sign
+from matfn_kernels.methods.spectral import candidates as spectral
 from matfn_kernels.methods.triangular import candidates as triangular
 from matfn_kernels.methods.triangular import low_rank
 
@@ -26,6 +27,9 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "root": roots.candidates,
     "inv_root": roots.candidates,
     "sqrt_pair": roots.candidates,
+    "log": spectral.candidates,
+    "exp": spectral.candidates,
+    "power": spectral.candidates,
     "msign": polar.candidates,
     "mclip": polar.candidates,
     "polar": decomposition.candidates,

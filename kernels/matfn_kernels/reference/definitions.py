@@ -11,6 +11,7 @@ from matfn_kernels.reference.hermitian import eig_clip, frechet_distance, geomet
 from matfn_kernels.reference.polar import mclip, msign, polar
 from matfn_kernels.reference.roots import inv_root, root, sqrt_pair
 from matfn_kernels.reference.sign import mcsgn, spectral_projector
+from matfn_kernels.reference.spectral import exp, log, real_power
 from matfn_kernels.reference.triangular import dplr_solve, tri_solve
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         root,
         inv_root,
         sqrt_pair,
+        log,
+        exp,
+        real_power,
         msign,
         mclip,
         polar,

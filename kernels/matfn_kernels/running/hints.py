@@ -37,6 +37,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "singular",
         'an eigenvalue is 0, where the power has no derivative: give damping > 0, or damping="range"',
     ),
+    "over_range": (
+        "out_of_range",
+        "an entry of the answer is too large for its dtype: scale the input, or send float64",
+    ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
@@ -82,6 +86,7 @@ DETAILS: Final[Mapping[str, str]] = {
     "singular": "the matrix is singular",
     "sign_undefined": "the sign is undefined",
     "not_stabilisable": "there is no stabilising solution",
+    "out_of_range": "an entry of the answer is too large for its dtype",
     "not_converged": "the tolerance asked for was not met",
 }
 """The detail of an error, by code."""

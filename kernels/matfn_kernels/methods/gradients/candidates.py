@@ -11,6 +11,7 @@ from matfn_kernels.methods.gradients import (
     low_rank,
     power,
     singular_values,
+    spectral,
     sylvester,
     triangular,
 )
@@ -27,6 +28,9 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "vjp/root": power.candidates,
     "vjp/inv_root": power.candidates,
     "vjp/sqrt_pair": power.candidates,
+    "vjp/log": spectral.candidates,
+    "vjp/exp": spectral.candidates,
+    "vjp/power": spectral.candidates,
     "vjp/msign": singular_values.candidates,
     "vjp/mclip": singular_values.candidates,
     "vjp/solve_sylvester": sylvester.candidates,

@@ -32,7 +32,7 @@ from matfn_kernels.linalg import invariant
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Differences", "clipped", "odd_clip", "of_power", "powers"]
+__all__ = ["Differences", "clipped", "odd_clip", "of_power", "on_range", "powers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def of_power(w: Tensor, s: int, r: int, *, inverse: bool, keep: Tensor | None = 
         first = -first / f[:, :, None] / f[:, None, :]
     larger = torch.maximum(w[:, :, None], w[:, None, :])
     if keep is not None:
-        first = _on_range(first, w, powers(w, s, r, inverse=inverse), keep)
+        first = on_range(first, w, powers(w, s, r, inverse=inverse), keep)
         least = torch.where(keep, w, math.inf).amin(-1)[:, None, None]
         larger = torch.maximum(larger, least.nan_to_num(posinf=1.0))
     if r == 1 and not inverse:  # a polynomial, whose second differences are bounded at 0 too
@@ -98,7 +98,7 @@ def _homogeneous(u: Tensor, terms: int) -> Tensor:
     return total
 
 
-def _on_range(first: Tensor, w: Tensor, f: Tensor, keep: Tensor) -> Tensor:
+def on_range(first: Tensor, w: Tensor, f: Tensor, keep: Tensor) -> Tensor:
     """Differences where the function is 0 on the eigenvalues that are not kept."""
     rows, columns = keep[:, :, None], keep[:, None, :]
     gap = w[:, :, None] - w[:, None, :]

@@ -94,7 +94,7 @@ class _Spectral:
     left: tuple[Tensor, Tensor] | None
 
     @classmethod
-    def of(cls, power: Power, matrices: Diagonalised, g: Tensor | None) -> _Spectral:
+    def of(cls, power: Power, matrices: Diagonalised[Power], g: Tensor | None) -> _Spectral:
         """The spectrum of A + shift I, scaled by 2^-exponent."""
         eigen, rules = matrices.eigen, matrices.rules
         left = None if g is None else normalise(g.to(eigen.v.dtype))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar
 
 import torch
 
@@ -26,7 +26,7 @@ from matfn_kernels.linalg.eigh_correction import Middle
 from matfn_kernels.linalg.narrowing import loss
 from matfn_kernels.linalg.products import symmetric_product
 from matfn_kernels.linalg.scaling import narrowed, norm
-from matfn_kernels.methods.roots.damping import Regularised, regularise
+from matfn_kernels.methods.roots.damping import Damped, Regularised, regularise
 from matfn_kernels.methods.roots.least import lone, refined
 from matfn_kernels.numbers.precision import FLOOR, Precision, spacing
 from matfn_kernels.programs.findings import Findings
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from matfn_kernels.linalg.decompositions import Eigen
     from matfn_kernels.methods.roots.power import Power
 
-__all__ = ["LEAST", "NEGLIGIBLE", "Diagonalised", "Noise", "by_eigh"]
+__all__ = ["LEAST", "NEGLIGIBLE", "SKEWED", "Diagonalised", "Left", "Noise", "by_eigh", "cancelled", "law"]
 
-_SKEWED: Final = 3.0
+_Question = TypeVar("_Question", bound=Damped)
+
+SKEWED: Final = 3.0
 """Single columns of float32 eigenvectors are off by so much more, and one may carry the whole power."""
 LEAST: Final = 1 / 16
 """Least part of itself that an eigenvalue of an inverse may be for its noise. One lost in its noise then counts with an
@@ -69,8 +71,8 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
-class Diagonalised:
-    """Diagonalised matrices whose power is wanted, under the rules of damping.
+class Diagonalised(Generic[_Question]):
+    """Diagonalised matrices of which a function is wanted, under the rules of damping.
 
     Attributes:
         power: the question.
@@ -81,7 +83,7 @@ class Diagonalised:
         displaced: by how much the smallest eigenvalue may be off, (batch,), infinite where the noise says it.
     """
 
-    power: Power
+    power: _Question
     precision: Precision
     eigen: Eigen
     rules: Regularised
@@ -89,7 +91,7 @@ class Diagonalised:
     displaced: Tensor
 
     @classmethod
-    def of(cls, power: Power, precision: Precision, eigen: Eigen, answered: Precision | None = None) -> Self:
+    def of(cls, power: _Question, precision: Precision, eigen: Eigen, answered: Precision | None = None) -> Self:
         """Applies the rules of damping to the eigenvalues, known to within LAPACK's backward error.
 
         Args:
@@ -99,7 +101,7 @@ class Diagonalised:
             answered: the arithmetic of the answer, whose rules hold, where it is another one.
         """
         values, eps = eigen.w.to(torch.float64), power.eps(answered or precision)
-        noise = _at_least(_law(precision, values), eigen)
+        noise = law(precision, eigen)
         if power.damps_by_default and eps == spacing(precision):
             values = refined(eigen, values[:, 0] < FLOOR * eps * values[:, -1] + noise, noise)
         displaced = torch.full_like(noise, math.inf)
@@ -118,7 +120,7 @@ class Diagonalised:
 
     def lawful(self) -> Noise:
         """LAPACK's known backward error, or more where more is measured, and what rounding took from the matrix."""
-        return Noise((_at_least(_law(self.precision, self.values), self.eigen) + self.eigen.lost)[:, None])
+        return Noise((law(self.precision, self.eigen) + self.eigen.lost)[:, None])
 
     def measured(self) -> Noise:
         """The backward error as measured, row by row, and what rounding took from the matrix."""
@@ -138,9 +140,9 @@ def _is_exact(eigen: Eigen) -> Tensor:
     return same & (eigen.lost == 0) & (eigen.backward == 0) & (eigen.skew == 0)
 
 
-def _law(precision: Precision, values: Tensor) -> Tensor:
-    """Norm of a column of LAPACK's backward error, (batch,)."""
-    return BACKWARD_ERROR * spacing(precision) * values.abs().amax(-1)
+def law(precision: Precision, eigen: Eigen) -> Tensor:
+    """Norm of a column of LAPACK's known backward error, or what was measured where that is more, (batch,)."""
+    return _at_least(BACKWARD_ERROR * spacing(precision) * eigen.w.to(torch.float64).abs().amax(-1), eigen)
 
 
 def _at_least(noise: Tensor, eigen: Eigen) -> Tensor:
@@ -148,10 +150,10 @@ def _at_least(noise: Tensor, eigen: Eigen) -> Tensor:
     return torch.maximum(noise, math.sqrt(eigen.w.shape[-1]) * eigen.backward)
 
 
-def by_eigh(matrices: Diagonalised, noise: Noise, g: Tensor | None) -> Findings:
+def by_eigh(matrices: Diagonalised[Power], noise: Noise, g: Tensor | None) -> Findings:
     """The powers of matrices that have been diagonalised, multiplied by G if there is one."""
     power, eigen, rules = matrices.power, matrices.eigen, matrices.rules
-    left = None if g is None else _Left.of(g, eigen.a.dtype)
+    left = None if g is None else Left.of(g, eigen.a.dtype)
     basis = _Basis(eigen.v, rules.spectrum, noise, matrices.displaced, eigen.exponent, left)
     parts = [_assemble(_Function(power, matrices.precision, sign, rules.keep), basis) for sign in power.signs]
     return Findings(
@@ -169,7 +171,7 @@ def by_eigh(matrices: Diagonalised, noise: Noise, g: Tensor | None) -> Findings:
     )
 
 
-def _rank(matrices: Diagonalised) -> Tensor:
+def _rank(matrices: Diagonalised[Power]) -> Tensor:
     """Eigenvalues of A itself above 8 eps of the largest."""
     values = matrices.values
     return (values > FLOOR * matrices.eps * values[:, -1:].clamp_min(0)).sum(-1)
@@ -214,7 +216,7 @@ class _Function:
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
+class Left:
     """G scaled by 2^-exponent, its norm, and the part of it that rounding to the arithmetic took, (batch,) each."""
 
     value: Tensor
@@ -238,7 +240,7 @@ class _Basis:
     noise: Noise
     displaced: Tensor
     exponent: Tensor
-    left: _Left | None
+    left: Left | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +274,7 @@ def _assemble(function: _Function, basis: _Basis) -> _Part:
     return _Part(
         symmetric_product(scaled, vectors.mH) if left is None else invariant.product(scaled, vectors.mH),
         lacking,
-        error if left is None else error + _cancelled(function, f, weights, left),
+        error if left is None else error + cancelled(function.precision, f, weights, left),
         unit,
         function.sign,
         middle,
@@ -302,7 +304,7 @@ def _error(function: _Function, spectrum: Tensor, f: Tensor, noises: tuple[Tenso
     rounding = spacing(function.precision) * orthogonality(function.power.order)
     if noise.shape == spectrum.shape:
         moved = displaced(spectrum, function, noise, limits)
-        rounding *= _SKEWED
+        rounding *= SKEWED
     else:
         negligible = None if function.jumps else NEGLIGIBLE * torch.finfo(function.power.dtype).eps * size
         own = None
@@ -313,14 +315,14 @@ def _error(function: _Function, spectrum: Tensor, f: Tensor, noises: tuple[Tenso
     return torch.where(size == 0, torch.zeros_like(size), moved / size) + rounding
 
 
-def _cancelled(function: _Function, f: Tensor, weights: Tensor, left: _Left) -> Tensor:
+def cancelled(precision: Precision, f: Tensor, weights: Tensor, left: Left) -> Tensor:
     """Relative error from the rounding of G and of G V, which cancellation in G f(A) magnifies, (batch,)."""
     size = invariant.row_norm(weights * f)
-    rounding = _DOT * spacing(function.precision) * invariant.row_norm(f) + left.lost * f.abs().amax(-1)
+    rounding = _DOT * spacing(precision) * invariant.row_norm(f) + left.lost * f.abs().amax(-1)
     return torch.where(size > 0, left.size * rounding / size, torch.zeros_like(size))
 
 
-def _residual(matrices: Diagonalised, part: _Part) -> Tensor:
+def _residual(matrices: Diagonalised[Power], part: _Part) -> Tensor:
     """Relative residual of the defining equation on random columns, A applied as it was given."""
     power, a, vectors, shift = matrices.power, matrices.eigen.a, matrices.eigen.v, matrices.rules.shift
     z = probes.gaussian(a, power.order).to(vectors.dtype)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 
@@ -27,9 +27,9 @@ from matfn_kernels.numbers.precision import FLOOR
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from matfn_kernels.methods.roots.power import Power
+    from matfn_kernels.numbers.precision import Precision
 
-__all__ = ["NEAR", "Regularised", "regularise"]
+__all__ = ["NEAR", "Damped", "Regularised", "added", "regularise"]
 
 NEAR: Final = 1 / 4
 """Part of the noise, 8 eps of the largest eigenvalue, within which "range" cannot tell an eigenvalue from the
@@ -37,6 +37,37 @@ threshold, 8 eps too: some LAPACK leaves 4 eps in zeros of a null space, which m
 _LOST: Final = 1 / 2
 """Part of the noise below which an inverse root cannot tell an eigenvalue of A + shift I from zero: 4 eps, as much as
 LAPACK was seen to leave in zeros of a null space, and half of the default damping's threshold."""
+
+
+class Damped(Protocol):
+    """A question about symmetric matrices to which the rules apply."""
+
+    @property
+    def damping(self) -> float | str | None:
+        """As the caller gave it."""
+
+    @property
+    def shift(self) -> float | None:
+        """The number to add to the diagonal, where the caller gave one in place of a damping."""
+
+    @property
+    def signs(self) -> tuple[int, ...]:
+        """One an output: -1 where an eigenvalue 0 has no value, as of inverse powers, and else +1."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether it is 0 on eigenvalues below the threshold of rank."""
+
+    @property
+    def damps_by_default(self) -> bool:
+        """Whether matrices that are not positive definite to rounding are shifted, as far as they need it."""
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the caller adds something to the diagonal."""
+
+    def eps(self, precision: Precision) -> float:
+        """The coarser spacing of the dtype and of the arithmetic in which eigenvalues are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +95,7 @@ class Regularised:
     ambiguous: Tensor
 
 
-def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
+def regularise(power: Damped, eps: float, values: Tensor, noise: Tensor, exponent: Tensor) -> Regularised:
     """Applies the rules to eigenvalues (batch, n) ascending, scaled by 2^-exponent, known to within `noise` (batch,).
 
     The shift has no bit that is lost when it is scaled back and subnormal: certificates state it exactly. `eps` is the
@@ -73,11 +104,7 @@ def regularise(power: Power, eps: float, values: Tensor, noise: Tensor, exponent
     bottom, top = values[:, 0], values[:, -1]
     largest = top.clamp_min(0)
     relative = torch.where(top > 0, bottom / top, torch.where(bottom < 0, -math.inf, 0.0))
-    damping, shift = _added(power, eps, (relative, largest), exponent)
-    stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
-    shift = torch.where(torch.isfinite(stated), stated, shift)
-    far = ~torch.isfinite(shift) | ~torch.isfinite(damping)
-    damping, shift = damping.masked_fill(far, 0.0), shift.masked_fill(far, 0.0)
+    damping, shift, far = added(power, eps, (relative, largest), exponent)
     lifted = (bottom < -FLOOR * eps * largest - noise) & (power.shift is not None)
     spectrum, lost = _shifted(power, torch.where(lifted[:, None], values.clamp_min(0), values), shift, noise)
     cut = FLOOR * eps * largest
@@ -108,7 +135,7 @@ def _condition(spectrum: Tensor, keep: Tensor) -> Tensor:
     return (spectrum[:, -1] / smallest * share.sqrt()).clamp_min(1)
 
 
-def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _shifted(power: Damped, values: Tensor, shift: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues of A + shift I, and whether an inverse root has to count one of them as something else."""
     shifted = values + shift[:, None]
     if -1 not in power.signs:
@@ -118,7 +145,25 @@ def _shifted(power: Power, values: Tensor, shift: Tensor, noise: Tensor) -> tupl
     return torch.where(lost, counted, shifted), lost.any(-1) & (shift > 0)
 
 
-def _added(power: Power, eps: float, spectrum: tuple[Tensor, Tensor], exponent: Tensor) -> tuple[Tensor, Tensor]:
+def added(
+    power: Damped, eps: float, spectrum: tuple[Tensor, Tensor], exponent: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The shift relative to the largest eigenvalue and in the units of the eigenvalues, and where it is out of range.
+
+    Args:
+        power: the question.
+        eps: the spacing in which eigenvalues are known.
+        spectrum: the smallest eigenvalue over the largest, and the largest or 0, (batch,) each.
+        exponent: of the power of two by which the eigenvalues are smaller than those of the matrices as sent.
+    """
+    damping, shift = _wanted(power, eps, spectrum, exponent)
+    stated = invariant.ldexp(invariant.ldexp(shift, exponent), -exponent)
+    shift = torch.where(torch.isfinite(stated), stated, shift)
+    far = ~torch.isfinite(shift) | ~torch.isfinite(damping)
+    return damping.masked_fill(far, 0.0), shift.masked_fill(far, 0.0), far
+
+
+def _wanted(power: Damped, eps: float, spectrum: tuple[Tensor, Tensor], exponent: Tensor) -> tuple[Tensor, Tensor]:
     """The shift relative to the largest eigenvalue, 0 where that is 0, and in the units of the eigenvalues."""
     relative, largest = spectrum
     if power.shift is not None:
@@ -128,7 +173,7 @@ def _added(power: Power, eps: float, spectrum: tuple[Tensor, Tensor], exponent: 
     return damping, damping * largest
 
 
-def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
+def _damping(power: Damped, eps: float, relative: Tensor) -> Tensor:
     if isinstance(power.damping, float):
         return torch.full_like(relative, power.damping)
     if power.damps_by_default:
@@ -136,7 +181,7 @@ def _damping(power: Power, eps: float, relative: Tensor) -> Tensor:
     return torch.zeros_like(relative)
 
 
-def _failures(power: Power, eps: float, known: tuple[Tensor, Tensor, Tensor], vanishing: Tensor) -> dict[str, Tensor]:
+def _failures(power: Damped, eps: float, known: tuple[Tensor, Tensor, Tensor], vanishing: Tensor) -> dict[str, Tensor]:
     relative, top, damping = known
     added = damping if power.is_shifted else torch.zeros_like(damping)
     failures = {"not_positive": relative + added < -math.sqrt(eps)}

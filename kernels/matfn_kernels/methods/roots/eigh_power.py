@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.linalg.decompositions import Decomposition
+    from matfn_kernels.methods.roots.power import Power
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
 
@@ -72,7 +73,7 @@ class EighPower(PowerProgram):
         found = by_eigh(matrices, self._noise(matrices), inputs.get("g"))
         return exact_where_isolated(self.power, inputs, found)
 
-    def _noise(self, matrices: Diagonalised) -> Noise:
+    def _noise(self, matrices: Diagonalised[Power]) -> Noise:
         """In float32 as measured; the law in float64 and of pseudo-inverse powers, whose derivative is not monotone."""
         is_measured = self.precision is Precision.FP32 and not self.power.drops
         return matrices.measured() if is_measured else matrices.lawful()

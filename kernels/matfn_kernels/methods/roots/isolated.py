@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
     from matfn_kernels.programs.findings import Findings
 
-__all__ = ["exact_where_isolated"]
+__all__ = ["below_rounding", "exact_where_isolated", "isolated", "may_be_isolated", "of_each", "wide"]
 
 
 def exact_where_isolated(power: Power, inputs: Mapping[str, Tensor], found: Findings) -> Findings:
@@ -37,45 +37,45 @@ def exact_where_isolated(power: Power, inputs: Mapping[str, Tensor], found: Find
         found: of the whole matrices.
     """
     a = inputs["a"]
-    if not a.is_cpu or not bool(_may_be_isolated(a).any()):
+    if not a.is_cpu or not bool(may_be_isolated(a).any()):
         return found
-    isolated = _isolated(a)
-    rows = isolated.any(-1).nonzero().flatten()
+    lonely = isolated(a)
+    rows = lonely.any(-1).nonzero().flatten()
     if not len(rows):
         return found
     numbers = a[rows].diagonal(dim1=-2, dim2=-1).real.double().numpy()
-    shift = _of_each(found.shift, rows)
-    alone = isolated[rows].numpy() & (numbers >= 0) & ((shift == 0) | ~_below_rounding(a[rows], numbers))
+    shift = of_each(found.shift, rows)
+    alone = lonely[rows].numpy() & (numbers >= 0) & ((shift == 0) | ~below_rounding(a[rows], numbers))
     shifted = numbers.astype(np.longdouble) + shift
-    left = _wide(inputs["g"][rows]) if "g" in inputs else None
+    left = wide(inputs["g"][rows]) if "g" in inputs else None
     outputs = []
     for value, exponent, sign in zip(found.outputs, _exponents(found), power.signs, strict=True):
-        powers = _powers(shifted, sign * power.s, power.r, _of_each(exponent, rows))
+        powers = _powers(shifted, sign * power.s, power.r, of_each(exponent, rows))
         some = value[rows].resolve_conj().numpy()
         _place(some, alone, powers, left)
         outputs.append(value.index_copy(0, rows, torch.from_numpy(some)))
     return replace(found, outputs=tuple(outputs))
 
 
-def _may_be_isolated(a: Tensor) -> Tensor:
+def may_be_isolated(a: Tensor) -> Tensor:
     """Which matrices have a zero in their first row, (batch,): without one every other row meets it."""
     return (a[:, 0] == 0).any(-1) if a.shape[-1] > 1 else torch.ones(len(a), dtype=torch.bool)
 
 
-def _isolated(a: Tensor) -> Tensor:
+def isolated(a: Tensor) -> Tensor:
     """Which rows and columns are zero but for the diagonal, (batch, n)."""
     beside = a != 0
     beside.diagonal(dim1=-2, dim2=-1).zero_()
     return ~(beside.any(-1) | beside.any(-2))
 
 
-def _below_rounding(a: Tensor, numbers: Array) -> Array:
+def below_rounding(a: Tensor, numbers: Array) -> Array:
     """Which numbers (k, n) count as 0 before a shift, as eigenvalues of that size do: their digits are rounding."""
     largest = a.abs().double().flatten(1).amax(1, keepdim=True).numpy()
     return np.asarray(numbers < FLOOR * np.finfo(np.float64).eps * largest)
 
 
-def _of_each(values: Tensor | None, rows: Tensor) -> Array:
+def of_each(values: Tensor | None, rows: Tensor) -> Array:
     """Values of some matrices, (k, 1); zero for None."""
     return np.zeros((len(rows), 1)) if values is None else values[rows, None].numpy()
 
@@ -84,9 +84,10 @@ def _exponents(found: Findings) -> tuple[Tensor | None, ...]:
     return found.exponents or (None,) * len(found.outputs)
 
 
-def _wide(g: Tensor) -> Array:
-    wide = g.to(torch.complex128 if g.dtype.is_complex else torch.float64)
-    return np.asarray(wide.resolve_conj().numpy())
+def wide(g: Tensor) -> Array:
+    """G in double precision."""
+    numbers = g.to(torch.complex128 if g.dtype.is_complex else torch.float64)
+    return np.asarray(numbers.resolve_conj().numpy())
 
 
 def _powers(numbers: Any, s: int, r: int, exponent: Array) -> Any:

@@ -1,0 +1,1 @@
+"""Logarithms, exponentials and real powers of symmetric (Hermitian) matrices, by eigendecomposition."""
