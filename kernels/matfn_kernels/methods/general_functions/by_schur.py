@@ -1,12 +1,13 @@
 """Principal logarithms and real powers of matrices without symmetry, by their Schur form, one after the other.
 
-A = Q T Q^H, f(A) = Q f(T) Q^H with `triangular`. Always in float64, whatever the dtype of the input; a real matrix has a
-real answer. Domain: no eigenvalue on the closed negative axis. One that is known to lie there is `not_positive`. A matrix
-that is singular in exact arithmetic is `singular`; its positive powers exist where the eigenvalue 0 is semisimple, and
-are `not_positive` elsewhere. One that is singular to rounding only, or of which rounding leaves open whether it meets
-the axis, is answered without an estimate and with a condition number that says so.
+A = Q T Q^H, f(A) = Q f(T) Q^H with `triangular`. Always in float64, whatever the dtype of the input; a real matrix has
+a real answer. Domain: no eigenvalue on the closed negative axis. One that is known to lie there is `not_positive`. A
+matrix that is singular in exact arithmetic is `singular`; its positive powers exist where the eigenvalue 0 is
+semisimple, and are `not_positive` elsewhere. One that is singular to rounding only, or of which rounding leaves open
+whether it meets the axis, is answered without an estimate and with a condition number that says so.
 
-Error: the condition number of the function at T times the backward error of the Schur form, and what `triangular` found.
+Error: the condition number of the function at T times the backward error of the Schur form, and what `triangular`
+found.
 References: Al-Mohy and Higham, SIAM J. Sci. Comput. 34 (2012); Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013).
 """
 
@@ -178,9 +179,7 @@ class _Answer:
         found = _back(found, unit, program)
         if not domain.remark:
             return found
-        return replace(
-            found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark
-        )
+        return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
 
 
 def _unit(a: Array, program: SchurProgram) -> int:
@@ -192,7 +191,7 @@ def _unit(a: Array, program: SchurProgram) -> int:
 def _times(a: Array, exponent: int) -> Array:
     """A 2^exponent."""
     if np.iscomplexobj(a):
-        return np.ldexp(a.real, exponent) + 1j * np.ldexp(a.imag, exponent)
+        return np.asarray(np.ldexp(a.real, exponent) + 1j * np.ldexp(a.imag, exponent))
     return np.asarray(np.ldexp(a, exponent))
 
 

@@ -29,16 +29,20 @@ def candidates(call: Signature) -> list[Program]:
     order = call.sizes("a")[-1]
     if call.subject == "exp":
         t = call.parameter("t")
-        return [ExponentialProgram(order, 1.0 if t is None else float(t), call.dtype, call.is_pinned)]
-    damping, shift, p, g = (call.parameter(name) for name in ("damping", "shift", "p", "g"))
+        assert isinstance(t, float)
+        return [ExponentialProgram(order, t, call.dtype, call.is_pinned)]
+    damping, shift, p = (call.parameter(name) for name in ("damping", "shift", "p"))
     if isinstance(damping, str):
         raise Rejection(
             "invalid_parameter",
             f'{call.function}(): damping="{damping}" with structure="general"',
             "give a number; the pseudo-inverse power is defined for symmetric matrices",
         )
-    rows = call.shape("g")
-    fields = (0.0 if damping is None else float(damping), shift, call.dtype, call.is_pinned)
-    if p is not None and float(p).is_integer():
-        return [WholePowerProgram(order, None if rows is None else rows[-2], int(p), *fields)]
-    return [SchurProgram(order, None if rows is None else rows[-2], None if p is None else float(p), *fields)]
+    assert shift is None or isinstance(shift, float)
+    assert p is None or isinstance(p, float)
+    assert damping is None or isinstance(damping, float)
+    g = call.shape("g")
+    rows = None if g is None else g[-2]
+    if p is not None and p.is_integer():
+        return [WholePowerProgram(order, rows, int(p), damping or 0.0, shift, call.dtype, call.is_pinned)]
+    return [SchurProgram(order, rows, p, damping or 0.0, shift, call.dtype, call.is_pinned)]

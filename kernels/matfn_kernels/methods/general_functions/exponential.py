@@ -1,7 +1,7 @@
 """The exponential e^(t A) of matrices without symmetry, a whole batch at once, by scaling and squaring.
 
-e^(t A) = (e^C)^(2^s) with C = t A / 2^s (`taylor`). Every number is found with the matrices scaled near 1 by powers of two, so
-that nothing overflows on the way; an answer over the range of its dtype is `out_of_range`, matrix by matrix.
+e^(t A) = (e^C)^(2^s) with C = t A / 2^s (`taylor`). Every number is found with the matrices scaled near 1 by powers of
+two, so that nothing overflows on the way; an answer over the range of its dtype is `out_of_range`, matrix by matrix.
 
 Error: each of the steps, e^C and the s squarings, is compared on random columns with another way to compute the same,
 which shows a wrong step as well as rounding. What a step leaves grows by the steps that follow: that growth, and the
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
-__all__ = ["ExponentialProgram", "candidates"]
+__all__ = ["ExponentialProgram"]
 
 _EPS: Final = spacing(Precision.FP64)
 _MARGIN: Final = 4.0
@@ -112,7 +111,15 @@ class ExponentialProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A squaring X -> X^2 2^-shift of the matrices `which` of a batch, its factor 2^-shift, by how much it is off, and its size."""
+    """A squaring X -> X^2 2^-shift of some matrices of a batch.
+
+    Attributes:
+        which: their numbers.
+        x: X of each.
+        factor: 2^-shift.
+        off: by how much the result is off, (matrices,).
+        size: of the result.
+    """
 
     which: Tensor
     x: Tensor
@@ -255,9 +262,3 @@ def _is_over(value: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
     largest = torch.finfo(dtype).max
     bits = torch.frexp(invariant.peak(value).to(torch.float64)).exponent + exponent
     return bits > math.frexp(largest)[1]
-
-
-def candidates(call: Signature) -> list[ExponentialProgram]:
-    """The one program that serves a call, in float64 whatever the dtype."""
-    call.require_double()
-    return [ExponentialProgram(call.sizes("a")[-1], call.dtype, call.is_pinned)]

@@ -1,8 +1,8 @@
-"""Square roots of an upper triangular matrix, repeated until they are near the identity, with what rounding did to them.
+"""Square roots of an upper triangular matrix, repeated until they are near the identity, and their errors.
 
-T = U_0, U_j = U_(j-1)^(1/2), Y = U_k - I. The diagonal of Y is taken from the logarithms of T's: nothing cancels there.
-A direction E at T moves U_k by k equations U_j D_j + D_j U_j = D_(j-1), D_0 = E. With U_j^2 - U_(j-1) added to the right
-sides, and E = 0, D_k is to first order the error of U_k.
+T = U_0, U_j = U_(j-1)^(1/2), Y = U_k - I. The diagonal of Y is taken from the logarithms of T's: nothing cancels
+there. A direction E at T moves U_k by k equations U_j D_j + D_j U_j = D_(j-1), D_0 = E. With U_j^2 - U_(j-1) added to
+the right sides, and E = 0, D_k is to first order the error of U_k.
 References: Al-Mohy and Higham, SIAM J. Sci. Comput. 34 (2012); Al-Mohy, Numer. Algorithms 59 (2012).
 """
 
@@ -24,8 +24,8 @@ __all__ = ["RootChain"]
 _REACH: Final = 0.25
 """Largest size of Y^2 and Y^3, by their roots: there the eight nodes of `near_identity` are exact to 1e-18."""
 _MOST: Final = 100
-"""Most square roots: eigenvalues over all of float64's range take twelve, and chains of large entries above the diagonal
-not many more."""
+"""Most square roots: eigenvalues over all of float64's range take twelve, and large entries above the diagonal not many
+more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class RootChain:
 
     @property
     def count(self) -> int:
-        """k."""
+        """Number of roots, k."""
         return len(self.roots)
 
     def further(self) -> RootChain:
@@ -79,8 +79,8 @@ class RootChain:
     def error(self) -> Array:
         """The error of U_k, to first order.
 
-        What is left of U_j^2 - U_(j-1) is known to rounding only, and may vanish where the same rounding made U_j: as much
-        again is added at random.
+        What is left of U_j^2 - U_(j-1) is known to rounding only, and may vanish where the same rounding made U_j: as
+        much again is added at random.
         """
         shape, found, before = self.t.shape, np.zeros_like(self.t), self.t
         random = gaussian((2 * shape[0], shape[1]))
@@ -100,7 +100,7 @@ def _less_identity(u: Array, logs: Array, count: int) -> Array:
 
 def _is_near(y: Array) -> bool:
     square = y @ y
-    return max(_size(square) ** (1 / 2), _size(square @ y) ** (1 / 3)) <= _REACH
+    return bool(max(_size(square) ** (1 / 2), _size(square @ y) ** (1 / 3)) <= _REACH)
 
 
 def _size(x: Array) -> float:

@@ -34,7 +34,9 @@ def _difference(values: Array, logs: Array, exponent: float | None) -> Array:
     z = gap / np.where(b + a == 0, 1, b + a)
     unwinding = np.ceil(((lb - la).imag - np.pi) / (2 * np.pi))
     # where b + a = 0 or they are far apart nothing cancels in log b - log a
-    half = np.where(np.abs(z) < 1 / 2, np.arctanh(np.where(np.abs(z) < 1 / 2, z, 0)) + np.pi * 1j * unwinding, (lb - la) / 2)
+    half = np.where(
+        np.abs(z) < 1 / 2, np.arctanh(np.where(np.abs(z) < 1 / 2, z, 0)) + np.pi * 1j * unwinding, (lb - la) / 2
+    )
     safe = np.where(equal, 1, gap)
     if exponent is None:
         return np.where(equal, 1 / a, 2 * half / safe)

@@ -1,8 +1,8 @@
 """The exponential of matrices near zero by its Taylor polynomial of degree 20, and how far to scale them down.
 
-The powers B..B^5 give the polynomial by Horner's scheme in B^5, seven products in all (Paterson and Stockmeyer). In exact
-arithmetic it is e^(B + D) with ||D|| <= 2^-53 ||B|| if max(||B^4||^(1/4), ||B^5||^(1/5)) is at most `_REACH`: of a
-nonnormal matrix the powers may be far smaller than those of the norm.
+The powers B..B^5 give the polynomial by Horner's scheme in B^5, seven products in all (Paterson and Stockmeyer). In
+exact arithmetic it is e^(B + D) with ||D|| <= 2^-53 ||B|| if max(||B^4||^(1/4), ||B^5||^(1/5)) is at most `_REACH`: of
+a nonnormal matrix the powers may be far smaller than those of the norm.
 References: Paterson and Stockmeyer, SIAM J. Comput. 2 (1973); Al-Mohy and Higham, SIAM J. Matrix Anal. Appl. 31 (2009)
 and SIAM J. Sci. Comput. 33 (2011).
 """
@@ -64,8 +64,8 @@ class Scaled:
         """T A scaled down: as far as its powers ask for, or as far as its norm does."""
         b, exponent = normalise(a)
         if t != 1:
-            factor, bits = math.frexp(t)
-            b, exponent = b * factor, exponent + bits
+            factor, whole = math.frexp(t)
+            b, exponent = b * factor, exponent + whole
         second = invariant.product(b, b)
         fourth = invariant.product(second, second)
         powers = (b, second, invariant.product(second, b), fourth, invariant.product(fourth, b))

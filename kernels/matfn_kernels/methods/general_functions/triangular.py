@@ -22,7 +22,7 @@ from matfn_kernels.methods.general_functions.near_identity import expm1, expm1_d
 from matfn_kernels.methods.general_functions.root_chain import RootChain
 from matfn_kernels.methods.general_functions.superdiagonal import with_exact_diagonals
 from matfn_kernels.methods.roots.triangular_power import norm
-from matfn_kernels.numbers.arrays import EPS, gaussian, solved
+from matfn_kernels.numbers.arrays import EPS, gaussian
 
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
@@ -120,7 +120,7 @@ class TriangularFunction:
         """The logarithm (p None), or the power with p no whole number; no eigenvalue on the closed negative axis."""
         whole = 0 if p is None else int(p)
         levels = _Levels.of(None if p is None else p - whole, RootChain.of(t))
-        base = t if whole >= 0 else solved_triangle(t)
+        base = t if whole >= 0 else _solved(t, np.eye(len(t), dtype=t.dtype))
         power = np.linalg.matrix_power(base, abs(whole))
         return cls(levels, whole, base, power @ levels.value if whole else levels.value)
 
@@ -144,7 +144,7 @@ class TriangularFunction:
         inner = direction if self.whole > 0 else -base @ direction @ base
         n = len(base)
         double = np.block([[base, inner], [np.zeros_like(base), base]])
-        return found + np.linalg.matrix_power(double, count)[:n, n:] @ self.levels.value
+        return np.asarray(found + np.linalg.matrix_power(double, count)[:n, n:] @ self.levels.value)
 
     def condition(self) -> float:
         """||L|| ||T|| / ||f(T)|| in the Frobenius norm, from below, mostly within a third.
@@ -177,10 +177,10 @@ class TriangularFunction:
         part = np.linalg.matrix_power(self.base, count // 3)
         rest = np.linalg.matrix_power(self.base, count - count // 3 - 1)
         if self.whole > 0:
-            return self.base @ (rest @ (part @ value))
-        return solved(self.levels.chain.t, rest @ (part @ value))
+            return np.asarray(self.base @ (rest @ (part @ value)))
+        return _solved(self.levels.chain.t, rest @ (part @ value))
 
 
-def solved_triangle(t: Array) -> Array:
-    """T^-1."""
-    return np.asarray(solve_triangular(t, np.eye(len(t), dtype=t.dtype), check_finite=False))
+def _solved(t: Array, b: Array) -> Array:
+    """T^-1 B."""
+    return np.asarray(solve_triangular(t, b, check_finite=False))

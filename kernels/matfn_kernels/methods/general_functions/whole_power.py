@@ -148,10 +148,10 @@ class _Power:
         none, one = (fill(len(a), dtype=torch.float64, device=a.device) for fill in (torch.zeros, torch.ones))
         if q == 0:
             identity = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device).expand_as(a).contiguous()
-            return cls(a, base, unit, q, False, identity, none, one)
+            return cls(a, base, unit, q, inverted=False, value=identity, off=none, condition=one)
         value = invariant.matrix_power(base, q)
         if p == 1:
-            return cls(a, base, unit, q, False, value, none, one)
+            return cls(a, base, unit, q, inverted=False, value=value, off=none, condition=one)
         z = probes.gaussian(a, a.shape[-1])
         y = z
         for _ in range(q):
