@@ -82,6 +82,9 @@ def _covariances(data: dict[str, Array]) -> list[Case]:
     return [
         Case("digits (singular)", "root", (digits,), TIGHT, {"r": 2}),
         Case("digits damping=1e-3", "inv_root", (digits,), 1e-9, damped),
+        Case("digits damping=1e-3", "log", (digits,), 1e-9, {"damping": 1e-3}),
+        Case("digits / 100", "exp", (digits / 100,), 1e-10),
+        Case("digits damping=1e-3", "power", (digits,), 1e-9, {"p": -0.3, "damping": 1e-3}),
         Case("digits whitening", "inv_root", (digits,), 1e-9, {**damped, "g": vectors}),
         Case("fid covariance (rank 95)", "root", (fid,), TIGHT, {"r": 2}),
     ]

@@ -164,6 +164,20 @@ def _roots(rng: np.random.Generator) -> list[_Row]:
         _Row(lambda a: call.inv_root(a, 4), (a,), (_around(v, w**-0.25, v),)),
         _Row(lambda a, g: call.inv_root(a, 2, g=g), (a, g), (g @ halves[1],)),
         _Row(call.sqrt_pair, (a,), halves),
+        *_spectral(rng),
+    ]
+
+
+def _spectral(rng: np.random.Generator) -> list[_Row]:
+    """Logarithms, exponentials and real powers, of indefinite matrices too."""
+    v, w = _orthogonal(rng, _ORDER, _ORDER), np.geomspace(1 / _CONDITION, 1, _ORDER)
+    a, indefinite, g = _around(v, w, v), np.linspace(-2, 1, _ORDER), rng.standard_normal((_BATCH, 7, _ORDER))
+    mixed = _around(v, indefinite, v)
+    return [
+        _Row(call.log, (a,), (_around(v, np.log(w), v),)),
+        _Row(lambda a: call.exp(a, t=-1.5), (mixed,), (_around(v, np.exp(-1.5 * indefinite), v),), _MILD),
+        _Row(lambda a, g: call.power(a, -0.3, g=g), (a, g), (g @ _around(v, w**-0.3, v),)),
+        _Row(lambda a: call.power(a, 3), (mixed,), (_around(v, indefinite**3, v),), _MILD),
     ]
 
 
