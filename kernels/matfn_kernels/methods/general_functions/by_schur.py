@@ -24,6 +24,7 @@ from scipy.linalg import LinAlgError
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import relative_to_truth
+from matfn_kernels.linalg.scaling import overflows
 from matfn_kernels.methods.general_functions.domain import Domain
 from matfn_kernels.methods.general_functions.triangular import TriangularFunction
 from matfn_kernels.methods.roots.general import left_factor
@@ -96,10 +97,12 @@ class SchurProgram:
         power = torch.as_tensor(np.stack([one.value for one in found])).to(a.device, a.dtype)
         columns = {name: _column([float(getattr(one, name)) for one in found], a) for name in _NAMES}
         left, up, lost, amplified = left_factor(inputs.get("g"), power)
-        whole = torch.tensor([one.whole for one in found], dtype=torch.int64, device=a.device)
+        exponent = torch.tensor([one.whole for one in found], dtype=torch.int64, device=a.device) + up
+        output = power if left is None else invariant.product(left, power)
+        failures = {reason: _flags([one.failure == reason for one in found], a) for reason in _FAILURES}
         return Findings(
-            outputs=(power if left is None else invariant.product(left, power),),
-            exponents=(whole + up,),
+            outputs=(output,),
+            exponents=(exponent,),
             residual_name="f(T) by k and by k + 1 square roots",
             residual=columns["residual"],
             error=relative_to_truth((columns["error"] + lost) * amplified),
@@ -107,7 +110,7 @@ class SchurProgram:
             steps=columns["steps"],
             damping=columns["damping"],
             shift=columns["shift"],
-            failures={reason: _flags([one.failure == reason for one in found], a) for reason in _FAILURES},
+            failures={**failures, "over_range": overflows(output, exponent, self.dtype)},
             remarks={reason: _flags([one.remark == reason for one in found], a) for reason in _REMARKS},
         )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
-from matfn_kernels.linalg.scaling import normalise
+from matfn_kernels.linalg.scaling import normalise, overflows
 from matfn_kernels.methods.general_functions.taylor import Scaled
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -93,7 +93,7 @@ class ExponentialProgram:
             error=torch.where(error.isfinite(), error, math.inf),
             condition=condition,
             steps=scaled.squarings.to(torch.float64),
-            failures={"over_range": _is_over(chain.value, chain.exponent, self.dtype)},
+            failures={"over_range": overflows(chain.value, chain.exponent, self.dtype)},
         )
 
     def fallbacks(self) -> tuple[ExponentialProgram, ...]:
@@ -255,10 +255,3 @@ def _size(x: Tensor) -> Tensor:
 
 def _in_single(dtype: torch.dtype) -> torch.dtype:
     return torch.complex64 if dtype.is_complex else torch.float32
-
-
-def _is_over(value: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether a matrix has an entry over the range of the dtype, (batch,)."""
-    largest = torch.finfo(dtype).max
-    bits = torch.frexp(invariant.peak(value).to(torch.float64)).exponent + exponent
-    return bits > math.frexp(largest)[1]

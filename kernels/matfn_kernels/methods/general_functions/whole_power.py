@@ -17,7 +17,7 @@ import torch
 
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import relative_to_truth
-from matfn_kernels.linalg.scaling import normalise, rescale
+from matfn_kernels.linalg.scaling import normalise, overflows, rescale
 from matfn_kernels.methods.roots.general import GeneralRootProgram, left_factor
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -75,8 +75,9 @@ class WholePowerProgram:
         power = _Power.of(a, unit, self.p)
         error = power.error() + (_EPS * power.condition if self.damping or self.shift else 0.0)
         left, up, lost, amplified = left_factor(inputs.get("g"), power.value)
+        output = power.value if left is None else invariant.product(left, power.value)
         return Findings(
-            outputs=(power.value if left is None else invariant.product(left, power.value),),
+            outputs=(output,),
             exponents=(power.unit + up,),
             residual_name="A^p on columns",
             residual=power.off,
@@ -84,6 +85,7 @@ class WholePowerProgram:
             condition=power.condition * amplified,
             damping=damping,
             shift=invariant.ldexp(shift, unit),
+            failures={"over_range": overflows(output, power.unit + up, self.dtype)},
         )
 
     def _shifts(self, a: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
