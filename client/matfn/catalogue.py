@@ -200,7 +200,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="log",
             verifiability="estimate",
-            methods=_BY_EIGH,
+            methods=("eigh", "schur"),
             gradient_methods=_BY_EIGH,
         ),
         Function(
@@ -218,7 +218,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="exp",
             verifiability="estimate",
-            methods=_BY_EIGH,
+            methods=("eigh", "scaling_squaring"),
             gradient_methods=_BY_EIGH,
         ),
         Function(
@@ -255,7 +255,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("m|n", "n"),),
             reference="real_power",
             verifiability="estimate",
-            methods=_BY_EIGH,
+            methods=("eigh", "schur", "squaring"),
             gradient_methods=_BY_EIGH,
         ),
         Function(

@@ -254,6 +254,13 @@ def _square(rng: Rng, size: Size, scale: Scale, *, right: bool = False) -> dict[
     return {"a": _squares(rng, size, scale, right=right)}
 
 
+def _bounded(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
+    """Square matrices whose exponentials are in range, but for the large one and the failing one."""
+    found = _square(rng, size, scale)["a"]
+    found[KINDS.index("failing")] *= 1e4
+    return {"a": found}
+
+
 def _general_with_g(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     assert isinstance(size, int)
     return {**_square(rng, size, scale, right=True), "g": _noise(rng, scale, len(KINDS), 3, size)}
@@ -463,6 +470,14 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("power", {"p": -1}, _SOME, (*REAL, *COMPLEX), _positive),
     ("power", {"p": 1}, _FEW, (*REAL, *COMPLEX), partial(_multiplied, 3)),
     ("power", {"p": -0.5, "precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _positive),
+    ("log", _GENERAL, (1, 2, 9, 33), (*REAL, *COMPLEX), partial(_square, right=True)),
+    ("log", {"shift": 0.25, **_GENERAL}, (9,), REAL, partial(_square, right=True)),
+    ("exp", _GENERAL, _SOME, _ALL, _bounded),
+    ("exp", {"t": -0.5, **_GENERAL}, (9, 65), (*REAL, *COMPLEX), _bounded),
+    ("power", {"p": 0.3, **_GENERAL}, (1, 9, 33), (*REAL, *COMPLEX), partial(_square, right=True)),
+    ("power", {"p": -2.6, **_GENERAL}, (9,), (*REAL, *COMPLEX), _general_with_g),
+    ("power", {"p": 5, **_GENERAL}, _FEW, _ALL, _general_with_g),
+    ("power", {"p": -2, "damping": 0.1, **_GENERAL}, _FEW, (*REAL, *COMPLEX), partial(_square, right=True)),
     ("eig_clip", {"lo": 0.0}, _ORDERS, _ALL, _positive),
     ("eig_clip", {"lo": 0.05, "hi": 0.5}, (*_SOME, 129), _ALL, _positive),
     ("eig_clip", {"hi": 0.5, "precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _positive),

@@ -24,6 +24,7 @@ __all__ = [
     "norm",
     "norm_bound",
     "normalise",
+    "overflows",
     "power_of_two",
     "real_dtype",
     "release",
@@ -140,6 +141,17 @@ def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tenso
     """`release` where numbers may become subnormal: scaled first, then rounded once."""
     out = rescale(wide, exponent).to(dtype)
     return out, distance(rescale(out.to(wide.dtype), -exponent), wide)
+
+
+def overflows(value: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
+    """Which matrices value 2^exponent have an entry that is infinite in the dtype, (batch,)."""
+    bits = torch.frexp(invariant.peak(value).to(torch.float64)).exponent + exponent
+    near = bits >= math.frexp(torch.finfo(dtype).max)[1]
+    if value.is_cpu and not bool(near.any()):
+        return near
+    parts = release(value, exponent, dtype)[0]
+    parts = torch.view_as_real(parts) if parts.dtype.is_complex else parts
+    return near & torch.isinf(parts).flatten(1).any(-1)
 
 
 def distance(rounded: Tensor, exact: Tensor) -> Tensor:

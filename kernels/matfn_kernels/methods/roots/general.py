@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import torch
-from scipy.linalg import LinAlgError, rsf2csf, schur
+from scipy.linalg import LinAlgError
 
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant, narrowing, probes
 from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, relative_to_truth
 from matfn_kernels.linalg.scaling import narrowed, power_of_two
 from matfn_kernels.methods.roots.negative_axis import NegativeAxis, Singularity
+from matfn_kernels.methods.roots.schur_form import law, nonsingular, schur_form, unexplained
 from matfn_kernels.methods.roots.semisimple import Core, SemisimpleRoot
 from matfn_kernels.methods.roots.triangular_power import TriangularPower, norm
-from matfn_kernels.numbers.arrays import gaussian
 from matfn_kernels.numbers.modular import is_singular
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -44,19 +44,13 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["GeneralRootProgram", "candidates"]
+__all__ = ["GeneralRootProgram", "candidates", "left_factor"]
 
 Array: TypeAlias = "NDArray[Any]"
 
 _MARGIN: Final = 3.0
 """Factor on the error of the Schur form: the power method's norm of a derivative is a lower bound, and was up to 1.6
 times too small (`triangular_power`)."""
-_GROWTH: Final = 0.7
-"""Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
-_SLACK: Final = 16.0
-"""How often that must be exceeded to be broken: in float32, where the real form is made complex, 4.6 times was seen."""
-_UNLAWFUL_MARGIN: Final = 4.0
-"""How often an error that breaks the law counts: it is measured on four random columns."""
 _FIRST_ORDER: Final = 0.1
 """Largest change of a power that its derivative tells, where a Schur form is worse than its law."""
 _SCHUR_FORMS: Final = 8.0
@@ -125,7 +119,7 @@ class GeneralRootProgram:
             torch.tensor([getattr(one, name) for one in solved], dtype=torch.float64, device=a.device)
             for name in ("shift", "damping", "error", "condition")
         )
-        left, up, lost, amplified = _left(inputs.get("g"), powers[0])
+        left, up, lost, amplified = left_factor(inputs.get("g"), powers[0])
         shifted = a + shift[:, None, None].to(a.dtype) * torch.eye(self.order, dtype=a.dtype, device=a.device)
         outputs = (power if left is None else invariant.product(left, power) for power in powers)
         turned = [power_of_two(x, exponent, sign * self.s, self.r) for x, sign in zip(outputs, self.signs, strict=True)]
@@ -237,7 +231,7 @@ class _Solved:
         lost, unit = known
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
-            form = _schur_form(a)
+            form = schur_form(a)
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
         largest = float(np.abs(form[0].diagonal()).max())
@@ -255,20 +249,20 @@ class _Solved:
         t, q, shift = form
         nothing = (np.full(a.shape, np.nan, dtype=np.result_type(a, np.complex64)),) * len(program.signs)
         try:
-            unexplained = _unexplained(a, t, q, program)
+            beyond = unexplained(a, t, q, spacing(program.precision))
             identity = np.eye(len(t), dtype=t.dtype)
             t += shift * identity
             shifted = a + shift * identity.real
             # Scaling and narrowing may drop what is tiny beside the largest entry: only the matrix as sent is exact.
-            domain = _Domain.of(shifted if shift else sent, shifted, t, (lost, unexplained[0]), program)
+            domain = _Domain.of(shifted if shift else sent, shifted, t, (lost, beyond[0]), program)
             if domain.failure:
                 return cls(nothing, shift, failure=domain.failure)
             with np.errstate(all="ignore"):
                 if domain.core is not None:
                     found = cls._of_core(domain.core, program, shift)
                 else:
-                    lifted = _nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
-                    found = cls._powers(lifted, q, program, shift, (lost, *unexplained))
+                    lifted = nonsingular(t, spacing(program.precision)) if program.needs_inverse else t
+                    found = cls._powers(lifted, q, program, shift, (lost, *beyond))
         except (LinAlgError, np.linalg.LinAlgError, ArithmeticError):
             return cls(nothing, 0.0)
         if not domain.remark:
@@ -289,7 +283,7 @@ class _Solved:
         root = TriangularPower.of(t, program.r, program.s)
         values, errors, conditions = [], [], []
         narrowed_off, backward, skew = lost
-        unit = narrowed_off + max(_law(program, len(t)), backward / norm(t) if backward else 0.0)
+        unit = narrowed_off + max(law(spacing(program.precision), len(t)), backward / norm(t) if backward else 0.0)
         for sign in program.signs:
             power = root.value(sign)
             if not power.any():
@@ -307,44 +301,12 @@ class _Solved:
         return cls(tuple(values), shift, float(np.max(errors)), max(conditions))
 
 
-def _law(program: GeneralRootProgram, order: int) -> float:
-    """Backward error of a Schur form relative to the norm."""
-    return max(BACKWARD_ERROR, _GROWTH * math.sqrt(order)) * spacing(program.precision)
-
-
-def _unexplained(a: Array, t: Array, q: Array, program: GeneralRootProgram) -> tuple[float, float]:
-    """||A - Q T Q^H|| with Q made unitary, and ||Q^H Q - I||, on random columns; both 0 within the law."""
-    z = gaussian((len(a), probes.COUNT))
-    turned = q.conj().T @ z
-    missing, skew = (norm(x) / math.sqrt(probes.COUNT) for x in (a @ z - q @ (t @ turned), z - q @ turned))
-    law, size = _SLACK * _law(program, len(a)), norm(t)
-    if missing <= law * size and skew <= law * math.sqrt(len(a)):
-        return 0.0, 0.0
-    return _UNLAWFUL_MARGIN * (missing + 2 * skew * size), 2 * _UNLAWFUL_MARGIN * skew
-
-
 def _is_small(backward: float, moved: float) -> bool:
     """Whether first order holds for a backward error that no law explains."""
     return backward == 0 or moved <= _FIRST_ORDER
 
 
-def _schur_form(a: Array) -> tuple[Array, Array]:
-    """T and Q of A = Q T Q^H, complex upper triangular T."""
-    if np.iscomplexobj(a):
-        t, q = schur(a, output="complex", check_finite=False)
-        return t, q
-    t, q = rsf2csf(*schur(a, output="real", check_finite=False), check_finite=False)
-    return t, q
-
-
-def _nonsingular(t: Array, unit: float) -> Array:
-    """T with eigenvalues that rounding made 0 lifted by as much."""
-    lifted = t.copy()
-    np.fill_diagonal(lifted, np.where(t.diagonal() == 0, unit * norm(t), t.diagonal()))
-    return lifted
-
-
-def _left(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor, Tensor]:
+def left_factor(g: Tensor | None, power: Tensor) -> tuple[Tensor | None, Tensor | int, Tensor, Tensor]:
     """G scaled, its exponent, the part that rounding took from it, and by how much G X may be less accurate than X."""
     ones = torch.ones(len(power), dtype=torch.float64, device=power.device)
     if g is None:

@@ -24,7 +24,7 @@ from scipy.linalg import lapack, solve_triangular
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TriangularPower", "eigenvalue_condition", "norm"]
+__all__ = ["TriangularPower", "corner", "eigenvalue_condition", "has_lost_pivots", "norm", "prime_root"]
 
 Array: TypeAlias = "NDArray[Any]"
 
@@ -68,7 +68,7 @@ class TriangularPower:
         common = math.gcd(r, s)
         stages, root = [], t
         for p in _prime_factors(r // common):
-            root = _prime_root(root, p)
+            root = prime_root(root, p)
             stages.append((p, root))
         return cls(t, tuple(stages), r // common, s // common)
 
@@ -86,7 +86,7 @@ class TriangularPower:
 
         Infinite where the arithmetic cannot solve the equations of L.
         """
-        if any(_has_lost_pivots(root, p) for p, root in self.stages):
+        if any(has_lost_pivots(root, p) for p, root in self.stages):
             return math.inf
         rng = np.random.default_rng(_SEED)
         shape = self.t.shape
@@ -102,7 +102,7 @@ class TriangularPower:
     def _derivative(self, direction: Array, sign: int) -> Array:
         """L(T, E) for the full matrix E."""
         for p, root in self.stages:
-            direction = _corner(root, root, direction, p)
+            direction = corner(root, root, direction, p)
         base = self.u
         if sign < 0:
             base = _inverse(base)
@@ -135,26 +135,26 @@ def _inverse(u: Array) -> Array:
     return np.asarray(solve_triangular(u, np.eye(len(u), dtype=u.dtype), check_finite=False))
 
 
-def _prime_root(t: Array, p: int) -> Array:
-    """T^(1/p)."""
+def prime_root(t: Array, p: int) -> Array:
+    """T^(1/p) of upper triangular T (n, n)."""
     if len(t) == 1:
         return np.asarray(t ** (1 / p))
     half = len(t) // 2
     u = np.zeros_like(t)
-    u[:half, :half] = _prime_root(t[:half, :half], p)
-    u[half:, half:] = _prime_root(t[half:, half:], p)
-    u[:half, half:] = _corner(u[:half, :half], u[half:, half:], t[:half, half:], p)
+    u[:half, :half] = prime_root(t[:half, :half], p)
+    u[half:, half:] = prime_root(t[half:, half:], p)
+    u[:half, half:] = corner(u[:half, :half], u[half:, half:], t[:half, half:], p)
     return u
 
 
-def _corner(first: Array, last: Array, corner: Array, p: int) -> Array:
+def corner(first: Array, last: Array, corner: Array, p: int) -> Array:
     """X with sum_m first^(p-1-m) X last^m = corner."""
     for w in np.exp(2j * np.pi * np.arange(1, p) / p).astype(first.dtype):
         corner = _sylvester(first, -w * last, corner)
     return corner
 
 
-def _has_lost_pivots(root: Array, p: int) -> bool:
+def has_lost_pivots(root: Array, p: int) -> bool:
     """Whether LAPACK replaces a pivot of the equations for the derivative of the p-th root, being below rounding."""
     values, floor = root.diagonal(), np.finfo(root.dtype).eps * np.abs(root).max()
     unity = np.exp(2j * np.pi * np.arange(1, p) / p)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from matfn_kernels.contract.rejection import Rejection
+from matfn_kernels.methods.general_functions import candidates as general_functions
 from matfn_kernels.methods.spectral.maps import Exponential, Logarithm, RealPower, WholePower
 from matfn_kernels.methods.spectral.program import SpectralProgram
 from matfn_kernels.methods.spectral.question import Question
@@ -20,26 +20,14 @@ __all__ = ["candidates", "question_of"]
 
 
 def candidates(call: Signature) -> Sequence[Program]:
-    """The programs that may serve a call: those of the structure that was declared.
-
-    Raises:
-        Rejection: if no program serves the structure.
-    """
-    return _general(call) if call.parameter("structure") == "general" else _symmetric(call)
+    """The programs that may serve a call: those of the structure that was declared."""
+    return general_functions.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
 
 
 def _symmetric(call: Signature) -> list[SpectralProgram]:
     """The one program, in the highest precision that the call allows."""
     _, ceiling = call.direct_precisions()
     return [SpectralProgram(question_of(call), ceiling)]
-
-
-def _general(call: Signature) -> Sequence[Program]:
-    raise Rejection(
-        "invalid_parameter",
-        f'{call.subject}() with structure="general" is not computed',
-        'symmetric matrices are: structure="symmetric"',
-    )
 
 
 def question_of(call: Signature) -> Question:

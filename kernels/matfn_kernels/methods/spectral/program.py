@@ -19,7 +19,7 @@ from matfn_kernels.linalg.backward_error import asymmetric, backward_error, in_d
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import add_diagonal, symmetric_product
-from matfn_kernels.linalg.scaling import release
+from matfn_kernels.linalg.scaling import overflows
 from matfn_kernels.methods.roots.by_eigh import Left
 from matfn_kernels.methods.spectral.by_eigh import Image
 from matfn_kernels.methods.spectral.isolated import exact_where_isolated
@@ -134,7 +134,7 @@ def _found(matrices: Diagonalised[Question], noise: Noise, g: Tensor | None) -> 
         rank=counted.sum(-1),
         damping=rules.damping,
         shift=invariant.ldexp(rules.shift, eigen.exponent),
-        failures={**rules.failures, "over_range": _overflows(value, lacking, question.dtype)},
+        failures={**rules.failures, "over_range": overflows(value, lacking, question.dtype)},
         remarks={**rules.remarks, "asymmetric": asymmetric(eigen.given, eigen.a, matrices.eps)},
     )
 
@@ -178,14 +178,3 @@ def _residual(matrices: Diagonalised[Question]) -> Tensor:
     size = invariant.row_norm(matrices.values)
     off = invariant.row_norm(backward_error(matrices.eigen, in_double(matrices.eigen)))
     return torch.where(size > 0, off / torch.where(size > 0, size, 1.0), 0.0)
-
-
-def _overflows(value: Tensor, lacking: Tensor, dtype: torch.dtype) -> Tensor:
-    """Which matrices have an entry that is infinite in the output's dtype, (batch,)."""
-    bits = torch.frexp(invariant.peak(value).to(torch.float64)).exponent + lacking
-    near = bits >= torch.frexp(torch.tensor(torch.finfo(dtype).max, dtype=torch.float64)).exponent.item()
-    if value.is_cpu and not bool(near.any()):
-        return near
-    parts = release(value, lacking, dtype)[0]
-    parts = torch.view_as_real(parts) if parts.dtype.is_complex else parts
-    return near & torch.isinf(parts).flatten(1).any(-1)

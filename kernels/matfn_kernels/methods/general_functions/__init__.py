@@ -1,0 +1,1 @@
+"""Exponentials, logarithms and real powers of matrices without symmetry."""
