@@ -118,7 +118,6 @@ class Function:
         outputs: names, in order.
         complex_ok: whether complex inputs are taken.
         real_outputs: names of the outputs that are real for complex inputs too.
-        embeds: whether the real embedding [[Re, -Im], [Im, Re]] of a complex input has that of the answer.
         heads: how heads of attention are tied.
         errors: codes of the problems that its calls can have.
         claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
@@ -140,7 +139,6 @@ class Function:
     outputs: tuple[str, ...] = ("x",)
     complex_ok: bool = False
     real_outputs: tuple[str, ...] = ()
-    embeds: bool = False
     heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
     claims: tuple[str, ...] = ()

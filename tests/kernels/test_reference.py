@@ -37,7 +37,7 @@ def _errors(function: str, inputs: dict[str, Any], x: NDArray[Any], exact: NDArr
     """Errors (batch,) relative to the answer, or to the terms that a distance is the difference of."""
     if function == "frechet_distance":
         means, traces = inputs["mu1"] - inputs["mu2"], np.trace(inputs["s1"] + inputs["s2"], axis1=-2, axis2=-1)
-        return np.asarray(np.abs(x - exact) / ((means**2).sum(-1) + traces))
+        return np.asarray(np.abs(x - exact) / ((np.abs(means) ** 2).sum(-1) + traces.real))
     return relative_error(x.reshape(len(x), 1, -1), exact.reshape(len(exact), 1, -1))
 
 

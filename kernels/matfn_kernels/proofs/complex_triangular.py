@@ -95,7 +95,9 @@ def prove_complex_triangle(t: Tensor, b: Tensor | None, x: Tensor, shape: Shape)
     right = _right(by, b, x, doubled=doubled).rows_like(likeness)
     lead = torch.frexp(sizes.amax(-1, keepdim=True)).exponent
     near = _near(t * invariant.two_to(-lead), upper=upper)
-    return _prove(rows, right, _Pair.given(by, x, -exponent, doubled=doubled), _Pair.given(by, near, 0 * scale, doubled=False))
+    return _prove(
+        rows, right, _Pair.given(by, x, -exponent, doubled=doubled), _Pair.given(by, near, 0 * scale, doubled=False)
+    )
 
 
 def prove_complex_low_rank(
