@@ -31,6 +31,22 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).requires_grad_()
 
 
+def complex_gaussian(*shape: int, seed: int = 0) -> Tensor:
+    """Complex Gaussian numbers of a seed, as a leaf."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.complex128).requires_grad_()
+
+
+def hermitian(a: Tensor) -> Tensor:
+    """Hermitian positive definite, smooth in `a`."""
+    return a @ a.mH / a.shape[-1] + torch.eye(a.shape[-1], dtype=a.dtype)
+
+
+def complex_lower(a: Tensor) -> Tensor:
+    """Lower triangular with a diagonal near 2i."""
+    return a.tril(-1) / a.shape[-1] + torch.diag_embed(a.diagonal(dim1=-2, dim2=-1) / 4 + 2j)
+
+
 def symmetric(a: Tensor) -> Tensor:
     """The symmetric part."""
     return (a + a.mT) / 2
@@ -80,6 +96,23 @@ CASES: dict[str, Case] = {
     "dplr_solve": (
         lambda d, q, k, b: mt.dplr_solve(d.tanh() + 2, q, k, b),
         (gaussian(5), gaussian(5, 2, seed=1), gaussian(5, 2, seed=2), gaussian(5, 3, seed=3)),
+    ),
+    "tri_inv, complex": (lambda a: mt.tri_inv(complex_lower(a)), (complex_gaussian(2, 4, 4),)),
+    "tri_solve, complex, transposed": (
+        lambda a, b: mt.tri_solve(complex_lower(a), b, transpose=True),
+        (complex_gaussian(4, 4), complex_gaussian(4, 2, seed=1)),
+    ),
+    "tri_solve, complex beside real": (
+        lambda a, b: mt.tri_solve(complex_lower(a), b),
+        (complex_gaussian(4, 4), gaussian(4, 2, seed=1)),
+    ),
+    "dplr_solve, complex": (
+        lambda d, q, k, b: mt.dplr_solve(d / 4 + 2, q, k, b),
+        tuple(complex_gaussian(*shape, seed=seed) for seed, shape in enumerate(((5,), (5, 2), (5, 2), (5, 3)))),
+    ),
+    "frechet_distance, complex": (
+        lambda mu, a, nu, b: mt.frechet_distance(mu, hermitian(a), nu, hermitian(b)),
+        tuple(complex_gaussian(*shape, seed=seed) for seed, shape in enumerate(((3,), (3, 3), (3,), (3, 3)))),
     ),
     "geometric_mean": (lambda a, b: mt.geometric_mean(spd(a), spd(b)), (gaussian(4, 4), gaussian(4, 4, seed=1))),
     "frechet_distance": (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from bit_cases import cases
 from matfn_kernels import Profile, compute
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
@@ -84,27 +85,30 @@ def test_outputs_count_against_the_limit(function: str, inputs: dict[str, tuple[
 
 
 @pytest.mark.parametrize("function", [name for name, entry in FUNCTIONS.items() if not entry.complex_ok])
-def test_the_real_embedding_is_proposed_where_it_answers(function: str) -> None:
-    """A triangle's embedding is none, and a distance counts each part twice: the hint names complex functions."""
+def test_a_function_of_real_numbers_refuses_complex_ones(function: str) -> None:
+    """The hint names the functions that refuse them, and proposes no embedding in real matrices."""
     shapes = {entry.name: (2,) * len(entry.shape) for entry in FUNCTIONS[function].inputs}
     inputs = {name: torch.ones(shape, dtype=torch.complex64) for name, shape in shapes.items()}
 
     with pytest.raises(Rejection) as refused:
         parse_call(function, inputs, {}, {}, Limits())
 
-    assert ("embedding" in str(refused.value.hint)) == (function in {"mcsgn", "spectral_projector"})
+    assert refused.value.code == "unsupported_dtype"
+    assert function in str(refused.value.hint)
+    assert "embedding" not in str(refused.value.hint)
 
 
-@pytest.mark.parametrize("function", ["mcsgn", "spectral_projector"])
-def test_the_real_embedding_has_that_of_the_answer(function: str) -> None:
-    """Following the hint gives the sign, or projector, of the complex matrix."""
-    generator = torch.Generator().manual_seed(1)
-    v = torch.randn(5, 5, dtype=torch.complex128, generator=generator)
-    w = torch.tensor([1.0, -2.0, 0.5 + 1j, -0.3 - 2j, 3j + 1], dtype=torch.complex128)
-    a, sign = ((v * values) @ torch.linalg.inv(v) for values in (w, w.real.sign()))
-    expected = sign if function == "mcsgn" else (sign + torch.eye(5)) / 2
-    embedded = torch.cat([torch.cat([a.real, -a.imag], 1), torch.cat([a.imag, a.real], 1)])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+@pytest.mark.parametrize("function", [name for name, entry in FUNCTIONS.items() if entry.complex_ok])
+def test_outputs_of_complex_inputs_are_complex_or_named_as_real(function: str, dtype: str) -> None:
+    """Of matrices with an answer, without one, and with no entry."""
+    entry = FUNCTIONS[function]
+    case = next(case for case in cases() if (case.function, case.dtype) == (function, dtype))
+    given = [case.inputs(("other",)), {name: x * torch.nan for name, x in case.inputs(("other",)).items()}]
+    given += [{name: x[..., :0, :0] if x.dim() > 2 else x[..., :0] for name, x in given[0].items()}]
 
-    (found,), _ = compute(function, {"a": embedded}, {}, {}, profile=Profile.nominal())
-
-    assert torch.allclose(torch.complex(found[:5, :5], found[5:, :5]), expected, atol=1e-9)
+    for inputs in given:
+        outputs, _ = compute(function, inputs, case.keywords, {"on_failure": "nan"}, profile=Profile.nominal())
+        kinds = [output.dtype.is_complex for output in outputs]
+        assert kinds == [name not in entry.real_outputs for name in entry.outputs]
+        assert {torch.finfo(output.dtype).eps for output in outputs} == {torch.finfo(getattr(torch, dtype)).eps}

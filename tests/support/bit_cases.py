@@ -216,7 +216,7 @@ def _two_positive(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
 def _gaussians(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     both = _two_positive(rng, size, scale)
     assert isinstance(size, int)
-    means = rng.standard_normal((2, len(KINDS), size))
+    means = _noise(rng, scale, 2, len(KINDS), size)
     return {"mu1": means[0], "s1": both["a"], "mu2": means[1], "s2": both["b"]}
 
 
@@ -431,10 +431,10 @@ _POLARS: Final[tuple[_Entry, ...]] = (
     ("polar", {"precision": "fp32"}, (9, (9, 5), (7, 16)), ("float64", "complex128"), _rectangular),
 )
 _EQUATIONS: Final[tuple[_Entry, ...]] = (
-    ("mcsgn", {}, (*_ORDERS, *_LARGE[1:2]), _ANY_REAL, _square),
-    ("mcsgn", {"tol": 1e-14}, _FEW, ("float64",), _square),
-    ("spectral_projector", {}, _ORDERS, _ANY_REAL, _square),
-    ("spectral_projector", {"half": "left"}, _FEW, _ANY_REAL, _square),
+    ("mcsgn", {}, (*_ORDERS, *_LARGE[1:2]), _ALL, _square),
+    ("mcsgn", {"tol": 1e-14}, _FEW, ("float64", "complex128"), _square),
+    ("spectral_projector", {}, _ORDERS, _ALL, _square),
+    ("spectral_projector", {"half": "left"}, _FEW, _ALL, _square),
     ("solve_sylvester", {}, (1, 2, 5, 8, 9, (9, 5), (7, 16), (33, 17)), _ANY_REAL, _sylvester),
     ("solve_lyapunov", {}, (1, 2, 5, 8, 9, 33), _ANY_REAL, _lyapunov),
     ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ANY_REAL, _riccati),
@@ -457,8 +457,8 @@ _TRIANGULAR: Final[tuple[_Entry, ...]] = (
     ("dplr_solve", {"precision": "fp32"}, _FEW, ("float64", "complex128"), partial(_low_rank, 1)),
 )
 _OTHERS: Final[tuple[_Entry, ...]] = (
-    ("frechet_distance", {}, (*_ORDERS, 129), _ANY_REAL, _gaussians),
-    ("frechet_distance", {"precision": "fp32"}, _FEW, REAL, _gaussians),
+    ("frechet_distance", {}, (*_ORDERS, 129), _ALL, _gaussians),
+    ("frechet_distance", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _gaussians),
     ("log", {}, _ORDERS, _ALL, _positive),
     ("log", {"shift": 0.25}, _SOME, (*REAL, *COMPLEX), _positive),
     ("log", {"damping": "range"}, _SOME, (*REAL, *COMPLEX), _positive),

@@ -927,9 +927,9 @@ class AsyncGradientAnswerMethods(ABC):
         Args:
             x: (*) array, the cotangent of the output x.
             mu1: (*, n) array, means.
-            s1: (*, n, n) array, symmetric positive semidefinite covariances.
+            s1: (*, n, n) array, symmetric (Hermitian) positive semidefinite covariances.
             mu2: (*, n) array, means.
-            s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            s2: (*, n, n) array, symmetric (Hermitian) positive semidefinite covariances.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

@@ -1156,9 +1156,9 @@ class AsyncValueMethods(ABC):
 
         Args:
             mu1: (*, n) array, means.
-            s1: (*, n, n) array, symmetric positive semidefinite covariances.
+            s1: (*, n, n) array, symmetric (Hermitian) positive semidefinite covariances.
             mu2: (*, n) array, means.
-            s2: (*, n, n) array, symmetric positive semidefinite covariances.
+            s2: (*, n, n) array, symmetric (Hermitian) positive semidefinite covariances.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1168,7 +1168,7 @@ class AsyncValueMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            An array of the kind and dtype of `mu1`.
+            An array of the kind and dtype of `mu1`, x real.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.

@@ -45,12 +45,14 @@ __all__ = [
     "matrix_norm",
     "matrix_power",
     "multiples",
+    "multiplied",
     "negative",
     "peak",
     "power",
     "product",
     "row_norm",
     "solve_triangular",
+    "squares",
     "sums",
     "svd",
     "symmetric_peak",
@@ -302,6 +304,11 @@ def sums(x: Tensor) -> Tensor:
     return out
 
 
+def squares(x: Tensor) -> Tensor:
+    """Sums of the squared magnitudes over the last dimension, in float64."""
+    return sums((torch.view_as_real(x.resolve_conj()).flatten(-2) if x.dtype.is_complex else x).square())
+
+
 def row_norm(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Euclidean norms over the last dimension, in the real dtype of X or the one named; squares may overflow."""
     if x.dtype.is_complex:
@@ -411,6 +418,13 @@ def divided(x: Tensor, by: Tensor) -> Tensor:
         return x / by
     parts = torch.view_as_real(x.resolve_conj())
     return torch.view_as_complex(parts / by[..., None].to(parts.dtype))
+
+
+def multiplied(f: Tensor, x: Tensor) -> Tensor:
+    """F o X for real F; torch multiplies complex numbers in two ways, by vectors and one by one."""
+    if not x.dtype.is_complex:
+        return f * x
+    return torch.view_as_complex(torch.view_as_real(x.resolve_conj()) * f[..., None])
 
 
 def negative(x: Tensor) -> Tensor:

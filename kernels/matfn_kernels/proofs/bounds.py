@@ -9,6 +9,7 @@ import torch
 
 from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.proofs.clips import prove_clipped_eigenvalues, prove_clipped_values
+from matfn_kernels.proofs.complex_triangular import prove_complex_low_rank, prove_complex_triangle
 from matfn_kernels.proofs.polar import prove_modulus, prove_unitary
 from matfn_kernels.proofs.powers import Exponent, prove_pair, prove_power
 from matfn_kernels.proofs.proof import together
@@ -164,13 +165,17 @@ def _eig_clip(question: _Question) -> tuple[Proof, ...]:
 def _triangle(question: _Question) -> tuple[Proof, ...]:
     given = question.parameters
     shape = Shape(given.get("lower", True), given.get("unit_diagonal", False), given.get("transpose", False))
-    return (prove_triangle(question.inputs["t"], question.inputs.get("b"), question.outputs[0], shape),)
+    (x,) = question.outputs
+    prove = prove_complex_triangle if x.is_complex() else prove_triangle
+    return (prove(question.inputs["t"], question.inputs.get("b"), x, shape),)
 
 
 def _low_rank(question: _Question) -> tuple[Proof, ...]:
     factors = (question.inputs["diag"], question.inputs["q"], question.inputs["k"])
     transpose = question.parameters.get("transpose", False)
-    return (prove_low_rank(factors, question.inputs.get("b"), question.outputs[0], transpose=transpose),)
+    (x,) = question.outputs
+    prove = prove_complex_low_rank if x.is_complex() else prove_low_rank
+    return (prove(factors, question.inputs.get("b"), x, transpose=transpose),)
 
 
 _PROVERS: Final[Mapping[str, Callable[[_Question], tuple[Proof, ...]]]] = {

@@ -22,7 +22,6 @@ import torch
 from matfn_kernels.linalg import scaling
 from matfn_kernels.linalg.native.structures import Half
 from matfn_kernels.proofs.balls import difference, minus_identity, product, source, up
-from matfn_kernels.proofs.complex_triangular import prove_complex_low_rank, prove_complex_triangle
 from matfn_kernels.proofs.proof import LARGEST_DEFECT, Proof, complement, least_norm, out_of_range, peak_exponent, read
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ class Shape:
 
 def prove_triangle(t: Tensor, b: Tensor | None, x: Tensor, shape: Shape) -> Proof:
     """Bounds X against T^-1 B or T^-T B, T^-1 without B, for T (batch, n, n); domain: ||I - Z T||_2 < 1."""
-    if x.is_complex():
-        return prove_complex_triangle(t, b, x, shape)
     if b is not None:
         return _prove_solution(t, b, x, shape)
     found, sharp = _prove_by_itself(t, x, shape)
@@ -101,8 +98,6 @@ def _prove_solution(t: Tensor, b: Tensor | None, x: Tensor, shape: Shape) -> Pro
 
 def prove_low_rank(factors: tuple[Tensor, Tensor, Tensor], b: Tensor | None, x: Tensor, *, transpose: bool) -> Proof:
     """Bounds X against T^-1 B or T^-T B for T = diag(l) + tril(Q K^T, -1), l (batch, n), Q and K (batch, n, d)."""
-    if x.is_complex():
-        return prove_complex_low_rank(factors, b, x, transpose=transpose)
     doubled, by = x.dtype == torch.float64, source(len(x))
     diag, q, k = map(read, factors)
     x, size, exponent = read(x), _size(b, x), peak_exponent(x)

@@ -33,7 +33,7 @@ def errors(function: str, inputs: Mapping[str, Array], found: Sequence[Array], e
             return _of_eigenbasis(inputs, found, exact)
         case "frechet_distance":
             means, traces = inputs["mu1"] - inputs["mu2"], np.trace(inputs["s1"] + inputs["s2"], axis1=-2, axis2=-1)
-            return np.asarray(np.abs(found[0] - exact[0]) / ((means**2).sum(-1) + traces))
+            return np.asarray(np.abs(found[0] - exact[0]) / ((np.abs(means) ** 2).sum(-1) + traces.real))
     worst: Array = np.max([_relative(*pair) for pair in zip(found, exact, strict=True)], axis=0)
     return worst
 

@@ -68,8 +68,8 @@ def geometric_mean(a: Array, b: Array) -> Array:
 
 def frechet_distance(mu1: Array, s1: Array, mu2: Array, s2: Array) -> Array:
     """|mu1 - mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_* for mu1, mu2 (batch, n), s1, s2 (batch, n, n)."""
-    means = ((wide(mu1) - wide(mu2)) ** 2).sum(-1)
-    traces = (np.trace(wide(s), axis1=-2, axis2=-1) for s in (s1, s2))
+    means = (np.abs(wide(mu1) - wide(mu2)) ** 2).sum(-1)
+    traces = (np.trace(wide(s), axis1=-2, axis2=-1).real for s in (s1, s2))
     nuclear = np.linalg.svd(adjoint(power(s1, 0.5)) @ power(s2, 0.5), compute_uv=False).sum(-1)
     distance: Array = np.maximum(means + sum(traces) - 2 * nuclear, 0)
     return distance

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg.invariant import multiplied
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,10 +51,3 @@ def _reached(size: Tensor, piece: Tensor | None) -> Tensor:
         return whole.expand_as(size)
     same = piece[:, :, None] == piece[:, None, :]
     return torch.where(same, invariant.row_norm(torch.where(same, 0.0, size))[:, :, None], whole)
-
-
-def multiplied(f: Tensor, x: Tensor) -> Tensor:
-    """F o X for real F; torch multiplies complex numbers in two ways, by vectors and one by one."""
-    if not x.dtype.is_complex:
-        return f * x
-    return torch.view_as_complex(torch.view_as_real(x.resolve_conj()) * f[..., None])

@@ -1,11 +1,12 @@
 """Squared Fréchet (Wasserstein-2) distance of Gaussians: |mu1 - mu2|^2 + tr S1 + tr S2 - 2 ||S1^(1/2) S2^(1/2)||_*.
 
-With factors S = L L^T, L = V diag(w)^(1/2), the nuclear norm is that of L2^T L1 = P s R^T, and with Q = P R^T the part
+With factors S = L L^H, L = V diag(w)^(1/2), the nuclear norm is that of L2^H L1 = P s R^H, and with Q = P R^H the part
 of the covariances is ||L1 - L2 Q||_F^2: a sum of squares, which keeps digits where the covariances nearly agree and the
-traces cancel. Any orthogonal Q gives a value that is too large by no more than a square of its error.
+traces cancel. Any unitary Q gives a value that is too large by no more than a square of its error.
 Formulas through tr sqrtm(S1 S2), or eigenvalues of S1^(1/2) S2 S1^(1/2), lose half the digits of rank-deficient data.
 
-Domain: symmetric positive semidefinite to rounding. Error, relative to the sum of the three positive terms: the nuclear
+Domain: symmetric (Hermitian) positive semidefinite to rounding, means real or complex; the distance is real.
+Error, relative to the sum of the three positive terms: the nuclear
 norm is monotone in both matrices, so that a backward error of eigh of size delta leaves it between its values at
 w - delta and at w + delta; both are computed. That is a bound, and small where the null spaces coincide. The backward
 error is measured against S as sent, and the sums of the eigenvalues against the traces; the means are subtracted before
@@ -27,8 +28,8 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.invariant import eigh, svd
 from matfn_kernels.linalg.measured import undecomposed, unexplained
 from matfn_kernels.linalg.products import symmetrise
-from matfn_kernels.linalg.scaling import rescale
-from matfn_kernels.numbers.precision import Precision, spacing, working
+from matfn_kernels.linalg.scaling import real_dtype, rescale
+from matfn_kernels.numbers.precision import Precision, double, spacing, working
 from matfn_kernels.programs.findings import Findings
 
 if TYPE_CHECKING:
@@ -70,12 +71,12 @@ class FrechetProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs mu1, mu2 (batch, n) and s1, s2 (batch, n, n)."""
-        mu1, mu2, s1, s2 = (inputs[name].to(torch.float64) for name in ("mu1", "mu2", "s1", "s2"))
+        mu1, mu2, s1, s2 = (inputs[name].to(double(self.dtype)) for name in ("mu1", "mu2", "s1", "s2"))
         exponent = _even_exponent(mu1, mu2, s1, s2)
         shift = rescale((mu1 - mu2)[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
         dtype = working(self.precision, self.dtype)
         first, second = (_Gaussian.of(rescale(s, -exponent), dtype, self.precision) for s in (s1, s2))
-        squares = invariant.sums(shift.square())
+        squares = invariant.squares(shift)
         apart, middle, unexplained = _compared(first, second)
         value = (squares + apart + first.below + second.below).clamp_min(0)
         below, above = (invariant.sums(svd(_paired(first, second, side))[1]) for side in (-1, 1))
@@ -102,7 +103,7 @@ class FrechetProgram:
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Zeros: a distance in no dimensions."""
-        return (torch.zeros(inputs["mu1"].shape[0], dtype=self.dtype),)
+        return (torch.zeros(inputs["mu1"].shape[0], dtype=real_dtype(self.dtype)),)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a pair: two eigh and three svd, which cost about as much."""
@@ -125,7 +126,7 @@ class _Gaussian:
 
     @classmethod
     def of(cls, s: Tensor, dtype: torch.dtype, precision: Precision) -> _Gaussian:
-        """The decompositions of S (batch, n, n), float64 and near 1, in a dtype."""
+        """The decompositions of S (batch, n, n), in double precision and near 1, in a dtype."""
         s = symmetrise(s)
         narrow = s.to(dtype)
         values, vectors = eigh(narrow)
@@ -138,7 +139,7 @@ class _Gaussian:
         return cls(
             values=values.to(torch.float64),
             vectors=vectors,
-            trace=invariant.sums(s.diagonal(dim1=-2, dim2=-1)),
+            trace=invariant.sums(s.diagonal(dim1=-2, dim2=-1).real),
             noise=torch.maximum(torch.where(off.amax(-1) <= law, law, whole), backward),
             residual=torch.where(whole > 0, whole / size, torch.zeros_like(whole)),
             skew=skew,
@@ -156,8 +157,8 @@ class _Gaussian:
 
     @property
     def factor(self) -> Tensor:
-        """L of S = L L^T."""
-        return self.vectors * self.roots(0)[:, None, :].to(self.vectors.dtype)
+        """L of S = L L^H."""
+        return invariant.multiplied(self.roots(0)[:, None, :].to(real_dtype(self.vectors.dtype)), self.vectors)
 
     def roots(self, side: int) -> Tensor:
         """Square roots of the eigenvalues, moved up or down by the noise."""
@@ -175,21 +176,22 @@ class _Gaussian:
 
 def _even_exponent(mu1: Tensor, mu2: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
     """The even e (batch,) for which 2^-e S and 2^(-e/2) mu have entries of order 1; exact, 0 where all are zero."""
-    size = torch.stack([s.abs().amax((-2, -1)) for s in (s1, s2)]).amax(0).to(torch.float64)
-    mean = (mu1 - mu2).abs().amax(-1).to(torch.float64)
+    size = torch.stack([invariant.magnitude(s).amax((-2, -1)) for s in (s1, s2)]).amax(0).to(torch.float64)
+    mean = invariant.magnitude(mu1 - mu2).amax(-1).to(torch.float64)
     halves = [torch.frexp(x).exponent.where(x > 0, _NO_EXPONENT) for x in (size.sqrt(), mean)]
     return 2 * torch.maximum(*halves).where((size > 0) | (mean > 0), 0)
 
 
 def _paired(first: _Gaussian, second: _Gaussian, side: int) -> Tensor:
-    """L2^T L1 with both spectra moved up or down."""
-    dtype = first.vectors.dtype
-    angles = invariant.product(second.vectors.mT, first.vectors)
-    return second.roots(side)[:, :, None].to(dtype) * angles * first.roots(side)[:, None, :].to(dtype)
+    """L2^H L1 with both spectra moved up or down."""
+    dtype = real_dtype(first.vectors.dtype)
+    angles = invariant.product(second.vectors.mH, first.vectors)
+    turned = invariant.multiplied(second.roots(side)[:, :, None].to(dtype), angles)
+    return invariant.multiplied(first.roots(side)[:, None, :].to(dtype), turned)
 
 
 def _compared(first: _Gaussian, second: _Gaussian) -> tuple[Tensor, Tensor, Tensor]:
-    """||L1 - L2 Q||_F^2 for the Q that brings the factors nearest to each other, and ||L2^T L1||_*, (batch,).
+    """||L1 - L2 Q||_F^2 for the Q that brings the factors nearest to each other, and ||L2^H L1||_*, (batch,).
 
     And what of their errors the law of svd does not explain.
     """

@@ -216,8 +216,8 @@ def _operator_norm(s: Array, operator: SylvesterOperator, weights: Array) -> flo
 def _distance(m: Array, operator: SylvesterOperator) -> float:
     """The least change, relative to ||M||, that puts an eigenvalue on the imaginary axis; 0 if N left its half plane.
 
-    It is looked for at 0 and level with the eigenvalues nearest to the axis. An eigenvalue of N is one of M or minus one,
-    so that a complex M, whose eigenvalues are in no conjugate pairs, is looked at on either side of 0.
+    It is looked for at 0 and level with the eigenvalues nearest to the axis. An eigenvalue of N is one of M or minus
+    one, so that a complex M, whose eigenvalues are in no conjugate pairs, is looked at on either side of 0.
     """
     values = operator.spectra[0]
     if not (values.real > 0).all():
