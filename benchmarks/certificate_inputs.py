@@ -84,10 +84,14 @@ _POWERS: Final = {
     "damping": (None, None, 0.0, 0.0, 1e-6, 1e-3, "range"),
     "structure": (*(None,) * 7, "general"),
 }
+_REGULARISED: Final = {"damping": _POWERS["damping"]}
 _CHOICES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "root": _POWERS,
     "inv_root": _POWERS,
     "sqrt_pair": {name: _POWERS[name] for name in ("damping", "structure")},
+    "log": _REGULARISED,
+    "exp": {"t": (None, None, -1.0, 0.1, 20.0)},
+    "power": {"p": (0.5, -0.5, 0.3, -1.7, 2.5, 10.5, -9.25, 0.0, 1.0, 2.0, 3.0, -1.0, -2.0, -7.0), **_REGULARISED},
     "mclip": {"hi": (1.0, 0.3, 0.3, 1e-3, 2.0), "lo": (0.0, 0.0, 1e-3, 1e-4)},
     "msign": {"steps": (None,) * 9 + (8,)},
     "spectral_projector": {"half": ("right", "left")},
@@ -245,6 +249,31 @@ def _indefinite(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     return Sample({"a": cast(_hermitian(values, q), dtype)}, kinds.names)
 
 
+def _spectral(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    """Positive semidefinite matrices, some near the identity and some with G, or indefinite ones."""
+    if rng.random() < 0.3:  # noqa: PLR2004 - a third of the calls
+        return _indefinite(dtype, order, items, rng)
+    plain = _symmetric(dtype, order, items, rng)
+    if rng.random() < 0.2 and dtype not in _HALF:  # noqa: PLR2004 - a fifth of the others
+        a = numbers(plain.inputs["a"])
+        a = np.eye(order) + 10.0 ** rng.uniform(-6, -1) * a / np.abs(a).max((-2, -1), keepdims=True).clip(1e-300)
+        return Sample({"a": cast(a, dtype)}, plain.kinds)
+    return plain
+
+
+def _multiplied(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    found = _spectral(dtype, order, items, rng)
+    if rng.random() < 0.25:  # noqa: PLR2004 - a quarter of the calls
+        rows = int(rng.integers(1, order + 2))
+        found.inputs["g"] = cast(rng.standard_normal((items, rows, order)) + 0j, dtype)
+    return found
+
+
+def _symmetric(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    a, kinds = _positive(dtype, order, items, rng)
+    return Sample({"a": cast(a, dtype)}, kinds.names)
+
+
 def _means(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     a, kinds = _positive(dtype, order, items, rng)
     b, _ = _positive(dtype, order, items, rng, kinds if rng.random() < 0.5 else None)  # noqa: PLR2004
@@ -364,6 +393,9 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "root": _root,
     "inv_root": _root,
     "sqrt_pair": _pair,
+    "log": _spectral,
+    "exp": _spectral,
+    "power": _multiplied,
     "msign": _rectangular,
     "mclip": _rectangular,
     "polar": _rectangular,

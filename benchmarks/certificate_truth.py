@@ -11,6 +11,7 @@ import scipy.linalg
 
 import long_double
 from certificate_inputs import numbers
+from certificate_spectral import spectral
 from long_double import adjoint
 from matfn_kernels import FUNCTIONS, reference
 
@@ -87,6 +88,9 @@ class Truth:
         chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
         if self.function in {"root", "inv_root", "sqrt_pair"}:
             return self._powers(chosen, shift, cut if chosen["damping"] == "range" else -np.inf)
+        if self.function in {"log", "exp", "power"}:
+            value, error = spectral(self.function, chosen, self.eigen, self.wide.get("g"), shift, cut)
+            return Exact((value,), error)
         if self.function in {"msign", "mclip", "polar"}:
             return self._polar(chosen)
         if self.function == "eig_clip":
