@@ -66,6 +66,7 @@ EXPONENTS: dict[str, Array] = {
     "turned overscaled": _turned(np.array([[1.0, 1e3], [0.0, -1.0]])),
     "badly scaled": np.array([[1.0, 1e6, 0], [1e-6, 2.0, 1e-3], [0, 10.0, -1.0]]),
     "tiny": 1e-200 * ANY["grcar"],
+    "huge nilpotent": 1e300 * np.eye(2, k=1),
     "whole numbers": np.arange(9.0).reshape(3, 3) - 4,
 }
 REGULAR: dict[str, Array] = {
@@ -134,9 +135,8 @@ def _check(function: str, a: Array, truth: Array, outcome: str = "converged", **
 @pytest.mark.parametrize("name", sorted(EXPONENTS))
 def test_exponentials_are_within_their_estimates(name: str, dtype: str) -> None:
     """In every dtype, of matrices that are hard to scale too."""
-    a = EXPONENTS[name].astype(dtype)
-    if "64" not in dtype.removeprefix("complex") or dtype == "complex64":
-        a = np.clip(a.real, -80, 80).astype(dtype)  # in the range of float32
+    single = dtype in {"float32", "complex64"}
+    a = (np.clip(EXPONENTS[name], -80, 80) if single else EXPONENTS[name]).astype(dtype)  # in the range of the dtype
 
     _check("exp", a, _exponential(a))
 
@@ -163,6 +163,14 @@ def test_an_exponential_over_the_range_is_said_of_its_matrix() -> None:
     with pytest.raises(Rejection) as caught:
         answer("exp", {"a": 1e5 * np.eye(2)}, **GENERAL)
     assert caught.value.code == "out_of_range"
+
+
+@pytest.mark.parametrize("a", [-1e30 * np.eye(2), 1e30 * (np.eye(2, k=1) - np.eye(2, k=-1))])
+def test_an_exponential_that_no_squaring_reaches_has_no_answer(a: Array) -> None:
+    """Nothing is claimed of it, and no range is named that it would leave."""
+    certificate = answer("exp", {"a": a}, on_failure="nan", **GENERAL).certificates[0]
+
+    assert (certificate.outcome, certificate.code) == ("failed", "not_converged")
 
 
 def test_an_exponential_below_the_range_has_its_loss_in_the_estimate() -> None:
@@ -205,7 +213,7 @@ def test_powers_are_within_their_estimates(name: str, p: float) -> None:
 def test_whole_powers_are_those_of_numpy(name: str, p: int) -> None:
     """Whatever the spectrum: only inverses need a nonsingular matrix."""
     a = EXPONENTS[name]
-    if p < 0 and name in {"zero", "diagonal", "nilpotent", "whole numbers"}:
+    if p < 0 and name in {"zero", "diagonal", "nilpotent", "huge nilpotent", "whole numbers"}:
         with pytest.raises(Rejection) as caught:
             answer("power", {"a": a}, p=p, **GENERAL)
         assert caught.value.code == "singular"

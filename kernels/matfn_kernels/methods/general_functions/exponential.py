@@ -85,15 +85,16 @@ class ExponentialProgram:
         size, (gain, left) = _size(chain.value), chain.judged()
         condition = (gain * _size(scaled.c) / size).nan_to_num(math.inf).clamp_min(1.0)
         error = left / size + _EPS * condition
+        value = torch.where(scaled.is_beyond[:, None, None], math.nan, chain.value)
         return Findings(
-            outputs=(chain.value,),
+            outputs=(value,),
             exponents=(chain.exponent,),
-            residual_name="e^A - (e^(A / 2^s))^(2^s)",
-            residual=left / size,
-            error=torch.where(error.isfinite(), error, math.inf),
+            residual_name="X_(k+1) - X_k^2, from X_0 = e^(t A / 2^s)",
+            residual=chain.residual(),
+            error=torch.where(error.isfinite() & ~scaled.is_beyond, error, math.inf),
             condition=condition,
             steps=scaled.squarings.to(torch.float64),
-            failures={"over_range": overflows(chain.value, chain.exponent, self.dtype)},
+            failures={"over_range": overflows(value, chain.exponent, self.dtype)},
         )
 
     def fallbacks(self) -> tuple[ExponentialProgram, ...]:
@@ -190,6 +191,13 @@ class _Chain:
         fields = (self.first, self.half, self.off, self.value, self.exponent)
         first, half, off, value, exponent = (field[marked] for field in fields)
         return _Chain(first, half, off, steps, value, exponent)
+
+    def residual(self) -> Tensor:
+        """The largest relative difference of a step from another way to compute it, (batch,)."""
+        found = self.off / _size(self.first)
+        for step in self.steps:
+            found = found.index_copy(0, step.which, torch.maximum(found[step.which], step.off / step.size))
+        return found
 
     def judged(self) -> tuple[Tensor, Tensor]:
         """The norm of the derivative of e^C -> value at C, and the error of the value, (batch,) each."""
