@@ -83,7 +83,8 @@ class ExponentialProgram:
         scaled = Scaled.of(a, self.t, by_powers=self.by_powers)
         chain = _Chain.of(scaled)
         size, (gain, left) = _size(chain.value), chain.judged()
-        condition = (gain * _size(scaled.c) / size).nan_to_num(math.inf).clamp_min(1.0)
+        condition = torch.where(gain > 0, gain * _size(scaled.c) / size, math.inf)  # 0 where a norm overflows
+        condition = condition.nan_to_num(math.inf).clamp_min(1.0)
         error = left / size + _EPS * condition
         value = torch.where(scaled.is_beyond[:, None, None], math.nan, chain.value)
         return Findings(
