@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -91,9 +92,9 @@ _CHOICES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "mclip": {"hi": (1.0, 0.3, 0.3, 1e-3, 2.0), "lo": (0.0, 0.0, 1e-3, 1e-4)},
     "msign": {"steps": (None,) * 9 + (8,)},
     "log": {name: _POWERS[name] for name in ("damping", "structure")},
-    "exp": {"t": (1.0, 1.0, -1.0, 0.3), "structure": _POWERS["structure"]},
+    "exp": {"t": (1.0, 1.0, -1.0, 0.1, 20.0), "structure": _POWERS["structure"]},
     "power": {
-        "p": (0.5, -0.5, 0.3, -0.25, 1.7, -2.4, 0.999, 0, 1, 2, -1, 3, -3),
+        "p": (0.5, -0.5, 0.3, -0.25, 1.7, -2.4, 0.999, 10.5, -9.25, 0, 1, 2, -1, 3, -7),
         **{name: _POWERS[name] for name in ("damping", "structure")},
     },
     "spectral_projector": {"half": ("right", "left")},
@@ -204,10 +205,14 @@ def _positive(dtype: str, order: int, items: int, rng: Generator, kinds: _Kinds 
     return _hermitian(kinds.values(order, _eps(dtype), rng), q) * _scales(items, dtype, rng), kinds
 
 
-def _root(dtype: str, order: int, items: int, rng: Generator, *, takes_g: bool = True) -> Sample:
+def _root(
+    dtype: str, order: int, items: int, rng: Generator, *, takes_g: bool = True, near_one: bool = False
+) -> Sample:
     if dtype not in _HALF and order <= 8 and rng.random() < 0.12:  # noqa: PLR2004 - one call in eight
         return _unimodular(dtype, order, items, rng)
     a, kinds = _positive(dtype, order, items, rng)
+    if near_one and rng.random() < 0.2 and dtype not in _HALF:  # noqa: PLR2004 - a fifth of the calls
+        a = np.eye(order) + 10.0 ** rng.uniform(-6, -1) * a / np.abs(a).max((-2, -1), keepdims=True)
     inputs = {"a": cast(a, dtype)}
     if takes_g and rng.random() < 0.25:  # noqa: PLR2004 - a quarter of the calls
         rows = int(rng.integers(1, order + 2))
@@ -394,9 +399,9 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "root": _root,
     "inv_root": _root,
     "sqrt_pair": _pair,
-    "log": _pair,
+    "log": partial(_root, takes_g=False, near_one=True),
     "exp": _exponent,
-    "power": _root,
+    "power": partial(_root, near_one=True),
     "msign": _rectangular,
     "mclip": _rectangular,
     "polar": _rectangular,

@@ -42,6 +42,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "vjp/geometric_mean": 70,
     "vjp/frechet_distance": 66,
 }
+_OF_GENERAL_WITHIN: Final = {"log": 120, "exp": 125, "power": 120}  # measured at order 400, with the most steps
 _MOST_COPIES_WITHIN: Final = 14
 _OF_TEXT: Final = 3  # of a byte of JSON: as text, and as what its strings mean
 _MARKS: Final = b",[{"
@@ -108,7 +109,10 @@ class Cost:
 def _working_bytes(call: Call) -> int:
     """Bytes that a worker needs for the largest matrix of a call beside inputs and outputs."""
     numbers = max((math.prod(tensor.shape[1:]) for tensor in call.inputs.values()), default=0) if call.items else 0
-    return numbers * _WIDEST * _COPIES_WITHIN.get(call.function, _MOST_COPIES_WITHIN)
+    copies = _COPIES_WITHIN.get(call.function, _MOST_COPIES_WITHIN)
+    if call.parameters.get("structure") == "general":
+        copies = _OF_GENERAL_WITHIN.get(call.function.removeprefix("verify/"), copies)
+    return numbers * _WIDEST * copies
 
 
 def _is_copied(tensor: wire.Tensor, size: int) -> bool:

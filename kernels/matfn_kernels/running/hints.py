@@ -18,7 +18,8 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "on_negative_axis": (
         "not_positive",
-        "an eigenvalue is real and negative, or 0: there is no principal root; damping moves the spectrum to the right",
+        "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the spectrum to "
+        'the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0',
     ),
     "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),
     "b_not_definite": ("not_positive", "b has an eigenvalue that is 0 or negative: the mean needs positive definite"),
@@ -42,7 +43,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "an entry of the answer is too large for its dtype: scale the input, or send float64",
     ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
-    "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
+    "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse and no logarithm: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (

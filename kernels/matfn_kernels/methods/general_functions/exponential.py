@@ -36,17 +36,17 @@ __all__ = ["ExponentialProgram"]
 
 _EPS: Final = spacing(Precision.FP64)
 _MARGIN: Final = 4.0
-"""How often the error counts: steps are measured on four columns, each within a quarter as a rule, and their growth is
-that of one direction and of its image under the adjoint, from below, mostly within a factor of two."""
+"""How often a sample of the error counts: steps are measured on four columns, each within a quarter as a rule, and what
+they add has random directions."""
 _FINE: Final = 1e4
 """Condition number above which derivatives are computed in float64: float32 leaves three digits of smaller ones."""
 _TINY: Final = 1e-30
 """Keeps a division by a vanished norm finite, in float32 too."""
 _SPICE: Final = 0.25
 """Part of a random direction beside the image of another in the adjoint's: no direction is left out."""
-_DEVIATIONS: Final = 3.0
-"""How often the deviation of a random error along one direction counts, of which a sample may miss a part: errors of a
-step have n^2 directions, and the last one's image under the adjoint says how far along it they go."""
+_DEVIATIONS: Final = 6.0
+"""How often the deviation of a random error along one direction counts, of which a sample may miss a part. The adjoint
+brings that direction back to each step, whose roundings are weighed by their sizes."""
 _TRUSTED: Final = 1e-2
 """Largest relative error of a step that its derivative tells: its square is below a hundredth of it."""
 _LARGEST: Final = 1 << 40
@@ -83,17 +83,19 @@ class ExponentialProgram:
         scaled = Scaled.of(a, self.t, by_powers=self.by_powers)
         chain = _Chain.of(scaled)
         size, (gain, left) = _size(chain.value), chain.judged()
-        condition = (gain * _size(scaled.c) / size).nan_to_num(math.inf).clamp_min(1.0)
-        error = _MARGIN * left / size + _EPS * condition
+        condition = torch.where(gain > 0, gain * _size(scaled.c) / size, math.inf)  # 0 where a norm overflows
+        condition = condition.nan_to_num(math.inf).clamp_min(1.0)
+        error = left / size + _EPS * condition
+        value = torch.where(scaled.is_beyond[:, None, None], math.nan, chain.value)
         return Findings(
-            outputs=(chain.value,),
+            outputs=(value,),
             exponents=(chain.exponent,),
-            residual_name="e^A - (e^(A / 2^s))^(2^s)",
-            residual=left / size,
-            error=torch.where(error.isfinite(), error, math.inf),
+            residual_name="X_(k+1) - X_k^2, from X_0 = e^(t A / 2^s)",
+            residual=chain.residual(),
+            error=torch.where(error.isfinite() & ~scaled.is_beyond, error, math.inf),
             condition=condition,
             steps=scaled.squarings.to(torch.float64),
-            failures={"over_range": overflows(chain.value, chain.exponent, self.dtype)},
+            failures={"over_range": overflows(value, chain.exponent, self.dtype)},
         )
 
     def fallbacks(self) -> tuple[ExponentialProgram, ...]:
@@ -134,15 +136,14 @@ class _Step:
         moved = (invariant.product(x, some) + invariant.product(some, x)) * self.factor.to(f.real.dtype)
         return f.index_copy(0, self.which, moved)
 
-    def moved(self, d: Tensor, random: Tensor) -> Tensor:
-        """The error D after the step, in units of eps, with what the step adds to it.
+    def rounding(self, dtype: torch.dtype) -> Tensor:
+        """What the step adds to the error, in units of eps, distributed as the rounding of sums of squares is."""
+        squares = invariant.magnitude(self.x).square().to(dtype.to_real())
+        return _scaled(invariant.product(squares, squares).sqrt(), self.off / _EPS)
 
-        That is random but for its norm, distributed over the entries as the rounding of sums of squares is, and of the
-        sign with which it adds to the rest.
-        """
-        old, random = self.derivative(d)[self.which], random[self.which]
-        squares = self.x.abs().square().to(random.real.dtype)
-        new = _scaled(random * invariant.product(squares, squares).sqrt(), self.off / _EPS)
+    def moved(self, d: Tensor, rounding: Tensor, random: Tensor) -> Tensor:
+        """The error D after the step, in units of eps, with the step's own, of the sign that adds to it."""
+        old, new = self.derivative(d)[self.which], rounding * random[self.which]
         return d.index_copy(0, self.which, old + new * _phase(old, new))
 
     def of(self, marked: Tensor) -> _Step:
@@ -192,6 +193,13 @@ class _Chain:
         first, half, off, value, exponent = (field[marked] for field in fields)
         return _Chain(first, half, off, steps, value, exponent)
 
+    def residual(self) -> Tensor:
+        """The largest relative difference of a step from another way to compute it, (batch,)."""
+        found = self.off / _size(self.first)
+        for step in self.steps:
+            found = found.index_copy(0, step.which, torch.maximum(found[step.which], step.off / step.size))
+        return found
+
     def judged(self) -> tuple[Tensor, Tensor]:
         """The norm of the derivative of e^C -> value at C, and the error of the value, (batch,) each."""
         gain, left = self.derivatives(_in_single(self.half.dtype))
@@ -201,22 +209,26 @@ class _Chain:
         return gain, left
 
     def derivatives(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The norm of the derivative at C, and the error of the value, with derivatives in the dtype."""
         half, random = self.half.to(dtype), probes.square(self.value).to(dtype)
-        d, worst = _scaled(self.first.to(dtype) * random, self.off / _EPS), self.off / _size(self.first)
-        for k, step in enumerate(self.steps):
-            d = step.moved(d, random.roll(k + 1, -1))
+        own = _scaled(invariant.magnitude(self.first).to(dtype.to_real()), self.off / _EPS)
+        d, worst = own * random, self.off / _size(self.first)
+        roundings = [step.rounding(dtype) for step in self.steps]
+        for k, (step, rounding) in enumerate(zip(self.steps, roundings, strict=True)):
+            d = step.moved(d, rounding, random.roll(k + 1, -1))
             found = _EPS * _size(d)[step.which] / step.size
             worst = worst.index_copy(0, step.which, torch.maximum(worst[step.which], found))
         y = _scaled(_scaled(d) + _scaled(random, _SPICE))
         reached = torch.zeros_like(self.off)
-        for step in reversed(self.steps):
-            reached = reached.index_add(0, step.which, (step.off * _size(y)[step.which]).square())
+        for step, rounding in zip(reversed(self.steps), reversed(roundings), strict=True):
+            reached = reached.index_add(0, step.which, _size(rounding * y[step.which]).square())
             y = step.derivative(y, adjoint=True)
-        reached = _DEVIATIONS / d.shape[-1] * (reached + (self.off * _size(y)).square()).sqrt()
+        reached = _DEVIATIONS * (reached + _size(own * y).square()).sqrt()
         y = _sandwich(half, _scaled(_sandwich(half.mH, y)))
         for step in self.steps:
             y = step.derivative(y)
-        return _size(y), torch.where(worst <= _TRUSTED, torch.maximum(_EPS * _size(d), reached), math.inf)
+        error = _EPS * torch.maximum(_MARGIN * _size(d), reached)
+        return _size(y), torch.where(worst <= _TRUSTED, error, math.inf)
 
 
 def _squared(x: Tensor, exponent: Tensor, which: Tensor, z: Tensor) -> tuple[_Step, Tensor, Tensor]:

@@ -32,8 +32,9 @@ _BLOCK: Final = 5
 """The powers that are formed."""
 _TESTED: Final = (4, 5)
 """Powers whose norms bound those of all that are left out: 4 * 3 is at most 21."""
-_MOST: Final = 64
-"""Most squarings: with more the condition number is above 2^64 as a rule, which leaves no digit."""
+_MOST: Final = 32
+"""Most squarings: with more the condition number is above 2^32 as a rule, and every step is kept for the certificate. A
+matrix that asks for more has no answer."""
 
 
 def _table() -> Tensor:
@@ -52,12 +53,14 @@ class Scaled:
         powers: B..B^5 of B = C 2^-exponent, whose entries are near 1.
         exponent: of each matrix, (batch,).
         squarings: s of each matrix, (batch,).
+        is_beyond: whether a matrix asks for more squarings than there may be, (batch,).
     """
 
     c: Tensor
     powers: tuple[Tensor, ...]
     exponent: Tensor
     squarings: Tensor
+    is_beyond: Tensor
 
     @classmethod
     def of(cls, a: Tensor, t: float, *, by_powers: bool) -> Self:
@@ -71,15 +74,17 @@ class Scaled:
         powers = (b, second, invariant.product(second, b), fourth, invariant.product(fourth, b))
         tested = _TESTED if by_powers else (1,)
         bits = torch.stack([_bits(powers[k - 1], k) for k in tested]).amax(0)
-        squarings = (exponent + bits).clamp(0, _MOST)
+        wanted = exponent + bits
+        squarings = wanted.clamp(0, _MOST)
         left = exponent - squarings
-        return cls(rescale(b, left), powers, left, squarings)
+        return cls(rescale(b, left), powers, left, squarings, wanted > _MOST)
 
     def exponential(self) -> tuple[Tensor, Tensor]:
         """e^C, and e^(C/2) to a thousandth where C is small by its norm."""
         identity = torch.eye(self.c.shape[-1], dtype=self.c.dtype, device=self.c.device)
         stacked = torch.stack([identity.expand_as(self.c), *self.powers], 1).flatten(2)
         steps = torch.arange(_BLOCK + 1, device=self.c.device) * self.exponent[:, None]
+        steps = steps.clamp(-_FINITE, _FINITE)  # beyond, a power that counts leaves the range too
         coefficients = _table().to(self.c.device) * invariant.two_to(steps)[:, None]
         blocks = invariant.product(coefficients.to(self.c.dtype), stacked).view(len(self.c), -1, *self.c.shape[1:])
         fifth = rescale(self.powers[-1], _BLOCK * self.exponent)
@@ -103,5 +108,7 @@ def _bits(power: Tensor, k: int) -> Tensor:
     return torch.where(size > 0, -torch.div(-found, k, rounding_mode="floor"), -_LEAST)
 
 
+_FINITE: Final = 1000
+"""Powers of two up to this one are finite, so that their products with a power that is zero are zero."""
 _LEAST: Final = 1 << 20
 """Beyond all exponents."""
