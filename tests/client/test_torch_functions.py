@@ -206,6 +206,19 @@ def test_vectors_are_right_hand_sides() -> None:
     torch.testing.assert_close(compiled, value)
 
 
+def test_warnings_point_at_the_callers_line(local: matfn.LocalClient) -> None:
+    """A value, and a gradient in the backward pass, warn where the caller's program is, not within torch."""
+    a = torch.diag(torch.tensor([1.0, 2.0], dtype=torch.float64)).requires_grad_()
+
+    with pytest.warns(matfn.ApproximateWarning) as of_value:
+        mt.root(torch.eye(2) + torch.tensor([[0.0, 4e-6], [0.0, 0.0]]), 2, client=local)
+    value = mt.eig_clip(a, hi=2.0, client=local)
+    with pytest.warns(matfn.ApproximateWarning, match="bound") as of_gradient:
+        backward(value.sum())
+
+    assert of_value[0].filename == of_gradient[0].filename == __file__
+
+
 def test_dtypes_are_promoted() -> None:
     """float32 beside float64 is float64, compiled or not, and each gradient has the dtype of its input."""
     a, g = spd(gaussian(4, 4)).detach().float().requires_grad_(), gaussian(2, 4)

@@ -12,14 +12,14 @@ Rules of this file:
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import torch
 
 from matfn.answers import Answer
+from matfn.callers import callers_line
 from matfn.errors import ClosedError, MatfnError, NotFinite
 from matfn.shared_client import shared_client
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["ManyAnswers", "RefreshClient", "RefreshWarning", "Refreshed", "Refresher", "Subject"]
 
 _Results: TypeAlias = "dict[Hashable, Answer[Tensor] | MatfnError]"
-
-_STACK_LEVEL: Final = 9  # from _judge to the line that called step, through torch's two wrappers of it
 
 
 class RefreshWarning(UserWarning):
@@ -204,7 +202,7 @@ class Refresher:
             words = (
                 f"{len(errors)} matrices keep what they had: failure {count} in a row, {of} tolerated; {key}: {error}"
             )
-            warnings.warn(words, RefreshWarning, stacklevel=_STACK_LEVEL)
+            callers_line().warn(words, RefreshWarning)
 
     def _tell_late(self, progress: Progress) -> None:
         """Warns of a late answer, once until one is in time."""
@@ -213,7 +211,7 @@ class Refresher:
         self._told_late = True
         in_use = f"the roots of step {progress.adopted} stay" if progress.adopted else "no roots are"
         words = f"the refresh of step {progress.asked} has no answer at step {progress.step}; {in_use} in use"
-        warnings.warn(words, RefreshWarning, stacklevel=_STACK_LEVEL - 1)
+        callers_line().warn(words, RefreshWarning)
 
 
 def _answers(
