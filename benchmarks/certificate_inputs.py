@@ -95,6 +95,7 @@ _CHOICES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "tri_solve": {"lower": (True, False), "unit_diagonal": (False, False, True), "transpose": (True, False)},
     "dplr_solve": {"transpose": (True, False)},
     "eig_clip": {"lo": (None, 0.0, 1e-3, -0.2), "hi": (None, 0.3, 1.0)},
+    "eigenbasis": {"order": ("previous", "ascending", "descending")},
     "max_logit": {"causal": (True, False), "scale": (None, 0.3)},
     "qk_clip": {"tau": (100.0, 7.0)},
     "delta_rule": {"chunk": (1, 4, 64)},
@@ -245,6 +246,15 @@ def _indefinite(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     return Sample({"a": cast(_hermitian(values, q), dtype)}, kinds.names)
 
 
+def _with_basis(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    """Matrices with orthonormal bases, from their own to any."""
+    given = _indefinite(dtype, order, items, rng)
+    v = np.linalg.eigh(numbers(given.inputs["a"]))[1] + 0j
+    noise = rng.standard_normal(v.shape) * 10.0 ** rng.uniform(-6, 1, (items, 1, 1))
+    q = np.linalg.qr(v if rng.random() < 0.2 else v @ (np.eye(order) + noise - np.swapaxes(noise, -1, -2)))[0]  # noqa: PLR2004
+    return Sample(given.inputs | {"q": cast(q, dtype)}, given.kinds)
+
+
 def _means(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     a, kinds = _positive(dtype, order, items, rng)
     b, _ = _positive(dtype, order, items, rng, kinds if rng.random() < 0.5 else None)  # noqa: PLR2004
@@ -378,6 +388,8 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "dplr_solve": _solved(_low_rank),
     "frechet_distance": _gaussians,
     "eig_clip": _indefinite,
+    "eigh": _indefinite,
+    "eigenbasis": _with_basis,
     "geometric_mean": _means,
     "max_logit": _logits,
     "qk_clip": _weights,

@@ -15,7 +15,7 @@ from long_double import adjoint
 from matfn_kernels import FUNCTIONS, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -91,6 +91,8 @@ class Truth:
             return self._polar(chosen)
         if self.function == "eig_clip":
             return self._eig_clip(chosen)
+        if self.function in {"eigh", "eigenbasis"}:
+            return self._eigenpairs()
         return self._compared(_OTHERS[self.function](self, chosen), parameters)
 
     @cached_property
@@ -191,6 +193,36 @@ class Truth:
         value = (v * np.clip(w, *bounds)[:, None, :]) @ adjoint(v)
         noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1)
         return Exact((value,), _ratio(np.sqrt(w.shape[-1]) * noise, _norm(value)))
+
+    def _eigenpairs(self) -> Exact:
+        """Eigenvalues, and how far a basis that is given is from diagonalising A."""
+        w, size = self.eigen[0], _norm(self.wide["a"])
+        error = np.full(len(w), 8.0 * w.shape[-1] * long_double.EPS)
+        if self.function == "eigh":
+            return Exact((w,), error)
+        q = self.wide["q"]
+        rest = adjoint(q) @ self.wide["a"] @ q
+        return Exact((w, _ratio(_norm(rest * (1 - np.eye(w.shape[-1]))), size)), error)
+
+    def errors(self, outputs: Sequence[Any], exact: Exact) -> Array:
+        """The largest relative error of each answer's outputs, (batch,)."""
+        found = [long_double.extended(numbers(x)) for x in outputs]
+        if self.function == "eigh":
+            return reference.eigenpair_errors(self.wide["a"], *found, exact.outputs[0]).astype(float)
+        if self.function == "eigenbasis":
+            return self._errors_of_basis(found, exact)
+        worst: Array = np.max([distance(x, y, exact.scale) for x, y in zip(found, exact.outputs, strict=True)], axis=0)
+        return worst
+
+    def _errors_of_basis(self, found: Sequence[Array], exact: Exact) -> Array:
+        """Those of the eigenpairs and the drift; a basis that came back has no error of its own."""
+        q, w, drift, _ = found
+        pairs = reference.eigenpair_errors(self.wide["a"], w, q, exact.outputs[0])
+        kept = (q == self.wide["q"]).all((-2, -1))
+        worst: Array = np.maximum(
+            np.where(kept, distance(np.sort(w), exact.outputs[0]), pairs), np.abs(drift - exact.outputs[1])
+        )
+        return worst.astype(float)
 
     def _compared(self, found: tuple[tuple[Array, ...], Array | None], parameters: dict[str, Any]) -> Exact:
         """Values whose error is judged by their distance from the float64 definition."""

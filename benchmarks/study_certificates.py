@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import torch
 
-from certificate_inputs import ORDERS, Sample, arguments_of, numbers, sample
-from certificate_truth import Exact, Truth, distance
-from long_double import extended
+from certificate_inputs import ORDERS, Sample, arguments_of, sample
+from certificate_truth import Exact, Truth
 from matfn_kernels import (
     DTYPES,
     FUNCTIONS,
@@ -207,10 +206,7 @@ def _judged(draw: Draw, order: int, truth: Truth, arguments: dict[str, Any], pla
     evaluation = evaluate(plan.program, batch_of(call), plan.backends)
     shift = np.array([certificate.shift for certificate in evaluation.certificates])
     exact = truth.of(parameters, shift, options.get("precision", "auto"))
-    errors = [
-        distance(extended(numbers(x)), y, exact.scale) for x, y in zip(evaluation.outputs, exact.outputs, strict=True)
-    ]
-    worst = np.max(errors, axis=0)
+    worst = truth.errors(evaluation.outputs, exact)
     forced = options.get("tol") is not None or "precision" in options or "steps" in parameters
     automatic = not forced and options["method"] == "auto"
     for item, certificate in enumerate(evaluation.certificates):

@@ -30,10 +30,10 @@ import matfn
 from cases import Array, Case, cases, matrices
 from equations import equations
 from matfn.answers import outputs_of
-from matfn_kernels.reference import relative_error
+from matfn_kernels.reference import errors, relative_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 CALLERS = 16
 START_SECONDS = 60
@@ -119,11 +119,19 @@ def compared(received: list[Received]) -> list[Outcome]:
         if key not in exact:
             exact[key] = one.case.truth(np.array(shifts))
         values = outputs_of(one.answer.value)
-        of_all = one.case.function == "qk_clip"  # whose certificate is of all heads together
-        error = max(distance(x, y, of_all=of_all) for x, y in zip(values, exact[key], strict=True))
+        error = _error(one.case, values, exact[key])
         worst = max(one.answer.certificates, key=lambda certificate: certificate.error_estimate or 0)
         outcomes.append(Outcome(one.case, error, worst, one.answer.timing.batch_size, one.milliseconds))
     return outcomes
+
+
+def _error(case: Case, values: Sequence[Array], exact: Sequence[Array]) -> float:
+    """The largest error of an answer's outputs, in the sense of its certificate."""
+    if case.function in {"eigh", "eigenbasis"}:
+        inputs = dict(zip(("a", "q"), (x[None] for x in case.inputs), strict=False))
+        return float(errors(case.function, inputs, *([np.asarray(x)[None] for x in xs] for xs in (values, exact)))[0])
+    of_all = case.function == "qk_clip"  # whose certificate is of all heads together
+    return max(distance(x, y, of_all=of_all) for x, y in zip(values, exact, strict=True))
 
 
 def distance(x: Array, exact: Array, *, of_all: bool = False) -> float:

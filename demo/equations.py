@@ -37,9 +37,12 @@ def _linear(data: dict[str, Array]) -> list[Case]:
 
 
 def _means(data: dict[str, Array]) -> list[Case]:
+    _, before = np.linalg.eigh(data["shampoo_l_step1"].astype(np.float64))
     gaussians = np.zeros(192), data["fid_cov_a"], np.zeros(192), data["fid_cov_b"]
     return [
         Case("shampoo l, r", "geometric_mean", (data["shampoo_l_step20"], data["shampoo_r_step20"]), DEFAULT),
+        Case("digits", "eigh", (data["digits_covariance"],), 1e-10),
+        Case("shampoo l, from step 1", "eigenbasis", (data["shampoo_l_step20"], before.astype(np.float32)), TIGHT),
         Case("digits", "eig_clip", (data["digits_covariance"],), 1e-10, {"lo": 1, "hi": 50}),
         Case("fid (rank 95)", "frechet_distance", gaussians, 1e-8),
     ]

@@ -509,7 +509,17 @@ def returns(surface: Surface, function: Function) -> str:
         return f"{value}." if surface.answer == "{}" else f"{value}, as `value`, with a certificate per matrix."
     value = f"of the kind and dtype of `{first}`"
     value = f"An array {value}" if len(function.outputs) == 1 else f"Arrays {', '.join(function.outputs)} {value}"
+    value += "".join(f", {exception}" for exception in exceptions(function))
     return f"{value}." if surface.answer == "{}" else f"{value}, as `value`, with a certificate per matrix."
+
+
+def exceptions(function: Function) -> Iterator[str]:
+    """The outputs that have another dtype than the inputs, in words."""
+    words = {"real": "real", "index": "whole numbers in a real dtype, float32 at least"}
+    for kind, said in words.items():
+        names = [name for name, one in zip(function.outputs, function.kinds, strict=False) if one == kind]
+        if names:
+            yield f"{' and '.join(names)} {said}"
 
 
 def docstring(function: Function, returned: str) -> str:

@@ -19,6 +19,8 @@ __all__ = [
     "dplr_inv",
     "dplr_solve",
     "eig_clip",
+    "eigenbasis",
+    "eigh",
     "frechet_distance",
     "geometric_mean",
     "inv_root",
@@ -1051,6 +1053,122 @@ def eig_clip(
         "eig_clip",
         {"a": a},
         {"lo": lo, "hi": hi},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def eigh(
+    a: ArrayT,
+    *,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT]]:
+    """Eigenvalues, ascending, and orthonormal eigenvectors of symmetric (Hermitian) matrices.
+
+    The value is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive, matrix
+    by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, symmetric (Hermitian) matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+    """
+    return Invocation(
+        "eigh",
+        {"a": a},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def eigenbasis(
+    a: ArrayT,
+    q: ArrayT,
+    *,
+    order: Literal["previous", "ascending", "descending"] = "previous",
+    tol_drift: float = 0.0,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT, ArrayT, ArrayT]]:
+    """Eigenvectors in the order and with the signs of a previous basis, and how far that basis is off.
+
+    The value is (Q, w, drift, permutation): A Q = Q diag(w), column j of Q nearest to column permutation[j] of q,
+    drift = ||offdiag(q^H A q)||_F / ||A||_F, matrix by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, symmetric (Hermitian) matrices.
+        q: (*, n, n) array, the previous basis, its columns orthonormal.
+        order: The columns' order: that of q, or by eigenvalue.
+        tol_drift: Largest drift at which q itself comes back, with w = diag(q^H A q), in its own order.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Vyas et al., arXiv 2409.11321; Eschenhagen et al., arXiv 2506.03595.
+    """
+    return Invocation(
+        "eigenbasis",
+        {"a": a, "q": q},
+        {"order": order, "tol_drift": tol_drift},
         {
             "method": method,
             "certify": certify,

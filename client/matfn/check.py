@@ -258,13 +258,26 @@ def _symmetric(rng: np.random.Generator) -> list[_Row]:
     w = np.linspace(-1, 1, _ORDER)
     c, _ = _basis(rng)
     first, second = np.geomspace(0.1, 1, _ORDER), rng.uniform(0.1, 1, (_BATCH, 1, _ORDER))
+    near = _orthogonal(rng, _ORDER, _ORDER) * 0.01
+    basis, _ = np.linalg.qr(v + near)
+    permutation = np.broadcast_to(np.arange(_ORDER, dtype=float), (_BATCH, _ORDER))
+    turned = _transposed(basis) @ _around(v, w, v) @ basis
+    drift = _norms(turned * (1 - np.eye(_ORDER))) / np.linalg.norm(w)
     pair = tuple((c * d) @ _transposed(c) for d in (first, second))
     mean = (c * np.sqrt(first * second)) @ _transposed(c)
     return [
         _Row(lambda a: call.eig_clip(a, lo=0.0, hi=0.5), (_around(v, w, v),), (_around(v, np.clip(w, 0, 0.5), v),)),
+        _Row(call.eigh, (_around(v, w, v),), (np.broadcast_to(w, (_BATCH, _ORDER)), _signed(v)), _MILD),
+        _Row(call.eigenbasis, (_around(v, w, v), basis), (v, permutation * 0 + w, drift, permutation)),
         _Row(call.geometric_mean, pair, (mean,)),
         _frechet(rng),
     ]
+
+
+def _signed(v: Array) -> Array:
+    """The columns with the signs that make their entries of largest modulus positive."""
+    largest = np.take_along_axis(v, np.abs(v).argmax(-2, keepdims=True), -2)
+    return np.asarray(v * np.sign(largest))
 
 
 def _frechet(rng: np.random.Generator) -> _Row:

@@ -138,8 +138,10 @@ def test_map_with_info_answers_in_order(client: matfn.LocalClient) -> None:
 
 
 def scaled(invocation: matfn.Invocation[Any], factor: float) -> matfn.Invocation[Any]:
-    """The call with its arrays multiplied by a power of 2."""
-    return replace(invocation, inputs={name: (a * factor).astype(a.dtype) for name, a in invocation.arrays.items()})
+    """The call with its arrays, but for an orthonormal basis, multiplied by a power of 2."""
+    factors = {"q": 1.0} if invocation.function == "eigenbasis" else {}
+    arrays = {name: (a * factors.get(name, factor)).astype(a.dtype) for name, a in invocation.arrays.items()}
+    return replace(invocation, inputs=arrays)
 
 
 def bits(result: Any) -> Any:

@@ -51,6 +51,11 @@ def _gaussians(items: int, order: int) -> dict[str, Array]:
     return {"s1": first, "mu1": means[0], "mu2": means[1], "s2": second}
 
 
+def _with_basis(items: int, order: int) -> dict[str, Array]:
+    a, basis = positive(order, items=items), np.random.default_rng(10).standard_normal((items, order, order))
+    return {"a": a, "q": np.linalg.qr(basis)[0]}
+
+
 def _weights(items: int) -> dict[str, Array]:
     rng = np.random.default_rng(8)
     weights = {"w_q": rng.standard_normal((items, 4, 8, 5)), "w_k": rng.standard_normal((items, 2, 8, 5))}
@@ -86,6 +91,9 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("dplr_inv", {k: v for k, v in _low_rank(6, 100).items() if k != "b"}, {}),
     ("frechet_distance", _gaussians(6, 24), {}),
     ("eig_clip", {"a": positive(24, condition=1e3, items=6)}, {"lo": 0.01, "hi": 0.5}),
+    ("eigh", {"a": positive(24, condition=1e3, items=6)}, {}),
+    ("eigenbasis", _with_basis(6, 24), {}),
+    ("eigenbasis", _with_basis(6, 24), {"order": "descending"}),
     ("geometric_mean", {"a": positive(24, items=6), "b": positive(24, condition=1e4, items=6, seed=1)}, {}),
     ("max_logit", {"q": RNG.standard_normal((6, 4, 50, 8)), "k": RNG.standard_normal((6, 2, 70, 8))}, {}),
     ("qk_clip", _weights(6), {"variant": "gqa"}),

@@ -26,15 +26,21 @@ def test_every_function_has_programs() -> None:
 
 
 def test_verifiability_is_that_of_the_residual() -> None:
-    """Equations have an estimate only, signs, means, distances and attention nothing, and all others a bound."""
+    """Equations have an estimate only, signs, means, distances, bases and attention nothing, and all others a bound."""
     by_kind = {kind: {f.name for f in FUNCTIONS.values() if f.verifiability == kind} for kind in ("estimate", "none")}
 
     assert by_kind["estimate"] == {"solve_sylvester", "solve_lyapunov", "solve_care"}
     assert by_kind["none"] == {
-        *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean"),
+        *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean", "eigh", "eigenbasis"),
         *("max_logit", "qk_clip", "delta_rule"),
     }
     assert {function.verifiability for function in FUNCTIONS.values()} == {"bound", *by_kind}
+
+
+def _width(dtype: torch.dtype, kind: str) -> int:
+    """Bytes of a number of an output of this kind."""
+    real = dtype if kind == "same" else dtype.to_real()
+    return max(4, real.itemsize) if kind == "index" else real.itemsize
 
 
 @pytest.mark.parametrize("combination", CASES, ids=lambda combination: combination.case.name)
@@ -50,7 +56,9 @@ def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> No
     }
 
     (row,) = combination.rows(["well"])
-    found = [len(output) // parsed(case, inputs).dtype.itemsize for output in row.outputs.values()]
+    kinds = function.kinds or ("same",) * len(function.outputs)
+    widths = [_width(parsed(case, inputs).dtype, kind) for kind in kinds]
+    found = [len(output) // width for output, width in zip(row.outputs.values(), widths, strict=True)]
 
     assert found == list(function.output_elements(sizes))
 

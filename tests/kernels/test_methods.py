@@ -53,6 +53,7 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
         "dplr_inv": {"diag": np.full(n, 2.0), "q": generators, "k": generators},
         "dplr_solve": {"diag": np.full(n, 2.0), "q": generators, "k": generators, "b": noise},
         "frechet_distance": {"mu1": np.ones(n), "s1": _positive(n), "mu2": np.zeros(n), "s2": np.eye(n)},
+        "eigenbasis": {"a": _positive(n), "q": np.eye(n)},
         "geometric_mean": {"a": _positive(n), "b": np.eye(n)},
         "max_logit": {"q": noise[None], "k": noise[None]},
         "qk_clip": {"w_q": noise[None], "w_k": noise[None], "max_logit": np.array([200.0])},

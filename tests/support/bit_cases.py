@@ -190,6 +190,18 @@ def _multiplied(rows: int, rng: Rng, size: Size, scale: Scale) -> dict[str, Arra
     return {**_positive(rng, size, scale), "g": _noise(rng, scale, len(KINDS), rows, size)}
 
 
+def _with_basis(turned: float, rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
+    """Hermitian matrices, and orthonormal bases that are theirs up to a turn of about that size."""
+    assert isinstance(size, int)
+    found = _positives(rng, size, scale)
+    with np.errstate(all="ignore"):
+        sizes = np.abs(found).max((-2, -1), keepdims=True)
+        _, v = np.linalg.eigh(found / np.where(sizes > 0, sizes, 1))
+    noise = turned * _noise(rng, scale, *found.shape)
+    skew = noise - np.conj(np.swapaxes(noise, -1, -2))
+    return {"a": found, "q": np.linalg.qr(v[..., rng.permutation(size)] @ (np.eye(size) + skew))[0]}
+
+
 def _two_positive(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     assert isinstance(size, int)
     turned = (*KINDS[2:6], "well", "ill", "other", "well", "well")
@@ -438,6 +450,12 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("eig_clip", {"lo": 0.0}, _ORDERS, _ALL, _positive),
     ("eig_clip", {"lo": 0.05, "hi": 0.5}, (*_SOME, 129), _ALL, _positive),
     ("eig_clip", {"hi": 0.5, "precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _positive),
+    ("eigh", {}, (*_ORDERS, *_LARGE), _ALL, _positive),
+    ("eigh", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _positive),
+    ("eigenbasis", {}, (*_ORDERS, 96), _ALL, partial(_with_basis, 0.01)),
+    ("eigenbasis", {"order": "ascending"}, _SOME, (*REAL, *COMPLEX), partial(_with_basis, 1.0)),
+    ("eigenbasis", {"order": "descending", "precision": "fp32"}, _FEW, (*REAL, *COMPLEX), partial(_with_basis, 0.1)),
+    ("eigenbasis", {"tol_drift": 0.5}, _FEW, (*REAL, *COMPLEX), partial(_with_basis, 0.01)),
     ("geometric_mean", {}, _ORDERS, _ALL, _two_positive),
     ("geometric_mean", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _two_positive),
     ("max_logit", {}, (1, 7, 9, 16, 33, (4, 2, 33, 65, 8), (2, 2, 65, 300, 7)), _ANY_REAL, _heads),

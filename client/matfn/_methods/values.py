@@ -1058,6 +1058,122 @@ class ValueMethods(ABC):
             )
         )
 
+    def eigh(
+        self,
+        a: ArrayT,
+        *,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT]:
+        """Eigenvalues, ascending, and orthonormal eigenvectors of symmetric (Hermitian) matrices.
+
+        The value is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive, matrix
+        by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Arrays x, y of the kind and dtype of `a`, x real.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+        """
+        return self._value(
+            call.eigh(
+                a,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def eigenbasis(
+        self,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        order: Literal["previous", "ascending", "descending"] = "previous",
+        tol_drift: float = 0.0,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT, ArrayT, ArrayT]:
+        """Eigenvectors in the order and with the signs of a previous basis, and how far that basis is off.
+
+        The value is (Q, w, drift, permutation): A Q = Q diag(w), column j of Q nearest to column permutation[j] of q,
+        drift = ||offdiag(q^H A q)||_F / ||A||_F, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            q: (*, n, n) array, the previous basis, its columns orthonormal.
+            order: The columns' order: that of q, or by eigenvalue.
+            tol_drift: Largest drift at which q itself comes back, with w = diag(q^H A q), in its own order.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Arrays x, y, z, w of the kind and dtype of `a`, y and z real, w whole numbers in a real dtype, float32 at
+            least.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Vyas et al., arXiv 2409.11321; Eschenhagen et al., arXiv 2506.03595.
+        """
+        return self._value(
+            call.eigenbasis(
+                a,
+                q,
+                order=order,
+                tol_drift=tol_drift,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
     def geometric_mean(
         self,
         a: ArrayT,

@@ -14,6 +14,7 @@ __all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "Parameter", "Value", 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
+OutputKind: TypeAlias = Literal["same", "real", "index"]
 
 
 VERIFY: Final = "verify/"
@@ -115,6 +116,8 @@ class Function:
             matrices allow a proof, an estimate through a residual and a separation of eigenvalues, or none.
         parameters: arguments that are scalars.
         outputs: names, in order.
+        kinds: of each output's dtype: that of the inputs ("same"), the real dtype of their precision ("real"), or whole
+            numbers in the real dtype, float32 at least ("index"); () where all are the inputs'.
         complex_ok: whether complex inputs are taken.
         embeds: whether the real embedding [[Re, -Im], [Im, Re]] of a complex input has that of the answer.
         heads: how heads of attention are tied.
@@ -136,6 +139,7 @@ class Function:
     verifiability: Verifiability = "none"
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
+    kinds: tuple[OutputKind, ...] = ()
     complex_ok: bool = False
     embeds: bool = False
     heads: Heads | None = None

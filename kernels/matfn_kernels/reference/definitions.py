@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.reference.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.reference.equations import solve_care, solve_lyapunov, solve_sylvester
-from matfn_kernels.reference.hermitian import eig_clip, frechet_distance, geometric_mean
+from matfn_kernels.reference.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geometric_mean
 from matfn_kernels.reference.polar import mclip, msign, polar
 from matfn_kernels.reference.roots import inv_root, root, sqrt_pair
 from matfn_kernels.reference.sign import mcsgn, spectral_projector
@@ -40,6 +40,8 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         dplr_solve,
         frechet_distance,
         eig_clip,
+        eigh,
+        eigenbasis,
         geometric_mean,
         max_logit,
         qk_clip,

@@ -316,19 +316,25 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     else:
         assert isinstance(program, Sharing)
         findings = program.finish(decomposition, inputs)
-    findings = _released(findings, program.dtype)
+    findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
     bounds = proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 
 
-def _released(findings: Findings, dtype: torch.dtype) -> Findings:
-    """The findings with outputs in their dtype and their powers of two multiplied, their rounding in the error."""
+def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
+    """The dtype of each output: the program's own but where it names others."""
+    named: tuple[torch.dtype, ...] | None = getattr(_plain(program), "output_dtypes", None)
+    return (program.dtype,) * count if named is None else named
+
+
+def _released(findings: Findings, dtypes: Sequence[torch.dtype]) -> Findings:
+    """The findings with outputs in their dtypes and their powers of two multiplied, their rounding in the error."""
     exponents = findings.exponents or (None,) * len(findings.outputs)
-    pairs = list(zip(findings.outputs, exponents, strict=True))
-    if all(exponent is None and output.dtype == dtype for output, exponent in pairs):
+    triples = list(zip(findings.outputs, exponents, dtypes, strict=True))
+    if all(exponent is None and output.dtype == dtype for output, exponent, dtype in triples):
         return findings
-    released = [release(*pair, dtype) for pair in pairs]
+    released = [release(*triple) for triple in triples]
     # the rounding is relative to the value, which has an error itself
     rounding = torch.stack([error for _, error in released], -1)
     share = 1 + findings.error if findings.share is None else findings.share

@@ -46,6 +46,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "sign_undefined",
         "to the rounding of float64 an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     ),
+    "not_orthonormal": (
+        "invalid_parameter",
+        "the columns of q are not orthonormal: send the basis of an earlier answer, of eigh, or the identity",
+    ),
     "not_stabilisable": (
         "not_stabilisable",
         "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
@@ -91,6 +95,7 @@ _DETAILS: Final[Mapping[str, str]] = {
     "sign_undefined": "the sign is undefined",
     "not_stabilisable": "there is no stabilising solution",
     "not_converged": "the tolerance asked for was not met",
+    "invalid_parameter": "an argument does not fit this matrix",
 }
 """The detail of an error, by code."""
 

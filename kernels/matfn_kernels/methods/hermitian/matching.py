@@ -1,0 +1,77 @@
+"""Eigenvectors matched to the columns of a previous orthonormal basis, one matrix at a time.
+
+Eigenvalues that rounding does not tell apart form a cluster, whose space alone is determined. Clusters are runs of the
+ascending values: each begins at the first value that is more than `width` above the beginning of the run before. The
+columns of the previous basis are distributed among the clusters, as many to each as it has values, so that the sum of
+the squared lengths of their projections on the clusters' spaces is largest (an assignment problem). Within a cluster
+the basis V U is nearest to its columns in the Frobenius norm, U the unitary polar factor of V^H Q; for a single
+vector that is the factor of modulus 1 by which its product with its column is real and not negative.
+Reference: Golub and Van Loan, Matrix Computations (2013), section 6.4.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from matfn_kernels.linalg import invariant
+from matfn_kernels.methods.hermitian.eigenpairs import turned
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from matfn_kernels.numbers.arrays import Array
+
+__all__ = ["aligned", "matched"]
+
+
+def matched(w: Tensor, overlaps: Tensor, width: float) -> tuple[Array, list[slice]]:
+    """For each eigenvector the column of the previous basis that is its own, (n,), and the clusters.
+
+    Args:
+        w: eigenvalues (n,), ascending.
+        overlaps: V^H Q (n, n).
+        width: of a cluster.
+    """
+    clusters = _clusters(w.tolist(), width)
+    squares = np.square(np.abs(overlaps.cpu().numpy().astype(np.complex128 if overlaps.is_complex() else np.float64)))
+    for cluster in clusters:
+        if cluster.stop - cluster.start > 1:
+            squares[cluster] = squares[cluster].sum(0)
+    _, columns = linear_sum_assignment(squares, maximize=True)
+    for cluster in clusters:
+        columns[cluster] = np.sort(columns[cluster])
+    return columns, clusters
+
+
+def _clusters(w: list[float], width: float) -> list[slice]:
+    """Runs of ascending values that are at most `width` above the first of the run."""
+    starts = [0]
+    for index, value in enumerate(w):
+        if value > w[starts[-1]] + width:
+            starts.append(index)
+    return [slice(*bounds) for bounds in zip(starts, [*starts[1:], len(w)], strict=True)]
+
+
+def aligned(w: Tensor, v: Tensor, overlaps: Tensor, columns: Array, clusters: list[slice]) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (n,) and eigenvectors (n, n) that are as near to their columns as their spaces allow.
+
+    The values of a cluster are the Rayleigh quotients of its new basis.
+    """
+    own = overlaps[:, torch.from_numpy(columns).to(overlaps.device)]
+    diagonal = own.diagonal()[None].resolve_conj()
+    length = invariant.magnitude(diagonal)
+    unit = invariant.divided(diagonal, torch.where(length > 0, length, 1.0))
+    vectors = turned(v[None], torch.where(length > 0, unit, torch.ones_like(unit)))[0]
+    values = w.clone()
+    for cluster in clusters:
+        if cluster.stop - cluster.start > 1:
+            left, _, right = invariant.svd(own[cluster, cluster][None].contiguous())
+            rotation = invariant.product(left, right)
+            vectors[:, cluster] = invariant.product(v[:, cluster][None], rotation)[0]
+            squares = invariant.magnitude(rotation[0]).square()
+            values[cluster] = invariant.product(squares.mT[None].contiguous(), w[cluster][None, :, None])[0, :, 0]
+    return values, vectors
