@@ -28,6 +28,8 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "inv_root": 8,
     "sqrt_pair": 8,
     "msign": 8,
+    "eigh": 21,
+    "eigenbasis": 28,
     "vjp/root": 26,
     "vjp/inv_root": 26,
     "vjp/sqrt_pair": 44,

@@ -222,6 +222,8 @@ FORWARD: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "mcsgn": ({"a": EYE}, {}),
     "spectral_projector": ({"a": EYE}, {}),
     "geometric_mean": ({"a": EYE, "b": EYE}, {}),
+    "eigh": ({"a": EYE}, {}),
+    "eigenbasis": ({"a": EYE, "q": EYE}, {}),
     "frechet_distance": ({"mu1": np.ones(3), "s1": EYE, "mu2": np.ones(3), "s2": EYE}, {}),
     "delta_rule": (
         {"q": EYE, "k": EYE, "v": EYE, "beta": np.ones(3), "log_gate": -np.ones(3), "initial_state": EYE},

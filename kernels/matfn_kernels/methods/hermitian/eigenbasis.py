@@ -23,7 +23,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import distance, narrowed, norm, real_dtype
-from matfn_kernels.methods.hermitian.eigenpairs import Measured, double, skew_of
+from matfn_kernels.methods.hermitian.eigenpairs import Measured, double, measuring_seconds, skew_of
 from matfn_kernels.methods.hermitian.matching import aligned, matched
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -41,10 +41,13 @@ __all__ = ["EigenbasisProgram", "candidates"]
 
 _CLUSTER: Final = 2 * BACKWARD_ERROR
 """Width of a cluster in eps ||A||_2: eigh moves each of two equal eigenvalues by at most half of it."""
-_PRODUCTS: Final = 6.0
-"""Products in float64: A Q0, Q0^H (A Q0), Q0^H Q0, and those that measure the answer (`eigh`)."""
-_ROUNDING: Final = 1.0
-"""Rounding of w = diag(Q0^H A Q0) and of the drift in eps n^(1/2): that of two products (`eigenpairs`)."""
+_PRODUCTS: Final = 3.0
+"""Products in the arithmetic: A Q0, Q0^H (A Q0) and V^H Q0."""
+_ROUNDING: Final = 0.35
+"""Rounding of w = diag(Q0^H A Q0) and of the drift in eps n^(1/2): two products were off by 0.14 to 0.27 each, of which
+the drift and the diagonal see a part."""
+_INPUTS: Final = 4.0
+"""Error by the rounding of A and Q0 to the arithmetic in eps: half of one relative to each factor, with a margin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,18 @@ class EigenbasisProgram:
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a and q (batch, n, n)."""
-        wide = double(self.dtype)
-        a, before = symmetrise(narrowed(inputs["a"], wide)[0]), inputs["q"].to(wide)
-        state = _State.of(a, before)
-        skewed = ~(skew_of(before) <= asymmetry_limit(self.dtype))
+        wide, narrow = double(self.dtype), working(self.precision, self.dtype)
+        a, before = symmetrise(narrowed(inputs["a"], wide)[0]), inputs["q"].to(narrow)
+        state = _State.of(a.to(narrow), before)
+        skewed = ~(skew_of(inputs["q"].to(wide)) <= asymmetry_limit(self.dtype))
         kept = (state.drift <= self.tol_drift) & ~skewed
-        eigen = Eigen.of([inputs["a"]], working(self.precision, self.dtype), ~(kept | skewed))
+        eigen = Eigen.of([inputs["a"]], narrow, ~(kept | skewed))
         w, q, order = self._matched(eigen, before)
         w = torch.where(kept[:, None], state.w, w).to(self.output_dtypes[1])
         q = torch.where(kept[:, None, None], inputs["q"], q.to(self.dtype))
         drift = state.drift.to(self.output_dtypes[2])
         measured = Measured.of(a, w.to(torch.float64), q.to(wide))
-        rounding = _ROUNDING * spacing(Precision.FP64) * math.sqrt(self.order)
+        rounding = spacing(self.precision) * (_INPUTS + _ROUNDING * math.sqrt(self.order))
         own = rounding + torch.maximum(distance(w.to(torch.float64), state.w), (drift - state.drift).abs())
         return Findings(
             outputs=(q, w, drift, order.to(self.output_dtypes[3])),
@@ -110,7 +113,7 @@ class EigenbasisProgram:
         """Eigenvalues (batch, n), eigenvectors (batch, n, n) and the columns of Q0 that are theirs (batch, n)."""
         w, v = eigen.w.to(torch.float64), torch.empty_like(eigen.v)
         order = torch.arange(self.order, device=w.device).expand_as(w).clone()
-        overlaps = invariant.product(eigen.v.mH, before.to(eigen.v.dtype))
+        overlaps = invariant.product(eigen.v.mH, before)
         unit = max(spacing(self.precision), min(torch.finfo(self.dtype).eps, spacing(Precision.FP32)))
         width = (_CLUSTER * unit * w.abs().amax(-1)).tolist()
         for i, is_found in enumerate(w.isfinite().all(-1).tolist()):
@@ -143,8 +146,9 @@ class EigenbasisProgram:
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: the decomposition, and products that measure the drift and the answer."""
-        products = _PRODUCTS * profile.cost("gemm", Precision.FP64, self.order)
-        return profile.cost("eigh", self.precision, self.order) + products
+        products = _PRODUCTS * profile.cost("gemm", self.precision, self.order)
+        decomposition = profile.cost("eigh", self.precision, self.order)
+        return decomposition + products + measuring_seconds(profile, self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +160,9 @@ class _State:
 
     @classmethod
     def of(cls, a: Tensor, before: Tensor) -> _State:
-        """The state of Q0 for Hermitian A (batch, n, n), both in double precision."""
+        """The state of Q0 for Hermitian A (batch, n, n)."""
         rest = invariant.product(before.mH, invariant.product(a, before))
-        w = rest.diagonal(dim1=-2, dim2=-1).real.clone()
+        w = rest.diagonal(dim1=-2, dim2=-1).real.to(torch.float64, copy=True)
         rest.diagonal(dim1=-2, dim2=-1).zero_()
         size = norm(a)
         return cls(w, torch.where(size > 0, norm(rest) / size, 0.0))

@@ -13,7 +13,7 @@ Reference: Parlett, The Symmetric Eigenvalue Problem (1998).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -23,7 +23,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import real_dtype, rescale
-from matfn_kernels.methods.hermitian.eigenpairs import Measured, double, turned
+from matfn_kernels.methods.hermitian.eigenpairs import Measured, double, measuring_seconds, turned
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.shared_decomposition import SharedEigen
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.signature import Signature
 
 __all__ = ["EighProgram", "candidates", "sent"]
-
-_PRODUCTS: Final = 3.0
-"""Products in float64 that measure the pairs: A V, V^H V, and two in single precision that bound the norm of R."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +109,8 @@ class EighProgram:
         return torch.zeros(vectors.shape[:-1], dtype=real_dtype(self.dtype)), vectors
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: the decomposition, and the products that measure it."""
-        measuring = _PRODUCTS * profile.cost("gemm", Precision.FP64, self.order)
-        return profile.cost("eigh", self.precision, self.order) + measuring
+        """Predicted device seconds a matrix: the decomposition, and what measures it."""
+        return profile.cost("eigh", self.precision, self.order) + measuring_seconds(profile, self.order)
 
 
 def sent(eigen: Eigen, a: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ Reference: Golub and Van Loan, Matrix Computations (2013), section 6.4.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["aligned", "matched"]
 
+_SETTLED: Final = 2 / 3
+"""A square from which on a simple vector and its column are together in a best assignment.
+
+Where i and j are apart, i with k and l with j, exchanging the two adds s_ij + s_lk - s_ik - s_lj >= s_ij - 2 (1 - s_ij)
+to the sum, which is not negative."""
+
 
 def matched(w: Tensor, overlaps: Tensor, width: float) -> tuple[Array, list[slice]]:
     """For each eigenvector the column of the previous basis that is its own, (n,), and the clusters.
@@ -38,10 +44,14 @@ def matched(w: Tensor, overlaps: Tensor, width: float) -> tuple[Array, list[slic
     """
     clusters = _clusters(w.tolist(), width)
     squares = np.square(np.abs(overlaps.cpu().numpy().astype(np.complex128 if overlaps.is_complex() else np.float64)))
+    settled = squares.max(1) >= _SETTLED
     for cluster in clusters:
         if cluster.stop - cluster.start > 1:
-            squares[cluster] = squares[cluster].sum(0)
-    _, columns = linear_sum_assignment(squares, maximize=True)
+            squares[cluster], settled[cluster] = squares[cluster].sum(0), False
+    columns = squares.argmax(1)
+    rest = np.setdiff1d(np.arange(len(columns)), columns[settled])
+    _, places = linear_sum_assignment(squares[~settled][:, rest], maximize=True)
+    columns[~settled] = rest[places]
     for cluster in clusters:
         columns[cluster] = np.sort(columns[cluster])
     return columns, clusters
