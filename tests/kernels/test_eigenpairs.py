@@ -143,8 +143,10 @@ def test_a_cluster_keeps_its_columns(dtype: str) -> None:
     turned[:, :3] = v[:, :3] @ orthogonal(rng, 3, 3, is_complex=dtype.startswith("complex"))
     q = turned[:, [0, 4, 1, 5, 3, 2]].astype(dtype)[None]
 
-    new, w, _, _ = answer("eigenbasis", {"a": a, "q": q}).outputs
+    found = answer("eigenbasis", {"a": a, "q": q})
+    new, w, _, _ = found.outputs
 
+    assert (found.certificates[0].outcome, found.certificates[0].fallback) == ("converged", None)
     assert np.linalg.norm(new - q) <= 100 * EPS[dtype]
     assert np.allclose(w[0], [1, 2, 1, 5, 2, 1], atol=50 * EPS[dtype])
 

@@ -82,6 +82,6 @@ def aligned(w: Tensor, v: Tensor, overlaps: Tensor, columns: Array, clusters: li
             left, _, right = invariant.svd(own[cluster, cluster][None].contiguous())
             rotation = invariant.product(left, right)
             vectors[:, cluster] = invariant.product(v[:, cluster][None], rotation)[0]
-            squares = invariant.magnitude(rotation[0]).square()
+            squares = invariant.magnitude(rotation[0]).to(w.dtype).square()
             values[cluster] = invariant.product(squares.mT[None].contiguous(), w[cluster][None, :, None])[0, :, 0]
     return values, vectors
