@@ -147,16 +147,6 @@ def test_vector_that_does_not_fit_is_named_as_given(
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("b", "words"),
-    [(B * 1j, "b has complex128"), (np.ones(N, int), "the input b is int64"), (B * np.nan, "of b holds")],
-)
-def test_right_hand_side_at_fault_is_named(b: Any, words: str, local: matfn.LocalClient) -> None:
-    """What is wrong with b is not said of t, which comes before it."""
-    with pytest.raises(matfn.ProblemError, match=words):
-        local.dplr_solve(DIAG, Q, K, b)
-
-
 def test_vectors_and_matrices_share_a_stack(local: matfn.LocalClient) -> None:
     """Calls of both forms in one map keep their own shapes."""
     values = local.map([matfn.call.tri_solve(T, b) for b in (B, B[:, None], B)])

@@ -39,8 +39,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
-    "shared_eigenvalue": ("singular", "an eigenvalue of A and one of -B coincide: shift A or B"),
-    "opposite_eigenvalues": ("singular", "an eigenvalue of A and one of -A coincide: shift A"),
+    "shared_eigenvalue": (
+        "singular",
+        "an eigenvalue of A and one of -B coincide, in a Lyapunov equation B = A^H: shift A or B",
+    ),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (
         "sign_undefined",
@@ -82,13 +84,6 @@ OUT_OF_RANGE: Final = "the answer is too large for {dtype}: scale the input"
 
 PINNED: Final = "{method} found no answer that it can vouch for: leave the method to auto"
 
-_SINGULAR: Final[Mapping[str, str]] = {
-    "solve_sylvester": "the map X -> AX + XB is singular",
-    "solve_lyapunov": "the map X -> AX + XA^T is singular",
-    "solve_care": "R is singular",
-}
-"""What is singular, by function, where it is no matrix that was sent, or one of several."""
-
 _DETAILS: Final[Mapping[str, str]] = {
     "not_positive": "an eigenvalue is negative, or zero where it may not be",
     "singular": "the matrix is singular",
@@ -102,8 +97,9 @@ _DETAILS: Final[Mapping[str, str]] = {
 
 def detail_of(code: str, function: str) -> str:
     """The detail of an error that a function has with this code."""
-    found = _DETAILS.get(code, code)
-    return _SINGULAR.get(function, found) if code == "singular" else found
+    if code == "singular" and function.startswith("solve_"):
+        return "the equation is singular"
+    return _DETAILS.get(code, code)
 
 
 def refusal(reason: str) -> tuple[str, str]:

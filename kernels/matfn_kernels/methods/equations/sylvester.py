@@ -127,7 +127,7 @@ def _solve(a: Array, q: Array, exponent: Array, b: Array | None = None) -> Found
     gain = operator.inverse_norm()
     # Scaling may drop what is 2^-1074 of the largest entry: only the equation as sent is exact.
     if _may_be_singular(a, right, gain) and _singular(*sent, operator):
-        return failed(q.shape, "opposite_eigenvalues" if b is None else "shared_eigenvalue")
+        return failed(q.shape, "shared_eigenvalue")
     x, missing = _refined(a, right, q, operator)
     if b is None and np.array_equal(q, q.T):
         x = (x + x.T) / 2
