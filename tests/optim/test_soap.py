@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from processes import ServerProcess
+
     Array = NDArray[np.float64]
 
 EVERY, BETA, LR, EPS = 3, 0.9, 0.1, 1e-8
@@ -267,6 +269,18 @@ def test_copies_go_on_alike(copied: Any) -> None:
     other, second = copied((optimizer, parameter))
 
     assert torch.equal(torch.stack(ran(second, other, given[5:])), torch.stack(ran(parameter, optimizer, given[5:])))
+
+
+def test_server_gives_the_steps_of_this_process(client: CountingClient, server: ServerProcess) -> None:
+    """Bases of a real server give the losses of those that are computed here."""
+    paths, given = [], gradients((6, 4), 12, torch.float32)
+    with matfn.Client(server.url) as remote:
+        for each in (client, remote):
+            parameter = zeros((6, 4), torch.float32)
+            optimizer = SOAP([parameter], client=each, refresh_every=EVERY, on_late="wait")
+            paths.append(torch.stack(ran(parameter, optimizer, given)))
+
+    torch.testing.assert_close(*paths)
 
 
 def test_dead_server_keeps_training_alive() -> None:
