@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "callers_line"]
 
+_TRACED: Final = "<eval_with_key>"  # the file of what torch.fx writes, as torch.compile does for a function
 _PASSED: Final = frozenset({"matfn", "torch"})  # packages between a caller and the warning: torch runs our operators
 
 
@@ -32,7 +33,7 @@ class Line:
 def callers_line() -> Line:
     """The innermost line under way that is neither matfn's nor torch's; the outermost where there is no other."""
     frame = sys._getframe(1)  # noqa: SLF001 - as the standard library's warnings and logging do
-    while (before := frame.f_back) is not None and _package(frame) in _PASSED:
+    while (before := frame.f_back) is not None and _is_passed(frame):
         frame = before
     registry = frame.f_globals.setdefault("__warningregistry__", {})
     return Line(frame.f_code.co_filename, frame.f_lineno, _module(frame), registry)
@@ -42,5 +43,6 @@ def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__") or "<string>")
 
 
-def _package(frame: FrameType) -> str:
-    return _module(frame).partition(".")[0]
+def _is_passed(frame: FrameType) -> bool:
+    package = _module(frame).partition(".")[0]
+    return package in _PASSED or frame.f_code.co_filename.startswith(_TRACED)
