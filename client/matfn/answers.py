@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from matfn._brief import brief
+from matfn.callers import callers_line
 from matfn.errors import ApproximateWarning
 from matfn.wire import Outcome
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from matfn.callers import Line
     from matfn.wire import Certificate, Timing
 
 __all__ = ["Answer", "Verdict", "outputs_of", "warn_if_approximate"]
@@ -77,12 +78,12 @@ class Verdict(Protocol):
         """The cause or a remedy, in words."""
 
 
-def warn_if_approximate(certified: Iterable[tuple[str, Sequence[Verdict]]], stacklevel: int) -> None:
-    """At most one ApproximateWarning, with the hint of the first call concerned."""
+def warn_if_approximate(certified: Iterable[tuple[str, Sequence[Verdict]]], line: Line | None = None) -> None:
+    """At most one ApproximateWarning, with the hint of the first call concerned, about a line or else the caller's."""
     parts = [part for part in (_remark(function, certificates) for function, certificates in certified) if part]
     if parts:
         more = f"; and {len(parts) - 1} more calls" if len(parts) > 1 else ""
-        warnings.warn(parts[0] + more, ApproximateWarning, stacklevel + 1)
+        (line or callers_line()).warn(parts[0] + more, ApproximateWarning)
 
 
 def _remark(function: str, certificates: Sequence[Verdict]) -> str:

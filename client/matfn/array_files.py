@@ -1,6 +1,7 @@
 """Files of arrays on the command line: .npy, .npz:name, .csv and .mtx by their suffix, and - for stdin and stdout.
 
-Whatever is wrong with a file ends the command with one line about it.
+Whatever is wrong with a file ends the command with one line about it. A .csv or .mtx file has rows and columns and
+nothing else: a vector in it is one row or one column, and is written as one column; a number is written as itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["STANDARD", "os_reason", "read_array", "refuse", "write_arrays"]
+__all__ = ["STANDARD", "is_text", "os_reason", "read_array", "refuse", "write_arrays"]
 
 STANDARD: Final = Path("-")
 """The path of stdin and stdout, which carry .npy."""
@@ -32,6 +33,13 @@ _NPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _CONTENT: Final = {"O": "Python objects", "U": "text", "S": "text", "V": "records", "M": "dates", "m": "durations"}
 _MATRIX: Final = 2  # dimensions of what a text file holds
+_REAL: Final = "%.17g"
+_COMPLEX: Final = "%.17g%+.17gj"  # numpy's own form has parentheses, which few others read
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file holds rows and columns, and no other number of dimensions."""
+    return path.suffix in {".csv", ".mtx"}
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -93,10 +101,17 @@ def _of_archive(path: Path, name: str) -> NDArray[Any]:
 
 def _of_csv(path: Path) -> NDArray[Any]:
     with warnings.catch_warnings(action="ignore"):  # that of a file without numbers
-        array = np.loadtxt(path, delimiter=",", ndmin=_MATRIX)
+        array = _loaded(path)
     if not array.size:
         refuse("input", f"{path} holds no numbers")
     return array
+
+
+def _loaded(path: Path) -> NDArray[Any]:
+    try:
+        return np.loadtxt(path, delimiter=",", ndmin=_MATRIX)
+    except ValueError:
+        return np.loadtxt(path, np.complex128, delimiter=",", ndmin=_MATRIX)
 
 
 def _of_matrix_market(path: Path) -> NDArray[Any]:
@@ -135,14 +150,20 @@ def _write(path: Path, members: Mapping[str, NDArray[Any]]) -> None:
     if path.suffix == ".npz":
         np.savez(path, **members)  # type: ignore[arg-type, unused-ignore] # numpy 2.1 adds allow_pickle
     elif path.suffix == ".csv":
-        np.savetxt(path, np.atleast_2d(first), delimiter=",", fmt="%.17g")
+        rows = _rows(first)
+        np.savetxt(path, rows, delimiter=",", fmt=[_COMPLEX if np.iscomplexobj(rows) else _REAL] * rows.shape[1])
     elif path.suffix == ".mtx":
-        _matrix_market(path, "output").mmwrite(path, np.atleast_2d(first), precision=17)
+        _matrix_market(path, "output").mmwrite(path, _rows(first), precision=17)
     elif path == STANDARD:
         np.save(sys.stdout.buffer, first)
     else:
         with path.open("wb") as file:
             np.save(file, first)
+
+
+def _rows(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as rows and columns: a vector is one column."""
+    return array.reshape(-1, 1) if array.ndim < _MATRIX else array
 
 
 def os_reason(error: OSError) -> str:

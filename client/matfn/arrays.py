@@ -36,6 +36,7 @@ __all__ = [
     "from_torch",
     "kind_of",
     "layout_of",
+    "layouts_of",
     "owned",
     "plain",
     "plain_inputs",
@@ -44,7 +45,6 @@ __all__ = [
 ]
 
 _CPU: Final = (1, 0)  # DLPack's kDLCPU
-_STANDS_FOR: Final = {"bfloat16": "float32"}  # numpy promotes it with any other dtype as it does float32
 _MAKERS: Final = ("asarray", "from_dlpack", "array")  # of an array from numpy's, the standard's name first
 _LARGE: Final = 1 << 20  # a copy of less takes no time beside its call
 
@@ -114,35 +114,30 @@ def plain(array: Any, name: str = "the input") -> Any:
     return array if shown else _numpy_of(array, name)
 
 
-def layout_of(array: Any) -> Layout:
+def layout_of(array: Any, name: str = "the input") -> Layout:
     """Dtype and shape of a plain array; raises UnsupportedDtype where the wire has no such dtype."""
-    name = _dtype_name(array.dtype)
-    if name not in ITEM_BYTES:
-        raise _unsupported(array.dtype)
-    return Layout(name, tuple(map(int, array.shape)))
+    dtype = _dtype_name(array.dtype)
+    if dtype not in ITEM_BYTES:
+        raise _unsupported(array.dtype, name)
+    return Layout(dtype, tuple(map(int, array.shape)))
 
 
 def plain_inputs(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arrays of a call as `plain` makes them, in the one dtype to which numpy promotes theirs.
+    """The arrays of a call as `plain` makes them, each in its own dtype: the kernels promote them.
 
     Raises:
         UnsupportedArray: as `plain` does.
-        UnsupportedDtype: one of several dtypes is not the wire's.
     """
-    arrays = {name: plain(array, f"the input {name}") for name, array in given.items()}
-    if len(arrays) == 1:
-        return arrays
-    names = {layout_of(array).dtype for array in arrays.values()}
-    if len(names) < 2:  # noqa: PLR2004 - then there is nothing to promote
-        return arrays
-    dtype = str(np.result_type(*(_STANDS_FOR.get(name, name) for name in names)))
-    return {name: _cast(array, dtype) for name, array in arrays.items()}
+    return {name: plain(array, f"the input {name}") for name, array in given.items()}
 
 
-def _cast(array: Any, dtype: str) -> Any:
-    if is_a(array, "torch", "Tensor"):
-        return array.to(getattr(sys.modules["torch"], dtype))
-    return _numpy_of(array).astype(dtype, copy=False)
+def layouts_of(arrays: Mapping[str, Any]) -> dict[str, Layout]:
+    """Dtypes and shapes of a call's plain arrays.
+
+    Raises:
+        UnsupportedDtype: the wire has no such dtype; the message names the input.
+    """
+    return {name: layout_of(array, f"the input {name}") for name, array in arrays.items()}
 
 
 @lru_cache(maxsize=64)  # numpy composes a dtype's name anew each time
@@ -150,8 +145,8 @@ def _dtype_name(dtype: Any) -> str:
     return str(dtype.name) if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
 
 
-def _unsupported(dtype: object) -> Exception:
-    detail = f"the input is {dtype}; matfn takes {', '.join(ITEM_BYTES)}"
+def _unsupported(dtype: object, name: str = "the input") -> Exception:
+    detail = f"{name} is {dtype}; matfn takes {', '.join(ITEM_BYTES)}"
     return problem_error(Problem.of("unsupported_dtype", detail))
 
 

@@ -195,7 +195,7 @@ class AsyncClient(AsyncValueMethods):
             MatfnError: the first error, unless errors are returned.
         """
         asked = listed(calls)
-        return values_of(asked, await self._answers(asked, progress, on_error), stacklevel=2)
+        return values_of(asked, await self._answers(asked, progress, on_error))
 
     async def functions(self) -> dict[str, Any]:
         """The server's catalogue: functions with inputs and parameters, options, and limits."""
@@ -221,7 +221,7 @@ class AsyncClient(AsyncValueMethods):
 
     async def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         answer = await self.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        warn_if_approximate([(invocation.function, answer.certificates)])
         return answer.value
 
     async def _run(self, exchange: Exchange[AnswerT], started: float | None = None) -> AnswerT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,10 +17,10 @@ from matfn import tables
 from matfn.answers import outputs_of
 from matfn.array_files import STANDARD, write_arrays
 from matfn.bench import PRESETS, measure, verdict, workload_of
-from matfn.catalogue import ENTRIES, FUNCTIONS
+from matfn.catalogue import ENTRIES, FUNCTIONS, OPTIONS
 from matfn.check import cases, verdict_of
 from matfn.client import Client
-from matfn.complaints import EXIT_CODES, Exit, explained, fail
+from matfn.complaints import EXIT_CODES, Exit, Form, explained, fail, told_as
 from matfn.errors import TABLE
 from matfn.json_answer import answer_json
 from matfn.local import LocalClient, calibrated, described
@@ -54,6 +55,7 @@ Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="The server, or one of several; MATFN_URL, then http://127.0.0.1:8000, by default."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table and of failures.")]
 
 
 def main() -> None:
@@ -95,22 +97,34 @@ def serve(
 
 
 @app.command()
-def functions(urls: Urls = None) -> None:
+def functions(urls: Urls = None, as_json: AsJson = False) -> None:
     """List the functions with their inputs and parameters: this version's, or with --url a server's."""
-    if not urls:
-        _out.print(tables.functions_table({"functions": [described(entry) for entry in FUNCTIONS.values()]}))
-        return
-    with explained(), _client(urls) as client:
-        _out.print(tables.functions_table(client.functions()))
+    document = _catalogue()
+    if urls:
+        with told_as(_form(as_json)), explained(), _client(urls) as client:
+            document = client.functions()
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        _out.print(tables.functions_table(document))
+
+
+def _catalogue() -> dict[str, Any]:
+    """The functions and options of this version, as GET /v1/functions gives them beside a server's limits."""
+    return {
+        "functions": [described(entry) for entry in FUNCTIONS.values()],
+        "options": [asdict(option) for option in OPTIONS],
+    }
+
+
+def _form(as_json: bool) -> Form:
+    return Form.JSON if as_json else Form.WORDS
 
 
 @app.command()
-def status(
-    urls: Urls = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
-) -> None:
+def status(urls: Urls = None, as_json: AsJson = False) -> None:
     """Show the device, queues, workers and version of a server."""
-    with explained(), _client(urls) as client:
+    with told_as(_form(as_json)), explained(), _client(urls) as client:
         document = client.status()
     if as_json:
         typer.echo(json.dumps(document))

@@ -183,7 +183,7 @@ class Client(Handled, Submitting, ValueMethods):
             MatfnError: the first error, unless errors are returned.
         """
         asked = listed(calls)
-        return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
+        return values_of(asked, self._answers(asked, progress, on_error))
 
     def functions(self) -> dict[str, Any]:
         """The server's catalogue: functions with inputs and parameters, options, and limits."""
@@ -210,7 +210,7 @@ class Client(Handled, Submitting, ValueMethods):
 
     def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         answer = self.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        warn_if_approximate([(invocation.function, answer.certificates)])
         return answer.value
 
     def _run(self, exchange: Exchange[AnswerT], started: float | None = None) -> AnswerT:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from matfn import wire
 from matfn._aligned import OFFSET_HEADER
 from matfn.answers import Answer
-from matfn.arrays import kind_of, layout_of, owned, plain_inputs
+from matfn.arrays import kind_of, layouts_of, owned, plain_inputs
 from matfn.catalogue import ENTRIES
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
@@ -24,7 +24,7 @@ from matfn.retry import may_pass
 from matfn.stacking import apart, groups, likeness, stacked
 from matfn.triangles import in_triangle, whole
 from matfn.values import is_value, value_of
-from matfn.vectors import as_column, as_vector, columns_of
+from matfn.vectors import as_column, as_vector, columns_of, require_vectors
 from matfn.wire import Media
 
 if TYPE_CHECKING:
@@ -180,13 +180,15 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
 
     Raises:
         TooLarge: instead of what the server would refuse; nothing has been copied then.
+        InvalidShape: for vectors that do not fit.
         UnsupportedArray: for arrays that would lose something.
         UnsupportedDtype: for arrays that no tensor can hold.
     """
     arrays = plain_inputs(invocation.arrays)
     kind = kind_of(invocation.first)
-    layouts = {name: layout_of(array) for name, array in arrays.items()}
-    columns = columns_of(invocation.function, arrays)
+    layouts = layouts_of(arrays)
+    columns = columns_of(invocation.function, layouts)
+    require_vectors(invocation.function, layouts)
     layouts |= {name: as_column(layout) for name, layout in layouts.items() if name in columns}
     limits.check(invocation.function, layouts)
     limits.check_bytes(layouts)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 from matfn import wire
 from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
-from matfn.arrays import from_torch, kind_of, layout_of, plain_inputs, tensor_as_torch, to_torch
+from matfn.arrays import from_torch, kind_of, layouts_of, plain_inputs, tensor_as_torch, to_torch
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
 from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
@@ -31,7 +31,7 @@ from matfn.session import package_version
 from matfn.stacking import SMALL_BYTES, apart, groups, stacked
 from matfn.submission import Submitting, Threads
 from matfn.values import is_value, value_of
-from matfn.vectors import as_column, columns_of
+from matfn.vectors import as_column, columns_of, require_vectors
 from matfn.verify import Verify
 from matfn.vjp import Vjp
 from matfn.wire import Certificate, Outcome, Residual, Timing
@@ -113,8 +113,9 @@ class LocalClient(Handled, Submitting, ValueMethods):
         self._require_open()
         arrays = plain_inputs(require_call(invocation).arrays)
         kind = kind_of(invocation.first)
-        columns = columns_of(invocation.function, arrays)
-        sizes = {name: layout_of(array) for name, array in arrays.items()}
+        sizes = layouts_of(arrays)
+        columns = columns_of(invocation.function, sizes)
+        require_vectors(invocation.function, sizes)
         sizes |= {name: as_column(size) for name, size in sizes.items() if name in columns}
         limits = Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements)
         limits.check(invocation.function, sizes)
@@ -160,7 +161,7 @@ class LocalClient(Handled, Submitting, ValueMethods):
             MatfnError: the first error, unless errors are returned.
         """
         asked = listed(calls)
-        return values_of(asked, self._answers(asked, progress, on_error), stacklevel=2)
+        return values_of(asked, self._answers(asked, progress, on_error))
 
     def functions(self) -> dict[str, Any]:
         """The catalogue: functions with inputs and parameters, options, and limits."""
@@ -194,7 +195,7 @@ class LocalClient(Handled, Submitting, ValueMethods):
 
     def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         value, certificates, _ = self._asked(invocation)
-        warn_if_approximate([(invocation.function, certificates)], stacklevel=3)
+        warn_if_approximate([(invocation.function, certificates)])
         return value
 
     def _answers(

@@ -50,7 +50,7 @@ def _objection(array: Any) -> _Objection | None:
     """A fault of an array, and the remedy."""
     if isinstance(array, list | tuple):
         items = (item for item in array if type(item) not in _NUMBERS)
-        return next((found for item in items if (found := _objection(item)) is not None), None)
+        return next((found for item in items if (found := _objection(item) or _first(_LISTED, item)) is not None), None)
     if is_a(array, "torch", "Tensor"):
         return _first(_TORCH, array)
     return _first(_OTHERS, array)
@@ -125,6 +125,14 @@ _TORCH: Final[tuple[_Rule, ...]] = (
         _has_tangent,
         "is a dual tensor, and its tangent would be lost: a client's methods do not differentiate",
         "pass torch.autograd.forward_ad.unpack_dual(...).primal",
+    ),
+)
+
+_LISTED: Final[tuple[_Rule, ...]] = (
+    (
+        lambda item: is_a(item, "torch", "Tensor") and item.dtype is _torch().bfloat16,
+        "is a list with a bfloat16 tensor in it, and lists are read by numpy, which has no bfloat16",
+        "pass torch.stack(...) of its tensors",
     ),
 )
 

@@ -177,14 +177,12 @@ def _size(call: wire.Call) -> int:
     return sum(map(len, wire.encode_call(call, wire.Media.MSGPACK))) + _ENVELOPE_BYTES
 
 
-def values_of(
-    calls: Sequence[Invocation[Any]], results: Sequence[Answer[Any] | MatfnError], stacklevel: int
-) -> list[Any]:
+def values_of(calls: Sequence[Invocation[Any]], results: Sequence[Answer[Any] | MatfnError]) -> list[Any]:
     """The values of answers and the errors as they are, with one warning if any answer is approximate."""
     answered = [
         (call.function, result.certificates)
         for call, result in zip(calls, results, strict=True)
         if isinstance(result, Answer)
     ]
-    warn_if_approximate(answered, stacklevel + 1)
+    warn_if_approximate(answered)
     return [result if isinstance(result, MatfnError) else result.value for result in results]

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 import typer
 from rich.markup import escape
 
-from matfn.array_files import STANDARD, read_array, refuse
-from matfn.catalogue import Function, Parameter, options_of
-from matfn.complaints import EXIT_CODES
+from matfn.array_files import STANDARD, is_text, read_array, refuse
+from matfn.catalogue import Function, Input, Parameter, options_of
+from matfn.complaints import EXIT_CODES, Form, told_as
 from matfn.invocation import Invocation
 from matfn.targets import targets_of
+from matfn.vectors import SIDES, SYSTEMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping
@@ -52,12 +53,14 @@ class Wanted:
 
 Run: TypeAlias = "Callable[[Job, Wanted], None]"
 
+_MATRIX: Final = 2  # dimensions of what a text file holds
 _NOTHING: Final = frozenset({"none", "null"})
 _FILES: Final = "files"
 _OUTPUT: Final = "output"
 _URL: Final = "url"
 _LOCAL: Final = "local"
 _JSON: Final = "as_json"
+_JSON_HELP: Final = "print JSON in place of tables and of failures, on stderr where -o - has stdout"
 _FORMATS: Final = ".npy, .npz:NAME, .csv or .mtx files, or - for stdin"
 
 
@@ -92,10 +95,12 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
     def command(**given: Any) -> None:
         if given[_LOCAL] and given[_URL]:
             raise typer.BadParameter("--local computes in this process, --url asks a server: give one of them")
-        job = _job(function, given)
-        targets = targets_of(results_of(function, job.inputs), given.get(_OUTPUT) or [])
-        _require_matrices(function, job, targets)
-        run(job, Wanted(targets, given[_URL], given[_LOCAL], given[_JSON]))
+        files = given.get(_OUTPUT) or []
+        with told_as(_form(files, as_json=given[_JSON])):
+            job = _job(function, given)
+            targets = targets_of(results_of(function, job.inputs), files)
+            _require_matrices(function, job, targets)
+            run(job, Wanted(targets, given[_URL], given[_LOCAL], given[_JSON]))
 
     arguments = [
         _argument(_FILES, list[Path] | None, typer.Argument(help="the inputs in order", show_default=False), None),
@@ -109,11 +114,18 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
             None,
         ),
         _argument(_LOCAL, bool, typer.Option("--local", help="compute in this process"), default=False),
-        _argument(_JSON, bool, typer.Option("--json", help="print JSON in place of tables"), default=False),
+        _argument(_JSON, bool, typer.Option("--json", help=_JSON_HELP), default=False),
     ]
     command.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     command.__annotations__ = {argument.name: argument.annotation for argument in arguments}
     return command
+
+
+def _form(files: Container[Path], *, as_json: bool) -> Form:
+    """The form of failures: where the answer's JSON would be, which leaves stdout to an array."""
+    if not as_json:
+        return Form.WORDS
+    return Form.JSON_BESIDE if STANDARD in files else Form.JSON
 
 
 def results_of(function: Function, given: Container[str]) -> tuple[str, ...]:
@@ -173,15 +185,37 @@ def _inputs(function: Function, given: Mapping[str, Any]) -> dict[str, Any]:
         raise typer.BadParameter(f"{function.name} also needs the input {missing[0]}")
     if list(paths.values()).count(STANDARD) > 1:
         raise typer.BadParameter("stdin holds one input; name files for the others")
-    return {name: read_array(path) for name, path in paths.items()}
+    return _with_vectors(function, {name: read_array(path) for name, path in paths.items()}, paths)
+
+
+def _with_vectors(function: Function, arrays: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
+    """The inputs, those of text files without the dimension that such a file has too many."""
+    entries = {item.name: item for item in function.inputs}
+    order = function.sizes({name: array.shape for name, array in arrays.items() if name not in SIDES}).get("n")
+    return {
+        name: _as_vector(function, entries[name], array, order) if is_text(paths[name]) else array
+        for name, array in arrays.items()
+    }
+
+
+def _as_vector(function: Function, entry: Input, array: Any, order: int | None) -> Any:
+    """A number, a vector from one row or column, or one column from a row that fits a system in no other way."""
+    if not entry.shape and array.size == 1:
+        return array.reshape(())
+    if len(entry.shape) == 1 and 1 in array.shape:
+        return array.reshape(-1)
+    is_row = function.subject in SYSTEMS and entry.name in SIDES and array.shape == (1, order)
+    return array.T if is_row else array
 
 
 def _require_matrices(function: Function, job: Job, targets: Mapping[str, Path]) -> None:
     """Ends the command where stacks would go to files that hold one matrix each."""
-    flat = [path for path in targets.values() if path.suffix in {".csv", ".mtx"}]
     ranks = {item.name: len(item.shape) for item in function.inputs}
-    if flat and any(array.ndim > ranks[name] for name, array in job.arrays.items()):
-        refuse("output", f"{flat[0]} holds one matrix, and the answers are a stack of them: name a .npy file")
+    is_stack = any(array.ndim > ranks[name] for name, array in job.arrays.items())
+    dimensions = dict(zip(function.outputs, function.output_shapes, strict=True))
+    for name, path in targets.items():
+        if is_text(path) and (is_stack or len(dimensions[name]) > _MATRIX):
+            refuse("output", f"{path} holds one matrix, and {name} is a stack of them: name a .npy file")
 
 
 def _value(parameter: Parameter, given: Any) -> Any:

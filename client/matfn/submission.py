@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from matfn.answers import warn_if_approximate
+from matfn.callers import callers_line
 from matfn.errors import ClosedError, MatfnError
 from matfn.forks import Slots, generation
 from matfn.invocation import require_call
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from matfn.answers import Answer
+    from matfn.callers import Line
     from matfn.invocation import Invocation
 
 __all__ = ["MOST_THREADS", "Submitting", "Threads", "as_answered"]
@@ -89,7 +92,7 @@ class Submitting(ABC):
         Raises:
             ClosedError: after `close`.
         """
-        return self._threads.submit(self._submitted, require_call(call))
+        return self._threads.submit(partial(self._submitted, line=callers_line()), require_call(call))
 
     @overload
     def as_completed(
@@ -122,9 +125,9 @@ class Submitting(ABC):
         futures = [self.submit(call) for call in listed(calls, "as_completed")]
         return as_answered(futures, progress=progress, raises=raises)
 
-    def _submitted(self, invocation: Invocation[ValueT]) -> ValueT:
+    def _submitted(self, invocation: Invocation[ValueT], line: Line) -> ValueT:
         answer = self.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=1)
+        warn_if_approximate([(invocation.function, answer.certificates)], line)
         return answer.value
 
 

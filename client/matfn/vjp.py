@@ -48,7 +48,7 @@ class Vjp(_Named, GradientMethods):
 
     def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         answer = self._client.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        warn_if_approximate([(invocation.function, answer.certificates)])
         return answer.value
 
 
@@ -78,7 +78,7 @@ class AsyncVjp(_Named, AsyncGradientMethods):
 
     async def _value(self, invocation: Invocation[ValueT]) -> ValueT:
         answer = await self._client.ask(invocation)
-        warn_if_approximate([(invocation.function, answer.certificates)], stacklevel=3)
+        warn_if_approximate([(invocation.function, answer.certificates)])
         return answer.value
 
 

@@ -202,3 +202,9 @@ def test_second_derivatives_are_refused() -> None:
     """A gradient is not differentiable, and says so."""
     with pytest.raises(NotImplementedError, match="second order"):
         jax.jacrev(jax.grad(lambda m: mj.msign(m)[0, 0]))(jnp.asarray(gaussian(3, 2)))
+
+
+def test_vector_that_does_not_fit_is_named_as_given() -> None:
+    """A refusal has the shape that the caller gave, before anything is computed."""
+    with pytest.raises(matfn.InvalidShape, match=r"b has shape \(4,\): n is 4, but t makes it 3"):
+        mj.tri_solve(jnp.eye(3), jnp.ones(4))

@@ -12,7 +12,7 @@ from provenance import LINE, provenance
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 TABLES = sorted((BENCHMARKS / "results").glob("*.md"))
-OTHERS = ("hostile", "overload", "random_faults", "scaling", "soak")
+OTHERS = ("hostile", "overload", "random_faults", "scaling", "soak", "soap_losses")
 WRITERS = [*BENCHMARKS.glob("bench_*.py"), *(BENCHMARKS / f"{name}.py" for name in OTHERS)]
 WRITERS += [ROOT / "scripts" / "compile_kernels.py"]
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import matfn
-from matfn.arrays import copied, kind_of, plain, plain_inputs
+from matfn.arrays import copied, kind_of, plain
+from matfn.exchange import prepare
 
 torch = pytest.importorskip("torch")
 
@@ -139,11 +140,16 @@ def test_what_cannot_come_to_the_host_is_named() -> None:
         (("float32", "float32"), "float32"),
     ],
 )
-def test_inputs_are_promoted(dtypes: tuple[Any, Any], expected: str) -> None:
-    """Inputs of different dtypes take the one to which numpy promotes them."""
-    arrays = plain_inputs({"t": T.astype(dtypes[0]), "b": B.astype(dtypes[1])})
+def test_inputs_are_promoted(dtypes: tuple[Any, Any], expected: str, local: matfn.LocalClient) -> None:
+    """Inputs of different dtypes are sent as they are, and answered in the one to which numpy promotes them."""
+    given = [np.eye(2).astype(dtype) for dtype in dtypes]
 
-    assert {str(array.dtype) for array in arrays.values()} == {expected}
+    sent = prepare(matfn.call.geometric_mean(*given)).call.inputs
+    answer = local.geometric_mean(*given)
+
+    assert [tensor.dtype for tensor in sent.values()] == [np.dtype(dtype).name for dtype in dtypes]
+    assert str(answer.dtype) == expected
+    np.testing.assert_allclose(answer.astype("complex128"), np.eye(2), atol=1e-6)
 
 
 def test_promotion_crosses_libraries(local: matfn.LocalClient) -> None:

@@ -465,6 +465,17 @@ def test_functions_needs_no_server() -> None:
     assert all(name in result.stdout for name in FUNCTIONS)
 
 
+def test_functions_are_data() -> None:
+    """`matfn functions --json` is the catalogue as GET /v1/functions gives it, of this version or of a server."""
+    own = json.loads(invoked("functions", "--json").stdout)
+    with ScriptedServer(serving) as server:
+        asked = json.loads(invoked("functions", "--json", "--url", server.url).stdout)
+
+    assert [entry["name"] for entry in own["functions"]] == list(FUNCTIONS)
+    assert {option["name"] for option in own["options"]} >= {"tol", "precision"}
+    assert [entry["name"] for entry in asked["functions"]] == list(FUNCTIONS)
+
+
 def test_status_shows_the_server() -> None:
     """`matfn status` prints the server's document, as a table or whole as JSON."""
     with ScriptedServer(serving) as server:
@@ -502,6 +513,62 @@ def _saved(path: Path) -> NDArray[Any]:
     return readers[path.suffix](path)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "mtx"])
+@pytest.mark.parametrize("rows", [True, False])
+def test_vectors_and_numbers_pass_through_text_files(folder: Path, suffix: str, rows: bool) -> None:
+    """One row or one column is a vector where one is wanted, and a number is written as itself."""
+    names = {name: folder / f"{name}.{suffix}" for name in ("mu1", "s1", "mu2", "s2")}
+    for name, values in {"mu1": np.zeros(2), "s1": np.eye(2), "mu2": np.array([3.0, 4.0]), "s2": np.eye(2)}.items():
+        write_text(names[name], np.atleast_2d(values) if rows or values.ndim > 1 else values[:, None])
+    target = folder / f"d.{suffix}"
+
+    result = invoked("run", "frechet_distance", *names.values(), "-o", target, "--local")
+
+    assert result.exit_code == 0, result.output
+    np.testing.assert_allclose(_saved(target), 25.0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["b.npy", "row.csv", "column.csv", "row.mtx"])
+def test_solution_of_a_vector_is_a_column_that_is_read_again(folder: Path, name: str) -> None:
+    """A vector from any file is written as one column, and that column is the next right-hand side or claim."""
+    b, t = np.array([2.0, 6.0]), np.diag([2.0, 3.0])
+    np.save(folder / "b.npy", b)
+    np.save(folder / "T.npy", t)
+    for path in (folder / "row.csv", folder / "row.mtx"):
+        write_text(path, b[None])
+    write_text(folder / "column.csv", b[:, None])
+    x, y = folder / "x.csv", folder / "y.csv"
+
+    first = invoked("run", "tri_solve", folder / "T.npy", folder / name, "-o", x, "--local")
+    second = invoked("run", "tri_solve", folder / "T.npy", x, "-o", y, "--local")
+    claim = invoked("verify", "tri_solve", x, folder / "T.npy", folder / "column.csv", "--local")
+
+    assert (first.exit_code, second.exit_code, claim.exit_code) == (0, 0, 0), first.output + second.output
+    np.testing.assert_allclose(np.loadtxt(x, ndmin=2), [[1.0], [2.0]], rtol=1e-15)
+    np.testing.assert_allclose(np.loadtxt(y, ndmin=2), [[0.5], [2 / 3]], rtol=1e-15)
+
+
+def test_complex_numbers_pass_through_csv(folder: Path) -> None:
+    """A complex answer is written as Python writes complex numbers, and read to the last bit."""
+    np.save(folder / "C.npy", np.array([[2.0, 0.3j], [-0.3j, 1.0]]))
+    for target in ("R.csv", "R.npy"):
+        invoked("run", "root", folder / "C.npy", "--r", 3, "-o", folder / target, "--local")
+
+    written = np.loadtxt(folder / "R.csv", np.complex128, delimiter=",")
+    again = invoked("run", "msign", folder / "R.csv", "--local")
+
+    np.testing.assert_array_equal(written, np.load(folder / "R.npy"))
+    assert again.exit_code == 0, again.output
+
+
+def write_text(path: Path, array: NDArray[Any]) -> None:
+    """Rows and columns in a file of numpy's or scipy's."""
+    if path.suffix == ".csv":
+        np.savetxt(path, array, delimiter=",")
+    else:
+        scipy.io.mmwrite(path, array)
+
+
 def test_one_archive_takes_every_output(folder: Path) -> None:
     """A single .npz holds all outputs by their names."""
     result = invoked("run", "sqrt_pair", folder / "A.npy", "-o", folder / "P.npz", "--local")
@@ -519,6 +586,19 @@ def test_text_files_hold_no_stacks(folder: Path) -> None:
 
     assert result.exit_code == 2
     assert "holds one matrix" in result.stderr
+
+
+def test_text_files_hold_no_heads(folder: Path) -> None:
+    """An output of three dimensions is refused for a .csv before it is computed."""
+    np.save(folder / "W.npy", np.ones((3, 2, 2)))
+    np.save(folder / "l.npy", np.ones(3))
+    paths = [folder / name for name in ("W.npy", "W.npy", "l.npy")]
+    targets = [part for name in ("a.csv", "b.npy", "c.npy") for part in ("-o", folder / name)]
+
+    result = invoked("run", "qk_clip", *paths, *targets, "--local")
+
+    assert result.exit_code == 2
+    assert "a.csv holds one matrix, and x is a stack of them" in result.stderr
 
 
 def test_pipes_carry_arrays(folder: Path) -> None:
@@ -554,6 +634,52 @@ def test_json_is_the_whole_answer(folder: Path) -> None:
     np.testing.assert_allclose(root @ root, np.load(folder / "C.npy"), atol=1e-12)
     assert f["outputs"]["x"] == {"dtype": "float64", "shape": [2, 1, 1], "data": [[[None]], [[2.0]]]}
     assert [one["code"] for one in f["certificates"]] == ["not_finite", None]
+
+
+def test_json_leaves_stdout_to_an_array(folder: Path) -> None:
+    """With -o - the array has stdout for itself, and JSON comes on stderr."""
+    result = invoked("run", "msign", folder / "A.npy", "--json", "-o", "-", "--local")
+
+    np.testing.assert_allclose(np.load(BytesIO(result.stdout_bytes)), np.eye(2), atol=1e-12)
+    assert json.loads(result.stderr)["outputs"]["x"]["file"] == "-"
+
+
+def test_json_of_a_problem(folder: Path) -> None:
+    """Under --json a refusal is the service's problem object, with the exit code that it has in words."""
+    command = ("run", "inv_root", folder / "N.npy", "--r", 2, "--local")
+
+    plain, told = invoked(*command), invoked(*command, "--json")
+    beside = invoked(*command, "--json", "-o", "-")
+
+    problem = json.loads(told.stdout)
+    assert (problem["code"], problem["status"], problem["index"]) == ("not_positive", 422, 0)
+    assert (told.stderr, beside.stdout) == ("", "")
+    assert json.loads(beside.stderr) == problem
+    assert plain.exit_code == told.exit_code == beside.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "title"),
+    [
+        (("run", "msign", "missing.npy", "--local"), 2, "unusable input"),
+        (("run", "msign", "A.npy", "-o", "nowhere/X.npy", "--local"), 2, "unusable output"),
+        (("verify", "msign", "A.npy", "A.npy", "--url", "http://127.0.0.1:1"), 3, "no answer"),
+        (("status", "--url", "http://127.0.0.1:1"), 3, "no answer"),
+        (("functions", "--url", "http://127.0.0.1:1"), 3, "no answer"),
+    ],
+)
+def test_json_of_what_has_no_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], code: int, title: str
+) -> None:
+    """Other failures are problem objects too, of no type of the service's."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("matfn.cli.Client", lambda url: Client(url, max_retries=0))
+
+    result = invoked(*command, "--json")
+
+    problem = json.loads(result.stdout)
+    assert (result.exit_code, problem["type"], problem["title"]) == (code, "about:blank", title)
+    assert problem["detail"]
 
 
 def test_json_names_the_files(folder: Path) -> None:

@@ -296,6 +296,21 @@ def test_approximate_answer_warns(client: matfn.LocalClient) -> None:
     assert caught[0].filename == __file__
 
 
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        (np.full((1, 2, 2), 1j), "k has complex128"),
+        (np.ones((1, 2, 2), int), "the input k is int64"),
+        (np.full((1, 2, 2), np.nan), "matrix 0 of k holds NaN"),
+        (np.ones((1, 2, 3)), "k has shape"),
+    ],
+)
+def test_input_at_fault_is_named(client: matfn.LocalClient, k: Any, words: str) -> None:
+    """What is wrong with an input is not said of the one before it."""
+    with pytest.raises(matfn.ProblemError, match=words):
+        client.max_logit(np.ones((1, 2, 2), np.float32), k)
+
+
 def test_inputs_are_left_alone(client: matfn.LocalClient) -> None:
     """Neither numpy's nor torch's memory is written to, and no result lies in it."""
     array, tensor = np.tril(np.ones((4, 4))), torch.tril(torch.ones(4, 4))

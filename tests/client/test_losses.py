@@ -56,6 +56,7 @@ LOSSES: dict[str, tuple[Callable[[], Any], str]] = {
     "tensor class": (lambda: torch.eye(2).as_subclass(_Labelled), r"_Labelled.*as_subclass\(torch.Tensor\)"),
     "mask": (lambda: np.ma.masked_array(np.eye(2), np.eye(2) > 0), r"masked array.*\.filled"),
     "mask in a list": (lambda: [np.ma.masked_array([1.0, 2.0], [True, False])], r"masked array.*\.filled"),
+    "bfloat16 in a list": (lambda: [torch.ones(2, dtype=torch.bfloat16)] * 2, r"bfloat16 tensor in it.*torch\.stack"),
     "gradient in a list": (lambda: [[torch.ones((), requires_grad=True)]], "requires grad"),
     "matrix": (lambda: np.matrix([[1.0]]), r"numpy\.\S*matrix.*numpy.asarray"),
     "unit": (lambda: np.eye(2).view(_Metres), r"_Metres.*numpy.asarray"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
+import warnings
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +199,19 @@ def test_approximate_answers_warn_in_threads_too() -> None:
         error = client.submit(singular).exception(20)
 
     assert isinstance(error, matfn.ApproximateWarning)
+
+
+def test_warning_of_a_submitted_call_points_at_the_submission() -> None:
+    """The line is the caller's, though a thread of the client finds what it warns about."""
+    singular = matfn.call.inv_root(np.diag([1.0, 0.0]), 2)
+    with matfn.LocalClient(device="cpu") as client, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
+        future = client.submit(singular)
+        future.result(20)
+        list(client.as_completed([singular]))
+
+    assert [(one.filename, one.lineno) for one in caught] == [(__file__, line), (__file__, line + 2)]
 
 
 def test_errors_are_an_array() -> None:

@@ -244,6 +244,23 @@ def test_vectors_are_right_hand_sides() -> None:
     torch.testing.assert_close(compiled, value)
 
 
+def test_warnings_point_at_the_callers_line(local: matfn.LocalClient) -> None:
+    """A value, compiled too, and a gradient in the backward pass warn where the caller's program is, not in torch."""
+    nearly = torch.eye(2) + torch.tensor([[0.0, 4e-6], [0.0, 0.0]])
+    compiled = torch.compile(lambda a: 2 * mt.root(a, 2, client=local), backend="eager")
+    a = torch.diag(torch.tensor([1.0, 2.0], dtype=torch.float64)).requires_grad_()
+
+    with pytest.warns(matfn.ApproximateWarning) as of_value:
+        mt.root(nearly, 2, client=local)
+    with pytest.warns(matfn.ApproximateWarning) as of_compiled:
+        compiled(nearly)
+    value = mt.eig_clip(a, hi=2.0, client=local)
+    with pytest.warns(matfn.ApproximateWarning, match="bound") as of_gradient:
+        backward(value.sum())
+
+    assert {one[0].filename for one in (of_value, of_compiled, of_gradient)} == {__file__}
+
+
 def test_dtypes_are_promoted() -> None:
     """float32 beside float64 is float64, compiled or not, and each gradient has the dtype of its input."""
     a, g = spd(gaussian(4, 4)).detach().float().requires_grad_(), gaussian(2, 4)

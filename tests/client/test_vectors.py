@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import matfn
+import matfn.torch as mt
 from matfn import wire
 from matfn.exchange import prepare
 
@@ -121,6 +122,29 @@ def test_gradient_of_a_vector_travels_as_a_column() -> None:
     assert (sent["x"].shape, sent["b"].shape, sent["t"].shape) == ((N, 1), (N, 1), (N, N))
     value = prepared.answer(answer).value
     assert (value.t.shape, value.b.shape) == ((N, N), (N,))
+
+
+@pytest.mark.parametrize(
+    ("solve", "words"),
+    [
+        (lambda client: client.tri_solve(T, np.ones(N + 1)), "b has shape (6,): n is 6, but t makes it 5"),
+        (lambda client: client.dplr_solve(DIAG, Q, K, np.ones(3)), "b has shape (3,): n is 3, but diag makes it 5"),
+        (lambda client: client.map([matfn.call.tri_solve(T, np.ones(4))]), "b has shape (4,)"),
+        (lambda client: client.vjp.tri_solve(np.ones((N, 1)), T, B), "x has shape (5, 1): n is 1, but t makes it 5 (b"),
+        (lambda client: client.vjp.tri_solve(np.float64(1), T, B), "x has shape (): it has no dimension"),
+        (lambda client: client.verify.tri_solve(np.ones((N, 1)), T, B), "b is a vector (n,), and x then (*, n)"),
+        (lambda client: client.tri_solve(np.stack([T, T]), np.stack([B, B])), "a batch of vectors is b[..., None]"),
+        (lambda client: mt.tri_solve(torch.from_numpy(T), torch.ones(4), client=client), "b has shape (4,)"),
+    ],
+)
+def test_vector_that_does_not_fit_is_named_as_given(
+    solve: Callable[[Any], Any], words: str, local: matfn.LocalClient
+) -> None:
+    """A refusal has the shape that the caller gave, of the input that is at fault."""
+    with pytest.raises(matfn.InvalidShape) as caught:
+        solve(local)
+
+    assert words in str(caught.value)
 
 
 def test_vectors_and_matrices_share_a_stack(local: matfn.LocalClient) -> None:

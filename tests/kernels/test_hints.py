@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import matfn
 from evaluating import answer
 
 _EYE = np.eye(2)
@@ -31,6 +34,8 @@ _MEANS = np.zeros(2)
             "not_positive",
             "eig_clip(s2",
         ),
+        ("solve_sylvester", {"a": _EYE, "b": -_EYE, "q": _EYE}, {}, "singular", "an eigenvalue of A and one of -B"),
+        ("solve_lyapunov", {"a": _INDEFINITE, "q": _EYE}, {}, "singular", "in a Lyapunov equation B = A^H"),
         ("tri_inv", {"t": _SEMIDEFINITE}, {}, "singular", "every diagonal entry nonzero"),
         ("root", {"a": np.array([[1.7e308]])}, {"r": 1, "s": 3}, "not_converged", "too large for float64"),
         ("tri_inv", {"t": 1e-310 * _EYE}, {}, "not_converged", "too large for float64"),
@@ -47,3 +52,33 @@ def test_a_failure_names_its_cause(
     assert certificate.outcome == "failed"
     assert certificate.code == code
     assert words in (certificate.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("solve", "words"),
+    [
+        (lambda client: client.solve_sylvester(_EYE, -_EYE, _EYE), "the equation is singular (an eigenvalue of A"),
+        (lambda client: client.solve_lyapunov(_INDEFINITE, _EYE), "the equation is singular (an eigenvalue of A"),
+        (lambda client: client.solve_care(_EYE, _EYE, _EYE, 0 * _EYE), "the equation is singular (R has no inverse"),
+        (lambda client: client.inv_root(_SEMIDEFINITE, 2, damping=0), "the matrix is singular (an eigenvalue is 0"),
+    ],
+)
+def test_an_error_says_what_is_singular(solve: Any, words: str) -> None:
+    """The equation, and of which matrices, or the one matrix of a function."""
+    with pytest.raises(matfn.Singular) as caught:
+        solve(matfn.LocalClient(device="cpu"))
+
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("m", "steps", "words"),
+    [
+        (np.diag([1.0, 0.5]), 1, "estimated relative error [0-9.e-]+ is above the tolerance [0-9.e-]+$"),
+        (np.diag([1.0, 1e-9]), 2, "no error estimate is known, so that the tolerance [0-9.e-]+ cannot be vouched for$"),
+    ],
+)
+def test_a_missed_tolerance_is_told_with_its_figures(m: np.ndarray, steps: int, words: str) -> None:
+    """The warning has estimate and tolerance, or says that there is no estimate."""
+    with pytest.warns(matfn.ApproximateWarning, match=words):
+        matfn.LocalClient(device="cpu").msign(m, steps=steps)

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import matfn
-from matfn.optim import Shampoo
+from matfn.optim import SOAP, Shampoo
 from refreshing import AtOnce
 
 if TYPE_CHECKING:
@@ -32,13 +32,14 @@ def shard(rows: torch.Tensor, mesh: DeviceMesh) -> DTensor:
     return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False)
 
 
-def test_shard_moves_as_a_parameter_of_its_own(mesh: DeviceMesh) -> None:
+@pytest.mark.parametrize("kind", [Shampoo, SOAP])
+def test_shard_moves_as_a_parameter_of_its_own(mesh: DeviceMesh, kind: type[Shampoo | SOAP]) -> None:
     """The local shard of a DTensor takes the steps of a plain parameter with its rows; its state is local too."""
     generator = torch.Generator().manual_seed(1)
     whole = torch.nn.Parameter(shard(torch.zeros(3, 4), mesh))
     alone = torch.nn.Parameter(torch.zeros(3, 4))
     client = matfn.LocalClient(device="cpu")
-    optimizers = [Shampoo([one], 0.1, client, 3, weight_decay=0.1, executor=AtOnce()) for one in (whole, alone)]
+    optimizers = [kind([one], 0.1, client, 3, weight_decay=0.1, executor=AtOnce()) for one in (whole, alone)]
 
     for _ in range(8):
         alone.grad = torch.randn(3, 4, generator=generator)

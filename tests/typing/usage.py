@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 import matfn
+import matfn.optim
 
 Matrix = npt.NDArray[np.float32]
 
@@ -60,6 +61,16 @@ def local(a: Matrix) -> None:
     assert_type(client.dplr_solve(a, a, a, a, transpose=True), Matrix)
     assert_type(client.map([matfn.call.msign(a)], on_error="return"), list[Matrix | matfn.MatfnError])
     assert_type(client.with_info.map([matfn.call.msign(a)]), list[matfn.Answer[Matrix]])
+
+
+def optimizers(weight: torch.nn.Parameter, client: matfn.Client) -> None:
+    """Optimizers take any client, and a step has the type of its closure."""
+    soap = matfn.optim.SOAP([weight], lr=3e-3, client=client, refresh_every=10, oversize="identity")
+    shampoo = matfn.optim.Shampoo([{"params": [weight], "lr": 1e-3}], client=matfn.LocalClient())
+    assert_type(soap.step(lambda: 1.0), float)
+    assert_type(soap.last_refresh, matfn.optim.Refreshed | None)
+    soap.step()
+    shampoo.step()
 
 
 def errors(client: matfn.Client, a: Matrix) -> str:

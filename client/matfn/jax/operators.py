@@ -21,7 +21,7 @@ from matfn.differentiable import ONCE, as_json, gradient_arguments
 from matfn.errors import MatfnError, Problem, problem_error
 from matfn.handles import require_handled
 from matfn.shared_client import shared_client
-from matfn.vectors import columns_of
+from matfn.vectors import columns_of, require_vectors
 from matfn.wire import Outcome
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def applied(function: str, inputs: Mapping[str, Any], arguments: Mapping[str, An
     given = {name: jnp.asarray(array) for name, array in inputs.items() if array is not None}
     chosen = shared_client() if client is None else require_handled(client)
     asked = _Asked(function, tuple(given), as_json({**arguments, "on_failure": "nan"}), chosen)
+    require_vectors(function, given)
     columns = columns_of(function, given)  # of right-hand sides that are vectors
     arrays = {name: array[..., None] if name in columns else array for name, array in given.items()}
     values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], arrays))

@@ -8,5 +8,6 @@
 from matfn.optim.muon import Muon
 from matfn.optim.refresh import Refreshed, RefreshWarning
 from matfn.optim.shampoo import Shampoo
+from matfn.optim.soap import SOAP
 
-__all__ = ["Muon", "RefreshWarning", "Refreshed", "Shampoo"]
+__all__ = ["SOAP", "Muon", "RefreshWarning", "Refreshed", "Shampoo"]

@@ -7,8 +7,10 @@ parameter's state holds the factors and roots by number, those of block b being 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from matfn.optim.blocks import Blocks
     from matfn.optim.options import Options
 
-__all__ = ["Curvature", "Place", "accumulate", "bias_correction", "preconditioned"]
+__all__ = ["Curvature", "Factors", "Place", "accumulate", "bias_correction", "has_factors", "preconditioned"]
 
 _FACTOR, _ROOT, _FROZEN = "factor_", "root_", "frozen_"
 
@@ -40,15 +42,22 @@ class Place:
         return f"factor {self.number} of parameter {self.parameter} in group {self.group}"
 
 
-def accumulate(state: dict[str, Any], blocks: Blocks, gradient: Tensor, beta2: float) -> None:
-    """Adds a gradient's blocks to the factors."""
+def accumulate(state: dict[str, Any], blocks: Blocks, gradient: Tensor, beta2: float, largest: float = inf) -> None:
+    """Adds a gradient's blocks to the factors, of which none is of an order above `largest`."""
     weight = 1 - beta2 if beta2 < 1 else 1.0
     for place, block in enumerate(blocks.views(gradient)):
         for number, part in ((2 * place, block), (2 * place + 1, block.mT)):
+            if part.shape[0] > largest:
+                continue
             name = f"{_FACTOR}{number}"
             if name not in state:
                 state[name] = part.new_zeros(part.shape[0], part.shape[0])
             state[name].addmm_(part, part.mT, beta=beta2, alpha=weight)
+
+
+def has_factors(state: Mapping[str, Any]) -> bool:
+    """Whether any gradient was accumulated."""
+    return any(name.startswith(_FACTOR) for name in state)
 
 
 def preconditioned(state: Mapping[str, Any], blocks: Blocks, gradient: Tensor, grafted: Tensor | None) -> Tensor:
@@ -77,9 +86,12 @@ def bias_correction(beta: float, step: float) -> float:
     return 1.0 if beta == 1 else 1 - beta**step
 
 
+OptionsT = TypeVar("OptionsT")
+
+
 @dataclass(frozen=True, slots=True)
-class Curvature:
-    """All factors of an optimizer, as what a refresh computes roots of.
+class Factors(ABC, Generic[OptionsT]):
+    """All factors of an optimizer, as what a refresh is about.
 
     Attributes:
         states: the parameters' states, by group and place in it.
@@ -87,52 +99,79 @@ class Curvature:
     """
 
     states: Sequence[Sequence[dict[str, Any]]]
-    options: Sequence[Options]
+    options: Sequence[OptionsT]
 
     def freeze(self) -> None:
-        """Keeps copies of the factors in the states, corrected for their bias."""
+        """Keeps copies of the factors in the states."""
         for _, options, state in self._all():
-            correction = bias_correction(options.betas[1], float(state.get("step", 0)))
-            for name in _named(state, _FACTOR):
-                state[_FROZEN + name.removeprefix(_FACTOR)] = state[name] / correction
+            for name in named(state, _FACTOR):
+                state[_FROZEN + name.removeprefix(_FACTOR)] = self._copy(state[name], options, state)
 
     def frozen(self) -> dict[Hashable, Tensor]:
         """The frozen factors by their places."""
         return {
             Place(*where, int(name.removeprefix(_FROZEN))): state[name]
             for where, _, state in self._all()
-            for name in _named(state, _FROZEN)
+            for name in named(state, _FROZEN)
         }
 
-    def calls(self, frozen: Mapping[Hashable, Tensor]) -> dict[Hashable, Invocation[Tensor]]:
-        """The inverse root of each frozen factor, made exactly symmetric; one of zeros has none, and needs none yet."""
+    def calls(self, frozen: Mapping[Hashable, Tensor]) -> dict[Hashable, Invocation[Any]]:
+        """The call about each frozen factor, made exactly symmetric; about one of zeros there is none yet."""
         flags = _nonzero(list(frozen.values()))
         return {
-            place: _inverse_root((factor + factor.mT).mul_(0.5), self.options[place.group])
+            place: self._call(place, (factor + factor.mT).mul_(0.5))
             for (place, factor), nonzero in zip(frozen.items(), flags, strict=True)
             if nonzero and isinstance(place, Place)
         }
 
-    def adopt(self, answers: Mapping[Hashable, Tensor]) -> None:
-        """Takes the roots that were answered, and drops the frozen factors."""
-        for where, _, state in self._all():
-            for name in list(_named(state, _FROZEN)):
+    def adopt(self, answers: Mapping[Hashable, Any]) -> None:
+        """Takes what was answered, and drops the frozen factors."""
+        for where, options, state in self._all():
+            for name in list(named(state, _FROZEN)):
                 del state[name]
                 number = int(name.removeprefix(_FROZEN))
-                if (root := answers.get(Place(*where, number))) is not None:
-                    state[f"{_ROOT}{number}"] = root
+                if (answer := answers.get(Place(*where, number))) is not None:
+                    self._take(state, number, answer, options)
 
-    def _all(self) -> Iterator[tuple[tuple[int, int], Options, dict[str, Any]]]:
+    @abstractmethod
+    def _copy(self, factor: Tensor, options: OptionsT, state: Mapping[str, Any]) -> Tensor:
+        """The copy of a factor that is sent."""
+
+    @abstractmethod
+    def _call(self, place: Place, factor: Tensor) -> Invocation[Any]:
+        """The call about a factor."""
+
+    @abstractmethod
+    def _take(self, state: dict[str, Any], number: int, answer: Any, options: OptionsT) -> None:
+        """Uses the answer about a factor from now on."""
+
+    def _all(self) -> Iterator[tuple[tuple[int, int], OptionsT, dict[str, Any]]]:
         for group, (options, states) in enumerate(zip(self.options, self.states, strict=True)):
             for parameter, state in enumerate(states):
                 yield (group, parameter), options, state
 
 
-def _inverse_root(factor: Tensor, options: Options) -> Invocation[Tensor]:
-    return call.inv_root(factor, options.root, damping=options.damping, shift=options.epsilon, tol=options.tol)
+class Curvature(Factors["Options"]):
+    """All factors of Shampoo, as what a refresh computes roots of."""
+
+    __slots__ = ()
+    noun: ClassVar[str] = "roots"
+
+    def _copy(self, factor: Tensor, options: Options, state: Mapping[str, Any]) -> Tensor:
+        """The factor, corrected for its bias."""
+        corrected: Tensor = factor / bias_correction(options.betas[1], float(state.get("step", 0)))
+        return corrected
+
+    def _call(self, place: Place, factor: Tensor) -> Invocation[Any]:
+        options = self.options[place.group]
+        return call.inv_root(factor, options.root, damping=options.damping, shift=options.epsilon, tol=options.tol)
+
+    def _take(self, state: dict[str, Any], number: int, answer: Any, options: Options) -> None:  # noqa: ARG002
+        state[f"{_ROOT}{number}"] = answer
 
 
-def _named(state: Mapping[str, Any], prefix: str) -> list[str]:
+def named(state: Mapping[str, Any], prefix: str) -> list[str]:
+    """The entries of a state whose names begin so."""
     return [name for name in state if name.startswith(prefix)]
 
 

@@ -7,19 +7,19 @@ Rules of this file:
 - A step waits only where the schedule says so; every other step looks whether the answers are there.
 - What failed keeps what it had, with one warning a refresh. A matrix whose refreshes fail more often in a row than is
   tolerated raises its error, and an input or answer that is not finite raises at once.
-- What is asked is the subject's business: inverse roots today, eigenbases would be asked for alike.
+- What is asked is the subject's business: inverse roots, or eigenbases.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 
-from matfn.answers import Answer
+from matfn.answers import Answer, outputs_of
+from matfn.callers import callers_line
 from matfn.errors import ClosedError, MatfnError, NotFinite
 from matfn.shared_client import shared_client
 
@@ -34,21 +34,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ManyAnswers", "RefreshClient", "RefreshWarning", "Refreshed", "Refresher", "Subject"]
 
-_Results: TypeAlias = "dict[Hashable, Answer[Tensor] | MatfnError]"
-
-_STACK_LEVEL: Final = 9  # from _judge to the line that called step, through torch's two wrappers of it
+_Results: TypeAlias = "dict[Hashable, Answer[Any] | MatfnError]"
 
 
 class RefreshWarning(UserWarning):
-    """A refresh failed or is late, and the optimizer goes on with the roots that it has."""
+    """A refresh failed or is late, and the optimizer goes on with what it has."""
 
 
 class ManyAnswers(Protocol):
     """A client that answers many calls in one request."""
 
-    def map(
-        self, calls: Iterable[Invocation[Tensor]], *, on_error: Literal["return"]
-    ) -> list[Answer[Tensor] | MatfnError]:
+    def map(self, calls: Iterable[Invocation[Any]], *, on_error: Literal["return"]) -> list[Answer[Any] | MatfnError]:
         """An answer or an error for each call, in their order."""
 
 
@@ -75,7 +71,9 @@ def chosen_client(client: RefreshClient | None) -> RefreshClient:
 
 
 class Subject(Protocol):
-    """The results of a refresh of an optimizer."""
+    """The results of a refresh of an optimizer, named in the plural by `noun`."""
+
+    noun: ClassVar[str]
 
     def freeze(self) -> None:
         """Keeps copies of the matrices as they are now, which a checkpoint carries."""
@@ -83,10 +81,10 @@ class Subject(Protocol):
     def frozen(self) -> Mapping[Hashable, Tensor]:
         """These copies; nothing writes to them."""
 
-    def calls(self, frozen: Mapping[Hashable, Tensor]) -> Mapping[Hashable, Invocation[Tensor]]:
+    def calls(self, frozen: Mapping[Hashable, Tensor]) -> Mapping[Hashable, Invocation[Any]]:
         """The calls about them, at most one for each; made beside the training step, in another thread."""
 
-    def adopt(self, answers: Mapping[Hashable, Tensor]) -> None:
+    def adopt(self, answers: Mapping[Hashable, Any]) -> None:
         """Uses these answers from now on, and drops the copies."""
 
 
@@ -169,7 +167,7 @@ class Refresher:
         if flight is None or not self._schedule.adopts(progress):
             return
         if not (flight.future.done() or self._waits(flight, progress)):
-            self._tell_late(progress)
+            self._tell_late(progress, subject.noun)
             return
         error = flight.future.exception()  # an interrupt while this waits leaves the refresh pending
         self._flight, self._told_late = None, self._told_late and self._schedule.is_late(progress)
@@ -204,16 +202,16 @@ class Refresher:
             words = (
                 f"{len(errors)} matrices keep what they had: failure {count} in a row, {of} tolerated; {key}: {error}"
             )
-            warnings.warn(words, RefreshWarning, stacklevel=_STACK_LEVEL)
+            callers_line().warn(words, RefreshWarning)
 
-    def _tell_late(self, progress: Progress) -> None:
+    def _tell_late(self, progress: Progress, noun: str) -> None:
         """Warns of a late answer, once until one is in time."""
         if self._told_late or not self._schedule.is_late(progress):
             return
         self._told_late = True
-        in_use = f"the roots of step {progress.adopted} stay" if progress.adopted else "no roots are"
+        in_use = f"the {noun} of step {progress.adopted} stay" if progress.adopted else f"no {noun} are"
         words = f"the refresh of step {progress.asked} has no answer at step {progress.step}; {in_use} in use"
-        warnings.warn(words, RefreshWarning, stacklevel=_STACK_LEVEL - 1)
+        callers_line().warn(words, RefreshWarning)
 
 
 def _answers(
@@ -223,13 +221,17 @@ def _answers(
     settled()
     calls = subject.calls(frozen)
     results = dict(zip(calls, client.with_info.map(calls.values(), on_error="return"), strict=True))
-    _settled([result.value for result in results.values() if isinstance(result, Answer)])()
+    _settled([part for result in results.values() if isinstance(result, Answer) for part in outputs_of(result.value)])()
     for key, result in results.items():
         if isinstance(result, ClosedError):
             raise result
-        if isinstance(result, Answer) and not bool(torch.isfinite(result.value).all()):
+        if isinstance(result, Answer) and not _is_finite(result.value):
             raise FloatingPointError(f"the answer of {calls[key].function} to {key} holds NaN or infinity")
     return results
+
+
+def _is_finite(value: Any) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in outputs_of(value))
 
 
 def _settled(tensors: Iterable[Tensor]) -> Callable[[], None]:
@@ -244,7 +246,7 @@ def _settled(tensors: Iterable[Tensor]) -> Callable[[], None]:
     return wait
 
 
-def _worst(answers: Sequence[Answer[Tensor]]) -> float | None:
+def _worst(answers: Sequence[Answer[Any]]) -> float | None:
     estimates = [certificate.error_estimate for answer in answers for certificate in answer.certificates]
     known = [estimate for estimate in estimates if estimate is not None]
     return max(known, default=0.0) if len(known) == len(estimates) else None

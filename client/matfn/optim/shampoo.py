@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.optim import Optimizer
 
 from matfn.optim.blocks import Blocks
 from matfn.optim.factors import Curvature, accumulate, preconditioned
 from matfn.optim.moments import filtered, grafted
 from matfn.optim.options import Options
-from matfn.optim.refresh import Refresher, chosen_client
-from matfn.optim.schedule import Progress, Schedule
+from matfn.optim.refreshed_optimizer import Refreshing
+from matfn.optim.schedule import Schedule
 from matfn.optim.shards import local_shard
-from matfn.own_thread import OwnThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
     from concurrent.futures import Executor
 
     from torch import Tensor
     from torch.optim.optimizer import ParamsT
 
     from matfn.optim.options import Grafting
-    from matfn.optim.refresh import RefreshClient, Refreshed
+    from matfn.optim.refresh import RefreshClient
     from matfn.optim.schedule import First, OnLate
 
 __all__ = ["Shampoo"]
 
 _DAMPING: Final = 1e-6  # far above the rounding of a float32 factor, far below the eigenvalues that matter
-_OF_ALL: Final = {"client", "refresh_every", "start_step", "max_staleness", "first", "on_late", "tolerated_failures"}
 
 
-class Shampoo(Optimizer):
+class Shampoo(Refreshing[Options]):
     """Shampoo with blocks, grafting, and inverse roots that are one interval old.
 
     Every `refresh_every` steps all factors go out in one request. A step never waits for the answer, after the first:
@@ -103,17 +99,11 @@ class Shampoo(Optimizer):
             first,
             on_late,
         )
-        self._refresher = Refresher(chosen_client(client), schedule, tolerated_failures, executor or OwnThread())
         own: dict[str, Any] = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "epsilon": epsilon}
         own["damping"] = None if epsilon is not None and damping == _DAMPING else damping
         own |= {"root": root, "grafting": grafting, "grafting_epsilon": grafting_epsilon, "tol": tol}
         own |= {"max_preconditioner_dim": max_preconditioner_dim, "foreach": foreach}
-        super().__init__(params, own | Progress().entries())
-
-    @property
-    def last_refresh(self) -> Refreshed | None:
-        """The outcome of the latest refresh, with the largest error estimate of its roots; None before the first."""
-        return self._refresher.last
+        super().__init__(params, own, client, schedule, tolerated_failures, executor)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group of parameters, as any optimizer of torch does.
@@ -122,93 +112,27 @@ class Shampoo(Optimizer):
             ValueError: an option is outside its domain, or belongs to all groups.
             TypeError: a parameter is complex.
         """
-        if of_all := sorted(_OF_ALL & param_group.keys()):
-            raise ValueError(f"{', '.join(of_all)}: these belong to all groups; pass them to Shampoo itself")
         shift = {"damping", "epsilon"} & param_group.keys()
         if len(shift) == 1:  # the group's own takes the place of the default's other
             param_group |= dict.fromkeys({"damping", "epsilon"} - shift)
-        Options.of(self.defaults | param_group)
         super().add_param_group(param_group)
-        added = self.param_groups[-1]
-        if any(parameter.is_complex() for parameter in added["params"]):
-            self.param_groups.pop()
-            raise TypeError("Shampoo takes no complex parameters; optimize torch.view_as_real of them")
-        added.update(Progress.of(self.param_groups[0]).entries())
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
+    def _options(self, group: Mapping[str, Any]) -> Options:
+        return Options.of(group)
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Updates all parameters that have a gradient.
-
-        Args:
-            closure: computes the loss and the gradients anew.
-
-        Raises:
-            MatfnError: a root could not be computed more often than is tolerated, or a gradient is not finite.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        options = [Options.of(group) for group in self.param_groups]
-        taken = [self._gradients(group) for group in self.param_groups]
-        for own, gradients in zip(options, taken, strict=True):
-            self._accumulate(own, gradients)
-        self._refresh(options)
-        for own, gradients in zip(options, taken, strict=True):
-            for some in _launches(own, gradients):
+    def _update(self, options: Sequence[Options], gradients: Sequence[dict[Tensor, Tensor]]) -> None:
+        for own, some in zip(options, gradients, strict=True):
+            self._accumulate(own, some)
+        self._refresh(Curvature(self._states(), options))
+        for own, taken in zip(options, gradients, strict=True):
+            for some in _launches(own, taken):
                 self._move(own, some)
-        return loss
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the state of another run; a refresh that was under way there is sent again by the next step.
-
-        The moments, factors and roots keep their dtypes, where torch would cast them to the parameters'.
-        """
-        super().load_state_dict(state_dict)
-        numbers = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        parameters = chain.from_iterable(group["params"] for group in self.param_groups)
-        for number, parameter in zip(numbers, parameters, strict=True):
-            for name, value in state_dict["state"].get(number, {}).items():
-                device = value.device if name == "step" else parameter.device
-                self.state[parameter][name] = value.detach().to(device, copy=True)
-        self._refresher = self._refresher.renewed()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The optimizer without the refresh under way, which its next step sends again."""
-        return super().__getstate__() | {"_refresher": self._refresher.renewed()}
-
-    def _gradients(self, group: dict[str, Any]) -> dict[Tensor, Tensor]:
-        """The gradients of a group by parameter, of DTensors the local shards, in at least float32."""
-        found = {parameter: parameter.grad for parameter in group["params"] if parameter.grad is not None}
-        if any(gradient.is_sparse for gradient in found.values()):
-            raise RuntimeError("Shampoo takes no sparse gradients; optimize that embedding by SparseAdam")
-        shards = {parameter: local_shard(gradient) for parameter, gradient in found.items()}
-        return {
-            parameter: shard.to(torch.promote_types(shard.dtype, torch.float32))
-            for parameter, shard in shards.items()
-            if shard.numel()
-        }
 
     def _accumulate(self, options: Options, gradients: dict[Tensor, Tensor]) -> None:
         for parameter, gradient in gradients.items():
             state = self.state[parameter]
             state["step"] = state.get("step", torch.zeros((), dtype=torch.float32)) + 1
             accumulate(state, _blocks(gradient, options), gradient, options.betas[1])
-
-    def _refresh(self, options: Sequence[Options]) -> None:
-        progress = Progress.of(self.param_groups[0])
-        progress.step += 1
-        states = [[self.state.get(parameter, {}) for parameter in group["params"]] for group in self.param_groups]
-        try:
-            self._refresher.advance(progress, Curvature(states, options))
-        finally:
-            progress.store(self.param_groups)
 
     def _move(self, options: Options, gradients: dict[Tensor, Tensor]) -> None:
         """One step of parameters by their gradients."""

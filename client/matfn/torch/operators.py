@@ -18,7 +18,7 @@ from matfn.catalogue import FUNCTIONS
 from matfn.differentiable import ONCE, as_json, gradient_arguments
 from matfn.handles import client_of, require_handled
 from matfn.shared_client import shared_client
-from matfn.vectors import columns_of
+from matfn.vectors import columns_of, require_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +47,9 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
         if item is not None and not isinstance(item, torch.Tensor):
             raise TypeError(f"{name} is {type(item).__qualname__}; the functions of matfn.torch take tensors")
     apply = _FORWARD[function] if torch.compiler.is_compiling() else _DIFFERENTIABLE[function].apply
-    columns = columns_of(function, inputs)  # of right-hand sides that are vectors
+    given = {name: item for name, item in inputs.items() if item is not None}
+    require_vectors(function, given)
+    columns = columns_of(function, given)  # of right-hand sides that are vectors
     tensors = [item[..., None] if name in columns and item is not None else item for name, item in inputs.items()]
     value = apply(*tensors, as_json(arguments), 0 if client is None else require_handled(client).handle)
     return value[..., 0] if columns else value

@@ -220,9 +220,17 @@ class _Judge:
                 return _by_bound(bound, tol, said)
             said = [f"no proved bound: {cause}", *said]
         if not error <= tol:
-            known = f"estimated relative error {error:.1e} is" if math.isfinite(error) else "no error estimate, or one"
-            return "not_converged", "; ".join([f"{known} above the tolerance {tol:.1e}", *said]), Outcome.APPROXIMATE
+            return "not_converged", "; ".join([_missed(table.error[i], tol), *said]), Outcome.APPROXIMATE
         return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
+
+
+def _missed(error: float, tol: float) -> str:
+    """The words for an estimate that does not meet the tolerance."""
+    if not math.isfinite(error):
+        return f"no error estimate is known, so that the tolerance {tol:.1e} cannot be vouched for"
+    if error > _LARGEST:
+        return f"no error estimate below 1, but {error:.1e}, where the tolerance is {tol:.1e}"
+    return f"estimated relative error {error:.1e} is above the tolerance {tol:.1e}"
 
 
 def _by_bound(bound: float, tol: float, said: list[str]) -> tuple[str | None, str | None, Outcome]:

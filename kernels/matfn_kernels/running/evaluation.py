@@ -28,7 +28,7 @@ from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.certification import certificates_of, immediate, refused
 from matfn_kernels.running.cuda_graphs import Graphed
-from matfn_kernels.running.hints import DETAILS
+from matfn_kernels.running.hints import detail_of
 from matfn_kernels.running.proving import proved
 from matfn_kernels.running.requested import Requested, Statement
 
@@ -389,11 +389,11 @@ def demand(call: Call, verdicts: Iterable[Verdict]) -> None:
     for index, verdict in enumerate(verdicts):
         missed = raises_missed and verdict.code == "not_converged"
         if verdict.outcome is Outcome.FAILED or missed:
-            raise _as_rejection(verdict, index)
+            raise _as_rejection(verdict, index, ENTRIES[call.function].subject)
 
 
-def _as_rejection(verdict: Verdict, index: int) -> Rejection:
+def _as_rejection(verdict: Verdict, index: int, function: str) -> Rejection:
     code = verdict.code or "not_converged"
     absent = code == "not_converged" and verdict.outcome is Outcome.FAILED
-    detail = "there is no finite answer" if absent else DETAILS.get(code, code)
+    detail = "there is no finite answer" if absent else detail_of(code, function)
     return Rejection(code, f"matrix {index}: {detail}", verdict.hint, index)

@@ -9,7 +9,7 @@ from matfn_kernels.numbers.precision import Precision
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DETAILS", "OUT_OF_RANGE", "PINNED", "REMARKS", "lost", "refusal"]
+__all__ = ["OUT_OF_RANGE", "PINNED", "REMARKS", "detail_of", "lost", "refusal"]
 
 _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "not_positive": (
@@ -18,8 +18,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "on_negative_axis": (
         "not_positive",
-        "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the spectrum to "
-        'the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0',
+        (
+            "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the spectrum "
+            'to the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0'
+        ),
     ),
     "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),
     "b_not_definite": ("not_positive", "b has an eigenvalue that is 0 or negative: the mean needs positive definite"),
@@ -44,7 +46,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse and no logarithm: give damping > 0"),
-    "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
+    "shared_eigenvalue": (
+        "singular",
+        "an eigenvalue of A and one of -B coincide, in a Lyapunov equation B = A^H: shift A or B",
+    ),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (
         "sign_undefined",
@@ -86,7 +91,7 @@ OUT_OF_RANGE: Final = "the answer is too large for {dtype}: scale the input"
 
 PINNED: Final = "{method} found no answer that it can vouch for: leave the method to auto"
 
-DETAILS: Final[Mapping[str, str]] = {
+_DETAILS: Final[Mapping[str, str]] = {
     "not_positive": "an eigenvalue is negative, or zero where it may not be",
     "singular": "the matrix is singular",
     "sign_undefined": "the sign is undefined",
@@ -96,6 +101,13 @@ DETAILS: Final[Mapping[str, str]] = {
     "invalid_parameter": "an argument does not fit this matrix",
 }
 """The detail of an error, by code."""
+
+
+def detail_of(code: str, function: str) -> str:
+    """The detail of an error that a function has with this code."""
+    if code == "singular" and function.startswith("solve_"):
+        return "the equation is singular"
+    return _DETAILS.get(code, code)
 
 
 def refusal(reason: str) -> tuple[str, str]:
