@@ -95,6 +95,7 @@ _CHOICES: Final[dict[str, dict[str, tuple[Any, ...]]]] = {
     "tri_solve": {"lower": (True, False), "unit_diagonal": (False, False, True), "transpose": (True, False)},
     "dplr_solve": {"transpose": (True, False)},
     "eig_clip": {"lo": (None, 0.0, 1e-3, -0.2), "hi": (None, 0.3, 1.0)},
+    "geometric_mean": {"t": (0.5, 0.5, 0.5, 0.0, 0.2, 0.9, 1.0, -1.0, 2.5)},
     "eigenbasis": {"order": ("previous", "ascending", "descending")},
     "max_logit": {"causal": (True, False), "scale": (None, 0.3)},
     "qk_clip": {"tau": (100.0, 7.0)},

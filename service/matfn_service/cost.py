@@ -28,6 +28,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "inv_root": 8,
     "sqrt_pair": 8,
     "msign": 8,
+    "geometric_mean": 115,
     "eigh": 21,
     "eigenbasis": 28,
     "vjp/root": 26,
@@ -36,7 +37,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "vjp/msign": 78,
     "vjp/mclip": 98,
     "vjp/eig_clip": 18,
-    "vjp/geometric_mean": 70,
+    "vjp/geometric_mean": 125,
     "vjp/frechet_distance": 66,
 }
 _MOST_COPIES_WITHIN: Final = 14

@@ -36,8 +36,11 @@ __all__ = [
     "eigh",
     "exp",
     "exp2",
+    "expm1",
     "inverse",
     "ldexp",
+    "log",
+    "log1p",
     "magnitude",
     "matrix_norm",
     "matrix_power",
@@ -427,6 +430,21 @@ def exp(x: Tensor) -> Tensor:
 def exp2(x: Tensor) -> Tensor:
     """2^X elementwise."""
     return x.exp2() if not x.is_cpu else _elementwise(np.exp2, x)
+
+
+def expm1(x: Tensor) -> Tensor:
+    """e^X - 1 elementwise."""
+    return x.expm1() if not x.is_cpu else _elementwise(np.expm1, x)
+
+
+def log(x: Tensor) -> Tensor:
+    """Natural logarithms elementwise."""
+    return x.log() if not x.is_cpu else _elementwise(np.log, x)
+
+
+def log1p(x: Tensor) -> Tensor:
+    """Natural logarithms of 1 + X elementwise."""
+    return x.log1p() if not x.is_cpu else _elementwise(np.log1p, x)
 
 
 def ldexp(x: Tensor, exponent: Tensor) -> Tensor:
