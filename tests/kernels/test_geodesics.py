@@ -1,4 +1,4 @@
-"""A #_t B for t other than 1/2: within the estimate of 60 digits, exact at the ends, and as symmetric as the geodesic."""
+"""A #_t B for t other than 1/2: within the estimate of 60 digits, exact at the ends, symmetric as the geodesic is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_points_are_within_the_estimate(t: float, condition: float, dtype: str) 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex64"])
 def test_the_ends_are_the_matrices_to_the_bit(dtype: str) -> None:
-    """t = 0 is A and t = 1 is B, without an error; both must be positive definite all the same."""
+    """The point at 0 is A and that at 1 is B, without an error; both must be positive definite all the same."""
     a, b = pair(dtype, 10.0)
 
     ends = [answer("geometric_mean", {"a": a, "b": b}, t=t) for t in (0.0, 1.0)]
@@ -71,7 +71,7 @@ def test_the_ends_are_the_matrices_to_the_bit(dtype: str) -> None:
 
 
 def test_the_middle_is_the_geometric_mean() -> None:
-    """t = 1/2 has the bits of the mean, which is the default."""
+    """The point at 1/2 has the bits of the mean, which is the default."""
     a, b = pair("float64", 1e3)
 
     middle, mean = answer("geometric_mean", {"a": a, "b": b}, t=0.5), answer("geometric_mean", {"a": a, "b": b})
@@ -109,7 +109,7 @@ def test_powers_of_two_cost_no_digit(t: float) -> None:
 
 @pytest.mark.parametrize("t", [8.1, -9.0, float("nan"), "half"])
 def test_places_beyond_the_domain_are_refused(t: object) -> None:
-    """t is a number from -8 to 8."""
+    """The place is a number from -8 to 8."""
     with pytest.raises(Rejection, match="t="):
         answer("geometric_mean", {"a": np.eye(2), "b": np.eye(2)}, t=t)
 
