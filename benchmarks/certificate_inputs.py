@@ -378,6 +378,8 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "msign": _rectangular,
     "mclip": _rectangular,
     "polar": _rectangular,
+    "norm2": _rectangular,
+    "cond": _rectangular,
     "mcsgn": _signed,
     "spectral_projector": _signed,
     "solve_sylvester": _sylvester,

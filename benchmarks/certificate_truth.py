@@ -93,6 +93,8 @@ class Truth:
             return self._eig_clip(chosen)
         if self.function in {"eigh", "eigenbasis"}:
             return self._eigenpairs()
+        if self.function in {"norm2", "cond"}:
+            return self._extremes()
         return self._compared(_OTHERS[self.function](self, chosen), parameters)
 
     @cached_property
@@ -193,6 +195,13 @@ class Truth:
         value = (v * np.clip(w, *bounds)[:, None, :]) @ adjoint(v)
         noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1)
         return Exact((value,), _ratio(np.sqrt(w.shape[-1]) * noise, _norm(value)))
+
+    def _extremes(self) -> Exact:
+        """Both ends of an interval at the norm, or at the condition number, whose error grows with it."""
+        s = self.singular[1]
+        value = s[:, 0] if self.function == "norm2" else s[:, 0] / s[:, -1]
+        growth = 1.0 if self.function == "norm2" else value.astype(float)
+        return Exact((value, value), 8.0 * s.shape[-1] * long_double.EPS * growth * np.ones(len(s)))
 
     def _eigenpairs(self) -> Exact:
         """Eigenvalues, and how far a basis that is given is from diagonalising A."""

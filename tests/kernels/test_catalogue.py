@@ -26,12 +26,13 @@ def test_every_function_has_programs() -> None:
 
 
 def test_verifiability_is_that_of_the_residual() -> None:
-    """Equations have an estimate only, signs, means, distances, bases and attention nothing, and all others a bound."""
+    """Equations have an estimate only, signs, means, bases, intervals and attention nothing, and all others a bound."""
     by_kind = {kind: {f.name for f in FUNCTIONS.values() if f.verifiability == kind} for kind in ("estimate", "none")}
 
     assert by_kind["estimate"] == {"solve_sylvester", "solve_lyapunov", "solve_care"}
     assert by_kind["none"] == {
         *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean", "eigh", "eigenbasis"),
+        *("norm2", "cond"),
         *("max_logit", "qk_clip", "delta_rule"),
     }
     assert {function.verifiability for function in FUNCTIONS.values()} == {"bound", *by_kind}

@@ -416,6 +416,8 @@ _POLARS: Final[tuple[_Entry, ...]] = (
     ("mclip", {"hi": None, "lo": 0.2}, (9, (7, 16)), REAL, _rectangular),
     ("mclip", {"hi": 0.5, "precision": "bf16"}, (9, (7, 16)), ("float32",), _rectangular),
     ("polar", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
+    ("norm2", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
+    ("cond", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
     ("polar", {"precision": "fp32"}, (9, (9, 5), (7, 16)), ("float64", "complex128"), _rectangular),
 )
 _EQUATIONS: Final[tuple[_Entry, ...]] = (

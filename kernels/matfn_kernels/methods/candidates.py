@@ -8,7 +8,7 @@ from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.methods.equations import riccati, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
-from matfn_kernels.methods.polar import decomposition
+from matfn_kernels.methods.polar import decomposition, intervals
 from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import candidates as sign
 from matfn_kernels.methods.triangular import candidates as triangular
@@ -29,6 +29,8 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "msign": polar.candidates,
     "mclip": polar.candidates,
     "polar": decomposition.candidates,
+    "norm2": intervals.candidates,
+    "cond": intervals.candidates,
     "mcsgn": sign.candidates,
     "solve_sylvester": sylvester.candidates,
     "solve_lyapunov": sylvester.candidates,

@@ -45,6 +45,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "sign_undefined",
         "to the rounding of float64 an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     ),
+    "no_condition": ("singular", "the matrix is zero: the quotient of its singular values is not defined"),
     "not_orthonormal": (
         "invalid_parameter",
         "the columns of q are not orthonormal: send the basis of an earlier answer, of eigh, or the identity",
@@ -65,6 +66,7 @@ REMARKS: Final[Mapping[str, str]] = {
         "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
         'and no error estimate can be given; damping="range" gives the pseudo-inverse power'
     ),
+    "unbounded": "singular to rounding, or beyond the largest number of the dtype: the upper end is infinite",
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
     "near_negative_axis": (
         "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"
