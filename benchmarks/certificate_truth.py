@@ -98,6 +98,8 @@ class Truth:
             return self._eig_clip(chosen)
         if self.function in {"eigh", "eigenbasis"}:
             return self._eigenpairs()
+        if self.function in {"norm2", "cond"}:
+            return self._extremes()
         return self._compared(_OTHERS[self.function](self, chosen), parameters)
 
     @cached_property
@@ -223,6 +225,13 @@ class Truth:
         noise = 4 * w.shape[-1] * long_double.EPS * np.abs(w).max(-1)
         return Exact((value,), _ratio(np.sqrt(w.shape[-1]) * noise, _norm(value)))
 
+    def _extremes(self) -> Exact:
+        """Both ends of an interval at the norm, or at the condition number, whose error grows with it."""
+        s = self.singular[1]
+        value = s[:, 0] if self.function == "norm2" else s[:, 0] / s[:, -1]
+        growth = 1.0 if self.function == "norm2" else value.astype(float)
+        return Exact((value, value), 8.0 * s.shape[-1] * long_double.EPS * growth * np.ones(len(s)))
+
     def _eigenpairs(self) -> Exact:
         """Eigenvalues, and how far a basis that is given is from diagonalising A."""
         w, size = self.eigen[0], _norm(self.wide["a"])
@@ -260,7 +269,7 @@ class Truth:
         if (
             self.function == "geometric_mean"
         ):  # is symmetric in its arguments, and the definition loses more than digits
-            other, share = (_mean_of(self.wide["b"], self.wide["a"]),), 4.0
+            other, share = (_mean_of(self.wide["b"], self.wide["a"], 1 - parameters.get("t", 0.5)),), 4.0
         else:
             other, share = self.by_definition(parameters), _SHARE
         apart = [distance(long_double.extended(x), y, scale) for x, y in zip(other, outputs, strict=True)]
@@ -451,18 +460,19 @@ def _stable_graph(hamiltonian: Array) -> Array:
     return np.asarray(x.real)
 
 
-def _mean(truth: Truth, _: dict[str, Any]) -> _Found:
-    return (_mean_of(truth.wide["a"], truth.wide["b"]),), None
+def _mean(truth: Truth, chosen: dict[str, Any]) -> _Found:
+    return (_mean_of(truth.wide["a"], truth.wide["b"], chosen["t"]),), None
 
 
-def _mean_of(a: Array, b: Array) -> Array:
-    """F U G^H with A = F F^H, B = G G^H and U the polar factor of F^-1 G; NaN where A or B is not positive."""
+def _mean_of(a: Array, b: Array, t: float) -> Array:
+    """F U S^(2t-1) V^H G^H with A = F F^H, B = G G^H and F^-1 G = U S V^H; NaN where A or B is not positive."""
     (w, v), (other, basis) = long_double.eigh(a), long_double.eigh(b)
     definite = (w[:, 0] > 0) & (other[:, 0] > 0)
     w = np.where(definite[:, None], w, 1)
     first, second = (np.sqrt(np.maximum(x, 0))[:, None, :] for x in (w, other))
-    u, _, vh = long_double.svd(adjoint(v / first) @ (basis * second))
-    value: Array = (v * first) @ (u @ vh) @ adjoint(basis * second)
+    u, s, vh = long_double.svd(adjoint(v / first) @ (basis * second))
+    middle = (u * s[:, None, :] ** (2 * np.longdouble(t) - 1)) @ vh
+    value: Array = (v * first) @ middle @ adjoint(basis * second)
     return np.where(definite[:, None, None], value, np.nan)
 
 

@@ -41,6 +41,8 @@ def _means(data: dict[str, Array]) -> list[Case]:
     gaussians = np.zeros(192), data["fid_cov_a"], np.zeros(192), data["fid_cov_b"]
     return [
         Case("shampoo l, r", "geometric_mean", (data["shampoo_l_step20"], data["shampoo_r_step20"]), DEFAULT),
+        Case("momentum", "norm2", (data["momentum_q_step20"],), TIGHT),
+        Case("digits + I", "cond", (data["digits_covariance"] + np.eye(64),), 1e-10),
         Case("digits", "eigh", (data["digits_covariance"],), 1e-10),
         Case("shampoo l, from step 1", "eigenbasis", (data["shampoo_l_step20"], before.astype(np.float32)), TIGHT),
         Case("digits", "eig_clip", (data["digits_covariance"],), 1e-10, {"lo": 1, "hi": 50}),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "cond",
     "delta_rule",
     "dplr_inv",
     "dplr_solve",
@@ -30,6 +31,7 @@ __all__ = [
     "mclip",
     "mcsgn",
     "msign",
+    "norm2",
     "polar",
     "power",
     "qk_clip",
@@ -601,6 +603,114 @@ def polar(
     """
     return Invocation(
         "polar",
+        {"m": m},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def norm2(
+    m: ArrayT,
+    *,
+    method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT]]:
+    """Intervals that hold the 2-norm, the largest singular value: proved bounds.
+
+    The value is (lo, hi) with lo <= sigma_max(M) <= hi, matrix by matrix over the leading dimensions.
+
+    Args:
+        m: (*, m, n) array, matrices of any shape and rank.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Rump, BIT 51 (2011).
+    """
+    return Invocation(
+        "norm2",
+        {"m": m},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def cond(
+    m: ArrayT,
+    *,
+    method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT]]:
+    """Intervals that hold the condition number sigma_max / sigma_min: proved bounds.
+
+    The value is (lo, hi) with lo <= sigma_max(M) / sigma_min(M) <= hi, infinite for singular M, matrix by matrix
+    over the leading dimensions.
+
+    Args:
+        m: (*, m, n) array, matrices of any shape and rank.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Rump, BIT 51 (2011).
+    """
+    return Invocation(
+        "cond",
         {"m": m},
         {},
         {
@@ -1381,6 +1491,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
+    t: float = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1389,13 +1500,14 @@ def geometric_mean(
     priority: int = 0,
     on_failure: Literal["raise", "nan"] = "raise",
 ) -> Invocation[ArrayT]:
-    """Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.
+    """Geometric mean A # B of symmetric positive definite matrices, or another point of the geodesic.
 
-    The value is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+    The value is A #_t B = A^{1/2} (A^{-1/2} B A^{-1/2})^t A^{1/2}, matrix by matrix over the leading dimensions.
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1421,7 +1533,7 @@ def geometric_mean(
     return Invocation(
         "geometric_mean",
         {"a": a, "b": b},
-        {},
+        {"t": t},
         {
             "method": method,
             "certify": certify,

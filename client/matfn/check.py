@@ -206,6 +206,8 @@ def _polar(rng: np.random.Generator) -> list[_Row]:
     return [
         _Row(call.msign, (m,), (_around(u, np.ones_like(s), v),)),
         _Row(call.polar, (m,), (_around(u, np.ones_like(s), v), _around(v, s, v))),
+        _Row(call.norm2, (m,), (np.ones(_BATCH), np.ones(_BATCH))),
+        _Row(call.cond, (m,), (np.full(_BATCH, _CONDITION), np.full(_BATCH, _CONDITION))),
         _Row(lambda m: call.mclip(m, hi=0.5, lo=0.1), (m,), (_around(u, np.clip(s, 0.1, 0.5), v),)),
     ]
 

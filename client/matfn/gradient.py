@@ -1121,6 +1121,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
+    t: float = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1131,12 +1132,13 @@ def geometric_mean(
 ) -> Invocation[GeometricMeanGradients[ArrayT]]:
     """Gradients of the inputs of geometric_mean for cotangents of its outputs.
 
-    The function is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+    The function is A #_t B = A^{1/2} (A^{-1/2} B A^{-1/2})^t A^{1/2}, matrix by matrix over the leading dimensions.
 
     Args:
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1162,7 +1164,7 @@ def geometric_mean(
     return Invocation(
         "vjp/geometric_mean",
         {"x": x, "a": a, "b": b},
-        {},
+        {"t": t},
         {
             "method": method,
             "certify": certify,

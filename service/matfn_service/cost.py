@@ -28,6 +28,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "inv_root": 8,
     "sqrt_pair": 8,
     "msign": 8,
+    "geometric_mean": 115,
     "eigh": 21,
     "eigenbasis": 28,
     "vjp/root": 26,
@@ -39,7 +40,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "vjp/msign": 78,
     "vjp/mclip": 98,
     "vjp/eig_clip": 18,
-    "vjp/geometric_mean": 70,
+    "vjp/geometric_mean": 125,
     "vjp/frechet_distance": 66,
 }
 _OF_GENERAL_WITHIN: Final = {"log": 120, "exp": 125, "power": 120}  # measured at order 400, with the most steps

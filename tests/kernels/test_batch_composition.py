@@ -87,6 +87,8 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("msign", {"m": rectangular((24, 24), condition=1e2, items=6)}, {"steps": 6}),
     ("mclip", {"m": rectangular((24, 40), condition=1e3, items=6)}, {"hi": 0.5}),
     ("polar", {"m": rectangular((24, 40), condition=1e3, items=6)}, {}),
+    ("norm2", {"m": rectangular((24, 40), condition=1e3, items=6)}, {}),
+    ("cond", {"m": rectangular((24, 40), condition=1e3, items=6)}, {}),
     ("mcsgn", {"a": RNG.standard_normal((6, 12, 12))}, {}),
     ("spectral_projector", {"a": RNG.standard_normal((6, 12, 12))}, {"half": "left"}),
     ("solve_sylvester", _equation(6, 9, 12), {}),

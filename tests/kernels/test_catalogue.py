@@ -27,12 +27,13 @@ def test_every_function_has_programs() -> None:
 
 
 def test_verifiability_is_that_of_the_residual() -> None:
-    """Equations, logarithms, exponentials and powers have an estimate; signs, means, bases and attention nothing."""
+    """Equations and analytic functions have an estimate; signs, means, bases, intervals and attention nothing."""
     by_kind = {kind: {f.name for f in FUNCTIONS.values() if f.verifiability == kind} for kind in ("estimate", "none")}
 
     assert by_kind["estimate"] == {"solve_sylvester", "solve_lyapunov", "solve_care", "log", "exp", "power"}
     assert by_kind["none"] == {
         *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean", "eigh", "eigenbasis"),
+        *("norm2", "cond"),
         *("max_logit", "qk_clip", "delta_rule"),
     }
     assert {function.verifiability for function in FUNCTIONS.values()} == {"bound", *by_kind}

@@ -223,6 +223,8 @@ FORWARD: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "spectral_projector": ({"a": EYE}, {}),
     "geometric_mean": ({"a": EYE, "b": EYE}, {}),
     "eigh": ({"a": EYE}, {}),
+    "norm2": ({"m": EYE}, {}),
+    "cond": ({"m": EYE}, {}),
     "eigenbasis": ({"a": EYE, "q": EYE}, {}),
     "frechet_distance": ({"mu1": np.ones(3), "s1": EYE, "mu2": np.ones(3), "s2": EYE}, {}),
     "delta_rule": (

@@ -124,6 +124,8 @@ def _polar() -> list[Case]:
         Case("mclip", {"m": wide}, {"hi": 0.5, "lo": 0.1}, "wide"),
         Case("msign", {"m": m}, {"precision": "fp32"}, "in single precision"),
         Case("polar", {"m": m}, {}),
+        Case("norm2", {"m": m}, {}),
+        Case("cond", {"m": wide + 1j * wide[:, ::-1]}, {}, "complex"),
     ]
 
 

@@ -43,6 +43,8 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
         "msign": {"m": noise},
         "mclip": {"m": noise},
         "polar": {"m": noise},
+        "norm2": {"m": noise},
+        "cond": {"m": noise},
         "mcsgn": {"a": shifted},
         "spectral_projector": {"a": shifted},
         "solve_sylvester": {"a": shifted, "b": shifted, "q": noise},

@@ -428,6 +428,8 @@ _POLARS: Final[tuple[_Entry, ...]] = (
     ("mclip", {"hi": None, "lo": 0.2}, (9, (7, 16)), REAL, _rectangular),
     ("mclip", {"hi": 0.5, "precision": "bf16"}, (9, (7, 16)), ("float32",), _rectangular),
     ("polar", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
+    ("norm2", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
+    ("cond", {}, (*_SOME, *_RECTANGLES), _ALL, _rectangular),
     ("polar", {"precision": "fp32"}, (9, (9, 5), (7, 16)), ("float64", "complex128"), _rectangular),
 )
 _EQUATIONS: Final[tuple[_Entry, ...]] = (
@@ -488,6 +490,9 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("eigenbasis", {"order": "descending", "precision": "fp32"}, _FEW, (*REAL, *COMPLEX), partial(_with_basis, 0.1)),
     ("eigenbasis", {"tol_drift": 0.5}, _FEW, (*REAL, *COMPLEX), partial(_with_basis, 0.01)),
     ("geometric_mean", {}, _ORDERS, _ALL, _two_positive),
+    ("geometric_mean", {"t": 0.3}, _SOME, _ALL, _two_positive),
+    ("geometric_mean", {"t": -1.5}, _FEW, (*REAL, *COMPLEX), _two_positive),
+    ("geometric_mean", {"t": 1.0}, _FEW, (*REAL, *COMPLEX), _two_positive),
     ("geometric_mean", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _two_positive),
     ("max_logit", {}, (1, 7, 9, 16, 33, (4, 2, 33, 65, 8), (2, 2, 65, 300, 7)), _ANY_REAL, _heads),
     ("max_logit", {"causal": False}, (1, 7, 9, 33, (4, 2, 33, 65, 8)), _ANY_REAL, _heads),

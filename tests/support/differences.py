@@ -113,9 +113,9 @@ def singular(f: Callable[[Any], Any], rank: int | None = None) -> Callable[[Matr
     return mapped
 
 
-def mean(a: Matrix, b: Matrix) -> Matrix:
-    """The geometric mean of positive definite matrices."""
-    root, inverse, middle = power(mp.mpf(1) / 2)(a), power(-mp.mpf(1) / 2)(a), power(mp.mpf(1) / 2)
+def mean(a: Matrix, b: Matrix, t: Any) -> Matrix:
+    """A point of the geodesic of positive definite matrices, at 1/2 their geometric mean."""
+    root, inverse, middle = power(mp.mpf(1) / 2)(a), power(-mp.mpf(1) / 2)(a), power(t)
     return root * middle(inverse * b * inverse) * root
 
 

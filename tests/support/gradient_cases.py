@@ -186,10 +186,11 @@ def _equation(m: Any) -> Any:
     return mp.matrix([[flat[i * q.cols + j] for j in range(q.cols)] for i in range(q.rows)])
 
 
-def _mean(label: str, a: Array, b: Array, accuracy: float = 1e-12) -> Case:
-    cotangents = (cotangent(*a.shape),)
-    definition: Callable[[Any], tuple[Any, ...]] = lambda m: (mean(m["a"], m["b"]),)  # noqa: E731
-    return Case("geometric_mean", {"a": a, "b": b}, cotangents, {}, definition, ("a", "b"), accuracy, label=label)
+def _mean(label: str, a: Array, b: Array, accuracy: float = 1e-12, t: float | None = None) -> Case:
+    cotangents, keywords = (cotangent(*a.shape),), {} if t is None else {"t": t}
+    place = mp.mpf(1) / 2 if t is None else mp.mpf(t)
+    definition: Callable[[Any], tuple[Any, ...]] = lambda m: (mean(m["a"], m["b"], place),)  # noqa: E731
+    return Case("geometric_mean", {"a": a, "b": b}, cotangents, keywords, definition, ("a", "b"), accuracy, label=label)
 
 
 def _distance(label: str, s1: Array, s2: Array) -> Case:
@@ -280,6 +281,11 @@ CASES: Final = [
     _mean("plain", symmetric(1.0, 3.0), symmetric(0.2, 1.0) + np.array([[0.5, 0.3], [0.3, 0.5]])),
     _mean("of one matrix", symmetric(1.0, 2.0), symmetric(1.0, 2.0)),
     _mean("of identities", np.eye(2), np.eye(2)),
+    *(
+        _mean(f"at {t}", symmetric(1.0, 3.0), symmetric(0.2, 1.0) + np.array([[0.5, 0.3], [0.3, 0.5]]), 1e-11, t)
+        for t in (0.25, 0.875, 1.5, -2.0)
+    ),
+    _mean("of one matrix at 0.25", symmetric(1.0, 2.0), symmetric(1.0, 2.0), t=0.25),
     _mean("ill-conditioned", symmetric(1e-6, 1.0), np.array([[2.0, 0.5], [0.5, 1.0]]), 1e-8),
     _distance("plain", symmetric(1.0, 3.0), np.array([[2.0, 0.5], [0.5, 1.0]])),
     _distance("identity", np.eye(2), symmetric(1.0, 4.0)),

@@ -1036,6 +1036,7 @@ class AsyncGradientAnswerMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
+        t: float = 0.5,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1046,12 +1047,13 @@ class AsyncGradientAnswerMethods(ABC):
     ) -> Answer[GeometricMeanGradients[ArrayT]]:
         """Gradients of the inputs of geometric_mean for cotangents of its outputs.
 
-        The function is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+        The function is A #_t B = A^{1/2} (A^{-1/2} B A^{-1/2})^t A^{1/2}, matrix by matrix over the leading dimensions.
 
         Args:
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1079,6 +1081,7 @@ class AsyncGradientAnswerMethods(ABC):
                 x,
                 a,
                 b,
+                t=t,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -1059,6 +1059,7 @@ def geometric_mean(
     a: Array,
     b: Array,
     *,
+    t: float = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1068,13 +1069,14 @@ def geometric_mean(
     on_failure: Literal["raise", "nan"] = "raise",
     client: Client | LocalClient | None = None,
 ) -> Array:
-    """Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.
+    """Geometric mean A # B of symmetric positive definite matrices, or another point of the geodesic.
 
-    The value is A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}, matrix by matrix over the leading dimensions.
+    The value is A #_t B = A^{1/2} (A^{-1/2} B A^{-1/2})^t A^{1/2}, matrix by matrix over the leading dimensions.
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1102,6 +1104,7 @@ def geometric_mean(
         "geometric_mean",
         {"a": a, "b": b},
         {
+            "t": t,
             "method": method,
             "certify": certify,
             "tol": tol,

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
     "MAX_DAMPING",
+    "MAX_PLACE",
     "MAX_POWER",
     "MAX_ROOT",
     "MAX_STEPS",
@@ -45,6 +46,8 @@ MAX_CHUNK: Final = 1024
 """Most rows a chunk of delta_rule: each chunk solves a triangular system of that order, in O(chunk^2) memory."""
 MAX_DAMPING: Final = 1e100
 """Largest relative shift: A scaled near 1, shifted by it and squared stays within float64's range."""
+MAX_PLACE: Final = 8.0
+"""Largest |t| of a point of a geodesic: beyond it little is left of a matrix but its largest eigenvalue."""
 _SHOWN: Final = 64
 """Most letters of a name that are repeated in a message."""
 DTYPES: Final = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
@@ -332,6 +335,34 @@ FUNCTIONS: Final[dict[str, Function]] = {
             methods=("svd",),
         ),
         Function(
+            name="norm2",
+            summary="Intervals that hold the 2-norm, the largest singular value: proved bounds.",
+            formula="(lo, hi) with lo <= sigma_max(M) <= hi",
+            inputs=(_M,),
+            outputs=("x", "y"),
+            kinds=("real", "real"),
+            output_shapes=((), ()),
+            reference="norm2",
+            complex_ok=True,
+            errors=_POLAR_ERRORS,
+            source="Rump, BIT 51 (2011)",
+            methods=_BY_SVD,
+        ),
+        Function(
+            name="cond",
+            summary="Intervals that hold the condition number sigma_max / sigma_min: proved bounds.",
+            formula="(lo, hi) with lo <= sigma_max(M) / sigma_min(M) <= hi, infinite for singular M",
+            inputs=(_M,),
+            outputs=("x", "y"),
+            kinds=("real", "real"),
+            output_shapes=((), ()),
+            reference="cond",
+            complex_ok=True,
+            errors=(*_POLAR_ERRORS, "singular"),
+            source="Rump, BIT 51 (2011)",
+            methods=_BY_SVD,
+        ),
+        Function(
             name="mcsgn",
             summary="Matrix sign of square matrices without an eigenvalue on the imaginary axis; always in float64.",
             formula="A (A^2)^{-1/2}",
@@ -548,11 +579,21 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="geometric_mean",
-            summary="Geometric mean A # B of symmetric positive definite matrices, the solution X > 0 of X A^-1 X = B.",
-            formula="A^{1/2} (A^{-1/2} B A^{-1/2})^{1/2} A^{1/2}",
+            summary="Geometric mean A # B of symmetric positive definite matrices, or another point of the geodesic.",
+            formula="A #_t B = A^{1/2} (A^{-1/2} B A^{-1/2})^t A^{1/2}",
             inputs=(
                 Input("a", ("n", "n"), "symmetric (Hermitian) positive definite matrices", symmetric=True, padding=1.0),
                 Input("b", ("n", "n"), "symmetric (Hermitian) positive definite matrices", symmetric=True, padding=1.0),
+            ),
+            parameters=(
+                Parameter(
+                    "t",
+                    "number",
+                    "the place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation",
+                    default=0.5,
+                    minimum=-MAX_PLACE,
+                    maximum=MAX_PLACE,
+                ),
             ),
             complex_ok=True,
             errors=_POSITIVE_ERRORS,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.methods.equations import riccati, sylvester
-from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geometric_mean
+from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
-from matfn_kernels.methods.polar import decomposition
+from matfn_kernels.methods.polar import decomposition, intervals
 from matfn_kernels.methods.roots import candidates as roots
 from matfn_kernels.methods.sign import candidates as sign
 from matfn_kernels.methods.spectral import candidates as spectral
@@ -33,6 +33,8 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "msign": polar.candidates,
     "mclip": polar.candidates,
     "polar": decomposition.candidates,
+    "norm2": intervals.candidates,
+    "cond": intervals.candidates,
     "mcsgn": sign.candidates,
     "solve_sylvester": sylvester.candidates,
     "solve_lyapunov": sylvester.candidates,
@@ -46,7 +48,7 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "eig_clip": eig_clip.candidates,
     "eigh": eigh.candidates,
     "eigenbasis": eigenbasis.candidates,
-    "geometric_mean": geometric_mean.candidates,
+    "geometric_mean": geodesic.candidates,
     "max_logit": max_logit.candidates,
     "qk_clip": qk_clip.candidates,
     "delta_rule": delta_rule.candidates,

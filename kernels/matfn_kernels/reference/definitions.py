@@ -8,7 +8,7 @@ from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.reference.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.reference.equations import solve_care, solve_lyapunov, solve_sylvester
 from matfn_kernels.reference.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geometric_mean
-from matfn_kernels.reference.polar import mclip, msign, polar
+from matfn_kernels.reference.polar import cond, mclip, msign, norm2, polar
 from matfn_kernels.reference.roots import inv_root, root, sqrt_pair
 from matfn_kernels.reference.sign import mcsgn, spectral_projector
 from matfn_kernels.reference.spectral import exp, log, real_power
@@ -35,6 +35,8 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         msign,
         mclip,
         polar,
+        norm2,
+        cond,
         mcsgn,
         spectral_projector,
         solve_sylvester,

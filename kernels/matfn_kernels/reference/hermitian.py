@@ -60,10 +60,10 @@ def _matched(a: Array, q: Array, order: str, tol_drift: float) -> tuple[Array, A
     return v[:, places], w[places], drift, columns[places]
 
 
-def geometric_mean(a: Array, b: Array) -> Array:
-    """A^(1/2) (A^(-1/2) B A^(-1/2))^(1/2) A^(1/2) for a and b (batch, n, n)."""
+def geometric_mean(a: Array, b: Array, *, t: float) -> Array:
+    """A^(1/2) (A^(-1/2) B A^(-1/2))^t A^(1/2) for a and b (batch, n, n)."""
     half, inverse = power(a, 0.5), power(a, -0.5)
-    return half @ power(inverse @ wide(b) @ inverse, 0.5) @ half
+    return half @ power(inverse @ wide(b) @ inverse, t) @ half
 
 
 def frechet_distance(mu1: Array, s1: Array, mu2: Array, s2: Array) -> Array:

@@ -11,7 +11,7 @@ from matfn_kernels.reference.arrays import adjoint, negligible, wide
 if TYPE_CHECKING:
     from matfn_kernels.reference.arrays import Array
 
-__all__ = ["mclip", "msign", "polar"]
+__all__ = ["cond", "mclip", "msign", "norm2", "polar"]
 
 
 def msign(
@@ -46,6 +46,20 @@ def polar(m: Array) -> tuple[Array, Array]:
     """(U V^H, V S V^H), the first as by `msign`, for m (batch, m, n)."""
     u, s, vh = np.linalg.svd(wide(m), full_matrices=False)
     return (u * _in_range(s, m, None)[..., None, :]) @ vh, (adjoint(vh) * s[..., None, :]) @ vh
+
+
+def norm2(m: Array) -> tuple[Array, Array]:
+    """The largest singular value of m (batch, m, n), as both ends of an interval."""
+    largest = np.linalg.svd(wide(m), compute_uv=False).max(-1)
+    return largest, largest
+
+
+def cond(m: Array) -> tuple[Array, Array]:
+    """The quotient of the largest and the smallest singular value of m (batch, m, n), as both ends of an interval."""
+    s = np.linalg.svd(wide(m), compute_uv=False)
+    with np.errstate(divide="ignore"):
+        quotient: Array = s.max(-1) / s.min(-1)
+    return quotient, quotient
 
 
 def _in_range(s: Array, m: Array, threshold: float | None) -> Array:

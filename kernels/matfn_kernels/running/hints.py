@@ -19,8 +19,8 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "on_negative_axis": (
         "not_positive",
         (
-            "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the spectrum "
-            'to the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0'
+            "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the "
+            'spectrum to the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0'
         ),
     ),
     "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),
@@ -55,6 +55,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "sign_undefined",
         "to the rounding of float64 an eigenvalue lies on the imaginary axis: shift the matrix by a multiple of I",
     ),
+    "no_condition": ("singular", "the matrix is zero: the quotient of its singular values is not defined"),
     "not_orthonormal": (
         "invalid_parameter",
         "the columns of q are not orthonormal: send the basis of an earlier answer, of eigh, or the identity",
@@ -75,6 +76,7 @@ REMARKS: Final[Mapping[str, str]] = {
         "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
         'and no error estimate can be given; damping="range" gives the pseudo-inverse power'
     ),
+    "unbounded": "singular to rounding, or beyond the largest number of the dtype: the upper end is infinite",
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",
     "near_negative_axis": (
         "rounding of A may carry an eigenvalue across the negative axis: no error estimate can be given"

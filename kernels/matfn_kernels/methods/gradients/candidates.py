@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from matfn_kernels.methods.gradients import (
     eig_clip,
     frechet_distance,
-    geometric_mean,
+    geodesic,
     low_rank,
     power,
     singular_values,
@@ -40,5 +40,5 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "vjp/dplr_solve": low_rank.candidates,
     "vjp/frechet_distance": frechet_distance.candidates,
     "vjp/eig_clip": eig_clip.candidates,
-    "vjp/geometric_mean": geometric_mean.candidates,
+    "vjp/geometric_mean": geodesic.candidates,
 }

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
-__all__ = ["GeometricMeanGradient", "candidates"]
+__all__ = ["GeometricMeanGradient", "outward", "redone"]
 
 _KINDS = 3
 """Disturbances of A, of B and of L^-1 K."""
@@ -91,10 +90,10 @@ def _gradients(left: Tensor, right: Tensor, c: Tensor, disturbance: Tensor | Non
     inner = symmetrise(product(product(basis.mH, c), basis))
     inner = invariant.divided(inner, s[:, :, None] + s[:, None, :])
     weighed = invariant.divided(inner, (1 / s)[:, :, None] * (1 / s)[:, None, :])
-    return _outward(left, u, weighed), _outward(left, u, inner)
+    return outward(left, u, weighed), outward(left, u, inner)
 
 
-def _outward(left: Tensor, u: Tensor, d: Tensor) -> Tensor:
+def outward(left: Tensor, u: Tensor, d: Tensor) -> Tensor:
     """P^-H D P^-1 of P = L U."""
     inside = product(product(u, d), u.mH)
     half = invariant.solve_triangular(left.mH, inside, upper=True)
@@ -104,21 +103,13 @@ def _outward(left: Tensor, u: Tensor, d: Tensor) -> Tensor:
 def _disturbed(left: Tensor, right: Tensor, c: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The gradients for every disturbance, (batch, n, n) each."""
     for one, other, between in noise(_KINDS, left.shape[-1]).to(left.device):
-        yield _gradients(_redone(left, one), _redone(right, other), c, between)
+        yield _gradients(redone(left, one), redone(right, other), c, between)
 
 
-def _redone(factor: Tensor, disturbance: Tensor) -> Tensor:
+def redone(factor: Tensor, disturbance: Tensor) -> Tensor:
     """The factor of L L^H + E with |E_ij| near sqrt(a_ii a_jj) times the disturbance, (batch, n, n); else NaN."""
     rows = invariant.row_norm(factor)
     a = symmetrise(product(factor, factor.mH))
     e = (disturbance + disturbance.mT) * rows[:, :, None] * rows[:, None, :]
     found, exists = invariant.cholesky(a + e.to(a.dtype))
     return torch.where(exists[:, None, None], found, torch.nan)
-
-
-def candidates(call: Signature) -> list[GeometricMeanGradient]:
-    """The one program that serves a call."""
-    call.require_double()
-    order = call.sizes("a")[-1]
-    program = GeometricMeanProgram(order, call.dtype, Precision.FP64, Precision.FP64)
-    return [GeometricMeanGradient(program, order, call.names, call.cotangents)]

@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
+    from matfn_kernels.programs.program import Program
 
-__all__ = ["Factored", "GeometricMeanProgram", "candidates"]
+__all__ = ["MARGIN", "SMALL", "Factored", "GeometricMeanProgram", "gaussian_errors", "largest_row", "within"]
 
-_MARGIN: Final = 8.0
+MARGIN: Final = 8.0
 """Factor of the estimate over the error of random rounding, as `spectral.BACKWARD_ERROR`.
 
 True errors were at most 1.7 times that of random rounding for 157 random pairs in fp32, orders 2 to 64, conditions to
 1e5, against float64, and 6.6 times for a graded pair in float64, order 5, against 120 digits."""
-_SMALL: Final = 0.1
+SMALL: Final = 0.1
 """Largest change of A, B or Q, relative to them, at which the error to first order is trusted."""
 _PROBES: Final = 4
 """Random errors that are tried: the estimate is the root mean square of their effects, each priced at 20 products."""
@@ -131,7 +131,7 @@ class Factored:
     unfactored: Tensor
 
     @classmethod
-    def of(cls, sent: Tensor, program: GeometricMeanProgram) -> Factored:
+    def of(cls, sent: Tensor, program: Program) -> Factored:
         """The factors of matrices as they were sent, in the program's precision."""
         given, exponent = narrowed(sent, working(program.precision, program.dtype))
         a = symmetrise(given)
@@ -190,20 +190,20 @@ class _Polar:
         """
         unit = unexplained.clamp_min(spacing)
         order = self.s.shape[-1]
-        noise = _noise(order).to(self.left.device, self.left.dtype)
+        noise = gaussian_errors(order).to(self.left.device, self.left.dtype)
         inward = self._inverse_basis()
-        e, f = (_within(inward, factor, x) for factor, x in ((self.left, noise[0]), (self.right, noise[1])))
+        e, f = (within(inward, factor, x) for factor, x in ((self.left, noise[0]), (self.right, noise[1])))
         rows, columns = self.s[..., :, None], self.s[..., None, :]
         turn = invariant.divided(self._turn(inward, noise[2], noise[3]), rows + columns)
         moved = invariant.divided(f + rows * e * columns, rows + columns) + turn * columns
         basis = product(self.left, self.u)
-        moved = _largest_row(product(product(basis, moved), basis.mH))
+        moved = largest_row(product(product(basis, moved), basis.mH))
         left, middle, right = map(invariant.magnitude, (self.left, product(self.u, self.vh), self.right))
         rounding = norm(product(product(left, middle), right.mT))
         scaled = invariant.divided(invariant.divided(f, rows), columns)
         reach = torch.stack([norm(x) for x in (e, scaled, turn)]).amax(0) / math.sqrt(noise.shape[1])
-        error = _MARGIN * unit * (1 + (moved + rounding) / norm(product(basis * columns, basis.mH)))
-        return torch.where(BACKWARD_ERROR * unit * reach < _SMALL, error, torch.inf)
+        error = MARGIN * unit * (1 + (moved + rounding) / norm(product(basis * columns, basis.mH)))
+        return torch.where(BACKWARD_ERROR * unit * reach < SMALL, error, torch.inf)
 
     def _inverse_basis(self) -> Tensor:
         """P^-1 = U^H L^-1 (batch, 1, n, n)."""
@@ -217,13 +217,13 @@ class _Polar:
         return turn
 
 
-def _within(inward: Tensor, factor: Tensor, noise: Tensor) -> Tensor:
+def within(inward: Tensor, factor: Tensor, noise: Tensor) -> Tensor:
     """P^-1 E P^-H for the backward error E of a Cholesky factor, |e_ij| <= sqrt(a_ii a_jj), (batch, probes, n, n)."""
     scaled = inward * invariant.row_norm(factor)[..., None, :].to(inward.dtype)
     return product(product(scaled, (noise + noise.mT) / math.sqrt(2)), scaled.mH)
 
 
-def _largest_row(x: Tensor) -> Tensor:
+def largest_row(x: Tensor) -> Tensor:
     """Largest norm of a row of X (batch, probes, n, n), root mean square over the probes, (batch,).
 
     Errors of all entries alike have n^(1/2) times as large a Frobenius norm as their model allows; an error that few
@@ -234,7 +234,7 @@ def _largest_row(x: Tensor) -> Tensor:
     return largest
 
 
-def _noise(order: int) -> Tensor:
+def gaussian_errors(order: int) -> Tensor:
     """Fixed Gaussian matrices (4, probes, n, n), one for each kind of error, and more probes where n is small."""
     generator = torch.Generator().manual_seed(_SEED)
     shape = (4, max(_PROBES, _PROBE_ROWS // order), order, order)
@@ -246,9 +246,3 @@ def _residual(mean: Tensor, left: Tensor, right: Tensor) -> Tensor:
     z = probes.gaussian(mean, mean.shape[-1]).to(mean.dtype)
     target = probes.times(right, probes.times(right.mH, z))
     return probes.ratio(probes.times(mean, invariant.cholesky_solve(probes.times(mean, z), left)) - target, target)
-
-
-def candidates(call: Signature) -> list[GeometricMeanProgram]:
-    """The one program that serves a call."""
-    _, ceiling = call.direct_precisions()
-    return [GeometricMeanProgram(call.sizes("a")[-1], call.dtype, ceiling, ceiling)]
