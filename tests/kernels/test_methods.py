@@ -63,8 +63,8 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
 
 def _params(function: str, method: str) -> dict[str, Any]:
     general = {"structure": "general"} if method == "schur" and function in {"root", "inv_root", "sqrt_pair"} else {}
-    exponent = {"root": {"r": 2}, "inv_root": {"r": 2}, "power": {"p": 0.7}}.get(function, {})
-    return {**exponent, **general}
+    exponents: dict[str, dict[str, Any]] = {"root": {"r": 2}, "inv_root": {"r": 2}, "power": {"p": 0.7}}
+    return {**exponents.get(function, {}), **general}
 
 
 def _evaluated(
