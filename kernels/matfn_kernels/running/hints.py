@@ -24,7 +24,6 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
             'structure="symmetric" counts what rounding left below 0 as 0'
         ),
     ),
-    ),
     "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),
     "b_not_definite": ("not_positive", "b has an eigenvalue that is 0 or negative: the mean needs positive definite"),
     "s1_negative": ("not_positive", "s1 has an eigenvalue that is negative beyond rounding: eig_clip(s1, lo=0)"),
