@@ -1294,8 +1294,7 @@ def delta_rule(
         NotFinite: An input holds NaN or infinity.
         UnsupportedDtype: The function is not defined on this dtype.
 
-    Source: Yang et al., arXiv 2406.06484 and 2412.06464; Kimi Linear, arXiv 2510.26692; Su,
-    kexue.fm/archives/11033.
+    Source: Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033.
     """
     return Invocation(
         "delta_rule",

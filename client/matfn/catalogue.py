@@ -511,7 +511,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             ),
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
-            source="Yang et al., arXiv 2406.06484 and 2412.06464; Kimi Linear, arXiv 2510.26692; Su, kexue.fm/archives/11033",
+            source="Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033",
             output_shapes=(("t", "dv"), ("dk", "dv")),
             reference="delta_rule",
             methods=("chunked",),

@@ -323,7 +323,7 @@ def _clipped(rng: np.random.Generator) -> list[_Row]:
 
 
 def _recurrence(rng: np.random.Generator) -> list[_Row]:
-    """The gated delta rule, with one gate a step and with one for each channel, over chunks of which the last is short."""
+    """The gated delta rule with one gate a step and with one for each channel, the last chunk short."""
     steps, dk, dv = 40, 8, 6
     q, k = rng.standard_normal((2, _BATCH, steps, dk)) / dk**0.5
     v = rng.standard_normal((_BATCH, steps, dv))
@@ -350,7 +350,7 @@ def _recurrence(rng: np.random.Generator) -> list[_Row]:
     ]
 
 
-def _stepped(q: Array, k: Array, v: Array, beta: Array, log_gate: Array, state: Array) -> tuple[Array, Array]:  # noqa: PLR0913
+def _stepped(q: Array, k: Array, v: Array, beta: Array, log_gate: Array, state: Array) -> tuple[Array, Array]:
     """Outputs and final state of the gated delta rule."""
     outputs = []
     for i in range(q.shape[1]):

@@ -2,9 +2,9 @@
 
 A product of gates is e to a sum of their logarithms, summed from its own terms in float64: multiples of a grain, whose
 sums are exact, and the rest. With a gate for each channel the logits sum_c x_ic y_jc e^(g_(j+1)c + ... + g_ic) are no
-product of two matrices and a decay. They are halved: for j before and i after the middle of a block the sum of logarithms
-is one up to the middle plus one from there, neither above 0, so that both factors of the product are at most 1 whatever
-the gates are; the halves are blocks again. That takes log2 c products in place of one.
+product of two matrices and a decay. They are halved: for j before and i after the middle of a block the sum of
+logarithms is one up to the middle plus one from there, neither above 0, so that both factors of the product are at most
+1 whatever the gates are; the halves are blocks again. That takes log2 c products in place of one.
 References: Yang et al., arXiv 2412.06464; Kimi Linear, arXiv 2510.26692.
 """
 
