@@ -337,7 +337,7 @@ def _attention(rng: np.random.Generator) -> list[_Row]:
             _MILD,
         ),
         *_clipped(rng),
-        _recurrence(rng),
+        *_recurrence(rng),
     ]
 
 
@@ -368,27 +368,43 @@ def _clipped(rng: np.random.Generator) -> list[_Row]:
     ]
 
 
-def _recurrence(rng: np.random.Generator) -> _Row:
-    """The gated delta rule one step at a time, over chunks of which the last is short."""
+def _recurrence(rng: np.random.Generator) -> list[_Row]:
+    """The gated delta rule with one gate a step and with one for each channel, the last chunk short."""
     steps, dk, dv = 40, 8, 6
     q, k = rng.standard_normal((2, _BATCH, steps, dk)) / dk**0.5
     v = rng.standard_normal((_BATCH, steps, dv))
     beta, log_gate = rng.uniform(0, 1, (_BATCH, steps)), rng.uniform(-0.5, 0, (_BATCH, steps))
     start = rng.standard_normal((_BATCH, dk, dv))
-    state, outputs = start, []
-    for i in range(steps):
-        state = np.exp(log_gate[:, i, None, None]) * state
+    by_channel = rng.uniform(-0.5, 0, (_BATCH, steps, dk))
+    return [
+        _Row(
+            lambda q, k, v, beta, log_gate, start: call.delta_rule(
+                q, k, v, beta=beta, log_gate=log_gate, initial_state=start, chunk=16
+            ),
+            (q, k, v, beta, log_gate, start),
+            _stepped(q, k, v, beta, log_gate[..., None], start),
+            _MILD,
+        ),
+        _Row(
+            lambda q, k, v, beta, gate, start: call.delta_rule(
+                q, k, v, beta=beta, channel_log_gate=gate, initial_state=start, chunk=16, scale=0.5
+            ),
+            (q, k, v, beta, by_channel, start),
+            _stepped(q / 2, k, v, beta, by_channel, start),
+            _MILD,
+        ),
+    ]
+
+
+def _stepped(q: Array, k: Array, v: Array, beta: Array, log_gate: Array, state: Array) -> tuple[Array, Array]:
+    """Outputs and final state of the gated delta rule."""
+    outputs = []
+    for i in range(q.shape[1]):
+        state = np.exp(log_gate[:, i, :, None]) * state
         missing = v[:, i, None, :] - k[:, i, None, :] @ state
         state = state + beta[:, i, None, None] * k[:, i, :, None] * missing
         outputs.append((q[:, i, None, :] @ state)[:, 0])
-    return _Row(
-        lambda q, k, v, beta, log_gate, start: call.delta_rule(
-            q, k, v, beta=beta, log_gate=log_gate, initial_state=start, chunk=16
-        ),
-        (q, k, v, beta, log_gate, start),
-        (np.stack(outputs, axis=1), state),
-        _MILD,
-    )
+    return np.stack(outputs, axis=1), state
 
 
 def _gradients(rng: np.random.Generator) -> list[_Row]:

@@ -62,10 +62,11 @@ def _weights(items: int) -> dict[str, Array]:
     return weights | {"max_logit": 200 * rng.random((items, 4))}
 
 
-def _sequence(items: int, length: int) -> dict[str, Array]:
+def _sequence(items: int, length: int, *, channels: bool = False) -> dict[str, Array]:
     rng = np.random.default_rng(9)
     keys = rng.standard_normal((items, length, 8)) / 8**0.5
     gates = {"beta": rng.random((items, length)), "log_gate": -rng.random((items, length))}
+    gates = {"beta": gates["beta"], "channel_log_gate": -rng.random(keys.shape)} if channels else gates
     return {"k": keys, "q": rng.standard_normal(keys.shape), "v": rng.standard_normal((items, length, 5)), **gates}
 
 
@@ -107,6 +108,7 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("max_logit", {"q": RNG.standard_normal((6, 4, 50, 8)), "k": RNG.standard_normal((6, 2, 70, 8))}, {}),
     ("qk_clip", _weights(6), {"variant": "gqa"}),
     ("delta_rule", _sequence(6, 70), {"chunk": 32}),
+    ("delta_rule", _sequence(6, 70, channels=True), {"scale": 0.5}),
 ]
 IDS = [f"{function}-{'-'.join(map(str, keywords.values()))}" for function, _, keywords in CASES]
 

@@ -91,7 +91,7 @@ async def test_unreadable_msgpack_gets_a_msgpack_problem(client: httpx.AsyncClie
         (call(options={"priority": 10}), "invalid_parameter"),
         (call(inputs={}), "invalid_parameter"),
         (call(inputs={"m": zeros("int32", [2, 2], 16)}), "unsupported_dtype"),
-        (call("tri_inv", inputs={"t": zeros("complex64", [1, 1], 8)}), "unsupported_dtype"),
+        (call("max_logit", inputs={name: zeros("complex64", [1, 1, 1], 8) for name in "qk"}), "unsupported_dtype"),
         (call(inputs={"m": [[None, 0.0], [0.0, 1.0]]}), "not_finite"),
         (call("inv_root", inputs={"a": [[1.0, 1.0], [0.0, 1.0]]}, params={"r": 2}), "not_symmetric"),
         (call("root", inputs={"a": [[-1.0, 0.0], [0.0, 1.0]]}, params={"r": 2}), "not_positive"),

@@ -360,7 +360,9 @@ def _weights(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     }
 
 
-def _sequence(rng: Rng, size: Size, scale: Scale, *, gated: bool = True, state: bool = False) -> dict[str, Array]:
+def _sequence(  # noqa: PLR0913 - what a call gives
+    rng: Rng, size: Size, scale: Scale, *, gated: bool = True, state: bool = False, channels: bool = False
+) -> dict[str, Array]:
     length, key_width, value_width = (size, 5, 7) if isinstance(size, int) else size
     keys = rng.standard_normal((len(KINDS), length, key_width)) / key_width**0.5
     inputs = {
@@ -370,6 +372,9 @@ def _sequence(rng: Rng, size: Size, scale: Scale, *, gated: bool = True, state: 
     }
     if gated:
         inputs |= {"beta": rng.random((len(KINDS), length)), "log_gate": -rng.random((len(KINDS), length))}
+    if channels:
+        inputs = {name: x for name, x in inputs.items() if name != "log_gate"}
+        inputs["channel_log_gate"] = -rng.random(keys.shape) * 8.0 ** rng.integers(-2, 3, (len(KINDS), 1, key_width))
     if state:
         inputs["initial_state"] = rng.standard_normal((len(KINDS), key_width, value_width))
     return inputs
@@ -503,5 +508,6 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("delta_rule", {}, (1, 7, 9, 16, 33, 64, 65, (130, 9, 7), (96, 16, 16)), _ANY_REAL, _sequence),
     ("delta_rule", {"chunk": 16}, (9, 33, 65), _ANY_REAL, partial(_sequence, state=True)),
     ("delta_rule", {"chunk": 5}, (9, 33), REAL, partial(_sequence, gated=False)),
+    ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, partial(_sequence, state=True, channels=True)),
 )  # fmt: skip
 _ENTRIES: Final[tuple[_Entry, ...]] = (*_ROOTS, *_POLARS, *_EQUATIONS, *_TRIANGULAR, *_OTHERS)

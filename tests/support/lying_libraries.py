@@ -368,7 +368,7 @@ _HONEST: Final[dict[str, Callable[..., Any]]] = {
     "scipy.solve_triangular": scipy.linalg.solve_triangular,
     "scipy.solve_continuous_are": scipy.linalg.solve_continuous_are,
 }
-_LAPACK: Final = {"trsyl": ("dtrsyl",), "getrf": ("dgetrf",), "getri": ("dgetri",)}
+_LAPACK: Final = {"trsyl": ("dtrsyl",), "getrf": ("dgetrf", "zgetrf"), "getri": ("dgetri", "zgetri")}
 """Routines that modules take out of scipy's `lapack` when they call them."""
 _NUMPYS: Final = tuple(name for name in _OF_ROUTINES if name.startswith("numpy."))
 """Routines that modules take out of `np.linalg` when they call them."""

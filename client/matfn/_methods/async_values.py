@@ -1666,8 +1666,10 @@ class AsyncValueMethods(ABC):
         *,
         beta: ArrayT | None = None,
         log_gate: ArrayT | None = None,
+        channel_log_gate: ArrayT | None = None,
         initial_state: ArrayT | None = None,
         chunk: int = 64,
+        scale: float = 1.0,
         method: Literal["auto", "chunked"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1678,17 +1680,20 @@ class AsyncValueMethods(ABC):
     ) -> tuple[ArrayT, ArrayT]:
         """Gated delta rule over a sequence, chunk by chunk: the outputs and the final state.
 
-        The value is (o, S_t), S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, matrix by
-        matrix over the leading dimensions.
+        The value is (o, S_t), S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = scale S_t q_t,
+        matrix by matrix over the leading dimensions.
 
         Args:
-            q: (*, t, dk) array, queries; no scale is applied.
+            q: (*, t, dk) array, queries.
             k: (*, t, dk) array, keys; not normalised.
             v: (*, t, dv) array, values.
             beta: (*, t) array, writing strengths, 1 if not given.
             log_gate: (*, t) array, logarithms of the gates, at most 0; 0 if not given.
+            channel_log_gate: (*, t, dk) array, logarithms of gates for each channel of the keys, at most 0, in place of
+                log_gate.
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
+            scale: Factor of the outputs.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1707,7 +1712,7 @@ class AsyncValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             UnsupportedDtype: The function is not defined on this dtype.
 
-        Source: Yang et al., arXiv 2406.06484 and 2412.06464; Su, kexue.fm/archives/11033.
+        Source: Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033.
         """
         return await self._value(
             call.delta_rule(
@@ -1716,8 +1721,10 @@ class AsyncValueMethods(ABC):
                 v,
                 beta=beta,
                 log_gate=log_gate,
+                channel_log_gate=channel_log_gate,
                 initial_state=initial_state,
                 chunk=chunk,
+                scale=scale,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -97,7 +97,7 @@ def _flaws(call: Call, given: Sequence[Input]) -> list[_Flaw]:
     for entry in given:
         x = call.inputs[entry.name]
         if entry.nonpositive:
-            found.append(_Flaw("invalid_parameter", entry.name, _where((x > 0).any(-1))))
+            found.append(_Flaw("invalid_parameter", entry.name, _where((x > 0).flatten(1).any(-1))))
         if entry.nonzero and not call.parameters.get("unit_diagonal"):
             found.append(_Flaw("singular", entry.name, _where((_diagonal(x) == 0).any(-1))))
     # the first input with a flaw is named

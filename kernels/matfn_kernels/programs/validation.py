@@ -219,6 +219,10 @@ def _check_names(spec: Function, inputs: Mapping[str, Layout]) -> None:
         if name not in known:
             raise Rejection("invalid_parameter", f"{spec.name}() has no input {name!r}", f"inputs: {', '.join(known)}")
     for entry in spec.inputs:
+        if entry.excludes in inputs and entry.name in inputs:
+            raise Rejection(
+                "invalid_parameter", f"{spec.name}(): {entry.excludes} and {entry.name} are both given", "give one"
+            )
         if not entry.optional and entry.name not in inputs:
             raise Rejection(
                 "invalid_parameter", f"{spec.name}() needs the input {entry.name!r}", f"inputs: {', '.join(known)}"

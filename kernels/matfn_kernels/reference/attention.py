@@ -52,25 +52,29 @@ def delta_rule(  # noqa: PLR0913 - the function's own arguments
     v: Array,
     beta: Array | None = None,
     log_gate: Array | None = None,
+    channel_log_gate: Array | None = None,
     initial_state: Array | None = None,
     *,
     chunk: int,
+    scale: float,
 ) -> tuple[Array, Array]:
-    """(o, S_t) of S_t = e^g_t S_(t-1) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, the state transposed.
+    """(o, S_t) of S_t = S_(t-1) Diag(e^g_t) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = scale S_t q_t.
 
-    For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state (batch, dk, dv). The value does
-    not depend on chunk.
+    For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), channel_log_gate (batch, t, dk), initial_state
+    (batch, dk, dv), as which the state is stored: transposed. The value does not depend on chunk.
     """
     del chunk
     q, k, v = wide(q), wide(k), wide(v)
     strength = np.ones(k.shape[:-1]) if beta is None else wide(beta)
-    gate = np.ones(k.shape[:-1]) if log_gate is None else np.exp(wide(log_gate))
+    gate = np.ones(k.shape) if log_gate is None else np.exp(wide(log_gate))[..., None] * np.ones(k.shape)
+    gate = gate if channel_log_gate is None else np.exp(wide(channel_log_gate))
     empty = np.zeros((*k.shape[:-2], k.shape[-1], v.shape[-1]))
     state = empty if initial_state is None else wide(initial_state)
     outputs = np.zeros(v.shape)
     for t in range(k.shape[-2]):
         key, value, query = k[..., t, :, None], v[..., t, None, :], q[..., t, None, :]
         written = strength[..., t, None, None] * key
-        state = gate[..., t, None, None] * (state - written @ (np.swapaxes(key, -1, -2) @ state)) + written @ value
+        state = gate[..., t, :, None] * state
+        state = state - written @ (np.swapaxes(key, -1, -2) @ state) + written @ value
         outputs[..., t, :] = (query @ state)[..., 0, :]
-    return outputs, state
+    return scale * outputs, state

@@ -1,4 +1,4 @@
-"""The gated delta rule S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = S_t q_t, by chunks.
+"""The gated delta rule S_t = e^{g_t} S_{t-1} (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = scale S_t q_t, by chunks.
 
 States are stored transposed, S^T (dk, dv). Within a chunk let D_ij = g_{j+1} + ... + g_i for i >= j and b_i = g_1 + ...
 + g_i. Then with the state S before the chunk
@@ -7,13 +7,15 @@ States are stored transposed, S^T (dk, dv). Within a chunk let D_ij = g_{j+1} + 
     O = diag(e^b) Q S + (tril(Q K^T) o e^D) U,     S <- e^{b_end} S + K^T diag(e^{b_end - b}) U.
 
 D is summed from its own terms in float64, never as a difference of running sums, and only sums <= 0 are exponentiated:
-a gate that closes neither overflows nor costs the digits of those after it.
+a gate that closes neither overflows nor costs the digits of those after it. With a gate for each channel of the keys,
+S_t^T = (I - beta_t k_t k_t^T) Diag(e^{g_t}) S_{t-1}^T + beta_t k_t v_t^T, the products K K^T o e^D, Q K^T o e^D and
+K^T diag(e^{b_end - b}) are taken channel by channel (`gates`).
 
 Error: all outputs are linear in (V, S_0), so those of V z and S_0 z for random columns z are O z and S z. A run on
 such columns, in float64 and with other chunks, measures what the rounding of the triangular solves has grown to by the
 end; keys that are not normalised let it grow. The condition is that of the worst triangular system, times the size of
 the terms that cancel in the outputs or the state over that of their sum.
-References: Yang et al., arXiv 2406.06484 and 2412.06464; kexue.fm/archives/11033.
+References: Yang et al., arXiv 2406.06484 and 2412.06464; Kimi Linear, arXiv 2510.26692; kexue.fm/archives/11033.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.linalg.triangles import condition_number
 from matfn_kernels.methods.attention.faded import stepped
+from matfn_kernels.methods.attention.gates import gates_of
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.methods.attention.faded import Faded
+    from matfn_kernels.methods.attention.gates import Gates
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
@@ -57,12 +61,13 @@ _ROUNDINGS: Final = 4.0
 
 Sequences that go step by step have one more a step, for the rounding of a gate that their check repeats."""
 _CLOSED: Final = -1e5
-"""e to this is 0 in every dtype; in a chunk sums of multiples of `_GRAIN` down to it are exact."""
-_GRAIN: Final = 2.0**-26
+"""e to this is 0 in every dtype."""
 _FADED: Final = 1e-140
 """Size of an output, its inputs near 1, below which gates may have underflown that matter to it."""
 _FADING: Final = -200.0
 """Sum of all gates above which none of their products is so small."""
+_OPTIONAL: Final = ("beta", "log_gate", "channel_log_gate", "initial_state")
+"""Inputs without which there are others."""
 _PASSES: Final = 60.0
 """Price of a chunk, in passes over its system, its rows and its state: two runs, one of them by half chunks, and the
 condition number.
@@ -81,6 +86,8 @@ class DeltaRuleProgram:
         key_width: dk.
         value_width: dv.
         chunk: rows a chunk.
+        scale: factor of the outputs.
+        given: names of the optional inputs that a call gives; a batch has the same of each sequence.
         dtype: of the inputs and outputs.
         precision: the arithmetic.
         ceiling: the arithmetic that no fallback exceeds.
@@ -90,6 +97,8 @@ class DeltaRuleProgram:
     key_width: int
     value_width: int
     chunk: int
+    scale: float
+    given: tuple[str, ...]
     dtype: torch.dtype
     precision: Precision
     ceiling: Precision
@@ -105,7 +114,7 @@ class DeltaRuleProgram:
         return True
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
-        """Computes a batch: q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), initial_state."""
+        """Computes a batch: q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), ..., initial_state."""
         scaled, exponents = _scaled(inputs, self.key_width)
         narrow = _Sequence.of(scaled, working(self.precision, self.dtype))
         wide = _Sequence.of(scaled, torch.float64)
@@ -127,14 +136,22 @@ class DeltaRuleProgram:
         condition = wide.condition(self.chunk) * loss
         error = error + torch.where(terms.missing > 0, condition * terms.missing, 0.0)
         error = torch.where(wide.vanishing() | faded, math.nan, error)
+        o, up, rounded = self._sized(found.o)
         return Findings(
-            outputs=(found.o, found.state),
-            exponents=ups,
+            outputs=(o, found.state),
+            exponents=(ups[0] + up, ups[1]),
             residual_name="O z - O(V z)",
             residual=residual,
-            error=error,
+            error=error + rounded,
             condition=condition,
         )
+
+    def _sized(self, o: Tensor) -> tuple[Tensor, int, float]:
+        """The outputs times the scale, but for a power of two; that power, and the rounding of a product."""
+        if self.scale == 1:
+            return o, 0, 0.0
+        factor, up = math.frexp(self.scale)
+        return o.to(torch.float64) * factor, up, spacing(Precision.FP64)
 
     def fallbacks(self) -> tuple[DeltaRuleProgram, ...]:
         """The program in the highest precision that the call allows, if that is another."""
@@ -151,6 +168,8 @@ class DeltaRuleProgram:
         """Predicted device seconds a sequence: passes over the systems, the rows and the states of all chunks."""
         chunk = min(self.chunk, self.length) or 1
         entries = chunk**2 + self.key_width * self.value_width + chunk * (self.key_width + self.value_width)
+        if "channel_log_gate" in self.given:
+            entries += chunk.bit_length() * chunk * self.key_width  # of the halves that the gates are taken by
         return _PASSES * -(-self.length // chunk) * pass_cost(profile, math.sqrt(entries + _LAUNCHES))
 
 
@@ -163,7 +182,8 @@ def _scaled(inputs: Mapping[str, Tensor], width: int) -> tuple[dict[str, Tensor]
     length = wide["v"].shape[1]
     ones = q.new_ones(q.shape[:2])
     parts = {"q": q, "k": wide["k"], "v": stacked[:, :length], "initial_state": stacked[:, length:]}
-    parts |= {"beta": wide.get("beta", ones), "log_gate": wide.get("log_gate", 0 * ones).clamp_min(_CLOSED)}
+    gates = wide.get("channel_log_gate", wide.get("log_gate", 0 * ones)).clamp_min(_CLOSED)
+    parts |= {"beta": wide.get("beta", ones), "log_gate": gates}
     return parts, (up_q, up_v)
 
 
@@ -216,7 +236,7 @@ def _like(mask: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    """A batch of sequences in one dtype; the gates stay in float64."""
+    """A batch of sequences in one dtype; the gates, (batch, t) or (batch, t, dk), stay in float64."""
 
     q: Tensor
     k: Tensor
@@ -240,17 +260,17 @@ class _Sequence:
         return _Sequence(*(part[mask] for part in parts))
 
     def run(self, chunk: int, watch: Callable[..., None] | None = None) -> _Run:
-        """The outputs and the final state, chunk by chunk, of which `watch` sees e^D, e^b, U and its residual."""
+        """The outputs and the final state, chunk by chunk, of which `watch` sees the gates, U and its residual."""
         state, outputs = self.state, []
         for part in self._chunks(chunk):
-            decay, total, system = part.system()
-            before, after = total[..., None], decay[:, -1, :, None]
-            target = part.beta[..., None] * (part.v - before * product(part.k, state))
+            gates = part.gates()
+            system = gates.system(part.beta, part.k)
+            target = part.beta[..., None] * (part.v - gates.read(part.k, state))
             u = invariant.solve_triangular(system, target, upper=False, unitriangular=True)
-            outputs.append(before * product(part.q, state) + product(product(part.q, part.k.mT) * decay, u))
-            state = before[:, -1:] * state + product(part.k.mT, after * u)
+            outputs.append(gates.read(part.q, state) + product(gates.logits(part.q, part.k), u))
+            state = gates.after(state, part.k, u)
             if watch is not None:
-                watch(part, decay, total, u, unsolved(system, u, target))
+                watch(part, gates, u, unsolved(system, u, target))
         nothing = torch.zeros(len(state), dtype=torch.float64, device=state.device)
         return _Run(torch.cat(outputs, dim=1), state, (nothing, nothing))
 
@@ -260,29 +280,25 @@ class _Sequence:
 
     def fading(self) -> Tensor:
         """Whether products of gates may leave float64's range, (batch,)."""
-        return invariant.sums(self.log_gate) < _FADING
+        sums = invariant.sums(self.log_gate if self.log_gate.dim() == 2 else self.log_gate.mT)  # noqa: PLR2004 - (batch, t)
+        return sums.reshape(len(sums), -1).amin(-1) < _FADING
 
     def vanishing(self) -> Tensor:
         """Whether keys are so small that the terms of the outputs cannot be measured, (batch,)."""
         largest = self.k.abs().flatten(1).amax(-1)
         return (largest > 0) & (largest < _SMALLEST_KEY)
 
-    def system(self) -> tuple[Tensor, Tensor, Tensor]:
-        """e^D, zero above the diagonal, e^b, and T of a chunk."""
-        lead = (self.log_gate / _GRAIN).round() * _GRAIN
-        sums, rest = lead.cumsum(1), (self.log_gate - lead).cumsum(1)
-        small, large = invariant.exp(rest), invariant.exp(-rest)
-        steps = (sums[:, :, None] - sums[:, None, :]).tril_()
-        decay = (invariant.exp(steps) * small[:, :, None] * large[:, None, :]).tril_().to(self.q.dtype)
-        decay.diagonal(dim1=-2, dim2=-1).fill_(1)
-        total = (invariant.exp(sums) * small).to(self.q.dtype)
-        system = (self.beta[..., None] * product(self.k, self.k.mT) * decay).tril(-1)
-        system.diagonal(dim1=-2, dim2=-1).fill_(1)
-        return decay, total, system
+    def gates(self) -> Gates:
+        """The gates of a chunk."""
+        return gates_of(self.log_gate, self.q.dtype)
+
+    def system(self) -> Tensor:
+        """T of a chunk."""
+        return self.gates().system(self.beta, self.k)
 
     def condition(self, chunk: int) -> Tensor:
         """Condition number of the worst triangular system, (batch,)."""
-        return torch.stack([condition_number(part.system()[2], lower=True) for part in self._chunks(chunk)]).amax(0)
+        return torch.stack([condition_number(part.system(), lower=True) for part in self._chunks(chunk)]).amax(0)
 
     def _chunks(self, chunk: int) -> Iterator[_Sequence]:
         for rows in blocks(self.q.shape[1], chunk):
@@ -309,29 +325,30 @@ class _Terms:
 
     @classmethod
     def of(cls, sequence: _Sequence) -> _Terms:
-        """Those before the first chunk."""
-        state = invariant.matrix_norm(sequence.state).square()
-        return cls(torch.zeros_like(state), state, torch.zeros_like(state))
+        """Those before the first chunk, of the state's channels where each has its gates."""
+        whole = invariant.matrix_norm(sequence.state).square()
+        state = whole if sequence.log_gate.dim() == 2 else invariant.sums(sequence.state.square())  # noqa: PLR2004
+        return cls(torch.zeros_like(whole), state, torch.zeros_like(whole))
 
     @property
     def reach(self) -> tuple[Tensor, Tensor]:
         """Norms."""
-        return self.outputs.sqrt(), self.state.sqrt()
+        state = self.state if self.state.dim() == 1 else invariant.sums(self.state)
+        return self.outputs.sqrt(), state.sqrt()
 
-    def count(self, part: _Sequence, decay: Tensor, total: Tensor, u: Tensor, missing: Tensor) -> None:
+    def count(self, part: _Sequence, gates: Gates, u: Tensor, missing: Tensor) -> None:
         """Adds those of a chunk."""
         self.missing = torch.maximum(self.missing, missing)
-        keys, values, queries = (invariant.sums(x.square()) for x in (part.k, u, part.q))
-        written = product(decay.square(), (keys * values)[..., None])[..., 0]
-        terms = total.square() * self.state[:, None] + written
-        self.outputs = self.outputs + invariant.sums(queries * terms)
-        self.state = terms[:, -1]
+        terms, self.state = gates.sizes(self.state, part.k, u)
+        self.outputs = self.outputs + invariant.sums(invariant.sums(part.q.square()) * terms)
 
 
 def candidates(call: Signature) -> list[DeltaRuleProgram]:
     """The one program that serves a call."""
     low, ceiling = call.direct_precisions()
     length, key_width = call.sizes("q")
-    chunk = call.parameter("chunk")
+    chunk, scale = call.parameter("chunk"), call.parameter("scale")
     assert isinstance(chunk, int)
-    return [DeltaRuleProgram(length, key_width, call.sizes("v")[-1], chunk, call.dtype, low, ceiling)]
+    assert isinstance(scale, float)
+    given = tuple(name for name in _OPTIONAL if call.shape(name) is not None)
+    return [DeltaRuleProgram(length, key_width, call.sizes("v")[-1], chunk, scale, given, call.dtype, low, ceiling)]

@@ -27,6 +27,8 @@ _LN2_REST: Final = 1.9082149292705877e-10
 """ln 2 less its leading part, rounded to float64."""
 _EMPTY: Final = -(1 << 30)
 """The exponent of a zero."""
+_LOST: Final = -1100
+"""2 to this is zero in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,14 @@ class _Scaled:
 
 
 def stepped(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, log_gate: Tensor, state: Tensor) -> Faded:
-    """The outputs and the final state, one step after the other."""
+    """The outputs and the final state, one step after the other; gates (batch, t), or (batch, t, dk) by channel."""
     mantissa, power = _gates(log_gate)
     now, rows = _Scaled.of(state).evened(), []
     for i in range(q.shape[1]):
-        now = _kept(now, mantissa[:, i], power[:, i], k[:, i, :, None], beta[:, i])
+        gate = mantissa[:, i], power[:, i]
+        if log_gate.dim() > 2:  # noqa: PLR2004 - (batch, t, dk)
+            now, gate = _by_channel(now, *gate).evened(), (torch.ones_like(beta[:, i]), torch.zeros_like(now.exponent))
+        now = _kept(now, *gate, k[:, i, :, None], beta[:, i])
         now = now.plus(_Scaled.of(k[:, i, :, None] * (beta[:, i, None] * v[:, i])[:, None]).evened()).evened()
         size = invariant.row_norm(q[:, i], torch.float64)
         rows.append(_Scaled(product(q[:, i, None], now.x), now.exponent, size * now.reach))
@@ -99,6 +104,16 @@ def _gates(log_gate: Tensor) -> tuple[Tensor, Tensor]:
     """(m, k) with e^g = m 2^k and m near 1."""
     power = (log_gate / math.log(2)).round()
     return invariant.exp(log_gate - power * _LN2_LEAD - power * _LN2_REST), power.to(torch.int64)
+
+
+def _by_channel(state: _Scaled, mantissa: Tensor, power: Tensor) -> _Scaled:
+    """Diag(e^g) S with gates m 2^k (batch, dk), in units of the largest one that meets a row of S that is not zero."""
+    alive = state.x.any(-1)
+    top = torch.where(alive, power, _EMPTY).amax(-1)
+    top = torch.where(top > _EMPTY, top, 0)
+    factor = invariant.ldexp(mantissa, torch.where(alive, power - top[:, None], 0).clamp_min(_LOST))
+    reach = state.reach * torch.where(alive, factor, 0.0).amax(-1)
+    return _Scaled(factor[..., None].to(state.x.dtype) * state.x, state.exponent + top, reach)
 
 
 def _kept(state: _Scaled, mantissa: Tensor, power: Tensor, key: Tensor, beta: Tensor) -> _Scaled:

@@ -6,11 +6,10 @@ traces cancel. Any unitary Q gives a value that is too large by no more than a s
 Formulas through tr sqrtm(S1 S2), or eigenvalues of S1^(1/2) S2 S1^(1/2), lose half the digits of rank-deficient data.
 
 Domain: symmetric (Hermitian) positive semidefinite to rounding, means real or complex; the distance is real.
-Error, relative to the sum of the three positive terms: the nuclear
-norm is monotone in both matrices, so that a backward error of eigh of size delta leaves it between its values at
-w - delta and at w + delta; both are computed. That is a bound, and small where the null spaces coincide. The backward
-error is measured against S as sent, and the sums of the eigenvalues against the traces; the means are subtracted before
-anything is rounded to a named precision.
+Error, relative to the sum of the three positive terms: the nuclear norm is monotone in both matrices, so that a
+backward error of eigh of size delta leaves it between its values at w - delta and at w + delta; both are computed. That
+is a bound, and small where the null spaces coincide. The backward error is measured against S as sent, and the sums of
+the eigenvalues against the traces; the means are subtracted before anything is rounded to a named precision.
 References: Dowson and Landau, J. Multivariate Anal. 12 (1982); Heusel et al., arXiv 1706.08500.
 """
 

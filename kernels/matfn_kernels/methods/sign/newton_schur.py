@@ -96,11 +96,11 @@ def _inverse(x: Array) -> tuple[Array | None, float]:
     Raises:
         numpy.linalg.LinAlgError: if LAPACK returns another matrix: a wrong one may carry eigenvalues across the axis.
     """
-    factorise, invert = lapack.get_lapack_funcs(("getrf", "getri"), (x,))
-    lu, pivots, info = factorise(x)
+    is_complex = np.iscomplexobj(x)
+    lu, pivots, info = (lapack.zgetrf if is_complex else lapack.dgetrf)(x)
     if info != 0:
         return None, 0.0
-    inverse, info = invert(lu, pivots)
+    inverse, info = (lapack.zgetri if is_complex else lapack.dgetri)(lu, pivots)
     if info == 0 and np.isfinite(inverse).all():
         demand_small(x @ inverse - np.eye(len(x)), norm(x) * norm(inverse), len(x))
     return (inverse if info == 0 else None), float(np.log(np.abs(lu.diagonal())).sum())
