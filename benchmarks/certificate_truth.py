@@ -342,20 +342,36 @@ def _sign(truth: Truth, chosen: dict[str, Any]) -> _Found:
     return ((np.eye(sign.shape[-1]) + side * sign) / 2,), None
 
 
-def _sylvester(truth: Truth, _chosen: dict[str, Any]) -> _Found:
-    a, q = truth.wide["a"], truth.wide["q"]
-    b = truth.wide.get("b", np.swapaxes(a, -1, -2))
-    x = np.zeros_like(q)
+def _linear(truth: Truth, _chosen: dict[str, Any]) -> _Found:
+    """X of P X S + ... = Q by refinement, with residuals of twice the digits and solutions of the definition."""
+    x = np.zeros_like(truth.wide["q"])
     for _ in range(_REFINEMENTS):
-        x = x + _lapack_sylvester(a, b, long_double.added(q, [(-a, x), (-x, b)]))
+        x = x + _lapack(truth, _missing(truth, x))
     return (x,), None
 
 
-def _lapack_sylvester(a: Array, b: Array, q: Array) -> Array:
-    """X of A X + X B = Q to float64's precision."""
-    plain = {"a": long_double.plain(a), "b": long_double.plain(b), "q": long_double.plain(q)}
+def _missing(truth: Truth, x: Array) -> Array:
+    """What X leaves of the right side."""
+    a, q = truth.wide["a"], truth.wide["q"]
+    e = truth.wide.get("e", np.broadcast_to(np.eye(a.shape[-1]), a.shape))
+    if truth.function == "solve_discrete_lyapunov":
+        return long_double.added(q, [*_multiplied(a, x, adjoint(a)), *_multiplied(-e, x, adjoint(e))])
+    if truth.function == "solve_lyapunov":
+        return long_double.added(q, [*_multiplied(-a, x, adjoint(e)), *_multiplied(-e, x, adjoint(a))])
+    return long_double.added(q, [(-a, x), (-x, truth.wide["b"])])
+
+
+def _multiplied(a: Array, x: Array, b: Array) -> list[tuple[Array, Array]]:
+    """The products whose sum is A X B: A X as a long double and as what that has lost."""
+    lead = a @ x
+    return [(lead, b), (long_double.added(-lead, [(a, x)]), b)]
+
+
+def _lapack(truth: Truth, q: Array) -> Array:
+    """The definition's solution for a right side, to float64's precision."""
+    plain = {**truth.plain, "q": long_double.plain(q)}
     try:
-        return long_double.extended(reference.value("solve_sylvester", plain, {})[0])
+        return long_double.extended(reference.value(truth.function, plain, {})[0])
     except (np.linalg.LinAlgError, ValueError):
         return np.full_like(q, np.nan)
 
@@ -375,7 +391,7 @@ def _stable_graph(hamiltonian: Array) -> Array:
     if right != order:
         return np.full((order, order), np.nan)
     x = basis[order:, order:] @ long_double.inverse(basis[None, :order, order:])[0]
-    return np.asarray(x.real)
+    return x if np.iscomplexobj(hamiltonian) else np.asarray(x.real)
 
 
 def _mean(truth: Truth, _: dict[str, Any]) -> _Found:
@@ -438,8 +454,9 @@ def _delta_rule(truth: Truth, _: dict[str, Any]) -> _Found:
 _OTHERS: Final[dict[str, Callable[[Truth, dict[str, Any]], _Found]]] = {
     "mcsgn": _sign,
     "spectral_projector": _sign,
-    "solve_sylvester": _sylvester,
-    "solve_lyapunov": _sylvester,
+    "solve_sylvester": _linear,
+    "solve_lyapunov": _linear,
+    "solve_discrete_lyapunov": _linear,
     "solve_care": _care,
     "tri_inv": _triangular,
     "tri_solve": _triangular,

@@ -64,6 +64,8 @@ _SQUARE = Input("a", ("n", "n"), "square matrices", padding=1.0)
 """Padded by eigenvalues 1, which have a sign and sum to no zero with one another."""
 _STABLE = replace(_SQUARE, padding=-1.0)
 """Padded by eigenvalues -1, which are stable."""
+_DESCRIPTOR = Input("e", ("n", "n"), "nonsingular descriptor matrices, I if not given", optional=True, padding=1.0)
+"""Padded by the identity: the padded states have those of the other matrices."""
 _DIAG = Input("diag", ("n",), "the diagonal, no entry zero", nonzero=True, padding=1.0)
 """Padded by ones, since no entry may be zero."""
 _Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
@@ -275,6 +277,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 Input("b", ("n", "n"), "square matrices", padding=1.0),
                 Input("q", ("m", "n"), "right-hand sides"),
             ),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("m", "n"),),
@@ -285,9 +288,10 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="solve_lyapunov",
-            summary="Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.",
-            formula="A X + X A^T = Q",
-            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
+            summary="Solution X of A X + X A^H = Q or A X E^H + E X A^H = Q; eigenvalues with l + conj(m) != 0.",
+            formula="A X + X A^H = Q or A X E^H + E X A^H = Q",
+            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides"), _DESCRIPTOR),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("n", "n"),),
@@ -295,6 +299,19 @@ FUNCTIONS: Final[dict[str, Function]] = {
             verifiability="estimate",
             methods=("schur",),
             gradient_methods=("schur",),
+        ),
+        Function(
+            name="solve_discrete_lyapunov",
+            summary="Solution X of A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0; eigenvalues with l conj(m) != 1.",
+            formula="A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0",
+            inputs=(Input("a", ("n", "n"), "square matrices"), Input("q", ("n", "n"), "constant terms"), _DESCRIPTOR),
+            complex_ok=True,
+            errors=_TRIANGULAR_ERRORS,
+            source="Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16",
+            output_shapes=(("n", "n"),),
+            reference="solve_discrete_lyapunov",
+            verifiability="estimate",
+            methods=("bilinear",),
         ),
         Function(
             name="solve_care",

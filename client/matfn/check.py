@@ -232,7 +232,20 @@ def _equations(rng: np.random.Generator) -> list[_Row]:
     return [
         _Row(call.solve_sylvester, (a, b, a @ x + x @ b), (x,)),
         _Row(call.solve_lyapunov, (stable, stable @ y + y @ _transposed(stable)), (y,)),
+        *_lyapunov(stable, _around(s, np.geomspace(1, 2, _ORDER), s), y),
         _riccati(rng),
+    ]
+
+
+def _lyapunov(m: Array, e: Array, x: Array) -> list[_Row]:
+    """Discrete and generalised Lyapunov equations of the pencil E M - s E around a chosen solution."""
+    a, outer = e @ m, e @ x @ _transposed(e)
+    continuous = a @ x @ _transposed(e) + e @ x @ _transposed(a)
+    halved, discrete = a / 2, outer - a @ x @ _transposed(a) / 4
+    return [
+        _Row(call.solve_discrete_lyapunov, (m / 2, x - m @ x @ _transposed(m) / 4), (x,)),
+        _Row(lambda a, q, e: call.solve_lyapunov(a, q, e=e), (a, continuous, e), (x,)),
+        _Row(lambda a, q, e: call.solve_discrete_lyapunov(a, q, e=e), (halved, discrete, e), (x,)),
     ]
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "polar",
     "root",
     "solve_care",
+    "solve_discrete_lyapunov",
     "solve_lyapunov",
     "solve_sylvester",
     "sqrt_pair",
@@ -491,6 +492,7 @@ def solve_lyapunov(
     a: ArrayT,
     q: ArrayT,
     *,
+    e: ArrayT | None = None,
     method: Literal["auto", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -501,12 +503,13 @@ def solve_lyapunov(
 ) -> Invocation[tuple[()]]:
     """Certificates of a claimed answer of solve_lyapunov.
 
-    The exact value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+    The exact value is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
     Args:
         x: (*, n, n) array, the claimed output x.
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -530,7 +533,68 @@ def solve_lyapunov(
     """
     return Invocation(
         "verify/solve_lyapunov",
-        {"x": x, "a": a, "q": q},
+        {"x": x, "a": a, "q": q, "e": e},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_discrete_lyapunov(
+    x: ArrayT,
+    a: ArrayT,
+    q: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    method: Literal["auto", "bilinear"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[()]]:
+    """Certificates of a claimed answer of solve_discrete_lyapunov.
+
+    The exact value is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading
+    dimensions.
+
+    Args:
+        x: (*, n, n) array, the claimed output x.
+        a: (*, n, n) array, square matrices.
+        q: (*, n, n) array, constant terms.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    return Invocation(
+        "verify/solve_discrete_lyapunov",
+        {"x": x, "a": a, "q": q, "e": e},
         {},
         {
             "method": method,

@@ -135,6 +135,8 @@ def _equations() -> list[Case]:
         Case("solve_sylvester", {"a": a, "b": _general(9), "q": q[:, :9]}, {}),
         Case("solve_sylvester", {"a": positive(N)[0], "b": positive(9)[0], "q": q[:, :9]}, {}, "symmetric"),
         Case("solve_lyapunov", {"a": a, "q": q}, {}),
+        Case("solve_lyapunov", {"a": a, "q": q, "e": np.eye(N) + q / 40}, {}, "descriptor"),
+        Case("solve_discrete_lyapunov", {"a": a / 4, "q": q}, {}),
         Case("solve_care", {"a": q / 4, "b": q[:, :4], "q": np.eye(N), "r": np.eye(4)}, {}),
         *(Case("solve_care", dict(zip("abqr", CAREX[name], strict=True)), {}, name) for name in _RICCATI),
     ]

@@ -47,6 +47,7 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
         "spectral_projector": {"a": shifted},
         "solve_sylvester": {"a": shifted, "b": shifted, "q": noise},
         "solve_lyapunov": {"a": shifted, "q": noise},
+        "solve_discrete_lyapunov": {"a": shifted / 4, "q": noise},
         "solve_care": {"a": noise / n, "b": np.eye(n), "q": np.eye(n), "r": np.eye(n)},
         "tri_inv": {"t": np.tril(shifted)},
         "tri_solve": {"t": np.tril(shifted), "b": noise},

@@ -525,6 +525,7 @@ class ValueMethods(ABC):
         a: ArrayT,
         q: ArrayT,
         *,
+        e: ArrayT | None = None,
         method: Literal["auto", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -533,13 +534,14 @@ class ValueMethods(ABC):
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
     ) -> ArrayT:
-        """Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.
+        """Solution X of A X + X A^H = Q or A X E^H + E X A^H = Q; eigenvalues with l + conj(m) != 0.
 
-        The value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+        The value is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
         Args:
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -565,6 +567,65 @@ class ValueMethods(ABC):
             call.solve_lyapunov(
                 a,
                 q,
+                e=e,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    def solve_discrete_lyapunov(
+        self,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        method: Literal["auto", "bilinear"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT:
+        """Solution X of A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0; eigenvalues with l conj(m) != 1.
+
+        The value is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            q: (*, n, n) array, constant terms.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return self._value(
+            call.solve_discrete_lyapunov(
+                a,
+                q,
+                e=e,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -1,7 +1,7 @@
 """The operator X -> A X + X B through the Schur forms of A and B, its inverse and its separation.
 
-With A = U T U^T and B = V R V^T the equation A X + X B = Q becomes T Y + Y R = U^T Q V, which is solved by substitution
-(Bartels and Stewart, Comm. ACM 15 (1972)), or by division where both are diagonal, as for symmetric A and B. Once the
+With A = U T U^H and B = V R V^H the equation A X + X B = Q becomes T Y + Y R = U^H Q V, which is solved by substitution
+(Bartels and Stewart, Comm. ACM 15 (1972)), or by division where both are diagonal, as for Hermitian A and B. Once the
 two forms are there a solution costs a few products, so that the separation sep(A, -B) = min ||A X + X B|| / ||X|| comes
 almost free, by power steps on the inverse and its adjoint.
 """
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from scipy.linalg import eigh, lapack, schur
 
-from matfn_kernels.numbers.arrays import EPS, Array, demand_form, demand_small, gaussian, growth, norm
+from matfn_kernels.numbers.arrays import EPS, Array, adjoint, demand_form, demand_small, gaussian, growth, norm
 
 __all__ = ["SylvesterOperator"]
 
@@ -30,7 +30,7 @@ A solution of order 256 takes 27 ms of an Intel Xeon's core with 32 to 64, and 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SylvesterOperator:
-    """X -> A X + X B, with A = U T U^T and B = V R V^T, or B = V R^T V^T if `turned`."""
+    """X -> A X + X B, with A = U T U^H and B = V R V^H, or B = V R^H V^H if `turned`; all real or all complex."""
 
     u: Array
     t: Array
@@ -58,7 +58,7 @@ class SylvesterOperator:
 
     @classmethod
     def lyapunov(cls, a: Array) -> SylvesterOperator:
-        """X -> A X + X A^T, from one Schur form."""
+        """X -> A X + X A^H, from one Schur form."""
         t, u = _form(a)
         return cls(u, t, u, t, turned=True)
 
@@ -73,11 +73,11 @@ class SylvesterOperator:
         Raises:
             numpy.linalg.LinAlgError: if LAPACK returns no solution.
         """
-        return self._turned_back(self._forward(self.u.T @ q @ self.v))
+        return self._turned_back(self._forward(adjoint(self.u) @ q @ self.v))
 
     def solve_adjoint(self, q: Array) -> Array:
-        """X with A^T X + X B^T = Q."""
-        return self._turned_back(self._backward(self.u.T @ q @ self.v))
+        """X with A^H X + X B^H = Q."""
+        return self._turned_back(self._backward(adjoint(self.u) @ q @ self.v))
 
     def inverse_norm(self) -> float:
         """1 / sep(A, -B), from below, mostly within a factor 1.5."""
@@ -85,33 +85,35 @@ class SylvesterOperator:
 
     def _forward(self, f: Array) -> Array:
         y = _substitute((self.t, self.r), f, turn_a=False, turn_b=self.turned)
-        return _checked(y, f, self.t, self.r.T if self.turned else self.r)
+        return _checked(y, f, self.t, adjoint(self.r) if self.turned else self.r)
 
     def _backward(self, f: Array) -> Array:
         y = _substitute((self.t, self.r), f, turn_a=True, turn_b=not self.turned)
-        return _checked(y, f, self.t.T, self.r if self.turned else self.r.T)
+        return _checked(y, f, adjoint(self.t), self.r if self.turned else adjoint(self.r))
 
     def _turned_back(self, y: Array) -> Array:
-        x: Array = self.u @ y @ self.v.T
+        x: Array = self.u @ y @ adjoint(self.v)
         return x
 
 
 def _substitute(forms: tuple[Array, Array], f: Array, *, turn_a: bool, turn_b: bool) -> Array:
-    """Y with T Y + Y R = F, T or R transposed if turned, by halves down to blocks that LAPACK solves."""
+    """Y with T Y + Y R = F, T or R their adjoints if turned, by halves down to blocks that LAPACK solves."""
     t, r = forms
     if _is_diagonal(t) and _is_diagonal(r):
-        return f / _pivots(t.diagonal(), r.diagonal())
+        left, right = (x.diagonal().conj() if turn else x.diagonal() for x, turn in ((t, turn_a), (r, turn_b)))
+        return f / _pivots(left, right)
     if max(f.shape) <= _BASE_CASE:
-        y, scale, _ = lapack.dtrsyl(t, r, f, trana=b"T" if turn_a else b"N", tranb=b"T" if turn_b else b"N")
+        solve = lapack.ztrsyl if np.iscomplexobj(t) else lapack.dtrsyl
+        y, scale, _ = solve(t, r, f, trana=b"C" if turn_a else b"N", tranb=b"C" if turn_b else b"N")
         return np.asarray(y / scale)
     if len(t) < len(r):
-        # The transposed equation is of the same kind: R^T Y^T + Y^T T^T = F^T.
-        return _substitute((r, t), f.T, turn_a=not turn_b, turn_b=not turn_a).T
+        # The adjoint equation is of the same kind: R^H Y^H + Y^H T^H = F^H.
+        return adjoint(_substitute((r, t), adjoint(f), turn_a=not turn_b, turn_b=not turn_a))
     half = _cut(t)
     upper, corner, lower = t[:half, :half], t[:half, half:], t[half:, half:]
     if turn_a:
         first = _substitute((upper, r), f[:half], turn_a=turn_a, turn_b=turn_b)
-        last = _substitute((lower, r), f[half:] - corner.T @ first, turn_a=turn_a, turn_b=turn_b)
+        last = _substitute((lower, r), f[half:] - adjoint(corner) @ first, turn_a=turn_a, turn_b=turn_b)
     else:
         last = _substitute((lower, r), f[half:], turn_a=turn_a, turn_b=turn_b)
         first = _substitute((upper, r), f[:half] - corner @ last, turn_a=turn_a, turn_b=turn_b)
@@ -128,10 +130,10 @@ def _checked(y: Array, f: Array, t: Array, r: Array) -> Array:
 
 
 def _form(a: Array) -> tuple[Array, Array]:
-    """T and U of the real Schur form A = U T U^T, diagonal where A is symmetric."""
-    if np.array_equal(a, a.T):
+    """T and U of the real or complex Schur form A = U T U^H, diagonal where A is Hermitian."""
+    if np.array_equal(a, adjoint(a)):
         values, u = eigh(a)
-        t = np.diag(values)
+        t = np.diag(values).astype(a.dtype)
     else:
         t, u = schur(a)
     demand_form(a, t, u)
@@ -156,7 +158,9 @@ def _cut(t: Array) -> int:
 
 
 def _eigenvalues(t: Array) -> Array:
-    """Eigenvalues of a standardised real Schur form: equal diagonal entries in each 2 x 2 block."""
+    """Eigenvalues of a Schur form; a real one is standardised: equal diagonal entries in each 2 x 2 block."""
+    if np.iscomplexobj(t):
+        return t.diagonal()
     diagonal = t.diagonal().astype(complex)
     outer = np.append(t.diagonal(-1) * t.diagonal(1), 0.0)
     for i in np.flatnonzero(t.diagonal(-1)):

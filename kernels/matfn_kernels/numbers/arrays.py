@@ -1,4 +1,4 @@
-"""Norms and probes of float64 numpy arrays, for methods that take one matrix at a time."""
+"""Norms and probes of real and complex double numpy arrays, for methods that take one matrix at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EPS", "Array", "demand_form", "demand_small", "gaussian", "growth", "norm", "solved"]
+__all__ = ["EPS", "Array", "adjoint", "demand_form", "demand_small", "gaussian", "growth", "norm", "shifted", "solved"]
 
 Array: TypeAlias = "NDArray[Any]"
 EPS: Final = float(np.finfo(np.float64).eps)
@@ -31,6 +31,18 @@ _SEED: Final = 20240901
 def norm(x: Array) -> float:
     """Frobenius norm, or the 2-norm of a vector."""
     return float(np.linalg.norm(x))
+
+
+def adjoint(x: Array) -> Array:
+    """X^H of X (m, n)."""
+    return np.asarray(x.conj().T)
+
+
+def shifted(x: Array, exponent: int | Array) -> Array:
+    """X 2^exponent, which rounds nothing within float64's range, for real or complex X."""
+    if not np.iscomplexobj(x):
+        return np.asarray(np.ldexp(x, exponent))
+    return np.asarray(np.ldexp(x.real, exponent) + 1j * np.ldexp(x.imag, exponent))
 
 
 def demand_small(residual: Array, scale: float, order: int) -> None:

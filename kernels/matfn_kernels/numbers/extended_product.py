@@ -29,17 +29,19 @@ _DIGITS: Final = 53
 
 
 def wide(x: Array) -> Array:
-    """A copy in extended precision."""
-    return x.astype(np.longdouble)
+    """A copy in extended precision, real or complex."""
+    return x.astype(np.clongdouble if np.iscomplexobj(x) else np.longdouble)
 
 
 def narrow(x: Array) -> Array:
-    """A copy in float64."""
-    return x.astype(np.float64)
+    """A copy in float64 or complex128."""
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 
 
 def product(x: Array, y: Array) -> Array:
-    """X Y in extended precision, for X (..., m, k) in either precision and Y (..., k, n) in float64."""
+    """X Y in extended precision, for X (..., m, k) in either precision and Y (..., k, n) in double precision."""
+    if np.iscomplexobj(x) or np.iscomplexobj(y):
+        return _complex_product(x, y)
     lead = narrow(x)
     terms = x.shape[-1]
     first, second = _leading(lead, terms, axis=-1), _leading(y, terms, axis=-2)
@@ -47,6 +49,12 @@ def product(x: Array, y: Array) -> Array:
     if x.dtype == np.longdouble:
         rest = rest + narrow(x - lead) @ y
     return np.asarray(wide(first @ second) + rest)
+
+
+def _complex_product(x: Array, y: Array) -> Array:
+    """X Y by the products of real and imaginary parts."""
+    real = product(x.real, y.real) - product(x.imag, y.imag)
+    return np.asarray(real + 1j * (product(x.real, y.imag) + product(x.imag, y.real)))
 
 
 def _leading(x: Array, terms: int, axis: int) -> Array:

@@ -31,7 +31,7 @@ class Found:
     """One item's answer.
 
     Attributes:
-        value: the answer, float64; NaN where there is none.
+        value: the answer, float64 or complex128; NaN where there is none.
         residual: relative residual.
         error: estimated relative error; NaN where none can be given.
         condition: estimated condition number.
@@ -62,7 +62,7 @@ def failed(shape: tuple[int, ...], code: str | None) -> Found:
 def each(
     method: Callable[..., Found], inputs: Mapping[str, Tensor], shape: tuple[int, ...], residual_name: str
 ) -> Findings:
-    """Calls the method with every item's matrices, by name and in float64; outputs are float64 as well.
+    """Calls the method with every item's matrices, by name and in double precision, as the outputs are.
 
     Args:
         method: of one item; where LAPACK fails there is no answer.
@@ -70,8 +70,8 @@ def each(
         shape: of an item's answer.
         residual_name: the equation whose residual the method measures.
     """
-    arrays = {name: tensor.to("cpu", torch.float64).numpy() for name, tensor in inputs.items()}
-    first = next(iter(inputs.values()))
+    arrays = {name: _double(tensor) for name, tensor in inputs.items()}
+    first, dtype = next(iter(inputs.values())), np.result_type(*arrays.values())
     found = [
         _alone(method, {name: array[i].copy() for name, array in arrays.items()}, shape) for i in range(len(first))
     ]
@@ -81,7 +81,7 @@ def each(
 
     columns = {name: column([float(getattr(f, name)) for f in found]) for name in _NUMBERS}
     return Findings(
-        outputs=(torch.as_tensor(np.stack([f.value for f in found]), device=first.device),),
+        outputs=(torch.as_tensor(np.stack([f.value for f in found]).astype(dtype), device=first.device),),
         residual_name=residual_name,
         residual=columns["residual"],
         error=columns["error"],
@@ -91,6 +91,13 @@ def each(
         failures={code: column([f.failure == code for f in found]) for code in _codes(found)},
         remarks={name: column([name in f.remarks for f in found]) for name in _reasons(found)},
     )
+
+
+def _double(tensor: Tensor) -> Array:
+    """A tensor as float64, or complex128 if it is complex."""
+    double = torch.complex128 if tensor.dtype.is_complex else torch.float64
+    array: Array = tensor.to("cpu", double).resolve_conj().numpy()
+    return array
 
 
 def _codes(found: list[Found]) -> list[str]:

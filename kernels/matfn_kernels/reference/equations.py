@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from matfn_kernels.reference.arrays import each, wide
+from matfn_kernels.reference.arrays import adjoint, each, wide
 
 if TYPE_CHECKING:
     from matfn_kernels.reference.arrays import Array
 
-__all__ = ["solve_care", "solve_lyapunov", "solve_sylvester"]
+__all__ = ["solve_care", "solve_discrete_lyapunov", "solve_lyapunov", "solve_sylvester"]
 
 
 def solve_sylvester(a: Array, b: Array, q: Array) -> Array:
@@ -20,9 +20,20 @@ def solve_sylvester(a: Array, b: Array, q: Array) -> Array:
     return each("(m,m),(n,n),(m,n)->(m,n)", scipy.linalg.solve_sylvester, wide(a), wide(b), wide(q))
 
 
-def solve_lyapunov(a: Array, q: Array) -> Array:
-    """X of A X + X A^T = Q for a and q (batch, n, n)."""
-    return solve_sylvester(a, np.swapaxes(a, -1, -2), q)
+def solve_lyapunov(a: Array, q: Array, e: Array | None = None) -> Array:
+    """X of A X + X A^H = Q, or A X E^H + E X A^H = Q, for a, q and e (batch, n, n)."""
+    if e is None:
+        return solve_sylvester(a, adjoint(a), q)
+    inverse = np.linalg.inv(wide(e))
+    return solve_lyapunov(inverse @ wide(a), inverse @ wide(q) @ adjoint(inverse))
+
+
+def solve_discrete_lyapunov(a: Array, q: Array, e: Array | None = None) -> Array:
+    """X of A X A^H - X + Q = 0, or A X A^H - E X E^H + Q = 0, for a, q and e (batch, n, n)."""
+    if e is None:
+        return each("(n,n),(n,n)->(n,n)", scipy.linalg.solve_discrete_lyapunov, wide(a), wide(q))
+    inverse = np.linalg.inv(wide(e))
+    return solve_discrete_lyapunov(inverse @ wide(a), inverse @ wide(q) @ adjoint(inverse))
 
 
 def solve_care(a: Array, b: Array, q: Array, r: Array) -> Array:

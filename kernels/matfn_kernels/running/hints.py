@@ -40,6 +40,8 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse: give damping > 0"),
     "shared_eigenvalue": ("singular", "an eigenvalue of A is minus one of B: shift A or B"),
+    "reciprocal_eigenvalues": ("singular", "a product l conj(m) of two eigenvalues of A is 1: scale A"),
+    "singular_descriptor": ("singular", "E has no inverse: only equations with a nonsingular E are solved"),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (
         "sign_undefined",

@@ -21,10 +21,10 @@ import torch
 
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant
+from matfn_kernels.methods.equations.linear import HOPELESS
 from matfn_kernels.methods.equations.newton_kleinman import stabilising
 from matfn_kernels.methods.equations.riccati_terms import scaled
 from matfn_kernels.methods.equations.stabilisability import unstabilisable
-from matfn_kernels.methods.equations.sylvester import HOPELESS
 from matfn_kernels.numbers.arrays import EPS, gaussian, growth, norm, solved
 from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED
 from matfn_kernels.numbers.precision import Precision
