@@ -306,7 +306,7 @@ def _lyapunov(dtype: str, order: int, items: int, rng: Generator, *, discrete: b
     return Sample({name: cast(x, dtype) for name, x in inputs.items()}, kinds.names)
 
 
-def _care(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+def _riccati(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
     values = kinds.values(order, _eps(dtype), rng) * rng.choice([-1, 1], (items, order))
     a = _general(order, items, values, rng, is_complex=is_complex)
@@ -315,7 +315,12 @@ def _care(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     c, d = (_gaussian((items, k, k), rng, is_complex=is_complex) for k in (order, inputs_of))
     q, r = (x @ np.conj(np.swapaxes(x, -1, -2)) for x in (c, d))
     r = r + np.eye(inputs_of)
-    return Sample({name: cast(x, dtype) for name, x in {"a": a, "b": b, "q": q, "r": r}.items()}, kinds.names)
+    inputs = {"a": a, "b": b, "q": q, "r": r}
+    if rng.random() < 1 / 4:
+        inputs["e"] = np.eye(order) + _gaussian(a.shape, rng, is_complex=is_complex) / order
+    if rng.random() < 1 / 4:
+        inputs["s"] = _gaussian(b.shape, rng, is_complex=is_complex) / 4
+    return Sample({name: cast(x, dtype) for name, x in inputs.items()}, kinds.names)
 
 
 def _triangle(dtype: str, order: int, items: int, rng: Generator, *, takes_b: bool = False) -> Sample:
@@ -384,7 +389,8 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "solve_sylvester": _sylvester,
     "solve_lyapunov": _lyapunov,
     "solve_discrete_lyapunov": partial(_lyapunov, discrete=True),
-    "solve_care": _care,
+    "solve_care": _riccati,
+    "solve_dare": _riccati,
     "tri_inv": _triangle,
     "tri_solve": _solved(_triangle),
     "dplr_inv": _low_rank,

@@ -49,6 +49,7 @@ def _inputs(function: str, n: int = 20) -> dict[str, Any]:
         "solve_lyapunov": {"a": shifted, "q": noise},
         "solve_discrete_lyapunov": {"a": shifted / 4, "q": noise},
         "solve_care": {"a": noise / n, "b": np.eye(n), "q": np.eye(n), "r": np.eye(n)},
+        "solve_dare": {"a": noise / n, "b": np.eye(n), "q": np.eye(n), "r": np.eye(n)},
         "tri_inv": {"t": np.tril(shifted)},
         "tri_solve": {"t": np.tril(shifted), "b": noise},
         "dplr_inv": {"diag": np.full(n, 2.0), "q": generators, "k": generators},

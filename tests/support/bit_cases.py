@@ -274,15 +274,18 @@ def _stein(rng: Rng, size: Size, scale: Scale, *, e: bool = False) -> dict[str, 
     return found
 
 
-def _riccati(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
+def _riccati(rng: Rng, size: Size, scale: Scale, *, more: bool = False, factor: float = 1.0) -> dict[str, Array]:
+    """With `more`, E and S too; A times a factor."""
     order, columns = (size, max(1, size // 2)) if isinstance(size, int) else size
-    a = _squares(rng, order, scale)
+    a = factor * _squares(rng, order, scale)
     a[3] = a[0] * 8
     a[5] = a[0] / 8
     b = _noise(rng, scale, len(KINDS), order, columns)
     b[-1] = 0
     weights = {"q": order, "r": columns}
-    return {"a": a, "b": b} | {name: np.tile(np.eye(n), (len(KINDS), 1, 1)) for name, n in weights.items()}
+    found = {"a": a, "b": b} | {name: np.tile(np.eye(n), (len(KINDS), 1, 1)) for name, n in weights.items()}
+    cross = _noise(rng, scale, len(KINDS), order, columns) / (4 * order) if more else None
+    return found if cross is None else found | {"e": _descriptors(rng, order, scale), "s": cross}
 
 
 def _triangles(rng: Rng, order: int, scale: Scale, *, lower: bool) -> Array:
@@ -430,7 +433,10 @@ _EQUATIONS: Final[tuple[_Entry, ...]] = (
     ("solve_lyapunov", {}, (3, 7, 17), _ALL, partial(_lyapunov, e=True)),
     ("solve_discrete_lyapunov", {}, (1, 2, 5, 8, 9, 33), _ALL, _stein),
     ("solve_discrete_lyapunov", {}, (3, 7, 17), _ALL, partial(_stein, e=True)),
-    ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ANY_REAL, _riccati),
+    ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, _riccati),
+    ("solve_care", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True)),
+    ("solve_dare", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, partial(_riccati, factor=1.5)),
+    ("solve_dare", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True, factor=1.5)),
 )
 _TRIANGULAR: Final[tuple[_Entry, ...]] = (
     ("tri_inv", {}, (*_ORDERS, *_LARGE), _ANY_REAL, _triangle),

@@ -30,7 +30,6 @@ class CongruentOperator:
     Attributes:
         inner: S.
         congruence: C.
-        spectrum: eigenvalues of M.
     """
 
     inner: SylvesterOperator
@@ -62,6 +61,11 @@ class CongruentOperator:
     def spectrum(self) -> Array:
         """Eigenvalues of M, to the left of the imaginary axis where the pencil is stable."""
         return self.inner.spectra[0]
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether every eigenvalue of M lies to the left of the imaginary axis, beyond rounding."""
+        return self.inner.is_stable
 
     def solve(self, q: Array) -> Array:
         """X whose image is Q."""

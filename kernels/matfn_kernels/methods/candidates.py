@@ -34,6 +34,7 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "solve_lyapunov": sylvester.candidates,
     "solve_discrete_lyapunov": stein.candidates,
     "solve_care": riccati.candidates,
+    "solve_dare": riccati.candidates,
     "spectral_projector": sign.candidates,
     "tri_inv": triangular.candidates,
     "tri_solve": triangular.candidates,

@@ -8,6 +8,7 @@ from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.reference.attention import delta_rule, max_logit, qk_clip
 from matfn_kernels.reference.equations import (
     solve_care,
+    solve_dare,
     solve_discrete_lyapunov,
     solve_lyapunov,
     solve_sylvester,
@@ -42,6 +43,7 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         solve_lyapunov,
         solve_discrete_lyapunov,
         solve_care,
+        solve_dare,
         tri_solve,
         dplr_solve,
         frechet_distance,
