@@ -7,6 +7,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+import torch
 
 from evaluating import EPS, Array, answer
 from honesty import assert_covered
@@ -217,3 +218,30 @@ def test_identity_as_descriptor_changes_nothing_but_rounding(function: str) -> N
     plain, general = answer(function, inputs), answer(function, {**inputs, "e": np.eye(6)})
 
     np.testing.assert_allclose(plain.outputs[0], general.outputs[0], rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize(
+    ("function", "names"), [("solve_lyapunov", "aq"), ("solve_lyapunov", "aqe"), ("solve_sylvester", "abq")]
+)
+def test_gradients_are_those_of_the_kronecker_system(function: str, names: str, dtype: torch.dtype) -> None:
+    """Gradients of real and complex equations, with a descriptor too, are those of torch through a linear system."""
+    draws = torch.from_numpy(_complex(len(names) + 1, N, N))
+    draws = draws if dtype.is_complex else draws.real.clone()
+    given = {name: draw.clone().requires_grad_() for name, draw in zip(names, draws, strict=False)}
+    one = torch.eye(N, dtype=dtype)
+    a, e = given["a"], given.get("e", one)
+    right, second = (e.conj(), (e, a.conj())) if "b" not in names else (one, (one, given["b"].mT))
+    system = sum(torch.kron(*(x.resolve_conj().contiguous() for x in pair)) for pair in ((a, right), second))
+    truth = torch.linalg.solve(system, given["q"].flatten()).reshape(N, N)
+    torch.autograd.backward([truth], [draws[-1]])
+
+    found = answer(f"vjp/{function}", {"x": draws[-1].numpy(), **{k: x.detach().numpy() for k, x in given.items()}})
+
+    (certificate,) = found.certificates
+    assert certificate.outcome == "converged"
+    assert certificate.error_estimate is not None
+    for x, gradient in zip(given.values(), found.outputs[1:], strict=True):
+        assert x.grad is not None
+        error = np.linalg.norm(gradient - x.grad.numpy()) / np.linalg.norm(x.grad.numpy())
+        assert error < 1e-10
