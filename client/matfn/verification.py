@@ -554,7 +554,7 @@ def solve_discrete_lyapunov(
     q: ArrayT,
     *,
     e: ArrayT | None = None,
-    method: Literal["auto", "bilinear"] | None = "auto",
+    method: Literal["auto", "doubling", "bilinear"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",

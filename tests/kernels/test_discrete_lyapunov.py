@@ -117,6 +117,26 @@ def test_solution_is_within_its_estimate(name: str, dtype: str, function: str) -
         assert error <= 50 * EPS[dtype] * certificate.condition
 
 
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_both_methods_agree_within_their_estimates(name: str) -> None:
+    """Doubling answers where all eigenvalues are small; what it leaves to the other method is said."""
+    inputs = _inputs(name, "float64")
+    if "e" in inputs:
+        return
+
+    doubled, other = (
+        answer("solve_discrete_lyapunov", inputs, method=method, on_failure="nan") for method in ("doubling", "bilinear")
+    )
+
+    (first,), (second,) = doubled.certificates, other.certificates
+    assert (first.method == "doubling") == (first.fallback is None)
+    if np.linalg.norm(inputs["a"], 2) < 0.95:
+        assert first.method == "doubling"
+    if first.error_estimate is not None and second.error_estimate is not None:
+        apart = np.linalg.norm(doubled.outputs[0] - other.outputs[0]) / np.linalg.norm(other.outputs[0])
+        assert apart <= first.error_estimate + 2 * second.error_estimate
+
+
 SINGULAR: dict[str, tuple[str, dict[str, Array]]] = {
     "one": ("solve_discrete_lyapunov", {"a": np.eye(2)}),
     "inverse": ("solve_discrete_lyapunov", {"a": np.array([[2.0, 1], [0, 0.5]])}),

@@ -316,7 +316,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="solve_discrete_lyapunov",
             verifiability="estimate",
-            methods=("bilinear",),
+            methods=("doubling", "bilinear"),
         ),
         Function(
             name="solve_care",

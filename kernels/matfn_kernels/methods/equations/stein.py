@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
-__all__ = ["SteinProgram", "candidates"]
+__all__ = ["SteinProgram"]
 
+_CALLS: Final = 5e-4
+"""Seconds that some 40 calls of numpy and LAPACK take for a matrix of any order: a price, on which no answer rests."""
 _LARGE: Final = 400
 """Exponent of A from which on A and the identity are scaled too: A X A^H overflows from 512 on."""
 
@@ -86,13 +87,7 @@ class SteinProgram:
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
-        return SCHUR * profile.cost("eigh", Precision.FP64, self.order)
-
-
-def candidates(call: Signature) -> list[SteinProgram]:
-    """The one program that serves a call."""
-    call.require_double()
-    return [SteinProgram(order=call.sizes("a")[-1], dtype=call.dtype)]
+        return _CALLS + SCHUR * profile.cost("eigh", Precision.FP64, self.order)
 
 
 def _solve(a: Array, q: Array, exponent: Array, e: Array | None = None) -> Found:
