@@ -302,12 +302,17 @@ def _gaussians(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     return Sample({name: cast(array, dtype) for name, array in inputs.items()}, kinds.names, factors)
 
 
-def _general(order: int, items: int, values: Array, rng: Generator) -> Array:
+def _general(order: int, items: int, values: Array, rng: Generator, *, is_complex: bool = False) -> Array:
     """Matrices with those eigenvalues, from normal to far from it."""
-    upper = np.triu(rng.standard_normal((items, order, order)), 1) * 10 ** rng.uniform(-2, 0.5, (items, 1, 1))
-    t = upper + values[:, None, :] * np.eye(order)
-    q = np.linalg.qr(rng.standard_normal((items, order, order)))[0]
-    return np.asarray(q @ t @ np.swapaxes(q, -1, -2))
+    upper = np.triu(_gaussian((items, order, order), rng, is_complex=is_complex), 1)
+    t = upper * 10 ** rng.uniform(-2, 0.5, (items, 1, 1)) + values[:, None, :] * np.eye(order)
+    q = np.linalg.qr(_gaussian((items, order, order), rng, is_complex=is_complex))[0]
+    return np.asarray(q @ t @ np.conj(np.swapaxes(q, -1, -2)))
+
+
+def _gaussian(shape: tuple[int, ...], rng: Generator, *, is_complex: bool) -> Array:
+    real: Array = rng.standard_normal(shape)
+    return real + 1j * rng.standard_normal(shape) if is_complex else real
 
 
 def _signed(dtype: str, order: int, items: int, rng: Generator) -> Sample:
@@ -317,29 +322,40 @@ def _signed(dtype: str, order: int, items: int, rng: Generator) -> Sample:
 
 
 def _sylvester(dtype: str, order: int, items: int, rng: Generator) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
     other = max(1, order - int(rng.integers(0, 2)))
-    a = _general(order, items, kinds.values(order, _eps(dtype), rng), rng)
-    b = _general(other, items, kinds.values(other, _eps(dtype), rng), rng)
-    q = rng.standard_normal((items, order, other))
+    a = _general(order, items, kinds.values(order, _eps(dtype), rng), rng, is_complex=is_complex)
+    b = _general(other, items, kinds.values(other, _eps(dtype), rng), rng, is_complex=is_complex)
+    q = _gaussian((items, order, other), rng, is_complex=is_complex)
     return Sample({name: cast(x, dtype) for name, x in {"a": a, "b": b, "q": q}.items()}, kinds.names)
 
 
-def _lyapunov(dtype: str, order: int, items: int, rng: Generator) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
-    a = -_general(order, items, kinds.values(order, _eps(dtype), rng), rng)
-    return Sample({"a": cast(a, dtype), "q": cast(rng.standard_normal(a.shape), dtype)}, kinds.names)
+def _lyapunov(dtype: str, order: int, items: int, rng: Generator, *, discrete: bool = False) -> Sample:
+    """A with eigenvalues to the left of the axis, or of sizes up to 1.5, and in a third of the calls a descriptor."""
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
+    factors = rng.uniform(0.5, 1.5, (items, 1)) if discrete else -1.0
+    a = _general(order, items, factors * kinds.values(order, _eps(dtype), rng), rng, is_complex=is_complex)
+    inputs = {"a": a, "q": _gaussian(a.shape, rng, is_complex=is_complex)}
+    if rng.random() < 1 / 3:
+        inputs["e"] = np.eye(order) + _gaussian(a.shape, rng, is_complex=is_complex) / order
+    return Sample({name: cast(x, dtype) for name, x in inputs.items()}, kinds.names)
 
 
-def _care(dtype: str, order: int, items: int, rng: Generator) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
-    a = _general(order, items, kinds.values(order, _eps(dtype), rng) * rng.choice([-1, 1], (items, order)), rng)
+def _riccati(dtype: str, order: int, items: int, rng: Generator) -> Sample:
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
+    values = kinds.values(order, _eps(dtype), rng) * rng.choice([-1, 1], (items, order))
+    a = _general(order, items, values, rng, is_complex=is_complex)
     inputs_of = int(rng.integers(1, order + 1))
-    b = rng.standard_normal((items, order, inputs_of))
-    c, d = (rng.standard_normal((items, k, k)) for k in (order, inputs_of))
-    q, r = (x @ np.swapaxes(x, -1, -2) for x in (c, d))
+    b = _gaussian((items, order, inputs_of), rng, is_complex=is_complex)
+    c, d = (_gaussian((items, k, k), rng, is_complex=is_complex) for k in (order, inputs_of))
+    q, r = (x @ np.conj(np.swapaxes(x, -1, -2)) for x in (c, d))
     r = r + np.eye(inputs_of)
-    return Sample({name: cast(x, dtype) for name, x in {"a": a, "b": b, "q": q, "r": r}.items()}, kinds.names)
+    inputs = {"a": a, "b": b, "q": q, "r": r}
+    if rng.random() < 1 / 4:
+        inputs["e"] = np.eye(order) + _gaussian(a.shape, rng, is_complex=is_complex) / order
+    if rng.random() < 1 / 4:
+        inputs["s"] = _gaussian(b.shape, rng, is_complex=is_complex) / 4
+    return Sample({name: cast(x, dtype) for name, x in inputs.items()}, kinds.names)
 
 
 def _triangle(dtype: str, order: int, items: int, rng: Generator, *, takes_b: bool = False) -> Sample:
@@ -412,7 +428,9 @@ _SAMPLERS: Final[dict[str, Callable[[str, int, int, Generator], Sample]]] = {
     "spectral_projector": _signed,
     "solve_sylvester": _sylvester,
     "solve_lyapunov": _lyapunov,
-    "solve_care": _care,
+    "solve_discrete_lyapunov": partial(_lyapunov, discrete=True),
+    "solve_care": _riccati,
+    "solve_dare": _riccati,
     "tri_inv": _triangle,
     "tri_solve": _solved(_triangle),
     "dplr_inv": _low_rank,

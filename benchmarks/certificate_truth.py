@@ -44,6 +44,8 @@ _SAME: Final = 1e-3
 """Signs that are nearer agree on which side of the axis each eigenvalue is."""
 _REFINEMENTS: Final = 10
 """Refinements of a solution, of which each gains two digits at least where certificates promise any."""
+_DOUBLINGS: Final = 30
+"""Steps of doubling: a closed loop as slow as 1 - 1e-7 has converged after them."""
 _SQUARED: Final = 1e-13
 """A step of Newton's iteration that is no larger leaves its square."""
 
@@ -424,30 +426,69 @@ def _sign(truth: Truth, chosen: dict[str, Any]) -> _Found:
     return ((np.eye(sign.shape[-1]) + side * sign) / 2,), None
 
 
-def _sylvester(truth: Truth, _chosen: dict[str, Any]) -> _Found:
-    a, q = truth.wide["a"], truth.wide["q"]
-    b = truth.wide.get("b", np.swapaxes(a, -1, -2))
-    x = np.zeros_like(q)
+def _linear(truth: Truth, _chosen: dict[str, Any]) -> _Found:
+    """X of P X S + ... = Q by refinement, with residuals of twice the digits and solutions of the definition."""
+    x = np.zeros_like(truth.wide["q"])
     for _ in range(_REFINEMENTS):
-        x = x + _lapack_sylvester(a, b, long_double.added(q, [(-a, x), (-x, b)]))
+        x = x + _lapack(truth, _missing(truth, x))
     return (x,), None
 
 
-def _lapack_sylvester(a: Array, b: Array, q: Array) -> Array:
-    """X of A X + X B = Q to float64's precision."""
-    plain = {"a": long_double.plain(a), "b": long_double.plain(b), "q": long_double.plain(q)}
+def _missing(truth: Truth, x: Array) -> Array:
+    """What X leaves of the right side."""
+    a, q = truth.wide["a"], truth.wide["q"]
+    e = truth.wide.get("e", np.broadcast_to(np.eye(a.shape[-1]), a.shape))
+    if truth.function == "solve_discrete_lyapunov":
+        return long_double.added(q, [*_multiplied(a, x, adjoint(a)), *_multiplied(-e, x, adjoint(e))])
+    if truth.function == "solve_lyapunov":
+        return long_double.added(q, [*_multiplied(-a, x, adjoint(e)), *_multiplied(-e, x, adjoint(a))])
+    return long_double.added(q, [(-a, x), (-x, truth.wide["b"])])
+
+
+def _multiplied(a: Array, x: Array, b: Array) -> list[tuple[Array, Array]]:
+    """The products whose sum is A X B: A X as a long double and as what that has lost."""
+    lead = a @ x
+    return [(lead, b), (long_double.added(-lead, [(a, x)]), b)]
+
+
+def _lapack(truth: Truth, q: Array) -> Array:
+    """The definition's solution for a right side, to float64's precision."""
+    plain = {**truth.plain, "q": long_double.plain(q)}
     try:
-        return long_double.extended(reference.value("solve_sylvester", plain, {})[0])
+        return long_double.extended(reference.value(truth.function, plain, {})[0])
     except (np.linalg.LinAlgError, ValueError):
         return np.full_like(q, np.nan)
 
 
 def _care(truth: Truth, _chosen: dict[str, Any]) -> _Found:
-    a, b, q, r = (truth.wide[name] for name in ("a", "b", "q", "r"))
-    q, r = ((x + adjoint(x)) / 2 for x in (q, r))
-    g = b @ long_double.inverse(r) @ adjoint(b)
+    a, g, q = _plain(truth)
     hamiltonians = np.concatenate([np.concatenate([a, -g], -1), np.concatenate([-q, -adjoint(a)], -1)], -2)
     return (np.stack([_stable_graph(one) for one in hamiltonians]),), None
+
+
+def _plain(truth: Truth) -> tuple[Array, Array, Array]:
+    """A, G = B R^-1 B^H and Q of the Riccati equation without descriptor and cross term."""
+    a, b, q, r = (truth.wide[name] for name in ("a", "b", "q", "r"))
+    q, r = ((x + adjoint(x)) / 2 for x in (q, r))
+    of_r = long_double.inverse(r)
+    if "s" in truth.wide:
+        cross = of_r @ adjoint(truth.wide["s"])
+        a, q = a - b @ cross, q - truth.wide["s"] @ cross
+    if "e" in truth.wide:
+        of_e = long_double.inverse(truth.wide["e"])
+        a, q = a @ of_e, adjoint(of_e) @ q @ of_e
+    return a, b @ of_r @ adjoint(b), q
+
+
+def _dare(truth: Truth, _chosen: dict[str, Any]) -> _Found:
+    """By doubling, which converges quadratically."""
+    a, g, q = _plain(truth)
+    x, one, e = q, np.eye(a.shape[-1]), a
+    for _ in range(_DOUBLINGS):
+        w = long_double.inverse(one + g @ x)
+        x, g, e = x + adjoint(e) @ x @ w @ e, g + e @ w @ g @ adjoint(e), e @ w @ e
+        x, g = (x + adjoint(x)) / 2, (g + adjoint(g)) / 2
+    return (x,), None
 
 
 def _stable_graph(hamiltonian: Array) -> Array:
@@ -457,7 +498,7 @@ def _stable_graph(hamiltonian: Array) -> Array:
     if right != order:
         return np.full((order, order), np.nan)
     x = basis[order:, order:] @ long_double.inverse(basis[None, :order, order:])[0]
-    return np.asarray(x.real)
+    return x if np.iscomplexobj(hamiltonian) else np.asarray(x.real)
 
 
 def _mean(truth: Truth, chosen: dict[str, Any]) -> _Found:
@@ -521,9 +562,11 @@ def _delta_rule(truth: Truth, _: dict[str, Any]) -> _Found:
 _OTHERS: Final[dict[str, Callable[[Truth, dict[str, Any]], _Found]]] = {
     "mcsgn": _sign,
     "spectral_projector": _sign,
-    "solve_sylvester": _sylvester,
-    "solve_lyapunov": _sylvester,
+    "solve_sylvester": _linear,
+    "solve_lyapunov": _linear,
+    "solve_discrete_lyapunov": _linear,
     "solve_care": _care,
+    "solve_dare": _dare,
     "tri_inv": _triangular,
     "tri_solve": _triangular,
     "dplr_inv": _low_rank,

@@ -114,11 +114,13 @@ def substituted(t: Array, b: Array, *, lower: bool) -> Array:
 
 
 def added(start: Array, products: Sequence[tuple[Array, Array]]) -> Array:
-    """Start + sum of X Y with twice the digits of a long double, rounded once; real, X (..., m, k), Y (..., k, n).
+    """Start + sum of X Y with twice the digits of a long double, rounded once; X (..., m, k), Y (..., k, n).
 
     Products of slices of the factors are exact (Ozaki, Ogita, Oishi and Rump, Numerical Algorithms 59 (2012)), and
     rounding of their sum is carried along.
     """
+    if any(np.iscomplexobj(x) for x in (start, *(factor for pair in products for factor in pair))):
+        return _complex_added(start, products)
     total, lost = start, np.zeros_like(start)
     for x, y in products:
         pairs = product(enumerate(_slices(x, -1, x.shape[-1])), enumerate(_slices(y, -2, x.shape[-1])))
@@ -129,6 +131,12 @@ def added(start: Array, products: Sequence[tuple[Array, Array]]) -> Array:
                 back = whole - total
                 total, lost = whole, lost + ((total - (whole - back)) + (term - back))
     return np.asarray(total + lost)
+
+
+def _complex_added(start: Array, products: Sequence[tuple[Array, Array]]) -> Array:
+    real = [pair for x, y in products for pair in ((x.real, y.real), (-x.imag, y.imag))]
+    imaginary = [pair for x, y in products for pair in ((x.real, y.imag), (x.imag, y.real))]
+    return np.asarray(added(start.real, real) + 1j * added(start.imag, imaginary))
 
 
 def _slices(x: Array, axis: int, terms: int) -> list[Array]:

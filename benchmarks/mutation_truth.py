@@ -25,7 +25,9 @@ __all__ = ["broken_claims"]
 _EPS: Final = float(np.finfo(np.float64).eps)
 _NAIVE: Final = 200
 """Error of a naive computation in float64, in units of eps and the condition."""
-_UNBALANCED: Final = frozenset({"mcsgn", "spectral_projector", "solve_care", "solve_sylvester", "solve_lyapunov"})
+_UNBALANCED: Final = frozenset(
+    {"mcsgn", "spectral_projector", *(name for name in FUNCTIONS if name.startswith("solve_"))}
+)
 """Functions whose naive computation does not balance the matrices as the service does."""
 _EVEN: Final = 2.0**20
 """The ratio of entries up to which that makes no difference."""

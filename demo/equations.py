@@ -32,7 +32,9 @@ def _linear(data: dict[str, Array]) -> list[Case]:
     return [
         Case("digits, fid", "solve_sylvester", (a, b, q), 1e-10),
         Case("digits", "solve_lyapunov", (a, data["digits_covariance"]), 1e-10),
+        Case("digits / 2", "solve_discrete_lyapunov", (a / (2 * np.linalg.norm(a, 2)), a), 1e-10),
         Case("digits", "solve_care", (a, np.eye(64), a, np.eye(64)), 1e-10),
+        Case("digits", "solve_dare", (a, np.eye(64), a, np.eye(64)), 1e-10),
     ]
 
 

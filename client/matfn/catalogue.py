@@ -70,6 +70,14 @@ _SQUARE = Input("a", ("n", "n"), "square matrices", padding=1.0)
 """Padded by eigenvalues 1, which have a sign and sum to no zero with one another."""
 _STABLE = replace(_SQUARE, padding=-1.0)
 """Padded by eigenvalues -1, which are stable."""
+_DESCRIPTOR = Input("e", ("n", "n"), "nonsingular descriptor matrices, I if not given", optional=True, padding=1.0)
+"""Padded by the identity: the padded states have those of the other matrices."""
+_WEIGHTS = (
+    Input("b", ("n", "m"), "input matrices"),
+    Input("q", ("n", "n"), "symmetric (Hermitian) weights of the state", symmetric=True),
+    Input("r", ("m", "m"), "symmetric (Hermitian) nonsingular weights of the input", symmetric=True),
+)
+_CROSS = Input("s", ("n", "m"), "cross weights of the state and the input, 0 if not given", optional=True)
 _DIAG = Input("diag", ("n",), "the diagonal, no entry zero", nonzero=True, padding=1.0)
 """Padded by ones, since no entry may be zero."""
 _Q = Input("q", ("n", "d"), "left generators of the strictly lower part")
@@ -384,6 +392,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 Input("b", ("n", "n"), "square matrices", padding=1.0),
                 Input("q", ("m", "n"), "right-hand sides"),
             ),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("m", "n"),),
@@ -394,9 +403,10 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="solve_lyapunov",
-            summary="Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.",
-            formula="A X + X A^T = Q",
-            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides")),
+            summary="Solution X of A X + X A^H = Q or A X E^H + E X A^H = Q; eigenvalues with l + conj(m) != 0.",
+            formula="A X + X A^H = Q or A X E^H + E X A^H = Q",
+            inputs=(_SQUARE, Input("q", ("n", "n"), "right-hand sides"), _DESCRIPTOR),
+            complex_ok=True,
             errors=_TRIANGULAR_ERRORS,
             source="Bartels and Stewart, Comm. ACM 15 (1972); Higham, Accuracy and Stability (2002), chapter 16",
             output_shapes=(("n", "n"),),
@@ -406,19 +416,42 @@ FUNCTIONS: Final[dict[str, Function]] = {
             gradient_methods=("schur",),
         ),
         Function(
+            name="solve_discrete_lyapunov",
+            summary="Solution X of A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0; eigenvalues with l conj(m) != 1.",
+            formula="A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0",
+            inputs=(Input("a", ("n", "n"), "square matrices"), Input("q", ("n", "n"), "constant terms"), _DESCRIPTOR),
+            complex_ok=True,
+            errors=_TRIANGULAR_ERRORS,
+            source="Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16",
+            output_shapes=(("n", "n"),),
+            reference="solve_discrete_lyapunov",
+            verifiability="estimate",
+            methods=("doubling", "bilinear"),
+        ),
+        Function(
             name="solve_care",
-            summary="Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.",
-            formula="A^T X + X A - X B R^{-1} B^T X + Q = 0",
-            inputs=(
-                _STABLE,
-                Input("b", ("n", "m"), "input matrices"),
-                Input("q", ("n", "n"), "symmetric weights of the state", symmetric=True),
-                Input("r", ("m", "m"), "symmetric nonsingular weights of the input", symmetric=True),
-            ),
+            summary="Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.",
+            formula="A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given",
+            inputs=(_STABLE, *_WEIGHTS, _DESCRIPTOR, _CROSS),
+            complex_ok=True,
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
             output_shapes=(("n", "n"),),
             reference="solve_care",
+            verifiability="estimate",
+            methods=("newton_kleinman",),
+        ),
+        Function(
+            name="solve_dare",
+            summary="Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.",
+            formula="A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 "
+            "if not given",
+            inputs=(Input("a", ("n", "n"), "square matrices"), *_WEIGHTS, _DESCRIPTOR, _CROSS),
+            complex_ok=True,
+            errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
+            source="Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971)",
+            output_shapes=(("n", "n"),),
+            reference="solve_dare",
             verifiability="estimate",
             methods=("newton_kleinman",),
         ),

@@ -265,14 +265,28 @@ def _equations(rng: np.random.Generator) -> list[_Row]:
     return [
         _Row(call.solve_sylvester, (a, b, a @ x + x @ b), (x,)),
         _Row(call.solve_lyapunov, (stable, stable @ y + y @ _transposed(stable)), (y,)),
-        _riccati(rng),
+        *_lyapunov(stable, _around(s, np.geomspace(1, 2, _ORDER), s), y),
+        *_riccati(rng),
     ]
 
 
-def _riccati(rng: np.random.Generator) -> _Row:
-    """The Riccati equation that X solves, by A = X^-1 (K + (X G X - Q) / 2) with G = B R^-1 B^T and any skew K.
+def _lyapunov(m: Array, e: Array, x: Array) -> list[_Row]:
+    """Discrete and generalised Lyapunov equations of the pencil E M - s E around a chosen solution."""
+    a, outer = e @ m, e @ x @ _transposed(e)
+    continuous = a @ x @ _transposed(e) + e @ x @ _transposed(a)
+    halved, discrete = a / 2, outer - a @ x @ _transposed(a) / 4
+    return [
+        _Row(call.solve_discrete_lyapunov, (m / 2, x - m @ x @ _transposed(m) / 4), (x,)),
+        _Row(lambda a, q, e: call.solve_lyapunov(a, q, e=e), (a, continuous, e), (x,)),
+        _Row(lambda a, q, e: call.solve_discrete_lyapunov(a, q, e=e), (halved, discrete, e), (x,)),
+    ]
 
-    The closed loop is A - G X = X^-1 (K - (X G X + Q) / 2), stable by Lyapunov's theorem for X and Q positive definite.
+
+def _riccati(rng: np.random.Generator) -> list[_Row]:
+    """Riccati equations around a chosen solution, their closed loops stable by Lyapunov's theorem.
+
+    In continuous time A = X^-1 (M + (X G X - Q) / 2) with G = B R^-1 B^T and any skew M; then A - G X is stable for
+    positive definite X and Q. In discrete time Q = X - A^T X A + H^T W^-1 H with the H and W of a contraction A.
     """
     v, w, p = (_orthogonal(rng, order, order) for order in (_ORDER, _ORDER, 5))
     spectrum, weights = np.geomspace(0.5, 2, _ORDER), np.geomspace(0.5, 2, 5)
@@ -282,7 +296,23 @@ def _riccati(rng: np.random.Generator) -> _Row:
     pressed = x @ b
     quadratic = pressed @ _around(p, 1 / weights, p) @ _transposed(pressed)
     a = _around(v, 1 / spectrum, v) @ (noise - _transposed(noise) + (quadratic - q) / 2)
-    return _Row(call.solve_care, (a, b, q, r), (x,))
+    return [_Row(call.solve_care, (a, b, q, r), (x,)), *_discrete_riccati(noise / 4, b, r, x)]
+
+
+def _discrete_riccati(a: Array, b: Array, r: Array, x: Array) -> list[_Row]:
+    """With E = I and S = 0, and with those that A and B are small beside."""
+    e, s, weight = 2 * np.eye(_ORDER) + a, b / 4, r + _transposed(b) @ x @ b
+    plain, crossed = (_transposed(b) @ x @ a + part for part in (0, _transposed(s)))
+    pressed = _transposed(a) @ x @ a
+    weights = [
+        outer - pressed + _transposed(held) @ _solved(weight, held)
+        for outer, held in ((x, plain), (_transposed(e) @ x @ e, crossed))
+    ]
+    first, second = ((q + _transposed(q)) / 2 for q in weights)
+    return [
+        _Row(call.solve_dare, (a, b, first, r), (x,)),
+        _Row(lambda a, b, q, r, e, s: call.solve_dare(a, b, q, r, e=e, s=s), (a, b, second, r, e, s), (x,)),
+    ]
 
 
 def _symmetric(rng: np.random.Generator) -> list[_Row]:

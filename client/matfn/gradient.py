@@ -114,6 +114,7 @@ class SolveLyapunovGradients(NamedTuple, Generic[ArrayT]):
 
     a: ArrayT
     q: ArrayT
+    e: ArrayT | None = None
 
 
 class TriInvGradients(NamedTuple, Generic[ArrayT]):
@@ -751,6 +752,7 @@ def solve_lyapunov(
     a: ArrayT,
     q: ArrayT,
     *,
+    e: ArrayT | None = None,
     method: Literal["auto", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -761,12 +763,13 @@ def solve_lyapunov(
 ) -> Invocation[SolveLyapunovGradients[ArrayT]]:
     """Gradients of the inputs of solve_lyapunov for cotangents of its outputs.
 
-    The function is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+    The function is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
     Args:
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -790,7 +793,7 @@ def solve_lyapunov(
     """
     return Invocation(
         "vjp/solve_lyapunov",
-        {"x": x, "a": a, "q": q},
+        {"x": x, "a": a, "q": q, "e": e},
         {},
         {
             "method": method,

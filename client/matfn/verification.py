@@ -27,6 +27,8 @@ __all__ = [
     "power",
     "root",
     "solve_care",
+    "solve_dare",
+    "solve_discrete_lyapunov",
     "solve_lyapunov",
     "solve_sylvester",
     "sqrt_pair",
@@ -693,6 +695,7 @@ def solve_lyapunov(
     a: ArrayT,
     q: ArrayT,
     *,
+    e: ArrayT | None = None,
     method: Literal["auto", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -703,12 +706,13 @@ def solve_lyapunov(
 ) -> Invocation[tuple[()]]:
     """Certificates of a claimed answer of solve_lyapunov.
 
-    The exact value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+    The exact value is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
     Args:
         x: (*, n, n) array, the claimed output x.
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -732,7 +736,68 @@ def solve_lyapunov(
     """
     return Invocation(
         "verify/solve_lyapunov",
-        {"x": x, "a": a, "q": q},
+        {"x": x, "a": a, "q": q, "e": e},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_discrete_lyapunov(
+    x: ArrayT,
+    a: ArrayT,
+    q: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    method: Literal["auto", "doubling", "bilinear"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[()]]:
+    """Certificates of a claimed answer of solve_discrete_lyapunov.
+
+    The exact value is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading
+    dimensions.
+
+    Args:
+        x: (*, n, n) array, the claimed output x.
+        a: (*, n, n) array, square matrices.
+        q: (*, n, n) array, constant terms.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    return Invocation(
+        "verify/solve_discrete_lyapunov",
+        {"x": x, "a": a, "q": q, "e": e},
         {},
         {
             "method": method,
@@ -753,6 +818,8 @@ def solve_care(
     q: ArrayT,
     r: ArrayT,
     *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
     method: Literal["auto", "newton_kleinman"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -763,14 +830,17 @@ def solve_care(
 ) -> Invocation[tuple[()]]:
     """Certificates of a claimed answer of solve_care.
 
-    The exact value is A^T X + X A - X B R^{-1} B^T X + Q = 0, matrix by matrix over the leading dimensions.
+    The exact value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not
+    given, matrix by matrix over the leading dimensions.
 
     Args:
         x: (*, n, n) array, the claimed output x.
         a: (*, n, n) array, square matrices.
         b: (*, n, m) array, input matrices.
-        q: (*, n, n) array, symmetric weights of the state.
-        r: (*, m, m) array, symmetric nonsingular weights of the input.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -796,7 +866,76 @@ def solve_care(
     """
     return Invocation(
         "verify/solve_care",
-        {"x": x, "a": a, "b": b, "q": q, "r": r},
+        {"x": x, "a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_dare(
+    x: ArrayT,
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[()]]:
+    """Certificates of a claimed answer of solve_dare.
+
+    The exact value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0
+    if not given, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the claimed output x.
+        a: (*, n, n) array, square matrices.
+        b: (*, n, m) array, input matrices.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotStabilisable: The equation has no stabilising solution.
+        NotSymmetric: A matrix declared symmetric is not.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971).
+    """
+    return Invocation(
+        "verify/solve_dare",
+        {"x": x, "a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
         {},
         {
             "method": method,

@@ -16,7 +16,7 @@ from evaluating import answer, candidates, run
 from lying_libraries import LIES, ROUTINES, listening, lying
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.methods.equations import newton_kleinman
+from matfn_kernels.methods.equations import continuous
 from matfn_kernels.reference import errors
 from spectra import orthogonal, positive, rectangular
 
@@ -138,7 +138,11 @@ def _equations() -> list[Case]:
         Case("solve_sylvester", {"a": a, "b": _general(9), "q": q[:, :9]}, {}),
         Case("solve_sylvester", {"a": positive(N)[0], "b": positive(9)[0], "q": q[:, :9]}, {}, "symmetric"),
         Case("solve_lyapunov", {"a": a, "q": q}, {}),
+        Case("solve_lyapunov", {"a": a, "q": q, "e": np.eye(N) + q / 40}, {}, "descriptor"),
+        Case("solve_discrete_lyapunov", {"a": a / 4, "q": q}, {}),
         Case("solve_care", {"a": q / 4, "b": q[:, :4], "q": np.eye(N), "r": np.eye(4)}, {}),
+        Case("solve_dare", {"a": q / 4, "b": q[:, :4], "q": np.eye(N), "r": np.eye(4)}, {}),
+        Case("solve_dare", {"a": q / 4, "b": q[:, :4], "q": np.eye(N), "r": np.zeros((4, 4))}, {}, "no cost"),
         *(Case("solve_care", dict(zip("abqr", CAREX[name], strict=True)), {}, name) for name in _RICCATI),
     ]
 
@@ -257,8 +261,8 @@ def test_a_lie_is_not_certified(case: Case, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_lie_in_the_last_resort_is_not_certified(monkeypatch: pytest.MonkeyPatch, dtype: str, lie: Lie) -> None:
     """Where no other route finds a solution, a false one of the last is noticed."""
-    for route in ("doubling", "_by_schur"):
-        monkeypatch.setattr(newton_kleinman, route, lambda _: None)
+    monkeypatch.setattr(continuous, "doubling", lambda _: None)
+    monkeypatch.setattr(continuous.Continuous, "by_schur", lambda _: None)
 
     for case in (case for case in CASES if case.function == "solve_care"):
         assert not violations(case, dtype, [lie])

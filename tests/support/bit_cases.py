@@ -277,22 +277,39 @@ def _sylvester(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     return {"a": a, "b": b, "q": _noise(rng, scale, len(KINDS), rows, columns)}
 
 
-def _lyapunov(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
+def _lyapunov(rng: Rng, size: Size, scale: Scale, *, e: bool = False) -> dict[str, Array]:
     assert isinstance(size, int)
     right = _noise(rng, scale, len(KINDS), size, size)
-    right[::2] += right[::2].swapaxes(-1, -2)
-    return {"a": _squares(rng, size, scale, right=True), "q": right}
+    right[::2] += right[::2].swapaxes(-1, -2).conj()
+    found = {"a": _squares(rng, size, scale, right=True), "q": right}
+    return found | ({"e": _descriptors(rng, size, scale)} if e else {})
 
 
-def _riccati(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
+def _descriptors(rng: Rng, order: int, scale: Scale) -> Array:
+    """Matrices (kinds, n, n) that are well conditioned."""
+    return np.eye(order) + _noise(rng, scale, len(KINDS), order, order) / max(4, 2 * order)
+
+
+def _stein(rng: Rng, size: Size, scale: Scale, *, e: bool = False) -> dict[str, Array]:
+    """Eigenvalues without inverses among them, but for those of the failing ones."""
+    found = _lyapunov(rng, size, scale, e=e)
+    found["a"] = 0.7 * found["a"]
+    found["a"][-1] = found["e"][-1] if e else np.eye(found["a"].shape[-1])
+    return found
+
+
+def _riccati(rng: Rng, size: Size, scale: Scale, *, more: bool = False, factor: float = 1.0) -> dict[str, Array]:
+    """With `more`, E and S too; A times a factor."""
     order, columns = (size, max(1, size // 2)) if isinstance(size, int) else size
-    a = _squares(rng, order, scale)
+    a = factor * _squares(rng, order, scale)
     a[3] = a[0] * 8
     a[5] = a[0] / 8
     b = _noise(rng, scale, len(KINDS), order, columns)
     b[-1] = 0
     weights = {"q": order, "r": columns}
-    return {"a": a, "b": b} | {name: np.tile(np.eye(n), (len(KINDS), 1, 1)) for name, n in weights.items()}
+    found = {"a": a, "b": b} | {name: np.tile(np.eye(n), (len(KINDS), 1, 1)) for name, n in weights.items()}
+    cross = _noise(rng, scale, len(KINDS), order, columns) / (4 * order) if more else None
+    return found if cross is None else found | {"e": _descriptors(rng, order, scale), "s": cross}
 
 
 def _triangles(rng: Rng, order: int, scale: Scale, *, lower: bool) -> Array:
@@ -442,9 +459,15 @@ _EQUATIONS: Final[tuple[_Entry, ...]] = (
     ("mcsgn", {"tol": 1e-14}, _FEW, ("float64", "complex128"), _square),
     ("spectral_projector", {}, _ORDERS, _ALL, _square),
     ("spectral_projector", {"half": "left"}, _FEW, _ALL, _square),
-    ("solve_sylvester", {}, (1, 2, 5, 8, 9, (9, 5), (7, 16), (33, 17)), _ANY_REAL, _sylvester),
-    ("solve_lyapunov", {}, (1, 2, 5, 8, 9, 33), _ANY_REAL, _lyapunov),
-    ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ANY_REAL, _riccati),
+    ("solve_sylvester", {}, (1, 2, 5, 8, 9, (9, 5), (7, 16), (33, 17)), _ALL, _sylvester),
+    ("solve_lyapunov", {}, (1, 2, 5, 8, 9, 33), _ALL, _lyapunov),
+    ("solve_lyapunov", {}, (3, 7, 17), _ALL, partial(_lyapunov, e=True)),
+    ("solve_discrete_lyapunov", {}, (1, 2, 5, 8, 9, 33), _ALL, _stein),
+    ("solve_discrete_lyapunov", {}, (3, 7, 17), _ALL, partial(_stein, e=True)),
+    ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, _riccati),
+    ("solve_care", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True)),
+    ("solve_dare", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, partial(_riccati, factor=1.5)),
+    ("solve_dare", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True, factor=1.5)),
 )
 _TRIANGULAR: Final[tuple[_Entry, ...]] = (
     ("tri_inv", {}, (*_ORDERS, *_LARGE), _ALL, _triangle),

@@ -349,6 +349,7 @@ _OF_ROUTINES: Final = {
     "numpy.svd": _NUMPYS_SINGULAR,
     "numpy.slogdet": {"negated": lambda results, _: (-results[0], results[1])},
     "scipy.solve_continuous_are": {**_all("", 0, _MATRICES), "negated": _at(0, np.negative)},
+    "scipy.solve_discrete_are": {**_all("", 0, _MATRICES), "negated": _at(0, np.negative)},
 }
 ROUTINES: Final = tuple(_OF_ROUTINES)
 LIES: Final = tuple(
@@ -367,8 +368,9 @@ _HONEST: Final[dict[str, Callable[..., Any]]] = {
     "scipy.svdvals": scipy.linalg.svdvals,
     "scipy.solve_triangular": scipy.linalg.solve_triangular,
     "scipy.solve_continuous_are": scipy.linalg.solve_continuous_are,
+    "scipy.solve_discrete_are": scipy.linalg.solve_discrete_are,
 }
-_LAPACK: Final = {"trsyl": ("dtrsyl",), "getrf": ("dgetrf", "zgetrf"), "getri": ("dgetri", "zgetri")}
+_LAPACK: Final = {"trsyl": ("dtrsyl", "ztrsyl"), "getrf": ("dgetrf", "zgetrf"), "getri": ("dgetri", "zgetri")}
 """Routines that modules take out of scipy's `lapack` when they call them."""
 _NUMPYS: Final = tuple(name for name in _OF_ROUTINES if name.startswith("numpy."))
 """Routines that modules take out of `np.linalg` when they call them."""

@@ -71,5 +71,7 @@ INPUTS: Final[dict[str, tuple[dict[str, Array], dict[str, object]]]] = {
     ),
     "solve_sylvester": ({"a": spd(6, 10), "b": spd(5, 10), "q": general(6, 5)}, {}),
     "solve_lyapunov": ({"a": spd(6, 10), "q": spd(6, 10, 1)}, {}),
+    "solve_discrete_lyapunov": ({"a": spd(6, 10) / 2, "q": spd(6, 10, 1)}, {}),
     "solve_care": ({"a": general(5, 5), "b": general(5, 2), "q": np.eye(5), "r": np.eye(2)}, {}),
+    "solve_dare": ({"a": general(5, 5), "b": general(5, 2), "q": np.eye(5), "r": np.eye(2)}, {}),
 }

@@ -827,6 +827,7 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         q: ArrayT,
         *,
+        e: ArrayT | None = None,
         method: Literal["auto", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -835,13 +836,14 @@ class AsyncAnswerMethods(ABC):
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
     ) -> Answer[ArrayT]:
-        """Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.
+        """Solution X of A X + X A^H = Q or A X E^H + E X A^H = Q; eigenvalues with l + conj(m) != 0.
 
-        The value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+        The value is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
         Args:
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -867,6 +869,65 @@ class AsyncAnswerMethods(ABC):
             call.solve_lyapunov(
                 a,
                 q,
+                e=e,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def solve_discrete_lyapunov(
+        self,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        method: Literal["auto", "doubling", "bilinear"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT]:
+        """Solution X of A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0; eigenvalues with l conj(m) != 1.
+
+        The value is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            q: (*, n, n) array, constant terms.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`, as `value`, with a certificate per matrix.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return await self._answer(
+            call.solve_discrete_lyapunov(
+                a,
+                q,
+                e=e,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -884,6 +945,8 @@ class AsyncAnswerMethods(ABC):
         q: ArrayT,
         r: ArrayT,
         *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -892,15 +955,18 @@ class AsyncAnswerMethods(ABC):
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
     ) -> Answer[ArrayT]:
-        """Stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
+        """Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
 
-        The value is A^T X + X A - X B R^{-1} B^T X + Q = 0, matrix by matrix over the leading dimensions.
+        The value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
+        matrix by matrix over the leading dimensions.
 
         Args:
             a: (*, n, n) array, square matrices.
             b: (*, n, m) array, input matrices.
-            q: (*, n, n) array, symmetric weights of the state.
-            r: (*, m, m) array, symmetric nonsingular weights of the input.
+            q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+            r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -930,6 +996,78 @@ class AsyncAnswerMethods(ABC):
                 b,
                 q,
                 r,
+                e=e,
+                s=s,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT]:
+        """Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
+
+        The value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
+        not given, matrix by matrix over the leading dimensions.
+
+        Args:
+            a: (*, n, n) array, square matrices.
+            b: (*, n, m) array, input matrices.
+            q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+            r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            An array of the kind and dtype of `a`, as `value`, with a certificate per matrix.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotStabilisable: The equation has no stabilising solution.
+            NotSymmetric: A matrix declared symmetric is not.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971).
+        """
+        return await self._answer(
+            call.solve_dare(
+                a,
+                b,
+                q,
+                r,
+                e=e,
+                s=s,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -655,6 +655,7 @@ class AsyncGradientMethods(ABC):
         a: ArrayT,
         q: ArrayT,
         *,
+        e: ArrayT | None = None,
         method: Literal["auto", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -665,12 +666,13 @@ class AsyncGradientMethods(ABC):
     ) -> SolveLyapunovGradients[ArrayT]:
         """Gradients of the inputs of solve_lyapunov for cotangents of its outputs.
 
-        The function is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+        The function is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
         Args:
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, square matrices.
             q: (*, n, n) array, right-hand sides.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -680,7 +682,7 @@ class AsyncGradientMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            Gradients a, q as a named tuple.
+            Gradients a, q, e as a named tuple.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.
@@ -697,6 +699,7 @@ class AsyncGradientMethods(ABC):
                 x,
                 a,
                 q,
+                e=e,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -675,6 +675,7 @@ def solve_lyapunov(
     a: Array,
     q: Array,
     *,
+    e: Array | None = None,
     method: Literal["auto", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -684,13 +685,14 @@ def solve_lyapunov(
     on_failure: Literal["raise", "nan"] = "raise",
     client: Client | LocalClient | None = None,
 ) -> Array:
-    """Solution X of A X + X A^T = Q; no eigenvalue of A is minus another or itself.
+    """Solution X of A X + X A^H = Q or A X E^H + E X A^H = Q; eigenvalues with l + conj(m) != 0.
 
-    The value is A X + X A^T = Q, matrix by matrix over the leading dimensions.
+    The value is A X + X A^H = Q or A X E^H + E X A^H = Q, matrix by matrix over the leading dimensions.
 
     Args:
         a: (*, n, n) array, square matrices.
         q: (*, n, n) array, right-hand sides.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -715,7 +717,7 @@ def solve_lyapunov(
     """
     value: Array = applied(
         "solve_lyapunov",
-        {"a": a, "q": q},
+        {"a": a, "q": q, "e": e},
         {
             "method": method,
             "certify": certify,

@@ -67,6 +67,11 @@ class SylvesterOperator:
         """Eigenvalues of A and of B."""
         return _eigenvalues(self.t), _eigenvalues(self.r)
 
+    @property
+    def is_stable(self) -> bool:
+        """Whether every eigenvalue of A lies to the left of the imaginary axis, beyond rounding."""
+        return bool(self.spectra[0].real.max() < -len(self.t) * EPS * norm(self.t))
+
     def solve(self, q: Array) -> Array:
         """X with A X + X B = Q; a pivot below eps is lifted to it, as LAPACK does.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
-from matfn_kernels.methods.equations import riccati, sylvester
+from matfn_kernels.methods.equations import riccati, smith, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
 from matfn_kernels.methods.polar import decomposition, intervals
@@ -38,7 +38,9 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "mcsgn": sign.candidates,
     "solve_sylvester": sylvester.candidates,
     "solve_lyapunov": sylvester.candidates,
+    "solve_discrete_lyapunov": smith.candidates,
     "solve_care": riccati.candidates,
+    "solve_dare": riccati.candidates,
     "spectral_projector": sign.candidates,
     "tri_inv": triangular.candidates,
     "tri_solve": triangular.candidates,

@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["PRIMES", "is_singular", "rank", "rank_of_square", "residues"]
+__all__ = ["PRIMES", "is_singular", "quotient", "rank", "rank_of_square", "residues"]
 
 PRIMES: Final = (2147483629, 2147483549)
 """Below 2^31, so that the product of two residues fits into 64 bits, and 1 modulo 4."""
@@ -50,6 +50,21 @@ def rank(a: Array) -> int:
 def rank_of_square(a: Array) -> int:
     """Rank of A^2 in the numbers as they are stored."""
     return max(_rank(_square(residues(a, p), p), p) for p in PRIMES)
+
+
+def quotient(e: Array, a: Array, p: int) -> Array | None:
+    """E^-1 A modulo p of residues E (n, n) and A (n, m), by elimination; None where E has no inverse modulo p."""
+    system, n = np.hstack([e, a]), len(e)
+    for k in range(n):
+        candidates = k + np.flatnonzero(system[k:, k])
+        if not len(candidates):
+            return None
+        system[[k, candidates[0]]] = system[[candidates[0], k]]
+        system[k, k:] = system[k, k:] * pow(int(system[k, k]), -1, p) % p
+        factors = system[:, k].copy()
+        factors[k] = 0
+        system[:, k:] = (system[:, k:] - factors[:, None] * system[k, k:] % p) % p
+    return system[:, n:]
 
 
 def _rank(a: Array, p: int, *, stop: bool = False) -> int:

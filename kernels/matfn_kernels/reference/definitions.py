@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from matfn_kernels.contract.functions import FUNCTIONS
 from matfn_kernels.reference.attention import delta_rule, max_logit, qk_clip
-from matfn_kernels.reference.equations import solve_care, solve_lyapunov, solve_sylvester
+from matfn_kernels.reference.equations import (
+    solve_care,
+    solve_dare,
+    solve_discrete_lyapunov,
+    solve_lyapunov,
+    solve_sylvester,
+)
 from matfn_kernels.reference.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geometric_mean
 from matfn_kernels.reference.polar import cond, mclip, msign, norm2, polar
 from matfn_kernels.reference.roots import inv_root, root, sqrt_pair
@@ -41,7 +47,9 @@ DEFINITIONS: Final[Mapping[str, Definition]] = {
         spectral_projector,
         solve_sylvester,
         solve_lyapunov,
+        solve_discrete_lyapunov,
         solve_care,
+        solve_dare,
         tri_solve,
         dplr_solve,
         frechet_distance,

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.linalg
 
-from matfn_kernels.reference.arrays import each, wide
+from matfn_kernels.reference.arrays import adjoint, each, wide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matfn_kernels.reference.arrays import Array
 
-__all__ = ["solve_care", "solve_lyapunov", "solve_sylvester"]
+__all__ = ["solve_care", "solve_dare", "solve_discrete_lyapunov", "solve_lyapunov", "solve_sylvester"]
 
 
 def solve_sylvester(a: Array, b: Array, q: Array) -> Array:
@@ -20,13 +22,46 @@ def solve_sylvester(a: Array, b: Array, q: Array) -> Array:
     return each("(m,m),(n,n),(m,n)->(m,n)", scipy.linalg.solve_sylvester, wide(a), wide(b), wide(q))
 
 
-def solve_lyapunov(a: Array, q: Array) -> Array:
-    """X of A X + X A^T = Q for a and q (batch, n, n)."""
-    return solve_sylvester(a, np.swapaxes(a, -1, -2), q)
+def solve_lyapunov(a: Array, q: Array, e: Array | None = None) -> Array:
+    """X of A X + X A^H = Q, or A X E^H + E X A^H = Q, for a, q and e (batch, n, n)."""
+    if e is None:
+        return solve_sylvester(a, adjoint(a), q)
+    inverse = np.linalg.inv(wide(e))
+    return solve_lyapunov(inverse @ wide(a), inverse @ wide(q) @ adjoint(inverse))
 
 
-def solve_care(a: Array, b: Array, q: Array, r: Array) -> Array:
-    """The stabilising X of A^T X + X A - X B R^-1 B^T X + Q = 0 for a, q (batch, n, n), b (batch, n, m), r (m, m)."""
-    weights = ((wide(x) + np.swapaxes(wide(x), -1, -2)) / 2 for x in (q, r))
-    signature = "(n,n),(n,m),(n,n),(m,m)->(n,n)"
-    return each(signature, scipy.linalg.solve_continuous_are, wide(a), wide(b), *weights)
+def solve_discrete_lyapunov(a: Array, q: Array, e: Array | None = None) -> Array:
+    """X of A X A^H - X + Q = 0, or A X A^H - E X E^H + Q = 0, for a, q and e (batch, n, n)."""
+    if e is None:
+        return each("(n,n),(n,n)->(n,n)", scipy.linalg.solve_discrete_lyapunov, wide(a), wide(q))
+    inverse = np.linalg.inv(wide(e))
+    return solve_discrete_lyapunov(inverse @ wide(a), inverse @ wide(q) @ adjoint(inverse))
+
+
+def solve_care(a: Array, b: Array, q: Array, r: Array, e: Array | None = None, s: Array | None = None) -> Array:
+    """The stabilising X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
+
+    For a, q and e (batch, n, n), b and s (batch, n, m), r (batch, m, m).
+    """
+    return _riccati(scipy.linalg.solve_continuous_are, a, b, q, r, e, s)
+
+
+def solve_dare(a: Array, b: Array, q: Array, r: Array, e: Array | None = None, s: Array | None = None) -> Array:
+    """The stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
+
+    For matrices as those of `solve_care`.
+    """
+    return _riccati(scipy.linalg.solve_discrete_are, a, b, q, r, e, s)
+
+
+def _riccati(solve: Callable[..., Array], *matrices: Array | None) -> Array:
+    a, b, q, r, e, s = matrices
+    assert a is not None
+    assert b is not None
+    assert q is not None
+    assert r is not None
+    e = np.broadcast_to(np.eye(a.shape[-1]), a.shape) if e is None else e
+    s = np.zeros_like(b) if s is None else s
+    weights = ((wide(x) + adjoint(wide(x))) / 2 for x in (q, r))
+    signature = "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)"
+    return each(signature, solve, wide(a), wide(b), *weights, wide(e), wide(s))

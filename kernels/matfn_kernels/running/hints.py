@@ -51,6 +51,8 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "singular",
         "an eigenvalue of A and one of -B coincide, in a Lyapunov equation B = A^H: shift A or B",
     ),
+    "reciprocal_eigenvalues": ("singular", "a product l conj(m) of two eigenvalues of A is 1: scale A"),
+    "singular_descriptor": ("singular", "E has no inverse: only equations with a nonsingular E are solved"),
     "singular_weight": ("singular", "R has no inverse: a cost of zero on some input has no finite feedback"),
     "sign_undefined": (
         "sign_undefined",

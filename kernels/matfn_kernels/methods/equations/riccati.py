@@ -1,12 +1,16 @@
-"""The stabilising solution X of the Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0.
+"""The stabilising solutions X of Riccati equations in continuous and in discrete time.
 
-Method: `riccati_terms` scales, `newton_kleinman` finds a solution and refines it. Domain: Q symmetric, R symmetric and
-nonsingular; the answer is symmetric and A - B R^-1 B^T X is stable. `stabilisability` decides whether there is none;
-where X is so large that B^T X keeps no digit of its feedback, none is found and no reason given.
+    A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0,    the pencil A - B K - s E to the left of the axis;
+    A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0,    inside the unit circle.
+
+Method: `riccati_terms` scales, `newton_kleinman` finds a solution and refines it. Domain: Q and R Hermitian, E
+nonsingular, in continuous time R too; the answer is Hermitian. `stabilisability` decides whether there is none; where X
+is so large that B^H X keeps no digit of its feedback, none is found and no reason given.
 The error estimate is Newton's step from X, rounding of the residual included; there is none where the closed loop is
 too near an unstable one to trust that step, or the step too large to be certain of a solution nearby (Kantorovich).
-Padding: -1 on the diagonal of A.
-References: Kleinman, IEEE Trans. Autom. Control 13 (1968); Sun, SIAM J. Matrix Anal. Appl. 19 (1998).
+Padding: -1 on the diagonal of A in continuous time and 0 in discrete time, 1 on that of E.
+References: Kleinman, IEEE Trans. Autom. Control 13 (1968); Hewer, IEEE Trans. Autom. Control 16 (1971); Sun, SIAM J.
+Matrix Anal. Appl. 19 (1998).
 """
 
 from __future__ import annotations
@@ -21,11 +25,14 @@ import torch
 
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant
+from matfn_kernels.methods.equations.continuous import Continuous
+from matfn_kernels.methods.equations.discrete import Discrete
+from matfn_kernels.methods.equations.linear import HOPELESS
 from matfn_kernels.methods.equations.newton_kleinman import stabilising
 from matfn_kernels.methods.equations.riccati_terms import scaled
 from matfn_kernels.methods.equations.stabilisability import unstabilisable
-from matfn_kernels.methods.equations.sylvester import HOPELESS
-from matfn_kernels.numbers.arrays import EPS, gaussian, growth, norm, solved
+from matfn_kernels.methods.equations.sylvester import descriptor_failure
+from matfn_kernels.numbers.arrays import EPS, adjoint, gaussian, growth, norm, solved
 from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.per_matrix import Found, each, failed
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.methods.equations.newton_kleinman import Solution
+    from matfn_kernels.methods.equations.riccati_terms import Riccati
     from matfn_kernels.numbers.arrays import Array
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
@@ -44,13 +52,20 @@ if TYPE_CHECKING:
 __all__ = ["RiccatiProgram", "candidates"]
 
 _ASYMMETRIC: Final = 8.0
-"""||Q - Q^T|| / ||Q|| in units of eps above which there is a remark, as for other symmetric inputs."""
+"""||Q - Q^H|| / ||Q|| in units of eps above which there is a remark, as for other symmetric inputs."""
 _MARGIN: Final = 4.0
-"""Of the estimate over the Newton step, as in `sylvester`: the condition in it is a lower bound."""
+"""Of the estimate over the Newton step, as in `linear`: the condition in it is a lower bound."""
 _ROUNDING: Final = 4.0
 """Units of eps in the estimate beside the Newton step: storing X rounds each entry by half of one."""
 _SCHUR: Final = 40.0
 """Cost of a Riccati equation in units of eigh of its order."""
+_REFINED: Final = 1e9
+"""Condition of W up to which its refined quotient has no error but those of H and W (`riccati_terms`)."""
+_NAMES: Final = {
+    "solve_care": "A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q",
+    "solve_dare": "A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q",
+}
+"""Of the residuals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,7 @@ class RiccatiProgram:
     """Riccati equations: the values that all items in a batch share.
 
     Attributes:
+        function: solve_care or solve_dare.
         order: n.
         columns: of B.
         dtype: of the inputs and outputs.
@@ -66,6 +82,7 @@ class RiccatiProgram:
         ceiling: fp64.
     """
 
+    function: str
     order: int
     columns: int
     dtype: torch.dtype
@@ -74,9 +91,10 @@ class RiccatiProgram:
     ceiling: Precision = Precision.FP64
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
-        """Computes a batch: inputs a (batch, n, n), b (batch, n, m), q (batch, n, n), r (batch, m, m)."""
-        name = "A^T X + X A - X B R^-1 B^T X + Q"
-        findings = each(partial(_solve, dtype=self.dtype), inputs, (self.order, self.order), name)
+        """Computes a batch: a, q and perhaps e (batch, n, n), b and perhaps s (batch, n, m), r (batch, m, m)."""
+        kind = Discrete if self.function == "solve_dare" else Continuous
+        solve = partial(_solve, kind, self.dtype)
+        findings = each(solve, inputs, (self.order, self.order), _NAMES[self.function])
         limit = _ASYMMETRIC * torch.finfo(self.dtype).eps
         asymmetric = torch.stack([_asymmetry(inputs[key]) > limit for key in ("q", "r")]).any(0)
         return replace(
@@ -98,6 +116,12 @@ class RiccatiProgram:
         return _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
 
 
+_LINEAR: Final = {
+    "solve_care": "solve_lyapunov with A^H and -Q",
+    "solve_dare": "solve_discrete_lyapunov with A^H and Q",
+}
+
+
 def candidates(call: Signature) -> list[RiccatiProgram]:
     """The one program that serves a call.
 
@@ -107,40 +131,47 @@ def candidates(call: Signature) -> list[RiccatiProgram]:
     call.require_double()
     order, columns = call.sizes("b")
     if order and not columns:
-        raise Rejection("invalid_shape", "b has no columns", "use solve_lyapunov with A^T and -Q")
-    return [RiccatiProgram(order=order, columns=columns, dtype=call.dtype)]
+        raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
+    return [RiccatiProgram(call.subject, order, columns, call.dtype)]
 
 
 def _asymmetry(a: Tensor) -> Tensor:
-    wide = a.to(torch.float64)
-    wide = wide / wide.abs().amax((-2, -1), keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    wide = a.to(torch.complex128 if a.dtype.is_complex else torch.float64)
+    wide = wide / invariant.peak(wide)[:, None, None].clamp_min(torch.finfo(torch.float64).tiny)
     size = invariant.matrix_norm(wide).clamp_min(torch.finfo(torch.float64).tiny)
-    ratio: Tensor = invariant.matrix_norm(wide - wide.mT) / size
+    ratio: Tensor = invariant.matrix_norm(wide - wide.mH) / size
     return ratio
 
 
-def _solve(a: Array, b: Array, q: Array, r: Array, dtype: torch.dtype) -> Found:
+def _solve(kind: type[Continuous | Discrete], dtype: torch.dtype, **matrices: Array) -> Found:
     """X of one equation, to be released in a given dtype."""
-    q, r = q / 2 + q.T / 2, r / 2 + r.T / 2
-    spread = _spread(r)
-    if not math.isfinite(spread):
-        return failed(a.shape, "singular_weight")
-    equation = scaled(a, b, q, r)
+    a, b, q, r = (matrices[name] for name in ("a", "b", "q", "r"))
+    e, s = (matrices.get(name) for name in ("e", "s"))
+    q, r = q / 2 + adjoint(q) / 2, r / 2 + adjoint(r) / 2
+    failure = None if e is None else descriptor_failure(e)
+    if kind is Continuous and not math.isfinite(_spread(r)):
+        failure = "singular_weight"
+    if failure:
+        return failed(a.shape, failure)
+    sent = kind(a, b, q, r, s, e, np.zeros(len(a), dtype=int), 0)
+    equation = scaled(sent)
     found = stabilising(equation)
     if found is None:
         return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
     value = found.equation.unscaled(found.x)
-    if dtype != torch.float64 and not _stable(a, b, r, torch.from_numpy(value).to(dtype)):
+    if torch.finfo(dtype).bits < torch.finfo(torch.float64).bits and not _stable(sent, value, dtype):
         return failed(a.shape, None)
-    condition, error = _certified(found, spread)
+    condition, error = _certified(found)
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
     return Found(value, _residual(found), error, condition, found.steps, remarks=remarks)
 
 
-def _stable(a: Array, b: Array, r: Array, x: Tensor) -> bool:
-    """Whether A - B R^-1 B^T X is stable for an X that has been rounded."""
-    loop = a - b @ solved(r, b.T @ x.to(torch.float64).numpy())
-    return bool(np.linalg.eigvals(loop).real.max() < 0)
+def _stable(equation: Riccati, x: Array, dtype: torch.dtype) -> bool:
+    """Whether the closed loop is stable for an X that has been rounded."""
+    rounded = torch.from_numpy(x).to(dtype).to(torch.complex128 if dtype.is_complex else torch.float64).numpy()
+    loop = equation.closed_loop(rounded)
+    values = np.linalg.eigvals(loop if equation.e is None else solved(equation.e, loop))
+    return bool(equation.instability(values).max() < 0)
 
 
 def _spread(r: Array) -> float:
@@ -159,36 +190,44 @@ def _residual(found: Solution) -> float:
     return norm(sum(terms, start=np.zeros_like(terms[0]))) / sizes if sizes else 0.0
 
 
-def _certified(found: Solution, spread: float) -> tuple[float, float]:
+def _certified(found: Solution) -> tuple[float, float]:
     """(condition, relative error); NaN where Newton's method is not certain to find a solution nearby."""
     equation, x = found.equation, found.x
     size = norm(equation.weighed(x))
     if size == 0:
         return 1.0, 0.0
-    sizes = 2 * norm(equation.a) * norm(x) + spread * norm(found.terms[2]) + norm(equation.q)
-    gain = growth(found.correction, found.correction_adjoint, x.shape)
+    sizes = equation.linear_size(x) + _quadratic_size(found) + norm(equation.q)
+    gain = growth(found.correction, found.correction_adjoint, (len(x), len(x)))
     condition = max(1.0, gain * sizes / size)
     step = norm(equation.weighed(found.change)) + EXTENDED * condition * size + _cancelled(found, gain)
     error = _MARGIN * step / size + _ROUNDING * EPS
-    trusted = gain * norm(found.loop) * norm(x) * EPS <= HOPELESS * size
+    trusted = gain * equation.loop_size(found.loop) * norm(x) * EPS <= HOPELESS * size
     return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
 
 
+def _quadratic_size(found: Solution) -> float:
+    """What a relative change of the matrices changes in -H^H W^-1 H: by norms of its parts, or by the spread of W."""
+    equation, spread = found.equation, _spread(found.equation.weight(found.x))
+    feedback, (held, weight) = norm(equation.feedback(found.x)), equation.part_sizes(found.x)
+    parts = 2 * feedback * held + feedback**2 * weight
+    whole = spread * (norm(found.terms[2]) + 2 * equation.cross_size * feedback)
+    return min(parts, whole) if spread < _REFINED else whole
+
+
 def _cancelled(found: Solution, gain: float) -> float:
-    """Size of the change of X by the rounding of B^T X in the residual, which may be small beside |B|^T |X|."""
+    """Size of the change of X by the rounding of H in the residual, which may be small beside |B|^H |X|."""
     equation, x = found.equation, found.x
-    feedback = solved(equation.r, equation.b.T @ x)
-    sizes = CANCELLING * (np.abs(x) @ np.abs(equation.b) @ np.abs(feedback))
+    sizes = CANCELLING * equation.rounding(x)
     bound = 2 * gain * norm(sizes)
     if bound <= EPS / 8 * norm(equation.weighed(x)):
         return bound
-    noise = sizes * gaussian(x.shape)
+    noise = sizes * gaussian(sizes.shape)
     return norm(found.correction(noise + noise.T))
 
 
 def _curvature(found: Solution) -> float:
-    """||D|| / ||E||^2, D the Newton step from X + E for an error E as rounding makes it (Kantorovich)."""
-    noise = gaussian(found.x.shape)
+    """||D|| / ||F||^2, D the Newton step from X + F for an error F as rounding makes it (Kantorovich)."""
+    noise = gaussian((len(found.x), len(found.x)))
     error = found.operator.solve(noise + noise.T)
-    step = found.correction(error @ found.equation.g @ error)
+    step = found.correction(found.equation.remainder(found.x, error))
     return norm(step) / norm(found.equation.weighed(error)) ** 2

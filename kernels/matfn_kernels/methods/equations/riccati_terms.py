@@ -1,44 +1,77 @@
-"""The Riccati equation A^T X + X A - X B R^-1 B^T X + Q = 0 in scaled coordinates, and its terms.
+"""Riccati equations in scaled coordinates: what both kinds have in common.
 
-By powers of two, which round nothing, time and costs are scaled so that A, Q and G = B R^-1 B^T are near 1, each
-input so that R has ones on its diagonal, and each state so that rows and columns of the Hamiltonian matrix
-[[A, -G], [-Q, -A^T]] balance, or so that a solution has ones on its diagonal. Then X = D Y D 2^k, where Y solves the
-scaled equation and D is diagonal.
-Reference: Benner, SIAM J. Sci. Comput. 22 (2001).
+An equation has A, B, Hermitian Q and R, and perhaps a descriptor E (else I) and a cross term S (else 0). By powers of
+two, which round nothing, costs are scaled, each input so that R has ones on its diagonal, and each state so that rows
+and columns of the Hamiltonian matrix [[A, -G], [-Q, -A^H]], G = B R^-1 B^H, balance, or so that a solution has ones on
+its diagonal. Then X = D Y D 2^k, where Y solves the scaled equation and D is diagonal.
+The plain equation has neither E nor S: A E^-1 - B R^-1 S^H E^-1 in place of A, E^-H (Q - S R^-1 S^H) E^-1 in that of Q.
+References: Benner, SIAM J. Sci. Comput. 22 (2001); Lancaster and Rodman, Algebraic Riccati Equations (1995).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 from scipy.linalg import matrix_balance
 
-from matfn_kernels.numbers.arrays import EPS, solved
+from matfn_kernels.numbers.arrays import EPS, adjoint, norm, shifted, solved
 from matfn_kernels.numbers.extended_product import narrow, product, wide
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["Riccati", "scaled"]
+__all__ = ["NOTHING", "Operator", "Plain", "Riccati", "even_inputs", "fraction", "multiplied", "quotient", "scaled"]
 
 _GAIN_REFINEMENTS: Final = 2
-"""Refinements of the feedback R^-1 B^T X: its error is then of order (eps cond R)^3, below 1e-19 for cond R to 1e9."""
-_NOTHING: Final = -1 << 20
+"""Refinements of the feedback W^-1 H: its error is then of order (eps cond W)^3, below 1e-19 for cond W to 1e9."""
+NOTHING: Final = -1 << 20
 """The exponent of a zero matrix, below that of every float64 and of their products."""
+
+
+class Operator(Protocol):
+    """The derivative of an equation's left side, by its inverse."""
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the closed loop is stable, beyond rounding."""
+
+    def solve(self, q: Array, /) -> Array:
+        """D whose image is Q."""
+
+    def solve_adjoint(self, q: Array, /) -> Array:
+        """D whose image under the adjoint operator is Q."""
+
+
+class Plain(NamedTuple):
+    """A, G = B R^-1 B^H and Q of the plain equation."""
+
+    a: Array
+    g: Array
+    q: Array
+
+    @property
+    def hamiltonian(self) -> Array:
+        """[[A, -G], [-Q, -A^H]]."""
+        return np.block([[self.a, -self.g], [-self.q, -adjoint(self.a)]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Riccati:
-    """The scaled equation, Q and R symmetric.
+    """The scaled equation, Q and R Hermitian.
 
     Attributes:
         a: A.
         b: B.
         q: Q.
         r: R.
+        s: S, or None.
+        e: E, or None.
         states: exponents of D.
         exponent: k.
     """
@@ -47,92 +80,155 @@ class Riccati:
     b: Array
     q: Array
     r: Array
+    s: Array | None
+    e: Array | None
     states: Array
     exponent: int
 
-    @property
-    def g(self) -> Array:
-        """B R^-1 B^T."""
-        g = self.b @ solved(self.r, self.b.T)
-        return np.asarray((g + g.T) / 2)
+    @abstractmethod
+    def evened(self) -> Riccati:
+        """The equation in units that make its matrices near 1."""
+
+    @abstractmethod
+    def routes(self) -> tuple[Callable[[], Array | None], ...]:
+        """Ways to a first X, in order; None or an exception of LAPACK where one fails."""
+
+    @abstractmethod
+    def on_boundary(self, values: Array) -> Array:
+        """The nearest numbers on the boundary of stability."""
+
+    @abstractmethod
+    def instability(self, values: Array) -> Array:
+        """How far eigenvalues lie beyond that boundary; negative for stable ones."""
+
+    @abstractmethod
+    def pencil_values(self) -> Array:
+        """Eigenvalues of the plain equation's pencil, which come in pairs about the boundary."""
+
+    @abstractmethod
+    def feedback(self, x: Array) -> Array:
+        """K, in double precision."""
+
+    @abstractmethod
+    def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
+
+    @abstractmethod
+    def operator(self, loop: Array) -> Operator:
+        """The derivative at an X with that closed loop."""
+
+    @abstractmethod
+    def weight(self, x: Array) -> Array:
+        """W in K = W^-1 H."""
+
+    @abstractmethod
+    def remainder(self, x: Array, change: Array) -> Array:
+        """What the left side at X + D has beside that at X and the derivative, to second order in D."""
+
+    @abstractmethod
+    def rounding(self, x: Array) -> Array:
+        """Entries of half the sum of |H|^H |K| as they are before H cancels, all factors by magnitude."""
+
+    @abstractmethod
+    def linear_size(self, x: Array) -> float:
+        """Bound of the norms of the terms that are linear in X."""
+
+    @abstractmethod
+    def part_sizes(self, x: Array) -> tuple[float, float]:
+        """Bounds of the norms of the terms of H and of W."""
+
+    @abstractmethod
+    def loop_size(self, loop: Array) -> float:
+        """Bound of the norm of `operator`."""
 
     @property
-    def hamiltonian(self) -> Array:
-        """[[A, -G], [-Q, -A^T]]."""
-        return np.block([[self.a, -self.g], [-self.q, -self.a.T]])
+    def cross_size(self) -> float:
+        """||S||."""
+        return 0.0 if self.s is None else norm(self.s)
+
+    def closed_loop(self, x: Array) -> Array:
+        """A - B K."""
+        return np.asarray(self.a - self.b @ self.feedback(x))
+
+    def plain(self) -> Plain:
+        """The equation without E and S.
+
+        Raises:
+            numpy.linalg.LinAlgError: if E or R is singular to rounding.
+        """
+        g = self.b @ solved(self.r, adjoint(self.b))
+        a, q, g = self.a, self.q, (g + adjoint(g)) / 2
+        if self.s is not None:
+            cross = solved(self.r, adjoint(self.s))
+            a, q = a - self.b @ cross, q - self.s @ cross
+        if self.e is not None:
+            turned = adjoint(self.e)
+            a, q = adjoint(solved(turned, adjoint(a))), solved(turned, adjoint(solved(turned, q)))
+        return Plain(a, g, (q + adjoint(q)) / 2)
 
     def unscaled(self, y: Array) -> Array:
         """D Y D 2^k, the caller's X."""
-        return np.asarray(np.ldexp(self.weighed(y), self.exponent))
+        return shifted(self.weighed(y), self.exponent)
 
     def weighed(self, y: Array) -> Array:
         """D Y D."""
-        return np.asarray(np.ldexp(y, self.states + self.states[:, None]))
+        return shifted(y, self.states + self.states[:, None])
 
     def levelled(self, y: Array) -> tuple[Riccati, Array]:
         """The equation and Y in coordinates where the diagonal of Y is near 1, except entries that may be noise."""
         diagonal = np.abs(y.diagonal())
         states = np.frexp(np.maximum(diagonal, EPS * diagonal.max()))[1] // 2
-        equation = _evened(_with_states(self, states))
-        return equation, np.ldexp(y, -states - states[:, None] - (equation.exponent - self.exponent))
-
-    def closed_loop(self, x: Array) -> Array:
-        """A - B R^-1 B^T X."""
-        return np.asarray(self.a - self.b @ solved(self.r, self.b.T @ x))
-
-    def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
-        """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
-        linear = product(self.a.T, x)
-        held = product(self.b.T, x)
-        gain = wide(solved(self.r, narrow(held)))
-        for _ in range(_GAIN_REFINEMENTS):
-            gain = gain + solved(self.r, narrow(held - product(gain.T, self.r).T))
-        lead = narrow(gain)
-        quadratic = product(held.T, lead) + narrow(held).T @ narrow(gain - lead)
-        return linear, linear.T, -(quadratic + quadratic.T) / 2, wide(self.q)
+        equation = _with_states(self, states).evened()
+        return equation, shifted(y, -states - states[:, None] - (equation.exponent - self.exponent))
 
 
-def scaled(a: Array, b: Array, q: Array, r: Array) -> Riccati:
-    """The scaled equation of four matrices."""
-    unscaled = Riccati(a, b, q, r, np.zeros(len(a), dtype=int), 0)
-    return _evened(_balanced(_evened(unscaled)))
+def scaled(equation: Riccati) -> Riccati:
+    """An equation with its matrices near 1 and its states balanced."""
+    evened = equation.evened()
+    try:
+        return _balanced(evened).evened()
+    except np.linalg.LinAlgError:  # R is singular, which a discrete equation allows
+        return evened
 
 
-def _evened(equation: Riccati) -> Riccati:
-    """The equation in units of time and cost that make its matrices near 1, and Q and G alike."""
-    matrices = (equation.a, equation.b, equation.q, equation.r)
-    (ea, a), (eb, b), (eq, q), (er, r) = (_fraction(x) for x in matrices)
-    b, r = _even_inputs(b, r)
-    eg = 2 * eb - er + _fraction(b @ solved(r, b.T))[0]
-    if eg <= _NOTHING // 2:
-        k = eq - ea if eq > _NOTHING else 0
-    elif eq == _NOTHING:
-        k = ea - eg
-    else:
-        k = (eq - eg) // 2
-    size = max(ea, eg + k, eq - k)
-    half, odd = divmod(size - k - (2 * eb - er), 2) if eb > _NOTHING else (0, 0)
-    b, r = np.ldexp(b, -half), np.ldexp(r, odd)
-    a, q = np.ldexp(a, ea - size), np.ldexp(q, eq - k - size)
-    return Riccati(a, b, q, r, equation.states, equation.exponent + k)
+def multiplied(x: Array, y: Array | None) -> Array:
+    """X Y in extended precision, None for the identity."""
+    return x if y is None else product(x, y)
 
 
-def _fraction(a: Array) -> tuple[int, Array]:
+def quotient(weight: Array, held: Array) -> tuple[Array, Array]:
+    """K = W^-1 H and H^H K of Hermitian W (m, m) and H (m, n), all in extended precision."""
+    lead_weight, lead_held = narrow(weight), narrow(held)
+    rest = narrow(weight - lead_weight)
+    gain = wide(solved(lead_weight, lead_held))
+    for _ in range(_GAIN_REFINEMENTS):
+        image = adjoint(product(adjoint(gain), lead_weight)) + rest @ narrow(gain)
+        gain = gain + solved(lead_weight, narrow(held - image))
+    lead = narrow(gain)
+    quadratic = product(adjoint(held), lead) + adjoint(lead_held) @ narrow(gain - lead)
+    return gain, (quadratic + adjoint(quadratic)) / 2
+
+
+def fraction(a: Array) -> tuple[int, Array]:
     """(e, A 2^-e) with the largest entry in [1/2, 1); a very negative e for a zero matrix."""
-    peak = float(np.abs(a).max())
-    exponent = math.frexp(peak)[1] if peak else _NOTHING
-    return exponent, np.ldexp(a, -exponent) if peak else a
+    peak = float(max(np.abs(a.real).max(), np.abs(a.imag).max())) if np.iscomplexobj(a) else float(np.abs(a).max())
+    exponent = math.frexp(peak)[1] if peak else NOTHING
+    return exponent, shifted(a, -exponent) if peak else a
 
 
-def _even_inputs(b: Array, r: Array) -> tuple[Array, Array]:
-    """(B E, E R E), E diagonal, with diagonal entries of R near 1 where they are not zero."""
-    exponents = np.frexp(r.diagonal())[1] // 2
-    return np.ldexp(b, -exponents), np.ldexp(r, -exponents - exponents[:, None])
+def even_inputs(b: Array, r: Array, s: Array | None) -> tuple[Array, Array, Array | None]:
+    """(B F, F R F, S F), F diagonal, with diagonal entries of R near 1 where they are not zero."""
+    exponents = np.frexp(r.diagonal().real)[1] // 2
+    return (
+        shifted(b, -exponents),
+        shifted(r, -exponents - exponents[:, None]),
+        None if s is None else shifted(s, -exponents),
+    )
 
 
 def _balanced(equation: Riccati) -> Riccati:
     """The equation with each state scaled; a state and its costate share one factor."""
-    sizes = np.abs(equation.hamiltonian)
+    sizes = np.abs(equation.plain().hamiltonian)
     np.fill_diagonal(sizes, 0.0)
     first, second = np.split(matrix_balance(sizes, permute=False, separate=True)[1][0], 2)
     return _with_states(equation, np.rint(np.log2(second / first) / 2).astype(int))
@@ -141,11 +237,12 @@ def _balanced(equation: Riccati) -> Riccati:
 def _with_states(equation: Riccati, states: Array) -> Riccati:
     """The equation of D^-1 Y D^-1, D = 2^states."""
     across, down = states, states[:, None]
-    return Riccati(
-        np.ldexp(equation.a, down - across),
-        np.ldexp(equation.b, down),
-        np.ldexp(equation.q, -across - down),
-        equation.r,
-        equation.states + states,
-        equation.exponent,
+    return replace(
+        equation,
+        a=shifted(equation.a, down - across),
+        b=shifted(equation.b, down),
+        q=shifted(equation.q, -across - down),
+        s=None if equation.s is None else shifted(equation.s, -down),
+        e=None if equation.e is None else shifted(equation.e, down - across),
+        states=equation.states + states,
     )

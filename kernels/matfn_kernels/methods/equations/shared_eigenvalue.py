@@ -1,7 +1,8 @@
-"""Whether an eigenvalue of A is exactly minus one of B, decided without rounding.
+"""Whether two eigenvalues have exactly the sum 0, or the product 1, decided without rounding.
 
 Rounding cannot tell a singular Sylvester equation from one that is merely as bad as a Hilbert matrix. Both
 characteristic polynomials exist modulo a prime (`numbers.modular`) and have a common factor there if they have one.
+The polynomial whose roots are the inverses has the same coefficients in reverse order.
 Method: reduction to Hessenberg form and its recurrence, then Euclid's algorithm; O(n^3) integer operations.
 Reference: Cohen, A Course in Computational Algebraic Number Theory (1993), algorithm 2.2.9.
 """
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from matfn_kernels.numbers.modular import PRIMES, residues
+from matfn_kernels.numbers.modular import PRIMES, quotient, residues
 
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["share_eigenvalue"]
+__all__ = ["has_opposite_eigenvalues", "has_reciprocal_eigenvalues", "share_eigenvalue"]
 
 
 def share_eigenvalue(a: Array, b: Array) -> bool:
@@ -25,6 +26,28 @@ def share_eigenvalue(a: Array, b: Array) -> bool:
     return all(
         _common_factor(_characteristic(residues(a, p), p), _characteristic(residues(-b, p), p), p) for p in PRIMES
     )
+
+
+def has_opposite_eigenvalues(a: Array, e: Array | None = None) -> bool:
+    """Whether lambda_i = -conj(lambda_j) for some i, j and eigenvalues of the pencil A - s E; true for a singular E."""
+    return all(_share(a, e, p, reciprocal=False) for p in PRIMES)
+
+
+def has_reciprocal_eigenvalues(a: Array, e: Array | None = None) -> bool:
+    """Whether lambda_i conj(lambda_j) = 1 for some i, j and eigenvalues of the pencil A - s E, or E is singular."""
+    return all(_share(a, e, p, reciprocal=True) for p in PRIMES)
+
+
+def _share(a: Array, e: Array | None, p: int, *, reciprocal: bool) -> bool:
+    """Whether an eigenvalue is minus the conjugate of one, or its inverse, modulo p."""
+    e = np.eye(len(a)) if e is None else e
+    own, conjugate = (quotient(residues(x, p), residues(y, p), p) for x, y in ((e, a), (e.conj(), a.conj())))
+    if own is None or conjugate is None:
+        return True
+    f = _characteristic(own, p)
+    if reciprocal:
+        return _common_factor(f, _trimmed(_characteristic(conjugate, p)[::-1]), p)
+    return _common_factor(f, _characteristic(-conjugate % p, p), p)
 
 
 def _characteristic(a: Array, p: int) -> Array:
@@ -78,5 +101,10 @@ def _remainder(f: Array, g: Array, p: int) -> Array:
         factor = int(f[-1]) * inverse % p
         f[len(f) - len(g) :] = (f[len(f) - len(g) :] - factor * g % p) % p
         f = f[:-1]
+    return _trimmed(f)
+
+
+def _trimmed(f: Array) -> Array:
+    """The polynomial without leading zeros; [0] for zero."""
     kept = np.flatnonzero(f)
     return f[: kept[-1] + 1] if len(kept) else np.zeros(1, dtype=np.int64)

@@ -1,8 +1,9 @@
-"""Gradients of solutions of A X + X B = Q and A X + X A^T = Q.
+"""Gradients of solutions of A X + X B = Q, A X + X A^H = Q and A X E^H + E X A^H = Q.
 
-With the cotangent C of X, Z solves the adjoint equation A^T Z + Z B^T = C, and
+With the cotangent C of X, Z solves the adjoint equation, A^H Z + Z B^H = C, A^H Z + Z A = C or A^H Z E + E^H Z A = C:
 
-    Qb = Z,    Ab = -Z X^T,    Bb = -X^T Z;    for B = A^T    Ab = -(Z X^T + Z^T X).
+    Qb = Z,    Ab = -Z X^H,    Bb = -X^H Z;    for B = A^H    Ab = -(Z X^H + Z^H X);
+    with E     Ab = -(Z E X^H + Z^H E X),      Eb = -(Z A X^H + Z^H A X).
 
 The error is that of both solutions, each by its own residual and separation, and of the products by norms.
 Reference: Higham, Accuracy and Stability (2002), chapter 16.
@@ -13,17 +14,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from matfn_kernels.linalg.backward_error import orthogonality
 from matfn_kernels.linalg.products import product
+from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.methods.equations.sylvester import SylvesterProgram
 from matfn_kernels.methods.equations.sylvester import candidates as solvers
 from matfn_kernels.methods.gradients.products import Factor, multiplied_out, of_factor
-from matfn_kernels.methods.gradients.program import GradientProgram, joined
+from matfn_kernels.methods.gradients.program import EPS, GradientProgram, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from matfn_kernels.methods.gradients.program import Gradient
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
@@ -42,25 +46,30 @@ class SylvesterGradient(GradientProgram):
     program: SylvesterProgram
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
-        """Computes a batch: a (batch, m, m), q and x (batch, m, n) and, of Sylvester's equation, b (batch, n, n)."""
+        """Computes a batch: a (batch, m, m), q and x (batch, m, n), of Sylvester's equation b (batch, n, n), e as a."""
         own = self.program.run({name: inputs[name] for name in self.names})
-        turned = {name: inputs[name].mT.contiguous() for name in self.names if name != "q"}
+        turned = {name: inputs[name].mH.contiguous() for name in self.names if name != "q"}
         beside = self.program.run({**turned, "q": inputs["x"]})
         solution, adjoint = _factor(own), _factor(beside)
-        x, z = solution.value, adjoint.value
-        both, zx = (adjoint, solution), product(z, x.mT)
-        if "b" in self.names:
-            gradients = [multiplied_out(-zx, both), multiplied_out(-product(x.mT, z), (solution, adjoint))]
-        else:
-            gradients = [multiplied_out(-(zx + product(z.mT, x)), both)]
-        found = joined(own, [*gradients, of_factor(adjoint)], self, inputs)
+        gradients = {"q": of_factor(adjoint), **self._of_coefficients(solution, adjoint, inputs)}
+        found = joined(own, [gradients[name] for name in self.names], self, inputs)
         return replace(
             found,
-            residual_name="A^T Z + Z B^T - C" if "b" in self.names else "A^T Z + Z A - C",
+            residual_name="A^H Z + Z B^H - C" if "b" in self.names else "the adjoint equation",
             residual=beside.residual,
             failures=_either(own.failures, beside.failures),
             remarks=_either(own.remarks, beside.remarks),
         )
+
+    def _of_coefficients(self, solution: Factor, adjoint: Factor, inputs: Mapping[str, Tensor]) -> dict[str, Gradient]:
+        x, z, both = solution.value, adjoint.value, (adjoint, solution)
+        if "b" in self.names:
+            across = multiplied_out(-product(x.mH, z), (solution, adjoint))
+            return {"a": multiplied_out(-product(z, x.mH), both), "b": across}
+        if "e" not in self.names:
+            return {"a": multiplied_out(-(product(z, x.mH) + product(z.mH, x)), both)}
+        pairs = {"a": "e", "e": "a"}
+        return {name: _generalised(solution, adjoint, inputs[other]) for name, other in pairs.items()}
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix: two solutions, and products."""
@@ -69,6 +78,19 @@ class SylvesterGradient(GradientProgram):
 
 def _factor(found: Findings) -> Factor:
     return Factor(found.outputs[0], found.error, found.condition, found.exponents[0])
+
+
+def _generalised(solution: Factor, adjoint: Factor, between: Tensor) -> Gradient:
+    """-(Z M X^H + Z^H M X) for M (batch, n, n), E for the gradient of A and A for that of E."""
+    m, exponent = normalise(between.to(solution.value.dtype))
+    x, z = solution.value, adjoint.value
+    value = -(product(z, product(m, x.mH)) + product(z.mH, product(m, x)))
+    rounded = replace(
+        solution,
+        error=solution.error + orthogonality(x.shape[-1]) * EPS,
+        exponent=exponent if solution.exponent is None else solution.exponent + exponent,
+    )
+    return multiplied_out(value, (adjoint, rounded), norm(m))
 
 
 def _either(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, Tensor]:
