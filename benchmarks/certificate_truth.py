@@ -90,10 +90,9 @@ class Truth:
 
     def _of(self, parameters: dict[str, Any], shift: Array, cut: float) -> Exact:
         chosen = {one.name: one.default for one in FUNCTIONS[self.function].parameters} | parameters
-        if self.function in {"log", "exp", "power"}:
-            return self._analytic(chosen, shift, cut if chosen.get("damping") == "range" else -np.inf)
-        if self.function in {"root", "inv_root", "sqrt_pair"}:
-            return self._powers(chosen, shift, cut if chosen["damping"] == "range" else -np.inf)
+        if self.function in SPECTRAL:
+            of_spectrum = self._powers if self.function in {"root", "inv_root", "sqrt_pair"} else self._analytic
+            return of_spectrum(chosen, shift, cut if chosen.get("damping") == "range" else -np.inf)
         if self.function in {"msign", "mclip", "polar"}:
             return self._polar(chosen)
         if self.function == "eig_clip":

@@ -377,7 +377,7 @@ def _weights(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     }
 
 
-def _sequence(  # noqa: PLR0913 - what a call gives
+def _sequence(
     rng: Rng, size: Size, scale: Scale, *, gated: bool = True, state: bool = False, channels: bool = False
 ) -> dict[str, Array]:
     length, key_width, value_width = (size, 5, 7) if isinstance(size, int) else size
@@ -486,6 +486,7 @@ _TRIANGULAR: Final[tuple[_Entry, ...]] = (
     ("dplr_solve", {"transpose": True}, _SOME, _ALL, partial(_low_rank, 3)),
     ("dplr_solve", {"precision": "fp32"}, _FEW, ("float64", "complex128"), partial(_low_rank, 1)),
 )
+_with_channels: Final = partial(_sequence, state=True, channels=True)
 _OTHERS: Final[tuple[_Entry, ...]] = (
     ("frechet_distance", {}, (*_ORDERS, 129), _ALL, _gaussians),
     ("frechet_distance", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _gaussians),
@@ -531,6 +532,6 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("delta_rule", {}, (1, 7, 9, 16, 33, 64, 65, (130, 9, 7), (96, 16, 16)), _ANY_REAL, _sequence),
     ("delta_rule", {"chunk": 16}, (9, 33, 65), _ANY_REAL, partial(_sequence, state=True)),
     ("delta_rule", {"chunk": 5}, (9, 33), REAL, partial(_sequence, gated=False)),
-    ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, partial(_sequence, state=True, channels=True)),
+    ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, _with_channels),
 )  # fmt: skip
 _ENTRIES: Final[tuple[_Entry, ...]] = (*_ROOTS, *_POLARS, *_EQUATIONS, *_TRIANGULAR, *_OTHERS)
