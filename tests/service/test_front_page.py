@@ -27,13 +27,17 @@ FOLDER = Path(matfn_service.__file__).parent / "page"
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.name != "index.html")
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".json": "application/json"}
 MOST = 300 * 1024
+IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.]+)";', re.MULTILINE)
+EXPORT = re.compile(r"^export (?:async )?(?:function|const|class) (\w+)", re.MULTILINE)
 PLACES = re.compile(r"\{\w+\}")
 
 
 async def root_of(client: httpx.AsyncClient) -> str:
     """The folder of the page's files."""
     page = (await client.get("/")).text
-    return re.findall(r'src="(page/[0-9a-f]{16}/)main.js"', page)[0]
+    found = re.search(r'src="(page/[0-9a-f]{16}/)main.js"', page)
+    assert found is not None
+    return found[1]
 
 
 @pytest.mark.parametrize("settings", [{}, {"api_keys": "secret"}])
@@ -138,21 +142,13 @@ async def test_every_module_is_fetched_at_once() -> None:
 
 async def test_imports_exist() -> None:
     """Each import is of a file, and of a name that this file exports."""
-    for name in FILES:
-        if not name.endswith(".js"):
-            continue
-        for names, other in re.findall(
-            r'^import \{([^}]*)\} from "\./([\w.]+)";', (FOLDER / name).read_text(), re.MULTILINE
-        ):
-            exported = set(
-                re.findall(
-                    r"^export (?:async )?(?:function|const|class) (\w+)", (FOLDER / other).read_text(), re.MULTILINE
-                )
-            )
-            assert {part.split(" as ")[0].strip() for part in names.split(",") if part.strip()} <= exported, (
-                name,
-                other,
-            )
+    sources = {name: (FOLDER / name).read_text() for name in FILES if name.endswith(".js")}
+    exports = {name: set(EXPORT.findall(source)) for name, source in sources.items()}
+    imports = [found for source in sources.values() for found in IMPORT.findall(source)]
+
+    assert len(imports) > len(sources)
+    for names, other in imports:
+        assert {part.split(" as ")[0].strip() for part in names.split(",")} - {""} <= exports[other]
 
 
 def words(language: str) -> dict[str, str]:
@@ -187,7 +183,8 @@ async def test_translated_sentences_are_the_catalogues() -> None:
     """The Chinese catalogue translates sentences that the catalogue has; one that has changed is found here."""
     sentences = {option.summary for option in OPTIONS}
     for function in FUNCTIONS.values():
-        sentences |= {function.summary, *(entry.summary for entry in (*function.inputs, *function.parameters))}
+        sentences |= {function.summary, *(entry.summary for entry in function.inputs)}
+        sentences |= {entry.summary for entry in function.parameters}
     translated = json.loads((FOLDER / "catalogue.zh.json").read_text())
 
     assert sorted(set(translated) - sentences) == []

@@ -52,7 +52,7 @@ export function decaying(decay, n, condition) {
     geometric: (i) => least ** place(i),
     linear: (i) => 1 - (1 - least) * place(i),
     one_small: (i) => (i === n - 1 ? least : 1 - 0.5 * place(i)),
-    one_large: (i) => (i === 0 ? 1 : least * (1 + place(i))),
+    one_large: (i) => (i === 0 ? 1 : least * (2 - place(i))),
     clusters: (i) => least ** (Math.floor(3 * Math.min(place(i), 0.999)) / 2),
     power_law: (i) => Math.max(least, (i + 1) ** -1.5),
   };

@@ -141,7 +141,7 @@ function tile(name, value, note) {
 }
 
 function figure(name, content, legend = []) {
-  return h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, t(name)), h("ul", { class: "legend" }, legend.map(([kind, text]) => h("li", { class: kind }, text)))), content);
+  return h("figure", { class: "panel" }, h("figcaption", {}, h("h2", {}, t(name)), h("ul", { class: "legend" }, legend.map(([kind, text]) => h("li", { class: kind }, text)))), content);
 }
 
 /** Batches by their number of matrices, in powers of two. */
@@ -167,7 +167,7 @@ function functionsTable(functions) {
   const names = Object.keys(functions);
   if (!names.length) return h("p", { class: "muted" }, t("live.nothing"));
   const columns = Object.keys(functions[names[0]]).filter((column) => typeof functions[names[0]][column] === "number");
-  return h("section", { class: "panel wide", tabindex: 0, "aria-label": t("live.functions") }, h("h3", {}, t("live.functions")),
+  return h("section", { class: "panel wide", tabindex: 0, "aria-label": t("live.functions") }, h("h2", {}, t("live.functions")),
     h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("call.function")), columns.map((column) => h("th", { scope: "col" }, t(`column.${column}`))))),
       h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)), columns.map((column) => h("td", {}, number(functions[name][column], 4))))))));
 }

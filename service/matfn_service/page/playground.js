@@ -17,6 +17,7 @@ import { EPS, decode, npy } from "./tensors.js";
 import { t } from "./words.js";
 
 const MOST_CHECKED = 256;
+const PAUSE = 120; // milliseconds without a change, after which the pictures follow a slider
 
 /** The playground's tab; `context` has the catalogue, and keeps the state between languages. */
 export function playground(context) {
@@ -31,8 +32,11 @@ export function playground(context) {
     event.preventDefault();
     run(view);
   });
+  context.leave = () => {
+    clearTimeout(view.pending);
+    view.turn += 1;
+  };
   drawControls(view);
-  changed(view, false);
   if (state.result) showResult(view);
   else run(view);
   return h("div", { class: "playground" }, parts.controls,
@@ -41,9 +45,10 @@ export function playground(context) {
 
 function takeLink(state, catalogue) {
   const linked = readLink();
-  const entry = catalogue.functions.find(({ name }) => name === (linked?.name ?? (state.call ? null : "inv_root")));
-  if (!entry || (linked && linked.text === state.linked)) return;
-  state.call = { ...firstCall(entry), ...(linked?.call ?? {}) };
+  if (linked ? linked.text === state.linked : state.call) return;
+  const named = (name) => catalogue.functions.find((entry) => entry.name === name);
+  const entry = named(linked?.name) ?? named("inv_root") ?? catalogue.functions[0];
+  state.call = { ...firstCall(entry), ...(linked?.name === entry.name ? linked.call : {}) };
   for (const input of entry.inputs) state.call.inputs[input.name] ??= firstCall(entry).inputs[input.name];
   state.calls[entry.name] = state.call;
   state.result = null;
@@ -58,7 +63,6 @@ function drawControls(view) {
     state.call = state.calls[name] ??= firstCall(entryOf(name));
     state.result = null;
     drawControls(view);
-    changed(view);
     run(view);
     parts.controls.querySelector("select").focus();
   };
@@ -71,57 +75,58 @@ function drawControls(view) {
       h("button", { type: "button", class: "quiet", onclick: (event) => copy(location.href, event.target) }, t("play.link"))));
 }
 
-/** After each change: the matrices anew, their picture and spectrum, the code and the link. */
-function changed(view, edited = true) {
-  const { state, parts } = view;
-  if (edited) state.result = null;
+/** After each change: what was answered is no longer of this call, and soon the pictures are of the new one. */
+function changed(view) {
+  view.state.result = null;
   view.turn += 1;
-  const turn = view.turn;
   clearTimeout(view.pending);
   view.pending = setTimeout(() => {
-    try {
-      view.tensors = tensorsOf(view.entryOf(state.call.name), state.call);
-    } catch (error) {
-      if (!(error instanceof Unreadable)) throw error;
-      view.tensors = null;
-      show(parts.verdict, h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))));
-      show(parts.maps);
-      show(parts.spectra);
-      show(parts.steps);
-      return;
-    }
-    if (edited) show(parts.verdict, h("section", { class: "verdict idle" }, h("p", {}, t("play.ready"))));
-    state.linked = writeLink(state.call);
-    drawMaps(view);
-    drawCode(view);
-    drawSpectra(view, turn);
-  }, edited ? 120 : 0);
+    if (refresh(view)) show(view.parts.verdict, h("section", { class: "verdict idle" }, h("p", {}, t("play.ready"))));
+  }, PAUSE);
 }
 
-/** Sends the call and shows what comes. */
-async function run(view) {
+/** The matrices anew, their pictures and spectra, the code and the link; false where there is no matrix yet. */
+function refresh(view) {
   const { state, parts } = view;
-  const entry = view.entryOf(state.call.name);
+  clearTimeout(view.pending);
   try {
-    view.tensors = tensorsOf(entry, state.call);
+    view.tensors = tensorsOf(view.entryOf(state.call.name), state.call);
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
-    return;
+    view.tensors = null;
+    show(parts.verdict, h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))));
+    for (const part of [parts.maps, parts.spectra, parts.steps, parts.code]) show(part);
+    return false;
   }
-  const sent = structuredClone({ name: entry.name, tensors: view.tensors, dtype: state.call.dtype, params: state.call.params, options: state.call.options });
+  state.linked = writeLink(state.call);
+  drawMaps(view);
+  drawCode(view);
+  drawSpectra(view);
+  return true;
+}
+
+/** Sends the call and shows what comes, unless the call has changed meanwhile. */
+async function run(view) {
+  const { state, parts } = view;
+  if (!refresh(view)) return;
+  view.turn += 1;
+  const turn = view.turn;
+  const { name, dtype, params, options } = state.call;
+  const sent = structuredClone({ name, tensors: view.tensors, dtype, params, options });
   const button = parts.controls.querySelector(".primary");
   button.setAttribute("aria-busy", "true");
+  let result;
   try {
-    const { value, answer } = await post(`v1/${entry.name}`, callOf(sent));
-    if (view.state.call.name !== sent.name) return;
-    const outputs = Object.entries(value.outputs).map(([name, tensor]) => ({ name, ...decode(tensor) }));
-    state.result = { sent, outputs, certificates: value.certificates, timing: value.timing, milliseconds: answer.milliseconds };
+    const { value, answer } = await post(`v1/${name}`, callOf(sent));
+    const outputs = Object.entries(value.outputs).map(([output, tensor]) => ({ name: output, ...decode(tensor) }));
+    result = { sent, outputs, certificates: value.certificates, timing: value.timing, milliseconds: answer.milliseconds };
   } catch (error) {
-    state.result = { sent, error };
+    result = { sent, error };
   } finally {
     button.removeAttribute("aria-busy");
   }
-  view.turn += 1;
+  if (view.turn !== turn) return;
+  state.result = result;
   showResult(view);
 }
 
@@ -136,7 +141,7 @@ function showResult(view) {
   }
   drawMaps(view);
   drawCode(view);
-  drawSpectra(view, view.turn);
+  drawSpectra(view);
 }
 
 function drawVerdict(view, check) {
@@ -174,7 +179,9 @@ function downloads({ outputs, sent }) {
 }
 
 /** Which input the spectrum is of: the one that is shown in the editor, if it is a matrix. */
-async function drawSpectra(view, turn) {
+async function drawSpectra(view) {
+  view.drawn = (view.drawn ?? 0) + 1;
+  const { drawn } = view;
   const { tensors, state, parts } = view;
   const entry = view.entryOf(state.call.name);
   const input = entry.inputs.find(({ name }) => name === state.call.shown && tensors[name]?.shape.length === 2) ?? entry.inputs.find(({ name }) => tensors[name]?.shape.length === 2);
@@ -188,7 +195,7 @@ async function drawSpectra(view, turn) {
   const before = await beside("spectrum", { matrix: tensors[input.name] });
   const outputs = result ? result.outputs.filter(({ shape, data }) => shape.length === 2 && data.every(Number.isFinite)) : [];
   const after = await Promise.all(outputs.map((output) => beside("spectrum", { matrix: output })));
-  if (view.turn !== turn) return;
+  if (view.drawn !== drawn) return;
   show(parts.spectra, spectraFigure(input, before, outputs, after, state.call.dtype));
   const iteration = entry.inputs.filter(({ optional }) => !optional).length === 1 ? iterationOf(entry.name, state.call.params) : null;
   show(parts.steps, iteration ? iterationFigure(view, iteration, before, result) : null);
