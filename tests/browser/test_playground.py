@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -101,6 +103,25 @@ def test_matrices_are_pasted(opened: Opening, text: str) -> None:
     answer.locator("canvas").press("ArrowRight")
     answer.locator("canvas").press("ArrowDown")
     expect(answer.locator("output")).to_contain_text("[1, 1] = 0.333333")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_code_runs_as_it_is_shown(opened: Opening, dtype: str) -> None:
+    """The Python and the JavaScript that the page shows give the answer that it shows."""
+    page = opened(f"playground?f=sqrt_pair&d={dtype}")
+    paste(page, "4 0\n0 9")
+    run(page)
+    expect(page.locator("pre")).to_contain_text("np.array([[4, 0], [0, 9]]")
+
+    python = page.locator("pre").inner_text() + "\nprint(x.tolist(), y.shape)"
+    done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, check=True)
+    page.get_by_role("button", name="JavaScript").click()
+    javascript = page.locator("pre").inner_text().replace("console.log(", "return (")
+    octets = page.evaluate(f"async () => {{ {javascript} }}")
+
+    assert "outcome=<Outcome.CONVERGED" in done.stdout
+    assert "[[2.0, 0.0], [0.0, 3.0]] (2, 2)" in done.stdout
+    assert octets == 4 * {"float64": 8, "float32": 4, "bfloat16": 2}[dtype]
 
 
 def test_unreadable_text_is_told(opened: Opening) -> None:

@@ -213,7 +213,7 @@ function spectraFigure(input, before, outputs, after, dtype) {
   const floor = EPS[dtype] * Math.abs(series[0].values[0]);
   return h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, t("spectrum.title")), legend(series)),
     spectrumChart({ label, series, floor, xLabel: t("spectrum.index"), yLabel: "", floorLabel: t("spectrum.floor", { dtype }) }),
-    h("p", { class: "muted" }, label, series.some(({ values }) => values.some((value) => value < 0)) ? ` ${t("spectrum.negative")}` : ""));
+    h("p", { class: "muted" }, `${label}.`, series.some(({ values }) => values.some((value) => value < 0)) ? ` ${t("spectrum.negative")}` : ""));
 }
 
 function legend(series) {
