@@ -119,7 +119,7 @@ def test_code_runs_as_it_is_shown(opened: Opening, dtype: str) -> None:
     javascript = page.locator("pre").inner_text().replace("console.log(", "return (")
     octets = page.evaluate(f"async () => {{ {javascript} }}")
 
-    assert "outcome=<Outcome.CONVERGED" in done.stdout
+    assert "outcome='converged'" in done.stdout
     assert "[[2.0, 0.0], [0.0, 3.0]] (2, 2)" in done.stdout
     assert octets == 4 * {"float64": 8, "float32": 4, "bfloat16": 2}[dtype]
 

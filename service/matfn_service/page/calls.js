@@ -9,7 +9,14 @@ import { c, t } from "./words.js";
 const SIZES = { n: 32, m: 48, "m'": 48, d: 8, h: 4, hk: 4, t: 64, s: 64, dk: 16, dv: 16, dq: 16 };
 const LARGEST = { n: 512, m: 512, "m'": 512, t: 512, s: 512 };
 const SMALL = new Set(["solve_care", "solve_sylvester", "solve_lyapunov"]);
-const KINDS = { eig_clip: { a: "wigner" }, mcsgn: { a: "gaussian" }, spectral_projector: { a: "gaussian" }, msign: { m: "spectrum" }, mclip: { m: "gaussian" }, polar: { m: "spectrum" } };
+const KINDS = {
+  eig_clip: { a: "wigner" },
+  mcsgn: { a: "gaussian" },
+  spectral_projector: { a: "gaussian" },
+  msign: { m: "spectrum" },
+  mclip: { m: "gaussian" },
+  polar: { m: "spectrum" },
+};
 const PARAMS = { root: { r: 2 }, inv_root: { r: 4 }, eig_clip: { lo: 0 } };
 
 /** The dtypes of which this page sends matrices. */
@@ -18,13 +25,22 @@ export const DTYPES = Object.keys(EPS);
 /** The call as it is when a function is first chosen. */
 export function firstCall(entry) {
   const sizes = {};
-  for (const letter of new Set(entry.inputs.flatMap((input) => input.shape))) sizes[letter] = SMALL.has(entry.name) && letter !== "n" ? 8 : (SIZES[letter] ?? 16);
+  for (const letter of new Set(entry.inputs.flatMap((input) => input.shape)))
+    sizes[letter] = SMALL.has(entry.name) && letter !== "n" ? 8 : (SIZES[letter] ?? 16);
   const inputs = {};
   for (const input of entry.inputs) {
     inputs[input.name] = { ...firstSpec(input, KINDS[entry.name]?.[input.name]), used: !input.optional };
     inputs[input.name].seed = Object.keys(inputs).length;
   }
-  return { name: entry.name, params: { ...(PARAMS[entry.name] ?? {}) }, options: {}, dtype: "float32", sizes, inputs, shown: entry.inputs[0].name };
+  return {
+    name: entry.name,
+    params: { ...(PARAMS[entry.name] ?? {}) },
+    options: {},
+    dtype: "float32",
+    sizes,
+    inputs,
+    shown: entry.inputs[0].name,
+  };
 }
 
 /** The inputs that a call has. */
@@ -49,7 +65,14 @@ export function tensorsOf(entry, call) {
 
 /** A choice among functions, in the catalogue's order. */
 export function functionField(functions, chosen, choose) {
-  return field(t("call.function"), select(functions.map((entry) => [entry.name, entry.name]), chosen, choose));
+  return field(
+    t("call.function"),
+    select(
+      functions.map((entry) => [entry.name, entry.name]),
+      chosen,
+      choose,
+    ),
+  );
 }
 
 /** The fields of parameters, dtype and options. */
@@ -61,27 +84,62 @@ export function optionFields(entry, options, call, changed) {
   ].filter(Boolean);
   const dtypes = DTYPES.filter((dtype) => entry.dtypes.includes(dtype));
   return [
-    h("div", { class: "pair" },
-      field("dtype", select(dtypes.map((dtype) => [dtype, dtype]), call.dtype, (dtype) => {
-        call.dtype = dtype;
-        changed();
-      })),
-      field(t("call.certify"), select(["estimate", "proved"].map((name) => [name, t(`certify.${name}`)]), call.options.certify ?? "estimate", (name) => {
-        if (name === "proved") call.options.certify = name;
-        else delete call.options.certify;
-        changed();
-      }))),
-    h("details", { class: "more" }, h("summary", {}, t("call.options")), parameterFields(own.filter((option) => option.name !== "certify"), call.options, changed)),
+    h(
+      "div",
+      { class: "pair" },
+      field(
+        "dtype",
+        select(
+          dtypes.map((dtype) => [dtype, dtype]),
+          call.dtype,
+          (dtype) => {
+            call.dtype = dtype;
+            changed();
+          },
+        ),
+      ),
+      field(
+        t("call.certify"),
+        select(
+          ["estimate", "proved"].map((name) => [name, t(`certify.${name}`)]),
+          call.options.certify ?? "estimate",
+          (name) => {
+            if (name === "proved") call.options.certify = name;
+            else delete call.options.certify;
+            changed();
+          },
+        ),
+      ),
+    ),
+    h(
+      "details",
+      { class: "more" },
+      h("summary", {}, t("call.options")),
+      parameterFields(
+        own.filter((option) => option.name !== "certify"),
+        call.options,
+        changed,
+      ),
+    ),
   ];
 }
 
 /** The parameters: those that a call needs in sight, the others folded. */
 export function ownFields(entry, call, changed) {
-  const first = entry.parameters.filter((parameter) => parameter.required || ["lo", "hi", "s", "half", "tau", "variant", "p", "t"].includes(parameter.name));
+  const first = entry.parameters.filter(
+    (parameter) => parameter.required || ["lo", "hi", "s", "half", "tau", "variant", "p", "t"].includes(parameter.name),
+  );
   const rest = entry.parameters.filter((parameter) => !first.includes(parameter));
   return [
     first.length ? h("div", { class: "pair" }, parameterFields(first, call.params, changed)) : null,
-    rest.length ? h("details", { class: "more" }, h("summary", {}, t("call.parameters")), parameterFields(rest, call.params, changed)) : null,
+    rest.length
+      ? h(
+          "details",
+          { class: "more" },
+          h("summary", {}, t("call.parameters")),
+          parameterFields(rest, call.params, changed),
+        )
+      : null,
   ];
 }
 
@@ -91,9 +149,13 @@ export function inputFields(entry, call, changed) {
   const draw = () => {
     const input = entry.inputs.find(({ name }) => name === call.shown) ?? entry.inputs[0];
     const spec = call.inputs[input.name];
-    show(frame, entry.inputs.length > 1 ? chooser(entry, call, redraw) : null, h("p", { class: "muted" }, inputTitle(input)),
+    show(
+      frame,
+      entry.inputs.length > 1 ? chooser(entry, call, redraw) : null,
+      h("p", { class: "muted" }, inputTitle(input)),
       input.optional ? optionalField(input, spec, redraw) : null,
-      spec.used ? [sizeSliders(input, call, redrawn), inputEditor(input, spec, shapeOf(input, call), changed)] : null);
+      spec.used ? [sizeSliders(input, call, redrawn), inputEditor(input, spec, shapeOf(input, call), changed)] : null,
+    );
   };
   const redraw = () => {
     draw();
@@ -110,28 +172,45 @@ function chooser(entry, call, redraw) {
     call.shown = input.name;
     redraw();
   };
-  return h("fieldset", { class: "segmented wrap" }, h("legend", { class: "unseen" }, t("call.inputs")),
+  return h(
+    "fieldset",
+    { class: "segmented wrap" },
+    h("legend", { class: "unseen" }, t("call.inputs")),
     entry.inputs.map((input) =>
-      h("label", {}, h("input", { type: "radio", name, checked: input.name === call.shown, onchange: () => pick(input) }),
-        h("span", { class: call.inputs[input.name].used ? "" : "unused" }, input.name))));
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name, checked: input.name === call.shown, onchange: () => pick(input) }),
+        h("span", { class: call.inputs[input.name].used ? "" : "unused" }, input.name),
+      ),
+    ),
+  );
 }
 
 function optionalField(input, spec, redraw) {
-  const control = h("input", { type: "checkbox", checked: spec.used, onchange: () => {
-    spec.used = control.checked;
-    redraw();
-  } });
+  const control = h("input", {
+    type: "checkbox",
+    checked: spec.used,
+    onchange: () => {
+      spec.used = control.checked;
+      redraw();
+    },
+  });
   return h("div", { class: "field check" }, h("label", {}, control, ` ${t("input.give", { name: input.name })}`));
 }
 
 function sizeSliders(input, call, changed) {
   if (call.inputs[input.name].way !== "generate") return null;
   return [...new Set(input.shape)].map((letter) =>
-    slider(input.shape.length === 2 && new Set(input.shape).size === 1 ? t("call.order", { letter }) : letter,
-      { min: 1, max: LARGEST[letter] ?? 64, value: call.sizes[letter] }, (value) => {
+    slider(
+      input.shape.length === 2 && new Set(input.shape).size === 1 ? t("call.order", { letter }) : letter,
+      { min: 1, max: LARGEST[letter] ?? 64, value: call.sizes[letter] },
+      (value) => {
         call.sizes[letter] = value;
         changed();
-      }));
+      },
+    ),
+  );
 }
 
 /** What a function computes, in a line. */

@@ -10,7 +10,8 @@ const MARKS = { converged: "✓", approximate: "≈", failed: "✕" };
 export function certificateCard(certificate, { tol = null, check = null, about = "certificate" } = {}) {
   const facts = [
     ["estimate", small(certificate.error_estimate)],
-    certificate.error_bound !== null && certificate.error_bound !== undefined && ["bound", small(certificate.error_bound)],
+    certificate.error_bound !== null &&
+      certificate.error_bound !== undefined && ["bound", small(certificate.error_bound)],
     tol !== null && ["tol", small(tol)],
     ["condition", number(certificate.condition)],
     ["method", methodText(certificate)],
@@ -24,12 +25,23 @@ export function certificateCard(certificate, { tol = null, check = null, about =
   return h(
     "section",
     { class: `verdict ${certificate.outcome}`, "aria-live": "polite" },
-    h("h3", {}, h("span", { class: "mark", "aria-hidden": "true" }, MARKS[certificate.outcome]), t(`${about}.title.${certificate.outcome}`)),
+    h(
+      "h3",
+      {},
+      h("span", { class: "mark", "aria-hidden": "true" }, MARKS[certificate.outcome]),
+      t(`${about}.title.${certificate.outcome}`),
+    ),
     h("p", {}, sentence(certificate, about)),
     certificate.shift ? h("p", {}, t("certificate.shifted", { shift: number(certificate.shift, 4) })) : null,
     certificate.code ? h("p", {}, codeText(certificate.code)) : null,
     certificate.hint ? h("p", { class: "hint" }, certificate.hint) : null,
-    h("dl", { class: "facts" }, facts.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, t(`fact.${name}`)), h("dd", {}, String(value))))),
+    h(
+      "dl",
+      { class: "facts" },
+      facts
+        .filter(Boolean)
+        .map(([name, value]) => h("div", {}, h("dt", {}, t(`fact.${name}`)), h("dd", {}, String(value)))),
+    ),
     check,
   );
 }
@@ -40,7 +52,8 @@ function methodText({ method, fallback }) {
 
 function sentence({ outcome, error_estimate: estimate, error_bound: bound }, about) {
   if (outcome === "failed") return t(`${about}.failed`);
-  if (bound !== null && bound !== undefined) return t(`${about}.bound`, { bound: small(bound), estimate: small(estimate) });
+  if (bound !== null && bound !== undefined)
+    return t(`${about}.bound`, { bound: small(bound), estimate: small(estimate) });
   if (estimate === null) return t(`${about}.unknown`);
   return t(`${about}.${outcome}`, { estimate: small(estimate) });
 }
@@ -57,7 +70,11 @@ export function checkText(check, certificate) {
   const told = [];
   if (check.distance !== null) {
     const value = small(check.distance);
-    told.push(check.distance <= 4 * floor ? t("check.alike", { value, floor: small(4 * floor) }) : t("check.distance", { value }));
+    told.push(
+      check.distance <= 4 * floor
+        ? t("check.alike", { value, floor: small(4 * floor) })
+        : t("check.distance", { value }),
+    );
   }
   if (check.residual) told.push(t("check.residual", { name: check.residual.name, value: small(check.residual.value) }));
   return h("p", { class: "check" }, h("b", {}, t("check.title")), " ", told.join(" "));
@@ -66,7 +83,11 @@ export function checkText(check, certificate) {
 /** Where the time went, as one bar. */
 export function timingBar(timing, total) {
   const rest = Math.max(0, total - timing.queue_ms - timing.device_ms);
-  const parts = [["queue", timing.queue_ms], ["device", timing.device_ms], ["rest", rest]];
+  const parts = [
+    ["queue", timing.queue_ms],
+    ["device", timing.device_ms],
+    ["rest", rest],
+  ];
   const bar = h("div", { class: "bar-line", "aria-hidden": "true" });
   for (const [name, value] of parts) {
     const part = h("span", { class: name });
@@ -78,7 +99,11 @@ export function timingBar(timing, total) {
     { class: "timing" },
     h("p", {}, t("timing.total", { total: milliseconds(total) }), " ", t("timing.batch", { size: timing.batch_size })),
     bar,
-    h("ul", {}, parts.map(([name, value]) => h("li", { class: name }, `${t(`timing.${name}`)} ${milliseconds(value)}`))),
+    h(
+      "ul",
+      {},
+      parts.map(([name, value]) => h("li", { class: name }, `${t(`timing.${name}`)} ${milliseconds(value)}`)),
+    ),
   );
 }
 
@@ -89,10 +114,28 @@ export function problemCard(error) {
   return h(
     "section",
     { class: "verdict failed", role: "alert" },
-    h("h3", {}, h("span", { class: "mark", "aria-hidden": "true" }, "✕"), network ? t("problem.network") : t("problem.title", { code: problem.code })),
-    network ? h("p", {}, t("problem.network_detail")) : known(`code.${problem.code}`) ? h("p", {}, t(`code.${problem.code}`)) : null,
+    h(
+      "h3",
+      {},
+      h("span", { class: "mark", "aria-hidden": "true" }, "✕"),
+      network ? t("problem.network") : t("problem.title", { code: problem.code }),
+    ),
+    network
+      ? h("p", {}, t("problem.network_detail"))
+      : known(`code.${problem.code}`)
+        ? h("p", {}, t(`code.${problem.code}`))
+        : null,
     problem.detail && !network ? h("p", { class: "detail" }, problem.detail) : null,
     problem.hint ? h("p", { class: "hint" }, t("problem.hint"), problem.hint) : null,
-    h("p", { class: "muted" }, [problem.status ? `HTTP ${problem.status}` : "", problem.request_id ? `${t("problem.request")} ${problem.request_id}` : ""].filter(Boolean).join(" · ")),
+    h(
+      "p",
+      { class: "muted" },
+      [
+        problem.status ? `HTTP ${problem.status}` : "",
+        problem.request_id ? `${t("problem.request")} ${problem.request_id}` : "",
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
   );
 }

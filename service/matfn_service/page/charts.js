@@ -10,7 +10,14 @@ export function chart(label, height, draw) {
   const frame = h("div", { class: "chart" });
   const paint = () => {
     const width = Math.max(240, frame.clientWidth);
-    show(frame, svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label }, draw(width, height)));
+    show(
+      frame,
+      svg(
+        "svg",
+        { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label },
+        draw(width, height),
+      ),
+    );
   };
   new ResizeObserver(() => requestAnimationFrame(paint)).observe(frame);
   return frame;
@@ -37,14 +44,17 @@ function even(from, to, most) {
   const unit = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((times) => times * unit).find((width) => width >= raw * 0.999);
   const ticks = [];
-  for (let tick = Math.ceil(from / step) * step; tick <= to + step * 1e-6; tick += step) ticks.push(Math.abs(tick) < step * 1e-6 ? 0 : tick);
+  for (let tick = Math.ceil(from / step) * step; tick <= to + step * 1e-6; tick += step)
+    ticks.push(Math.abs(tick) < step * 1e-6 ? 0 : tick);
   return ticks;
 }
 
 function tickText(value, log) {
   if (!log) return number(value, 3);
   const exponent = Math.log10(value);
-  return Math.abs(exponent - Math.round(exponent)) < 1e-6 && Math.abs(exponent) > 2.5 ? `1e${Math.round(exponent)}` : number(value, 2);
+  return Math.abs(exponent - Math.round(exponent)) < 1e-6 && Math.abs(exponent) > 2.5
+    ? `1e${Math.round(exponent)}`
+    : number(value, 2);
 }
 
 /** Axes with ticks and grid, and the two scales. */
@@ -62,10 +72,24 @@ function axes({ width, height, x, y, xLabel, yLabel, logX, logY, whole }) {
       svg("line", { class: "rule", x1: MARGIN.left, x2: right, y1: toY(tick), y2: toY(tick) }),
       svg("text", { class: "tick", x: MARGIN.left - 6, y: toY(tick) + 4, "text-anchor": "end" }, tickText(tick, logY)),
     ]),
-    xTicks.map((tick) => svg("text", { class: "tick", x: toX(tick), y: bottom + 15, "text-anchor": "middle" }, tickText(tick, logX))),
+    xTicks.map((tick) =>
+      svg("text", { class: "tick", x: toX(tick), y: bottom + 15, "text-anchor": "middle" }, tickText(tick, logX)),
+    ),
     svg("line", { class: "axis", x1: MARGIN.left, x2: right, y1: bottom, y2: bottom }),
-    xLabel && svg("text", { class: "label", x: (MARGIN.left + right) / 2, y: height - 4, "text-anchor": "middle" }, xLabel),
-    yLabel && svg("text", { class: "label", x: 12, y: (MARGIN.top + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(MARGIN.top + bottom) / 2})` }, yLabel),
+    xLabel &&
+      svg("text", { class: "label", x: (MARGIN.left + right) / 2, y: height - 4, "text-anchor": "middle" }, xLabel),
+    yLabel &&
+      svg(
+        "text",
+        {
+          class: "label",
+          x: 12,
+          y: (MARGIN.top + bottom) / 2,
+          "text-anchor": "middle",
+          transform: `rotate(-90 12 ${(MARGIN.top + bottom) / 2})`,
+        },
+        yLabel,
+      ),
   ];
   return { toX, toY, parts };
 }
@@ -96,11 +120,22 @@ export function spectrumChart({ label, series, floor, xLabel, yLabel, floorLabel
         const size = Math.abs(value);
         const below = !(size >= y[0]);
         const sign = value < 0 ? "negative" : "";
-        return svg("circle", { class: `dot ${name} ${sign}`, cx: toX(place + 1), cy: below ? bottom : toY(size), r: radius });
+        return svg("circle", {
+          class: `dot ${name} ${sign}`,
+          cx: toX(place + 1),
+          cy: below ? bottom : toY(size),
+          r: radius,
+        });
       }),
     );
     const line = shownFloor && [
-      svg("line", { class: "floor", x1: MARGIN.left, x2: width - MARGIN.right, y1: toY(shownFloor), y2: toY(shownFloor) }),
+      svg("line", {
+        class: "floor",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: toY(shownFloor),
+        y2: toY(shownFloor),
+      }),
       svg("text", { class: "tick", x: MARGIN.left + 4, y: toY(shownFloor) - 4 }, floorLabel),
     ];
     return [parts, line, dots];
@@ -112,7 +147,10 @@ export function mapChart({ label, x, y, curves, dots, xLabel, yLabel, ideal }) {
   return chart(label, 250, (width, height) => {
     const { toX, toY, parts } = axes({ width, height, x, y, xLabel, yLabel, logX: true });
     const inside = (value) => Math.min(Math.max(value, y[0]), y[1]);
-    const path = (points) => points.map(([at, value], place) => `${place ? "L" : "M"}${toX(at).toFixed(1)} ${toY(inside(value)).toFixed(1)}`).join("");
+    const path = (points) =>
+      points
+        .map(([at, value], place) => `${place ? "L" : "M"}${toX(at).toFixed(1)} ${toY(inside(value)).toFixed(1)}`)
+        .join("");
     return [
       parts,
       svg("line", { class: "floor", x1: toX(x[0]), x2: toX(x[1]), y1: toY(ideal), y2: toY(ideal) }),
@@ -129,13 +167,22 @@ export function stepsChart({ label, series, xLabel, yLabel, at }) {
     const y = bounds([1, ...series.flatMap(({ values }) => values.map((value) => Math.max(value, least)))], true);
     const longest = Math.max(1, ...series.map(({ values }) => values.length - 1));
     const { toX, toY, parts } = axes({ width, height, x: [0, longest], y, xLabel, yLabel, logY: true, whole: true });
-    const path = (values) => values.map((value, k) => `${k ? "L" : "M"}${toX(k).toFixed(1)} ${toY(Math.max(value, y[0])).toFixed(1)}`).join("");
+    const path = (values) =>
+      values
+        .map((value, k) => `${k ? "L" : "M"}${toX(k).toFixed(1)} ${toY(Math.max(value, y[0])).toFixed(1)}`)
+        .join("");
     return [
       parts,
-      at === undefined ? null : svg("line", { class: "cursor", x1: toX(at), x2: toX(at), y1: MARGIN.top, y2: height - MARGIN.bottom }),
+      at === undefined
+        ? null
+        : svg("line", { class: "cursor", x1: toX(at), x2: toX(at), y1: MARGIN.top, y2: height - MARGIN.bottom }),
       series.map(({ values, name }) => [
         svg("path", { class: `line ${name}`, d: path(values) }),
-        name === "other" ? null : values.map((value, k) => svg("circle", { class: `dot ${name}`, cx: toX(k), cy: toY(Math.max(value, y[0])), r: 3 })),
+        name === "other"
+          ? null
+          : values.map((value, k) =>
+              svg("circle", { class: `dot ${name}`, cx: toX(k), cy: toY(Math.max(value, y[0])), r: 3 }),
+            ),
       ]),
     ];
   });
@@ -149,9 +196,13 @@ export function timeChart({ label, series, seconds, unit }) {
     return [
       parts,
       series.map(({ values, name }) => {
-        const points = values.map((value, place) => [place - values.length + 1, value]).filter(([, value]) => Number.isFinite(value));
+        const points = values
+          .map((value, place) => [place - values.length + 1, value])
+          .filter(([, value]) => Number.isFinite(value));
         if (!points.length) return null;
-        const line = points.map(([at, value], place) => `${place ? "L" : "M"}${toX(at).toFixed(1)} ${toY(value).toFixed(1)}`).join("");
+        const line = points
+          .map(([at, value], place) => `${place ? "L" : "M"}${toX(at).toFixed(1)} ${toY(value).toFixed(1)}`)
+          .join("");
         const area = `${line}L${toX(points.at(-1)[0]).toFixed(1)} ${toY(0)}L${toX(points[0][0]).toFixed(1)} ${toY(0)}Z`;
         return [svg("path", { class: `area ${name}`, d: area }), svg("path", { class: `line ${name}`, d: line })];
       }),
@@ -171,8 +222,23 @@ export function barChart({ label, bars, xLabel }) {
       bars.map(([name, value], place) => {
         const left = MARGIN.left + place * room;
         return [
-          svg("rect", { class: "bar", x: left + room * 0.12, width: Math.min(room * 0.76, 60), y: toY(value), height: Math.max(0, bottom - toY(value)) }),
-          svg("text", { class: "tick", x: left + room * 0.12 + Math.min(room * 0.76, 60) / 2, y: bottom + 15, "text-anchor": "middle" }, name),
+          svg("rect", {
+            class: "bar",
+            x: left + room * 0.12,
+            width: Math.min(room * 0.76, 60),
+            y: toY(value),
+            height: Math.max(0, bottom - toY(value)),
+          }),
+          svg(
+            "text",
+            {
+              class: "tick",
+              x: left + room * 0.12 + Math.min(room * 0.76, 60) / 2,
+              y: bottom + 15,
+              "text-anchor": "middle",
+            },
+            name,
+          ),
         ];
       }),
     ];

@@ -16,7 +16,11 @@ function isInline(tensors) {
 /** The body of the request. */
 export function callOf({ tensors, dtype, params, options }) {
   const inputs = Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, encode(tensor, dtype)]));
-  return { inputs, ...(Object.keys(params).length ? { params } : {}), ...(Object.keys(options).length ? { options } : {}) };
+  return {
+    inputs,
+    ...(Object.keys(params).length ? { params } : {}),
+    ...(Object.keys(options).length ? { options } : {}),
+  };
 }
 
 /** The three texts; `files` names what they read, where the matrices are too large to be written out. */
@@ -26,9 +30,13 @@ export function snippets(call, entry) {
 
 function python({ name, tensors, dtype, params, options }, entry) {
   const inline = isInline(tensors);
-  const made = Object.entries(tensors).map(([input, tensor]) => `${input} = ${inline ? literal(tensor, dtype) : `np.load("${input}.npy")${asHalf(dtype)}`}`);
+  const made = Object.entries(tensors).map(
+    ([input, tensor]) => `${input} = ${inline ? literal(tensor, dtype) : `np.load("${input}.npy")${asHalf(dtype)}`}`,
+  );
   const positional = entry.inputs.filter((input) => !input.optional && tensors[input.name]).map((input) => input.name);
-  const optional = entry.inputs.filter((input) => input.optional && tensors[input.name]).map((input) => `${input.name}=${input.name}`);
+  const optional = entry.inputs
+    .filter((input) => input.optional && tensors[input.name])
+    .map((input) => `${input.name}=${input.name}`);
   const named = Object.entries({ ...params, ...options }).map(([key, value]) => `${key}=${pythonValue(value)}`);
   const outputs = entry.outputs.length > 1 ? entry.outputs.join(", ") : "x";
   return [
@@ -41,7 +49,9 @@ function python({ name, tensors, dtype, params, options }, entry) {
     `    answer = client.with_info.${name}(${[...positional, ...optional, ...named].join(", ")})`,
     `${outputs} = answer.value`,
     "print(answer.certificates)",
-  ].filter((line) => line !== null).join("\n");
+  ]
+    .filter((line) => line !== null)
+    .join("\n");
 }
 
 function asHalf(dtype) {
@@ -50,7 +60,8 @@ function asHalf(dtype) {
 
 function literal(tensor, dtype) {
   const kind = dtype === "bfloat16" ? "ml_dtypes.bfloat16" : `np.${dtype}`;
-  return `np.array(${JSON.stringify(nested(tensor)).replaceAll("null", "np.nan").replaceAll(",", ", ")}, dtype=${kind})`;
+  const lists = JSON.stringify(nested(tensor)).replaceAll("null", "np.nan").replaceAll(",", ", ");
+  return `np.array(${lists}, dtype=${kind})`;
 }
 
 function pythonValue(value) {
@@ -67,7 +78,9 @@ function curl(call) {
     hasKey() ? '  -H "Authorization: Bearer $MATFN_API_KEY"' : null,
     "  -H 'Content-Type: application/json'",
     `  -d ${body}`,
-  ].filter(Boolean).join(" \\\n");
+  ]
+    .filter(Boolean)
+    .join(" \\\n");
 }
 
 function javascript(call) {
@@ -82,7 +95,7 @@ function javascript(call) {
     "});",
     "const answer = await response.json();",
     "if (!response.ok) throw new Error(`${answer.code}: ${answer.detail}`);",
-    'const octets = Uint8Array.from(atob(answer.outputs.x.data), (letter) => letter.charCodeAt(0));',
+    "const octets = Uint8Array.from(atob(answer.outputs.x.data), (letter) => letter.charCodeAt(0));",
     "console.log(answer.certificates, answer.outputs.x.shape, octets.length);",
   ].join("\n");
 }

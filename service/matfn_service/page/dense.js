@@ -103,11 +103,10 @@ function reflectBothSides(w, v, beta, start, n) {
     dot += p[i] * v[i];
   }
   for (let i = start; i < n; i += 1) p[i] -= (dot / (2 * beta)) * v[i];
-  for (let i = start; i < n; i += 1)
-    for (let j = start; j < n; j += 1) w[i * n + j] -= v[i] * p[j] + p[i] * v[j];
+  for (let i = start; i < n; i += 1) for (let j = start; j < n; j += 1) w[i * n + j] -= v[i] * p[j] + p[i] * v[j];
 }
 
-/** Eigenvalues of a symmetric tridiagonal matrix by implicit QL (Parlett, The Symmetric Eigenvalue Problem, chapter 8). */
+/** Eigenvalues of a tridiagonal matrix by implicit QL (Parlett, The Symmetric Eigenvalue Problem, chapter 8). */
 function tridiagonalEigenvalues(diagonal, offDiagonal) {
   const n = diagonal.length;
   const d = Float64Array.from(diagonal);
@@ -217,8 +216,7 @@ export function eigh(a) {
   const v = identity(n).data;
   for (let sweeps = 0, rotated = true; rotated && sweeps < 30; sweeps += 1) {
     rotated = false;
-    for (let p = 0; p < n - 1; p += 1)
-      for (let q = p + 1; q < n; q += 1) rotated = rotate(w, v, n, p, q) || rotated;
+    for (let p = 0; p < n - 1; p += 1) for (let q = p + 1; q < n; q += 1) rotated = rotate(w, v, n, p, q) || rotated;
   }
   return { values: filled(n, 1, (i) => w[i * n + i]).data, vectors: { shape: [n, n], data: v } };
 }

@@ -21,7 +21,12 @@ function parameterField(parameter, values, changed) {
 
 function toggle(parameter, value, put) {
   const control = h("input", { type: "checkbox", checked: Boolean(value), onchange: () => put(control.checked) });
-  return h("div", { class: "field check" }, h("label", {}, control, " ", parameter.name), h("small", {}, c(parameter.summary)));
+  return h(
+    "div",
+    { class: "field check" },
+    h("label", {}, control, " ", parameter.name),
+    h("small", {}, c(parameter.summary)),
+  );
 }
 
 function controlOf(parameter, value, put) {
@@ -36,7 +41,8 @@ function controlOf(parameter, value, put) {
     required: parameter.required,
     placeholder: parameter.nullable ? t("form.automatic") : "",
     value: value ?? "",
-    oninput: () => put(control.value === "" ? (parameter.required ? undefined : parameter.default) : Number(control.value)),
+    oninput: () =>
+      put(control.value === "" ? (parameter.required ? undefined : parameter.default) : Number(control.value)),
   });
   return control;
 }
@@ -49,7 +55,8 @@ function choice(parameter, value, put) {
 
 /** A number or a word, or rows of coefficients: what reads as JSON is JSON. */
 function written(parameter, value, put) {
-  const example = parameter.kind === "damping" ? `${t("form.automatic")}, 0, 1e-6, range` : "[[3.4445, -4.775, 2.0315]]";
+  const example =
+    parameter.kind === "damping" ? `${t("form.automatic")}, 0, 1e-6, range` : "[[3.4445, -4.775, 2.0315]]";
   const control = h("input", {
     type: "text",
     spellcheck: "false",

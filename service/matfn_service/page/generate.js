@@ -39,7 +39,8 @@ function reflected(matrix, seed) {
     const square = v.reduce((sum, value) => sum + value * value, 0);
     const dots = new Float64Array(columns);
     for (let i = 0; i < rows; i += 1) for (let j = 0; j < columns; j += 1) dots[j] += v[i] * data[i * columns + j];
-    for (let i = 0; i < rows; i += 1) for (let j = 0; j < columns; j += 1) data[i * columns + j] -= (2 * v[i] * dots[j]) / square;
+    for (let i = 0; i < rows; i += 1)
+      for (let j = 0; j < columns; j += 1) data[i * columns + j] -= (2 * v[i] * dots[j]) / square;
   }
   return { shape: [rows, columns], data };
 }
@@ -121,7 +122,8 @@ export const KINDS = {
     make: (shape, _, seed, input) => {
       const next = normal(seed);
       const scale = shape.length > 1 ? 1 / Math.sqrt(shape.at(-1)) : 1;
-      const draw = () => (input.nonpositive ? -0.1 * Math.abs(next()) : input.nonzero ? 1 + Math.abs(next()) : scale * next());
+      const draw = () =>
+        input.nonpositive ? -0.1 * Math.abs(next()) : input.nonzero ? 1 + Math.abs(next()) : scale * next();
       return { shape, data: Float64Array.from({ length: count(shape) }, draw) };
     },
   },

@@ -24,7 +24,11 @@ function flat({ shape, data }) {
 export function heatMap(name, tensor, note = "") {
   const { rows, columns, data } = flat(tensor);
   const largest = data.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
-  const reading = h("output", { class: "reading", id: fresh("reading") }, t("heat.range", { largest: number(largest) }));
+  const reading = h(
+    "output",
+    { class: "reading", id: fresh("reading") },
+    t("heat.range", { largest: number(largest) }),
+  );
   const canvas = h("canvas", {
     tabindex: 0,
     role: "img",
@@ -38,7 +42,13 @@ export function heatMap(name, tensor, note = "") {
   addReading(canvas, reading, { rows, columns, data, stride });
   const kept = stride > 1 ? t("heat.every", { stride }) : "";
   const shape = { class: rows / columns < 0.2 ? "heat flat" : "heat" };
-  return h("figure", shape, h("figcaption", {}, h("b", {}, name), ` ${shapeText(tensor.shape)} `, h("span", { class: "muted" }, note, kept)), canvas, reading);
+  return h(
+    "figure",
+    shape,
+    h("figcaption", {}, h("b", {}, name), ` ${shapeText(tensor.shape)} `, h("span", { class: "muted" }, note, kept)),
+    canvas,
+    reading,
+  );
 }
 
 function paint(canvas, { rows, columns, data, stride, largest }) {
@@ -64,8 +74,14 @@ function addReading(canvas, reading, { rows, columns, data, stride }) {
   };
   canvas.addEventListener("pointermove", (event) => {
     const box = canvas.getBoundingClientRect();
-    row = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * canvas.height) * stride));
-    column = Math.min(columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * canvas.width) * stride));
+    row = Math.min(
+      rows - 1,
+      Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * canvas.height) * stride),
+    );
+    column = Math.min(
+      columns - 1,
+      Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * canvas.width) * stride),
+    );
     tell();
   });
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };

@@ -25,7 +25,8 @@ function defaultKind(input) {
 /** The matrix of an input, in float64; throws Unreadable. */
 export function matrixOf(spec, input, shape) {
   if (spec.way === "generate") {
-    if (shape.reduce((product, length) => product * length, 1) > MOST_ENTRIES) throw new Unreadable("read.large", { shape: shapeText(shape) });
+    if (shape.reduce((product, length) => product * length, 1) > MOST_ENTRIES)
+      throw new Unreadable("read.large", { shape: shapeText(shape) });
     return generate(spec.kind, shape, spec.settings, spec.seed, input);
   }
   if (spec.way === "paste") return fitted(parseText(spec.text), input);
@@ -36,7 +37,8 @@ export function matrixOf(spec, input, shape) {
 /** Rows or columns of one number where a vector is meant. */
 function fitted(tensor, input) {
   const { shape, data } = tensor;
-  if (input.shape.length === 1 && shape.length === 2 && (shape[0] === 1 || shape[1] === 1)) return { shape: [data.length], data };
+  if (input.shape.length === 1 && shape.length === 2 && (shape[0] === 1 || shape[1] === 1))
+    return { shape: [data.length], data };
   return tensor;
 }
 
@@ -50,7 +52,17 @@ export function inputEditor(input, spec, shape, changed, ways = WAYS) {
     changed();
   };
   draw();
-  return h("div", { class: "editor" }, segmented(t("input.from"), ways.map((way) => [way, t(`way.${way}`)]), spec.way, choose), body);
+  return h(
+    "div",
+    { class: "editor" },
+    segmented(
+      t("input.from"),
+      ways.map((way) => [way, t(`way.${way}`)]),
+      spec.way,
+      choose,
+    ),
+    body,
+  );
 }
 
 /** Radio buttons that look like one switch. */
@@ -61,7 +73,12 @@ export function segmented(label, options, chosen, choose) {
     { class: "segmented" },
     h("legend", { class: "unseen" }, label),
     options.map(([value, text]) =>
-      h("label", {}, h("input", { type: "radio", name, value, checked: value === chosen, onchange: () => choose(value) }), h("span", {}, text)),
+      h(
+        "label",
+        {},
+        h("input", { type: "radio", name, value, checked: value === chosen, onchange: () => choose(value) }),
+        h("span", {}, text),
+      ),
     ),
   );
 }
@@ -79,27 +96,49 @@ const WAY = {
       changed();
     };
     return [
-      field(t("input.kind"), select(kindsFor(input).map((name) => [name, t(`kind.${name}`)]), spec.kind, pick)),
-      kind.decays ? field(t("input.decay"), select(kind.decays.map((name) => [name, t(`decay.${name}`)]), spec.settings.decay ?? "geometric", (name) => {
-        spec.settings.decay = name;
-        changed();
-      })) : null,
+      field(
+        t("input.kind"),
+        select(
+          kindsFor(input).map((name) => [name, t(`kind.${name}`)]),
+          spec.kind,
+          pick,
+        ),
+      ),
+      kind.decays
+        ? field(
+            t("input.decay"),
+            select(
+              kind.decays.map((name) => [name, t(`decay.${name}`)]),
+              spec.settings.decay ?? "geometric",
+              (name) => {
+                spec.settings.decay = name;
+                changed();
+              },
+            ),
+          )
+        : null,
       kind.sliders(shape).map((entry) =>
         slider(t(`setting.${entry.name}`), { ...entry, value: spec.settings[entry.name] ?? entry.value }, (value) => {
           spec.settings[entry.name] = value;
           changed();
         }),
       ),
-      ["hilbert", "laplacian"].includes(spec.kind) ? null : h("button", { type: "button", class: "quiet", onclick: again }, t("input.again")),
+      ["hilbert", "laplacian"].includes(spec.kind)
+        ? null
+        : h("button", { type: "button", class: "quiet", onclick: again }, t("input.again")),
     ];
   },
 
   example(input, spec, _, changed) {
     const told = (off) => (off > MOST_OFF ? t("verify.none") : small(10 ** off));
-    return slider(t("verify.off"), { min: -12, max: MOST_OFF + 1, step: 1, value: spec.settings.off || MOST_OFF + 1, told }, (off) => {
-      spec.settings.off = off > MOST_OFF ? 0 : off;
-      changed();
-    });
+    return slider(
+      t("verify.off"),
+      { min: -12, max: MOST_OFF + 1, step: 1, value: spec.settings.off || MOST_OFF + 1, told },
+      (off) => {
+        spec.settings.off = off > MOST_OFF ? 0 : off;
+        changed();
+      },
+    );
   },
 
   paste(input, spec, _, changed) {
@@ -129,8 +168,17 @@ const WAY = {
         problem.textContent = error instanceof Unreadable ? t(error.word, error.values) : String(error);
       }
     };
-    const chooser = h("input", { type: "file", accept: ".npy,.csv,.txt,.json,.mtx", onchange: () => take(chooser.files[0]) });
-    const zone = h("label", { class: "drop" }, h("span", {}, spec.given ? `${spec.name} · ${shapeText(spec.given.shape)}` : t("input.drop")), chooser);
+    const chooser = h("input", {
+      type: "file",
+      accept: ".npy,.csv,.txt,.json,.mtx",
+      onchange: () => take(chooser.files[0]),
+    });
+    const zone = h(
+      "label",
+      { class: "drop" },
+      h("span", {}, spec.given ? `${spec.name} · ${shapeText(spec.given.shape)}` : t("input.drop")),
+      chooser,
+    );
     zone.addEventListener("dragover", (event) => {
       event.preventDefault();
       zone.classList.add("over");

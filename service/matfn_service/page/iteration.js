@@ -21,16 +21,27 @@ export function iterationFigure(view, { r, of }, spectrum, result) {
   const draw = () => show(body, drawing(shown, names, r, xs, draw));
   draw();
   const certificate = result?.certificates[0];
-  return h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, t("iteration.title"))),
-    h("p", { class: "muted" }, t(of === "eigen" ? "iteration.roots" : "iteration.polar", { r }),
-      certificate ? ` ${t("iteration.chosen", { method: certificate.method })}` : ""), body);
+  return h(
+    "figure",
+    { class: "panel" },
+    h("figcaption", {}, h("h3", {}, t("iteration.title"))),
+    h(
+      "p",
+      { class: "muted" },
+      t(of === "eigen" ? "iteration.roots" : "iteration.polar", { r }),
+      certificate ? ` ${t("iteration.chosen", { method: certificate.method })}` : "",
+    ),
+    body,
+  );
 }
 
 /** x of each value: sigma / sigma_max, or (lambda / lambda_max)^(1/r); those beyond rounding only. */
 function normalised({ kind, values }, r, of) {
   if (of === "eigen" && kind !== "eigen") return null;
   const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
-  const xs = [...values].map((value) => (of === "eigen" ? Math.max(value / largest, 0) ** (1 / r) : Math.abs(value) / largest)).filter((x) => x >= LEAST);
+  const xs = [...values]
+    .map((value) => (of === "eigen" ? Math.max(value / largest, 0) ** (1 / r) : Math.abs(value) / largest))
+    .filter((x) => x >= LEAST);
   return xs.length ? xs : null;
 }
 
@@ -51,9 +62,28 @@ function drawing(shown, names, r, xs, redraw) {
   };
   show(figures, charts(shown, r, bound, steps, dots, moved, step));
   return [
-    h("div", { class: "row" },
-      h("div", { class: "field" }, h("label", { for: "schedule" }, t("iteration.coefficients")), Object.assign(select(names.map((name) => [name, t(`schedule.${name}`)]), shown.schedule, choose), { id: "schedule" })),
-      slider(t("iteration.step"), { min: 0, max: steps.length, value: step, told: (k) => `${k} / ${steps.length}` }, move)),
+    h(
+      "div",
+      { class: "row" },
+      h(
+        "div",
+        { class: "field" },
+        h("label", { for: "schedule" }, t("iteration.coefficients")),
+        Object.assign(
+          select(
+            names.map((name) => [name, t(`schedule.${name}`)]),
+            shown.schedule,
+            choose,
+          ),
+          { id: "schedule" },
+        ),
+      ),
+      slider(
+        t("iteration.step"),
+        { min: 0, max: steps.length, value: step, told: (k) => `${k} / ${steps.length}` },
+        move,
+      ),
+    ),
     figures,
   ];
 }
@@ -66,17 +96,55 @@ function thinned(xs) {
 function charts(shown, r, bound, steps, dots, moved, k) {
   const least = Math.min(bound, 0.5);
   const grid = Array.from({ length: SAMPLES }, (_, place) => least ** (1 - place / (SAMPLES - 1)));
-  const after = (count) => grid.map((x) => [x, steps.slice(0, count).reduce((value, step) => stepped(step, r, value), x)]);
+  const after = (count) =>
+    grid.map((x) => [x, steps.slice(0, count).reduce((value, step) => stepped(step, r, value), x)]);
   const earlier = Array.from({ length: k }, (_, count) => ({ name: "other", points: after(count) }));
-  const highest = Math.min(3, Math.max(1.3, ...earlier.flatMap(({ points }) => points.map(([, y]) => y)), ...after(k).map(([, y]) => y)) * 1.05);
+  const highest = Math.min(
+    3,
+    Math.max(1.3, ...earlier.flatMap(({ points }) => points.map(([, y]) => y)), ...after(k).map(([, y]) => y)) * 1.05,
+  );
   const errors = moved.map((values) => Math.max(...values.map((value) => Math.abs(1 - value))));
-  const others = Object.keys(SCHEDULES).filter((name) => name !== shown.schedule && SCHEDULES[name].suits(r)).map((name) => ({
-    name: "other",
-    values: trajectories(SCHEDULES[name].steps(r, Math.min(bound, 1 - 1e-9)), r, dots).map((values) => Math.max(...values.map((value) => Math.abs(1 - value)))),
-  }));
-  const label = t("iteration.label", { k, low: number(Math.min(...moved[k])), high: number(Math.max(...moved[k])), error: small(errors[k]) });
+  const others = Object.keys(SCHEDULES)
+    .filter((name) => name !== shown.schedule && SCHEDULES[name].suits(r))
+    .map((name) => ({
+      name: "other",
+      values: trajectories(SCHEDULES[name].steps(r, Math.min(bound, 1 - 1e-9)), r, dots).map((values) =>
+        Math.max(...values.map((value) => Math.abs(1 - value))),
+      ),
+    }));
+  const label = t("iteration.label", {
+    k,
+    low: number(Math.min(...moved[k])),
+    high: number(Math.max(...moved[k])),
+    error: small(errors[k]),
+  });
   return [
-    h("div", {}, mapChart({ label, x: [least, 1], y: [0, highest], ideal: 1, curves: [...earlier, { name: "after", points: after(k) }], dots: dots.map((x, place) => [x, moved[k][place]]), xLabel: t("iteration.x"), yLabel: t("iteration.y", { k }) }), h("p", { class: "muted" }, label)),
-    h("div", {}, stepsChart({ label: t("iteration.errors"), at: k, series: [...others, { name: "after", values: errors }], xLabel: t("iteration.step"), yLabel: t("iteration.worst") }), h("p", { class: "muted" }, t("iteration.errors_note"))),
+    h(
+      "div",
+      {},
+      mapChart({
+        label,
+        x: [least, 1],
+        y: [0, highest],
+        ideal: 1,
+        curves: [...earlier, { name: "after", points: after(k) }],
+        dots: dots.map((x, place) => [x, moved[k][place]]),
+        xLabel: t("iteration.x"),
+        yLabel: t("iteration.y", { k }),
+      }),
+      h("p", { class: "muted" }, label),
+    ),
+    h(
+      "div",
+      {},
+      stepsChart({
+        label: t("iteration.errors"),
+        at: k,
+        series: [...others, { name: "after", values: errors }],
+        xLabel: t("iteration.step"),
+        yLabel: t("iteration.worst"),
+      }),
+      h("p", { class: "muted" }, t("iteration.errors_note")),
+    ),
   ];
 }

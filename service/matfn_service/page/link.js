@@ -15,7 +15,8 @@ export function readLink() {
     if (value) call[field] = value;
   }
   if (given.get("d")) call.dtype = given.get("d");
-  for (const spec of Object.values(call.inputs ?? {})) Object.assign(spec, { settings: spec.settings ?? {}, text: spec.text ?? "", given: null });
+  for (const spec of Object.values(call.inputs ?? {}))
+    Object.assign(spec, { settings: spec.settings ?? {}, text: spec.text ?? "", given: null });
   return { name, call, text: query };
 }
 
@@ -36,7 +37,12 @@ export function writeLink(call) {
     if (Object.keys(settings).length) inputs[name].settings = settings;
     if (way === "paste" && spec.text.length <= LONGEST) inputs[name].text = spec.text;
   }
-  const query = new URLSearchParams({ f: call.name, d: call.dtype, n: JSON.stringify(call.sizes), in: JSON.stringify(inputs) });
+  const query = new URLSearchParams({
+    f: call.name,
+    d: call.dtype,
+    n: JSON.stringify(call.sizes),
+    in: JSON.stringify(inputs),
+  });
   if (Object.keys(call.params).length) query.set("p", JSON.stringify(call.params));
   if (Object.keys(call.options).length) query.set("o", JSON.stringify(call.options));
   const text = query.toString();

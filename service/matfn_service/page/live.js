@@ -34,10 +34,14 @@ export function live(context) {
     }
     if (!stop.signal.aborted) timer = setTimeout(turn, wait);
   };
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(timer);
-    turn();
-  }, { signal: stop.signal });
+  document.addEventListener(
+    "visibilitychange",
+    () => {
+      clearTimeout(timer);
+      turn();
+    },
+    { signal: stop.signal },
+  );
   context.leave = () => {
     stop.abort();
     clearTimeout(timer);
@@ -48,7 +52,11 @@ export function live(context) {
 
 async function sample(signal) {
   const [report, metrics] = await Promise.all([json("v1/status", { signal }), request("metrics", { signal })]);
-  return { at: performance.now() / 1000, status: report.value, metrics: parsed(metrics.status < 400 ? metrics.text : "") };
+  return {
+    at: performance.now() / 1000,
+    status: report.value,
+    metrics: parsed(metrics.status < 400 ? metrics.text : ""),
+  };
 }
 
 /** Values of Prometheus' text by name and labels; buckets of histograms are left out. */
@@ -64,14 +72,15 @@ export function parsed(text) {
 
 function take(state, taken) {
   const last = state.samples.at(-1);
-  if (last && taken.at - last.at > 10 * (PERIOD / 1000)) state.samples = []; // nobody has looked: no line through the gap
+  if (last && taken.at - last.at > 10 * (PERIOD / 1000)) state.samples = []; // no line through the gap
   state.samples.push(taken);
   if (state.samples.length > SECONDS + 1) state.samples.shift();
 }
 
 function sum(metrics, name, label = "") {
   let total = 0;
-  for (const [key, value] of metrics) if ((key === name || key.startsWith(`${name}{`)) && key.includes(label)) total += value;
+  for (const [key, value] of metrics)
+    if ((key === name || key.startsWith(`${name}{`)) && key.includes(label)) total += value;
   return total;
 }
 
@@ -87,31 +96,96 @@ function rates(samples, name, label) {
 /** The mean of a histogram over the last seconds, in milliseconds. */
 function meanOf(samples, name, labels = "") {
   const recent = samples.slice(-11);
-  const grown = (suffix) => sum(recent.at(-1).metrics, `${name}_${suffix}`, labels) - sum(recent[0].metrics, `${name}_${suffix}`, labels);
+  const grown = (suffix) =>
+    sum(recent.at(-1).metrics, `${name}_${suffix}`, labels) - sum(recent[0].metrics, `${name}_${suffix}`, labels);
   return grown("count") > 0 ? (grown("sum") / grown("count")) * 1000 : null;
 }
 
 function draw(body, { samples }) {
   const { status, metrics } = samples.at(-1);
   const gauges = samples.map((taken) => taken.status.queue.jobs);
-  show(body,
-    h("div", { class: "tiles" },
+  show(
+    body,
+    h(
+      "div",
+      { class: "tiles" },
       tile("live.state", t(`state.${status.state}`), status.profile?.name ?? "–"),
       tile("live.device", status.device, `matfn ${status.version}`),
-      tile("live.workers", `${sum(metrics, "matfn_workers_alive")} / ${status.workers}`, t("live.busy", { share: percent(busyShare(samples, status.workers)) })),
+      tile(
+        "live.workers",
+        `${sum(metrics, "matfn_workers_alive")} / ${status.workers}`,
+        t("live.busy", { share: percent(busyShare(samples, status.workers)) }),
+      ),
       tile("live.queue", status.queue.jobs, `${bytes(status.queue.bytes)} · ${number(status.queue.seconds)} s`),
       tile("live.answered", status.counters.answered, t("live.since", { time: since(status.uptime) })),
-      tile("live.refused", Object.values(status.counters.failed).reduce((total, value) => total + value, 0), Object.entries(status.counters.failed).map(([code, count]) => `${code} ${count}`).join(", ") || "–"),
-      tile("live.memory", bytes(sum(metrics, "matfn_held_bytes")), t("live.of", { most: bytes(sum(metrics, "matfn_held_bound_bytes")) })),
-      tile("live.lag", milliseconds(status.loop.largest_lag * 1000), t("live.lag_note"))),
-    h("div", { class: "two" },
-      figure("live.calls", timeChart({ label: t("live.calls"), seconds: SECONDS, unit: t("live.seconds"), series: [{ name: "before", values: rates(samples, "matfn_calls_total", 'code="ok"') }, { name: "after", values: refusals(samples) }] }), [["before", t("live.ok")], ["after", t("live.refusals")]]),
-      figure("live.matrices", timeChart({ label: t("live.matrices"), seconds: SECONDS, unit: t("live.seconds"), series: [{ name: "before", values: rates(samples, "matfn_matrices_total", "") }] })),
-      figure("live.queued", timeChart({ label: t("live.queued"), seconds: SECONDS, unit: t("live.seconds"), series: [{ name: "before", values: gauges }] })),
-      figure("live.batches", timeChart({ label: t("live.batches"), seconds: SECONDS, unit: t("live.seconds"), series: [{ name: "before", values: rates(samples, "matfn_batch_matrices_count", "") }] })),
-      figure("live.sizes", barChart({ label: t("live.sizes"), bars: sizeBars(status.batches.histogram), xLabel: t("live.per_batch") })),
-      figure("live.stages", stages(samples))),
-    functionsTable(status.batches.by_function));
+      tile(
+        "live.refused",
+        Object.values(status.counters.failed).reduce((total, value) => total + value, 0),
+        Object.entries(status.counters.failed)
+          .map(([code, count]) => `${code} ${count}`)
+          .join(", ") || "–",
+      ),
+      tile(
+        "live.memory",
+        bytes(sum(metrics, "matfn_held_bytes")),
+        t("live.of", { most: bytes(sum(metrics, "matfn_held_bound_bytes")) }),
+      ),
+      tile("live.lag", milliseconds(status.loop.largest_lag * 1000), t("live.lag_note")),
+    ),
+    h(
+      "div",
+      { class: "two" },
+      figure(
+        "live.calls",
+        timeChart({
+          label: t("live.calls"),
+          seconds: SECONDS,
+          unit: t("live.seconds"),
+          series: [
+            { name: "before", values: rates(samples, "matfn_calls_total", 'code="ok"') },
+            { name: "after", values: refusals(samples) },
+          ],
+        }),
+        [
+          ["before", t("live.ok")],
+          ["after", t("live.refusals")],
+        ],
+      ),
+      figure(
+        "live.matrices",
+        timeChart({
+          label: t("live.matrices"),
+          seconds: SECONDS,
+          unit: t("live.seconds"),
+          series: [{ name: "before", values: rates(samples, "matfn_matrices_total", "") }],
+        }),
+      ),
+      figure(
+        "live.queued",
+        timeChart({
+          label: t("live.queued"),
+          seconds: SECONDS,
+          unit: t("live.seconds"),
+          series: [{ name: "before", values: gauges }],
+        }),
+      ),
+      figure(
+        "live.batches",
+        timeChart({
+          label: t("live.batches"),
+          seconds: SECONDS,
+          unit: t("live.seconds"),
+          series: [{ name: "before", values: rates(samples, "matfn_batch_matrices_count", "") }],
+        }),
+      ),
+      figure(
+        "live.sizes",
+        barChart({ label: t("live.sizes"), bars: sizeBars(status.batches.histogram), xLabel: t("live.per_batch") }),
+      ),
+      figure("live.stages", stages(samples)),
+    ),
+    functionsTable(status.batches.by_function),
+  );
 }
 
 function refusals(samples) {
@@ -122,7 +196,8 @@ function refusals(samples) {
 
 function busyShare(samples, workers) {
   const recent = samples.slice(-6);
-  const spent = sum(recent.at(-1).metrics, "matfn_worker_seconds_total") - sum(recent[0].metrics, "matfn_worker_seconds_total");
+  const spent =
+    sum(recent.at(-1).metrics, "matfn_worker_seconds_total") - sum(recent[0].metrics, "matfn_worker_seconds_total");
   const passed = recent.at(-1).at - recent[0].at;
   return passed > 0 ? Math.min(1, Math.max(0, spent / passed / workers)) : 0;
 }
@@ -137,11 +212,31 @@ function since(seconds) {
 }
 
 function tile(name, value, note) {
-  return h("div", { class: "tile" }, h("span", { class: "muted" }, t(name)), h("strong", {}, String(value)), h("small", {}, note));
+  return h(
+    "div",
+    { class: "tile" },
+    h("span", { class: "muted" }, t(name)),
+    h("strong", {}, String(value)),
+    h("small", {}, note),
+  );
 }
 
 function figure(name, content, legend = []) {
-  return h("figure", { class: "panel" }, h("figcaption", {}, h("h2", {}, t(name)), h("ul", { class: "legend" }, legend.map(([kind, text]) => h("li", { class: kind }, text)))), content);
+  return h(
+    "figure",
+    { class: "panel" },
+    h(
+      "figcaption",
+      {},
+      h("h2", {}, t(name)),
+      h(
+        "ul",
+        { class: "legend" },
+        legend.map(([kind, text]) => h("li", { class: kind }, text)),
+      ),
+    ),
+    content,
+  );
 }
 
 /** Batches by their number of matrices, in powers of two. */
@@ -151,23 +246,73 @@ export function sizeBars(histogram) {
     const low = 2 ** Math.floor(Math.log2(Math.max(1, Number(size))));
     bars.set(low, (bars.get(low) ?? 0) + count);
   }
-  return [...bars].sort(([x], [y]) => x - y).map(([low, count]) => [low === 1 ? "1" : `${low}–${2 * low - 1}`, count]);
+  const named = (low) => (low === 1 ? "1" : `${low}–${2 * low - 1}`);
+  return [...bars].sort(([x], [y]) => x - y).map(([low, count]) => [named(low), count]);
 }
 
 function stages(samples) {
   const rows = [
-    ["read", "matfn_wire_seconds", 'stage="read"'], ["plan", "matfn_wire_seconds", 'stage="plan"'], ["queue", "matfn_queue_wait_seconds", ""],
-    ["device", "matfn_device_seconds", ""], ["encode", "matfn_wire_seconds", 'stage="encode"'], ["write", "matfn_wire_seconds", 'stage="write"'], ["all", "matfn_request_seconds", ""],
+    ["read", "matfn_wire_seconds", 'stage="read"'],
+    ["plan", "matfn_wire_seconds", 'stage="plan"'],
+    ["queue", "matfn_queue_wait_seconds", ""],
+    ["device", "matfn_device_seconds", ""],
+    ["encode", "matfn_wire_seconds", 'stage="encode"'],
+    ["write", "matfn_wire_seconds", 'stage="write"'],
+    ["all", "matfn_request_seconds", ""],
   ];
   const values = rows.map(([name, metric, label]) => [name, meanOf(samples, metric, label)]);
-  return h("table", {}, h("caption", {}, t("live.stages_note")), h("tbody", {}, values.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, t(`stage.${name}`)), h("td", {}, value === null ? "–" : milliseconds(value))))));
+  return h(
+    "table",
+    {},
+    h("caption", {}, t("live.stages_note")),
+    h(
+      "tbody",
+      {},
+      values.map(([name, value]) =>
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, t(`stage.${name}`)),
+          h("td", {}, value === null ? "–" : milliseconds(value)),
+        ),
+      ),
+    ),
+  );
 }
 
 function functionsTable(functions) {
   const names = Object.keys(functions);
   if (!names.length) return h("p", { class: "muted" }, t("live.nothing"));
   const columns = Object.keys(functions[names[0]]).filter((column) => typeof functions[names[0]][column] === "number");
-  return h("section", { class: "panel wide", tabindex: 0, "aria-label": t("live.functions") }, h("h2", {}, t("live.functions")),
-    h("table", {}, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("call.function")), columns.map((column) => h("th", { scope: "col" }, t(`column.${column}`))))),
-      h("tbody", {}, names.map((name) => h("tr", {}, h("th", { scope: "row" }, h("code", {}, name)), columns.map((column) => h("td", {}, number(functions[name][column], 4))))))));
+  return h(
+    "section",
+    { class: "panel wide", tabindex: 0, "aria-label": t("live.functions") },
+    h("h2", {}, t("live.functions")),
+    h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, t("call.function")),
+          columns.map((column) => h("th", { scope: "col" }, t(`column.${column}`))),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        names.map((name) =>
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, h("code", {}, name)),
+            columns.map((column) => h("td", {}, number(functions[name][column], 4))),
+          ),
+        ),
+      ),
+    ),
+  );
 }

@@ -45,24 +45,67 @@ function tabName() {
 function drawFrame() {
   const current = tabName();
   document.title = `matfn · ${t(`tab.${current}`)}`;
-  const tabs = Object.keys(TABS).map((name) => h("a", { href: `#${name}`, "aria-current": name === current ? "page" : null }, t(`tab.${name}`)));
+  const tabs = Object.keys(TABS).map((name) =>
+    h("a", { href: `#${name}`, "aria-current": name === current ? "page" : null }, t(`tab.${name}`)),
+  );
   const other = Object.keys(LANGUAGES).find((name) => name !== language());
   const dark = theme() === "dark";
-  show(page.header,
-    h("a", { class: "skip", href: "#main", onclick: (event) => {
-      event.preventDefault();
-      page.main.focus();
-    } }, t("page.skip")),
-    h("a", { class: "brand", href: "#playground" }, h("img", { src: new URL("./icon.svg", import.meta.url).href, alt: "", width: 26, height: 26 }), "matfn"),
+  show(
+    page.header,
+    h(
+      "a",
+      {
+        class: "skip",
+        href: "#main",
+        onclick: (event) => {
+          event.preventDefault();
+          page.main.focus();
+        },
+      },
+      t("page.skip"),
+    ),
+    h(
+      "a",
+      { class: "brand", href: "#playground" },
+      h("img", { src: new URL("./icon.svg", import.meta.url).href, alt: "", width: 26, height: 26 }),
+      "matfn",
+    ),
     h("nav", { "aria-label": t("page.tabs") }, tabs),
-    h("div", { class: "tools" },
-      hasKey() ? h("button", { type: "button", onclick: () => {
-        forgetKey();
-        drawFrame();
-      } }, t("key.forget")) : null,
+    h(
+      "div",
+      { class: "tools" },
+      hasKey()
+        ? h(
+            "button",
+            {
+              type: "button",
+              onclick: () => {
+                forgetKey();
+                drawFrame();
+              },
+            },
+            t("key.forget"),
+          )
+        : null,
       h("button", { type: "button", lang: other, onclick: () => chooseLanguage(other) }, LANGUAGES[other]),
-      h("button", { type: "button", "aria-label": t(dark ? "page.light" : "page.dark"), title: t(dark ? "page.light" : "page.dark"), onclick: toggleTheme }, dark ? "☀" : "☾")));
-  show(page.footer, h("a", { href: "docs" }, t("page.manual")), h("a", { href: "openapi.json" }, t("page.schema")), h("span", {}, t("page.own")));
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-label": t(dark ? "page.light" : "page.dark"),
+          title: t(dark ? "page.light" : "page.dark"),
+          onclick: toggleTheme,
+        },
+        dark ? "☀" : "☾",
+      ),
+    ),
+  );
+  show(
+    page.footer,
+    h("a", { href: "docs" }, t("page.manual")),
+    h("a", { href: "openapi.json" }, t("page.schema")),
+    h("span", {}, t("page.own")),
+  );
 }
 
 async function chooseLanguage(name) {
@@ -94,7 +137,11 @@ async function fetchCatalogue() {
     context.catalogue = (await json("v1/functions")).value;
     return true;
   } catch (error) {
-    show(page.main, problemCard(error), h("button", { type: "button", class: "primary", onclick: draw }, t("page.again")));
+    show(
+      page.main,
+      problemCard(error),
+      h("button", { type: "button", class: "primary", onclick: draw }, t("page.again")),
+    );
     return false;
   }
 }
@@ -102,11 +149,23 @@ async function fetchCatalogue() {
 /** Asks for the key in a dialog; null where none is given. */
 function askForKey(refused) {
   const input = h("input", { type: "password", autocomplete: "off", required: true, spellcheck: "false", id: "key" });
-  const dialog = h("dialog", { "aria-labelledby": "key-title" },
-    h("form", { method: "dialog" }, h("h2", { id: "key-title" }, t("key.title")), h("p", {}, t(refused ? "key.refused" : "key.needed")),
+  const dialog = h(
+    "dialog",
+    { "aria-labelledby": "key-title" },
+    h(
+      "form",
+      { method: "dialog" },
+      h("h2", { id: "key-title" }, t("key.title")),
+      h("p", {}, t(refused ? "key.refused" : "key.needed")),
       h("div", { class: "field" }, h("label", { for: "key" }, t("key.label")), input, h("small", {}, t("key.memory"))),
-      h("div", { class: "row" }, h("button", { class: "primary", value: "given" }, t("key.use")),
-        h("button", { type: "button", class: "quiet", onclick: () => dialog.close("") }, t("key.cancel")))));
+      h(
+        "div",
+        { class: "row" },
+        h("button", { class: "primary", value: "given" }, t("key.use")),
+        h("button", { type: "button", class: "quiet", onclick: () => dialog.close("") }, t("key.cancel")),
+      ),
+    ),
+  );
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {

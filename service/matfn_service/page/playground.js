@@ -1,10 +1,9 @@
 // The playground: a matrix, a function, and everything that there is to see of the answer.
 
 import { beside } from "./beside.js";
-import { callOf, snippets } from "./code.js";
+import { callOf } from "./code.js";
 import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
 import { firstCall, functionField, inputFields, optionFields, ownFields, summaryOf, tensorsOf } from "./calls.js";
-import { spectrumChart } from "./charts.js";
 import { h, save, show } from "./dom.js";
 import { number } from "./format.js";
 import { heatMap } from "./heat.js";
@@ -13,7 +12,9 @@ import { readLink, writeLink } from "./link.js";
 import { Unreadable } from "./read.js";
 import { post } from "./service.js";
 import { iterationOf } from "./steps.js";
-import { EPS, decode, npy } from "./tensors.js";
+import { copy, drawCode } from "./snippet.js";
+import { spectraFigure } from "./spectra.js";
+import { decode, npy } from "./tensors.js";
 import { t } from "./words.js";
 
 const MOST_CHECKED = 256;
@@ -25,7 +26,14 @@ export function playground(context) {
   const state = (context.playground ??= { calls: {}, call: null, result: null, linked: null });
   takeLink(state, catalogue);
   const entryOf = (name) => catalogue.functions.find((entry) => entry.name === name);
-  const parts = { controls: h("form", { class: "controls" }), maps: h("div", { class: "maps" }), verdict: h("div", {}), spectra: h("div", {}), steps: h("div", {}), code: h("div", {}) };
+  const parts = {
+    controls: h("form", { class: "controls" }),
+    maps: h("div", { class: "maps" }),
+    verdict: h("div", {}),
+    spectra: h("div", {}),
+    steps: h("div", {}),
+    code: h("div", {}),
+  };
   const view = { state, parts, entryOf, catalogue, turn: 0 };
 
   parts.controls.addEventListener("submit", (event) => {
@@ -39,8 +47,12 @@ export function playground(context) {
   drawControls(view);
   if (state.result) showResult(view);
   else run(view);
-  return h("div", { class: "playground" }, parts.controls,
-    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.code));
+  return h(
+    "div",
+    { class: "playground" },
+    parts.controls,
+    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.code),
+  );
 }
 
 function takeLink(state, catalogue) {
@@ -66,13 +78,39 @@ function drawControls(view) {
     run(view);
     parts.controls.querySelector("select").focus();
   };
-  show(parts.controls,
-    h("section", { class: "panel" }, h("h2", {}, t("play.function")), functionField(catalogue.functions, entry.name, choose), summaryOf(entry),
-      ownFields(entry, state.call, change)),
-    h("section", { class: "panel" }, h("h2", {}, t(entry.inputs.length > 1 ? "play.matrices" : "play.matrix")), inputFields(entry, state.call, change)),
-    h("section", { class: "panel" }, h("h2", {}, t("play.precision")), optionFields(entry, catalogue.options, state.call, change)),
-    h("div", { class: "go" }, h("button", { type: "submit", class: "primary" }, t("play.run")),
-      h("button", { type: "button", class: "quiet", onclick: (event) => copy(location.href, event.target) }, t("play.link"))));
+  show(
+    parts.controls,
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t("play.function")),
+      functionField(catalogue.functions, entry.name, choose),
+      summaryOf(entry),
+      ownFields(entry, state.call, change),
+    ),
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t(entry.inputs.length > 1 ? "play.matrices" : "play.matrix")),
+      inputFields(entry, state.call, change),
+    ),
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t("play.precision")),
+      optionFields(entry, catalogue.options, state.call, change),
+    ),
+    h(
+      "div",
+      { class: "go" },
+      h("button", { type: "submit", class: "primary" }, t("play.run")),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: (event) => copy(location.href, event.target) },
+        t("play.link"),
+      ),
+    ),
+  );
 }
 
 /** After each change: what was answered is no longer of this call, and soon the pictures are of the new one. */
@@ -94,7 +132,10 @@ function refresh(view) {
   } catch (error) {
     if (!(error instanceof Unreadable)) throw error;
     view.tensors = null;
-    show(parts.verdict, h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))));
+    show(
+      parts.verdict,
+      h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))),
+    );
     for (const part of [parts.maps, parts.spectra, parts.steps, parts.code]) show(part);
     return false;
   }
@@ -119,7 +160,13 @@ async function run(view) {
   try {
     const { value, answer } = await post(`v1/${name}`, callOf(sent));
     const outputs = Object.entries(value.outputs).map(([output, tensor]) => ({ name: output, ...decode(tensor) }));
-    result = { sent, outputs, certificates: value.certificates, timing: value.timing, milliseconds: answer.milliseconds };
+    result = {
+      sent,
+      outputs,
+      certificates: value.certificates,
+      timing: value.timing,
+      milliseconds: answer.milliseconds,
+    };
   } catch (error) {
     result = { sent, error };
   } finally {
@@ -147,16 +194,35 @@ function showResult(view) {
 function drawVerdict(view, check) {
   const { result, call } = view.state;
   const certificate = result.certificates[0];
-  const many = result.certificates.length > 1 ? h("p", { class: "muted" }, t("play.first_of", { count: result.certificates.length })) : null;
-  show(view.parts.verdict, certificateCard(certificate, { tol: call.options.tol ?? null, check: checkText(check, certificate) }), many, timingBar(result.timing, result.milliseconds));
+  const many =
+    result.certificates.length > 1
+      ? h("p", { class: "muted" }, t("play.first_of", { count: result.certificates.length }))
+      : null;
+  show(
+    view.parts.verdict,
+    certificateCard(certificate, { tol: call.options.tol ?? null, check: checkText(check, certificate) }),
+    many,
+    timingBar(result.timing, result.milliseconds),
+  );
 }
 
 async function checkBeside(view) {
   const { result } = view.state;
   const { sent, outputs, certificates } = result;
   const shapes = [...Object.values(sent.tensors), ...outputs].map(({ shape }) => shape);
-  if (shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) || certificates.length !== 1) return;
-  const check = await beside("check", { name: sent.name, inputs: sent.tensors, params: sent.params, dtype: sent.dtype, certificate: certificates[0], outputs });
+  if (
+    shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) ||
+    certificates.length !== 1
+  )
+    return;
+  const check = await beside("check", {
+    name: sent.name,
+    inputs: sent.tensors,
+    params: sent.params,
+    dtype: sent.dtype,
+    certificate: certificates[0],
+    outputs,
+  });
   if (view.state.result === result) drawVerdict(view, check);
 }
 
@@ -165,17 +231,35 @@ function drawMaps(view) {
   if (!tensors) return;
   const result = state.result && !state.result.error ? state.result : null;
   const inputs = Object.entries(tensors).map(([name, tensor]) => heatMap(name, tensor, t("play.input")));
-  const outputs = result ? result.outputs.map((output) => (output.shape.length ? heatMap(output.name, output, t("play.answer")) : scalar(output))) : [];
+  const outputs = result
+    ? result.outputs.map((output) =>
+        output.shape.length ? heatMap(output.name, output, t("play.answer")) : scalar(output),
+      )
+    : [];
   show(parts.maps, h("div", { class: "grid" }, inputs, outputs), outputs.length ? downloads(result) : null);
 }
 
 function scalar({ name, data }) {
-  return h("figure", { class: "heat" }, h("figcaption", {}, h("b", {}, name), ` ${t("play.answer")}`), h("p", { class: "scalar" }, number(data[0], 8)));
+  return h(
+    "figure",
+    { class: "heat" },
+    h("figcaption", {}, h("b", {}, name), ` ${t("play.answer")}`),
+    h("p", { class: "scalar" }, number(data[0], 8)),
+  );
 }
 
 function downloads({ outputs, sent }) {
-  return h("p", { class: "downloads" }, outputs.map((output) =>
-    h("button", { type: "button", class: "quiet", onclick: () => save(`${output.name}.npy`, npy(output, sent.dtype)) }, t("play.save", { name: `${output.name}.npy` }))));
+  return h(
+    "p",
+    { class: "downloads" },
+    outputs.map((output) =>
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => save(`${output.name}.npy`, npy(output, sent.dtype)) },
+        t("play.save", { name: `${output.name}.npy` }),
+      ),
+    ),
+  );
 }
 
 /** Which input the spectrum is of: the one that is shown in the editor, if it is a matrix. */
@@ -184,8 +268,11 @@ async function drawSpectra(view) {
   const { drawn } = view;
   const { tensors, state, parts } = view;
   const entry = view.entryOf(state.call.name);
-  const input = entry.inputs.find(({ name }) => name === state.call.shown && tensors[name]?.shape.length === 2) ?? entry.inputs.find(({ name }) => tensors[name]?.shape.length === 2);
-  const finite = input && tensors[input.name].data.every(Number.isFinite) && Math.max(...tensors[input.name].shape) <= 1024;
+  const input =
+    entry.inputs.find(({ name }) => name === state.call.shown && tensors[name]?.shape.length === 2) ??
+    entry.inputs.find(({ name }) => tensors[name]?.shape.length === 2);
+  const finite =
+    input && tensors[input.name].data.every(Number.isFinite) && Math.max(...tensors[input.name].shape) <= 1024;
   if (!finite) {
     show(parts.spectra);
     show(parts.steps);
@@ -193,65 +280,13 @@ async function drawSpectra(view) {
   }
   const result = state.result && !state.result.error ? state.result : null;
   const before = await beside("spectrum", { matrix: tensors[input.name] });
-  const outputs = result ? result.outputs.filter(({ shape, data }) => shape.length === 2 && data.every(Number.isFinite)) : [];
+  const outputs = result
+    ? result.outputs.filter(({ shape, data }) => shape.length === 2 && data.every(Number.isFinite))
+    : [];
   const after = await Promise.all(outputs.map((output) => beside("spectrum", { matrix: output })));
   if (view.drawn !== drawn) return;
   show(parts.spectra, spectraFigure(input, before, outputs, after, state.call.dtype));
-  const iteration = entry.inputs.filter(({ optional }) => !optional).length === 1 ? iterationOf(entry.name, state.call.params) : null;
+  const iteration =
+    entry.inputs.filter(({ optional }) => !optional).length === 1 ? iterationOf(entry.name, state.call.params) : null;
   show(parts.steps, iteration ? iterationFigure(view, iteration, before, result) : null);
-}
-
-function spectraFigure(input, before, outputs, after, dtype) {
-  const kind = (spectrum) => t(spectrum.kind === "eigen" ? "spectrum.eigen" : "spectrum.singular");
-  const sorted = (values) => [...values].sort((x, y) => Math.abs(y) - Math.abs(x));
-  const series = [
-    { name: "before", values: sorted(before.values), told: `${kind(before)} ${t("spectrum.of", { name: input.name })}` },
-    ...after.map((spectrum, place) => ({ name: place ? "second" : "after", values: sorted(spectrum.values), told: `${kind(spectrum)} ${t("spectrum.of", { name: outputs[place].name })}` })),
-  ];
-  const range = ({ values, told }) => t("spectrum.range", { told, largest: number(Math.abs(values[0])), smallest: number(Math.abs(values.at(-1))) });
-  const label = series.map(range).join("; ");
-  const floor = EPS[dtype] * Math.abs(series[0].values[0]);
-  return h("figure", { class: "panel" }, h("figcaption", {}, h("h3", {}, t("spectrum.title")), legend(series)),
-    spectrumChart({ label, series, floor, xLabel: t("spectrum.index"), yLabel: "", floorLabel: t("spectrum.floor", { dtype }) }),
-    h("p", { class: "muted" }, `${label}.`, series.some(({ values }) => values.some((value) => value < 0)) ? ` ${t("spectrum.negative")}` : ""));
-}
-
-function legend(series) {
-  return h("ul", { class: "legend" }, series.map(({ name, told }) => h("li", { class: name }, told)));
-}
-
-function drawCode(view) {
-  const { state, parts, tensors } = view;
-  if (!tensors) return;
-  const call = { name: state.call.name, tensors, dtype: state.call.dtype, params: state.call.params, options: state.call.options };
-  const texts = snippets(call, view.entryOf(call.name));
-  const large = texts.curl.includes("@call.json");
-  const chosen = (view.language ??= "python");
-  const pre = h("pre", { tabindex: 0, "aria-label": t("snippet.title") }, h("code", {}, texts[chosen]));
-  const tab = (name, label) =>
-    h("button", { type: "button", "aria-pressed": String(name === chosen), onclick: (event) => {
-      view.language = name;
-      drawCode(view);
-      parts.code.querySelector('[aria-pressed="true"]').focus();
-      event.preventDefault();
-    } }, label);
-  const files = Object.entries(tensors).map(([name, tensor]) =>
-    h("button", { type: "button", class: "quiet", onclick: () => save(`${name}.npy`, npy(tensor, call.dtype)) }, t("play.save", { name: `${name}.npy` })));
-  const whole = h("button", { type: "button", class: "quiet", onclick: () => save("call.json", JSON.stringify(callOf(call)), "application/json") }, t("play.save", { name: "call.json" }));
-  show(parts.code, h("section", { class: "panel code" }, h("h3", {}, t("snippet.title")),
-    h("div", { class: "row" }, h("div", { class: "choice" }, tab("python", "Python"), tab("curl", "curl"), tab("javascript", "JavaScript")),
-      h("button", { type: "button", class: "quiet", onclick: (event) => copy(texts[chosen], event.target) }, t("snippet.copy"))),
-    pre, large ? h("p", { class: "downloads" }, chosen === "python" ? files : whole) : null));
-}
-
-/** Puts a text on the clipboard, and says so on the button. */
-async function copy(text, button) {
-  const before = button.textContent;
-  try {
-    await navigator.clipboard.writeText(text);
-    button.textContent = t("snippet.copied");
-  } catch {
-    button.textContent = t("snippet.not_copied");
-  }
-  setTimeout(() => (button.textContent = before), 1500);
 }

@@ -48,8 +48,16 @@ function parseJson(text) {
 }
 
 function parseRows(text) {
-  const lines = text.split(/[\n;]/).map((line) => line.replace(/#.*/, "").trim()).filter(Boolean);
-  const rows = lines.map((line, number) => line.split(/[\s,]+/).filter(Boolean).map((word) => parseNumber(word, number + 1)));
+  const lines = text
+    .split(/[\n;]/)
+    .map((line) => line.replace(/#.*/, "").trim())
+    .filter(Boolean);
+  const rows = lines.map((line, number) =>
+    line
+      .split(/[\s,]+/)
+      .filter(Boolean)
+      .map((word) => parseNumber(word, number + 1)),
+  );
   if (!rows.length) throw new Unreadable("read.empty");
   const width = rows[0].length;
   const odd = rows.findIndex((row) => row.length !== width);
@@ -58,8 +66,13 @@ function parseRows(text) {
 }
 
 function parseNumber(word, line) {
-  const value = /^[-+]?(nan|null)$/i.test(word) ? NaN : /^([-+]?)inf(inity)?$/i.test(word) ? (word[0] === "-" ? -1 : 1) * Infinity : Number(word);
-  if (Number.isNaN(value) && !/nan|null/i.test(word)) throw new Unreadable("read.word", { word: word.slice(0, 20), line });
+  const value = /^[-+]?(nan|null)$/i.test(word)
+    ? NaN
+    : /^([-+]?)inf(inity)?$/i.test(word)
+      ? (word[0] === "-" ? -1 : 1) * Infinity
+      : Number(word);
+  if (Number.isNaN(value) && !/nan|null/i.test(word))
+    throw new Unreadable("read.word", { word: word.slice(0, 20), line });
   return value;
 }
 
@@ -88,7 +101,11 @@ export function parseNpy(content) {
   const descr = /'descr':\s*'([<>|=]?)(\w+)'/.exec(head);
   const sizes = /'shape':\s*\(([^)]*)\)/.exec(head);
   if (!descr || !sizes) throw new Unreadable("read.npy");
-  const shape = sizes[1].split(",").map((word) => word.trim()).filter(Boolean).map(Number);
+  const shape = sizes[1]
+    .split(",")
+    .map((word) => word.trim())
+    .filter(Boolean)
+    .map(Number);
   sized(shape);
   const body = content.slice(start + length);
   const data = valuesOf(descr[2], body, descr[1] === ">");
@@ -101,8 +118,14 @@ function valuesOf(kind, body, bigEndian) {
   if (KINDS[kind]) return numbers(body, KINDS[kind], bigEndian);
   if (bigEndian || !/^[iu][1248]$/.test(kind)) throw new Unreadable("read.dtype", { dtype: kind });
   const types = {
-    i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
-    u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
+    i1: Int8Array,
+    i2: Int16Array,
+    i4: Int32Array,
+    i8: BigInt64Array,
+    u1: Uint8Array,
+    u2: Uint16Array,
+    u4: Uint32Array,
+    u8: BigUint64Array,
   };
   const width = Number(kind[1]);
   return Float64Array.from(new types[kind](body.buffer, 0, Math.floor(body.byteLength / width)), Number);
@@ -130,7 +153,13 @@ export function parseMarket(text) {
   const [, , format, kind, symmetry] = lines[0].toLowerCase().trim().split(/\s+/);
   if (!["coordinate", "array"].includes(format) || kind === "complex" || symmetry === "hermitian")
     throw new Unreadable("read.market", { head: lines[0].trim() });
-  const words = lines.slice(1).filter((line) => line.trim() && !line.startsWith("%")).join(" ").trim().split(/\s+/).map(Number);
+  const words = lines
+    .slice(1)
+    .filter((line) => line.trim() && !line.startsWith("%"))
+    .join(" ")
+    .trim()
+    .split(/\s+/)
+    .map(Number);
   const [rows, columns] = words;
   const data = new Float64Array(sized([rows, columns]));
   const sign = symmetry === "skew-symmetric" ? -1 : 1;
@@ -147,7 +176,8 @@ export function parseMarket(text) {
 function putColumns(values, rows, columns, symmetry, put) {
   let at = 0;
   for (let j = 0; j < columns; j += 1)
-    for (let i = symmetry === "general" ? 0 : symmetry === "symmetric" ? j : j + 1; i < rows; i += 1) put(i, j, values[at++]);
+    for (let i = symmetry === "general" ? 0 : symmetry === "symmetric" ? j : j + 1; i < rows; i += 1)
+      put(i, j, values[at++]);
 }
 
 function putEntries(values, entries, pattern, put) {

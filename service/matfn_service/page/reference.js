@@ -23,7 +23,10 @@ const DEFINITIONS = {
   eig_clip: ({ a, params }) => [spectral(eigh(a), (w) => clipped(w, params.lo, params.hi))],
   geometric_mean: ({ a, b }) => [mean(a, b)],
   msign: (call) => polarFactors(call, () => 1).slice(0, 1),
-  mclip: (call) => polarFactors(call, (value) => clipped(value, call.params.lo ?? 0, call.params.hi === undefined ? 1 : call.params.hi)).slice(0, 1),
+  mclip: (call) =>
+    polarFactors(call, (value) =>
+      clipped(value, call.params.lo ?? 0, call.params.hi === undefined ? 1 : call.params.hi),
+    ).slice(0, 1),
   polar: (call) => polarFactors(call, () => 1),
   tri_inv: ({ t, params }) => [substituted(t, identity(t.shape[0]), params)],
   tri_solve: ({ t, b, params }) => (params.transpose ? null : [substituted(t, b, params)]),
@@ -37,7 +40,8 @@ function spectral({ values, vectors }, f) {
 
 function roots(a, g, { shift }, params, ...powers) {
   const found = eigh(a);
-  const lifted = params.shift === undefined || params.shift === null ? found.values : found.values.map((w) => Math.max(w, 0));
+  const lifted =
+    params.shift === undefined || params.shift === null ? found.values : found.values.map((w) => Math.max(w, 0));
   const values = lifted.map((w) => Math.max(w + (shift ?? 0), 0));
   if (powers.some(([, s]) => s < 0) && values.some((w) => w === 0)) return null;
   const answers = powers.map(([r, s]) => spectral({ values, vectors: found.vectors }, (w) => w ** (s / r)));
@@ -49,7 +53,13 @@ function mean(a, b) {
   const half = spectral(found, (w) => Math.sqrt(Math.max(w, 0)));
   const inverse = spectral(found, (w) => 1 / Math.sqrt(w));
   const middle = eigh(product(product(inverse, b), inverse));
-  return product(product(half, spectral(middle, (w) => Math.sqrt(Math.max(w, 0)))), half);
+  return product(
+    product(
+      half,
+      spectral(middle, (w) => Math.sqrt(Math.max(w, 0))),
+    ),
+    half,
+  );
 }
 
 function clipped(value, lo, hi) {
@@ -67,7 +77,10 @@ function polarFactors({ m, dtype, certificate }, f) {
   const factor = product(scaled, transpose(v));
   const right = wide ? u : v;
   const width = right.shape[0];
-  const h = product(filled(width, n, (i, j) => right.data[i * n + j] * values[j]), transpose(right));
+  const h = product(
+    filled(width, n, (i, j) => right.data[i * n + j] * values[j]),
+    transpose(right),
+  );
   return [wide ? transpose(factor) : factor, h];
 }
 
@@ -92,7 +105,8 @@ export function distance(outputs, expected) {
 /** The residual of an answer: its name and relative size; null where there is none to compute. */
 export function residual({ name, inputs, params, certificate, outputs }) {
   const sizes = Object.values(inputs).flatMap((input) => input.shape);
-  if (sizes.some((size) => size > 256) || inputs.g || params.structure === "general" || params.damping === "range") return null;
+  if (sizes.some((size) => size > 256) || inputs.g || params.structure === "general" || params.damping === "range")
+    return null;
   return RESIDUALS[name]?.({ ...inputs, params, certificate, outputs }) ?? null;
 }
 
@@ -100,14 +114,23 @@ const RESIDUALS = {
   root: ({ a, params: { r, s = 1, shift: own }, certificate: { shift }, outputs: [x] }) =>
     own ? null : related(`X^${r} − A${s > 1 ? `^${s}` : ""}`, power(x, r), power(shifted(a, shift), s)),
   inv_root: ({ a, params: { r, s = 1, shift: own }, certificate: { shift }, outputs: [x] }) =>
-    own ? null : related(`X^${r} A${s > 1 ? `^${s}` : ""} − I`, product(power(x, r), power(shifted(a, shift), s)), identity(a.shape[0])),
+    own
+      ? null
+      : related(
+          `X^${r} A${s > 1 ? `^${s}` : ""} − I`,
+          product(power(x, r), power(shifted(a, shift), s)),
+          identity(a.shape[0]),
+        ),
   sqrt_pair: ({ outputs: [x, y] }) => related("X Y − I", product(x, y), identity(x.shape[0])),
   mcsgn: ({ outputs: [x] }) => related("X^2 − I", product(x, x), identity(x.shape[0])),
   spectral_projector: ({ outputs: [x] }) => related("X^2 − X", product(x, x), x),
   polar: ({ m, outputs: [u, p] }) => related("U H − M", product(u, p), m),
-  tri_inv: ({ t, params, outputs: [x] }) => (params.unit_diagonal ? null : related("T X − I", product(triangle(t, params), x), identity(t.shape[0]))),
-  solve_sylvester: ({ a, b, q, outputs: [x] }) => related("A X + X B − Q", combined(1, product(a, x), 1, product(x, b)), q),
-  solve_lyapunov: ({ a, q, outputs: [x] }) => related("A X + X Aᵀ − Q", combined(1, product(a, x), 1, product(x, transpose(a))), q),
+  tri_inv: ({ t, params, outputs: [x] }) =>
+    params.unit_diagonal ? null : related("T X − I", product(triangle(t, params), x), identity(t.shape[0])),
+  solve_sylvester: ({ a, b, q, outputs: [x] }) =>
+    related("A X + X B − Q", combined(1, product(a, x), 1, product(x, b)), q),
+  solve_lyapunov: ({ a, q, outputs: [x] }) =>
+    related("A X + X Aᵀ − Q", combined(1, product(a, x), 1, product(x, transpose(a))), q),
 };
 
 function shifted(a, shift) {

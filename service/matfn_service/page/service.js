@@ -51,7 +51,13 @@ async function exchanged(path, method, body, signal) {
   try {
     response = await fetch(new URL(path, document.baseURI), { method, headers, body, signal, cache: "no-store" });
     const text = await response.text();
-    return { status: response.status, headers: response.headers, text, milliseconds: performance.now() - started, bytes: text.length };
+    return {
+      status: response.status,
+      headers: response.headers,
+      text,
+      milliseconds: performance.now() - started,
+      bytes: text.length,
+    };
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ code: "unreachable", title: "unreachable", detail: String(error.message), status: 0 });

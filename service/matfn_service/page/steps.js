@@ -75,7 +75,7 @@ export function optimalSteps(r, bound) {
   const steps = [];
   let l = bound;
   let u = 1;
-  for (let error = 1; error > TARGET && steps.length < MOST; ) {
+  for (let error = 1; error > TARGET && steps.length < MOST;) {
     if (1 - l < TAIL && u - 1 < TAIL) return [...steps, taylorStep(r)];
     const widened = Math.max(l, CUSHION * u);
     const raw = minimaxStep(r, widened, u);
@@ -104,7 +104,8 @@ export const SCHEDULES = {
 /** One step again and again, until the smallest x has come to 1. */
 function repeated(coefficients, r, bound) {
   const steps = [];
-  for (let x = bound; Math.abs(1 - x) > 1e-15 && steps.length < MOST; x = stepped(coefficients, r, x)) steps.push(coefficients);
+  for (let x = bound; Math.abs(1 - x) > 1e-15 && steps.length < MOST; x = stepped(coefficients, r, x))
+    steps.push(coefficients);
   return steps;
 }
 

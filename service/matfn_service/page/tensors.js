@@ -1,4 +1,4 @@
-// Tensors as the wire has them: little-endian octets in C order, in base64. In this page: { shape, data: Float64Array }.
+// Tensors: on the wire little-endian octets in C order, in base64; in this page { shape, data: Float64Array }.
 
 /** Machine epsilon of each dtype that this page sends. */
 export const EPS = { float64: 2 ** -52, float32: 2 ** -23, float16: 2 ** -10, bfloat16: 2 ** -7 };
@@ -48,8 +48,16 @@ function fromFloat16(bits) {
 }
 
 const DTYPES = {
-  float64: { size: 8, put: (view, at, value) => view.setFloat64(at, value, true), get: (view, at) => view.getFloat64(at, true) },
-  float32: { size: 4, put: (view, at, value) => view.setFloat32(at, value, true), get: (view, at) => view.getFloat32(at, true) },
+  float64: {
+    size: 8,
+    put: (view, at, value) => view.setFloat64(at, value, true),
+    get: (view, at) => view.getFloat64(at, true),
+  },
+  float32: {
+    size: 4,
+    put: (view, at, value) => view.setFloat32(at, value, true),
+    get: (view, at) => view.getFloat32(at, true),
+  },
   float16: {
     size: 2,
     put: (view, at, value) => view.setUint16(at, toFloat16(value), true),
@@ -126,7 +134,14 @@ export function npy({ shape, data }, dtype) {
   const sizes = shape.length === 1 ? `${shape[0]},` : shape.join(", ");
   const head = `{'descr': '${descr}', 'fortran_order': False, 'shape': (${sizes}), }`;
   const padded = `${head.padEnd(Math.ceil((head.length + 11) / 64) * 64 - 11)}\n`;
-  const start = [0x93, ...[..."NUMPY"].map((letter) => letter.charCodeAt(0)), 1, 0, padded.length & 255, padded.length >> 8];
+  const start = [
+    0x93,
+    ...[..."NUMPY"].map((letter) => letter.charCodeAt(0)),
+    1,
+    0,
+    padded.length & 255,
+    padded.length >> 8,
+  ];
   const text = [...padded].map((letter) => letter.charCodeAt(0));
   const content = octets(rounded(data, dtype), kept);
   const file = new Uint8Array(start.length + text.length + content.length);

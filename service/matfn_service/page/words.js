@@ -40,5 +40,7 @@ export function c(sentence) {
 
 /** The language to begin with: the browser's. */
 export function preferred() {
-  return (navigator.languages ?? [navigator.language]).map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en";
+  return (
+    (navigator.languages ?? [navigator.language]).map((tag) => tag.slice(0, 2)).find((tag) => tag in LANGUAGES) ?? "en"
+  );
 }

@@ -5,7 +5,7 @@ import { definition, distance, residual } from "./reference.js";
 
 const JOBS = {
   spectrum: ({ matrix, symmetric }) => {
-    const kind = symmetric ?? isSymmetric(matrix) ? "eigen" : "singular";
+    const kind = (symmetric ?? isSymmetric(matrix)) ? "eigen" : "singular";
     return { kind, values: kind === "eigen" ? eigenvalues(matrix) : singularValues(matrix) };
   },
   check: (call) => ({ distance: distance(call.outputs, definition(call)), residual: residual(call) }),
