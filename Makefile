@@ -13,6 +13,8 @@ RAY_BIN := .venv-ray/bin
 RAY_STAMP := .venv-ray/.installed
 NOTEBOOKS_BIN := .venv-notebooks/bin
 NOTEBOOKS_STAMP := .venv-notebooks/.installed
+BROWSER_BIN := .venv-browser/bin
+BROWSER_STAMP := .venv-browser/.installed
 ADAPTERS_BIN := .venv-adapters/bin
 ADAPTERS_STAMP := .venv-adapters/.installed
 MINIMUM_BIN := .venv-minimum/bin
@@ -27,7 +29,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-adapters browser examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -68,6 +70,11 @@ $(BENCH_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 $(ADAPTERS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-adapters
 	$(ADAPTERS_BIN)/python $(PIP_INSTALL) -e '.[adapters]'
+	@touch $@
+
+$(BROWSER_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-browser
+	$(BROWSER_BIN)/python $(PIP_INSTALL) -e '.[browser]'
 	@touch $@
 
 $(NOTEBOOKS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
@@ -113,6 +120,9 @@ test-minimum: $(MINIMUM_STAMP) ## the whole test suite with the oldest dependenc
 
 test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that they stand beside: optax, pyriemann, torchmetrics
 	$(ADAPTERS_BIN)/python -m pytest tests/adapters
+
+browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
+	$(BROWSER_BIN)/python -m pytest tests/browser
 
 examples: $(KERNELS) ## every example, each under two minutes
 	for example in examples/*.py; do $(BIN)/python $$example || exit 1; done
@@ -235,4 +245,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
+	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so

@@ -16,7 +16,8 @@ from starlette.routing import Route
 from matfn_kernels import VERIFY, VJP
 from matfn_service.edge import Edge
 from matfn_service.endpoints import Computation
-from matfn_service.manual import MANUAL_POLICY, front_page, manual
+from matfn_service.front_page import add_front_page
+from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
@@ -98,6 +99,7 @@ def create_app(
     _add_reports(app, service)
     _add_metrics(app, service)
     _add_manual(app, service)
+    add_front_page(app)
     app.router.routes += [
         Route(path, app.computation, include_in_schema=False)
         for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}", f"/v1/{VJP}{{differentiated}}")
@@ -162,11 +164,6 @@ def _add_metrics(app: FastAPI, service: Service) -> None:
 
 def _add_manual(app: FastAPI, service: Service) -> None:
     page = HTMLResponse(manual(service.settings), headers={"content-security-policy": MANUAL_POLICY})
-    front = HTMLResponse(front_page(), headers={"content-security-policy": MANUAL_POLICY})
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> HTMLResponse:
-        return front
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -30,6 +30,7 @@ from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
 from matfn_service.access_log import LEFT, Entry, access_log_of, line_of, plain_path
 from matfn_service.body_reader import BodyReader, body_reader_of
+from matfn_service.front_page import FILES_ROOT
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 from matfn_service.segments import parse_claim
@@ -364,7 +365,7 @@ class Edge:
 
     def _authorize(self, head: Head) -> str:
         """The name of the request's key; empty where none is needed."""
-        if not self._keys or head.path in _OPEN_PATHS:
+        if not self._keys or head.path in _OPEN_PATHS or head.path.startswith(FILES_ROOT):
             return ""
         # every key is compared, each in constant time: how long it takes tells nothing
         known = [name for key, name in self._keys if compare_digest(head.key, key)]

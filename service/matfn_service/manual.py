@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matfn_kernels import Function, Input, Parameter
     from matfn_service.settings import Settings
 
-__all__ = ["MANUAL_POLICY", "front_page", "manual"]
+__all__ = ["MANUAL_POLICY", "manual"]
 
 MANUAL_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """
@@ -46,7 +46,7 @@ _ROUTES: Final = (
     ("GET /healthz", "200 as long as the process lives"),
     ("GET /readyz", "200 while calls are taken; 503 while warming up or draining"),
     ("GET /openapi.json", "the schema of every route"),
-    ("GET /", "a page that needs no key and leads here"),
+    ("GET /", "a page to try every function on; it needs no key and asks for one where its calls do"),
 )
 _EXAMPLE: Final = """curl http://127.0.0.1:8000/v1/inv_root -H 'Content-Type: application/json' \\
   -d '{"inputs": {"a": [[2.0, 0.0], [0.0, 4.0]]}, "params": {"r": 2}}'"""
@@ -70,19 +70,6 @@ def manual(settings: Settings) -> str:
         _table(("code", "status", "meaning", "what to try"), _codes()),
     ]
     return _page(sections)
-
-
-def front_page() -> str:
-    """The page at /, which needs no key and tells nothing of this server."""
-    return _page(
-        [
-            "<h1>matfn</h1>",
-            "<p>Matrix functions as a service.</p>",
-            '<p><a href="/docs">Routes, functions, limits and error codes</a> ·',
-            '<a href="/openapi.json">schema</a> · <a href="/readyz">whether calls are taken</a></p>',
-            "<p>If the server has keys, the first two need one: <code>Authorization: Bearer KEY</code>.</p>",
-        ]
-    )
 
 
 def _page(sections: Iterable[str]) -> str:

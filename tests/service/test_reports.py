@@ -11,8 +11,6 @@ from matfn import wire
 from matfn.errors import TABLE
 from matfn_kernels.contract.functions import FUNCTIONS, OPTIONS
 from matfn_kernels.programs.profile import Profile
-from matfn_service.manual import MANUAL_POLICY
-from matfn_service.version import VERSION
 from scripted import MSGPACK, call_body, post
 
 if TYPE_CHECKING:
@@ -128,25 +126,6 @@ async def test_manual_needs_no_other_host(opened: Opened) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert [name for name in names if name not in answer.text] == []
     assert re.findall(r"(?:src|href)=\"(.*?)\"|@import|<script", answer.text) == ["/openapi.json"]
-
-
-@pytest.mark.parametrize("settings", [{}, {"api_keys": "secret"}])
-async def test_front_page_leads_to_the_manual(opened: Opened, settings: dict[str, str]) -> None:
-    """The page at / needs no key, loads nothing, and tells neither limits nor the version."""
-    async with opened(**settings) as client:
-        answer = await client.get("/")
-
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["content-security-policy"] == MANUAL_POLICY
-    assert re.findall(r"(?:src|href)=\"(.*?)\"|@import|<script", answer.text) == ["/docs", "/openapi.json", "/readyz"]
-    assert VERSION not in answer.text
-
-
-async def test_front_page_takes_get_alone(client: httpx.AsyncClient) -> None:
-    """Other methods get a problem, and HEAD the headers."""
-    assert (await client.post("/")).status_code == 405
-    assert (await client.head("/")).status_code == 200
 
 
 async def test_manual_is_the_only_one(client: httpx.AsyncClient) -> None:

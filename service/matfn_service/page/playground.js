@@ -1,0 +1,292 @@
+// The playground: a matrix, a function, and everything that there is to see of the answer.
+
+import { beside } from "./beside.js";
+import { callOf } from "./code.js";
+import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
+import { firstCall, functionField, inputFields, optionFields, ownFields, summaryOf, tensorsOf } from "./calls.js";
+import { h, save, show } from "./dom.js";
+import { number } from "./format.js";
+import { heatMap } from "./heat.js";
+import { iterationFigure } from "./iteration.js";
+import { readLink, writeLink } from "./link.js";
+import { Unreadable } from "./read.js";
+import { post } from "./service.js";
+import { iterationOf } from "./steps.js";
+import { copy, drawCode } from "./snippet.js";
+import { spectraFigure } from "./spectra.js";
+import { decode, npy } from "./tensors.js";
+import { t } from "./words.js";
+
+const MOST_CHECKED = 256;
+const PAUSE = 120; // milliseconds without a change, after which the pictures follow a slider
+
+/** The playground's tab; `context` has the catalogue, and keeps the state between languages. */
+export function playground(context) {
+  const { catalogue } = context;
+  const state = (context.playground ??= { calls: {}, call: null, result: null, linked: null });
+  takeLink(state, catalogue);
+  const entryOf = (name) => catalogue.functions.find((entry) => entry.name === name);
+  const parts = {
+    controls: h("form", { class: "controls" }),
+    maps: h("div", { class: "maps" }),
+    verdict: h("div", {}),
+    spectra: h("div", {}),
+    steps: h("div", {}),
+    code: h("div", {}),
+  };
+  const view = { state, parts, entryOf, catalogue, turn: 0 };
+
+  parts.controls.addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(view);
+  });
+  context.leave = () => {
+    clearTimeout(view.pending);
+    view.turn += 1;
+  };
+  drawControls(view);
+  if (state.result) showResult(view);
+  else run(view);
+  return h(
+    "div",
+    { class: "playground" },
+    parts.controls,
+    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.code),
+  );
+}
+
+function takeLink(state, catalogue) {
+  const linked = readLink();
+  if (linked ? linked.text === state.linked : state.call) return;
+  const named = (name) => catalogue.functions.find((entry) => entry.name === name);
+  const entry = named(linked?.name) ?? named("inv_root") ?? catalogue.functions[0];
+  state.call = { ...firstCall(entry), ...(linked?.name === entry.name ? linked.call : {}) };
+  for (const input of entry.inputs) state.call.inputs[input.name] ??= firstCall(entry).inputs[input.name];
+  state.calls[entry.name] = state.call;
+  state.result = null;
+  state.linked = linked?.text ?? null;
+}
+
+function drawControls(view) {
+  const { state, parts, catalogue, entryOf } = view;
+  const entry = entryOf(state.call.name);
+  const change = () => changed(view);
+  const choose = (name) => {
+    state.call = state.calls[name] ??= firstCall(entryOf(name));
+    state.result = null;
+    drawControls(view);
+    run(view);
+    parts.controls.querySelector("select").focus();
+  };
+  show(
+    parts.controls,
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t("play.function")),
+      functionField(catalogue.functions, entry.name, choose),
+      summaryOf(entry),
+      ownFields(entry, state.call, change),
+    ),
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t(entry.inputs.length > 1 ? "play.matrices" : "play.matrix")),
+      inputFields(entry, state.call, change),
+    ),
+    h(
+      "section",
+      { class: "panel" },
+      h("h2", {}, t("play.precision")),
+      optionFields(entry, catalogue.options, state.call, change),
+    ),
+    h(
+      "div",
+      { class: "go" },
+      h("button", { type: "submit", class: "primary" }, t("play.run")),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: (event) => copy(location.href, event.target) },
+        t("play.link"),
+      ),
+    ),
+  );
+}
+
+/** After each change: what was answered is no longer of this call, and soon the pictures are of the new one. */
+function changed(view) {
+  view.state.result = null;
+  view.turn += 1;
+  clearTimeout(view.pending);
+  view.pending = setTimeout(() => {
+    if (refresh(view)) show(view.parts.verdict, h("section", { class: "verdict idle" }, h("p", {}, t("play.ready"))));
+  }, PAUSE);
+}
+
+/** The matrices anew, their pictures and spectra, the code and the link; false where there is no matrix yet. */
+function refresh(view) {
+  const { state, parts } = view;
+  clearTimeout(view.pending);
+  try {
+    view.tensors = tensorsOf(view.entryOf(state.call.name), state.call);
+  } catch (error) {
+    if (!(error instanceof Unreadable)) throw error;
+    view.tensors = null;
+    show(
+      parts.verdict,
+      h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))),
+    );
+    for (const part of [parts.maps, parts.spectra, parts.steps, parts.code]) show(part);
+    return false;
+  }
+  state.linked = writeLink(state.call);
+  drawMaps(view);
+  drawCode(view);
+  drawSpectra(view);
+  return true;
+}
+
+/** Sends the call and shows what comes, unless the call has changed meanwhile. */
+async function run(view) {
+  const { state, parts } = view;
+  if (!refresh(view)) return;
+  view.turn += 1;
+  const turn = view.turn;
+  const { name, dtype, params, options } = state.call;
+  const sent = structuredClone({ name, tensors: view.tensors, dtype, params, options });
+  const button = parts.controls.querySelector(".primary");
+  button.setAttribute("aria-busy", "true");
+  let result;
+  try {
+    const { value, answer } = await post(`v1/${name}`, callOf(sent));
+    const outputs = Object.entries(value.outputs).map(([output, tensor]) => ({ name: output, ...decode(tensor) }));
+    result = {
+      sent,
+      outputs,
+      certificates: value.certificates,
+      timing: value.timing,
+      milliseconds: answer.milliseconds,
+    };
+  } catch (error) {
+    result = { sent, error };
+  } finally {
+    button.removeAttribute("aria-busy");
+  }
+  if (view.turn !== turn) return;
+  state.result = result;
+  showResult(view);
+}
+
+function showResult(view) {
+  const { state, parts } = view;
+  const { result } = state;
+  view.tensors = result.sent.tensors;
+  if (result.error) show(parts.verdict, problemCard(result.error));
+  else {
+    drawVerdict(view, null);
+    checkBeside(view);
+  }
+  drawMaps(view);
+  drawCode(view);
+  drawSpectra(view);
+}
+
+function drawVerdict(view, check) {
+  const { result, call } = view.state;
+  const certificate = result.certificates[0];
+  const many =
+    result.certificates.length > 1
+      ? h("p", { class: "muted" }, t("play.first_of", { count: result.certificates.length }))
+      : null;
+  show(
+    view.parts.verdict,
+    certificateCard(certificate, { tol: call.options.tol ?? null, check: checkText(check, certificate) }),
+    many,
+    timingBar(result.timing, result.milliseconds),
+  );
+}
+
+async function checkBeside(view) {
+  const { result } = view.state;
+  const { sent, outputs, certificates } = result;
+  const shapes = [...Object.values(sent.tensors), ...outputs].map(({ shape }) => shape);
+  if (
+    shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) ||
+    certificates.length !== 1
+  )
+    return;
+  const check = await beside("check", {
+    name: sent.name,
+    inputs: sent.tensors,
+    params: sent.params,
+    dtype: sent.dtype,
+    certificate: certificates[0],
+    outputs,
+  });
+  if (view.state.result === result) drawVerdict(view, check);
+}
+
+function drawMaps(view) {
+  const { tensors, state, parts } = view;
+  if (!tensors) return;
+  const result = state.result && !state.result.error ? state.result : null;
+  const inputs = Object.entries(tensors).map(([name, tensor]) => heatMap(name, tensor, t("play.input")));
+  const outputs = result
+    ? result.outputs.map((output) =>
+        output.shape.length ? heatMap(output.name, output, t("play.answer")) : scalar(output),
+      )
+    : [];
+  show(parts.maps, h("div", { class: "grid" }, inputs, outputs), outputs.length ? downloads(result) : null);
+}
+
+function scalar({ name, data }) {
+  return h(
+    "figure",
+    { class: "heat" },
+    h("figcaption", {}, h("b", {}, name), ` ${t("play.answer")}`),
+    h("p", { class: "scalar" }, number(data[0], 8)),
+  );
+}
+
+function downloads({ outputs, sent }) {
+  return h(
+    "p",
+    { class: "downloads" },
+    outputs.map((output) =>
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => save(`${output.name}.npy`, npy(output, sent.dtype)) },
+        t("play.save", { name: `${output.name}.npy` }),
+      ),
+    ),
+  );
+}
+
+/** Which input the spectrum is of: the one that is shown in the editor, if it is a matrix. */
+async function drawSpectra(view) {
+  view.drawn = (view.drawn ?? 0) + 1;
+  const { drawn } = view;
+  const { tensors, state, parts } = view;
+  const entry = view.entryOf(state.call.name);
+  const input =
+    entry.inputs.find(({ name }) => name === state.call.shown && tensors[name]?.shape.length === 2) ??
+    entry.inputs.find(({ name }) => tensors[name]?.shape.length === 2);
+  const finite =
+    input && tensors[input.name].data.every(Number.isFinite) && Math.max(...tensors[input.name].shape) <= 1024;
+  if (!finite) {
+    show(parts.spectra);
+    show(parts.steps);
+    return;
+  }
+  const result = state.result && !state.result.error ? state.result : null;
+  const before = await beside("spectrum", { matrix: tensors[input.name] });
+  const outputs = result
+    ? result.outputs.filter(({ shape, data }) => shape.length === 2 && data.every(Number.isFinite))
+    : [];
+  const after = await Promise.all(outputs.map((output) => beside("spectrum", { matrix: output })));
+  if (view.drawn !== drawn) return;
+  show(parts.spectra, spectraFigure(input, before, outputs, after, state.call.dtype));
+  const iteration =
+    entry.inputs.filter(({ optional }) => !optional).length === 1 ? iterationOf(entry.name, state.call.params) : null;
+  show(parts.steps, iteration ? iterationFigure(view, iteration, before, result) : null);
+}

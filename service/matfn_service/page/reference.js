@@ -1,0 +1,147 @@
+// What this page itself computes of a small answer, in float64: the function by definition, and residuals.
+//
+// A check that owes nothing to the service. Its own rounding is about float64's eps times the condition, and below that
+// it cannot tell.
+
+import { combined, eigh, filled, identity, norm, power, product, svd, transpose } from "./dense.js";
+import { EPS } from "./tensors.js";
+
+const MOST = 128;
+
+/** The outputs of a call by definition, in float64; null where this page has no definition. */
+export function definition({ name, inputs, params, dtype, certificate }) {
+  const sizes = Object.values(inputs).flatMap((input) => input.shape);
+  if (sizes.some((size) => size > MOST) || Object.values(inputs).some((input) => input.shape.length !== 2)) return null;
+  if (params.structure === "general" || params.damping === "range" || params.steps || params.coefficients) return null;
+  return DEFINITIONS[name]?.({ ...inputs, params, dtype, certificate }) ?? null;
+}
+
+const DEFINITIONS = {
+  root: ({ a, g, params, certificate }) => roots(a, g, certificate, params, [params.r, params.s ?? 1]),
+  inv_root: ({ a, g, params, certificate }) => roots(a, g, certificate, params, [params.r, -(params.s ?? 1)]),
+  sqrt_pair: ({ a, certificate, params }) => roots(a, null, certificate, params, [2, 1], [2, -1]),
+  eig_clip: ({ a, params }) => [spectral(eigh(a), (w) => clipped(w, params.lo, params.hi))],
+  geometric_mean: ({ a, b }) => [mean(a, b)],
+  msign: (call) => polarFactors(call, () => 1).slice(0, 1),
+  mclip: (call) =>
+    polarFactors(call, (value) =>
+      clipped(value, call.params.lo ?? 0, call.params.hi === undefined ? 1 : call.params.hi),
+    ).slice(0, 1),
+  polar: (call) => polarFactors(call, () => 1),
+  tri_inv: ({ t, params }) => [substituted(t, identity(t.shape[0]), params)],
+  tri_solve: ({ t, b, params }) => (params.transpose ? null : [substituted(t, b, params)]),
+};
+
+function spectral({ values, vectors }, f) {
+  const n = values.length;
+  const scaled = filled(n, n, (i, j) => vectors.data[i * n + j] * f(values[j]));
+  return product(scaled, transpose(vectors));
+}
+
+function roots(a, g, { shift }, params, ...powers) {
+  const found = eigh(a);
+  const lifted =
+    params.shift === undefined || params.shift === null ? found.values : found.values.map((w) => Math.max(w, 0));
+  const values = lifted.map((w) => Math.max(w + (shift ?? 0), 0));
+  if (powers.some(([, s]) => s < 0) && values.some((w) => w === 0)) return null;
+  const answers = powers.map(([r, s]) => spectral({ values, vectors: found.vectors }, (w) => w ** (s / r)));
+  return g ? answers.map((x) => product(g, x)) : answers;
+}
+
+function mean(a, b) {
+  const found = eigh(a);
+  const half = spectral(found, (w) => Math.sqrt(Math.max(w, 0)));
+  const inverse = spectral(found, (w) => 1 / Math.sqrt(w));
+  const middle = eigh(product(product(inverse, b), inverse));
+  return product(
+    product(
+      half,
+      spectral(middle, (w) => Math.sqrt(Math.max(w, 0))),
+    ),
+    half,
+  );
+}
+
+function clipped(value, lo, hi) {
+  return Math.min(Math.max(value, lo ?? -Infinity), hi ?? Infinity);
+}
+
+function polarFactors({ m, dtype, certificate }, f) {
+  const wide = m.shape[0] < m.shape[1];
+  const { u, values, v } = svd(wide ? transpose(m) : m);
+  const least = 8 * Math.min(EPS[dtype], EPS.float32) * Math.max(...values);
+  const kept = values.map((value) => (value > least ? f(value) : 0));
+  if (certificate.rank !== null && values.filter((value) => value > least).length !== certificate.rank) return [null];
+  const n = values.length;
+  const scaled = filled(u.shape[0], n, (i, j) => u.data[i * n + j] * kept[j]);
+  const factor = product(scaled, transpose(v));
+  const right = wide ? u : v;
+  const width = right.shape[0];
+  const h = product(
+    filled(width, n, (i, j) => right.data[i * n + j] * values[j]),
+    transpose(right),
+  );
+  return [wide ? transpose(factor) : factor, h];
+}
+
+function substituted(t, b, { lower = true, unit_diagonal: unit = false }) {
+  const [n, columns] = b.shape;
+  const x = Float64Array.from(b.data);
+  for (let step = 0; step < n; step += 1) {
+    const i = lower ? step : n - 1 - step;
+    for (let k = lower ? 0 : i + 1; k < (lower ? i : n); k += 1)
+      for (let j = 0; j < columns; j += 1) x[i * columns + j] -= t.data[i * n + k] * x[k * columns + j];
+    if (!unit) for (let j = 0; j < columns; j += 1) x[i * columns + j] /= t.data[i * n + i];
+  }
+  return { shape: [n, columns], data: x };
+}
+
+/** The largest relative distance of the outputs from the definition, in the Frobenius norm. */
+export function distance(outputs, expected) {
+  if (!expected || expected.some((x) => !x)) return null;
+  return Math.max(...expected.map((x, place) => norm(combined(1, outputs[place], -1, x)) / (norm(x) || 1)));
+}
+
+/** The residual of an answer: its name and relative size; null where there is none to compute. */
+export function residual({ name, inputs, params, certificate, outputs }) {
+  const sizes = Object.values(inputs).flatMap((input) => input.shape);
+  if (sizes.some((size) => size > 256) || inputs.g || params.structure === "general" || params.damping === "range")
+    return null;
+  return RESIDUALS[name]?.({ ...inputs, params, certificate, outputs }) ?? null;
+}
+
+const RESIDUALS = {
+  root: ({ a, params: { r, s = 1, shift: own }, certificate: { shift }, outputs: [x] }) =>
+    own ? null : related(`X^${r} − A${s > 1 ? `^${s}` : ""}`, power(x, r), power(shifted(a, shift), s)),
+  inv_root: ({ a, params: { r, s = 1, shift: own }, certificate: { shift }, outputs: [x] }) =>
+    own
+      ? null
+      : related(
+          `X^${r} A${s > 1 ? `^${s}` : ""} − I`,
+          product(power(x, r), power(shifted(a, shift), s)),
+          identity(a.shape[0]),
+        ),
+  sqrt_pair: ({ outputs: [x, y] }) => related("X Y − I", product(x, y), identity(x.shape[0])),
+  mcsgn: ({ outputs: [x] }) => related("X^2 − I", product(x, x), identity(x.shape[0])),
+  spectral_projector: ({ outputs: [x] }) => related("X^2 − X", product(x, x), x),
+  polar: ({ m, outputs: [u, p] }) => related("U H − M", product(u, p), m),
+  tri_inv: ({ t, params, outputs: [x] }) =>
+    params.unit_diagonal ? null : related("T X − I", product(triangle(t, params), x), identity(t.shape[0])),
+  solve_sylvester: ({ a, b, q, outputs: [x] }) =>
+    related("A X + X B − Q", combined(1, product(a, x), 1, product(x, b)), q),
+  solve_lyapunov: ({ a, q, outputs: [x] }) =>
+    related("A X + X Aᵀ − Q", combined(1, product(a, x), 1, product(x, transpose(a))), q),
+};
+
+function shifted(a, shift) {
+  return shift ? combined(1, a, shift, identity(a.shape[0])) : a;
+}
+
+function triangle(t, { lower = true }) {
+  const n = t.shape[0];
+  return filled(n, n, (i, j) => ((lower ? j <= i : j >= i) ? t.data[i * n + j] : 0));
+}
+
+function related(name, left, right) {
+  return { name, value: norm(combined(1, left, -1, right)) / (norm(right) || 1) };
+}

@@ -1,0 +1,273 @@
+"""The playground: every function runs, matrices come in every way, and what goes wrong is said in words."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from matfn_kernels import FUNCTIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from playwright.sync_api import Page
+
+    from browsing import Opening
+    from processes import ServerProcess
+
+VERDICT = ".results .verdict:not(.idle)"
+
+
+def run(page: Page) -> None:
+    """Presses Run, once the matrix at hand has been taken over."""
+    with page.expect_response(re.compile("/v1/")):
+        page.get_by_role("button", name="Run", exact=True).click()
+
+
+def paste(page: Page, text: str) -> None:
+    """Pastes a text as the matrix."""
+    page.get_by_role("radio", name="Paste").check()
+    page.get_by_role("textbox", name="Paste").fill(text)
+
+
+def test_first_sight_is_an_answer(opened: Opening) -> None:
+    """The page opens with a computed answer: verdict, maps, spectra, the iteration, and the call as code."""
+    page = opened()
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    expect(page.locator("p.check")).to_contain_text("this page's own evaluation")
+    expect(page.locator(".heat canvas")).to_have_count(2)
+    expect(page.get_by_role("heading", name="Spectrum before and after")).to_be_visible()
+    assert page.locator(".chart .dot.before").count() == 32
+    assert page.locator(".chart .dot.after").count() >= 32
+    expect(page.locator("pre")).to_contain_text("client.with_info.inv_root(a, r=4)")
+    expect(page.locator(".timing")).to_contain_text("Batch of 1")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_runs(opened: Opening, name: str) -> None:
+    """Each function answers for the matrices that the page proposes."""
+    page = opened(f"playground?f={name}")
+
+    expect(page.locator(VERDICT)).to_have_class(re.compile("converged|approximate"))
+    expect(page.locator("pre")).to_contain_text(f".{name}(")
+
+
+CHECKED = ["root", "inv_root", "sqrt_pair", "msign", "mclip", "polar", "eig_clip", "tri_inv", "tri_solve"]
+BY_DTYPE = [(name, dtype) for name in CHECKED for dtype in ("float32", "bfloat16")]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*BY_DTYPE, ("geometric_mean", "float32")])
+def test_own_check_agrees_with_the_estimate(opened: Opening, name: str, dtype: str) -> None:
+    """The page's own evaluation in float64 is as near to the answer as the certificate says, or below its rounding."""
+    page = opened(f"playground?f={name}&d={dtype}")
+
+    found = page.locator("p.check")
+    expect(found).to_contain_text("differs by")
+    shown = re.search(r"differs by ([\d.e-]+?)(?:\.? |,)", found.inner_text())
+    assert shown is not None
+    estimate = float(page.locator(".facts div", has_text="error estimate").locator("dd").inner_text())
+    condition = float(page.locator(".facts div", has_text="condition").locator("dd").inner_text())
+    assert float(shown[1]) <= 1.1 * estimate + 1e-15 * condition  # two digits are shown of each
+
+
+def test_proved_bound_is_shown(opened: Opening) -> None:
+    """A proof is asked for by one choice, and its bound stands in the verdict."""
+    page = opened()
+    page.get_by_label("Certificate").select_option("proved")
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("a proved bound")
+    expect(page.locator("pre")).to_contain_text('certify="proved"')
+
+
+@pytest.mark.parametrize("text", ["4 0\n0 9", "4,0\n0,9", "[[4, 0], [0, 9]]"])
+def test_matrices_are_pasted(opened: Opening, text: str) -> None:
+    """A pasted matrix is computed, and its code holds its numbers."""
+    page = opened("playground?f=inv_root")
+    page.get_by_label("r", exact=True).fill("2")
+    paste(page, text)
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    expect(page.locator("pre")).to_contain_text("np.array([[4, 0], [0, 9]], dtype=np.float32)")
+    answer = page.locator(".heat").nth(1)
+    answer.locator("canvas").press("ArrowRight")
+    answer.locator("canvas").press("ArrowDown")
+    expect(answer.locator("output")).to_contain_text("[1, 1] = 0.333333")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_code_runs_as_it_is_shown(opened: Opening, dtype: str) -> None:
+    """The Python and the JavaScript that the page shows give the answer that it shows."""
+    page = opened(f"playground?f=sqrt_pair&d={dtype}")
+    paste(page, "4 0\n0 9")
+    run(page)
+    expect(page.locator("pre")).to_contain_text("np.array([[4, 0], [0, 9]]")
+
+    python = page.locator("pre").inner_text() + "\nprint(x.tolist(), y.shape)"
+    done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, check=True)
+    page.get_by_role("button", name="JavaScript").click()
+    javascript = page.locator("pre").inner_text().replace("console.log(", "return (")
+    octets = page.evaluate(f"async () => {{ {javascript} }}")
+
+    assert "outcome='converged'" in done.stdout
+    assert "[[2.0, 0.0], [0.0, 3.0]] (2, 2)" in done.stdout
+    assert octets == 4 * {"float64": 8, "float32": 4, "bfloat16": 2}[dtype]
+
+
+def test_unreadable_text_is_told(opened: Opening) -> None:
+    """A row that is too short is named while one types, and NaN is the service's to refuse."""
+    page = opened()
+    paste(page, "1 2\n3")
+    expect(page.locator(".verdict")).to_contain_text("Row 2 has 1 numbers and the first one 2.")
+
+    paste(page, "1 nan\nnan 1")
+    run(page)
+    expect(page.locator(VERDICT)).to_contain_text("An input holds NaN or infinity.")
+    expect(page.locator(VERDICT)).to_contain_text("HTTP 422")
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv", "mtx", "json"])
+def test_files_are_taken(opened: Opening, tmp_path: Path, kind: str) -> None:
+    """Files of each kind are matrices."""
+    a = np.array([[4.0, 1.0], [1.0, 3.0]])
+    path = tmp_path / f"A.{kind}"
+    if kind == "npy":
+        np.save(path, np.asfortranarray(a))
+    elif kind == "json":
+        path.write_text(json.dumps(a.tolist()))
+    elif kind == "csv":
+        np.savetxt(path, a, delimiter=",")
+    else:
+        path.write_text("%%MatrixMarket matrix coordinate real symmetric\n2 2 3\n1 1 4\n2 1 1\n2 2 3\n")
+    page = opened()
+    page.get_by_role("radio", name="File").check()
+    page.locator("input[type=file]").set_input_files(path)
+    expect(page.locator(".drop")).to_contain_text(f"A.{kind} · 2 \N{MULTIPLICATION SIGN} 2")
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    expect(page.locator("pre")).to_contain_text("np.array([[4, 1], [1, 3]]")
+
+
+def test_wrong_file_is_told(opened: Opening, tmp_path: Path) -> None:
+    """A file that is no matrix is named as such."""
+    path = tmp_path / "words.csv"
+    path.write_text("these,are\nno,numbers\n")
+    page = opened()
+    page.get_by_role("radio", name="File").check()
+    page.locator("input[type=file]").set_input_files(path)
+
+    expect(page.locator(".wrong")).to_contain_text("is not a number")
+
+
+def test_link_brings_the_call_back(opened: Opening) -> None:
+    """The address holds function, parameters, options and the matrix: another browser sees the same answer."""
+    page = opened("playground?f=msign&d=float64")
+    page.get_by_label("Kind").select_option("hilbert")
+    page.get_by_label("Order").or_(page.get_by_role("slider", name="m", exact=True)).first.fill("20")
+    run(page)
+    expect(page.locator(VERDICT)).to_be_visible()
+    expect(page.locator(".heat").first).to_contain_text("20 \N{MULTIPLICATION SIGN} 32")
+    address = page.url
+
+    again = opened(address.split("#")[1])
+
+    expect(again.locator(VERDICT)).to_be_visible()
+    expect(again.locator(".heat").first).to_contain_text("20 \N{MULTIPLICATION SIGN} 32")
+    expect(again.get_by_label("Kind")).to_have_value("hilbert")
+    assert again.locator(".facts").inner_text() == page.locator(".facts").inner_text()
+
+
+def test_damaged_link_is_the_first_sight(opened: Opening) -> None:
+    """An address that nobody wrote opens the page as it is at first."""
+    page = opened("playground?f=nothing&in=" + quote("{]"))
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+
+
+def test_indefinite_matrix_is_refused_in_words(opened: Opening) -> None:
+    """A refusal names the code, its meaning and what to try."""
+    page = opened()
+    paste(page, "-4 0\n0 -9")
+    run(page)
+
+    verdict = page.get_by_role("alert")
+    expect(verdict).to_contain_text("Refused: not_positive")
+    expect(verdict).to_contain_text("A matrix has an eigenvalue that the function excludes.")
+    expect(verdict).to_contain_text("What to try:")
+
+
+def test_singular_matrix_says_its_shift(opened: Opening) -> None:
+    """Where damping was used, the verdict says for which matrix the answer is."""
+    page = opened()
+    page.get_by_label("Kind").select_option("covariance")
+    run(page)
+
+    expect(page.locator(VERDICT)).to_have_class(re.compile("approximate"))
+    expect(page.locator(VERDICT)).to_contain_text(re.compile("The answer is that of A . .* I: the shift was added"))
+
+
+def test_iteration_moves_by_steps(opened: Opening) -> None:
+    """The slider moves the values step by step, until all of them are 1."""
+    page = opened("playground?f=msign")
+    slider = page.get_by_role("slider", name="Step")
+    expect(slider).to_be_visible()
+    slider.fill("0")
+    expect(page.locator(".chart svg[aria-label^='After 0 steps']")).to_be_visible()
+
+    slider.fill(slider.get_attribute("max") or "")
+
+    expect(page.locator(".two")).to_contain_text(
+        re.compile(r"all values lie between 1 and 1; the largest .* \d.*e-1[5-7]|0\.")
+    )
+
+
+def test_large_call_is_refused_in_words(opened: Opening, keyed: ServerProcess) -> None:
+    """A call above the server's limit is a sentence that names the limit."""
+    page = opened("playground?f=inv_root&n=" + quote(json.dumps({"n": 65, "m": 8})), keyed.url)
+    page.get_by_role("textbox", name="Key").fill("s3cret")
+    page.get_by_role("button", name="Use this key").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("The call exceeds a limit of the server.")
+    expect(page.get_by_role("alert")).to_contain_text("HTTP 413")
+    expect(page.get_by_role("alert")).to_contain_text("20000")
+
+
+def test_lost_connection_is_told(opened: Opening) -> None:
+    """Without a network the page says so, and computes again when it is back."""
+    page = opened()
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+
+    page.context.set_offline(False)
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+
+
+def test_keyboard_is_enough(opened: Opening) -> None:
+    """Enter in a field runs the call; the first Tab offers the way past the navigation."""
+    page = opened()
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    page.keyboard.press("Tab")
+    expect(page.locator(".skip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+
+    page.get_by_label("r", exact=True).fill("2")
+    with page.expect_response(re.compile("/v1/inv_root")):
+        page.get_by_label("r", exact=True).press("Enter")
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
