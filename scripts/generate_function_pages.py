@@ -28,8 +28,8 @@ PEERS: Final = FOLDER / "peers.txt"
 NOTICE: Final = "<!-- Written by scripts/generate_function_pages.py; edit the catalogue, or the part in parts/. -->"
 
 OPTIONS: Final = (
-    "All functions also take the [options](../python.md#first-call) `method`, `certify`, `tol`, `precision`, `deadline`,\n"
-    "`priority` and `on_failure`."
+    "All functions also take the [options](../python.md#first-call) `method`, `certify`, `tol`, `precision`,\n"
+    "`deadline`, `priority` and `on_failure`."
 )
 
 _VERIFIED: Final = {
@@ -182,8 +182,8 @@ def index() -> str:
     ]
     return (
         f"{NOTICE}\n# Functions\n\n"
-        "Verified: what `client.verify` tells of an answer from elsewhere. Also in: functions of other libraries with the\n"
-        "same value, or from which it follows in a line; [migrating](../migrating.md) has the calls.\n\n"
+        "Verified: what `client.verify` tells of an answer from elsewhere. Also in: functions of other libraries with\n"
+        "the same value, or from which it follows in a line; [migrating](../migrating.md) has the calls.\n\n"
         + table("function", "value", "complex", "gradient", "verified", "also in", rows=rows)
         + "\n"
     )

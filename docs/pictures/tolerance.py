@@ -37,7 +37,8 @@ def main() -> None:
 
     def errors(found: torch.Tensor) -> torch.Tensor:
         differences: torch.Tensor = found - truth
-        return differences.flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+        relative: torch.Tensor = differences.flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1)
+        return relative
 
     conditions = [certificate.condition for certificate in answer.certificates]
     figure, axes = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
