@@ -219,6 +219,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md
 	$(BENCH_BIN)/python benchmarks/bench_spectral.py > benchmarks/results/spectral.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
+	$(BENCH_BIN)/python benchmarks/bench_accuracy.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
 study: $(BENCH_STAMP) ## estimates of certificates against true errors: every function, dtype and method; under ten minutes

@@ -5,7 +5,8 @@ python scripts/generate_function_pages.py --check    exit 1 if any is stale
 python scripts/generate_function_pages.py --missing  print the functions without a hand-written part
 
 The first half of a page comes from the catalogue (matfn_kernels.contract.functions); what follows is written by hand in
-docs/functions/parts/NAME.md, if that is there. Links in a part are relative to its own folder.
+docs/functions/parts/NAME.md, if that is there, and the function's rows of benchmarks/results/accuracy.md end it. Links in
+a part are relative to its own folder.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "functions"
 PARTS: Final = FOLDER / "parts"
 PEERS: Final = FOLDER / "peers.txt"
+ACCURACY: Final = FOLDER.parents[1] / "benchmarks" / "results" / "accuracy.md"
 NOTICE: Final = "<!-- Written by scripts/generate_function_pages.py; edit the catalogue, or the part in parts/. -->"
 
 OPTIONS: Final = (
@@ -60,6 +62,7 @@ def page(function: Function) -> str:
         OPTIONS,
         table("", "", rows=properties(function)),
         part(function.name),
+        accuracy(function.name),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -159,6 +162,21 @@ def part(name: str) -> str:
     """What is written by hand about a function, its links relative to the page; empty where there is nothing."""
     path = PARTS / f"{name}.md"
     return re.sub(r"\]\(\.\./", "](", path.read_text()).strip() if path.exists() else ""
+
+
+def accuracy(name: str) -> str:
+    """The function's rows of the table of true errors; empty where it has none."""
+    head, *rows = [line.strip("| ").split(" | ") for line in ACCURACY.read_text().splitlines() if line.startswith("| ")]
+    own = [tuple(cell(text.strip()) for text in row[1:]) for row in rows if row[0] == name]
+    if not own:
+        return ""
+    described = (
+        "Largest relative error (and largest estimate) of 16 matrices of order 32 at the default tolerance, by the\n"
+        "condition of the data before it is rounded to the dtype. The [table](../../benchmarks/results/accuracy.md) of\n"
+        "all functions says how it was measured."
+    )
+    start = 1 if any(row[0] for row in own) else 2
+    return f"## Accuracy\n\n{described}\n\n{table(*head[start:], rows=[row[start - 1 :] for row in own])}"
 
 
 def missing() -> list[str]:
