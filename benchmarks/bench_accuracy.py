@@ -147,7 +147,7 @@ def main() -> None:
         f"# True errors and estimates\n\n{provenance()}\n\n"
         f"Largest relative error (largest estimate) of {ITEMS} matrices of order {ORDER}, at the default tolerance,\n"
         "against extended precision. The matrices are rounded to the dtype first: the error is that of the bits sent.\n"
-        "Values from 1 to 1 / condition in equal ratios: eigenvalues, or singular values of M (32 x 24) and of triangles.\n"
+        "Values from 1 to 1 / condition in equal ratios are eigenvalues, or singular values of M and of triangles.\n"
         "Approximate: damped, or with an estimate above the tolerance.\n\n"
     )
     RESULTS.write_text(head + "\n".join(table()) + "\n")

@@ -4,9 +4,9 @@ python scripts/generate_function_pages.py            write the pages
 python scripts/generate_function_pages.py --check    exit 1 if any is stale
 python scripts/generate_function_pages.py --missing  print the functions without a hand-written part
 
-The first half of a page comes from the catalogue (matfn_kernels.contract.functions); what follows is written by hand in
-docs/functions/parts/NAME.md, if that is there, and the function's rows of benchmarks/results/accuracy.md end it. Links in
-a part are relative to its own folder.
+The first half of a page comes from the catalogue (matfn_kernels.contract.functions). What follows is written by hand in
+docs/functions/parts/NAME.md, if that is there; links in a part are relative to its own folder. The function's rows of
+benchmarks/results/accuracy.md end the page.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
 from generate_methods import TITLES, arguments
 from matfn_kernels import FUNCTIONS, Function, Input, Parameter
-from matfn_kernels.contract.functions import DTYPES
+from matfn_kernels.contract.functions import DTYPES, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ PEERS: Final = FOLDER / "peers.txt"
 ACCURACY: Final = FOLDER.parents[1] / "benchmarks" / "results" / "accuracy.md"
 NOTICE: Final = "<!-- Written by scripts/generate_function_pages.py; edit the catalogue, or the part in parts/. -->"
 
+WIDTH: Final = 72
+"""Of a call in its block, which is not wrapped by a browser."""
 OPTIONS: Final = (
     "All functions also take the [options](../python.md#first-call) `method`, `certify`, `tol`, `precision`,\n"
     "`deadline`, `priority` and `on_failure`."
@@ -71,15 +74,21 @@ def call(function: Function) -> str:
     """The call as it is written in Python, without the options of all functions."""
     positional, keyword = arguments(function)
     own = [item for item in keyword if isinstance(item, Input) or item in function.parameters]
-    named = ", ".join(map(argument, positional))
-    return f"client.{function.name}({named}{', *' if own else ''}{''.join(f', {argument(item)}' for item in own)})"
+    listed = [*map(argument, positional), *(["*"] if own else []), *map(argument, own)]
+    head = f"client.{function.name}("
+    return fill(f"{head}{', '.join(listed)})", WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def argument(item: Input | Parameter) -> str:
     """An argument with its default."""
     if isinstance(item, Input):
         return f"{item.name}=None" if item.optional else item.name
-    return item.name if item.required else f"{item.name}={item.default!r}"
+    return item.name if item.required else f"{item.name}={written(item.default)}"
+
+
+def written(value: Value) -> str:
+    """A default as it is written in a call."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def input_row(item: Input) -> tuple[str, ...]:
@@ -91,7 +100,7 @@ def input_row(item: Input) -> tuple[str, ...]:
 def parameters(function: Function) -> Iterator[tuple[str, ...]]:
     """The row of each parameter."""
     for parameter in function.parameters:
-        default = "required" if parameter.required else f"`{parameter.default!r}`"
+        default = "required" if parameter.required else f"`{written(parameter.default)}`"
         yield f"`{parameter.name}`", cell(domain(parameter)), default, cell(parameter.summary)
 
 
@@ -172,8 +181,8 @@ def accuracy(name: str) -> str:
         return ""
     described = (
         "Largest relative error (and largest estimate) of 16 matrices of order 32 at the default tolerance, by the\n"
-        "condition of the data before it is rounded to the dtype. The [table](../../benchmarks/results/accuracy.md) of\n"
-        "all functions says how it was measured."
+        "condition of the data before it is rounded to the dtype. The [table](../../benchmarks/results/accuracy.md)\n"
+        "of all functions says how it was measured."
     )
     start = 1 if any(row[0] for row in own) else 2
     return f"## Accuracy\n\n{described}\n\n{table(*head[start:], rows=[row[start - 1 :] for row in own])}"

@@ -37,7 +37,8 @@ def on_config(config: MkDocsConfig) -> None:
         for title, folder in LISTS.items():
             if title in section:
                 names = sorted(path.name for path in (ROOT / "docs" / folder).glob("*.md"))
-                section[title] += [f"{folder}/{name}" for name in names if name not in {"index.md", "README.md"}]
+                pages = [name for name in names if name not in {"index.md", "README.md"}]
+                section[title] += [_entry(folder, name) for name in pages]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -55,8 +56,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Changes links to and from files outside docs/; a link from outside to a page of the site leads to that page."""
+    """Changes links to and from files outside docs/; a link from outside to a page of the site leads to that page.
+
+    A page without sections has no table of contents beside it.
+    """
     del config
+    if "\n## " not in markdown:
+        page.meta["hide"] = ["toc"]
     source = _source(page.file.src_uri)
 
     def changed(link: re.Match[str]) -> str:
@@ -74,6 +80,12 @@ def on_post_build(config: MkDocsConfig) -> None:
     pages = sorted(Path(config.site_dir).rglob("*.html"))
     if foreign := [str(page) for page in pages if _FOREIGN.search(page.read_text())]:
         raise PluginError(f"pages that load files from other servers: {', '.join(foreign)}")
+
+
+def _entry(folder: str, name: str) -> str | dict[str, str]:
+    """A page's entry in the navigation: functions by their names, others by their titles."""
+    path = f"{folder}/{name}"
+    return {name.removesuffix(".md"): path} if folder == "functions" else path
 
 
 def _source(src_uri: str) -> str:
