@@ -16,7 +16,7 @@ LISTED = {"functions", "decisions"}
 """Folders whose pages scripts/site_hooks.py adds."""
 
 
-class Plain(yaml.SafeLoader):  # type: ignore[misc] - PyYAML has no types
+class Plain(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Reads what mkdocs makes of Python's objects as nothing."""
 
 
