@@ -17,6 +17,8 @@ BROWSER_BIN := .venv-browser/bin
 BROWSER_STAMP := .venv-browser/.installed
 ADAPTERS_BIN := .venv-adapters/bin
 ADAPTERS_STAMP := .venv-adapters/.installed
+DOCS_BIN := .venv-docs/bin
+DOCS_STAMP := .venv-docs/.installed
 MINIMUM_BIN := .venv-minimum/bin
 MINIMUM_STAMP := .venv-minimum/.installed
 PROFILE ?= cpu
@@ -29,7 +31,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters browser examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks
+.PHONY: help demo test test-adapters browser examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -82,6 +84,11 @@ $(NOTEBOOKS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	$(NOTEBOOKS_BIN)/python $(PIP_INSTALL) -e '.[notebooks]'
 	@touch $@
 
+$(DOCS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-docs
+	$(DOCS_BIN)/python $(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
 $(RAY_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-ray
 	$(RAY_BIN)/python $(PIP_INSTALL) -e '.[ray]'
@@ -130,6 +137,13 @@ examples: $(KERNELS) ## every example, each under two minutes
 notebooks: $(NOTEBOOKS_STAMP) $(KERNELS) ## examples/notebooks: each script executed, and saved with its pictures as a notebook
 	PATH=$(CURDIR)/$(NOTEBOOKS_BIN):$$PATH $(NOTEBOOKS_BIN)/jupytext --to ipynb --execute --set-kernel python3 examples/notebooks/*.py
 
+docs: $(DOCS_STAMP) ## the documentation site in site/, offline and searchable; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --quiet --strict
+	@echo "site/index.html; search needs a server: $(DOCS_BIN)/python -m http.server --directory site"
+
+pictures: $(NOTEBOOKS_STAMP) $(KERNELS) ## docs/pictures: each script draws the picture of its name
+	for script in docs/pictures/*.py; do $(NOTEBOOKS_BIN)/python $$script || exit 1; done
+
 hooks: $(LINT) ## make lint before each commit
 	$(BIN)/pre-commit install
 
@@ -163,6 +177,7 @@ lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C,
 	$(BIN)/lint-imports
 	$(BIN)/python hatch_build.py --check
 	$(BIN)/python scripts/generate_methods.py --check
+	$(BIN)/python scripts/generate_function_pages.py --check
 	$(BIN)/python scripts/list_settings.py --check
 	$(BIN)/docker-compose --file docker/compose.yaml --profile cpu --profile gpu config --quiet
 	$(BIN)/python scripts/lock_requirements.py --check
@@ -214,6 +229,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md
 	$(BENCH_BIN)/python benchmarks/bench_spectral.py > benchmarks/results/spectral.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
+	$(BENCH_BIN)/python benchmarks/bench_accuracy.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
 
 study: $(BENCH_STAMP) ## estimates of certificates against true errors: every function, dtype and method; under ten minutes
@@ -239,10 +255,11 @@ format: $(LINT) ## rewrite the tree as the formatter wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/generate_methods.py
+	$(BIN)/python scripts/generate_function_pages.py
 	$(BIN)/python scripts/list_settings.py
 
 wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so
+	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from processes import ServerProcess
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "parts")]
+"""Parts are repeated in the pages of the functions."""
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,7 +30,7 @@ def blocks(language: str) -> dict[str, str]:
     for page in PAGES:
         text = page.read_text()
         for block in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            found[f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}"] = block[1]
+            found[f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, block.start()) + 1}"] = block[1]
     return found
 
 
