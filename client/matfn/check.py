@@ -178,11 +178,11 @@ def _spectral(rng: np.random.Generator) -> list[_Row]:
         _Row(lambda a: call.exp(a, t=-1.5), (mixed,), (_around(v, np.exp(-1.5 * indefinite), v),), _MILD),
         _Row(lambda a, g: call.power(a, -0.3, g=g), (a, g), (g @ _around(v, w**-0.3, v),)),
         _Row(lambda a: call.power(a, 3), (mixed,), (_around(v, indefinite**3, v),), _MILD),
-        *_general(rng),
+        *_without_symmetry(rng),
     ]
 
 
-def _general(rng: np.random.Generator) -> list[_Row]:
+def _without_symmetry(rng: np.random.Generator) -> list[_Row]:
     """The same of matrices without symmetry."""
     basis, w = np.eye(_ORDER) + rng.standard_normal((_ORDER, _ORDER)) / (2 * _ORDER), np.linspace(0.5, 2, _ORDER)
     inverse = _solved(basis, np.eye(_ORDER))

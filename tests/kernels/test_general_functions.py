@@ -391,7 +391,7 @@ def test_the_condition_is_that_of_the_function() -> None:
         units = step * np.eye(a.size).reshape(-1, *a.shape)
         ahead, behind = (answer(function, {"a": a + one}, **keywords, **GENERAL).outputs[0] for one in (units, -units))
         columns = ((ahead - behind) / (2 * step)).reshape(a.size, -1)
-        true = np.linalg.norm(columns, 2) * np.linalg.norm(a) / np.linalg.norm(found.outputs[0])
+        true = float(np.linalg.norm(columns, 2) * np.linalg.norm(a) / np.linalg.norm(found.outputs[0]))
         assert true / 3 <= (found.certificates[0].condition or 0) <= 1.1 * max(true, 1)
 
 
