@@ -60,7 +60,8 @@ def _truth(a: Array, f: Callable[[Any], Any], shift: float = 0.0) -> Array:
 
 def _f(function: str, keywords: dict[str, Any]) -> Callable[[Any], Any]:
     if function == "log":
-        return mpmath.log
+        natural: Callable[[Any], Any] = mpmath.log
+        return natural
     if function == "exp":
         return lambda w: mpmath.exp(keywords.get("t", 1.0) * w)
     return lambda w: mpmath.power(w, mpmath.mpf(keywords["p"]))

@@ -65,8 +65,8 @@ def _params(function: str, method: str) -> dict[str, Any]:
     takes = any(one.name == "structure" for one in FUNCTIONS[function].parameters)
     general = {"structure": "general"} if takes and method in {"schur", "scaling_squaring", "squaring"} else {}
     p = -3.0 if method == "squaring" else 0.7
-    exponent = {"root": {"r": 2}, "inv_root": {"r": 2}, "power": {"p": p}}.get(function, {})
-    return {**exponent, **general}
+    exponents: dict[str, dict[str, Any]] = {"root": {"r": 2}, "inv_root": {"r": 2}, "power": {"p": p}}
+    return {**exponents.get(function, {}), **general}
 
 
 def _evaluated(

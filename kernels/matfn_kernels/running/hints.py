@@ -20,7 +20,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "not_positive",
         (
             "an eigenvalue is real and negative, or 0: there is no principal root or logarithm; damping moves the "
-            'spectrum to the right; is the matrix symmetric? structure="symmetric" counts what rounding left below 0 as 0'
+            'spectrum to the right; is the matrix symmetric? structure="symmetric" counts rounding below 0 as 0'
         ),
     ),
     "a_not_definite": ("not_positive", "a has an eigenvalue that is 0 or negative: the mean needs positive definite"),

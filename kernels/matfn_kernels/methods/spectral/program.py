@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
 
-from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.backward_error import asymmetric, backward_error, in_double, relative_to_truth
+from matfn_kernels.linalg import invariant, probes
+from matfn_kernels.linalg.backward_error import asymmetric, relative_to_truth
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import add_diagonal, symmetric_product
@@ -175,6 +175,8 @@ def _above_rounding(matrices: Diagonalised[Question]) -> Tensor:
 
 def _residual(matrices: Diagonalised[Question]) -> Tensor:
     """Relative residual of the decomposition on random columns, (batch,)."""
-    size = invariant.row_norm(matrices.values)
-    off = invariant.row_norm(backward_error(matrices.eigen, in_double(matrices.eigen)))
+    eigen, v = matrices.eigen, matrices.eigen.v
+    z = probes.gaussian(eigen.a, eigen.a.shape[-1]).to(eigen.a.dtype)
+    missing = probes.times(eigen.a, z) - probes.times(v, eigen.w[..., None] * probes.times(v.mH, z))
+    size, off = invariant.row_norm(matrices.values), probes.column_norm(missing.mT).to(torch.float64)
     return torch.where(size > 0, off / torch.where(size > 0, size, 1.0), 0.0)
