@@ -64,7 +64,7 @@ class Scaled:
 
     @classmethod
     def of(cls, a: Tensor, t: float, *, by_powers: bool) -> Self:
-        """T A scaled down: as far as its powers ask for, or as far as its norm does."""
+        """T A scaled down: as far as its powers ask for, or as far as its norm does if that is not too far."""
         b, exponent = normalise(a)
         if t != 1:
             factor, whole = math.frexp(t)
@@ -72,9 +72,10 @@ class Scaled:
         second = invariant.product(b, b)
         fourth = invariant.product(second, second)
         powers = (b, second, invariant.product(second, b), fourth, invariant.product(fourth, b))
-        tested = _TESTED if by_powers else (1,)
-        bits = torch.stack([_bits(powers[k - 1], k) for k in tested]).amax(0)
-        wanted = exponent + bits
+        wanted = exponent + torch.stack([_bits(powers[k - 1], k) for k in _TESTED]).amax(0)
+        if not by_powers:
+            by_norm = exponent + _bits(b, 1)
+            wanted = torch.where(by_norm > _MOST, wanted, by_norm)
         squarings = wanted.clamp(0, _MOST)
         left = exponent - squarings
         return cls(rescale(b, left), powers, left, squarings, wanted > _MOST)

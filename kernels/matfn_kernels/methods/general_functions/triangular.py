@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from matfn_kernels.methods.general_functions.near_identity import expm1, expm1_derivative, log1p, log1p_derivative
+from matfn_kernels.methods.general_functions.near_identity import (
+    expm1,
+    expm1_derivative,
+    log1p,
+    log1p_derivative,
+    resolvents,
+)
 from matfn_kernels.methods.general_functions.root_chain import RootChain
 from matfn_kernels.methods.general_functions.superdiagonal import with_exact_diagonals
 from matfn_kernels.methods.roots.triangular_power import norm
@@ -29,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TriangularFunction"]
 
-_ROUNDS: Final = 2
-"""Rounds of the power method, of two derivatives each, as in `triangular_power`."""
+_DERIVATIVES: Final = 3
+"""Derivatives of the power method, the second an adjoint."""
 _MARGIN: Final = 4.0
 """How often the two parts of the error count: both are of first order, found with rounding, and may share a part."""
 
@@ -44,24 +50,26 @@ class _Levels:
         chain: the roots of T.
         log: of U_k, times f.
         values: U_k^f - I, U_(k-1)^f - I, ..., T^f - I; none for the logarithm.
+        inverses: resolvents of U_k, for derivatives.
     """
 
     exponent: float | None
     chain: RootChain
     log: Array
     values: tuple[Array, ...]
+    inverses: tuple[Array, ...]
 
     @classmethod
     def of(cls, exponent: float | None, chain: RootChain) -> Self:
         """The values of a chain."""
         log = log1p(chain.y)
         if exponent is None:
-            return cls(None, chain, _exact(log, None, chain, chain.count), ())
+            return cls(None, chain, _exact(log, None, chain, chain.count), (), resolvents(chain.y))
         log *= exponent
         values = [_exact(expm1(log), exponent, chain, chain.count)]
         for count in reversed(range(chain.count)):
             values.append(_exact(2 * values[-1] + values[-1] @ values[-1], exponent, chain, count))
-        return cls(exponent, chain, log, tuple(values))
+        return cls(exponent, chain, log, tuple(values), resolvents(chain.y))
 
     @property
     def value(self) -> Array:
@@ -75,7 +83,7 @@ class _Levels:
 
     def from_root(self, direction: Array, *, above: int | None = None) -> Array:
         """The derivative along a direction at U_k; `above` keeps the diagonals from there on at each level."""
-        moved = _upper(log1p_derivative(self.chain.y, direction), above)
+        moved = _upper(log1p_derivative(self.inverses, direction), above)
         if self.exponent is None:
             return self._scale * moved
         moved = expm1_derivative(self.log, self.exponent * moved)
@@ -154,12 +162,12 @@ class TriangularFunction:
         t = self.levels.chain.t
         if self.levels.chain.is_lost:
             return math.inf
-        shape = (2 * len(t), len(t))
-        direction, sizes = gaussian(shape)[: len(t)] + 1j * gaussian(shape)[len(t) :], []
-        for _ in range(_ROUNDS):
+        random = gaussian((2 * len(t), len(t)))
+        direction, sizes = random[: len(t)] + 1j * random[len(t) :], []
+        for _ in range(_DERIVATIVES):
             image = self.derivative(direction / norm(direction))
-            direction = self.derivative(image.conj().T / norm(image)).conj().T
-            sizes += [norm(image), norm(direction)]
+            sizes.append(norm(image))
+            direction = image.conj().T
         found = float(np.max(sizes)) * norm(t) / norm(self.value)
         return found if math.isfinite(found) else math.inf
 
