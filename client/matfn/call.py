@@ -654,7 +654,7 @@ def norm2(
         NotFinite: An input holds NaN or infinity.
         UnsupportedDtype: The function is not defined on this dtype.
 
-    Source: Rump, BIT 51 (2011).
+    Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
     """
     return Invocation(
         "norm2",
@@ -709,7 +709,7 @@ def cond(
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
-    Source: Rump, BIT 51 (2011).
+    Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
     """
     return Invocation(
         "cond",

@@ -354,7 +354,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="norm2",
             complex_ok=True,
             errors=_POLAR_ERRORS,
-            source="Rump, BIT 51 (2011)",
+            source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
         Function(
@@ -368,7 +368,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="cond",
             complex_ok=True,
             errors=(*_POLAR_ERRORS, "singular"),
-            source="Rump, BIT 51 (2011)",
+            source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
         Function(

@@ -29,6 +29,8 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "sqrt_pair": 8,
     "msign": 8,
     "geometric_mean": 115,
+    "norm2": 94,
+    "cond": 94,
     "eigh": 21,
     "eigenbasis": 28,
     "vjp/root": 26,

@@ -644,7 +644,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             UnsupportedDtype: The function is not defined on this dtype.
 
-        Source: Rump, BIT 51 (2011).
+        Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
         """
         return await self._answer(
             call.norm2(
@@ -697,7 +697,7 @@ class AsyncAnswerMethods(ABC):
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
-        Source: Rump, BIT 51 (2011).
+        Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
         """
         return await self._answer(
             call.cond(

@@ -643,7 +643,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             UnsupportedDtype: The function is not defined on this dtype.
 
-        Source: Rump, BIT 51 (2011).
+        Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
         """
         return self._value(
             call.norm2(
@@ -696,7 +696,7 @@ class ValueMethods(ABC):
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
-        Source: Rump, BIT 51 (2011).
+        Source: Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011).
         """
         return self._value(
             call.cond(
