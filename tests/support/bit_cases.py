@@ -341,7 +341,7 @@ def _weights(rng: Rng, size: Size, scale: Scale) -> dict[str, Array]:
     }
 
 
-def _sequence(  # noqa: PLR0913 - what a call gives
+def _sequence(
     rng: Rng, size: Size, scale: Scale, *, gated: bool = True, state: bool = False, channels: bool = False
 ) -> dict[str, Array]:
     length, key_width, value_width = (size, 5, 7) if isinstance(size, int) else size

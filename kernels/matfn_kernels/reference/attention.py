@@ -46,7 +46,7 @@ def _grouped(root: Array, groups: int) -> tuple[Array, Array]:
     return (root * np.divide(root, shared, out=np.zeros_like(root), where=shared > 0))[..., None], largest
 
 
-def delta_rule(  # noqa: PLR0913 - the function's own arguments
+def delta_rule(  # noqa: PLR0913, PLR0917 - the function's own arguments
     q: Array,
     k: Array,
     v: Array,

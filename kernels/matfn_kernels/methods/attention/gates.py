@@ -89,7 +89,7 @@ class Channels:
         """Of logarithms (batch, c, dk) in float64."""
         halves, padded, half = [], _padded(log_gate), 1
         while half < padded.shape[1]:
-            blocks = padded.unflatten(1, (-1, 2 * half))
+            blocks = _cut(padded, 2 * half)
             behind, before = _products(blocks[:, :, half:]), _later(blocks[:, :, :half])
             halves.append((behind.to(dtype), before.to(dtype)))
             half *= 2
@@ -154,13 +154,18 @@ def _padded(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0, 0, 0, (1 << (x.shape[1] - 1).bit_length()) - x.shape[1]))
 
 
+def _cut(x: Tensor, steps: int) -> Tensor:
+    """X (batch, c, dk) in blocks of so many steps, (batch, blocks, steps, dk)."""
+    return x.reshape(len(x), -1, steps, x.shape[-1])
+
+
 def _logits(x: Tensor, y: Tensor, halves: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
     """The sums over channels c of x_ic y_jc times the gates of c from j to i, i >= j, (batch, c, c)."""
     length, x, y = x.shape[1], _padded(x), _padded(y)
     out = torch.diag_embed(invariant.sums(x * y).to(x.dtype))
     for behind, before in halves:
         half = behind.shape[2]
-        rows, columns = (z.unflatten(1, (-1, 2 * half)) for z in (x, y))
+        rows, columns = (_cut(z, 2 * half) for z in (x, y))
         found = product(behind * rows[:, :, half:], (before * columns[:, :, :half]).mT)
         blocks = out.unfold(1, 2 * half, 2 * half).unfold(2, 2 * half, 2 * half).diagonal(dim1=1, dim2=2).movedim(-1, 1)
         blocks[:, :, half:, :half] = found

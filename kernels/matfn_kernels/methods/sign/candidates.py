@@ -3,8 +3,8 @@
 Domain: square matrices, real or complex, without an eigenvalue on the imaginary axis. Always double precision, whatever
 the input's dtype: the sign of a nonsymmetric matrix may be far worse conditioned than the matrix. Two methods: `newton`
 takes the batch at once; matrices that it cannot vouch for, among them all without a sign, go one by one to
-`newton_schur`, whose certificate has more digits. An answer is without an estimate where rounding of A alone could carry
-an eigenvalue across the axis. Padding: ones on the diagonal of A.
+`newton_schur`, whose certificate has more digits. An answer is without an estimate where rounding of A alone could
+carry an eigenvalue across the axis. Padding: ones on the diagonal of A.
 References: Su, kexue.fm/archives/11056; Higham, Functions of Matrices (2008), chapter 5.
 """
 
