@@ -182,6 +182,21 @@ def test_float32_stays_float32() -> None:
     assert mj.msign(m).dtype == gradient.dtype == jnp.float32
 
 
+def test_distance_of_complex_gaussians_is_real() -> None:
+    """Under jit, and its gradients are those of finite differences, of real means beside complex ones too."""
+
+    def distance(mu: Any, a: Any, nu: Any, b: Any) -> Any:
+        first, second = (x @ x.conj().T + jnp.eye(3) for x in (a, b))
+        return mj.frechet_distance(mu, first, nu, second)
+
+    inputs = gaussian(3), *(gaussian(*shape) + 1j * gaussian(*shape, seed=1) for shape in ((3, 3), (3,), (3, 3)))
+
+    value = jax.jit(distance)(*inputs)
+
+    assert value.dtype == np.float64
+    check_grads(distance, inputs, order=1, modes=["rev"])
+
+
 def test_complex_gradients_are_jaxs() -> None:
     """The gradient of a real loss of a complex root is that of the same loss by jax.numpy."""
     a = jnp.asarray(gaussian(4, 4) + 1j * gaussian(4, 4, seed=1))

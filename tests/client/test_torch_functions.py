@@ -182,12 +182,15 @@ def test_compiles_into_one_graph(local: matfn.LocalClient) -> None:
 
 
 def test_shapes_without_numbers() -> None:
-    """Under FakeTensorMode values have their shapes, and nothing is computed."""
+    """Under FakeTensorMode values have their shapes and dtypes, and nothing is computed."""
     with FakeTensorMode() as mode:
         fake = mode.from_tensor(torch.zeros(2, 5, 3))
+        means, covariance = (mode.from_tensor(torch.zeros(shape, dtype=torch.complex64)) for shape in ((3,), (3, 3)))
+        distance = mt.frechet_distance(means, covariance, means, covariance)
         values = [mt.msign(fake), *mt.sqrt_pair(fake @ fake.mT), mt.inv_root(fake @ fake.mT, 2, g=fake.mT)]
 
     assert [tuple(value.shape) for value in values] == [(2, 5, 3), (2, 5, 5), (2, 5, 5), (2, 3, 5)]
+    assert (distance.shape, distance.dtype) == ((), torch.float32)
 
 
 def test_functorch_maps_and_differentiates() -> None:

@@ -184,3 +184,20 @@ def test_calls_with_other_inputs_share_no_batch(function: str) -> None:
 
     given = 1 + sum(item.optional and item.name in whole for item in entry.inputs)
     assert len(set(plans)) == given
+
+
+@pytest.mark.parametrize("name", ["log_gate", "channel_log_gate"])
+def test_a_closed_gate_parts_sequences_that_are_packed_in_one(name: str) -> None:
+    """A gate of -1e5 at a sequence's first step forgets all that came before, wherever chunks begin."""
+    one, other = (_sequence("no state", length, (4, 3), seed=length) for length in (21, 30))
+    for part in (one, other):
+        gates = part.pop("channel_log_gate")
+        part[name] = gates if name == "channel_log_gate" else gates[..., 0]
+    packed = {key: np.concatenate([one[key], other[key]], axis=1) for key in one}
+    packed[name][:, 21] = -1e5
+
+    found, first, second = (answer("delta_rule", x, chunk=16) for x in (packed, one, other))
+
+    np.testing.assert_allclose(found.outputs[0][:, :21], first.outputs[0], atol=1e-13)
+    np.testing.assert_allclose(found.outputs[0][:, 21:], second.outputs[0], atol=1e-13)
+    np.testing.assert_allclose(found.outputs[1], second.outputs[1], atol=1e-13)
