@@ -3,7 +3,16 @@
 import { beside } from "./beside.js";
 import { callOf } from "./code.js";
 import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
-import { firstCall, functionField, inputFields, optionFields, ownFields, summaryOf, tensorsOf } from "./calls.js";
+import {
+  adoptedCall,
+  firstCall,
+  functionField,
+  inputFields,
+  optionFields,
+  ownFields,
+  summaryOf,
+  tensorsOf,
+} from "./calls.js";
 import { h, save, show } from "./dom.js";
 import { number } from "./format.js";
 import { heatMap } from "./heat.js";
@@ -60,8 +69,7 @@ function takeLink(state, catalogue) {
   if (linked ? linked.text === state.linked : state.call) return;
   const named = (name) => catalogue.functions.find((entry) => entry.name === name);
   const entry = named(linked?.name) ?? named("inv_root") ?? catalogue.functions[0];
-  state.call = { ...firstCall(entry), ...(linked?.name === entry.name ? linked.call : {}) };
-  for (const input of entry.inputs) state.call.inputs[input.name] ??= firstCall(entry).inputs[input.name];
+  state.call = linked?.name === entry.name ? adoptedCall(entry, linked.call) : firstCall(entry);
   state.calls[entry.name] = state.call;
   state.result = null;
   state.linked = linked?.text ?? null;
