@@ -188,11 +188,36 @@ def test_link_brings_the_call_back(opened: Opening) -> None:
     assert again.locator(".facts").inner_text() == page.locator(".facts").inner_text()
 
 
-def test_damaged_link_is_the_first_sight(opened: Opening) -> None:
-    """An address that nobody wrote opens the page as it is at first."""
-    page = opened("playground?f=nothing&in=" + quote("{]"))
+DAMAGED = [
+    "f=nothing&in=" + quote("{]"),
+    "f=inv_root&in=null&p=7&o=[]&n=3&d=int8",
+    "f=inv_root&n="
+    + quote('{"n": -4, "x": 2}')
+    + "&in="
+    + quote('{"a": {"way": "magic", "kind": "toString", "seed": "x"}}'),
+    "f=inv_root&in=" + quote('{"a": {"kind": "spectrum", "settings": {"condition": -7, "decay": "no"}}, "b": 1}'),
+]
+
+
+@pytest.mark.parametrize("link", DAMAGED)
+def test_damaged_link_is_mended(opened: Opening, link: str) -> None:
+    """Whatever an address says that cannot be, the page takes as it is at first."""
+    page = opened(f"playground?{link}")
 
     expect(page.locator(VERDICT)).to_contain_text("Converged")
+    expect(page.locator(".heat").first).to_contain_text("32 \N{MULTIPLICATION SIGN} 32")
+
+
+def test_dropped_file_is_taken(opened: Opening) -> None:
+    """A file that is dropped is the matrix."""
+    page = opened()
+    page.get_by_role("radio", name="File").check()
+    dropped = page.evaluate_handle(
+        "() => { const all = new DataTransfer(); all.items.add(new File(['4 1\\n1 3'], 'A.csv')); return all; }"
+    )
+    page.dispatch_event(".drop", "drop", {"dataTransfer": dropped})
+
+    expect(page.locator(".drop")).to_contain_text("A.csv \N{MIDDLE DOT} 2")
 
 
 def test_indefinite_matrix_is_refused_in_words(opened: Opening) -> None:

@@ -56,6 +56,17 @@ def test_target_installs_what_it_needs(tree: Path, target: str, stages: int) -> 
     ]
 
 
+def test_browser_has_its_own_environment(tree: Path) -> None:
+    """The browser's tests install Playwright apart, and are no part of the whole suite."""
+    commands = planned(tree, "browser")
+
+    assert commands[-1] == ".venv-browser/bin/python -m pytest tests/browser"
+    installing = [command for command in commands if "pip install" in command]
+    assert len(installing) == 1
+    assert installing[0].startswith(".venv-browser/")
+    assert not [command for command in planned(tree, "test") if "browser" in command]
+
+
 def test_installation_is_announced(tree: Path) -> None:
     """Before pip starts one line says what comes, and how large it is."""
     commands = planned(tree, "lint")

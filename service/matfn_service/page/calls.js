@@ -2,6 +2,7 @@
 
 import { field, fresh, h, select, show, slider } from "./dom.js";
 import { parameterFields } from "./form.js";
+import { KINDS, kindsFor } from "./generate.js";
 import { firstSpec, inputEditor, inputTitle, matrixOf } from "./inputs.js";
 import { EPS, rounded } from "./tensors.js";
 import { c, t } from "./words.js";
@@ -9,7 +10,7 @@ import { c, t } from "./words.js";
 const SIZES = { n: 32, m: 48, "m'": 48, d: 8, h: 4, hk: 4, t: 64, s: 64, dk: 16, dv: 16, dq: 16 };
 const LARGEST = { n: 512, m: 512, "m'": 512, t: 512, s: 512 };
 const SMALL = new Set(["solve_care", "solve_sylvester", "solve_lyapunov"]);
-const KINDS = {
+const FIRST_KINDS = {
   eig_clip: { a: "wigner" },
   mcsgn: { a: "gaussian" },
   spectral_projector: { a: "gaussian" },
@@ -29,18 +30,62 @@ export function firstCall(entry) {
     sizes[letter] = SMALL.has(entry.name) && letter !== "n" ? 8 : (SIZES[letter] ?? 16);
   const inputs = {};
   for (const input of entry.inputs) {
-    inputs[input.name] = { ...firstSpec(input, KINDS[entry.name]?.[input.name]), used: !input.optional };
+    inputs[input.name] = { ...firstSpec(input, FIRST_KINDS[entry.name]?.[input.name]), used: !input.optional };
     inputs[input.name].seed = Object.keys(inputs).length;
   }
   return {
     name: entry.name,
-    params: { ...(PARAMS[entry.name] ?? {}) },
+    params: PARAMS[entry.name] ? { ...PARAMS[entry.name] } : neededParams(entry),
     options: {},
     dtype: "float32",
     sizes,
     inputs,
     shown: entry.inputs[0].name,
   };
+}
+
+/** A value for each parameter that a call needs and this page does not know. */
+function neededParams(entry) {
+  const needed = entry.parameters.filter((parameter) => parameter.required);
+  return Object.fromEntries(needed.map((parameter) => [parameter.name, plainValue(parameter)]));
+}
+
+function plainValue({ kind, choices, minimum, maximum }) {
+  if (choices.length) return choices[0];
+  return Math.min(Math.max(kind === "integer" ? 2 : 0.5, minimum ?? -Infinity), maximum ?? Infinity);
+}
+
+/** A call that an address names, as far as it is one: what does not fit is as at first. */
+export function adoptedCall(entry, linked) {
+  const call = firstCall(entry);
+  for (const letter of Object.keys(call.sizes)) {
+    const size = linked.sizes?.[letter];
+    if (Number.isInteger(size) && size >= 1 && size <= (LARGEST[letter] ?? 64)) call.sizes[letter] = size;
+  }
+  for (const input of entry.inputs)
+    adoptSpec(call.inputs[input.name], linked.inputs?.[input.name], input, shapeOf(input, call));
+  if (DTYPES.includes(linked.dtype) && entry.dtypes.includes(linked.dtype)) call.dtype = linked.dtype;
+  if (isPlain(linked.params)) call.params = { ...linked.params };
+  if (isPlain(linked.options)) call.options = { ...linked.options };
+  return call;
+}
+
+function isPlain(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function adoptSpec(spec, linked, input, shape) {
+  if (!isPlain(linked)) return;
+  if (["generate", "paste", "file"].includes(linked.way)) spec.way = linked.way;
+  if (kindsFor(input).includes(linked.kind)) spec.kind = linked.kind;
+  if (Number.isInteger(linked.seed)) spec.seed = linked.seed;
+  if (typeof linked.text === "string") spec.text = linked.text;
+  spec.used = !input.optional || linked.used === true;
+  for (const { name, min, max } of KINDS[spec.kind].sliders(shape)) {
+    const value = linked.settings?.[name];
+    if (typeof value === "number") spec.settings[name] = Math.min(Math.max(value, min), max);
+  }
+  if (KINDS[spec.kind].decays?.includes(linked.settings?.decay)) spec.settings.decay = linked.settings.decay;
 }
 
 /** The inputs that a call has. */

@@ -15,8 +15,6 @@ export function readLink() {
     if (value) call[field] = value;
   }
   if (given.get("d")) call.dtype = given.get("d");
-  for (const spec of Object.values(call.inputs ?? {}))
-    Object.assign(spec, { settings: spec.settings ?? {}, text: spec.text ?? "", given: null });
   return { name, call, text: query };
 }
 

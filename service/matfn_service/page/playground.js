@@ -3,7 +3,16 @@
 import { beside } from "./beside.js";
 import { callOf } from "./code.js";
 import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
-import { firstCall, functionField, inputFields, optionFields, ownFields, summaryOf, tensorsOf } from "./calls.js";
+import {
+  adoptedCall,
+  firstCall,
+  functionField,
+  inputFields,
+  optionFields,
+  ownFields,
+  summaryOf,
+  tensorsOf,
+} from "./calls.js";
 import { h, save, show } from "./dom.js";
 import { number } from "./format.js";
 import { heatMap } from "./heat.js";
@@ -18,6 +27,7 @@ import { decode, npy } from "./tensors.js";
 import { t } from "./words.js";
 
 const MOST_CHECKED = 256;
+const MOST_DECOMPOSED = 1024;
 const PAUSE = 120; // milliseconds without a change, after which the pictures follow a slider
 
 /** The playground's tab; `context` has the catalogue, and keeps the state between languages. */
@@ -60,8 +70,7 @@ function takeLink(state, catalogue) {
   if (linked ? linked.text === state.linked : state.call) return;
   const named = (name) => catalogue.functions.find((entry) => entry.name === name);
   const entry = named(linked?.name) ?? named("inv_root") ?? catalogue.functions[0];
-  state.call = { ...firstCall(entry), ...(linked?.name === entry.name ? linked.call : {}) };
-  for (const input of entry.inputs) state.call.inputs[input.name] ??= firstCall(entry).inputs[input.name];
+  state.call = linked?.name === entry.name ? adoptedCall(entry, linked.call) : firstCall(entry);
   state.calls[entry.name] = state.call;
   state.result = null;
   state.linked = linked?.text ?? null;
@@ -262,31 +271,46 @@ function downloads({ outputs, sent }) {
   );
 }
 
-/** Which input the spectrum is of: the one that is shown in the editor, if it is a matrix. */
+/** Draws the spectra; while one drawing is computed, changes wait, and the last of them is drawn next. */
 async function drawSpectra(view) {
-  view.drawn = (view.drawn ?? 0) + 1;
-  const { drawn } = view;
+  view.waiting = true;
+  if (view.drawing) return;
+  view.drawing = true;
+  try {
+    while (view.waiting) {
+      view.waiting = false;
+      await drawLatest(view);
+    }
+  } finally {
+    view.drawing = false;
+  }
+}
+
+/** The input whose spectrum is shown: the one in the editor if it is a matrix, else the first that is. */
+function spectralInput(entry, shown, tensors) {
+  const matrices = entry.inputs.filter(({ name }) => tensors?.[name]?.shape.length === 2);
+  return matrices.find(({ name }) => name === shown) ?? matrices[0];
+}
+
+async function drawLatest(view) {
   const { tensors, state, parts } = view;
   const entry = view.entryOf(state.call.name);
-  const input =
-    entry.inputs.find(({ name }) => name === state.call.shown && tensors[name]?.shape.length === 2) ??
-    entry.inputs.find(({ name }) => tensors[name]?.shape.length === 2);
-  const finite =
-    input && tensors[input.name].data.every(Number.isFinite) && Math.max(...tensors[input.name].shape) <= 1024;
-  if (!finite) {
+  const input = spectralInput(entry, state.call.shown, tensors);
+  const matrix = input && tensors[input.name];
+  if (!matrix || Math.max(...matrix.shape) > MOST_DECOMPOSED || !matrix.data.every(Number.isFinite)) {
     show(parts.spectra);
     show(parts.steps);
     return;
   }
   const result = state.result && !state.result.error ? state.result : null;
-  const before = await beside("spectrum", { matrix: tensors[input.name] });
-  const outputs = result
-    ? result.outputs.filter(({ shape, data }) => shape.length === 2 && data.every(Number.isFinite))
-    : [];
-  const after = await Promise.all(outputs.map((output) => beside("spectrum", { matrix: output })));
-  if (view.drawn !== drawn) return;
-  show(parts.spectra, spectraFigure(input, before, outputs, after, state.call.dtype));
-  const iteration =
-    entry.inputs.filter(({ optional }) => !optional).length === 1 ? iterationOf(entry.name, state.call.params) : null;
+  const { dtype, params } = state.call;
+  const outputs = (result?.outputs ?? []).filter(
+    ({ shape, data }) => shape.length === 2 && data.every(Number.isFinite),
+  );
+  const [before, ...after] = await Promise.all([matrix, ...outputs].map((one) => beside("spectrum", { matrix: one })));
+  if (view.waiting) return;
+  show(parts.spectra, spectraFigure(input, before, outputs, after, dtype));
+  const alone = entry.inputs.filter(({ optional }) => !optional).length === 1;
+  const iteration = alone ? iterationOf(entry.name, params) : null;
   show(parts.steps, iteration ? iterationFigure(view, iteration, before, result) : null);
 }

@@ -14,12 +14,12 @@ export function spectraFigure(input, before, outputs, after, dtype) {
     {
       name: "before",
       values: sorted(before.values),
-      told: `${kind(before)} ${t("spectrum.of", { name: input.name })}`,
+      told: t("spectrum.of", { kind: kind(before), name: input.name }),
     },
     ...after.map((spectrum, place) => ({
       name: place ? "second" : "after",
       values: sorted(spectrum.values),
-      told: `${kind(spectrum)} ${t("spectrum.of", { name: outputs[place].name })}`,
+      told: t("spectrum.of", { kind: kind(spectrum), name: outputs[place].name }),
     })),
   ];
   const range = ({ values, told }) =>
