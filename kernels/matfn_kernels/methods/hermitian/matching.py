@@ -46,15 +46,36 @@ def matched(w: Tensor, overlaps: Tensor, width: float) -> tuple[Array, list[slic
     squares = np.square(np.abs(overlaps.cpu().numpy().astype(np.complex128 if overlaps.is_complex() else np.float64)))
     settled = squares.max(1) >= _SETTLED
     for cluster in clusters:
-        if cluster.stop - cluster.start > 1:
+        if _size(cluster) > 1:
             squares[cluster], settled[cluster] = squares[cluster].sum(0), False
     columns = squares.argmax(1)
     rest = np.setdiff1d(np.arange(len(columns)), columns[settled])
-    _, places = linear_sum_assignment(squares[~settled][:, rest], maximize=True)
-    columns[~settled] = rest[places]
+    columns[~settled] = rest[_assigned(squares[:, rest], ~settled, max(clusters, key=_size))]
     for cluster in clusters:
         columns[cluster] = np.sort(columns[cluster])
     return columns, clusters
+
+
+def _assigned(squares: Array, open_rows: Array, largest: slice) -> Array:
+    """Columns of a best assignment to the rows that are open, as many as there are columns.
+
+    What the largest cluster gets in place of another row is what that row gains: it takes the columns that are left,
+    and equal rows need no decision.
+    """
+    others = open_rows.copy()
+    if _size(largest) > 1:
+        others[largest] = False
+        squares = squares - squares[largest.start]
+    _, taken = linear_sum_assignment(squares[others], maximize=True)
+    found = np.empty(len(squares), dtype=np.intp)
+    found[others] = taken
+    found[open_rows & ~others] = np.setdiff1d(np.arange(squares.shape[1]), taken)
+    return found[open_rows]
+
+
+def _size(cluster: slice) -> int:
+    """The number of values of a cluster."""
+    return int(cluster.stop - cluster.start)
 
 
 def _clusters(w: list[float], width: float) -> list[slice]:
@@ -78,7 +99,7 @@ def aligned(w: Tensor, v: Tensor, overlaps: Tensor, columns: Array, clusters: li
     vectors = turned(v[None], torch.where(length > 0, unit, torch.ones_like(unit)))[0]
     values = w.clone()
     for cluster in clusters:
-        if cluster.stop - cluster.start > 1:
+        if _size(cluster) > 1:
             left, _, right = invariant.svd(own[cluster, cluster][None].contiguous())
             rotation = invariant.product(left, right)
             vectors[:, cluster] = invariant.product(v[:, cluster][None], rotation)[0]
