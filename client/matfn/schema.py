@@ -15,6 +15,8 @@ __all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "Parameter", "Value", 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
+OutputKind: TypeAlias = Literal["same", "real", "index"]
+_SAME: Final[OutputKind] = "same"
 
 
 VERIFY: Final = "verify/"
@@ -118,8 +120,9 @@ class Function:
             matrices allow a proof, an estimate through a residual and a separation of eigenvalues, or none.
         parameters: arguments that are scalars.
         outputs: names, in order.
+        kinds: of each output's dtype: that of the inputs ("same"), the real dtype of their precision ("real"), or whole
+            numbers in the real dtype, float32 at least ("index"); () where all are the inputs'.
         complex_ok: whether complex inputs are taken.
-        real_outputs: names of the outputs that are real for complex inputs too.
         heads: how heads of attention are tied.
         errors: codes of the problems that its calls can have.
         claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
@@ -139,8 +142,8 @@ class Function:
     verifiability: Verifiability = "none"
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
+    kinds: tuple[OutputKind, ...] = ()
     complex_ok: bool = False
-    real_outputs: tuple[str, ...] = ()
     heads: Heads | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
     claims: tuple[str, ...] = ()
@@ -152,6 +155,11 @@ class Function:
     def differentiable(self) -> bool:
         """Whether its vector-Jacobian products are computed."""
         return bool(self.gradient_methods)
+
+    @property
+    def real_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are real for complex inputs too."""
+        return tuple(name for name, kind in zip(self.outputs, self.kinds, strict=False) if kind != "same")
 
     @property
     def subject(self) -> str:
@@ -197,6 +205,7 @@ class Function:
             inputs=(*cotangents, *self.inputs),
             outputs=(*self.outputs, *names),
             output_shapes=(*self.output_shapes, *(entry.shape for entry in self.inputs)),
+            kinds=(*self.kinds, *(_SAME for _ in self.inputs)) if self.kinds else (),
             parameters=tuple(map(_differentiable, (entry for entry in self.parameters if not entry.replaces))),
             methods=self.gradient_methods,
             verifiability="none",

@@ -396,7 +396,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 Input("s2", ("n", "n"), "symmetric (Hermitian) positive semidefinite covariances", symmetric=True),
             ),
             complex_ok=True,
-            real_outputs=("x",),
+            kinds=("real",),
             errors=_POSITIVE_ERRORS,
             source="Dowson and Landau, J. Multivariate Anal. 12 (1982)",
             output_shapes=((),),

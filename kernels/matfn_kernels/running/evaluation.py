@@ -20,7 +20,7 @@ from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.backends import TORCHS_OWN, using
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.scaling import real_dtype, release
+from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
@@ -316,20 +316,23 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     else:
         assert isinstance(program, Sharing)
         findings = program.finish(decomposition, inputs)
-    findings = _released(findings, program.dtype)
+    findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
     bounds = proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 
 
-def _released(findings: Findings, dtype: torch.dtype) -> Findings:
-    """The findings with outputs in their dtype and their powers of two multiplied, their rounding in the error."""
+def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
+    """The dtype of each output: the program's own but where it names others."""
+    named: tuple[torch.dtype, ...] | None = getattr(_plain(program), "output_dtypes", None)
+    return (program.dtype,) * count if named is None else named
+
+
+def _released(findings: Findings, dtypes: Sequence[torch.dtype]) -> Findings:
+    """The findings with outputs in their dtypes and their powers of two multiplied, their rounding in the error."""
     exponents = findings.exponents or (None,) * len(findings.outputs)
-    triples = [
-        (output, exponent, _released_as(output, dtype))
-        for output, exponent in zip(findings.outputs, exponents, strict=True)
-    ]
-    if all(exponent is None and output.dtype == kind for output, exponent, kind in triples):
+    triples = list(zip(findings.outputs, exponents, dtypes, strict=True))
+    if all(exponent is None and output.dtype == dtype for output, exponent, dtype in triples):
         return findings
     released = [release(*triple) for triple in triples]
     # the rounding is relative to the value, which has an error itself
@@ -338,11 +341,6 @@ def _released(findings: Findings, dtype: torch.dtype) -> Findings:
     rounding = (rounding * share.reshape(len(rounding), -1)).amax(-1)
     outputs = tuple(output for output, _ in released)
     return replace(findings, outputs=outputs, exponents=(), error=findings.error + rounding)
-
-
-def _released_as(output: Tensor, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of an output of inputs of a dtype: real where the program computes real numbers of complex ones."""
-    return dtype if output.dtype.is_complex else real_dtype(dtype)
 
 
 def _laid_out(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
