@@ -16,6 +16,7 @@ Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], 
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
 OutputKind: TypeAlias = Literal["same", "real", "index"]
+_SAME: Final[OutputKind] = "same"
 
 
 VERIFY: Final = "verify/"
@@ -204,6 +205,7 @@ class Function:
             inputs=(*cotangents, *self.inputs),
             outputs=(*self.outputs, *names),
             output_shapes=(*self.output_shapes, *(entry.shape for entry in self.inputs)),
+            kinds=(*self.kinds, *(_SAME for _ in self.inputs)) if self.kinds else (),
             parameters=tuple(map(_differentiable, (entry for entry in self.parameters if not entry.replaces))),
             methods=self.gradient_methods,
             verifiability="none",

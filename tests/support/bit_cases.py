@@ -403,6 +403,7 @@ _ANY_REAL: Final = (*HALF, *REAL)
 _GENERAL: Final[dict[str, object]] = {"structure": "general"}
 _right = partial(_square, right=True)
 _upper = partial(_triangle, lower=False)
+_by_channel = partial(_sequence, state=True, channels=True)
 
 _ROOTS: Final[tuple[_Entry, ...]] = (
     ("inv_root", {"r": 2}, (*_ORDERS, *_LARGE), _ALL, _positive),
@@ -486,7 +487,6 @@ _TRIANGULAR: Final[tuple[_Entry, ...]] = (
     ("dplr_solve", {"transpose": True}, _SOME, _ALL, partial(_low_rank, 3)),
     ("dplr_solve", {"precision": "fp32"}, _FEW, ("float64", "complex128"), partial(_low_rank, 1)),
 )
-_with_channels: Final = partial(_sequence, state=True, channels=True)
 _OTHERS: Final[tuple[_Entry, ...]] = (
     ("frechet_distance", {}, (*_ORDERS, 129), _ALL, _gaussians),
     ("frechet_distance", {"precision": "fp32"}, _FEW, (*REAL, *COMPLEX), _gaussians),
@@ -532,6 +532,6 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("delta_rule", {}, (1, 7, 9, 16, 33, 64, 65, (130, 9, 7), (96, 16, 16)), _ANY_REAL, _sequence),
     ("delta_rule", {"chunk": 16}, (9, 33, 65), _ANY_REAL, partial(_sequence, state=True)),
     ("delta_rule", {"chunk": 5}, (9, 33), REAL, partial(_sequence, gated=False)),
-    ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, _with_channels),
+    ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, _by_channel),
 )  # fmt: skip
 _ENTRIES: Final[tuple[_Entry, ...]] = (*_ROOTS, *_POLARS, *_EQUATIONS, *_TRIANGULAR, *_OTHERS)

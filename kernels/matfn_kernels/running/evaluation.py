@@ -20,7 +20,7 @@ from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg.backends import TORCHS_OWN, using
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.scaling import real_dtype, release
+from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
@@ -316,18 +316,16 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
     else:
         assert isinstance(program, Sharing)
         findings = program.finish(decomposition, inputs)
-    findings = _released(findings, _output_dtypes(program, findings.outputs))
+    findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
     bounds = proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 
 
-def _output_dtypes(program: Program, outputs: Sequence[Tensor]) -> tuple[torch.dtype, ...]:
-    """The dtype of each output: those that the program names, or its own, real where it computes real numbers."""
+def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
+    """The dtype of each output: the program's own but where it names others."""
     named: tuple[torch.dtype, ...] | None = getattr(_plain(program), "output_dtypes", None)
-    if named is not None:
-        return named
-    return tuple(program.dtype if output.is_complex() else real_dtype(program.dtype) for output in outputs)
+    return (program.dtype,) * count if named is None else named
 
 
 def _released(findings: Findings, dtypes: Sequence[torch.dtype]) -> Findings:

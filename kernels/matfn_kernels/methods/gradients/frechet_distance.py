@@ -59,6 +59,11 @@ class FrechetGradient(GradientProgram):
 
     program: FrechetProgram
 
+    @property
+    def output_dtypes(self) -> tuple[torch.dtype, ...]:
+        """The distance is real, gradients are as the inputs."""
+        return (*self.program.output_dtypes, *(self.dtype for _ in self.names))
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: mu1, mu2 (batch, n), s1, s2 (batch, n, n) and x (batch,)."""
         own = self.program.run(inputs)

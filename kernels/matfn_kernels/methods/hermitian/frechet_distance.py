@@ -68,6 +68,11 @@ class FrechetProgram:
         """The method's name in certificates."""
         return "eigh"
 
+    @property
+    def output_dtypes(self) -> tuple[torch.dtype, ...]:
+        """The distance is real."""
+        return (real_dtype(self.dtype),)
+
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs mu1, mu2 (batch, n) and s1, s2 (batch, n, n)."""
         mu1, mu2, s1, s2 = (inputs[name].to(double(self.dtype)) for name in ("mu1", "mu2", "s1", "s2"))
@@ -102,7 +107,7 @@ class FrechetProgram:
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Zeros: a distance in no dimensions."""
-        return (torch.zeros(inputs["mu1"].shape[0], dtype=real_dtype(self.dtype)),)
+        return (torch.zeros(inputs["mu1"].shape[0], dtype=self.output_dtypes[0]),)
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a pair: two eigh and three svd, which cost about as much."""
