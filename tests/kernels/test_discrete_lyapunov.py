@@ -125,7 +125,8 @@ def test_both_methods_agree_within_their_estimates(name: str) -> None:
         return
 
     doubled, other = (
-        answer("solve_discrete_lyapunov", inputs, method=method, on_failure="nan") for method in ("doubling", "bilinear")
+        answer("solve_discrete_lyapunov", inputs, method=method, on_failure="nan")
+        for method in ("doubling", "bilinear")
     )
 
     (first,), (second,) = doubled.certificates, other.certificates
