@@ -193,6 +193,23 @@ def test_error_is_within_its_estimate(function: str, name: str, dtype: str) -> N
     assert error <= 50 * EPS[dtype] * certificate.condition
 
 
+@pytest.mark.parametrize("name", [name for name, equation in DISCRETE.items() if equation.keys() <= set("abqr")])
+def test_both_methods_agree_within_their_estimates(name: str) -> None:
+    """What doubling leaves to the other method is said, and what it answers is within its estimate."""
+    doubled, other = (_call("solve_dare", DISCRETE[name], method=m) for m in ("doubling", "newton_kleinman"))
+
+    (first,), (second,) = doubled.certificates, other.certificates
+    assert (first.method == "doubling") == (first.fallback is None)
+    apart = np.linalg.norm(doubled.outputs[0] - other.outputs[0]) / np.linalg.norm(other.outputs[0])
+    assert apart <= first.error_estimate + 2 * second.error_estimate
+    _assert_stable("solve_dare", DISCRETE[name], doubled.outputs[0][0])
+
+
+def test_ordinary_equations_are_solved_by_doubling() -> None:
+    """Of well-conditioned equations none is left to the other method."""
+    assert _call("solve_dare", PLAIN, method="doubling").certificates[0].method == "doubling"
+
+
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_known_solutions_are_found(name: str) -> None:
     """X of the literature, to its last digits."""

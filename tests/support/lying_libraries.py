@@ -85,9 +85,11 @@ def _skew(size: float) -> Callable[[Array], Array]:
 
 
 def _noisy(size: float) -> Callable[[Array], Array]:
-    """X + E with ||E||_2 = size ||X||_2."""
+    """X + E with ||E||_2 = size ||X||_2; X itself where it is not finite, the inverse of a singular matrix."""
 
     def change(x: Array) -> Array:
+        if not np.isfinite(x).all():
+            return x
         return np.asarray(x + size * np.linalg.norm(x, 2) * _direction(*x.shape)).astype(x.dtype)
 
     return change

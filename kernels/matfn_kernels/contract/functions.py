@@ -452,7 +452,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="solve_dare",
             verifiability="estimate",
-            methods=("newton_kleinman",),
+            methods=("doubling", "newton_kleinman"),
         ),
         Function(
             name="spectral_projector",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
-from matfn_kernels.methods.equations import riccati, smith, sylvester
+from matfn_kernels.methods.equations import riccati_candidates, smith, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
 from matfn_kernels.methods.polar import decomposition, intervals
@@ -39,8 +39,8 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "solve_sylvester": sylvester.candidates,
     "solve_lyapunov": sylvester.candidates,
     "solve_discrete_lyapunov": smith.candidates,
-    "solve_care": riccati.candidates,
-    "solve_dare": riccati.candidates,
+    "solve_care": riccati_candidates.candidates,
+    "solve_dare": riccati_candidates.candidates,
     "spectral_projector": sign.candidates,
     "tri_inv": triangular.candidates,
     "tri_solve": triangular.candidates,

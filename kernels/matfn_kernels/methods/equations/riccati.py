@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import torch
 
-from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant
 from matfn_kernels.methods.equations.continuous import Continuous
 from matfn_kernels.methods.equations.discrete import Discrete
@@ -47,9 +46,8 @@ if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
-__all__ = ["RiccatiProgram", "candidates"]
+__all__ = ["RESIDUALS", "RiccatiProgram", "asymmetric_weights"]
 
 _ASYMMETRIC: Final = 8.0
 """||Q - Q^H|| / ||Q|| in units of eps above which there is a remark, as for other symmetric inputs."""
@@ -61,11 +59,13 @@ _SCHUR: Final = 40.0
 """Cost of a Riccati equation in units of eigh of its order."""
 _REFINED: Final = 1e9
 """Condition of W up to which its refined quotient has no error but those of H and W (`riccati_terms`)."""
-_NAMES: Final = {
+_CALLS: Final = 1e-3
+"""Seconds that some 150 calls of numpy and LAPACK take for an equation of any order: a price, as `_SCHUR` is."""
+RESIDUALS: Final = {
     "solve_care": "A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q",
     "solve_dare": "A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q",
 }
-"""Of the residuals."""
+"""Names of the residuals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +94,9 @@ class RiccatiProgram:
         """Computes a batch: a, q and perhaps e (batch, n, n), b and perhaps s (batch, n, m), r (batch, m, m)."""
         kind = Discrete if self.function == "solve_dare" else Continuous
         solve = partial(_solve, kind, self.dtype)
-        findings = each(solve, inputs, (self.order, self.order), _NAMES[self.function])
-        limit = _ASYMMETRIC * torch.finfo(self.dtype).eps
-        asymmetric = torch.stack([_asymmetry(inputs[key]) > limit for key in ("q", "r")]).any(0)
-        return replace(
-            findings,
-            rank=None,
-            remarks={**findings.remarks, "asymmetric_weights": asymmetric},
-        )
+        findings = each(solve, inputs, (self.order, self.order), RESIDUALS[self.function])
+        remarks = {**findings.remarks, "asymmetric_weights": asymmetric_weights(inputs)}
+        return replace(findings, rank=None, remarks=remarks)
 
     def fallbacks(self) -> tuple[RiccatiProgram, ...]:
         """No fallback: the method tries every route by itself."""
@@ -113,26 +108,13 @@ class RiccatiProgram:
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
-        return _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
+        return _CALLS + _SCHUR * profile.cost("eigh", Precision.FP64, self.order)
 
 
-_LINEAR: Final = {
-    "solve_care": "solve_lyapunov with A^H and -Q",
-    "solve_dare": "solve_discrete_lyapunov with A^H and Q",
-}
-
-
-def candidates(call: Signature) -> list[RiccatiProgram]:
-    """The one program that serves a call.
-
-    Raises:
-        Rejection: for a system without inputs, which is another equation.
-    """
-    call.require_double()
-    order, columns = call.sizes("b")
-    if order and not columns:
-        raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
-    return [RiccatiProgram(call.subject, order, columns, call.dtype)]
+def asymmetric_weights(inputs: Mapping[str, Tensor]) -> Tensor:
+    """Whether Q or R is asymmetric beyond rounding, (batch,)."""
+    limit = _ASYMMETRIC * torch.finfo(inputs["q"].dtype).eps
+    return torch.stack([_asymmetry(inputs[key]) > limit for key in ("q", "r")]).any(0)
 
 
 def _asymmetry(a: Tensor) -> Tensor:

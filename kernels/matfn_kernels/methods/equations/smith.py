@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["SmithProgram", "candidates"]
+__all__ = ["SmithProgram", "candidates", "largest", "summed"]
 
 _STEPS: Final = 12
 """Most doublings: after them the terms of a spectral radius of 0.99 have vanished."""
@@ -74,7 +74,7 @@ class SmithProgram:
         """Computes a batch: inputs a and q, (batch, n, n) each."""
         a, full = (inputs[name].to(working(self.precision, self.dtype)) for name in ("a", "q"))
         q, exponent = normalise(full)
-        (x, h, y), steps, settled = _summed(a, q)
+        (x, h, y), steps, settled = summed(a, q)
         x = _hermitian(x, q)
         residual, condition, error = _judged(a, q, x, (h, y))
         trusted = settled & (condition * EPS <= _TRUSTED)
@@ -111,7 +111,7 @@ def candidates(call: Signature) -> list[SmithProgram | SteinProgram]:
     return [SmithProgram(order, call.dtype), general]
 
 
-def _summed(a: Tensor, q: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+def summed(a: Tensor, q: Tensor) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
     """The sums X, H and Y, the steps of each matrix, and whether its terms have vanished.
 
     A matrix that has ended has a power of zero, which adds nothing.
@@ -149,7 +149,7 @@ def _judged(a: Tensor, q: Tensor, x: Tensor, bounds: tuple[Tensor, Tensor]) -> t
     image = invariant.product(invariant.product(a, x), a.mH)
     size, of_q = norm(x), norm(q)
     left = norm(image - x + q)
-    gain = (_largest(bounds[0]) * _largest(bounds[1])).sqrt()
+    gain = (largest(bounds[0]) * largest(bounds[1])).sqrt()
     sizes = norm(a).square() * size + size + of_q
     rounding = (2 * orthogonality(a.shape[-1]) + 2) * EPS * sizes
     whole = torch.where(size > 0, size, 1.0)
@@ -159,7 +159,7 @@ def _judged(a: Tensor, q: Tensor, x: Tensor, bounds: tuple[Tensor, Tensor]) -> t
     return residual, condition, torch.where(size > 0, error, 0.0)
 
 
-def _largest(h: Tensor) -> Tensor:
+def largest(h: Tensor) -> Tensor:
     """Bound of the 2-norm of Hermitian H: the largest sum of a row's magnitudes, or the Frobenius norm if smaller."""
     rows = invariant.sums(invariant.magnitude(h)).amax(-1)
     return torch.minimum(rows, norm(h).to(torch.float64))
