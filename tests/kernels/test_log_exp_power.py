@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 from evaluating import Array, answer
@@ -349,3 +350,14 @@ def test_estimates_are_near_the_error_of_dominated_matrices() -> None:
             found = answer(function, {"a": a}, **keywords)
             assert found.certificates[0].outcome == "converged"
             assert estimate_of(found) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["mild", "spread 1e3", "repeated", "nearly identical", "many small"])
+def test_conditions_are_those_of_the_function(name: str) -> None:
+    """Of exp at least SciPy's condition of e^A, and at most n^(1/2) times that, by which the norms of A differ."""
+    a = _matrix(SPECTRA[name], "float64")
+
+    condition = answer("exp", {"a": a}).certificates[0].condition or 0.0
+
+    exact = float(scipy.linalg.expm_cond(a))
+    assert 0.999 * exact <= condition <= 1.001 * max(1.0, N**0.5 * exact)

@@ -160,6 +160,14 @@ def _hermitian() -> list[Case]:
     mean = _rng().standard_normal(N)
     indefinite = _symmetric(np.linspace(-1, 1.5, N))
     return [
+        Case("log", {"a": a}, {"damping": 0.0}),
+        Case("log", {"a": a}, {"precision": "fp32"}, "in single precision"),
+        Case("exp", {"a": indefinite}, {"t": 2.0}),
+        Case("exp", {"a": indefinite}, {"precision": "fp32"}, "in single precision"),
+        Case("power", {"a": a}, {"p": -0.7, "damping": 0.0}),
+        Case("power", {"a": a, "g": b[:3]}, {"p": 0.7}, "of few rows"),
+        Case("power", {"a": indefinite}, {"p": -3}, "of indefinite"),
+        Case("power", {"a": indefinite}, {"p": 1}, "the first"),
         Case("eig_clip", {"a": indefinite}, {"lo": 0.0}),
         Case("eig_clip", {"a": a}, {"lo": 0.0}, "nothing to clip"),
         Case("eig_clip", {"a": a}, {"hi": 0.5}, "from above"),
@@ -279,6 +287,9 @@ REFUSED = [
         "root", {"a": _similar(np.r_[-0.5, np.linspace(0.1, 1, N - 1)])}, {"r": 2, "structure": "general"}, "negative"
     ),
     Case("inv_root", {"a": _semisimple()}, {"r": 2, "damping": 0, "structure": "general"}, "singular"),
+    Case("log", {"a": -positive(N)[0]}, {}, "of negative"),
+    Case("power", {"a": positive(N)[0] * 0}, {"p": -1}, "of zero"),
+    Case("exp", {"a": 1e4 * positive(N)[0]}, {}, "out of range"),
     Case("mcsgn", {"a": _on_the_axis()}, {}, "on the axis"),
     Case("spectral_projector", {"a": _on_the_axis()}, {}, "on the axis"),
     Case("solve_lyapunov", {"a": np.diag(np.r_[-1.0, 1.0, np.ones(N - 2)]), "q": np.eye(N)}, {}, "singular"),
