@@ -41,7 +41,7 @@ _UPLO: Final[dict[str, Json]] = {
 }
 _NESTED: Final = {1: "Numbers", 2: "Rows", 3: "Stacks"}
 """Names of the schemas of nested lists, by the least number of levels."""
-_EXAMPLES: Final[dict[int, Json]] = {0: 1, 1: [1, 1], 2: [[1, 0], [0, 1]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
+_EXAMPLES: Final[dict[int, Json]] = {0: 1, 1: [1, 1], 2: [[2, 0], [0, 2]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
 """Inputs of which every function has an answer, by their number of dimensions."""
 _NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
 
