@@ -54,21 +54,34 @@ def test_first_sight_is_an_answer(opened: Opening) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_function_runs(opened: Opening, name: str) -> None:
-    """Each function answers for the matrices that the page proposes."""
+    """Each function has a converged answer for the matrices that the page proposes."""
     page = opened(f"playground?f={name}")
 
-    expect(page.locator(VERDICT)).to_have_class(re.compile("converged|approximate"))
+    expect(page.locator(VERDICT)).to_have_class(re.compile("converged"))
     expect(page.locator("pre")).to_contain_text(f".{name}(")
 
 
-CHECKED = ["root", "inv_root", "sqrt_pair", "msign", "mclip", "polar", "eig_clip", "tri_inv", "tri_solve"]
-BY_DTYPE = [(name, dtype) for name in CHECKED for dtype in ("float32", "bfloat16")]
+CHECKED = (
+    *("root", "inv_root", "sqrt_pair", "log", "exp", "power", "msign", "mclip", "polar", "norm2", "cond"),
+    *("eig_clip", "eigh", "geometric_mean", "tri_inv", "tri_solve"),
+)
+BY_DTYPE = [(name, dtype, {}) for name in CHECKED for dtype in ("float32", "bfloat16")]
+BY_PARAMETER = [
+    ("exp", "float32", {"t": -3}),
+    ("power", "float32", {"p": -1.25}),
+    ("power", "float32", {"p": 3}),
+    ("power", "float32", {"p": 0.5, "shift": 0.25}),
+    ("log", "float32", {"damping": 1e-2}),
+    ("geometric_mean", "float32", {"t": 0.2}),
+    ("geometric_mean", "float32", {"t": -1}),
+]
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*BY_DTYPE, ("geometric_mean", "float32")])
-def test_own_check_agrees_with_the_estimate(opened: Opening, name: str, dtype: str) -> None:
+@pytest.mark.parametrize(("name", "dtype", "params"), [*BY_DTYPE, *BY_PARAMETER])
+def test_own_check_agrees_with_the_estimate(opened: Opening, name: str, dtype: str, params: dict[str, float]) -> None:
     """The page's own evaluation in float64 is as near to the answer as the certificate says, or below its rounding."""
-    page = opened(f"playground?f={name}&d={dtype}")
+    linked = f"&p={quote(json.dumps(params))}" if params else ""
+    page = opened(f"playground?f={name}&d={dtype}{linked}")
 
     found = page.locator("p.check")
     expect(found).to_contain_text("differs by")
@@ -77,6 +90,70 @@ def test_own_check_agrees_with_the_estimate(opened: Opening, name: str, dtype: s
     estimate = float(page.locator(".facts div", has_text="error estimate").locator("dd").inner_text())
     condition = float(page.locator(".facts div", has_text="condition").locator("dd").inner_text())
     assert float(shown[1]) <= 1.1 * estimate + 1e-15 * condition  # two digits are shown of each
+
+
+RESIDUALS = {
+    "eigh": "A V \N{MINUS SIGN} V diag(w)",
+    "eigenbasis": "A Q \N{MINUS SIGN} Q diag(w)",
+    "solve_discrete_lyapunov": "X \N{MINUS SIGN} A X A\N{MODIFIER LETTER CAPITAL T} \N{MINUS SIGN} Q",
+}
+
+
+@pytest.mark.parametrize("name", RESIDUALS)
+def test_residual_is_of_the_order_of_rounding(opened: Opening, name: str) -> None:
+    """The page finds the residual of an answer by itself; in float64 it is about its rounding."""
+    page = opened(f"playground?f={name}&d=float64")
+
+    found = page.locator("p.check")
+    expect(found).to_contain_text(f"The residual {RESIDUALS[name]}, which")
+    shown = re.search(r", is ([\d.e-]+)\.$", found.inner_text())
+    assert shown is not None
+    assert float(shown[1]) < 1e-13
+
+
+def test_residual_has_the_descriptor(opened: Opening) -> None:
+    """The residual of an equation with a descriptor matrix is that of the equation with it."""
+    page = opened("playground?f=solve_lyapunov&d=float64&in=" + quote('{"e": {"used": true}}'))
+
+    expect(page.locator("p.check")).to_contain_text("E X A\N{MODIFIER LETTER CAPITAL T}")
+    expect(page.locator("p.check")).to_contain_text(re.compile(r", is \d\.\de-1[2-6]\.$"))
+
+
+@pytest.mark.parametrize("name", ["norm2", "cond"])
+def test_interval_is_shown_in_full(opened: Opening, name: str) -> None:
+    """Both ends of an interval are numbers with all their digits, named as in the formula."""
+    page = opened(f"playground?f={name}&d=float64")
+
+    ends = page.locator(".scalar")
+    expect(ends).to_have_count(2)
+    expect(page.locator("figure math")).to_have_text(["lo", "hi"])
+    lo, hi = (float(text) for text in ends.all_inner_texts())
+    assert lo < hi < lo * (1 + 1e-12)
+
+
+def test_vectors_and_indices_are_shown(opened: Opening) -> None:
+    """Eigenvalues are a row of colours whose entries are read by keys, the drift a number, the permutation a list."""
+    page = opened("playground?f=eigenbasis&d=bfloat16")
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+
+    row = page.locator(".heat.flat")
+    expect(row).to_have_count(1)
+    row.locator("canvas").press("ArrowRight")
+    expect(row.locator("output")).to_contain_text(re.compile(r"\[0, 1\] = -?\d"))
+    expect(page.locator(".scalar")).to_have_count(1)
+    assert sorted(map(int, page.locator(".listed").inner_text().split(", "))) == list(range(32))
+
+
+def test_inputs_that_exclude_each_other_are_not_both_sent(opened: Opening) -> None:
+    """Choosing gates for each channel takes back those for all channels, and the call is answered."""
+    page = opened("playground?f=delta_rule")
+    for name in ("log_gate", "channel_log_gate"):
+        page.locator("label", has=page.get_by_role("radio", name=name, exact=True)).click()
+        page.get_by_role("checkbox", name=f"Send {name} too").check()
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+    expect(page.locator("pre")).to_contain_text(", channel_log_gate=channel_log_gate)")
 
 
 def test_proved_bound_is_shown(opened: Opening) -> None:

@@ -9,9 +9,19 @@ import { c, t } from "./words.js";
 
 const SIZES = { n: 32, m: 48, "m'": 48, d: 8, h: 4, hk: 4, t: 64, s: 64, dk: 16, dv: 16, dq: 16 };
 const LARGEST = { n: 512, m: 512, "m'": 512, t: 512, s: 512 };
-const SMALL = new Set(["solve_care", "solve_sylvester", "solve_lyapunov"]);
+const SMALL = new Set(["solve_care", "solve_dare", "solve_sylvester", "solve_lyapunov"]);
+const WELL_CONDITIONED = ["spectrum", { condition: 2 }]; // definite in half precision too
+/** Kinds of the inputs, with settings where the kind's own would not do; where an entry's flags do not say enough. */
 const FIRST_KINDS = {
+  exp: { a: "wigner" },
+  cond: { m: "spectrum" },
+  eigh: { a: "wigner" },
+  eigenbasis: { a: "wigner", q: ["rotation", { angle: 0 }] },
   eig_clip: { a: "wigner" },
+  geometric_mean: { a: WELL_CONDITIONED, b: WELL_CONDITIONED },
+  solve_discrete_lyapunov: { a: "spectrum" }, // its singular values are at most 1, and so its eigenvalues smaller
+  solve_care: { r: WELL_CONDITIONED },
+  solve_dare: { a: "spectrum", r: WELL_CONDITIONED },
   mcsgn: { a: "gaussian" },
   spectral_projector: { a: "gaussian" },
   msign: { m: "spectrum" },
@@ -30,7 +40,8 @@ export function firstCall(entry) {
     sizes[letter] = SMALL.has(entry.name) && letter !== "n" ? 8 : (SIZES[letter] ?? 16);
   const inputs = {};
   for (const input of entry.inputs) {
-    inputs[input.name] = { ...firstSpec(input, FIRST_KINDS[entry.name]?.[input.name]), used: !input.optional };
+    const [kind, settings] = [FIRST_KINDS[entry.name]?.[input.name] ?? []].flat();
+    inputs[input.name] = { ...firstSpec(input, kind, settings), used: !input.optional };
     inputs[input.name].seed = Object.keys(inputs).length;
   }
   return {
@@ -77,7 +88,7 @@ function isPlain(value) {
 function adoptSpec(spec, linked, input, shape) {
   if (!isPlain(linked)) return;
   if (["generate", "paste", "file"].includes(linked.way)) spec.way = linked.way;
-  if (kindsFor(input).includes(linked.kind)) spec.kind = linked.kind;
+  if (kindsFor(input).includes(linked.kind)) Object.assign(spec, { kind: linked.kind, settings: {} });
   if (Number.isInteger(linked.seed)) spec.seed = linked.seed;
   if (typeof linked.text === "string") spec.text = linked.text;
   spec.used = !input.optional || linked.used === true;
@@ -172,7 +183,8 @@ export function optionFields(entry, options, call, changed) {
 /** The parameters: those that a call needs in sight, the others folded. */
 export function ownFields(entry, call, changed) {
   const first = entry.parameters.filter(
-    (parameter) => parameter.required || ["lo", "hi", "s", "half", "tau", "variant", "p", "t"].includes(parameter.name),
+    (parameter) =>
+      parameter.required || ["lo", "hi", "s", "half", "tau", "variant", "p", "t", "order"].includes(parameter.name),
   );
   const rest = entry.parameters.filter((parameter) => !first.includes(parameter));
   return [
@@ -198,7 +210,7 @@ export function inputFields(entry, call, changed) {
       frame,
       entry.inputs.length > 1 ? chooser(entry, call, redraw) : null,
       h("p", { class: "muted" }, inputTitle(input)),
-      input.optional ? optionalField(input, spec, redraw) : null,
+      input.optional ? optionalField(entry, call, input, redraw) : null,
       spec.used ? [sizeSliders(input, call, redrawn), inputEditor(input, spec, shapeOf(input, call), changed)] : null,
     );
   };
@@ -232,12 +244,17 @@ function chooser(entry, call, redraw) {
   );
 }
 
-function optionalField(input, spec, redraw) {
+/** Whether to send an optional input; then those that may not stand beside it are not sent. */
+function optionalField(entry, call, input, redraw) {
+  const spec = call.inputs[input.name];
   const control = h("input", {
     type: "checkbox",
     checked: spec.used,
     onchange: () => {
       spec.used = control.checked;
+      for (const other of entry.inputs)
+        if (spec.used && (other.excludes === input.name || input.excludes === other.name))
+          call.inputs[other.name].used = false;
       redraw();
     },
   });

@@ -71,7 +71,7 @@ export function checkText(check, certificate) {
   if (check.distance !== null) {
     const value = small(check.distance);
     told.push(
-      check.distance <= 4 * floor
+      check.distance <= 4 * floor && floor < 1
         ? t("check.alike", { value, floor: small(4 * floor) })
         : t("check.distance", { value }),
     );

@@ -10,6 +10,7 @@ import { problemCard } from "./certificate.js";
 import { c, t } from "./words.js";
 
 const SIZE = 3;
+const SETTINGS = { condition: 1, angle: 0 }; // few decimals say enough of such matrices
 const MOST_SHOWN = 200_000;
 
 /** The console's tab. */
@@ -127,7 +128,7 @@ export function readyCall(catalogue, path) {
   );
   const made = (input, seed) => {
     const kind = input.symmetric ? "spectrum" : call.inputs[input.name].kind;
-    const { shape, data } = generate(kind, shapeOf(input, call), { condition: 1 }, seed, input);
+    const { shape, data } = generate(kind, shapeOf(input, call), SETTINGS, seed, input);
     return nested({ shape, data: data.map((value) => Number(value.toFixed(3))) });
   };
   const inputs = Object.fromEntries(

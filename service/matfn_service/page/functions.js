@@ -1,7 +1,7 @@
 // The catalogue: every function as a card.
 
 import { field, h, show } from "./dom.js";
-import { formula } from "./formula.js";
+import { formula, outputFormulas } from "./formula.js";
 import { codeText } from "./certificate.js";
 import { number } from "./format.js";
 import { c, t } from "./words.js";
@@ -53,9 +53,7 @@ function card(entry) {
       entry.parameters.length ? pair("functions.parameters", entry.parameters.map(parameterLine)) : null,
       pair(
         "functions.outputs",
-        entry.outputs.map((name, place) =>
-          h("div", {}, h("code", {}, name), ` (${entry.output_shapes[place].join(", ")})`),
-        ),
+        entry.outputs.map((name, place) => outputLine(entry, name, place)),
       ),
       pair("functions.methods", tags(entry.methods)),
       pair(
@@ -112,6 +110,16 @@ function inputLine(input) {
     h("code", {}, input.name),
     ` (${["*", ...input.shape].join(", ")}) `,
     h("span", { class: "muted" }, c(input.summary), input.optional ? ` · ${t("functions.optional")}` : ""),
+  );
+}
+
+function outputLine(entry, name, place) {
+  return h(
+    "div",
+    {},
+    h("code", {}, name),
+    ` (${["*", ...entry.output_shapes[place]].join(", ")}) `,
+    outputFormulas(entry)[place],
   );
 }
 

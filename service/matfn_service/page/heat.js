@@ -41,10 +41,10 @@ export function heatMap(name, tensor, note = "") {
   paint(canvas, { rows, columns, data, stride, largest });
   addReading(canvas, reading, { rows, columns, data, stride });
   const kept = stride > 1 ? t("heat.every", { stride }) : "";
-  const shape = { class: rows / columns < 0.2 ? "heat flat" : "heat" };
+  const isFlat = tensor.shape.length === 1 || rows / columns < 0.2;
   return h(
     "figure",
-    shape,
+    { class: isFlat ? "heat flat" : "heat" },
     h("figcaption", {}, h("b", {}, name), ` ${shapeText(tensor.shape)} `, h("span", { class: "muted" }, note, kept)),
     canvas,
     reading,

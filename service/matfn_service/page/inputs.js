@@ -11,8 +11,8 @@ const MOST_ENTRIES = 2 ** 22;
 const MOST_OFF = -1; // one step further right: no error at all
 
 /** The input as it is at first. */
-export function firstSpec(input, kind = null) {
-  return { way: "generate", kind: kind ?? defaultKind(input), settings: {}, seed: 1, text: "", given: null };
+export function firstSpec(input, kind = defaultKind(input), settings = {}) {
+  return { way: "generate", kind, settings: { ...settings }, seed: 1, text: "", given: null };
 }
 
 function defaultKind(input) {

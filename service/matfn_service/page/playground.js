@@ -14,10 +14,10 @@ import {
   tensorsOf,
 } from "./calls.js";
 import { h, save, show } from "./dom.js";
-import { number } from "./format.js";
 import { heatMap } from "./heat.js";
 import { iterationFigure } from "./iteration.js";
 import { readLink, writeLink } from "./link.js";
+import { outputFigures } from "./outputs.js";
 import { Unreadable } from "./read.js";
 import { post } from "./service.js";
 import { iterationOf } from "./steps.js";
@@ -168,7 +168,11 @@ async function run(view) {
   let result;
   try {
     const { value, answer } = await post(`v1/${name}`, callOf(sent));
-    const outputs = Object.entries(value.outputs).map(([output, tensor]) => ({ name: output, ...decode(tensor) }));
+    const outputs = Object.entries(value.outputs).map(([output, tensor]) => ({
+      name: output,
+      dtype: tensor.dtype,
+      ...decode(tensor),
+    }));
     result = {
       sent,
       outputs,
@@ -218,7 +222,7 @@ function drawVerdict(view, check) {
 async function checkBeside(view) {
   const { result } = view.state;
   const { sent, outputs, certificates } = result;
-  const shapes = [...Object.values(sent.tensors), ...outputs].map(({ shape }) => shape);
+  const shapes = Object.values(sent.tensors).map(({ shape }) => shape);
   if (
     shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) ||
     certificates.length !== 1
@@ -240,31 +244,18 @@ function drawMaps(view) {
   if (!tensors) return;
   const result = state.result && !state.result.error ? state.result : null;
   const inputs = Object.entries(tensors).map(([name, tensor]) => heatMap(name, tensor, t("play.input")));
-  const outputs = result
-    ? result.outputs.map((output) =>
-        output.shape.length ? heatMap(output.name, output, t("play.answer")) : scalar(output),
-      )
-    : [];
+  const outputs = result ? outputFigures(view.entryOf(state.call.name), result.outputs) : [];
   show(parts.maps, h("div", { class: "grid" }, inputs, outputs), outputs.length ? downloads(result) : null);
 }
 
-function scalar({ name, data }) {
-  return h(
-    "figure",
-    { class: "heat" },
-    h("figcaption", {}, h("b", {}, name), ` ${t("play.answer")}`),
-    h("p", { class: "scalar" }, number(data[0], 8)),
-  );
-}
-
-function downloads({ outputs, sent }) {
+function downloads({ outputs }) {
   return h(
     "p",
     { class: "downloads" },
     outputs.map((output) =>
       h(
         "button",
-        { type: "button", class: "quiet", onclick: () => save(`${output.name}.npy`, npy(output, sent.dtype)) },
+        { type: "button", class: "quiet", onclick: () => save(`${output.name}.npy`, npy(output, output.dtype)) },
         t("play.save", { name: `${output.name}.npy` }),
       ),
     ),

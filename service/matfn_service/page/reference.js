@@ -20,8 +20,17 @@ const DEFINITIONS = {
   root: ({ a, g, params, certificate }) => roots(a, g, certificate, params, [params.r, params.s ?? 1]),
   inv_root: ({ a, g, params, certificate }) => roots(a, g, certificate, params, [params.r, -(params.s ?? 1)]),
   sqrt_pair: ({ a, certificate, params }) => roots(a, null, certificate, params, [2, 1], [2, -1]),
+  log: ({ a, params, certificate }) => [ofShifted(a, params, certificate, (w) => (w > 0 ? Math.log(w) : NaN))],
+  exp: ({ a, params }) => [spectral(eigh(a), (w) => Math.exp((params.t ?? 1) * w))],
+  power: ({ a, g, params, certificate }) => {
+    const x = ofShifted(a, params, certificate, (w) => (Number.isInteger(params.p) ? w : Math.max(w, 0)) ** params.p);
+    return [g ? product(g, x) : x];
+  },
+  eigh: ({ a }) => [vector(eigh(a).values.sort())],
+  norm2: ({ m }) => interval(singular(m)[0]),
+  cond: ({ m }) => interval(singular(m)[0] / singular(m).at(-1)),
   eig_clip: ({ a, params }) => [spectral(eigh(a), (w) => clipped(w, params.lo, params.hi))],
-  geometric_mean: ({ a, b }) => [mean(a, b)],
+  geometric_mean: ({ a, b, params }) => [mean(a, b, params.t ?? 0.5)],
   msign: (call) => polarFactors(call, () => 1).slice(0, 1),
   mclip: (call) =>
     polarFactors(call, (value) =>
@@ -38,17 +47,41 @@ function spectral({ values, vectors }, f) {
   return product(scaled, transpose(vectors));
 }
 
-function roots(a, g, { shift }, params, ...powers) {
-  const found = eigh(a);
-  const lifted =
-    params.shift === undefined || params.shift === null ? found.values : found.values.map((w) => Math.max(w, 0));
-  const values = lifted.map((w) => Math.max(w + (shift ?? 0), 0));
+/** The eigenvalues of the matrix that the certificate names, and its eigenvectors. */
+function shiftedEigh(a, params, { shift }) {
+  const { values, vectors } = eigh(a);
+  const lifted = params.shift === undefined || params.shift === null ? values : values.map((w) => Math.max(w, 0));
+  return { values: lifted.map((w) => w + (shift ?? 0)), vectors };
+}
+
+function ofShifted(a, params, certificate, f) {
+  return spectral(shiftedEigh(a, params, certificate), f);
+}
+
+function roots(a, g, certificate, params, ...powers) {
+  const found = shiftedEigh(a, params, certificate);
+  const values = found.values.map((w) => Math.max(w, 0));
   if (powers.some(([, s]) => s < 0) && values.some((w) => w === 0)) return null;
   const answers = powers.map(([r, s]) => spectral({ values, vectors: found.vectors }, (w) => w ** (s / r)));
   return g ? answers.map((x) => product(g, x)) : answers;
 }
 
-function mean(a, b) {
+function singular(m) {
+  return svd(m.shape[0] < m.shape[1] ? transpose(m) : m)
+    .values.sort()
+    .reverse();
+}
+
+function vector(data) {
+  return { shape: [data.length], data };
+}
+
+/** Both ends of an interval that holds a number, as near to it as they may be. */
+function interval(value) {
+  return [0, 1].map(() => ({ shape: [], data: Float64Array.of(value) }));
+}
+
+function mean(a, b, place) {
   const found = eigh(a);
   const half = spectral(found, (w) => Math.sqrt(Math.max(w, 0)));
   const inverse = spectral(found, (w) => 1 / Math.sqrt(w));
@@ -56,7 +89,7 @@ function mean(a, b) {
   return product(
     product(
       half,
-      spectral(middle, (w) => Math.sqrt(Math.max(w, 0))),
+      spectral(middle, (w) => Math.max(w, 0) ** place),
     ),
     half,
   );
@@ -96,10 +129,19 @@ function substituted(t, b, { lower = true, unit_diagonal: unit = false }) {
   return { shape: [n, columns], data: x };
 }
 
-/** The largest relative distance of the outputs from the definition, in the Frobenius norm. */
+/** The largest relative distance of the outputs from the definition, in the Frobenius norm; of vectors in the largest. */
 export function distance(outputs, expected) {
-  if (!expected || expected.some((x) => !x)) return null;
-  return Math.max(...expected.map((x, place) => norm(combined(1, outputs[place], -1, x)) / (norm(x) || 1)));
+  if (!expected || expected.some((x) => !x?.data.every(Number.isFinite))) return null;
+  return Math.max(
+    ...expected.map((x, place) => {
+      const size = x.shape.length === 1 ? largest : norm;
+      return size(combined(1, outputs[place], -1, x)) / (size(x) || 1);
+    }),
+  );
+}
+
+function largest({ data }) {
+  return data.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 }
 
 /** The residual of an answer: its name and relative size; null where there is none to compute. */
@@ -129,9 +171,27 @@ const RESIDUALS = {
     params.unit_diagonal ? null : related("T X − I", product(triangle(t, params), x), identity(t.shape[0])),
   solve_sylvester: ({ a, b, q, outputs: [x] }) =>
     related("A X + X B − Q", combined(1, product(a, x), 1, product(x, b)), q),
-  solve_lyapunov: ({ a, q, outputs: [x] }) =>
-    related("A X + X Aᵀ − Q", combined(1, product(a, x), 1, product(x, transpose(a))), q),
+  solve_lyapunov: ({ a, q, e, outputs: [x] }) =>
+    e
+      ? related("A X Eᵀ + E X Aᵀ − Q", combined(1, product3(a, x, transpose(e)), 1, product3(e, x, transpose(a))), q)
+      : related("A X + X Aᵀ − Q", combined(1, product(a, x), 1, product(x, transpose(a))), q),
+  solve_discrete_lyapunov: ({ a, q, e, outputs: [x] }) =>
+    related(
+      e ? "E X Eᵀ − A X Aᵀ − Q" : "X − A X Aᵀ − Q",
+      combined(1, e ? product3(e, x, transpose(e)) : x, -1, product3(a, x, transpose(a))),
+      q,
+    ),
+  eigh: ({ a, outputs: [w, v] }) => related("A V − V diag(w)", product(v, diagonal(w)), product(a, v)),
+  eigenbasis: ({ a, outputs: [q, w] }) => related("A Q − Q diag(w)", product(q, diagonal(w)), product(a, q)),
 };
+
+function product3(a, b, c) {
+  return product(product(a, b), c);
+}
+
+function diagonal({ data }) {
+  return filled(data.length, data.length, (i, j) => (i === j ? data[i] : 0));
+}
 
 function shifted(a, shift) {
   return shift ? combined(1, a, shift, identity(a.shape[0])) : a;
