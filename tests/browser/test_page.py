@@ -144,7 +144,7 @@ def test_outputs_are_named_as_in_the_formula(opened: Opening) -> None:
 
     def told(name: str) -> list[str]:
         rows = page.locator(f"#function-{name} dd", has=page.locator("math")).locator("div")
-        return rows.all_text_contents()
+        return list(rows.all_text_contents())
 
     assert told("norm2") == ["x (*) lo", "y (*) hi"]
     assert told("eigenbasis") == ["x (*, n, n) Q", "y (*, n) w", "z (*) drift", "w (*, n) permutation"]

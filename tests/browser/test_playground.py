@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import reduce
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -65,8 +66,10 @@ CHECKED = (
     *("root", "inv_root", "sqrt_pair", "log", "exp", "power", "msign", "mclip", "polar", "norm2", "cond"),
     *("eig_clip", "eigh", "geometric_mean", "tri_inv", "tri_solve"),
 )
-BY_DTYPE = [(name, dtype, {}) for name in CHECKED for dtype in ("float32", "bfloat16")]
-BY_PARAMETER = [
+BY_DTYPE: list[tuple[str, str, dict[str, float]]] = [
+    (name, dtype, {}) for name in CHECKED for dtype in ("float32", "bfloat16")
+]
+BY_PARAMETER: list[tuple[str, str, dict[str, float]]] = [
     ("exp", "float32", {"t": -3}),
     ("power", "float32", {"p": -1.25}),
     ("power", "float32", {"p": 3}),
@@ -93,9 +96,16 @@ def test_own_check_agrees_with_the_estimate(opened: Opening, name: str, dtype: s
 
 
 RESIDUALS = {
-    "eigh": "A V \N{MINUS SIGN} V diag(w)",
-    "eigenbasis": "A Q \N{MINUS SIGN} Q diag(w)",
-    "solve_discrete_lyapunov": "X \N{MINUS SIGN} A X A\N{MODIFIER LETTER CAPITAL T} \N{MINUS SIGN} Q",
+    "eigh": "A V - V diag(w)",
+    "eigenbasis": "A Q - Q diag(w)",
+    "solve_care": "A^T X + X A - X B R^~1 B^T X + Q",
+    "solve_dare": "A^T X A - X - A^T X B (R + B^T X B)^~1 B^T X A + Q",
+    "solve_discrete_lyapunov": "X - A X A^T - Q",
+}
+SIGNS = {
+    "-": "\N{MINUS SIGN}",
+    "^T": "\N{MODIFIER LETTER CAPITAL T}",
+    "^~1": "\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}",
 }
 
 
@@ -104,8 +114,9 @@ def test_residual_is_of_the_order_of_rounding(opened: Opening, name: str) -> Non
     """The page finds the residual of an answer by itself; in float64 it is about its rounding."""
     page = opened(f"playground?f={name}&d=float64")
 
+    told = reduce(lambda text, sign: text.replace(*sign), SIGNS.items(), RESIDUALS[name])
     found = page.locator("p.check")
-    expect(found).to_contain_text(f"The residual {RESIDUALS[name]}, which")
+    expect(found).to_contain_text(f"The residual {told}, which")
     shown = re.search(r", is ([\d.e-]+)\.$", found.inner_text())
     assert shown is not None
     assert float(shown[1]) < 1e-13

@@ -183,7 +183,8 @@ def sentences() -> set[str]:
     """Every sentence of the catalogue that the page shows in its language."""
     found = {option.summary for option in OPTIONS}
     for function in FUNCTIONS.values():
-        found |= {function.summary, *(entry.summary for entry in (*function.inputs, *function.parameters))}
+        found |= {function.summary, *(entry.summary for entry in function.inputs)}
+        found |= {entry.summary for entry in function.parameters}
     return found
 
 

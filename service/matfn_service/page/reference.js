@@ -181,12 +181,32 @@ const RESIDUALS = {
       combined(1, e ? product3(e, x, transpose(e)) : x, -1, product3(a, x, transpose(a))),
       q,
     ),
+  solve_care: ({ a, b, q, r, e, s, outputs: [x] }) => {
+    const [xa, xb] = [product(x, a), product(x, b)];
+    const left = combined(1, combined(1, transpose(xa), 1, xa), 1, q);
+    return e || s ? null : related("Aᵀ X + X A − X B R⁻¹ Bᵀ X + Q", left, weighted(xb, r));
+  },
+  solve_dare: ({ a, b, q, r, e, s, outputs: [x] }) => {
+    const [at, bt] = [transpose(a), transpose(b)];
+    const feedback = weighted(product3(at, x, b), combined(1, r, 1, product3(bt, x, b)));
+    const left = combined(1, combined(1, product3(at, x, a), -1, x), 1, q);
+    return e || s ? null : related("Aᵀ X A − X − Aᵀ X B (R + Bᵀ X B)⁻¹ Bᵀ X A + Q", left, feedback);
+  },
   eigh: ({ a, outputs: [w, v] }) => related("A V − V diag(w)", product(v, diagonal(w)), product(a, v)),
   eigenbasis: ({ a, outputs: [q, w] }) => related("A Q − Q diag(w)", product(q, diagonal(w)), product(a, q)),
 };
 
 function product3(a, b, c) {
   return product(product(a, b), c);
+}
+
+/** C R^-1 C^T for a symmetric R. */
+function weighted(c, r) {
+  return product3(
+    c,
+    spectral(eigh(r), (w) => 1 / w),
+    transpose(c),
+  );
 }
 
 function diagonal({ data }) {
