@@ -76,6 +76,7 @@ class RiccatiProgram:
         function: solve_care or solve_dare.
         order: n.
         columns: of B.
+        given: names of the optional inputs that a call gives.
         dtype: of the inputs and outputs.
         method: newton_kleinman.
         precision: fp64.
@@ -85,6 +86,7 @@ class RiccatiProgram:
     function: str
     order: int
     columns: int
+    given: tuple[str, ...]
     dtype: torch.dtype
     method: Literal["newton_kleinman"] = "newton_kleinman"
     precision: Precision = Precision.FP64

@@ -34,7 +34,7 @@ def candidates(call: Signature) -> list[Program]:
     order, columns = call.sizes("b")
     if order and not columns:
         raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
-    general = RiccatiProgram(call.subject, order, columns, call.dtype)
+    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype)
     plain = call.shape("e") is None and call.shape("s") is None
     if call.subject == "solve_dare" and plain and order <= _LARGEST:
         return [DoublingProgram(general), general]
