@@ -167,6 +167,18 @@ def test_inputs_that_exclude_each_other_are_not_both_sent(opened: Opening) -> No
     expect(page.locator("pre")).to_contain_text(", channel_log_gate=channel_log_gate)")
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_bases_are_rotations(opened: Opening, dtype: str) -> None:
+    """A basis that must be orthonormal is generated as a rotation, and nothing else is offered."""
+    page = opened(f"playground?f=eigenbasis&d={dtype}")
+    page.locator("label", has=page.get_by_role("radio", name="q", exact=True)).click()
+    expect(page.get_by_label("Kind").locator("option")).to_have_text(["Rotation"])
+    page.get_by_role("slider", name="Angle").fill("60")
+    run(page)
+
+    expect(page.locator(VERDICT)).to_contain_text("Converged")
+
+
 def test_proved_bound_is_shown(opened: Opening) -> None:
     """A proof is asked for by one choice, and its bound stands in the verdict."""
     page = opened()

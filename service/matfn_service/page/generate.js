@@ -156,7 +156,7 @@ function isSquare(input) {
 
 /** The kinds that suit an input. */
 export function kindsFor(input) {
-  return Object.keys(KINDS).filter((kind) => KINDS[kind].suits(input));
+  return Object.keys(KINDS).filter((kind) => (!input.orthonormal || kind === "rotation") && KINDS[kind].suits(input));
 }
 
 /** The matrix of a kind, for an input of the catalogue. */
