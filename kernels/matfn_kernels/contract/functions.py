@@ -574,6 +574,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996)",
             output_shapes=(("n",), ("n", "n")),
             reference="eigh",
+            verifiability="estimate",
             methods=("eigh",),
         ),
         Function(

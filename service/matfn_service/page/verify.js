@@ -126,7 +126,7 @@ async function claimed(entry, claims, sent) {
       const tensor =
         spec.way === "example"
           ? moved(decode(own[name]), spec.settings.off)
-          : matrixOf(spec, { name, shape: ["m", "n"] }, []);
+          : matrixOf(spec, { name, shape: entry.output_shapes[entry.outputs.indexOf(name)] }, []);
       return [name, { shape: tensor.shape, data: rounded(tensor.data, sent.dtype) }];
     }),
   );
