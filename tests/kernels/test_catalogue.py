@@ -63,7 +63,7 @@ def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> No
     widths = [_width(parsed(case, inputs).dtype, kind) for kind in kinds]
     found = [len(output) // width for output, width in zip(row.outputs.values(), widths, strict=True)]
 
-    assert found == list(function.output_elements(sizes))
+    assert found == list(function.output_elements(sizes, case.keywords))
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,11 @@ function card(entry) {
       entry.parameters.length ? pair("functions.parameters", entry.parameters.map(parameterLine)) : null,
       pair(
         "functions.outputs",
-        entry.outputs.map((name, place) =>
-          h("div", {}, h("code", {}, name), ` (${entry.output_shapes[place].join(", ")})`),
+        [
+          ...entry.outputs.map((name, place) => ({ name, shape: entry.output_shapes[place] })),
+          ...entry.on_request,
+        ].map(({ name, shape, parameter }) =>
+          h("div", {}, h("code", {}, name), ` (${shape.join(", ")})${parameter ? `: ${parameter}=true` : ""}`),
         ),
       ),
       pair("functions.methods", tags(entry.methods)),
