@@ -100,6 +100,36 @@ def test_gain_stabilises(function: str) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS_WITH_GAINS)
+@pytest.mark.parametrize("unit", [2.0**660, 2.0**-660])
+def test_no_unit_of_cost_matters(function: str, unit: float) -> None:
+    """The gain of costs in other units is the same, and so are its error and its condition, to rounding."""
+    inputs = equation("both", "float64")
+    costs = {name: x * unit if name in "qrs" else x for name, x in inputs.items()}
+
+    usual, other = answer(function, inputs, gain=True), answer(function, costs, gain=True)
+
+    np.testing.assert_allclose(other.outputs[1], usual.outputs[1], rtol=1e-11)
+    for name in ("error_estimate", "condition"):
+        stated = [getattr(found.certificates[0], name) for found in (other, usual)]
+        assert stated[0] == pytest.approx(stated[1], rel=0.5)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS_WITH_GAINS)
+def test_without_a_hold_the_gain_is_that_of_the_cross_term(function: str) -> None:
+    """R^-1 S^H for B = 0 and a stable A, and 0 without S."""
+    inputs = equation("cross term", "float64")
+    inputs |= {"a": inputs["a"] * 0.1 - (0.5 * np.eye(3) if function == "solve_care" else 0), "b": 0 * inputs["b"]}
+    exact = np.linalg.solve(inputs["r"], inputs["s"].swapaxes(-1, -2))
+
+    found = answer(function, inputs, gain=True)
+    plain = answer(function, {name: inputs[name] for name in "abqr"}, gain=True)
+
+    np.testing.assert_allclose(found.outputs[1], exact, rtol=1e-12)
+    assert not plain.outputs[1].any()
+    assert [one.certificates[0].outcome for one in (found, plain)] == ["converged"] * 2
+
+
+@pytest.mark.parametrize("function", FUNCTIONS_WITH_GAINS)
 def test_solution_is_that_without_the_gain(function: str) -> None:
     """To the estimates of both; without a request there is one output."""
     inputs = equation("both", "float64")

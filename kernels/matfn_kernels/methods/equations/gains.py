@@ -8,13 +8,13 @@ of X changes it by P D L to first order, whose norm is at most ||P||_2 ||D|| ||L
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matfn_kernels.methods.equations.riccati_terms import quotient
-from matfn_kernels.numbers.arrays import EPS, adjoint, growth, norm, solved
+from matfn_kernels.methods.equations.riccati_terms import fraction, quotient
+from matfn_kernels.numbers.arrays import EPS, adjoint, growth, norm, shifted, solved
 from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED, narrow
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Gain", "gain_of"]
 
+_LEAST: Final = 1e-140
+"""Norms of K and X above it have squares that do not underflow; the error of smaller ones is not known."""
 _ROUNDED: Final = 4.0
 """Roundings in extended precision of H, of W, of the residual of K and of K itself."""
 
@@ -39,6 +41,7 @@ class Gain:
         scale: of the caller's X beside that in coordinates without an exponent.
         left: P.
         right: L.
+        size: of K in the coordinates of P.
         direct: change of K with W and H themselves, relative to their own relative change and to ||K||.
     """
 
@@ -48,12 +51,12 @@ class Gain:
     scale: float
     left: Array
     right: Array
+    size: float
     direct: float
 
     def condition(self, sizes: float) -> float:
         """The condition of K, through X, whose equation changes by `sizes`, and through W and H."""
-        size = norm(self.k)
-        if size == 0:
+        if self.size == 0:
             return 1.0
 
         def apply(q: Array) -> Array:
@@ -63,11 +66,12 @@ class Gain:
             return self.solution.correction_adjoint(adjoint(self.left) @ k @ adjoint(self.right))
 
         carried = growth(apply, adjoined, self.solution.x.shape)
-        return carried * self.scale * sizes / size + self.direct
+        return carried * self.scale * sizes / self.size + self.direct
 
 
-def gain_of(equation: Riccati, found: Solution, x: Array, error: float) -> Gain:
+def gain_of(sent: Riccati, found: Solution, x: Array, error: float) -> Gain:
     """K of an equation in the caller's coordinates, for its X with a relative error."""
+    equation, x, unit = _evened(sent, x)
     weight, held = equation.parts(x)
     k, w = narrow(quotient(weight, held)[0]), narrow(weight)
     left, right = solved(w, adjoint(equation.b)), equation.carried(equation.a - equation.b @ k)
@@ -79,9 +83,25 @@ def gain_of(equation: Riccati, found: Solution, x: Array, error: float) -> Gain:
     change = moved * _two_norm(right) / (1 - bent) if bent < 1 else math.inf
     change += _ROUNDED * (EXTENDED * direct + CANCELLING * inverse * (pressed + weighed * size))
     change += (EPS * inverse * norm(w)) ** 2 * size  # refinement of the quotient leaves the third power
+    if any(y.any() and not norm(y) > _LEAST for y in (k, x)):
+        change = math.inf
     own = norm(found.equation.weighed(found.x))
     scale = norm(x) / own if own else 0.0
-    return Gain(k, _relative(change, size) + EPS, found, scale, left, right, _relative(direct, size))
+    return Gain(
+        shifted(k, -unit), _relative(change, size) + EPS, found, scale, left, right, size, _relative(direct, size)
+    )
+
+
+def _evened(equation: Riccati, x: Array) -> tuple[Riccati, Array, int]:
+    """The equation and X in units of the input and of cost that make B, and the larger of R and X, near 1.
+
+    The third is the exponent of the unit of the input: K there is 2^unit times the caller's.
+    """
+    unit = fraction(equation.b)[0] if equation.b.any() else 0
+    cost = max(fraction(equation.r)[0] - 2 * unit, fraction(x)[0])
+    r, s = shifted(equation.r, -2 * unit - cost), equation.s
+    s = None if s is None else shifted(s, -unit - cost)
+    return replace(equation, b=shifted(equation.b, -unit), r=r, s=s), shifted(x, -cost), unit
 
 
 def _two_norm(x: Array) -> float:
