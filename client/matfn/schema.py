@@ -38,6 +38,7 @@ class Input:
         triangular: whether only the triangle that the parameter `lower` names is read.
         nonzero: whether no entry, or of a matrix none on its diagonal, may be zero.
         nonpositive: whether no entry may be above 0.
+        orthonormal: whether its columns must be orthonormal.
         excludes: name of the input that may not be given beside it.
         padding: the number that continues the diagonal of a larger matrix with the same answer in its leading part;
             zeros continue the rest.
@@ -51,6 +52,7 @@ class Input:
     triangular: bool = False
     nonzero: bool = False
     nonpositive: bool = False
+    orthonormal: bool = False
     excludes: str | None = None
     padding: float = 0.0
 

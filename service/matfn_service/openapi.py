@@ -41,8 +41,9 @@ _UPLO: Final[dict[str, Json]] = {
 }
 _NESTED: Final = {1: "Numbers", 2: "Rows", 3: "Stacks"}
 """Names of the schemas of nested lists, by the least number of levels."""
-_EXAMPLES: Final[dict[int, Json]] = {0: 1, 1: [1, 1], 2: [[1, 0], [0, 1]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
+_EXAMPLES: Final[dict[int, Json]] = {0: 1, 1: [1, 1], 2: [[2, 0], [0, 2]], 3: [[[1, 0], [0, 1]], [[1, 0], [0, 1]]]}
 """Inputs of which every function has an answer, by their number of dimensions."""
+_ORTHONORMAL: Final[Json] = [[1, 0], [0, 1]]
 _NULL: Final[list[dict[str, Json]]] = [{"type": "null"}]
 
 
@@ -93,7 +94,7 @@ def _example(function: Function) -> dict[str, Json]:
     """A small call in JSON that is answered."""
     names = function.cotangents
     inputs: dict[str, Json] = {
-        entry.name: _EXAMPLES[len(entry.shape)]
+        entry.name: _ORTHONORMAL if entry.orthonormal else _EXAMPLES[len(entry.shape)]
         for entry in function.inputs
         if not entry.optional and entry.name not in names
     }

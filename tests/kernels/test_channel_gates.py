@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import mpmath
 import numpy as np
 import pytest
 import torch
 
-from evaluating import EPS, Array, answer, parsed
+from evaluating import EPS, Array, answer
 from honesty import assert_covered, estimate_of
-from matfn_kernels import FUNCTIONS, Profile, make_plan
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.reference import value
 
@@ -165,25 +162,6 @@ def test_growing_gates_of_a_channel_are_refused() -> None:
 
     with pytest.raises(Rejection, match="channel_log_gate of item 1 is above 0"):
         answer("delta_rule", inputs)
-
-
-@pytest.mark.parametrize(
-    "function", [name for name, entry in FUNCTIONS.items() if any(x.optional for x in entry.inputs)]
-)
-def test_calls_with_other_inputs_share_no_batch(function: str) -> None:
-    """A batch holds the same inputs of every matrix: programs of calls that give different ones differ."""
-    eye: dict[int, Any] = {1: np.ones(3), 2: np.eye(3)}
-    entry = FUNCTIONS[function]
-    whole = {item.name: -eye[len(item.shape)] if item.nonpositive else eye[len(item.shape)] for item in entry.inputs}
-    whole = {name: x for name, x in whole.items() if name != "log_gate"}
-    keywords = {item.name: 2 for item in entry.parameters if item.required}
-    plans = []
-    for left_out in (None, *(item.name for item in entry.inputs if item.optional)):
-        inputs = {name: x for name, x in whole.items() if name != left_out}
-        plans.append(make_plan(parsed(function, inputs, keywords), Profile.nominal()).program)
-
-    given = 1 + sum(item.optional and item.name in whole for item in entry.inputs)
-    assert len(set(plans)) == given
 
 
 @pytest.mark.parametrize("name", ["log_gate", "channel_log_gate"])

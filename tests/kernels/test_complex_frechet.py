@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from evaluating import Array, answer
-from honesty import assert_covered
+from honesty import assert_covered, estimate_of
 from matfn_kernels import Outcome
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def test_complex_copies_of_real_gaussians_have_their_distance() -> None:
         answer("frechet_distance", {name: x.astype(dtype) for name, x in inputs.items()}) for dtype in (float, complex)
     )
 
-    estimates = [one.certificates[0].error_estimate or 0.0 for one in (real, found)]
+    estimates = [estimate_of(one) for one in (real, found)]
     _, terms, _ = _distance({name: x[0] for name, x in inputs.items()})
     assert abs(real.outputs[0][0] - found.outputs[0][0]) <= sum(estimates) * terms
 

@@ -82,6 +82,10 @@ CASES: Final = [
     _case("skew", "root", {"x": SKEW, "a": SPD}, "a", r=2),
     _case("skew", "inv_root", {"x": SKEW, "a": SPD}, "a", r=4),
     _case("skew", "sqrt_pair", {"x": SKEW, "y": SKEW, "a": SPD}, "a"),
+    _case("skew", "log", {"x": SKEW, "a": SPD}, "a"),
+    _case("skew", "exp", {"x": SKEW, "a": SYMMETRIC}, "a"),
+    _case("skew", "power", {"x": SKEW, "a": SPD}, "a", p=0.3),
+    _case("skew", "power", {"x": SKEW, "a": SYMMETRIC}, "a", p=3),
     _case("outputs that cancel", "sqrt_pair", {"x": SYMMETRIC, "y": SYMMETRIC, "a": np.eye(3)}, "a"),
     _case("skew", "geometric_mean", {"x": SKEW, "a": SPD, "b": SPD + np.eye(3)}, "a", "b"),
     _case(

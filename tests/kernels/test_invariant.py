@@ -369,16 +369,17 @@ KERNELS: Final = Path(matfn_kernels.__file__).parent
 BY_ARRAY: Final = {
     *(
         "linalg/sylvester_operator",
+        "linalg/congruent_operator",
         "numbers/arrays",
         "numbers/extended_product",
         "numbers/modular",
         "methods/sign/newton_schur",
     ),
     *("methods/sign/by_parts", "methods/sign/one_by_one"),
-    *(f"methods/roots/{name}" for name in ("general", "triangular_power", "semisimple", "least")),
-    "methods/sign/by_parts",
+    *(f"methods/roots/{name}" for name in ("general", "schur_form", "triangular_power", "semisimple", "least")),
+    *(f"methods/general_functions/{name}" for name in ("by_schur", "near_identity", "root_chain", "triangular")),
     *(f"methods/equations/{name}" for name in ("sylvester", "riccati", "riccati_terms", "doubling", "newton_kleinman")),
-    "methods/equations/stabilisability",
+    *(f"methods/equations/{name}" for name in ("stabilisability", "continuous", "discrete", "linear")),
 }
 """Modules that take one matrix at a time, as an array."""
 FORBIDDEN: Final = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from evaluating import parsed
+from matfn_kernels import ENTRIES
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.kernel_prices import Tunable
@@ -215,3 +218,20 @@ def test_chunks_of_odd_sizes_cost_more(chunk: int) -> None:
 def test_a_sign_costs_more_than_its_inverses(order: int) -> None:
     """The price of a sign covers ten inverses, at small orders too."""
     assert _price("mcsgn", {}, a=(1, order, order)) > 100 * Profile.nominal().cost("gemm", Precision.FP64, order)
+
+
+@pytest.mark.parametrize("function", [name for name, entry in ENTRIES.items() if any(x.optional for x in entry.inputs)])
+def test_calls_with_other_inputs_share_no_batch(function: str) -> None:
+    """A batch holds the same inputs of every matrix: programs of calls that give different ones differ."""
+    eye: dict[int, Any] = {0: np.ones(()), 1: np.ones(3), 2: np.eye(3)}
+    entry = ENTRIES[function]
+    whole = {item.name: -eye[len(item.shape)] if item.nonpositive else eye[len(item.shape)] for item in entry.inputs}
+    whole = {name: x for name, x in whole.items() if name != "log_gate"}
+    keywords = {item.name: 2 for item in entry.parameters if item.required}
+    plans = []
+    for left_out in (None, *(item.name for item in entry.inputs if item.optional)):
+        inputs = {name: x for name, x in whole.items() if name != left_out}
+        plans.append(make_plan(parsed(function, inputs, keywords), Profile.nominal()).program)
+
+    given = 1 + sum(item.optional and item.name in whole for item in entry.inputs)
+    assert len(set(plans)) == given

@@ -589,7 +589,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             "drift = ||offdiag(q^H A q)||_F / ||A||_F",
             inputs=(
                 Input("a", ("n", "n"), "symmetric (Hermitian) matrices", symmetric=True),
-                Input("q", ("n", "n"), "the previous basis, its columns orthonormal"),
+                Input("q", ("n", "n"), "the previous basis, its columns orthonormal", orthonormal=True),
             ),
             parameters=(
                 Parameter(

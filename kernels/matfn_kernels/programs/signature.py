@@ -56,6 +56,12 @@ class Signature:
         return ENTRIES[self.function].subject
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the optional inputs that are given: of each matrix of a batch the same."""
+        named = ENTRIES[self.function].inputs
+        return tuple(entry.name for entry in named if entry.optional and self.shape(entry.name) is not None)
+
+    @property
     def cotangents(self) -> tuple[str, ...]:
         """Names of the cotangents that a call of a vector-Jacobian product gives."""
         return tuple(name for name in ENTRIES[self.function].cotangents if self.shape(name) is not None)

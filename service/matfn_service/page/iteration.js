@@ -8,7 +8,7 @@ import { t } from "./words.js";
 
 const MOST_DOTS = 64;
 const LEAST = 1e-8; // smaller values are rounding, and would only stretch the picture
-const SAMPLES = 240;
+const SAMPLES = 600;
 
 /** The figure; `view` keeps which schedule and step are shown. */
 export function iterationFigure(view, { r, of }, spectrum, result) {
@@ -98,7 +98,9 @@ function charts(shown, r, bound, steps, dots, moved, k) {
   const grid = Array.from({ length: SAMPLES }, (_, place) => least ** (1 - place / (SAMPLES - 1)));
   const after = (count) =>
     grid.map((x) => [x, steps.slice(0, count).reduce((value, step) => stepped(step, r, value), x)]);
-  const earlier = Array.from({ length: k }, (_, count) => ({ name: "other", points: after(count) }));
+  const earlier = [k - 2, k - 1]
+    .filter((count) => count >= 0)
+    .map((count) => ({ name: "other", points: after(count) }));
   const highest = Math.min(
     3,
     Math.max(1.3, ...earlier.flatMap(({ points }) => points.map(([, y]) => y)), ...after(k).map(([, y]) => y)) * 1.05,

@@ -66,8 +66,6 @@ _FADED: Final = 1e-140
 """Size of an output, its inputs near 1, below which gates may have underflown that matter to it."""
 _FADING: Final = -200.0
 """Sum of all gates above which none of their products is so small."""
-_OPTIONAL: Final = ("beta", "log_gate", "channel_log_gate", "initial_state")
-"""Inputs without which there are others."""
 _PASSES: Final = 60.0
 """Price of a chunk, in passes over its system, its rows and its state: two runs, one of them by half chunks, and the
 condition number.
@@ -350,5 +348,5 @@ def candidates(call: Signature) -> list[DeltaRuleProgram]:
     chunk, scale = call.parameter("chunk"), call.parameter("scale")
     assert isinstance(chunk, int)
     assert isinstance(scale, float)
-    given = tuple(name for name in _OPTIONAL if call.shape(name) is not None)
-    return [DeltaRuleProgram(length, key_width, call.sizes("v")[-1], chunk, scale, given, call.dtype, low, ceiling)]
+    width = call.sizes("v")[-1]
+    return [DeltaRuleProgram(length, key_width, width, chunk, scale, call.given, call.dtype, low, ceiling)]

@@ -77,6 +77,7 @@ class RiccatiProgram:
         function: solve_care or solve_dare.
         order: n.
         columns: of B.
+        given: names of the optional inputs that a call gives.
         dtype: of the inputs and outputs.
         gain: whether K is the second output.
         method: newton_kleinman.
@@ -87,6 +88,7 @@ class RiccatiProgram:
     function: str
     order: int
     columns: int
+    given: tuple[str, ...]
     dtype: torch.dtype
     gain: bool = False
     method: Literal["newton_kleinman"] = "newton_kleinman"

@@ -35,7 +35,7 @@ def candidates(call: Signature) -> list[Program]:
     if order and not columns:
         raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
     gain = call.parameter("gain") is True
-    general = RiccatiProgram(call.subject, order, columns, call.dtype, gain)
+    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype, gain)
     plain = call.shape("e") is None and call.shape("s") is None and not gain
     if call.subject == "solve_dare" and plain and order <= _LARGEST:
         return [DoublingProgram(general), general]

@@ -90,7 +90,7 @@ class SmithProgram:
 
     def fallbacks(self) -> tuple[Program, ...]:
         """The method for any A."""
-        return (SteinProgram(self.order, self.dtype),)
+        return (SteinProgram(self.order, (), self.dtype),)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Empty matrices."""
@@ -105,7 +105,7 @@ def candidates(call: Signature) -> list[SmithProgram | SteinProgram]:
     """The programs that may serve a call; none but `stein` takes a descriptor, or a large order."""
     call.require_double()
     order = call.sizes("a")[-1]
-    general = SteinProgram(order, call.dtype)
+    general = SteinProgram(order, call.given, call.dtype)
     if call.shape("e") is not None or order > _LARGEST:
         return [general]
     return [SmithProgram(order, call.dtype), general]

@@ -53,6 +53,7 @@ class SteinProgram:
 
     Attributes:
         order: n.
+        given: names of the optional inputs that a call gives.
         dtype: of the inputs and outputs.
         method: bilinear.
         precision: fp64.
@@ -60,6 +61,7 @@ class SteinProgram:
     """
 
     order: int
+    given: tuple[str, ...]
     dtype: torch.dtype
     method: Literal["bilinear"] = "bilinear"
     precision: Precision = Precision.FP64

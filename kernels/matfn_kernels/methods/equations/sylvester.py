@@ -60,6 +60,7 @@ class SylvesterProgram:
     Attributes:
         rows: order of A.
         columns: order of B, or None for Lyapunov's equation.
+        given: names of the optional inputs that a call gives.
         dtype: of the inputs and outputs.
         method: schur.
         precision: fp64.
@@ -68,6 +69,7 @@ class SylvesterProgram:
 
     rows: int
     columns: int | None
+    given: tuple[str, ...]
     dtype: torch.dtype
     method: Literal["schur"] = "schur"
     precision: Precision = Precision.FP64
@@ -102,7 +104,7 @@ def candidates(call: Signature) -> list[SylvesterProgram]:
     """The one program that serves a call."""
     call.require_double()
     b = call.shape("b")
-    return [SylvesterProgram(rows=call.sizes("a")[-1], columns=None if b is None else b[-1], dtype=call.dtype)]
+    return [SylvesterProgram(call.sizes("a")[-1], None if b is None else b[-1], call.given, call.dtype)]
 
 
 def common_exponent(matrices: Sequence[Tensor]) -> Tensor:
