@@ -32,8 +32,8 @@ def main() -> None:
     """Solves the sweep, and prints gains and poles of some of it."""
     weights = np.logspace(-4, 4, 9 if "--quick" in sys.argv else 400)
     with matfn.Client() if "MATFN_URL" in os.environ else matfn.LocalClient() as client:
-        answer = client.with_info.solve_care(A, B, Q, weights[:, None, None])
-    gains = (B.T @ answer.value) / weights[:, None, None]
+        answer = client.with_info.solve_care(A, B, Q, weights[:, None, None], gain=True)
+    _, gains = answer.value
     poles = np.linalg.eigvals(A - B @ gains)
     for place in np.linspace(0, len(weights) - 1, 5).astype(int):
         gain = ", ".join(f"{one:9.2f}" for one in gains[place, 0])

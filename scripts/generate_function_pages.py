@@ -128,6 +128,8 @@ def output_rows(function: Function) -> Iterator[tuple[str, ...]]:
     """The row of each output."""
     for name, dimensions in zip(function.outputs, function.output_shapes, strict=True):
         yield f"`{name}`", shape(dimensions)
+    for further in function.on_request:
+        yield f"`{further.name}`", f"{shape(further.shape)}, with `{further.parameter}=True`"
 
 
 def shape(labels: tuple[str, ...]) -> str:

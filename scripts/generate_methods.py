@@ -16,7 +16,7 @@ import inspect
 import runpy
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Final
@@ -267,6 +267,7 @@ def builders_source(calls: Calls) -> str:
     beside = [line for needed in sequences(calls) for line in ("", "if TYPE_CHECKING:", f"    {needed}")]
     typing = ["TYPE_CHECKING"] if beside else []
     typing += ["Any", "Final", "Generic", "Literal", "NamedTuple", "TypeVar"] if types else ["Literal", "TypeVar"]
+    typing += ["overload"] if needs_overload(calls) else []
     return "\n".join(
         [
             NOTICE,
@@ -321,14 +322,48 @@ def gradient_types(functions: list[Function]) -> list[str]:
     return [f"\n\nTYPES: Final[dict[str, Any]] = {{{rows}}}", '"""The types of gradients, by function."""', ""]
 
 
+def overloads(function: Function, line: str, returned: str) -> list[str]:
+    """The declarations of a function for each value of the parameter that asks for a further output, and for either.
+
+    Args:
+        function: with at most one such parameter; without one there are no declarations.
+        line: the declaration, of which `{signature}` and `{returned}` are open.
+        returned: what it returns, of which the value is open.
+    """
+    if not function.on_request:
+        return []
+    (further,) = function.on_request
+    one = value_type(replace(function, on_request=()))
+    both = value_type(replace(function, on_request=(), outputs=(*function.outputs, further.name)))
+    taken, name = signature(function), further.parameter
+    kinds = {
+        f"{name}: Literal[False] = False": one,
+        f"{name}: Literal[True]": both,
+        f"{name}: bool": f"{one} | {both}",
+    }
+    return [
+        "@overload\n"
+        + line.format(signature=taken.replace(f"{name}: bool = False", kind), returned=returned.format(value))
+        + " ..."
+        for kind, value in kinds.items()
+    ]
+
+
+def needs_overload(calls: Calls) -> bool:
+    """Whether a function of a module has overloads."""
+    return any(function.on_request for function in calls.entries)
+
+
 def builder(function: Function) -> str:
     """The builder of one function."""
     inputs = mapping(item.name for item in function.inputs)
     params = mapping(parameter.name for parameter in function.parameters)
     options = mapping(option.name for option in OPTIONS)
     returned = f"Invocation[{value_type(function)}]"
+    line = f"def {function.subject}({{signature}}) -> {{returned}}:"
     return "\n".join(
         [
+            *(f"\n\n{text}" for text in overloads(function, line, "Invocation[{}]")),
             f"\n\ndef {function.subject}({signature(function)}) -> {returned}:",
             docstring(function, "The call, to be sent with `Client.map`; it holds the arrays, not copies."),
             f'    return Invocation("{function.name}", {inputs}, {params}, {options})',
@@ -355,7 +390,7 @@ def surface_source(surface: Surface) -> str:
             "from __future__ import annotations",
             "",
             "from abc import ABC, abstractmethod",
-            "from typing import TYPE_CHECKING, Literal, TypeVar",
+            f"from typing import TYPE_CHECKING, Literal, TypeVar{', overload' * needs_overload(surface.calls)}",
             "",
             f"from matfn import {surface.calls.module}",
             "",
@@ -436,8 +471,10 @@ def method(surface: Surface, function: Function) -> str:
     """One method of one class."""
     returned = surface.answer.format(value_type(function))
     handover = surface.handover.format(f"{surface.calls.module}.{function.subject}({forwarded(function)})")
+    line = f"{surface.keyword} {function.subject}(self, {{signature}}) -> {{returned}}:"
     lines = [
-        f"{surface.keyword} {function.subject}(self, {signature(function)}) -> {returned}:",
+        *overloads(function, line, surface.answer),
+        line.format(signature=signature(function), returned=returned),
         docstring(function, returns(surface, function)),
         f"    return {handover}",
     ]
@@ -494,7 +531,13 @@ def value_type(function: Function) -> str:
     """The type of the value: an array, a tuple of them, or gradients by name."""
     if function.gradients:
         return f"{type_name(function)}[ArrayT]"
-    count = len(function.outputs)
+    one = tuple_type(len(function.outputs))
+    further = len(function.on_request)
+    return f"{one} | {tuple_type(len(function.outputs) + further)}" if further else one
+
+
+def tuple_type(count: int) -> str:
+    """The type of so many arrays."""
     return "ArrayT" if count == 1 else f"tuple[{', '.join(['ArrayT'] * count) or '()'}]"
 
 
@@ -510,6 +553,7 @@ def returns(surface: Surface, function: Function) -> str:
     value = f"of the kind and dtype of `{first}`"
     value = f"An array {value}" if len(function.outputs) == 1 else f"Arrays {', '.join(function.outputs)} {value}"
     value += "".join(f", {exception}" for exception in exceptions(function))
+    value += "".join(f"; with {e.parameter}=True a pair of it and {e.name}" for e in function.on_request)
     return f"{value}." if surface.answer == "{}" else f"{value}, as `value`, with a certificate per matrix."
 
 

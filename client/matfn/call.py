@@ -7,7 +7,7 @@ values = client.map([matfn.call.inv_root(a, r=4), matfn.call.msign(m)])
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from matfn.invocation import Invocation
 
@@ -955,6 +955,7 @@ def solve_discrete_lyapunov(
     )
 
 
+@overload
 def solve_care(
     a: ArrayT,
     b: ArrayT,
@@ -963,6 +964,7 @@ def solve_care(
     *,
     e: ArrayT | None = None,
     s: ArrayT | None = None,
+    gain: Literal[False] = False,
     method: Literal["auto", "newton_kleinman"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -970,8 +972,67 @@ def solve_care(
     deadline: float | None = None,
     priority: int = 0,
     on_failure: Literal["raise", "nan"] = "raise",
-) -> Invocation[ArrayT]:
-    """Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
+) -> Invocation[ArrayT]: ...
+
+
+@overload
+def solve_care(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: Literal[True],
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT]]: ...
+
+
+@overload
+def solve_care(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: bool,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[ArrayT | tuple[ArrayT, ArrayT]]: ...
+
+
+def solve_care(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: bool = False,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[ArrayT | tuple[ArrayT, ArrayT]]:
+    """Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.
 
     The value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
     matrix by matrix over the leading dimensions.
@@ -983,6 +1044,7 @@ def solve_care(
         r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
         e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        gain: Also the gain K of the control u = -K x, as y.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1009,7 +1071,7 @@ def solve_care(
     return Invocation(
         "solve_care",
         {"a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
-        {},
+        {"gain": gain},
         {
             "method": method,
             "certify": certify,
@@ -1022,6 +1084,7 @@ def solve_care(
     )
 
 
+@overload
 def solve_dare(
     a: ArrayT,
     b: ArrayT,
@@ -1030,6 +1093,7 @@ def solve_dare(
     *,
     e: ArrayT | None = None,
     s: ArrayT | None = None,
+    gain: Literal[False] = False,
     method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1037,8 +1101,67 @@ def solve_dare(
     deadline: float | None = None,
     priority: int = 0,
     on_failure: Literal["raise", "nan"] = "raise",
-) -> Invocation[ArrayT]:
-    """Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
+) -> Invocation[ArrayT]: ...
+
+
+@overload
+def solve_dare(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: Literal[True],
+    method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[tuple[ArrayT, ArrayT]]: ...
+
+
+@overload
+def solve_dare(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: bool,
+    method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[ArrayT | tuple[ArrayT, ArrayT]]: ...
+
+
+def solve_dare(
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    gain: bool = False,
+    method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[ArrayT | tuple[ArrayT, ArrayT]]:
+    """Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.
 
     The value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
     not given, matrix by matrix over the leading dimensions.
@@ -1050,6 +1173,7 @@ def solve_dare(
         r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
         e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        gain: Also the gain K of the control u = -K x, as y.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1076,7 +1200,7 @@ def solve_dare(
     return Invocation(
         "solve_dare",
         {"a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
-        {},
+        {"gain": gain},
         {
             "method": method,
             "certify": certify,

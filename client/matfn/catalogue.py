@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn.schema import VERIFY, VJP, Function, Heads, Input, Parameter, Value
+from matfn.schema import VERIFY, VJP, Function, Heads, Input, OnRequest, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +77,7 @@ _WEIGHTS = (
     Input("q", ("n", "n"), "symmetric (Hermitian) weights of the state", symmetric=True),
     Input("r", ("m", "m"), "symmetric (Hermitian) nonsingular weights of the input", symmetric=True),
 )
+_GAIN = OnRequest("y", ("m", "n"), "gain", "also the gain K of the control u = -K x, as y")
 _CROSS = Input("s", ("n", "m"), "cross weights of the state and the input, 0 if not given", optional=True)
 _DIAG = Input("diag", ("n",), "the diagonal, no entry zero", nonzero=True, padding=1.0)
 """Padded by ones, since no entry may be zero."""
@@ -430,27 +431,31 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="solve_care",
-            summary="Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.",
+            summary="Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.",
             formula="A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given",
             inputs=(_STABLE, *_WEIGHTS, _DESCRIPTOR, _CROSS),
+            parameters=(Parameter("gain", "boolean", _GAIN.summary, default=False),),
             complex_ok=True,
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968)",
             output_shapes=(("n", "n"),),
+            on_request=(_GAIN,),
             reference="solve_care",
             verifiability="estimate",
             methods=("newton_kleinman",),
         ),
         Function(
             name="solve_dare",
-            summary="Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.",
+            summary="Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.",
             formula="A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 "
             "if not given",
             inputs=(Input("a", ("n", "n"), "square matrices"), *_WEIGHTS, _DESCRIPTOR, _CROSS),
+            parameters=(Parameter("gain", "boolean", _GAIN.summary, default=False),),
             complex_ok=True,
             errors=(*_TRIANGULAR_ERRORS, "not_symmetric", "not_stabilisable"),
             source="Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971)",
             output_shapes=(("n", "n"),),
+            on_request=(_GAIN,),
             reference="solve_dare",
             verifiability="estimate",
             methods=("doubling", "newton_kleinman"),
@@ -575,6 +580,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996)",
             output_shapes=(("n",), ("n", "n")),
             reference="eigh",
+            verifiability="estimate",
             methods=("eigh",),
         ),
         Function(

@@ -201,7 +201,7 @@ def _run(job: Job, wanted: Wanted) -> None:
     """Answers one call; saves its values, or prints them with their certificates."""
     with explained(), _client(wanted.urls, local=wanted.local) as client:
         answer = client.ask(job)
-    outputs = dict(zip(results_of(ENTRIES[job.function], job.inputs), outputs_of(answer.value), strict=True))
+    outputs = dict(zip(results_of(ENTRIES[job.function], job), outputs_of(answer.value), strict=True))
     targets = wanted.targets
     if not targets and not wanted.as_json:
         large = [name for name, value in outputs.items() if not tables.is_small(value)]

@@ -140,7 +140,7 @@ class Prepared(Generic[ValueT_co]):
     def answer(self, answer: wire.Answer) -> Answer[ValueT_co]:
         """The answer with arrays of the caller's kind."""
         entry, tensors = ENTRIES[self.call.function], answer.outputs | answer.gradients
-        names = [name for name in entry.outputs_of(self.call.inputs) if is_value(entry, name)]
+        names = [name for name in entry.outputs_of(self.call.inputs, self.call.params) if is_value(entry, name)]
         if not set(names) <= set(tensors):
             raise ProtocolError(f"the server's answer to {self.call.function} lacks one of {', '.join(names)}")
         arrays = {name: self._array(name, owned(whole(tensors[name]))) for name in names}

@@ -103,7 +103,7 @@ def _output_entries(function: str, shapes: Mapping[str, tuple[int, ...]]) -> int
             return 0
         if entry.name in shapes:
             sizes.update(zip(entry.shape, shapes[entry.name][len(shapes[entry.name]) - rank :], strict=True))
-    return sum(spec.output_elements(sizes))
+    return sum(spec.output_elements(sizes, {}))
 
 
 def _exceeds(size: int, limit: int | None) -> bool:

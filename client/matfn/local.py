@@ -125,7 +125,7 @@ class LocalClient(Handled, Submitting, ValueMethods):
         outputs, certificates, milliseconds = self._computed(invocation.function, inputs, params, options)
         _meet_deadline(options.get("deadline"), milliseconds)
         entry = ENTRIES[invocation.function]
-        named = dict(zip(entry.outputs_of(inputs), outputs, strict=True))
+        named = dict(zip(entry.outputs_of(inputs, params), outputs, strict=True))
         values = {
             name: from_torch(output.squeeze(-1) if name in columns else output, kind)
             for name, output in named.items()
@@ -235,7 +235,7 @@ class LocalClient(Handled, Submitting, ValueMethods):
         outputs, certificates, milliseconds = self._computed(call.function, inputs, call.params, call.options)
         tensors = [kind_of(output).tensor(output) for output in outputs]
         entry = ENTRIES[call.function]
-        named = dict(zip(entry.outputs_of(inputs), tensors, strict=True))
+        named = dict(zip(entry.outputs_of(inputs, call.params), tensors, strict=True))
         answer = wire.Answer(
             {name: tensor for name, tensor in named.items() if name not in entry.gradients},
             tuple(map(_translated, certificates)),

@@ -76,7 +76,7 @@ def _help(function: Function) -> str:
 
 
 def _where(function: Function) -> str:
-    outputs = function.gradients or function.outputs
+    outputs = function.gradients or (*function.outputs, *(further.name for further in function.on_request))
     if len(outputs) == 1:
         return (
             "the .npy, .npz, .csv or .mtx file for the value, or - for stdout as .npy; without it up to 64 numbers are "
@@ -98,7 +98,7 @@ def _command(function: Function, run: Run) -> Callable[..., None]:
         files = given.get(_OUTPUT) or []
         with told_as(_form(files, as_json=given[_JSON])):
             job = _job(function, given)
-            targets = targets_of(results_of(function, job.inputs), files)
+            targets = targets_of(results_of(function, job), files)
             _require_matrices(function, job, targets)
             run(job, Wanted(targets, given[_URL], given[_LOCAL], given[_JSON]))
 
@@ -128,9 +128,10 @@ def _form(files: Container[Path], *, as_json: bool) -> Form:
     return Form.JSON_BESIDE if STANDARD in files else Form.JSON
 
 
-def results_of(function: Function, given: Container[str]) -> tuple[str, ...]:
+def results_of(function: Function, job: Job) -> tuple[str, ...]:
     """The names of what a command has to show: the outputs, or the gradients of the inputs that are given."""
-    return tuple(name for name in function.gradients if name in given) or function.outputs
+    gradients = tuple(name for name in function.gradients if name in job.inputs)
+    return gradients or function.outputs_of(job.inputs, job.params)
 
 
 def _outputs(function: Function) -> tuple[Argument]:
@@ -213,6 +214,7 @@ def _require_matrices(function: Function, job: Job, targets: Mapping[str, Path])
     ranks = {item.name: len(item.shape) for item in function.inputs}
     is_stack = any(array.ndim > ranks[name] for name, array in job.arrays.items())
     dimensions = dict(zip(function.outputs, function.output_shapes, strict=True))
+    dimensions |= {further.name: further.shape for further in function.on_request}
     for name, path in targets.items():
         if is_text(path) and (is_stack or len(dimensions[name]) > _MATRIX):
             refuse("output", f"{path} holds one matrix, and {name} is a stack of them: name a .npy file")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-__all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "Parameter", "Value", "Verifiability"]
+__all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "OnRequest", "Parameter", "Value", "Verifiability"]
 
 Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
 Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
@@ -106,6 +106,23 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True)
+class OnRequest:
+    """An output after the others that a call has where a parameter is true.
+
+    Attributes:
+        name: of the output.
+        shape: names of its trailing dimensions.
+        parameter: name of the parameter.
+        summary: in a few words.
+    """
+
+    name: str
+    shape: tuple[str, ...]
+    parameter: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One matrix function.
 
@@ -122,6 +139,7 @@ class Function:
             matrices allow a proof, an estimate through a residual and a separation of eigenvalues, or none.
         parameters: arguments that are scalars.
         outputs: names, in order.
+        on_request: further outputs, which parameters ask for.
         kinds: of each output's dtype: that of the inputs ("same"), the real dtype of their precision ("real"), or whole
             numbers in the real dtype, float32 at least ("index"); () where all are the inputs'.
         complex_ok: whether complex inputs are taken.
@@ -144,6 +162,7 @@ class Function:
     verifiability: Verifiability = "none"
     parameters: tuple[Parameter, ...] = ()
     outputs: tuple[str, ...] = ("x",)
+    on_request: tuple[OnRequest, ...] = ()
     kinds: tuple[OutputKind, ...] = ()
     complex_ok: bool = False
     heads: Heads | None = None
@@ -173,9 +192,14 @@ class Function:
         """The first input that every call has."""
         return next(entry for entry in self.inputs if not entry.optional)
 
-    def outputs_of(self, given: Container[str]) -> tuple[str, ...]:
-        """Names of the outputs of a call with these inputs: an input that is not given has no gradient."""
-        return tuple(name for name in self.outputs if name not in self.gradients or name in given)
+    def outputs_of(self, given: Container[str], parameters: Mapping[str, object]) -> tuple[str, ...]:
+        """Names of the outputs of a call with these inputs and parameters: an input not given has no gradient."""
+        always = (name for name in self.outputs if name not in self.gradients or name in given)
+        return (*always, *(entry.name for entry in self.requested(parameters)))
+
+    def requested(self, parameters: Mapping[str, object]) -> tuple[OnRequest, ...]:
+        """The further outputs that parameters ask for."""
+        return tuple(entry for entry in self.on_request if parameters.get(entry.parameter) is True)
 
     def verification(self) -> Function:
         """The entry that verifies answers of this function: its inputs after the claimed outputs, and no outputs."""
@@ -188,10 +212,18 @@ class Function:
             name=VERIFY + self.name,
             summary=f"Certificates of a claimed answer of {self.name}.",
             inputs=(*claims, *self.inputs),
+            parameters=self._own_parameters,
             outputs=(),
+            on_request=(),
             output_shapes=(),
             claims=self.outputs,
         )
+
+    @property
+    def _own_parameters(self) -> tuple[Parameter, ...]:
+        """The parameters but those that ask for further outputs."""
+        asking = {entry.parameter for entry in self.on_request}
+        return tuple(parameter for parameter in self.parameters if parameter.name not in asking)
 
     def gradient(self) -> Function:
         """The entry of the vector-Jacobian product: cotangents and inputs; the outputs and the inputs' gradients."""
@@ -216,9 +248,10 @@ class Function:
             gradients=names,
         )
 
-    def output_elements(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    def output_elements(self, sizes: Mapping[str, int], parameters: Mapping[str, object]) -> tuple[int, ...]:
         """Numbers in each output of one matrix, by the sizes of the inputs' dimensions; 0 for one that it lacks."""
-        return tuple(map(math.prod, self.output_dimensions(sizes)))
+        further = ([_size(label, sizes) for label in entry.shape] for entry in self.requested(parameters))
+        return tuple(map(math.prod, (*self.output_dimensions(sizes), *further)))
 
     def output_dimensions(self, sizes: Mapping[str, int]) -> tuple[tuple[int, ...], ...]:
         """Trailing dimensions of each output, by the sizes of the inputs' dimensions."""

@@ -16,7 +16,7 @@ from matfn_kernels.contract.functions import (
     unknown,
 )
 from matfn_kernels.contract.rejection import Rejection
-from matfn_kernels.contract.schema import VERIFY, VJP, Function, Input, Parameter
+from matfn_kernels.contract.schema import VERIFY, VJP, Function, Input, OnRequest, Parameter
 from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.linalg.native.library import is_built, variant
 from matfn_kernels.linalg.native.machine import described
@@ -66,6 +66,7 @@ __all__ = [
     "Input",
     "Layout",
     "Limits",
+    "OnRequest",
     "Outcome",
     "Parameter",
     "Plan",

@@ -51,7 +51,7 @@ def answer_of(prepared: Prepared, served: Served, device: str, profile: str, hea
     queue_ms, device_ms = served.queue_seconds * 1e3, served.device_seconds * 1e3
     columns = zip(*(evaluation.outputs for evaluation in evaluations), strict=True)
     entry = ENTRIES[call.function]
-    named = dict(zip(entry.outputs_of(call.inputs), columns, strict=True))
+    named = dict(zip(entry.outputs_of(call.inputs, call.parameters), columns, strict=True))
     rows = {name: rows_to_wire(column, call.lead, head.triangle) for name, column in named.items()}
     return wire.EncodedAnswer(
         outputs={name: row for name, row in rows.items() if name not in entry.gradients},

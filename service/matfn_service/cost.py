@@ -32,6 +32,7 @@ _COPIES_WITHIN: Final = {  # of a matrix, measured; gradients at order 700, a te
     "norm2": 94,
     "cond": 94,
     "eigh": 21,
+    "verify/eigh": 21,
     "eigenbasis": 28,
     "vjp/root": 26,
     "vjp/inv_root": 26,

@@ -14,7 +14,7 @@ from matfn_service.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from matfn_kernels import Function, Input, Parameter
+    from matfn_kernels import Function, Input, OnRequest, Parameter
     from matfn_service.settings import Settings
 
 __all__ = ["MANUAL_POLICY", "manual"]
@@ -81,12 +81,17 @@ _INPUT_HEAD: Final = ("input", "shape", "needed", "meaning")
 _PARAMETER_HEAD: Final = ("parameter", "type", "default", "meaning")
 
 
+def _further(output: OnRequest) -> str:
+    return f"{output.name} ({output.parameter}=true)"
+
+
 def _function(function: Function) -> str:
     return "".join(
         [
             f'<h3 id="{escape(function.name)}">{escape(function.name)}</h3>',
             f"<p>{escape(function.summary)} <code>{escape(function.formula)}</code><br>",
-            f"Outputs: {escape(', '.join(function.outputs))}. Dtypes: {escape(', '.join(dtypes_of(function)))}.<br>",
+            f"Outputs: {escape(', '.join((*function.outputs, *map(_further, function.on_request))))}. ",
+            f"Dtypes: {escape(', '.join(dtypes_of(function)))}.<br>",
             f"Codes: {escape(', '.join(function.errors))}.</p>",
             _table(_INPUT_HEAD, map(_input, function.inputs)),
             _table(_PARAMETER_HEAD, map(_parameter, function.parameters)) if function.parameters else "",

@@ -829,3 +829,18 @@ def test_serve_without_the_extra_names_it(monkeypatch: pytest.MonkeyPatch, missi
 
     assert result.exit_code == 1
     assert 'pip install "matfn[service]"' in result.stderr
+
+
+@pytest.mark.parametrize(("options", "written"), [([], ["X.npy"]), (["--gain"], ["X.npy", "X.y.npy"])])
+def test_outputs_on_request_have_files(folder: Path, options: list[str], written: list[str]) -> None:
+    """`matfn run solve_care --gain -o X.npy` writes the gain beside the solution."""
+    shapes = {"a": np.eye(2), "b": np.ones((2, 1)) * [[1.0], [2.0]], "q": np.eye(2), "r": np.eye(1)}
+    shapes["a"] = np.array([[0.0, 1.0], [2.0, 0.5]])
+    for name, array in shapes.items():
+        np.save(folder / f"{name}.npy", array)
+
+    files = [folder / f"{name}.npy" for name in shapes]
+    result = invoked("run", "solve_care", *files, *options, "-o", folder / "X.npy", "--local")
+
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in folder.glob("X*.npy")) == written

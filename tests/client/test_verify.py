@@ -50,6 +50,19 @@ def test_wrong_power_is_not(client: matfn.Client | matfn.LocalClient) -> None:
     assert (certificate.outcome, certificate.code) == ("approximate", "not_converged")
 
 
+@pytest.mark.parametrize("phase", [1.0, 1j])
+def test_eigenpairs_are_verified(client: matfn.Client | matfn.LocalClient, phase: complex) -> None:
+    """Real values beside vectors of a complex matrix too; values in another order are no answer."""
+    a = np.array([[2.0, 0.3 * phase], [0.3 * np.conj(phase), 1.0]])
+    w, v = np.linalg.eigh(a)
+
+    found = [client.verify.eigh(values, v, a)[0] for values in (w, w[::-1].copy())]
+
+    assert [certificate.outcome for certificate in found] == ["converged", "approximate"]
+    assert found[0].error_estimate is not None
+    assert found[0].error_estimate < 1e-14
+
+
 def test_many_at_once(client: matfn.Client | matfn.LocalClient) -> None:
     """Verifications are calls like others and may be sent with them."""
     calls = [matfn.verification.inv_root(X, A, r=4), matfn.verification.inv_root(WRONG, A, r=4), matfn.call.msign(A)]
@@ -145,6 +158,19 @@ def test_command_exits_by_the_verdict(tmp_path: Path, claim: Any, code: int) -> 
 
     files = [str(tmp_path / "X.npy"), str(tmp_path / "A.npy")]
     found = CliRunner().invoke(app, ["verify", "inv_root", *files, "--r", "4", "--local"])
+
+    assert found.exit_code == code, found.output
+    assert ("converged" if code == 0 else "approximate") in found.output
+
+
+@pytest.mark.parametrize(("values", "code"), [(W, 0), (W[::-1], 1)])
+def test_command_takes_all_claimed_outputs(tmp_path: Path, values: Any, code: int) -> None:
+    """`matfn verify eigh W.npy V.npy A.npy`: the outputs in their order, then the inputs."""
+    files = {"W.npy": values, "V.npy": V, "A.npy": A}
+    for name, array in files.items():
+        np.save(tmp_path / name, array)
+
+    found = CliRunner().invoke(app, ["verify", "eigh", *(str(tmp_path / name) for name in files), "--local"])
 
     assert found.exit_code == code, found.output
     assert ("converged" if code == 0 else "approximate") in found.output

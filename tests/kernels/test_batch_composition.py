@@ -97,6 +97,8 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("solve_discrete_lyapunov", {name: RNG.standard_normal((6, 9, 9)) for name in "aq"}, {}),
     ("solve_care", _riccati(6, 8), {}),
     ("solve_dare", _riccati(6, 8), {}),
+    ("solve_care", _riccati(6, 8), {"gain": True}),
+    ("solve_dare", _riccati(6, 8), {"gain": True}),
     ("tri_inv", {"t": _triangles(6, 70)}, {}),
     ("tri_solve", {"t": _triangles(6, 40), "b": RNG.standard_normal((6, 40, 3))}, {"transpose": True}),
     ("dplr_solve", _low_rank(6, 100), {}),

@@ -27,13 +27,13 @@ def test_every_function_has_programs() -> None:
 
 
 def test_verifiability_is_that_of_the_residual() -> None:
-    """Equations and analytic functions have an estimate; signs, means, bases, intervals and attention nothing."""
+    """Equations, analytic functions and eigenpairs have an estimate; signs, means, intervals and attention nothing."""
     by_kind = {kind: {f.name for f in FUNCTIONS.values() if f.verifiability == kind} for kind in ("estimate", "none")}
 
     equations = {name for name in FUNCTIONS if name.startswith("solve_")}
-    assert by_kind["estimate"] == equations | {"log", "exp", "power"}
+    assert by_kind["estimate"] == equations | {"log", "exp", "power", "eigh"}
     assert by_kind["none"] == {
-        *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean", "eigh", "eigenbasis"),
+        *("mcsgn", "spectral_projector", "frechet_distance", "geometric_mean", "eigenbasis"),
         *("norm2", "cond"),
         *("max_logit", "qk_clip", "delta_rule"),
     }
@@ -63,7 +63,7 @@ def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> No
     widths = [_width(parsed(case, inputs).dtype, kind) for kind in kinds]
     found = [len(output) // width for output, width in zip(row.outputs.values(), widths, strict=True)]
 
-    assert found == list(function.output_elements(sizes))
+    assert found == list(function.output_elements(sizes, case.keywords))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def _found(case: Case) -> tuple[Answer, dict[str, Array]]:
     named = zip(entry.cotangents, case.cotangents, strict=True)
     inputs = {**{name: x if rank[name] else x[0, 0] for name, x in named if x is not None}, **case.inputs}
     found = answer(f"vjp/{case.function}", inputs, **case.keywords)
-    outputs = dict(zip(entry.outputs_of(inputs), found.outputs, strict=True))
+    outputs = dict(zip(entry.outputs_of(inputs, {}), found.outputs, strict=True))
     return found, {name: outputs[name] for name in entry.gradients if name in case.inputs}
 
 

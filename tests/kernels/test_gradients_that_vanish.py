@@ -122,7 +122,7 @@ def _answered(case: Case, dtype: str) -> tuple[Answer, dict[str, Array], dict[st
     entry = ENTRIES[f"vjp/{case.function}"]
     inputs = {name: np.asarray(x).astype(dtype) for name, x in case.inputs.items()}
     found = answer(entry.name, inputs, **case.keywords)
-    outputs = dict(zip(entry.outputs_of(inputs), found.outputs, strict=True))
+    outputs = dict(zip(entry.outputs_of(inputs, {}), found.outputs, strict=True))
     sent = [inputs[name].astype(float) for name in entry.cotangents if name in inputs]
     values = [x.astype(float) for x, name in zip(found.outputs, entry.cotangents, strict=False) if name in inputs]
     gradients = {name: outputs[name].astype(float) for name in entry.gradients if name in inputs}

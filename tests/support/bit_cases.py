@@ -467,7 +467,9 @@ _EQUATIONS: Final[tuple[_Entry, ...]] = (
     ("solve_discrete_lyapunov", {}, (3, 7, 17), _ALL, partial(_stein, e=True)),
     ("solve_care", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, _riccati),
     ("solve_care", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True)),
+    ("solve_care", {"gain": True}, (2, (7, 3)), _ALL, partial(_riccati, more=True)),
     ("solve_dare", {}, (1, 2, 5, 8, 9, (9, 5), (17, 3)), _ALL, partial(_riccati, factor=1.5)),
+    ("solve_dare", {"gain": True}, (2, (7, 3)), _ALL, partial(_riccati, factor=1.5)),
     ("solve_dare", {}, (3, 7, (16, 3)), _ALL, partial(_riccati, more=True, factor=1.5)),
 )
 _TRIANGULAR: Final[tuple[_Entry, ...]] = (

@@ -159,7 +159,7 @@ class Combination:
 
     def read(self, evaluation: Evaluation) -> list[Row]:
         """An evaluation's answers, one a matrix."""
-        names = FUNCTIONS[self.case.function].outputs
+        names = FUNCTIONS[self.case.function].outputs_of((), self.case.keywords)
         return [
             Row(
                 {name: bits(output[i]) for name, output in zip(names, evaluation.outputs, strict=True)},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["INPUTS", "general", "spd", "triangle", "verified"]
+__all__ = ["INPUTS", "general", "named", "spd", "triangle", "verified"]
 
 
 def spd(n: int, condition: float, seed: int = 0, dtype: type = np.float64) -> Array:
@@ -42,10 +42,14 @@ def general(m: int, n: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal((m, n))
 
 
+def named(function: str, claims: tuple[Array, ...], inputs: dict[str, Array]) -> dict[str, Array]:
+    """The inputs of a verification."""
+    return {**dict(zip(FUNCTIONS[function].outputs, claims, strict=True)), **inputs}
+
+
 def verified(function: str, claims: tuple[Array, ...], inputs: dict[str, Array], **keywords: object) -> Certificate:
     """The certificate of a claimed answer."""
-    named = dict(zip(FUNCTIONS[function].outputs, claims, strict=True))
-    call = parsed(f"verify/{function}", {**named, **inputs}, keywords)
+    call = parsed(f"verify/{function}", named(function, claims, inputs), keywords)
     plan = make_plan(call, load_profile())
     (certificate,) = evaluate(plan.program, batch_of(call), plan.backends).certificates
     return certificate
@@ -62,6 +66,7 @@ INPUTS: Final[dict[str, tuple[dict[str, Array], dict[str, object]]]] = {
     "mclip": ({"m": general(6, 9)}, {"hi": 1.0, "lo": 0.5}),
     "polar": ({"m": general(9, 6)}, {}),
     "eig_clip": ({"a": spd(9, 1e3) - 0.3 * np.eye(9)}, {"lo": 0.0}),
+    "eigh": ({"a": spd(9, 1e3) - 0.3 * np.eye(9)}, {}),
     "tri_inv": ({"t": triangle(9)}, {}),
     "tri_solve": ({"t": triangle(9), "b": general(9, 4)}, {"transpose": True}),
     "dplr_inv": ({"diag": np.full(9, 2.0), "q": general(9, 2) / 5, "k": general(9, 2, 1) / 5}, {}),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from matfn import call
 
@@ -938,6 +938,7 @@ class AnswerMethods(ABC):
             )
         )
 
+    @overload
     def solve_care(
         self,
         a: ArrayT,
@@ -947,6 +948,7 @@ class AnswerMethods(ABC):
         *,
         e: ArrayT | None = None,
         s: ArrayT | None = None,
+        gain: Literal[False] = False,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -954,8 +956,64 @@ class AnswerMethods(ABC):
         deadline: float | None = None,
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
-    ) -> Answer[ArrayT]:
-        """Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
+    ) -> Answer[ArrayT]: ...
+    @overload
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: Literal[True],
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[tuple[ArrayT, ArrayT]]: ...
+    @overload
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT | tuple[ArrayT, ArrayT]]: ...
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool = False,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT | tuple[ArrayT, ArrayT]]:
+        """Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.
 
         The value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
         matrix by matrix over the leading dimensions.
@@ -967,6 +1025,7 @@ class AnswerMethods(ABC):
             r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            gain: Also the gain K of the control u = -K x, as y.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -976,7 +1035,8 @@ class AnswerMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            An array of the kind and dtype of `a`, as `value`, with a certificate per matrix.
+            An array of the kind and dtype of `a`; with gain=True a pair of it and y, as `value`, with a certificate per
+            matrix.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.
@@ -998,6 +1058,7 @@ class AnswerMethods(ABC):
                 r,
                 e=e,
                 s=s,
+                gain=gain,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -1008,6 +1069,7 @@ class AnswerMethods(ABC):
             )
         )
 
+    @overload
     def solve_dare(
         self,
         a: ArrayT,
@@ -1017,6 +1079,7 @@ class AnswerMethods(ABC):
         *,
         e: ArrayT | None = None,
         s: ArrayT | None = None,
+        gain: Literal[False] = False,
         method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1024,8 +1087,64 @@ class AnswerMethods(ABC):
         deadline: float | None = None,
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
-    ) -> Answer[ArrayT]:
-        """Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
+    ) -> Answer[ArrayT]: ...
+    @overload
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: Literal[True],
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[tuple[ArrayT, ArrayT]]: ...
+    @overload
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool,
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT | tuple[ArrayT, ArrayT]]: ...
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool = False,
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> Answer[ArrayT | tuple[ArrayT, ArrayT]]:
+        """Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.
 
         The value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
         not given, matrix by matrix over the leading dimensions.
@@ -1037,6 +1156,7 @@ class AnswerMethods(ABC):
             r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            gain: Also the gain K of the control u = -K x, as y.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1046,7 +1166,8 @@ class AnswerMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            An array of the kind and dtype of `a`, as `value`, with a certificate per matrix.
+            An array of the kind and dtype of `a`; with gain=True a pair of it and y, as `value`, with a certificate per
+            matrix.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.
@@ -1068,6 +1189,7 @@ class AnswerMethods(ABC):
                 r,
                 e=e,
                 s=s,
+                gain=gain,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -1287,3 +1287,62 @@ class AsyncVerifyMethods(ABC):
                 on_failure=on_failure,
             )
         )
+
+    async def eigh(
+        self,
+        x: ArrayT,
+        y: ArrayT,
+        a: ArrayT,
+        *,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[Certificate, ...]:
+        """Certificates of a claimed answer of eigh.
+
+        The exact value is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive,
+        matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n) array, the claimed output x.
+            y: (*, n, n) array, the claimed output y.
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            One certificate per matrix, of the claimed answer.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+        """
+        return await self._certificates(
+            verification.eigh(
+                x,
+                y,
+                a,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )

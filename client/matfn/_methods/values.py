@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from matfn import call
 
@@ -937,6 +937,7 @@ class ValueMethods(ABC):
             )
         )
 
+    @overload
     def solve_care(
         self,
         a: ArrayT,
@@ -946,6 +947,7 @@ class ValueMethods(ABC):
         *,
         e: ArrayT | None = None,
         s: ArrayT | None = None,
+        gain: Literal[False] = False,
         method: Literal["auto", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -953,8 +955,64 @@ class ValueMethods(ABC):
         deadline: float | None = None,
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
-    ) -> ArrayT:
-        """Stabilising solution X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
+    ) -> ArrayT: ...
+    @overload
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: Literal[True],
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT]: ...
+    @overload
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT | tuple[ArrayT, ArrayT]: ...
+    def solve_care(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool = False,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT | tuple[ArrayT, ArrayT]:
+        """Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.
 
         The value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
         matrix by matrix over the leading dimensions.
@@ -966,6 +1024,7 @@ class ValueMethods(ABC):
             r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            gain: Also the gain K of the control u = -K x, as y.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -975,7 +1034,7 @@ class ValueMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            An array of the kind and dtype of `a`.
+            An array of the kind and dtype of `a`; with gain=True a pair of it and y.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.
@@ -997,6 +1056,7 @@ class ValueMethods(ABC):
                 r,
                 e=e,
                 s=s,
+                gain=gain,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -1007,6 +1067,7 @@ class ValueMethods(ABC):
             )
         )
 
+    @overload
     def solve_dare(
         self,
         a: ArrayT,
@@ -1016,6 +1077,7 @@ class ValueMethods(ABC):
         *,
         e: ArrayT | None = None,
         s: ArrayT | None = None,
+        gain: Literal[False] = False,
         method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1023,8 +1085,64 @@ class ValueMethods(ABC):
         deadline: float | None = None,
         priority: int = 0,
         on_failure: Literal["raise", "nan"] = "raise",
-    ) -> ArrayT:
-        """Stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
+    ) -> ArrayT: ...
+    @overload
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: Literal[True],
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> tuple[ArrayT, ArrayT]: ...
+    @overload
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool,
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT | tuple[ArrayT, ArrayT]: ...
+    def solve_dare(
+        self,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        gain: bool = False,
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> ArrayT | tuple[ArrayT, ArrayT]:
+        """Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.
 
         The value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
         not given, matrix by matrix over the leading dimensions.
@@ -1036,6 +1154,7 @@ class ValueMethods(ABC):
             r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            gain: Also the gain K of the control u = -K x, as y.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1045,7 +1164,7 @@ class ValueMethods(ABC):
             on_failure: Raise a typed error, or answer a failed matrix with "nan".
 
         Returns:
-            An array of the kind and dtype of `a`.
+            An array of the kind and dtype of `a`; with gain=True a pair of it and y.
 
         Raises:
             InvalidParameter: A parameter or option is outside its domain.
@@ -1067,6 +1186,7 @@ class ValueMethods(ABC):
                 r,
                 e=e,
                 s=s,
+                gain=gain,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -39,6 +39,7 @@ class Found:
         rank: numerical rank, NaN where it is not defined.
         failure: code of the problem, if there is no answer.
         remarks: further reasons why the answer is approximate.
+        beside: the further outputs.
     """
 
     value: Array
@@ -49,6 +50,7 @@ class Found:
     rank: float = math.nan
     failure: str | None = None
     remarks: tuple[str, ...] = ()
+    beside: tuple[Array, ...] = ()
 
 
 _NUMBERS: Final = ("residual", "error", "condition", "steps", "rank")
@@ -60,7 +62,11 @@ def failed(shape: tuple[int, ...], code: str | None) -> Found:
 
 
 def each(
-    method: Callable[..., Found], inputs: Mapping[str, Tensor], shape: tuple[int, ...], residual_name: str
+    method: Callable[..., Found],
+    inputs: Mapping[str, Tensor],
+    shape: tuple[int, ...],
+    residual_name: str,
+    beside: tuple[tuple[int, ...], ...] = (),
 ) -> Findings:
     """Calls the method with every item's matrices, by name and in double precision, as the outputs are.
 
@@ -69,6 +75,7 @@ def each(
         inputs: (batch, ...).
         shape: of an item's answer.
         residual_name: the equation whose residual the method measures.
+        beside: shapes of the further outputs of an item.
     """
     arrays = {name: _double(tensor) for name, tensor in inputs.items()}
     first, dtype = next(iter(inputs.values())), np.result_type(*arrays.values())
@@ -79,9 +86,13 @@ def each(
     def column(entries: list[float] | list[bool]) -> Tensor:
         return torch.tensor(entries, dtype=None if isinstance(entries[0], bool) else torch.float64, device=first.device)
 
+    def stacked(outputs: list[Array]) -> Tensor:
+        return torch.as_tensor(np.stack(outputs).astype(dtype), device=first.device)
+
+    further = [[*f.beside] or [np.full(one, math.nan) for one in beside] for f in found]
     columns = {name: column([float(getattr(f, name)) for f in found]) for name in _NUMBERS}
     return Findings(
-        outputs=(torch.as_tensor(np.stack([f.value for f in found]).astype(dtype), device=first.device),),
+        outputs=(stacked([f.value for f in found]), *(stacked(list(one)) for one in zip(*further, strict=True))),
         residual_name=residual_name,
         residual=columns["residual"],
         error=columns["error"],

@@ -176,7 +176,7 @@ def _outlined(
     values = parse_parameters(f"{function}()", spec.parameters, parameters)
     check_heads(spec, {name: layout.shape for name, layout in inputs.items()}, values)
     lead = _leading(spec, inputs, limits)
-    _check_elements(spec, inputs, math.prod(lead), limits)
+    _check_elements(spec, inputs, values, math.prod(lead), limits)
     settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
     _check_together(function, values, settled.method)
     stand_ins = {
@@ -329,7 +329,9 @@ def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
     return tuple(size for (size,) in reversed(sizes)) if all(len(one) == 1 for one in sizes) else None
 
 
-def _check_elements(spec: Function, inputs: Mapping[str, Layout], items: int, limits: Limits) -> None:
+def _check_elements(
+    spec: Function, inputs: Mapping[str, Layout], values: Mapping[str, Value], items: int, limits: Limits
+) -> None:
     """Refuses small requests that would need a large allocation, by broadcasting or by outputs that are larger."""
     sizes = {
         label: size
@@ -338,7 +340,7 @@ def _check_elements(spec: Function, inputs: Mapping[str, Layout], items: int, li
         for label, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True)
     }
     taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
-    held = items * max(taken, sum(spec.output_elements(sizes)))
+    held = items * max(taken, sum(spec.output_elements(sizes, values)))
     if held > limits.max_elements:
         raise Rejection(
             "invalid_shape",

@@ -4,19 +4,21 @@ The function is computed anew, with its own certificate, and the claimed answer 
 
     ||X - X*|| / ||X*||  <=  d + e + d e,   d = ||X - X'|| / ||X'||,  e = ||X' - X*|| / ||X*||,
 
-by the triangle inequality, where X* is the exact value and e has the estimate of the certificate.
+by the triangle inequality, where X* is the exact value and e has the estimate of the certificate. Where an answer is
+one of many, as a basis of eigenvectors is, the claim is measured by itself, by a program that `Judging` ones name.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import torch
 
 from matfn_kernels.linalg.scaling import norm, rescale
 from matfn_kernels.programs.findings import ROUNDINGS, Findings
+from matfn_kernels.programs.program import Program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +28,8 @@ if TYPE_CHECKING:
     from matfn_kernels.contract.certificate import Certificate
     from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.program import Program
 
-__all__ = ["Verification"]
+__all__ = ["Judging", "Verification", "verifying"]
 
 _ROUNDINGS: Final = 4.0
 """Of the distance itself, in units of eps: of a difference, two norms and a quotient."""
@@ -36,6 +37,19 @@ _VOUCHED: Final = 0.1
 """Largest error of a computed answer from which a distance says something."""
 _NOTHING: Final = -(1 << 20)
 """Exponent of zero: below that of every number, and far from the bounds of integers."""
+
+
+@runtime_checkable
+class Judging(Program, Protocol):
+    """A program with another one that measures claimed outputs, without an answer to compare them with."""
+
+    def judging(self, claims: tuple[str, ...]) -> Program:
+        """The program that measures the inputs with these names; it has no outputs."""
+
+
+def verifying(program: Program, claims: tuple[str, ...]) -> Program:
+    """The program that certifies the inputs with these names as outputs of a program."""
+    return program.judging(claims) if isinstance(program, Judging) else Verification(program, claims)
 
 
 @dataclass(frozen=True, slots=True)

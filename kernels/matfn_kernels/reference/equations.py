@@ -38,20 +38,51 @@ def solve_discrete_lyapunov(a: Array, q: Array, e: Array | None = None) -> Array
     return solve_discrete_lyapunov(inverse @ wide(a), inverse @ wide(q) @ adjoint(inverse))
 
 
-def solve_care(a: Array, b: Array, q: Array, r: Array, e: Array | None = None, s: Array | None = None) -> Array:
+def solve_care(  # noqa: PLR0913 - the function's own arguments
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None = None,
+    s: Array | None = None,
+    *,
+    gain: bool = False,
+) -> Array | tuple[Array, Array]:
     """The stabilising X of A^H X E + E^H X A - (E^H X B + S) R^-1 (B^H X E + S^H) + Q = 0.
 
-    For a, q and e (batch, n, n), b and s (batch, n, m), r (batch, m, m).
+    For a, q and e (batch, n, n), b and s (batch, n, m), r (batch, m, m). With a gain K = R^-1 (B^H X E + S^H) too.
     """
-    return _riccati(scipy.linalg.solve_continuous_are, a, b, q, r, e, s)
+    x = _riccati(scipy.linalg.solve_continuous_are, a, b, q, r, e, s)
+    if not gain:
+        return x
+    held = adjoint(wide(b)) @ x @ (np.eye(a.shape[-1]) if e is None else wide(e))
+    return x, np.linalg.solve(_hermitian(r), held if s is None else held + adjoint(wide(s)))
 
 
-def solve_dare(a: Array, b: Array, q: Array, r: Array, e: Array | None = None, s: Array | None = None) -> Array:
+def solve_dare(  # noqa: PLR0913 - the function's own arguments
+    a: Array,
+    b: Array,
+    q: Array,
+    r: Array,
+    e: Array | None = None,
+    s: Array | None = None,
+    *,
+    gain: bool = False,
+) -> Array | tuple[Array, Array]:
     """The stabilising X of A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^-1 (B^H X A + S^H) + Q = 0.
 
-    For matrices as those of `solve_care`.
+    For matrices as those of `solve_care`. With a gain K = (R + B^H X B)^-1 (B^H X A + S^H) too.
     """
-    return _riccati(scipy.linalg.solve_discrete_are, a, b, q, r, e, s)
+    x = _riccati(scipy.linalg.solve_discrete_are, a, b, q, r, e, s)
+    if not gain:
+        return x
+    pressed = adjoint(wide(b)) @ x
+    held = pressed @ wide(a)
+    return x, np.linalg.solve(_hermitian(r) + pressed @ wide(b), held if s is None else held + adjoint(wide(s)))
+
+
+def _hermitian(x: Array) -> Array:
+    return np.asarray((wide(x) + adjoint(wide(x))) / 2)
 
 
 def _riccati(solve: Callable[..., Array], *matrices: Array | None) -> Array:
@@ -62,6 +93,6 @@ def _riccati(solve: Callable[..., Array], *matrices: Array | None) -> Array:
     assert r is not None
     e = np.broadcast_to(np.eye(a.shape[-1]), a.shape) if e is None else e
     s = np.zeros_like(b) if s is None else s
-    weights = ((wide(x) + adjoint(wide(x))) / 2 for x in (q, r))
+    weights = map(_hermitian, (q, r))
     signature = "(n,n),(n,m),(n,n),(m,m),(n,n),(n,m)->(n,n)"
     return each(signature, solve, wide(a), wide(b), *weights, wide(e), wide(s))

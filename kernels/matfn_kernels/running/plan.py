@@ -18,7 +18,7 @@ from matfn_kernels.methods.candidates import CANDIDATES as FUNCTIONS
 from matfn_kernels.methods.gradients.candidates import CANDIDATES as GRADIENTS
 from matfn_kernels.programs.kernel_prices import fastest, proof_cost
 from matfn_kernels.programs.signature import Signature
-from matfn_kernels.programs.verification import Verification
+from matfn_kernels.programs.verification import verifying
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +62,19 @@ def make_plan(call: Call, profile: Profile) -> Plan:
         Rejection: if the function has no method in the named precision, or the named method does not serve the call.
     """
     plan = _plan(Signature.of(call), profile)
-    if call.options.certify == "proved" and ENTRIES[call.function].verifiability == "bound":
+    entry = ENTRIES[call.function]
+    if entry.claims:
+        plan = _verifying(plan, entry.claims, profile)
+    if call.options.certify == "proved" and entry.verifiability == "bound":
         plan = replace(plan, seconds=plan.seconds + proof_cost(profile, call.dtype, _order(call)))
-    claims = ENTRIES[call.function].claims
-    if not claims:
-        return plan
-    considered = tuple((Verification(program, claims), seconds) for program, seconds in plan.considered)
-    return replace(plan, program=Verification(plan.program, claims), considered=considered)
+    return plan
+
+
+def _verifying(plan: Plan, claims: tuple[str, ...], profile: Profile) -> Plan:
+    """The plan of the verification of answers that a plan computes."""
+    considered = tuple((verifying(program, claims), seconds) for program, seconds in plan.considered)
+    program = verifying(plan.program, claims)
+    return replace(plan, program=program, seconds=program.seconds(profile), considered=considered)
 
 
 @lru_cache(maxsize=4096)
@@ -116,11 +122,11 @@ def _order(call: Call) -> float:
 
 
 def _answer_bytes(call: Signature) -> int:
-    return call.dtype.itemsize * sum(ENTRIES[call.function].output_elements(call.dimensions))
+    return call.dtype.itemsize * sum(ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters)))
 
 
 def _bytes(call: Signature) -> int:
     """Bytes of inputs and outputs, a matrix: two outputs, each as large as the largest of all."""
     inputs = [math.prod(shape) for _, shape in call.shapes]
-    outputs = ENTRIES[call.function].output_elements(call.dimensions)
+    outputs = ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters))
     return call.dtype.itemsize * (sum(inputs) + 2 * max(*inputs, *outputs))

@@ -38,7 +38,8 @@ function python({ name, tensors, dtype, params, options }, entry) {
     .filter((input) => input.optional && tensors[input.name])
     .map((input) => `${input.name}=${input.name}`);
   const named = Object.entries({ ...params, ...options }).map(([key, value]) => `${key}=${pythonValue(value)}`);
-  const outputs = entry.outputs.length > 1 ? entry.outputs.join(", ") : "x";
+  const further = entry.on_request.filter(({ parameter }) => params[parameter]).map((output) => output.name);
+  const outputs = [...entry.outputs, ...further].join(", ");
   return [
     "import matfn",
     dtype === "bfloat16" ? "import ml_dtypes" : null,

@@ -53,7 +53,10 @@ function card(entry) {
       entry.parameters.length ? pair("functions.parameters", entry.parameters.map(parameterLine)) : null,
       pair(
         "functions.outputs",
-        entry.outputs.map((name, place) => outputLine(entry, name, place)),
+        [
+          ...entry.outputs.map((name, place) => outputLine(entry, name, place)),
+          ...entry.on_request.map(requestLine),
+        ],
       ),
       pair("functions.methods", tags(entry.methods)),
       pair(
@@ -111,6 +114,10 @@ function inputLine(input) {
     ` (${["*", ...input.shape].join(", ")}) `,
     h("span", { class: "muted" }, c(input.summary), input.optional ? ` · ${t("functions.optional")}` : ""),
   );
+}
+
+function requestLine({ name, shape, parameter }) {
+  return h("div", {}, h("code", {}, name), ` (${["*", ...shape].join(", ")}): ${parameter}=true`);
 }
 
 function outputLine(entry, name, place) {

@@ -17,7 +17,9 @@ const WAYS = ["example", "paste", "file"];
 
 /** The verification's tab. */
 export function verify(context) {
-  const served = context.catalogue.functions.filter((entry) => entry.verifiability !== "none");
+  const served = context.catalogue.functions
+    .filter((entry) => entry.verifiability !== "none")
+    .map((entry) => ({ ...entry, parameters: entry.parameters.filter((one) => !asks(entry, one)) }));
   const state = (context.verify ??= {
     name: served.find(({ name }) => name === "inv_root")?.name ?? served[0].name,
     calls: {},
@@ -36,6 +38,11 @@ export function verify(context) {
   draw(context, state, served, form);
   run(state, served, form, verdict);
   return h("div", {}, h("p", { class: "lead" }, t("verify.lead")), h("div", { class: "playground" }, form, verdict));
+}
+
+/** Whether a parameter asks for a further output, which is not claimed. */
+function asks(entry, parameter) {
+  return entry.on_request.some((output) => output.parameter === parameter.name);
 }
 
 function draw(context, state, served, form) {
@@ -126,7 +133,7 @@ async function claimed(entry, claims, sent) {
       const tensor =
         spec.way === "example"
           ? moved(decode(own[name]), spec.settings.off)
-          : matrixOf(spec, { name, shape: ["m", "n"] }, []);
+          : matrixOf(spec, { name, shape: entry.output_shapes[entry.outputs.indexOf(name)] }, []);
       return [name, { shape: tensor.shape, data: rounded(tensor.data, sent.dtype) }];
     }),
   );

@@ -118,10 +118,17 @@ class Continuous(Riccati):
     def terms(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """A^H X E, its adjoint, -H^H R^-1 H and Q."""
         linear = multiplied(product(adjoint(self.a), x), self.e)
-        held = multiplied(product(adjoint(self.b), x), self.e)
-        held = held if self.s is None else held + adjoint(self.s)
-        _, quadratic = quotient(wide(self.r), held)
+        _, quadratic = quotient(*self.parts(x))
         return linear, adjoint(linear), -quadratic, wide(self.q)
+
+    def parts(self, x: Array) -> tuple[Array, Array]:
+        """R and B^H X E + S^H."""
+        held = multiplied(product(adjoint(self.b), x), self.e)
+        return wide(self.r), held if self.s is None else held + adjoint(self.s)
+
+    def carried(self, loop: Array) -> Array:
+        """E."""
+        return np.eye(len(loop)) if self.e is None else self.e
 
     def operator(self, loop: Array) -> Operator:
         """D -> A_c^H D E + E^H D A_c."""

@@ -85,11 +85,18 @@ class Discrete(Riccati):
         """A^H X A, -E^H X E, -H^H W^-1 H and Q."""
         linear = product(product(adjoint(self.a), x), self.a)
         before = wide(x) if self.e is None else product(product(adjoint(self.e), x), self.e)
+        _, quadratic = quotient(*self.parts(x))
+        return (linear + adjoint(linear)) / 2, -(before + adjoint(before)) / 2, -quadratic, wide(self.q)
+
+    def parts(self, x: Array) -> tuple[Array, Array]:
+        """R + B^H X B and B^H X A + S^H."""
         pressed = product(adjoint(self.b), x)
         held, weight = product(pressed, self.a), self.r + product(pressed, self.b)
-        held = held if self.s is None else held + adjoint(self.s)
-        _, quadratic = quotient((weight + adjoint(weight)) / 2, held)
-        return (linear + adjoint(linear)) / 2, -(before + adjoint(before)) / 2, -quadratic, wide(self.q)
+        return (weight + adjoint(weight)) / 2, held if self.s is None else held + adjoint(self.s)
+
+    def carried(self, loop: Array) -> Array:
+        """A_c."""
+        return loop
 
     def operator(self, loop: Array) -> Operator:
         """D -> A_c^H D A_c - E^H D E."""

@@ -26,6 +26,7 @@ import torch
 from matfn_kernels.linalg import invariant
 from matfn_kernels.methods.equations.continuous import Continuous
 from matfn_kernels.methods.equations.discrete import Discrete
+from matfn_kernels.methods.equations.gains import gain_of
 from matfn_kernels.methods.equations.linear import HOPELESS
 from matfn_kernels.methods.equations.newton_kleinman import stabilising
 from matfn_kernels.methods.equations.riccati_terms import scaled
@@ -78,6 +79,7 @@ class RiccatiProgram:
         columns: of B.
         given: names of the optional inputs that a call gives.
         dtype: of the inputs and outputs.
+        gain: whether K is the second output.
         method: newton_kleinman.
         precision: fp64.
         ceiling: fp64.
@@ -88,6 +90,7 @@ class RiccatiProgram:
     columns: int
     given: tuple[str, ...]
     dtype: torch.dtype
+    gain: bool = False
     method: Literal["newton_kleinman"] = "newton_kleinman"
     precision: Precision = Precision.FP64
     ceiling: Precision = Precision.FP64
@@ -95,8 +98,9 @@ class RiccatiProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: a, q and perhaps e (batch, n, n), b and perhaps s (batch, n, m), r (batch, m, m)."""
         kind = Discrete if self.function == "solve_dare" else Continuous
-        solve = partial(_solve, kind, self.dtype)
-        findings = each(solve, inputs, (self.order, self.order), RESIDUALS[self.function])
+        solve = partial(_solve, kind, self.dtype, gain=self.gain)
+        beside = ((self.columns, self.order),) if self.gain else ()
+        findings = each(solve, inputs, (self.order, self.order), RESIDUALS[self.function], beside)
         remarks = {**findings.remarks, "asymmetric_weights": asymmetric_weights(inputs)}
         return replace(findings, rank=None, remarks=remarks)
 
@@ -106,7 +110,8 @@ class RiccatiProgram:
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Empty matrices."""
-        return (torch.zeros(inputs["q"].shape, dtype=self.dtype),)
+        x, k = inputs["q"].shape, inputs["b"].mT.shape
+        return tuple(torch.zeros(shape, dtype=self.dtype) for shape in ((x, k) if self.gain else (x,)))
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
@@ -127,8 +132,8 @@ def _asymmetry(a: Tensor) -> Tensor:
     return ratio
 
 
-def _solve(kind: type[Continuous | Discrete], dtype: torch.dtype, **matrices: Array) -> Found:
-    """X of one equation, to be released in a given dtype."""
+def _solve(kind: type[Continuous | Discrete], dtype: torch.dtype, *, gain: bool, **matrices: Array) -> Found:
+    """X of one equation, and K if it is asked for, to be released in a given dtype."""
     a, b, q, r = (matrices[name] for name in ("a", "b", "q", "r"))
     e, s = (matrices.get(name) for name in ("e", "s"))
     q, r = q / 2 + adjoint(q) / 2, r / 2 + adjoint(r) / 2
@@ -146,8 +151,13 @@ def _solve(kind: type[Continuous | Discrete], dtype: torch.dtype, **matrices: Ar
     if torch.finfo(dtype).bits < torch.finfo(torch.float64).bits and not _stable(sent, value, dtype):
         return failed(a.shape, None)
     condition, error = _certified(found)
+    beside: tuple[Array, ...] = ()
+    if gain:
+        feedback = gain_of(sent, found, value, error)
+        beside, condition = (feedback.k,), max(condition, feedback.condition(_term_sizes(found)))
+        error = max(error, feedback.error) if math.isfinite(error) else error
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    return Found(value, _residual(found), error, condition, found.steps, remarks=remarks)
+    return Found(value, _residual(found), error, condition, found.steps, remarks=remarks, beside=beside)
 
 
 def _stable(equation: Riccati, x: Array, dtype: torch.dtype) -> bool:
@@ -180,13 +190,18 @@ def _certified(found: Solution) -> tuple[float, float]:
     size = norm(equation.weighed(x))
     if size == 0:
         return 1.0, 0.0
-    sizes = equation.linear_size(x) + _quadratic_size(found) + norm(equation.q)
+    sizes = _term_sizes(found)
     gain = growth(found.correction, found.correction_adjoint, (len(x), len(x)))
     condition = max(1.0, gain * sizes / size)
     step = norm(equation.weighed(found.change)) + EXTENDED * condition * size + _cancelled(found, gain)
     error = _MARGIN * step / size + _ROUNDING * EPS
     trusted = gain * equation.loop_size(found.loop) * norm(x) * EPS <= HOPELESS * size
     return condition, error if trusted and 4 * _curvature(found) * step < 1 else math.nan
+
+
+def _term_sizes(found: Solution) -> float:
+    """What a relative change of the matrices changes in the equation."""
+    return found.equation.linear_size(found.x) + _quadratic_size(found) + norm(found.equation.q)
 
 
 def _quadratic_size(found: Solution) -> float:

@@ -25,7 +25,7 @@ _LARGEST: Final = 256
 
 
 def candidates(call: Signature) -> list[Program]:
-    """The programs that may serve a call: doubling alone takes plain equations in discrete time only.
+    """The programs that may serve a call: doubling alone takes plain equations in discrete time only, without a gain.
 
     Raises:
         Rejection: for a system without inputs, which is another equation.
@@ -34,8 +34,9 @@ def candidates(call: Signature) -> list[Program]:
     order, columns = call.sizes("b")
     if order and not columns:
         raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
-    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype)
-    plain = call.shape("e") is None and call.shape("s") is None
+    gain = call.parameter("gain") is True
+    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype, gain)
+    plain = call.shape("e") is None and call.shape("s") is None and not gain
     if call.subject == "solve_dare" and plain and order <= _LARGEST:
         return [DoublingProgram(general), general]
     return [general]

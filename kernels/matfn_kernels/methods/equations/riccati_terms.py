@@ -114,6 +114,14 @@ class Riccati:
         """The four terms, whose sum is the residual, in extended precision; so is the feedback in them."""
 
     @abstractmethod
+    def parts(self, x: Array) -> tuple[Array, Array]:
+        """W and H in K = W^-1 H, in extended precision."""
+
+    @abstractmethod
+    def carried(self, loop: Array) -> Array:
+        """L in dK = W^-1 B^H dX L, the change of K with X, for that closed loop."""
+
+    @abstractmethod
     def operator(self, loop: Array) -> Operator:
         """The derivative at an X with that closed loop."""
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["Measured", "double", "measuring_seconds", "skew_of", "turned"]
+__all__ = ["Measured", "double", "forming_seconds", "measuring_seconds", "skew_of", "turned"]
 
 _EPS: Final = torch.finfo(torch.float64).eps
 _FORMED: Final = 128
@@ -66,10 +66,19 @@ class Measured:
     @classmethod
     def of(cls, a: Tensor, w: Tensor, v: Tensor) -> Self:
         """The errors of w (batch, n) and V (batch, n, n) for Hermitian A (batch, n, n), in double precision."""
-        order = a.shape[-1]
+        return cls._by_norms(a, w, skew_of(v), _formed(a, w, v) if a.shape[-1] <= _FORMED else _sampled(a, w, v))
+
+    @classmethod
+    def wholly(cls, a: Tensor, w: Tensor, v: Tensor) -> Self:
+        """`of` with R and D formed at any order: where one pair alone is wrong, random columns may miss it."""
+        return cls._by_norms(a, w, _formed_skew(v), _formed(a, w, v))
+
+    @classmethod
+    def _by_norms(cls, a: Tensor, w: Tensor, skew: Tensor, norms: tuple[Tensor, Tensor]) -> Self:
+        """The errors by the norms of D and of R, Frobenius norm and 2-norm."""
+        order, (left, largest) = a.shape[-1], norms
         unit = _ROUNDING * _EPS * math.sqrt(order)
-        size, top, skew = norm(a), w.abs().amax(-1), skew_of(v)
-        left, largest = _formed(a, w, v) if order <= _FORMED else _sampled(a, w, v)
+        size, top = norm(a), w.abs().amax(-1)
         defect = skew * math.sqrt(order)
         bound = torch.where(defect < 1, (largest + unit * top) / (1 - defect).clamp_min(_EPS).sqrt(), math.inf)
         bound = bound / (top - bound).clamp_min(0)  # ||A||_2 is at least this
@@ -117,19 +126,30 @@ def _sampled(a: Tensor, w: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def skew_of(v: Tensor) -> Tensor:
     """||V^H V - I||_F / n^(1/2) of V (batch, n, n) in double precision, its rounding added, (batch,)."""
     order = v.shape[-1]
-    rounding = _ROUNDING * _EPS * math.sqrt(order)
     if order <= _FORMED:
-        gram = invariant.product(v.mH, v)
-        gram.diagonal(dim1=-2, dim2=-1).sub_(1)
-        return norm(gram) / math.sqrt(order) + rounding
+        return _formed_skew(v)
+    rounding = _ROUNDING * _EPS * math.sqrt(order)
     z = probes.gaussian(v, order, _COLUMNS)
     return _MARGIN * norm(probes.times(v.mH, probes.times(v, z)) - z) / math.sqrt(_COLUMNS * order) + rounding
+
+
+def _formed_skew(v: Tensor) -> Tensor:
+    """`skew_of` with V^H V formed."""
+    order = v.shape[-1]
+    gram = invariant.product(v.mH, v)
+    gram.diagonal(dim1=-2, dim2=-1).sub_(1)
+    return norm(gram) / math.sqrt(order) + _ROUNDING * _EPS * math.sqrt(order)
 
 
 def measuring_seconds(profile: Profile, order: int) -> float:
     """Predicted device seconds to measure the eigenpairs of a matrix."""
     products = _PRODUCTS if order <= _FORMED else _APPLIED / order
     return products * profile.cost("gemm", Precision.FP64, order)
+
+
+def forming_seconds(profile: Profile, order: int) -> float:
+    """Predicted device seconds to measure them with R and D formed."""
+    return _PRODUCTS * profile.cost("gemm", Precision.FP64, order)
 
 
 def double(dtype: torch.dtype) -> torch.dtype:

@@ -23,6 +23,7 @@ from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.linalg.scaling import real_dtype, rescale
+from matfn_kernels.methods.hermitian.claimed_eigenpairs import ClaimedEigenpairs
 from matfn_kernels.methods.hermitian.eigenpairs import Measured, double, measuring_seconds, turned
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -102,6 +103,10 @@ class EighProgram:
         """Itself in the highest precision that the call allows."""
         higher = spacing(self.ceiling) < spacing(self.precision)
         return (replace(self, precision=self.ceiling),) if higher else ()
+
+    def judging(self, claims: tuple[str, ...]) -> ClaimedEigenpairs:
+        """Claimed eigenpairs are measured as its own are."""
+        return ClaimedEigenpairs(self.order, self.dtype, claims, self.precision, self.ceiling)
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """No values and empty matrices."""
