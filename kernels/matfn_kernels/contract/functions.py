@@ -430,7 +430,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="solve_care",
-            summary="Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.",
+            summary="Stabilising solution X of the Riccati equation in continuous time, "
+            "with descriptor E and cross term S.",
             formula="A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given",
             inputs=(_STABLE, *_WEIGHTS, _DESCRIPTOR, _CROSS),
             parameters=(Parameter("gain", "boolean", _GAIN.summary, default=False),),
@@ -445,7 +446,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
         ),
         Function(
             name="solve_dare",
-            summary="Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.",
+            summary="Stabilising solution X of the Riccati equation in discrete time, "
+            "with descriptor E and cross term S.",
             formula="A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 "
             "if not given",
             inputs=(Input("a", ("n", "n"), "square matrices"), *_WEIGHTS, _DESCRIPTOR, _CROSS),
