@@ -243,8 +243,8 @@ def _exponent(dtype: str, order: int, items: int, rng: Generator) -> Sample:
         given = _unimodular(dtype, order, items, rng)
         p, inverse, d = given.factors
         small = 2.0 ** -np.ceil(np.log2(d.max(-1) / 8))
-        a = given.inputs["a"] * cast(small[:, None, None], "float64").to(given.inputs["a"].dtype)
-        return Sample({"a": a}, given.kinds, (p, inverse, d * small[:, None]))
+        scaled = numbers(given.inputs["a"]) * small[:, None, None]
+        return Sample({"a": cast(scaled, dtype)}, given.kinds, (p, inverse, d * small[:, None]))
     given = _indefinite(dtype, order, items, rng)
     a = numbers(given.inputs["a"]) * largest * 10 ** rng.uniform(-6, 0, (items, 1, 1))
     return Sample({"a": cast(a, dtype)}, given.kinds)

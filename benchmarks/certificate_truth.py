@@ -247,7 +247,8 @@ class Truth:
         """The largest relative error of each answer's outputs, (batch,)."""
         found = [long_double.extended(numbers(x)) for x in outputs]
         if self.function == "eigh":
-            return reference.eigenpair_errors(self.wide["a"], *found, exact.outputs[0]).astype(float)
+            w, v = found
+            return reference.eigenpair_errors(self.wide["a"], w, v, exact.outputs[0]).astype(float)
         if self.function == "eigenbasis":
             return self._errors_of_basis(found, exact)
         worst: Array = np.max([distance(x, y, exact.scale) for x, y in zip(found, exact.outputs, strict=True)], axis=0)
