@@ -150,7 +150,7 @@ def jax_expm(a: Array) -> dict[str, Callable[[], Any]]:
         return {}
     import jax
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", True)  # noqa: FBT003 - the signature is jax's
     compiled = jax.jit(jax.vmap(jax.scipy.linalg.expm))
     put = jax.numpy.asarray(a)
     return {"jax expm": lambda: compiled(put).block_until_ready()}
