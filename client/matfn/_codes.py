@@ -104,7 +104,7 @@ TABLE: Final[Mapping[str, ErrorCode]] = {
             "out_of_range",
             422,
             "An entry of the answer is too large for its dtype",
-            "scale the input, or send float64",
+            "scale the input, or send a wider dtype",
         ),
         ErrorCode(
             "not_converged",

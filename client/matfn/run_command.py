@@ -162,7 +162,9 @@ def _parameter(parameter: Parameter) -> Argument:
     return _argument(parameter.name, str, option, _text(default))
 
 
-def _text(default: Any) -> str:
+def _text(default: Any) -> Any:
+    if default is Argument.empty:
+        return default
     return "none" if default is None else str(default)
 
 
@@ -230,7 +232,7 @@ def _value(parameter: Parameter, given: Any) -> Any:
         return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
     except ValueError:
         flag = f"--{parameter.name.replace('_', '-')}"
-        raise typer.BadParameter(f"{flag} {given}: it must be one of {', '.join(_words(parameter))}") from None
+        raise typer.BadParameter(f"{flag} {given}: it must be {' or '.join(_words(parameter))}") from None
 
 
 def _words(parameter: Parameter) -> list[str]:

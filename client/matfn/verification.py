@@ -839,7 +839,7 @@ def solve_care(
         a: (*, n, n) array, square matrices.
         b: (*, n, m) array, input matrices.
         q: (*, n, n) array, symmetric (Hermitian) weights of the state.
-        r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
         e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.
@@ -908,7 +908,7 @@ def solve_dare(
         a: (*, n, n) array, square matrices.
         b: (*, n, m) array, input matrices.
         q: (*, n, n) array, symmetric (Hermitian) weights of the state.
-        r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
         e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
         s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
         method: The cheapest by the profile (auto), or the only one that may answer.

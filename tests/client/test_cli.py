@@ -357,6 +357,7 @@ def test_run_explains_a_refusal(folder: Path) -> None:
     [
         ["run", "inv_root", "A.npy"],
         ["run", "inv_root", "--r", "2"],
+        ["run", "power", "A.npy"],
         ["run", "tri_inv", "A.npy", "A.npy"],
         ["run", "tri_inv", "A.npy", "-o", "X.npy", "-o", "Y.npy", "--local"],
         ["run", "sqrt_pair", "A.npy", "-o", "X.npy", "-o", "X.npy", "--local"],
@@ -372,7 +373,10 @@ def test_wrong_usage_is_exit_code_2(folder: Path, monkeypatch: pytest.MonkeyPatc
     """What the command line itself can see is wrong is a usage error."""
     monkeypatch.chdir(folder)
 
-    assert invoked(*arguments).exit_code == 2
+    result = invoked(*arguments)
+
+    assert result.exit_code == 2
+    assert "class" not in result.output
 
 
 @pytest.mark.parametrize(

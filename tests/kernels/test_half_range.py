@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -37,3 +39,26 @@ def test_what_float16_cannot_hold_is_said() -> None:
 
     assert found.certificates[0].outcome == "failed"
     assert "float16" in str(found.certificates[0].hint)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("function", "a", "keywords"),
+    [
+        ("power", [[1.0, 0.2], [0.2, 1.0]], {"p": 33.3}),
+        ("power", [[1.0, 0.2], [0.2, 1.0]], {"p": 32}),
+        ("power", [[1.2]], {"p": 33.3, "structure": "general"}),
+        ("power", [[0.8]], {"p": -40.0}),
+        ("root", [[1.2]], {"r": 1, "s": 33}),
+    ],
+)
+def test_high_powers_are_rounded_once(function: str, a: list[list[float]], keywords: Any, dtype: str) -> None:
+    """A power of what is scaled near 1 may be tiny before the scale is put back: it is rounded after that."""
+    given = np.array(a, dtype)
+    w, v = np.linalg.eigh(given.astype(float))
+    truth = (v * w ** (keywords.get("p") or keywords["s"])) @ v.T
+
+    found = answer(function, {"a": given[None]}, **keywords)
+
+    assert found.certificates[0].outcome == "converged"
+    np.testing.assert_allclose(found.outputs[0][0].astype(float), truth, rtol=np.finfo(dtype).eps)

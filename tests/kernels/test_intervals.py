@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from evaluating import Array, answer
+from honesty import estimate_of
 from matfn_kernels import Rejection
 from spectra import orthogonal
 
@@ -146,3 +147,19 @@ def test_a_lower_precision_is_refused(function: str) -> None:
     """The proof is in float64, whatever the dtype."""
     with pytest.raises(Rejection, match="fp64 only"):
         answer(function, {"m": np.eye(2, dtype="float32")}, precision="fp32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("function", ["norm2", "cond"])
+def test_an_interval_is_its_own_proof(function: str, dtype: str) -> None:
+    """With certify="proved" the bound is the estimate, and the outcome follows from it; nothing else changes."""
+    m = np.random.default_rng(4).standard_normal((1, 9, 6)).astype(dtype)
+
+    plain, proved = (answer(function, {"m": m}, certify=how) for how in ("estimate", "proved"))
+
+    one, other = plain.certificates[0], proved.certificates[0]
+    assert one.outcome == other.outcome == "converged"
+    assert one.error_bound is None
+    assert other.error_bound is not None
+    assert estimate_of(proved) <= other.error_bound <= 50 * np.finfo(dtype).eps * (other.condition or 1)
+    assert all(np.array_equal(x, y) for x, y in zip(plain.outputs, proved.outputs, strict=True))

@@ -1022,7 +1022,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, square matrices.
             b: (*, n, m) array, input matrices.
             q: (*, n, n) array, symmetric (Hermitian) weights of the state.
-            r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+            r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
             gain: Also the gain K of the control u = -K x, as y.
@@ -1153,7 +1153,7 @@ class AnswerMethods(ABC):
             a: (*, n, n) array, square matrices.
             b: (*, n, m) array, input matrices.
             q: (*, n, n) array, symmetric (Hermitian) weights of the state.
-            r: (*, m, m) array, symmetric (Hermitian) nonsingular weights of the input.
+            r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
             e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
             s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
             gain: Also the gain K of the control u = -K x, as y.

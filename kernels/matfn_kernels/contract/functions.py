@@ -74,7 +74,9 @@ _DESCRIPTOR = Input("e", ("n", "n"), "nonsingular descriptor matrices, I if not 
 _WEIGHTS = (
     Input("b", ("n", "m"), "input matrices"),
     Input("q", ("n", "n"), "symmetric (Hermitian) weights of the state", symmetric=True),
-    Input("r", ("m", "m"), "symmetric (Hermitian) nonsingular weights of the input", symmetric=True),
+    Input(
+        "r", ("m", "m"), "symmetric (Hermitian) weights of the input, nonsingular in continuous time", symmetric=True
+    ),
 )
 _GAIN = OnRequest("y", ("m", "n"), "gain", "also the gain K of the control u = -K x, as y")
 _CROSS = Input("s", ("n", "m"), "cross weights of the state and the input, 0 if not given", optional=True)

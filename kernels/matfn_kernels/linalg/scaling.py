@@ -128,13 +128,17 @@ def release(value: Tensor, exponent: Tensor | None, dtype: torch.dtype) -> tuple
 
 
 def _is_far_from_subnormal(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> Tensor:
-    """Whether scaling by a power of two may come after rounding: what it makes subnormal is negligible, (batch,)."""
+    """Whether scaling by a power of two may come after rounding, (batch,).
+
+    The numbers must fit into the dtype before they are scaled, and what is subnormal before or after be negligible.
+    """
     if not wide.numel():
         return torch.ones(len(wide), dtype=torch.bool, device=wide.device)
     kind = torch.finfo(dtype)
     peak = invariant.peak(wide).to(torch.float64)
-    bits = torch.frexp(peak).exponent + exponent
-    return (peak > 0) & (bits > math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS)
+    bits, least = torch.frexp(peak).exponent, math.log2(kind.tiny) - math.log2(kind.eps) + _MARGIN_BITS
+    fits = (bits > least) & (bits < math.frexp(kind.max)[1])
+    return (peak > 0) & fits & (bits + exponent > least)
 
 
 def _released(wide: Tensor, exponent: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.certification import certificates_of, immediate, refused
 from matfn_kernels.running.cuda_graphs import Graphed
 from matfn_kernels.running.hints import detail_of
-from matfn_kernels.running.proving import proved
+from matfn_kernels.running.proving import own_bounds, proved
 from matfn_kernels.running.requested import Requested, Statement
 
 if TYPE_CHECKING:
@@ -318,7 +318,8 @@ def _computed(program: Program, batch: Batch, decomposition: Decomposition | Non
         findings = program.finish(decomposition, inputs)
     findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
-    bounds = proved(batch, outputs, findings.shift)
+    proves = getattr(_plain(program), "proves_its_error", False)
+    bounds = own_bounds(batch, findings.error) if proves else proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
 
 

@@ -43,7 +43,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "over_range": (
         "out_of_range",
-        "an entry of the answer is too large for its dtype: scale the input, or send float64",
+        "an entry of the answer is too large for its dtype: scale the input, or send a wider dtype",
     ),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse and no logarithm: give damping > 0"),
@@ -65,7 +65,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "not_stabilisable": (
         "not_stabilisable",
-        "to rounding, B has no hold on an unstable mode or the Hamiltonian an imaginary eigenvalue",
+        (
+            "to rounding, B has no hold on an unstable mode, or the Hamiltonian has an imaginary eigenvalue, in "
+            "discrete time the pencil one on the unit circle"
+        ),
     ),
 }
 
@@ -123,5 +126,8 @@ def refusal(reason: str) -> tuple[str, str]:
 def lost(precision: Precision) -> str:
     """The hint where no finite answer was found in the highest precision allowed."""
     if precision is Precision.FP64:
-        return "no answer was found that could be vouched for: the problem is at the limits of float64"
+        return (
+            "no answer was found that could be vouched for: the problem is at the limits of float64, or its answer of "
+            "the dtype that was sent: send float64"
+        )
     return f"no finite answer in {precision}: allow more precision"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.running.requested import Requested, Statement
 
-__all__ = ["proved"]
+__all__ = ["own_bounds", "proved"]
 
 
 class Matrices(Protocol):
@@ -50,6 +50,13 @@ def proved(batch: Matrices, outputs: Sequence[Tensor], shift: Tensor | None) -> 
             for index, reason in zip(some, found.reason, strict=True):
                 reasons[index] = reason
     return Bounds(error, tuple(reasons))
+
+
+def own_bounds(batch: Matrices, error: Tensor) -> Bounds | None:
+    """The errors of a program that proves them itself, rounded up, where a proof was requested; None if nowhere."""
+    if not any(requested.proof for requested in batch.requested):
+        return None
+    return Bounds(torch.nextafter(error.cpu(), torch.full((), math.inf, dtype=error.dtype)), (None,) * len(error))
 
 
 def _bounds(

@@ -69,6 +69,11 @@ class IntervalProgram:
         return Precision.FP64
 
     @property
+    def proves_its_error(self) -> bool:
+        """The interval is a proof, and so is its width."""
+        return True
+
+    @property
     def output_dtypes(self) -> tuple[torch.dtype, ...]:
         """Two real numbers."""
         return (real_dtype(self.dtype),) * 2
@@ -138,7 +143,8 @@ def _outward(x: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
 def _error(lo: Tensor, hi: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     """By how much the rounded ends may be off the value, relative to its lower bound, (batch,)."""
     off = torch.maximum(hi - lower.to(torch.float64), upper.to(torch.float64) - lo)
-    return torch.where(off > 0, off / lo, 0.0).nan_to_num(torch.inf, torch.inf)
+    rounded = 1 + 4 * torch.finfo(torch.float64).eps  # of the difference and the quotient, an ulp each at most
+    return torch.where(off > 0, rounded * (off / lo), 0.0).nan_to_num(torch.inf, torch.inf)
 
 
 def candidates(call: Signature) -> list[IntervalProgram]:
