@@ -289,15 +289,14 @@ def _means(dtype: str, order: int, items: int, rng: Generator) -> Sample:
 
 def _gaussians(dtype: str, order: int, items: int, rng: Generator) -> Sample:
     """Covariances F F^T without rounding, the second one often near the first."""
-    bits = {"float16": 3, "bfloat16": 2, "float32": 8, "float64": 22}[dtype]
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
-    factor = np.real(
-        kinds.vectors(order, order, rng, is_complex=False) * np.sqrt(kinds.values(order, _eps(dtype), rng))[:, None]
-    )
-    near = factor + 10.0 ** rng.uniform(-6, 0, (items, 1, 1)) * rng.standard_normal(factor.shape)
+    bits = {"float16": 3, "bfloat16": 2, "float32": 8, "float64": 22, "complex64": 8, "complex128": 22}[dtype]
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
+    vectors = kinds.vectors(order, order, rng, is_complex=is_complex)
+    factor = (vectors if is_complex else vectors.real) * np.sqrt(kinds.values(order, _eps(dtype), rng))[:, None]
+    near = factor + 10.0 ** rng.uniform(-6, 0, (items, 1, 1)) * _gaussian(factor.shape, rng, is_complex=is_complex)
     factors = tuple(np.round(f / np.abs(f).max((-2, -1), keepdims=True) * 2**bits) / 2**bits for f in (factor, near))
-    s1, s2 = (f @ np.swapaxes(f, -1, -2) for f in factors)
-    mu1, mu2 = rng.standard_normal((2, items, order)) * (rng.random((items, 1)) < 0.5)  # noqa: PLR2004
+    s1, s2 = (f @ np.conj(np.swapaxes(f, -1, -2)) for f in factors)
+    mu1, mu2 = _gaussian((2, items, order), rng, is_complex=is_complex) * (rng.random((items, 1)) < 0.5)  # noqa: PLR2004
     inputs = {"mu1": mu1, "s1": s1, "mu2": mu2, "s2": s2}
     return Sample({name: cast(array, dtype) for name, array in inputs.items()}, kinds.names, factors)
 
@@ -316,9 +315,9 @@ def _gaussian(shape: tuple[int, ...], rng: Generator, *, is_complex: bool) -> Ar
 
 
 def _signed(dtype: str, order: int, items: int, rng: Generator) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
     values = kinds.values(order, _eps(dtype), rng) * rng.choice([-1, 1], (items, order))
-    return Sample({"a": cast(_general(order, items, values, rng), dtype)}, kinds.names)
+    return Sample({"a": cast(_general(order, items, values, rng, is_complex=is_complex), dtype)}, kinds.names)
 
 
 def _sylvester(dtype: str, order: int, items: int, rng: Generator) -> Sample:
@@ -359,20 +358,29 @@ def _riccati(dtype: str, order: int, items: int, rng: Generator) -> Sample:
 
 
 def _triangle(dtype: str, order: int, items: int, rng: Generator, *, takes_b: bool = False) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
-    diagonal = np.maximum(kinds.values(order, _eps(dtype), rng), _eps(dtype)) * rng.choice([-1, 1], (items, order))
-    t = rng.standard_normal((items, order, order)) * 10 ** rng.uniform(-3, 0, (items, 1, 1))
-    t = t * (1 - np.eye(order)) + diagonal[:, None, :] * np.eye(order)
-    right = {"b": cast(rng.standard_normal((items, order, int(rng.integers(1, 4)))), dtype)} if takes_b else {}
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
+    t = _gaussian((items, order, order), rng, is_complex=is_complex) * 10 ** rng.uniform(-3, 0, (items, 1, 1))
+    t = t * (1 - np.eye(order)) + _diagonal(kinds, order, dtype, rng)[:, None, :] * np.eye(order)
+    columns = int(rng.integers(1, 4))
+    right = {"b": cast(_gaussian((items, order, columns), rng, is_complex=is_complex), dtype)} if takes_b else {}
     return Sample({"t": cast(t, dtype)} | right, kinds.names)
 
 
+def _diagonal(kinds: _Kinds, order: int, dtype: str, rng: Generator) -> Array:
+    """Entries (items, n) of any sign, or phase, none below eps."""
+    sizes = np.maximum(kinds.values(order, _eps(dtype), rng), _eps(dtype))
+    signs: Array = rng.choice([-1, 1, 1j, -1j] if dtype.startswith("complex") else [-1, 1], sizes.shape)
+    return sizes * signs
+
+
 def _low_rank(dtype: str, order: int, items: int, rng: Generator, *, takes_b: bool = False) -> Sample:
-    kinds = _Kinds.drawn(items, _eps(dtype), rng)
-    diagonal = np.maximum(kinds.values(order, _eps(dtype), rng), _eps(dtype)) * rng.choice([-1, 1], (items, order))
-    rank = int(rng.integers(1, min(order, 8) + 1))
-    q, k = rng.standard_normal((2, items, order, rank)) * 10 ** rng.uniform(-2, 0, (items, 1, 1)) / rank
-    right = {"b": rng.standard_normal((items, order, int(rng.integers(1, 4))))} if takes_b else {}
+    kinds, is_complex = _Kinds.drawn(items, _eps(dtype), rng), dtype.startswith("complex")
+    diagonal = _diagonal(kinds, order, dtype, rng)
+    rank, columns = int(rng.integers(1, min(order, 8) + 1)), int(rng.integers(1, 4))
+    q, k = (
+        _gaussian((2, items, order, rank), rng, is_complex=is_complex) * 10 ** rng.uniform(-2, 0, (items, 1, 1)) / rank
+    )
+    right = {"b": _gaussian((items, order, columns), rng, is_complex=is_complex)} if takes_b else {}
     return Sample({n: cast(x, dtype) for n, x in {"diag": diagonal, "q": q, "k": k, **right}.items()}, kinds.names)
 
 

@@ -355,13 +355,13 @@ def _triangular(truth: Truth, chosen: dict[str, Any]) -> _Found:
 
 def _low_rank(truth: Truth, chosen: dict[str, Any]) -> _Found:
     diag, q, k = (truth.wide[name] for name in ("diag", "q", "k"))
-    t = np.tril(q @ adjoint(k), -1) + diag[:, None, :] * np.eye(diag.shape[-1])
+    t = np.tril(q @ np.swapaxes(k, -1, -2), -1) + diag[:, None, :] * np.eye(diag.shape[-1])
     return _solution(t, truth.wide.get("b"), lower=True, transpose=chosen.get("transpose", False))
 
 
 def _solution(t: Array, b: Array | None, *, lower: bool, transpose: bool) -> _Found:
     right = np.broadcast_to(np.eye(t.shape[-1]), t.shape) if b is None else b
-    turned = adjoint(t) if transpose else t
+    turned = np.swapaxes(t, -1, -2) if transpose else t
     return (long_double.substituted(turned, right, lower=lower != transpose),), None
 
 
@@ -525,8 +525,8 @@ def _distance_of_gaussians(truth: Truth, _: dict[str, Any]) -> _Found:
         eigens = [long_double.eigh(s) for s in (s1, s2)]
         factors = [v * np.sqrt(np.maximum(w, 0))[:, None, :] for w, v in eigens]
     nuclear = long_double.svd(adjoint(factors[0]) @ factors[1])[1].sum(-1)
-    squares = ((mu1 - mu2) ** 2).sum(-1)
-    terms = squares + np.trace(s1, axis1=-2, axis2=-1) + np.trace(s2, axis1=-2, axis2=-1)
+    squares = (np.abs(mu1 - mu2) ** 2).sum(-1)
+    terms = squares + np.trace(s1 + s2, axis1=-2, axis2=-1).real
     return (np.maximum(terms - 2 * nuclear, 0),), terms
 
 

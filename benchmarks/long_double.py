@@ -105,7 +105,7 @@ def inverse(a: Array) -> Array:
 
 def substituted(t: Array, b: Array, *, lower: bool) -> Array:
     """T^-1 B for triangles (batch, n, n) that are zero elsewhere, b (batch, n, m)."""
-    t, x = extended(t), extended(b).copy()
+    t, x = extended(t), extended(b).astype(np.result_type(extended(t), extended(b)))
     order = t.shape[-1]
     for i in range(order) if lower else reversed(range(order)):
         done = slice(0, i) if lower else slice(i + 1, order)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluating import EPS, Array, answer, parsed
-from honesty import assert_covered
+from honesty import assert_covered, estimate_of
 from matfn_kernels import ENTRIES, Rejection
 from matfn_kernels.contract.functions import FUNCTIONS
 
@@ -137,7 +137,7 @@ def test_solution_is_that_without_the_gain(function: str) -> None:
     alone, both = answer(function, inputs), answer(function, inputs, gain=True)
 
     assert (len(alone.outputs), len(both.outputs)) == (1, 2)
-    estimates = [one.error_estimate or 0.0 for one in (*alone.certificates, *both.certificates)]
+    estimates = [estimate_of(found) for found in (alone, both)]
     assert distance(alone.outputs[0], both.outputs[0]) <= sum(estimates)
 
 

@@ -61,4 +61,4 @@ def test_high_powers_are_rounded_once(function: str, a: list[list[float]], keywo
     found = answer(function, {"a": given[None]}, **keywords)
 
     assert found.certificates[0].outcome == "converged"
-    np.testing.assert_allclose(found.outputs[0][0].astype(float), truth, rtol=np.finfo(dtype).eps)
+    np.testing.assert_allclose(found.outputs[0][0].astype(float), truth, rtol=float(np.finfo(dtype).eps))

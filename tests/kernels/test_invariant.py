@@ -379,7 +379,7 @@ BY_ARRAY: Final = {
     *(f"methods/roots/{name}" for name in ("general", "schur_form", "triangular_power", "semisimple", "least")),
     *(f"methods/general_functions/{name}" for name in ("by_schur", "near_identity", "root_chain", "triangular")),
     *(f"methods/equations/{name}" for name in ("sylvester", "riccati", "riccati_terms", "doubling", "newton_kleinman")),
-    *(f"methods/equations/{name}" for name in ("stabilisability", "continuous", "discrete", "linear")),
+    *(f"methods/equations/{name}" for name in ("stabilisability", "continuous", "discrete", "linear", "gains")),
 }
 """Modules that take one matrix at a time, as an array."""
 FORBIDDEN: Final = {
