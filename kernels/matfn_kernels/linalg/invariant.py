@@ -89,11 +89,13 @@ def product(x: Tensor, y: Tensor, out: Tensor | None = None, *, alpha: float = 1
 
 
 def _spread(x: Tensor, lead: Sequence[int]) -> Tensor:
-    """X (..., m, n) over the leading dimensions, as (batch, m, n) and stored by rows or by columns as X is.
+    """X (..., m, n) over the leading dimensions, as (batch, m, n), stored by rows or by columns and conjugated as X is.
 
-    A library has other kernels for a factor that is stored the other way. Of one matrix a view may do, of several
-    only a copy, which is by rows unless it is told otherwise.
+    A library has other kernels for a factor that is stored the other way, or conjugated on the way. Of one matrix a
+    view may do, of several only a copy, which is by rows and conjugated already unless it is told otherwise.
     """
+    if x.is_conj():
+        return _spread(x.conj(), lead).conj()
     if x.stride(-2) == 1 and x.stride(-1) != 1:
         return _spread(x.mT, lead).mT
     return x.expand(*lead, *x.shape[-2:]).reshape(math.prod(lead), *x.shape[-2:])
