@@ -259,8 +259,10 @@ class Truth:
         q, w, drift, _ = found
         pairs = reference.eigenpair_errors(self.wide["a"], w, q, exact.outputs[0])
         kept = (q == self.wide["q"]).all((-2, -1))
+        own = np.diagonal(adjoint(q) @ self.wide["a"] @ q, axis1=-2, axis2=-1).real  # of q itself, if it came back
         worst: Array = np.maximum(
-            np.where(kept, distance(np.sort(w), exact.outputs[0]), pairs), np.abs(drift - exact.outputs[1])
+            np.where(kept, np.minimum(distance(w, own), distance(np.sort(w), exact.outputs[0])), pairs),
+            np.abs(drift - exact.outputs[1]),
         )
         return worst.astype(float)
 
