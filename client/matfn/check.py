@@ -183,7 +183,7 @@ def _spectral(rng: np.random.Generator) -> list[_Row]:
 
 
 def _without_symmetry(rng: np.random.Generator) -> list[_Row]:
-    """The same of matrices without symmetry."""
+    """Logarithms, exponentials and powers of matrices without symmetry."""
     basis, w = np.eye(_ORDER) + rng.standard_normal((_ORDER, _ORDER)) / (2 * _ORDER), np.linspace(0.5, 2, _ORDER)
     inverse = _solved(basis, np.eye(_ORDER))
     a = np.broadcast_to((basis * w) @ inverse, (_BATCH, _ORDER, _ORDER))

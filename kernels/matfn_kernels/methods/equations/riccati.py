@@ -200,12 +200,12 @@ def _certified(found: Solution) -> tuple[float, float]:
 
 
 def _term_sizes(found: Solution) -> float:
-    """What a relative change of the matrices changes in the equation."""
+    """Change of the equation by a relative change of its matrices."""
     return found.equation.linear_size(found.x) + _quadratic_size(found) + norm(found.equation.q)
 
 
 def _quadratic_size(found: Solution) -> float:
-    """What a relative change of the matrices changes in -H^H W^-1 H: by norms of its parts, or by the spread of W."""
+    """Change of -H^H W^-1 H by a relative change of the matrices: by norms of its parts, or by the spread of W."""
     equation, spread = found.equation, _spread(found.equation.weight(found.x))
     feedback, (held, weight) = norm(equation.feedback(found.x)), equation.part_sizes(found.x)
     parts = 2 * feedback * held + feedback**2 * weight

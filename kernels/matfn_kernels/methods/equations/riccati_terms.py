@@ -131,7 +131,7 @@ class Riccati:
 
     @abstractmethod
     def remainder(self, x: Array, change: Array) -> Array:
-        """What the left side at X + D has beside that at X and the derivative, to second order in D."""
+        """Terms of the left side at X + D of second order in D."""
 
     @abstractmethod
     def rounding(self, x: Array) -> Array:

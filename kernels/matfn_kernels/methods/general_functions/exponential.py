@@ -99,7 +99,7 @@ class ExponentialProgram:
         )
 
     def fallbacks(self) -> tuple[ExponentialProgram, ...]:
-        """The same with a matrix scaled down by its norm: powers far below those of the norm carry more rounding."""
+        """A program that scales a matrix down by its norm: powers far below those of the norm carry more rounding."""
         return (replace(self, by_powers=False),) if self.by_powers else ()
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -137,7 +137,7 @@ class _Step:
         return f.index_copy(0, self.which, moved)
 
     def rounding(self, dtype: torch.dtype) -> Tensor:
-        """What the step adds to the error, in units of eps, distributed as the rounding of sums of squares is."""
+        """Error that the step adds, in units of eps, distributed as the rounding of sums of squares is."""
         squares = invariant.magnitude(self.x).square().to(dtype.to_real())
         return _scaled(invariant.product(squares, squares).sqrt(), self.off / _EPS)
 

@@ -93,7 +93,7 @@ class _Levels:
         return _upper(moved, above)
 
     def further(self) -> _Levels:
-        """The same by one root more."""
+        """The levels by one root more."""
         return _Levels.of(self.exponent, self.chain.further())
 
 

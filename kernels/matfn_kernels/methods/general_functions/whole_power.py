@@ -175,7 +175,7 @@ class _Power:
         return found + self._of_inverse() if self.inverted else found
 
     def _of_inverse(self) -> Tensor:
-        """What the residual of the inverse becomes, with as much rounding as it has itself."""
+        """Error of the power by the residual of the inverse, with as much rounding as that has itself."""
         residual = invariant.product(self.a, self.base)
         residual.diagonal(dim1=-2, dim2=-1).sub_(1.0)
         size = invariant.product(invariant.magnitude(self.a), invariant.magnitude(self.base))

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["GeodesicProgram", "candidates", "differences", "growth", "oriented"]
 
 _HALF: Final = 0.5
+"""The place t of the geometric mean, which has a program of its own."""
 _PROBES: Final = 80
 """Products that the estimate takes, as that of the mean does."""
 _DECOMPOSED: Final = 4.0
