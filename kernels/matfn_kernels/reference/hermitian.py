@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from matfn_kernels.reference.arrays import adjoint, through_eigenvalues, wide
 from matfn_kernels.reference.roots import power
@@ -47,6 +46,8 @@ def eigenbasis(a: Array, q: Array, *, order: str, tol_drift: float) -> tuple[Arr
 
 def _matched(a: Array, q: Array, order: str, tol_drift: float) -> tuple[Array, Array, Array, Array]:
     """`eigenbasis` of one matrix."""
+    from scipy.optimize import linear_sum_assignment  # imported on use: a quarter of a second of each process's start
+
     n, state, size = len(a), adjoint(q) @ a @ q, np.linalg.norm(a)
     drift = np.asarray(np.linalg.norm(state - np.diag(np.diag(state))) / (size or 1.0))
     if drift <= tol_drift:

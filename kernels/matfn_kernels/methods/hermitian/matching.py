@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.methods.hermitian.eigenpairs import turned
@@ -62,6 +61,8 @@ def _assigned(squares: Array, open_rows: Array, largest: slice) -> Array:
     What the largest cluster gets in place of another row is what that row gains: it takes the columns that are left,
     and equal rows need no decision.
     """
+    from scipy.optimize import linear_sum_assignment  # imported on use: a quarter of a second of each process's start
+
     others = open_rows.copy()
     if _size(largest) > 1:
         others[largest] = False
