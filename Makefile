@@ -29,6 +29,7 @@ NATIVE := kernels/matfn_kernels/linalg/native
 LIBRARY := $(NATIVE)/libmatfn_native.so
 NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
+CHART := docker/helm/matfn
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
 .PHONY: help demo test test-adapters browser examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
@@ -170,7 +171,7 @@ mutations: $(BENCH_STAMP) $(KERNELS) ## 50 000 damaged requests, each judged, so
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
 
-lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
+lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests, chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -183,6 +184,10 @@ lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C,
 	$(BIN)/python scripts/lock_requirements.py --check
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
+	for values in $(CHART)/values.yaml $(CHART)/ci/*.yaml; do \
+		$(BIN)/helm lint --strict --quiet $(CHART) --values $$values || exit 1; \
+		$(BIN)/helm template matfn $(CHART) --values $$values | $(BIN)/kubernetes-validate --strict --quiet /dev/stdin || exit 1; \
+	done
 
 observability: ## Prometheus' own checks of its configuration, the alerts and their tests; needs promtool
 	promtool check config --syntax-only docker/prometheus/prometheus.yml
