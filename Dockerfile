@@ -53,6 +53,9 @@ RUN pip --python /opt/pip/bin/python wheel --no-deps --no-build-isolation --whee
 RUN /opt/venv/bin/python -c "import ctypes, matfn, matfn.cli, matfn.check as check, matfn_service.server; \
         ctypes.CDLL(matfn.__path__[0] + '/../matfn_kernels/linalg/native/libmatfn_native.so'); \
         assert all(verdict.right for verdict in check.verdicts(matfn.LocalClient(), check.cases()))"
+# What is in the environment, as a CycloneDX document; what Debian's packages are, scanners read from dpkg.
+RUN install --directory /opt/venv/share/matfn \
+    && cyclonedx-py environment --output-reproducible --of JSON --output-file /opt/venv/share/matfn/sbom.cdx.json /opt/venv/bin/python
 
 FROM base
 COPY --from=build /opt/venv /opt/venv

@@ -39,9 +39,11 @@ _DRAIN_SECONDS: Final = 20
 _OK: Final = 200
 _CONFINED: Final = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--memory=8g")
 _PROBE: Final = """
-import errno, importlib.util, os, shutil
+import errno, importlib.util, json, os, shutil, sys
 print("runs as root" if os.getuid() == 0 or os.getgid() == 0 else "")
 print(*(f"has {name}" for name in ("pip", "cc", "gcc", "ld") if shutil.which(name)))
+listed = {entry["name"] for entry in json.load(open(sys.prefix + "/share/matfn/sbom.cdx.json"))["components"]}
+print(*(f"has {name}, which its bill of materials lacks" for name in ("matfn", "numpy", "torch") if name not in listed))
 print("imports pip" if importlib.util.find_spec("pip") else "")
 try:
     open("/var/cache/matfn/probe", "w")

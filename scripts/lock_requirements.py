@@ -31,11 +31,12 @@ _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 
 def locks() -> dict[Path, list[Requirement]]:
-    """The files to write, and what is installed from each: the service, and what builds its wheel."""
+    """The files to write, and what is installed from each: the service, and what builds its wheel and the image."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    building = [*document["build-system"]["requires"], *document["dependency-groups"]["image"]]
     return {
         ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "service")),
-        ROOT / "docker" / "build-requirements.txt": list(map(Requirement, document["build-system"]["requires"])),
+        ROOT / "docker" / "build-requirements.txt": list(map(Requirement, building)),
     }
 
 
