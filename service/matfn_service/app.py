@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from matfn_service.executor import Executor
 
-__all__ = ["Application", "create_app"]
+__all__ = ["Application", "application_of", "create_app"]
 
 
 class Application(FastAPI):
@@ -69,7 +69,11 @@ class Application(FastAPI):
             scope["path_params"] = {"function": name}
             await self.computation(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await self.report(scope, receive, send)
+
+    async def report(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves what is no call of one function, past the edge."""
+        await super().__call__(scope, receive, send)
 
 
 def create_app(
@@ -82,9 +86,17 @@ def create_app(
         executor: the device; None takes the one that the settings name, when the application starts.
         clock: seconds that never go back.
     """
-    settings = settings or Settings()
-    service = Service(settings, executor, clock)
-    app = Application(
+    return application_of(Service(settings or Settings(), executor, clock))
+
+
+def application_of(service: Service, make: Callable[..., Application] = Application) -> Application:
+    """The application around a service, with all routes.
+
+    Args:
+        service: behind the routes.
+        make: the class of the application, or what makes it.
+    """
+    app = make(
         service,
         title="matfn",
         version=VERSION,

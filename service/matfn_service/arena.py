@@ -82,7 +82,7 @@ class Arena:
     def get(self, slot: Slot) -> Tensor:
         """The tensor itself, in shared memory."""
         if slot.piece is not None:
-            return tensor_at(self._piece(slot.piece), slot)
+            return tensor_at(self.piece(slot.piece), slot)
         return tensor_at(self._mapped(max(slot.offset + slot.nbytes, 1)), slot)
 
     def put_in(self, room: Slot, tensors: Sequence[Tensor]) -> list[Slot] | None:
@@ -124,7 +124,7 @@ class Arena:
             self._map = mmap.mmap(self.descriptor, self._size())
         return self._map
 
-    def _piece(self, piece: Piece) -> memoryview:
+    def piece(self, piece: Piece) -> memoryview:
         """The piece, with its pages, which all exist, mapped at once."""
         if piece not in self._pieces:
             self._pieces[piece] = map_file(self._shared, piece.size, piece.start, has_pages=True)

@@ -15,7 +15,7 @@ from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from matfn_service.allowances import Allowances
     from matfn_service.executor import Executor
@@ -72,6 +72,10 @@ class Batcher:
     def held_bytes(self) -> int:
         """Bytes of all jobs that wait or run."""
         return self.admittance.held_bytes(self.dispatcher.occupancy)
+
+    def correction(self, key: Hashable) -> float:
+        """The factor, found from earlier batches, in the prices of jobs of this key."""
+        return self.dispatcher.prices.corrections.factor(key)
 
     def submit(self, job: Job, caller: str) -> Ticket:
         """Queues a job and returns its caller's ticket.

@@ -29,3 +29,13 @@ class Histogram:
         """Counts a value, once or `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
+
+    def add(self, other: Histogram) -> None:
+        """Counts what another histogram of the same bounds has counted."""
+        self.counts = [own + more for own, more in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.counts = [0] * len(self.counts)
+        self.sum = 0.0

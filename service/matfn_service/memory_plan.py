@@ -10,6 +10,7 @@ __all__ = [
     "default_queue_bytes",
     "default_request_bytes",
     "default_shared_bytes",
+    "fronts_bytes",
     "held_bytes",
     "kept_bytes",
     "resting_bytes",
@@ -29,6 +30,11 @@ _LEAST_SHARE: Final = 1 / 8  # of all memory, where processes alone would take i
 def resting_bytes(workers: int | None) -> int:
     """Bytes of the service and its workers before they compute."""
     return (1 + _number(workers)) * _PROCESS_BYTES
+
+
+def fronts_bytes(fronts: int) -> int:
+    """Bytes of the processes that hold connections beside the service itself."""
+    return (fronts - 1) * _PROCESS_BYTES
 
 
 def _number(workers: int | None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -66,6 +67,10 @@ class Refusal(Exception):  # noqa: N818 - an answer to the caller, not a fault o
         self.retry_after = retry_after
         self.status = status
         self.allow = allow
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, by name, for the fronts."""
+        return partial(Refusal, **vars(self)), ()
 
 
 REFUSALS: Final = (Refusal, Rejection, DecodeError)  # by the service, by the kernels, by the wire

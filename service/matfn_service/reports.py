@@ -68,6 +68,7 @@ def status_report(service: Service) -> dict[str, object]:
         "uptime": service.clock() - service.started,
         "device": service.executor.device,
         "workers": service.executor.workers,
+        "fronts": 1 + (service.fronts.alive if service.fronts else 0),
         "lanes": service.executor.workers,  # its former name, kept for one version
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else profile.content(),

@@ -24,6 +24,7 @@ import uvicorn
 
 from matfn_service.app import Application, create_app
 from matfn_service.configuration import Misconfigured, configured
+from matfn_service.fronts.supervisor import Supervisor
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["serve"]
+__all__ = ["HttpServer", "http_config", "most_connections", "serve"]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_TURN_SECONDS: Final = 0.0001  # how long the loop waits for a thread that reads a large body, some ten times a call
+TURN_SECONDS: Final = 0.0001  # how long the loop waits for a thread that reads a large body, some ten times a call
 _COLLECTIONS: Final = (700, 10, 1000)
 """Whole collections are rare under load, since one stops every caller; they come when the server is idle."""
 _OWN_DESCRIPTORS: Final = 256  # of workers, shared memory and libraries
@@ -66,8 +67,8 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to renew
     configure_logs(settings)
-    sys.setswitchinterval(_TURN_SECONDS)
-    connections = _most_connections(settings.max_connections)
+    sys.setswitchinterval(TURN_SECONDS)
+    connections = most_connections(settings.max_connections // settings.fronts)
     _tell_if_open(settings)
     _warn_if_forgetful(settings.cache_dir)
     try:
@@ -78,7 +79,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
         return 1
     side = _side_listener(settings)
     app = create_app(settings, executor=executor)
-    server = _Server(_config(app, settings, connections), app, listener, side)
+    server = HttpServer(http_config(app, settings, connections), app, listener, side)
     try:
         server.run([listener.socket])
     finally:
@@ -130,7 +131,7 @@ def _warn_if_forgetful(cache_dir: Path | None) -> None:
         _log.warning("kernels compiled for a GPU will not be kept", MATFN_CACHE_DIR=str(cache_dir), reason=reason)
 
 
-def _most_connections(wanted: int) -> int:
+def most_connections(wanted: int) -> int:
     """Raises the limit on descriptors as far as it goes; returns how many connections that leaves room for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OWN_DESCRIPTORS
@@ -143,7 +144,8 @@ def _most_connections(wanted: int) -> int:
     return most
 
 
-def _config(app: FastAPI, settings: Settings, connections: int) -> uvicorn.Config:
+def http_config(app: FastAPI, settings: Settings, connections: int) -> uvicorn.Config:
+    """How uvicorn serves an application, with so many connections at most."""
     statistics = app.state.service.statistics
     protocol = partial(
         SocketProtocol,
@@ -173,7 +175,7 @@ def _leave() -> NoReturn:
     os._exit(0)
 
 
-class _Server(uvicorn.Server):
+class HttpServer(uvicorn.Server):
     """uvicorn's server with a drain before its shutdown, and without the signal after it."""
 
     def __init__(self, config: uvicorn.Config, app: Application, listener: Listener, side: Listener | None) -> None:
@@ -184,6 +186,8 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
+        self._fronts = Supervisor(app, self._service, listener.socket)
+        self._service.fronts = self._fronts
         self.has_busy_workers = False
 
     @contextmanager
@@ -222,6 +226,7 @@ class _Server(uvicorn.Server):
             return
         configure_logs(settings)
         self._app.renew_keys(settings)
+        self._fronts.renew()
         _log.info("settings renewed", keys=len(settings.api_keys), log_level=settings.log_level)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -233,12 +238,21 @@ class _Server(uvicorn.Server):
             await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         gc.set_threshold(*_COLLECTIONS)
+        self.announce()
+
+    def announce(self) -> None:
+        """Says where the server listens, and has the fronts listen there too."""
         _log.info("listening", url=self._listener.url)
+        self._fronts.start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
-        self._draining = asyncio.get_running_loop().create_task(self._service.drain())
+        loop = asyncio.get_running_loop()
+        fronts = loop.create_task(self._fronts.stop())  # first, so that the drain waits for it
+        self._draining = loop.create_task(self._service.drain())
         await asyncio.wait([self._draining])
+        self._fronts.kill()
+        await fronts
         if self._draining.cancelled():
             await self._service.give_up()
             self._cut_connections()

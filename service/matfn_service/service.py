@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Profile
     from matfn_service.executor import Executor
+    from matfn_service.fronts.supervisor import Supervisor
     from matfn_service.jobs import Job, Ticket
     from matfn_service.settings import Settings
 
@@ -69,11 +70,12 @@ class Service:
         self.watchdog = Watchdog(self.statistics.loop_lag_seconds, clock)
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
-        self.ledger = Ledger(Bounds(settings.held_bytes, settings.queue_bytes), self._wait_for_room)
+        self.ledger = Ledger(Bounds(settings.held_bytes // settings.fronts, settings.queue_bytes), self._wait_for_room)
         self.allowances = Allowances([key.tenant for key in settings.api_keys], settings.queue_bytes)
         self.queue: KeyedQueue[Job] = KeyedQueue(
             Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds, self.allowances.weight_of
         )
+        self.fronts: Supervisor | None = None
         self.profile: Profile | None = None
         self.profile_label = ""
         self.failure = "the service could not warm up; its log has the reason"
@@ -103,9 +105,8 @@ class Service:
         _warn_of_deprecated(self.settings)
         torch.set_num_threads(1)  # this thread screens small calls itself
         self._executor = self._executor or make_executor(self.settings)
-        limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
-        self._batcher = Batcher(self._executor, self.queue, limit, self.allowances, self.statistics, self.clock)
-        SHARED.keep_at_most(self.settings.kept_bytes)
+        self._batcher = self._made_batcher()
+        SHARED.keep_at_most(self.settings.kept_bytes // self.settings.fronts)
         readers = computing_threads(_READERS, "matfn-reader")
         loop = asyncio.get_running_loop()
         lives = (
@@ -125,12 +126,16 @@ class Service:
             self._executor.close()
             readers.shutdown(wait=False, cancel_futures=True)
 
+    def _made_batcher(self) -> Batcher:
+        limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
+        return Batcher(self.executor, self.queue, limit, self.allowances, self.statistics, self.clock)
+
     async def _warm_up(self, readers: ThreadPoolExecutor) -> None:
         try:
             self.profile = await self.executor.load_profile(self.settings.profile)
             self.profile_label = self.profile.label  # in every answer, so it is hashed once
             self._admission = Admission(self.limits, self.profile, readers, self.settings.worker_bytes)
-            await warm_up_surely(self.executor, self.profile)
+            await self._compute_first(self.profile)
         except Exception as error:  # noqa: BLE001 - a server that cannot compute still answers, and says why
             _log.exception("warm-up failed")
             if isinstance(error, (WorkerLost, DeviceMemoryError)):
@@ -148,6 +153,10 @@ class Service:
             )
         finally:
             self._warm.set()
+
+    async def _compute_first(self, profile: Profile) -> None:
+        """Computes every function once."""
+        await warm_up_surely(self.executor, profile)
 
     def _wait_for_room(self) -> float:
         """Seconds until a refused request may find room: those of the work ahead, within bounds."""
@@ -191,7 +200,7 @@ class Service:
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        correction = self.batcher.dispatcher.prices.corrections.factor(batch_key(prepared.plan.program))
+        correction = self.batcher.correction(batch_key(prepared.plan.program))
         return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction), caller)
 
     def enter(self) -> Callable[[], None]:

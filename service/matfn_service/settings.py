@@ -14,6 +14,7 @@ from matfn_service.memory_plan import (
     default_queue_bytes,
     default_request_bytes,
     default_shared_bytes,
+    fronts_bytes,
     held_bytes,
     kept_bytes,
     resting_bytes,
@@ -55,6 +56,13 @@ class Settings(BaseSettings):
         validate_default=True,
         description="Computing processes on a CPU; unset: one a core.",
     )
+    fronts: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that hold connections and bodies, the service's own among them (see Fronts). They share"
+        " MATFN_MEMORY, and listen on a host and port only.",
+    )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         default=(),
         description="Keys callers must send as `Authorization: Bearer KEY`, with commas between; empty: open.",
@@ -76,7 +84,7 @@ class Settings(BaseSettings):
         " machine's.",
     )
     batch_bytes: int = Field(
-        default_factory=lambda given: default_batch_bytes(given["memory"], given["workers"]),
+        default_factory=lambda given: default_batch_bytes(_memory_beside_fronts(given), given["workers"]),
         ge=1,
         description="Inputs and outputs of one batch, in bytes; unset: 256 MiB, or what MATFN_MEMORY allows.",
     )
@@ -164,7 +172,7 @@ class Settings(BaseSettings):
     @property
     def held_bytes(self) -> int:
         """Bytes that all requests together may be charged."""
-        return held_bytes(self.memory, self.workers, self.batch_bytes)
+        return held_bytes(self.memory - fronts_bytes(self.fronts), self.workers, self.batch_bytes)
 
     @property
     def kept_bytes(self) -> int:
@@ -190,11 +198,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _memory_holds_the_processes(self) -> Self:
-        resting = resting_bytes(self.workers)
+        resting = resting_bytes(self.workers) + fronts_bytes(self.fronts)
         if "memory" in self.model_fields_set and self.memory <= resting:
             raise ValueError(
                 f"MATFN_MEMORY={self.memory} is no more than the {resting} bytes of the processes before they compute:"
-                " raise it or lower MATFN_WORKERS"
+                " raise it or lower MATFN_WORKERS or MATFN_FRONTS"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fronts_listen_on_a_port(self) -> Self:
+        if self.fronts > 1 and self.uds is not None:
+            raise ValueError(
+                f"MATFN_FRONTS={self.fronts} with MATFN_UDS={self.uds}: callers on a unix socket share memory with one"
+                " process; unset one of the two"
             )
         return self
 
@@ -208,8 +225,13 @@ class Settings(BaseSettings):
         return self
 
 
+def _memory_beside_fronts(given: dict[str, Any]) -> int:
+    memory: int = given["memory"] - fronts_bytes(given["fronts"])
+    return memory
+
+
 def _held(given: dict[str, Any]) -> int:
-    return held_bytes(given["memory"], given["workers"], given["batch_bytes"])
+    return held_bytes(_memory_beside_fronts(given), given["workers"], given["batch_bytes"])
 
 
 def _text_of(path: Path) -> str:

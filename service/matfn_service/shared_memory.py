@@ -68,6 +68,10 @@ class SharedMemory:
         """The file, which is made when it is first wanted."""
         return anonymous_file()
 
+    def use(self, descriptor: int) -> None:
+        """Takes a file that another process has made, and sees as well."""
+        self.descriptor = descriptor
+
     def keep_at_most(self, bound: int) -> None:
         """Bounds the bytes of free pieces that keep their pages."""
         self._bound = bound

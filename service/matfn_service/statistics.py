@@ -114,6 +114,29 @@ class Statistics:
                 failed[code] += number
         return failed
 
+    def add_edge(self, other: Statistics) -> None:
+        """Counts what another process has counted of requests and connections."""
+        self.calls += other.calls
+        self.bytes_received += other.bytes_received
+        self.bytes_sent += other.bytes_sent
+        self.dropped_unread += other.dropped_unread
+        for own, more in zip(self._of_edge, other._of_edge, strict=True):
+            own.add(more)
+
+    def taken_edge(self) -> Statistics:
+        """What was counted of requests and connections, which is forgotten here."""
+        taken = Statistics()
+        taken.add_edge(self)
+        self.calls.clear()
+        self.bytes_received = self.bytes_sent = self.dropped_unread = 0
+        for histogram in self._of_edge:
+            histogram.clear()
+        return taken
+
+    @property
+    def _of_edge(self) -> list[Histogram]:
+        return [self.request_seconds, self.loop_lag_seconds, *self.stage_seconds.values()]
+
     def count_call(self, function: str, code: str = ANSWERED, times: int = 1) -> None:
         """Counts a call, or several alike, by function and code."""
         self.calls[function if function in ENTRIES else NO_FUNCTION, code] += times

@@ -13,14 +13,14 @@ import signal
 import sys
 from typing import Final
 
-__all__ = ["main"]
+__all__ = ["dies_with", "main"]
 
 _PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
 
 
 def main(connection: int, memory: int, shared: int, parent: int) -> None:
     """Computes until the other end is closed; what takes long to import comes after the tie to the parent."""
-    if not _dies_with(parent):
+    if not dies_with(parent):
         return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the service decides when a worker ends
@@ -29,7 +29,7 @@ def main(connection: int, memory: int, shared: int, parent: int) -> None:
     compute(connection, memory, shared)
 
 
-def _dies_with(parent: int) -> bool:
+def dies_with(parent: int) -> bool:
     """Has the system kill this process when its parent ends, even while it is stopped; False if that has happened."""
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     return os.getppid() == parent

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from matfn_service.app import create_app
-from matfn_service.server import _config
+from matfn_service.server import http_config
 from matfn_service.settings import Settings
 from matfn_service.socket_protocol import SocketProtocol
 from outlet import Outlet, receive
@@ -96,7 +96,7 @@ async def verdicts(stream: bytes, cuts: Sequence[int], expected: int) -> list[in
     """The statuses of the answers to a stream that is cut into packets there."""
     config_of = Settings.model_validate({"api_keys": "secret"})
     app = create_app(config_of, executor=ScriptedExecutor())
-    config = _config(app, config_of, connections=1)
+    config = http_config(app, config_of, connections=1)
     config.load()
     async with app.router.lifespan_context(app):
         await app.state.service.admission()

@@ -14,7 +14,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from matfn_service.app import create_app
-from matfn_service.server import _config
+from matfn_service.server import http_config
 from matfn_service.settings import Settings
 from matfn_service.socket_protocol import SocketProtocol
 from outlet import Outlet, receive
@@ -30,7 +30,7 @@ async def test_the_rest_of_a_body_given_up_is_no_request(executor: ScriptedExecu
     """A body stops short until its time is over; what then comes of it is thrown away, and its sender told."""
     settings = Settings.model_validate({"body_seconds": 0.05})
     app = create_app(settings, executor=executor)
-    config = _config(app, settings, connections=1)
+    config = http_config(app, settings, connections=1)
     config.load()
     content = call_body("msign", 100, 100)
     head = (
@@ -68,7 +68,7 @@ async def connections(executor: ScriptedExecutor) -> AsyncIterator[Callable[[], 
     """A service, and what makes a connection to it."""
     settings = Settings()
     app = create_app(settings, executor=executor)
-    config = _config(app, settings, connections=9)
+    config = http_config(app, settings, connections=9)
     config.load()
     state = ServerState()
 

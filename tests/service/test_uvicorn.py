@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 
 from matfn_service import body_reader, http_protocol, server
 from matfn_service.http_protocol import HttpProtocol
-from matfn_service.server import _Server
+from matfn_service.server import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,5 +159,5 @@ def test_lists_are_complete() -> None:
     assert attributes(body_reader, "cycle", "self._cycle") == CYCLE
     assert flow == FLOW
     assert inherited(http_protocol, HttpProtocol, HttpToolsProtocol) | {"parser", "cycle"} == PROTOCOL
-    assert inherited(server, _Server, uvicorn.Server) | {"force_exit"} == SERVER
+    assert inherited(server, HttpServer, uvicorn.Server) | {"force_exit"} == SERVER
     assert attributes(server, "self.server_state") == CONNECTIONS

@@ -1,0 +1,191 @@
+"""The server's side of one front: takes its jobs to the batcher, and answers and reports back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from matfn_kernels import Batch, batch_key
+from matfn_service.arena import Arena, Slot
+from matfn_service.fronts.messages import (
+    Abandon,
+    Ask,
+    Asked,
+    Counted,
+    Delivered,
+    Ended,
+    Ready,
+    Refused,
+    Release,
+    Submit,
+    Told,
+    Unready,
+)
+from matfn_service.fronts.parcels import packed, unpacked
+from matfn_service.fronts.pipe import Pipe
+from matfn_service.jobs import Job, Served, Ticket
+from matfn_service.problems import REFUSALS, Refusal, as_refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matfn_service.app import Application
+    from matfn_service.service import Service
+
+__all__ = ["Desk"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Desk:
+    """Serves one front until it is lost.
+
+    Args:
+        app: answers the requests that a front passes on.
+        service: the service, which owns queue, limits and batches.
+        memory: descriptor of the front's shared memory.
+        on_lost: called when the front has closed its end.
+    """
+
+    def __init__(self, app: Application, service: Service, memory: int, on_lost: Callable[[], None]) -> None:
+        self.pipe = Pipe(self._receive, partial(self._lost, on_lost))
+        self._app = app
+        self._service = service
+        self._seen = Arena(-1, memory)
+        self._tickets: dict[int, Ticket] = {}
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._lent: dict[int, Served] = {}
+        self._questions: dict[int, tuple[asyncio.Task[None], asyncio.Queue[dict[str, Any]]]] = {}
+
+    async def tell_when_warm(self) -> None:
+        """Tells the front the profile, once there is one and everything has computed."""
+        try:
+            await self._service.admission()
+        except Refusal as refusal:
+            self.pipe.send(Unready(refusal.detail))
+            return
+        profile, executor = self._service.profile, self._service.executor
+        assert profile is not None
+        self.pipe.send(Ready(profile, executor.device, executor.workers))
+
+    def _receive(self, message: object) -> None:
+        match message:
+            case Submit():
+                self._submit(message)
+            case Abandon(number):
+                self._abandon(number)
+            case Release(number):
+                self._lent.pop(number, None)
+            case Counted(statistics):
+                self._service.statistics.add_edge(statistics)
+            case Ask(number, scope):
+                self._ask(number, scope)
+            case Asked(number, content) if number in self._questions:
+                self._questions[number][1].put_nowait(content)
+
+    def _submit(self, message: Submit) -> None:
+        request = message.tenant, message.caller.partition("/")[0]
+        try:
+            self._begin(request)
+        except Refusal as refusal:
+            self.pipe.send(Refused(message.number, refusal))
+            return
+        try:
+            ticket = self._service.batcher.submit(self._job(message), message.caller)
+        except Exception as error:  # noqa: BLE001 - the front's caller is to hear of it
+            self._end(request)
+            self.pipe.send(Refused(message.number, _told(error)))
+            return
+        self._tickets[message.number] = ticket
+        ticket.future.add_done_callback(partial(self._done, message.number, request))
+
+    def _job(self, message: Submit) -> Job:
+        program = message.program.value
+        inputs = {name: unpacked(parcel, self._seen) for name, parcel in message.inputs.items()}
+        correction = self._service.batcher.correction(batch_key(program))
+        return Job(
+            program=program,
+            batch=Batch(inputs, message.requested),
+            function=message.function,
+            seconds=message.seconds * correction,
+            bytes=message.bytes,
+            answer_bytes=message.answer_bytes,
+            priority=message.priority,
+            arrived=message.arrived,
+            deadline=message.deadline,
+            tenant=message.tenant,
+            correction=correction,
+        )
+
+    def _begin(self, request: tuple[str, str]) -> None:
+        """Counts a job of a request; the first one is checked against its key's limit on requests."""
+        if not self._requests[request]:
+            self._service.allowances.enter(request[0])
+        self._requests[request] += 1
+
+    def _end(self, request: tuple[str, str]) -> None:
+        self._requests[request] -= 1
+        if not self._requests[request]:
+            del self._requests[request]
+            self._service.allowances.leave(request[0])
+
+    def _done(self, number: int, request: tuple[str, str], future: asyncio.Future[Served]) -> None:
+        self._end(request)
+        if self._tickets.pop(number, None) is None or future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            self.pipe.send(self._delivered(number, future.result()))
+        else:
+            assert isinstance(error, Exception)
+            self.pipe.send(Refused(number, _told(error)))
+
+    def _delivered(self, number: int, served: Served) -> Delivered:
+        evaluations = tuple(
+            (tuple(map(packed, one.outputs)), one.statuses, one.certificates) for one in served.evaluations
+        )
+        if any(isinstance(parcel, Slot) for outputs, _, _ in evaluations for parcel in outputs):
+            self._lent[number] = served  # until the front has sent it
+        return Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
+
+    def _abandon(self, number: int) -> None:
+        ticket = self._tickets.pop(number, None)
+        if ticket is not None:
+            self._service.batcher.abandon(ticket)
+
+    def _ask(self, number: int, scope: dict[str, Any]) -> None:
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        task = asyncio.get_running_loop().create_task(self._answer(number, scope, messages))
+        self._questions[number] = task, messages
+        task.add_done_callback(lambda _: self._questions.pop(number, None))
+
+    async def _answer(self, number: int, scope: dict[str, Any], messages: asyncio.Queue[dict[str, Any]]) -> None:
+        async def send(message: Any) -> None:
+            self.pipe.send(Told(number, message))
+
+        try:
+            await self._app.report(scope, messages.get, send)
+        except Exception as error:  # noqa: BLE001 - the front's edge answers with it
+            self.pipe.send(Refused(number, _told(error)))
+        else:
+            self.pipe.send(Ended(number))
+
+    def _lost(self, on_lost: Callable[[], None]) -> None:
+        """Drops everything that the front's callers wait for."""
+        for number in tuple(self._tickets):
+            self._abandon(number)
+        for task, _ in tuple(self._questions.values()):
+            task.cancel()
+        self._lent.clear()
+        on_lost()
+
+
+def _told(error: Exception) -> Refusal:
+    """The refusal that the front is to answer with; an error that should not be is logged here."""
+    if not isinstance(error, REFUSALS):
+        _log.error("call failed", exc_info=error)
+    return as_refusal(error)

@@ -1,0 +1,152 @@
+"""The service of a front: its own heads, bodies, plans and answers; the queue and the devices are the server's."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from matfn_service.allowances import Allowances
+from matfn_service.app import Application
+from matfn_service.batcher import Batcher
+from matfn_service.fronts.messages import Counted
+from matfn_service.queue import Limit
+from matfn_service.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+    from matfn_kernels import Profile
+    from matfn_service.assembly import Part
+    from matfn_service.fronts.server import Server
+    from matfn_service.jobs import Job, Ticket
+    from matfn_service.problems import Refusal
+    from matfn_service.pulse import Loss
+    from matfn_service.settings import Settings
+    from matfn_service.worker_process import Run
+
+__all__ = ["FrontApplication", "FrontService"]
+
+_COUNT_SECONDS: Final = 0.5
+_READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class RemoteExecutor:
+    """The server's devices, as a front knows them."""
+
+    ahead = 0
+    losses: Mapping[Loss, int] = {}
+
+    def __init__(self, server: Server) -> None:
+        self.device = ""
+        self.workers = 1
+        self._server = server
+
+    @property
+    def alive(self) -> int:
+        """How many workers the server had when it was ready; it replaces lost ones itself."""
+        return self.workers
+
+    async def load_profile(self, path: Path | None) -> Profile:
+        """The server's profile, once it is warm."""
+        del path
+        ready = await self._server.ready
+        self.device, self.workers = ready.device, ready.workers
+        return ready.profile
+
+    async def run(self, parts: Sequence[Part]) -> Run:
+        """Computes nothing: no job comes to the queue of a front."""
+        raise RuntimeError(f"{len(parts)} parts for a front, which computes nothing")
+
+    async def watch(self) -> None:
+        """Nothing to look after."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class RemoteBatcher(Batcher):
+    """The server's batcher, as a front knows it: the queue of this one stays empty."""
+
+    def __init__(self, service: FrontService, server: Server) -> None:
+        limit = Limit(service.settings.batch_seconds, service.settings.batch_bytes)
+        super().__init__(service.executor, service.queue, limit, service.allowances, service.statistics, service.clock)
+        self._server = server
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a caller waits for an answer."""
+        return self._server.is_busy
+
+    async def run(self) -> None:
+        """Tells the server twice a second what was counted, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_COUNT_SECONDS)
+            self._server.pipe.send(Counted(self._statistics.taken_edge()))
+
+    def correction(self, key: Hashable) -> float:
+        """One: the server corrects prices itself."""
+        del key
+        return 1.0
+
+    def submit(self, job: Job, caller: str) -> Ticket:
+        """Sends a job to the server's queue; what that refuses, the ticket tells."""
+        return self._server.submit(job, caller)
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Ends a ticket whose caller has hung up."""
+        ticket.abandon()
+
+    def fail_all(self, error: Refusal) -> None:
+        """Ends every wait with this error."""
+        self._server.fail_all(error)
+
+
+class RemoteAllowances(Allowances):
+    """The limits of keys are the server's: a job is counted where it is queued."""
+
+    def enter(self, name: str) -> None:
+        """Counts nothing."""
+
+    def leave(self, name: str) -> None:
+        """Counts nothing."""
+
+
+class FrontService(Service):
+    """The service of a front."""
+
+    def __init__(self, settings: Settings, server: Server, clock: Callable[[], float]) -> None:
+        super().__init__(settings, RemoteExecutor(server), clock)
+        self.allowances = RemoteAllowances([], settings.queue_bytes)
+        self._server = server
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hears of the server as long as it lasts."""
+        await self._server.connect()
+        async with super().running():
+            yield
+
+    def _made_batcher(self) -> RemoteBatcher:
+        return RemoteBatcher(self, self._server)
+
+    async def _compute_first(self, profile: Profile) -> None:
+        """Nothing: the server has computed before it told its profile."""
+
+
+class FrontApplication(Application):
+    """The application of a front: calls are its own, reports are the server's."""
+
+    def __init__(self, service: Service, server: Server, **arguments: Any) -> None:
+        super().__init__(service, **arguments)
+        self._server = server
+
+    async def report(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has the server answer what is read; answers what is posted."""
+        if scope["type"] == "http" and scope["method"] in _READ:
+            await self._server.ask(scope, receive, send)
+        else:
+            await super().report(scope, receive, send)

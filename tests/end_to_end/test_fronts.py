@@ -1,0 +1,258 @@
+"""Several processes that hold connections: one queue, one set of limits and the same bits behind all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import matfn
+from processes import ServerProcess, running_server
+from scraped import samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FRONTS = 2
+MOST_TRIES = 400
+KEYS = "k1 name=one requests=1,k2 name=other"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A server with fronts, all of them listening."""
+    with running_server(fronts=str(FRONTS)) as server:
+        server.wait_for("front listening", times=FRONTS - 1)
+        yield server
+
+
+class Caller:
+    """A connection, and the process that has accepted it."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._connection = HTTPConnection(*server.address, timeout=30)
+        self.get("/healthz")
+        self.process = _owner(self._connection.sock.getsockname()[1], [server.process.pid, *fronts_of(server)])
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._connection.close()
+
+    def get(self, path: str, key: str = "") -> tuple[int, bytes]:
+        """Status and body of a GET."""
+        self._connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})
+        response = self._connection.getresponse()
+        return response.status, response.read()
+
+    def post(self, path: str, document: dict[str, Any], key: str = "") -> tuple[int, dict[str, Any]]:
+        """Status and JSON body of a POST."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self._connection.request("POST", path, json.dumps(document), headers)
+        response = self._connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def fronts_of(server: ServerProcess) -> list[int]:
+    """Process numbers of the fronts that the log has named, those that still run."""
+    named = [line["pid"] for line in server.lines if line["event"] == "front listening"]
+    return [pid for pid in named if Path(f"/proc/{pid}").exists()]
+
+
+def _owner(port: int, processes: list[int]) -> int:
+    """The process whose end of a connection has this port at the other end."""
+    wanted = f":{port:04X}"
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    inodes = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(wanted)}
+    for pid in processes:
+        if inodes & set(map(_link, Path(f"/proc/{pid}/fd").iterdir())):
+            return pid
+    raise AssertionError(f"nobody has the connection of port {port}")
+
+
+def _link(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:  # closed meanwhile
+        return ""
+
+
+@contextmanager
+def one_of_each(server: ServerProcess) -> Iterator[list[Caller]]:
+    """A connection to every process of the server."""
+    with ExitStack() as opened:
+        found: dict[int, Caller] = {}
+        for _ in range(MOST_TRIES):
+            caller = opened.enter_context(closing(Caller(server)))
+            found.setdefault(caller.process, caller)
+            if len(found) == FRONTS:
+                yield list(found.values())
+                return
+        raise AssertionError(f"{MOST_TRIES} connections went to {len(found)} of {FRONTS} processes")
+
+
+def spd(n: int, items: int = 1, seed: int = 0) -> np.ndarray:
+    """Positive definite matrices."""
+    a = np.random.default_rng(seed).standard_normal((items, n, n))
+    matrices: np.ndarray = a @ a.transpose(0, 2, 1) + np.eye(n)
+    return matrices
+
+
+CALLS = [
+    ("/v1/inv_root", {"inputs": {"a": spd(12)[0].tolist()}, "params": {"r": 4}}),
+    ("/v1/eigh", {"inputs": {"a": spd(9)[0].tolist()}}),
+    ("/v1/verify/inv_root", {"inputs": {"a": [[4.0]], "x": [[0.5]]}, "params": {"r": 2}}),
+    ("/v1/vjp/log", {"inputs": {"a": spd(5)[0].tolist()}, "cotangents": {"x": np.eye(5).tolist()}}),
+    ("/v1/calls", {"calls": [{"function": "msign", "inputs": {"m": spd(6)[0].tolist()}}, {"function": "nothing"}]}),
+    ("/v1/inv_root", {"inputs": {"a": (-spd(3)[0]).tolist()}, "params": {"r": 2}}),
+    ("/v1/inv_root", {"inputs": {"a": [[1.0, 2.0]]}, "params": {"r": 2}}),
+    ("/v1/nothing", {}),
+]
+
+
+@pytest.mark.parametrize(("path", "document"), CALLS, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_process_answers_alike(server: ServerProcess, path: str, document: dict[str, Any]) -> None:
+    """Answers, certificates and problems differ in nothing but times and names."""
+    with one_of_each(server) as callers:
+        answers = [caller.post(path, document) for caller in callers]
+
+    said = [(status, _lasting(content)) for status, content in answers]
+    assert all(one == said[0] for one in said)
+
+
+def _lasting(content: Any) -> Any:
+    """What an answer says that is the same every time."""
+    if isinstance(content, list):
+        return [_lasting(entry) for entry in content]
+    if not isinstance(content, dict):
+        return content
+    return {name: _lasting(value) for name, value in content.items() if name not in {"timing", "request_id"}}
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/functions", "/healthz", "/readyz", "/openapi.json", "/nowhere"])
+def test_every_process_reports_alike(server: ServerProcess, path: str) -> None:
+    """What is read comes from the server itself, by whichever process it is asked."""
+    with one_of_each(server) as callers:
+        answers = [caller.get(path) for caller in callers]
+
+    if path != "/nowhere":  # whose problem names the request
+        assert all(answer == answers[0] for answer in answers)
+    assert {status for status, _ in answers} == {404 if path == "/nowhere" else 200}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+@pytest.mark.parametrize("items", [1, 12])
+def test_large_calls_keep_their_bits(server: ServerProcess, dtype: type, items: int) -> None:
+    """Bodies and answers of more than a megabyte lie in shared memory, and are used again for the next ones."""
+    matrices: np.ndarray = spd(300, items).astype(dtype)
+    with matfn.LocalClient(device="cpu") as local:
+        expected = local.sqrt_pair(matrices)
+
+    for _ in range(2 * FRONTS):  # a new connection each, so that all processes have their turn
+        with matfn.Client(server.url) as client:
+            found = client.sqrt_pair(matrices)
+            assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_calls_of_all_processes_share_batches(server: ServerProcess) -> None:
+    """While the one worker computes, calls of every process wait in one queue."""
+    long = {"inputs": {"a": spd(256, 4).tolist()}, "params": {"r": 4}}
+    short = {"inputs": {"a": spd(16)[0].tolist()}, "params": {"r": 4}}
+
+    with (
+        one_of_each(server) as callers,
+        closing(Caller(server)) as another,
+        ThreadPoolExecutor(1 + FRONTS) as threads,
+    ):
+        first = threads.submit(another.post, "/v1/inv_root", long)
+        sizes = [
+            answer.result()[1]["timing"]["batch_size"]
+            for _ in range(10)
+            for answer in [threads.submit(caller.post, "/v1/inv_root", short) for caller in callers]
+        ]
+        assert first.result()[0] == 200
+
+    assert max(sizes) > 1
+
+
+def test_counters_are_sums_over_all_processes(server: ServerProcess) -> None:
+    """A scrape soon has the calls that other processes have answered."""
+    before = _norms(server)
+
+    with one_of_each(server) as callers:
+        for caller in callers:
+            assert caller.post("/v1/norm2", {"inputs": {"m": [[2.0]]}})[0] == 200
+
+    while (counted := _norms(server)) < before + FRONTS:  # pytest's own limit ends a wait in vain
+        pass
+    assert counted == before + FRONTS
+
+
+def _norms(server: ServerProcess) -> float:
+    """Answered calls of norm2."""
+    return samples(server.metrics()).get('matfn_calls_total{code="ok",function="norm2"}', 0.0)
+
+
+def test_lost_front_is_replaced_and_no_call_is_lost() -> None:
+    """Clients whose front is killed try again elsewhere; every answer comes, and is right."""
+    with running_server(fronts=str(FRONTS)) as server, ThreadPoolExecutor(8) as threads:
+        server.wait_for("front listening", times=FRONTS - 1)
+        matrices = spd(48, 200)
+        expected = np.linalg.inv(matrices)
+
+        def one(number: int) -> np.ndarray:
+            with matfn.Client(server.url) as client:
+                answer: np.ndarray = client.inv_root(matrices[number], 1)
+                return answer
+
+        answers = [threads.submit(one, number) for number in range(len(matrices))]
+        answers[20].result()
+        os.kill(fronts_of(server)[0], signal.SIGKILL)
+
+        found = np.stack([answer.result() for answer in answers])
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        server.wait_for("front listening", times=FRONTS)
+        assert server.wait_for("front lost")["code"] == -signal.SIGKILL
+
+
+def test_drain_waits_for_the_calls_of_all_processes() -> None:
+    """SIGTERM during calls: each is answered, and the server ends well."""
+    long = {"inputs": {"a": spd(256, 4).tolist()}, "params": {"r": 4}}
+    with running_server(fronts=str(FRONTS)) as server, ThreadPoolExecutor(FRONTS) as threads:
+        server.wait_for("front listening", times=FRONTS - 1)
+        with one_of_each(server) as callers:
+            answers = [threads.submit(caller.post, "/v1/inv_root", long) for caller in callers]
+            while server.get("/v1/status")[1]["queue"]["jobs"] < 1:
+                assert not all(answer.done() for answer in answers)
+
+            server.terminate()
+
+            assert [answer.result()[0] for answer in answers] == [200] * FRONTS
+        assert server.exit_code() == 0
+
+
+def test_limit_of_a_key_holds_over_all_processes() -> None:
+    """A key with one request in flight is refused another one, by whichever process it comes."""
+    long = {"inputs": {"a": spd(256, 8).tolist()}, "params": {"r": 4}}
+    short = {"inputs": {"m": [[2.0]]}}
+    with running_server(fronts=str(FRONTS), api_keys=KEYS) as server, ThreadPoolExecutor(1) as threads:
+        server.wait_for("front listening", times=FRONTS - 1)
+        with one_of_each(server) as (first, second), closing(Caller(server)) as third:
+            held = threads.submit(first.post, "/v1/inv_root", long, "k1")
+            while not json.loads(third.get("/v1/status", "k2")[1])["batches"]["count"]:
+                assert not held.done()
+
+            status, problem = second.post("/v1/norm2", short, "k1")
+
+            assert status == 429
+            assert "requests=1" in problem["detail"]
+            assert third.post("/v1/norm2", short, "k2")[0] == 200
+            assert held.result()[0] == 200
+            assert second.post("/v1/norm2", short, "k1")[0] == 200
