@@ -8,13 +8,13 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import matfn
+from connections import fronts_of, owner_of
 from processes import ServerProcess, running_server
 from scraped import samples
 
@@ -40,7 +40,7 @@ class Caller:
     def __init__(self, server: ServerProcess) -> None:
         self._connection = HTTPConnection(*server.address, timeout=30)
         self.get("/healthz")
-        self.process = _owner(self._connection.sock.getsockname()[1], [server.process.pid, *fronts_of(server)])
+        self.process = owner_of(self._connection, [server.process.pid, *fronts_of(server)])
 
     def close(self) -> None:
         """Ends the connection."""
@@ -58,30 +58,6 @@ class Caller:
         self._connection.request("POST", path, json.dumps(document), headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
-
-
-def fronts_of(server: ServerProcess) -> list[int]:
-    """Process numbers of the fronts that the log has named, those that still run."""
-    named = [line["pid"] for line in server.lines if line["event"] == "front listening"]
-    return [pid for pid in named if Path(f"/proc/{pid}").exists()]
-
-
-def _owner(port: int, processes: list[int]) -> int:
-    """The process whose end of a connection has this port at the other end."""
-    wanted = f":{port:04X}"
-    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
-    inodes = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(wanted)}
-    for pid in processes:
-        if inodes & set(map(_link, Path(f"/proc/{pid}/fd").iterdir())):
-            return pid
-    raise AssertionError(f"nobody has the connection of port {port}")
-
-
-def _link(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:  # closed meanwhile
-        return ""
 
 
 @contextmanager
