@@ -192,7 +192,7 @@ def test_zero_cotangent_has_zero_gradients() -> None:
 @pytest.mark.parametrize(
     ("function", "inputs", "keywords", "code", "words"),
     [
-        ("vjp/polar", {"x": np.eye(2), "m": np.eye(2)}, {}, "unknown_function", "vjp/msign"),
+        ("vjp/mcsgn", {"x": np.eye(2), "a": np.eye(2)}, {}, "unknown_function", "vjp/msign"),
         ("vjp/root", {"a": np.eye(2)}, {"r": 2}, "invalid_parameter", "needs the input 'x'"),
         ("vjp/sqrt_pair", {"a": np.eye(2)}, {}, "invalid_parameter", "cotangents: x, y"),
         ("vjp/msign", {"x": np.eye(3), "m": np.eye(2)}, {}, "invalid_shape", "x has shape (3, 3)"),

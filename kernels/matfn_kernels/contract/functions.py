@@ -344,6 +344,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 8",
             methods=("svd",),
+            gradient_methods=_BY_SVD,
         ),
         Function(
             name="norm2",
@@ -429,6 +430,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_discrete_lyapunov",
             verifiability="estimate",
             methods=("doubling", "bilinear"),
+            gradient_methods=("bilinear",),
         ),
         Function(
             name="solve_care",
@@ -445,6 +447,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_care",
             verifiability="estimate",
             methods=("newton_kleinman",),
+            gradient_methods=("newton_kleinman",),
         ),
         Function(
             name="solve_dare",
@@ -462,6 +465,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_dare",
             verifiability="estimate",
             methods=("doubling", "newton_kleinman"),
+            gradient_methods=("newton_kleinman",),
         ),
         Function(
             name="spectral_projector",
@@ -585,6 +589,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="eigh",
             verifiability="estimate",
             methods=("eigh",),
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="eigenbasis",
