@@ -97,7 +97,6 @@ _STRUCTURE = Parameter(
     "what the matrix is declared to be",
     default="symmetric",
     choices=("symmetric", "general"),
-    differentiable=("symmetric",),
 )
 _DAMPING = Parameter(
     "damping",
@@ -149,6 +148,7 @@ _ROOTS = ("engine", "eigh", "schur")
 _POLAR = ("newton_schulz", "gram", "svd")
 _SIGNS = ("newton", "newton_schur")
 _BY_EIGH = ("eigh",)
+_BY_EIGH_OR_SCHUR = ("eigh", "schur")
 _BY_SVD = ("svd",)
 
 FUNCTIONS: Final[dict[str, Function]] = {
@@ -167,7 +167,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="inv_root",
@@ -182,7 +182,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="inv_root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="sqrt_pair",
@@ -198,7 +198,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="sqrt_pair",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="log",
@@ -214,8 +214,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="log",
             verifiability="bound",
-            methods=("eigh", "schur"),
-            gradient_methods=_BY_EIGH,
+            methods=_BY_EIGH_OR_SCHUR,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="exp",
@@ -233,7 +233,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="exp",
             verifiability="bound",
             methods=("eigh", "scaling_squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "scaling_squaring"),
         ),
         Function(
             name="power",
@@ -270,7 +270,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="real_power",
             verifiability="bound",
             methods=("eigh", "schur", "squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "schur", "squaring"),
         ),
         Function(
             name="msign",

@@ -72,7 +72,6 @@ class Parameter:
         minimum: least number.
         maximum: largest number, or most rows.
         choices: the strings that it may be.
-        differentiable: the choices of them whose derivatives are computed; None for all.
         replaces: whether it replaces the function by an approximation, which has another derivative.
     """
 
@@ -86,7 +85,6 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    differentiable: tuple[str, ...] | None = None
     replaces: bool = False
 
 
@@ -240,7 +238,7 @@ class Function:
             outputs=(*self.outputs, *names),
             output_shapes=(*self.output_shapes, *(entry.shape for entry in self.inputs)),
             kinds=(*self.kinds, *(_SAME for _ in self.inputs)) if self.kinds else (),
-            parameters=tuple(map(_differentiable, (entry for entry in plain.parameters if not entry.replaces))),
+            parameters=tuple(entry for entry in plain.parameters if not entry.replaces),
             methods=self.gradient_methods,
             verifiability="none",
             gradient_methods=(),
@@ -269,9 +267,3 @@ class Function:
 
 def _size(label: str, sizes: Mapping[str, int]) -> int:
     return next((sizes[name] for name in label.split("|") if name in sizes), 0)
-
-
-def _differentiable(parameter: Parameter) -> Parameter:
-    """The parameter with the choices whose derivatives are computed."""
-    kept = parameter.differentiable
-    return parameter if kept is None else replace(parameter, choices=kept, differentiable=None)

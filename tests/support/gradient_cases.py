@@ -111,6 +111,20 @@ def _mapped(function: str, label: str, a: Array, f: Callable[[Any], Any], **more
     )
 
 
+def _general(function: str, label: str, a: Array, f: Callable[[Any], Any], **more: Any) -> Case:
+    """A case of a function of distinct eigenvalues of a matrix without symmetry."""
+    g, shift, accuracy = more.pop("g", None), more.get("shift", 0.0), more.pop("accuracy", 1e-12)
+
+    def mapped(m: Any) -> tuple[Any, ...]:
+        w, v = mp.eig(m["a"])
+        x = (v * mp.diag([f(value + shift) for value in w]) * v**-1).apply(mp.re)
+        return (m["g"] * x if "g" in m else x,)
+
+    inputs = {"a": a} if g is None else {"a": a, "g": g}
+    cotangents = (cotangent(*inputs["a" if g is None else "g"].shape),)
+    return Case(function, inputs, cotangents, {**more, "structure": "general"}, mapped, (), accuracy, label=label)
+
+
 def _singular(function: str, label: str, m: Array, f: Callable[[Any], Any], **more: Any) -> Case:
     mapped = singular(f, more.pop("rank", None))
     accuracy, outcome = more.pop("accuracy", 1e-12), more.pop("outcome", Outcome.CONVERGED)
@@ -273,6 +287,8 @@ CLOSE: Final = symmetric(1.0, 1.0 + 1e-9, 2.0)
 GRADED: Final = symmetric(1e-6, 1e-3, 1.0)
 SINGULAR: Final = symmetric(0.0, 1.0, 2.0)
 HALF, THIRD = mp.mpf(1) / 2, mp.mpf(1) / 3
+ANY: Final = cotangent(3, 3) / 3 + 2 * np.eye(3)
+"""A matrix without symmetry whose eigenvalues are to the right of 0."""
 
 CASES: Final = [
     power_case("well", WELL, HALF, keywords={"r": 2}),
@@ -312,6 +328,12 @@ CASES: Final = [
     ),
     _mapped("power", "inverse cube", symmetric(-2.0, 0.5, 1.0), lambda w: 1 / w**3, p=-3),
     _mapped("power", "identity", symmetric(-2.0, 0.5, 1.0), lambda w: w, p=1, g=cotangent(2, 3)),
+    _general("root", "general, with g", ANY, lambda w: w ** (2 * THIRD), r=3, s=2, g=cotangent(2, 3)),
+    _general("inv_root", "general, shifted", ANY, lambda w: w**-HALF, r=2, shift=0.5),
+    _general("log", "general", ANY, mp.log),
+    _general("exp", "general", cotangent(3, 3), lambda w: mp.exp(-w / 2), t=-0.5),
+    _general("power", "general", ANY, lambda w: w ** mp.mpf(0.3), p=0.3),
+    _general("power", "general, inverse square, with g", ANY, lambda w: w**-2, p=-2, g=cotangent(2, 3)),
     _singular("msign", "square", _of_singular_values(3, 3, 3.0, 1.0, 0.4), _one),
     _singular("msign", "orthogonal", _orthogonal(3), _one),
     _singular("msign", "tall", _of_singular_values(4, 2, 1.0, 1.0), _one),

@@ -96,7 +96,6 @@ _STRUCTURE = Parameter(
     "what the matrix is declared to be",
     default="symmetric",
     choices=("symmetric", "general"),
-    differentiable=("symmetric",),
 )
 _DAMPING = Parameter(
     "damping",
@@ -148,6 +147,7 @@ _ROOTS = ("engine", "eigh", "schur")
 _POLAR = ("newton_schulz", "gram", "svd")
 _SIGNS = ("newton", "newton_schur")
 _BY_EIGH = ("eigh",)
+_BY_EIGH_OR_SCHUR = ("eigh", "schur")
 _BY_SVD = ("svd",)
 
 FUNCTIONS: Final[dict[str, Function]] = {
@@ -166,7 +166,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="inv_root",
@@ -181,7 +181,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="inv_root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="sqrt_pair",
@@ -197,7 +197,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="sqrt_pair",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="log",
@@ -213,8 +213,8 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=(("n", "n"),),
             reference="log",
             verifiability="bound",
-            methods=("eigh", "schur"),
-            gradient_methods=_BY_EIGH,
+            methods=_BY_EIGH_OR_SCHUR,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="exp",
@@ -232,7 +232,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="exp",
             verifiability="bound",
             methods=("eigh", "scaling_squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "scaling_squaring"),
         ),
         Function(
             name="power",
@@ -269,7 +269,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="real_power",
             verifiability="bound",
             methods=("eigh", "schur", "squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "schur", "squaring"),
         ),
         Function(
             name="msign",

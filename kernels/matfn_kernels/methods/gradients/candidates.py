@@ -8,6 +8,7 @@ from matfn_kernels.methods.gradients import (
     eig_clip,
     eigh,
     frechet_distance,
+    general,
     geodesic,
     low_rank,
     polar,
@@ -18,6 +19,8 @@ from matfn_kernels.methods.gradients import (
     sylvester,
     triangular,
 )
+from matfn_kernels.methods.roots.candidates import candidates as roots
+from matfn_kernels.methods.spectral.candidates import candidates as functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +31,12 @@ if TYPE_CHECKING:
 __all__ = ["CANDIDATES"]
 
 CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
-    "vjp/root": power.candidates,
-    "vjp/inv_root": power.candidates,
-    "vjp/sqrt_pair": power.candidates,
-    "vjp/log": spectral.candidates,
-    "vjp/exp": spectral.candidates,
-    "vjp/power": spectral.candidates,
+    "vjp/root": general.candidates(roots, power.candidates),
+    "vjp/inv_root": general.candidates(roots, power.candidates),
+    "vjp/sqrt_pair": general.candidates(roots, power.candidates),
+    "vjp/log": general.candidates(functions, spectral.candidates),
+    "vjp/exp": general.candidates(functions, spectral.candidates),
+    "vjp/power": general.candidates(functions, spectral.candidates),
     "vjp/msign": singular_values.candidates,
     "vjp/mclip": singular_values.candidates,
     "vjp/polar": polar.candidates,

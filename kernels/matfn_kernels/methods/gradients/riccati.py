@@ -69,7 +69,7 @@ class RiccatiGradient(GradientProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: a, q, x and perhaps e (batch, n, n), b and perhaps s (batch, n, m), r (batch, m, m)."""
         both = self.program.run({name: inputs[name] for name in self.names})
-        own = replace(both, outputs=both.outputs[:1], exponents=None if both.exponents is None else both.exponents[:1])
+        own = replace(both, outputs=both.outputs[:1], exponents=both.exponents[:1])
         wide = {name: tensor.to(self.wide) for name, tensor in inputs.items()}
         x, k = (Factor(value, both.error, both.condition) for value in both.outputs)
         loop = _closed_loop(wide["a"], wide["b"], k)
@@ -135,8 +135,7 @@ def _closed_loop(a: Tensor, b: Tensor, k: Factor) -> Factor:
 def _adjoint_factor(found: Findings, loop: Factor) -> Factor:
     """Z, which the error of L changes by up to the condition of the adjoint equation times as much."""
     error = found.error + found.condition * loop.error
-    exponent = None if found.exponents is None else found.exponents[0]
-    return Factor(found.outputs[0], error, found.condition * (1 + loop.condition), exponent)
+    return Factor(found.outputs[0], error, found.condition * (1 + loop.condition), found.exponents[0])
 
 
 def candidates(call: Signature) -> list[RiccatiGradient]:
