@@ -231,7 +231,7 @@ _GENERAL: Final = {"r": 2, "structure": "general"}
         ("vjp/msign", {"x": np.eye(3), "m": np.eye(2)}, {}, "invalid_shape", "x has shape (3, 3)"),
         ("vjp/msign", {"x": np.eye(2, dtype=np.int64), "m": np.eye(2)}, {}, "unsupported_dtype", "x has torch.int64"),
         ("vjp/root", {"x": np.eye(2), "a": [[0.0, 1], [-1, 0]]}, {"r": 2}, "not_symmetric", 'structure="general"'),
-        ("vjp/power", {"x": np.eye(2), "a": -np.eye(2)}, {"p": 0.5, "structure": "general"}, "not_positive", "no principal"),
+        ("vjp/root", {"x": np.eye(2), "a": -np.eye(2)}, _GENERAL, "not_positive", "no principal root"),
         ("vjp/root", {"x": np.ones((2, 2)), "a": np.diag([0.0, 1])}, _GENERAL, "singular", "no derivative"),
         ("vjp/root", {"x": np.eye(2), "a": np.eye(2)}, {"r": 2, "precision": "fp32"}, "invalid_parameter", "fp64"),
         ("vjp/root", {"x": np.eye(2), "a": np.zeros((2, 2))}, {"r": 2}, "singular", "no derivative"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import mpmath as mp
@@ -14,7 +15,7 @@ from claims import Question, claims, definite, errors, function, proved, repeate
 from evaluating import answer
 from matfn_kernels import Outcome
 from matfn_kernels.proofs import bound
-from matfn_kernels.proofs.elementary import exponential, logarithm, real_power
+from matfn_kernels.proofs.elementary import exponential, logarithm, real_power, whole_power
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -174,8 +175,9 @@ def test_elementary_functions_are_within_their_bounds() -> None:
         parts = [part.tolist() for part in exponential(torch.from_numpy(t))]
         for number, y, k, error in zip(t.tolist(), *parts, strict=True):
             assert abs(mp.exp(number) / mp.mpf(2) ** k - y) <= error * y
-        for p in (0.3, -2.0, 63.5):
-            parts = [part[0].tolist() for part in real_power(torch.from_numpy(x)[None], none, p)]
+        for p in (0.3, -1.75, 63.5, 2, -3, 64):
+            power = partial(whole_power, p=p) if isinstance(p, int) else partial(real_power, p=p)
+            parts = [part[0].tolist() for part in power(torch.from_numpy(x)[None], none)]
             for number, y, k, error in zip(x.tolist(), *parts, strict=True):
                 assert abs(mp.mpf(number) ** mp.mpf(p) / mp.mpf(2) ** k - y) <= error * y
 

@@ -22,7 +22,7 @@ from matfn_kernels.linalg import invariant
 from matfn_kernels.numbers.precision import FLOOR
 from matfn_kernels.proofs.balls import TINY, difference, product, source, up
 from matfn_kernels.proofs.clips import composed, defect_of, tilt
-from matfn_kernels.proofs.elementary import exponential, logarithm, real_power
+from matfn_kernels.proofs.elementary import expanded, exponential, logarithm, real_power, whole_power
 from matfn_kernels.proofs.proof import (
     Proof,
     exponent_of,
@@ -46,8 +46,6 @@ _FAR: Final = "the residual is too large for a proof"
 _DROPPED: Final = 'damping="range": the matrix was not proved to keep all its eigenvalues'
 _EXTREME: Final = 1 << 20
 """Exponent of two below that of every value that is not 0."""
-_FIRST_ORDER: Final = 2.0**-10
-"""Largest d of which e^d - 1 is taken for d, enlarged."""
 
 
 class Scalar(Protocol):
@@ -88,14 +86,14 @@ class ExponentialOf:
         """By `elementary`, the rounding of t w included."""
         argument = w * self._factor(exponent)[:, None]
         y, k, error = exponential(argument)
-        return y, k, up(y * (error + _expanded(argument)))
+        return y, k, up(y * (error + expanded(up(argument.abs() * 2.0**-52))))
 
     def slope(self, w: Tensor, reach: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
         """|t| e^(t w) at the number where t w is largest."""
         factor = self._factor(exponent)
         argument = factor * (_more(w[:, -1], reach) if self.t >= 0 else -_more(-w[:, 0], reach))
         y, k, error = exponential(argument)
-        return up(factor.abs() * y * (1 + error + _expanded(argument))), k
+        return up(factor.abs() * y * (1 + error + expanded(up(argument.abs() * 2.0**-52)))), k
 
     def _factor(self, exponent: Tensor) -> Tensor:
         return invariant.ldexp(torch.full(exponent.shape, self.t, dtype=torch.float64), exponent)
@@ -112,16 +110,9 @@ class PowerOf:
     p: float
 
     def values(self, w: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """By `elementary`, of magnitudes where p is whole."""
-        if not self.p.is_integer():
-            y, k, error = real_power(w, exponent, self.p)
-            return y, k, up(y * error)
-        y, k, error = real_power(w.abs(), exponent, self.p)
-        error = up(y * error)
-        if self.p >= 0:  # of 0 too, which has no logarithm
-            zero = w == 0
-            y, error = torch.where(zero, float(self.p == 0), y), torch.where(zero, 0.0, error)
-        return (torch.where(w < 0, -y, y) if int(self.p) % 2 else y), k, error
+        """By `elementary`."""
+        y, k, error = self._raised(w, exponent)
+        return y, k, up(y.abs() * error)
 
     def slope(self, w: Tensor, reach: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor]:
         """|p| w^(p - 1) at the largest number for p >= 1, and else at the least."""
@@ -129,8 +120,11 @@ class PowerOf:
             return torch.zeros_like(reach), torch.zeros_like(exponent)
         size = w.abs() if self.p.is_integer() else w
         end = _more(size.amax(-1), reach) if self.p >= 1 else _less(size.amin(-1), reach)
-        y, k, error = (x[:, 0] for x in real_power(end[:, None], exponent, self.p))
+        y, k, error = (x[:, 0] for x in self._raised(end[:, None], exponent))
         return up(abs(self.p) * y * (1 + error) / end), k
+
+    def _raised(self, w: Tensor, exponent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return whole_power(w, exponent, int(self.p)) if self.p.is_integer() else real_power(w, exponent, self.p)
 
 
 def prove_function(
@@ -216,12 +210,6 @@ class _Spectrum:
         """Whether all eigenvalues are above the floor, relative to the largest in magnitude, (batch,)."""
         size = self.w.abs()
         return _less(size.amin(-1), reach) > up(floor * _more(size.amax(-1), reach))
-
-
-def _expanded(argument: Tensor) -> Tensor:
-    """The relative change of e^x by the rounding of x; NaN where that is much."""
-    moved = argument.abs() * 2.0**-52
-    return torch.where(moved < _FIRST_ORDER, moved, torch.nan) * (1 + 2 * _FIRST_ORDER)
 
 
 def _less(x: Tensor, y: Tensor) -> Tensor:
