@@ -24,7 +24,7 @@ __all__ = [
     "clip_of_values",
     "definite",
     "errors",
-    "function",
+    "function_of",
     "low_rank",
     "pair",
     "polar_factors",
@@ -105,7 +105,7 @@ def power(function: str, r: int, s: int, a: Array, kappa: float) -> Question:
     return Question(function, {"a": a}, (truth,), {"r": r, "s": s}, uncertainty=LEFT_OPEN * kappa * max(1.0, s / r))
 
 
-def function(
+def function_of(
     name: str, a: Array, f: Callable[[Array], Array], kappa: float, parameters: Mapping[str, object], **more: Array
 ) -> Question:
     """A function of the eigenvalues of A, or of A + shift I, multiplied from the left by g if that is given.

@@ -193,6 +193,7 @@ class _Spectrum:
         w, v = invariant.eigh(a)
         y, k, error = function.values(w, exponent)
         unit = torch.where(y == 0, -_EXTREME, k + torch.frexp(y).exponent).amax(-1)
+        unit = torch.where(unit > -_EXTREME, unit, 0)
         f, off = (invariant.ldexp(part, k - unit[:, None]) for part in (y, error))
         known = torch.isfinite(f)
         return cls(w, v, torch.where(known, f, 0.0), torch.where(known, off, torch.inf), unit, exponent)
