@@ -211,11 +211,15 @@ def test_distance_of_equal_gaussians_has_gradients_near_zero() -> None:
     assert found.certificates[0].outcome is Outcome.CONVERGED
 
 
-def test_zero_cotangent_has_zero_gradients() -> None:
+@pytest.mark.parametrize("structure", ["symmetric", "general"])
+def test_zero_cotangent_has_zero_gradients(structure: str) -> None:
     """The gradient of nothing is exactly 0, with an estimate."""
-    found = answer("vjp/inv_root", {"x": np.zeros((3, 3)), "a": np.diag([1.0, 2.0, 3.0])}, r=2)
+    a, g = np.diag([1.0, 2.0, 3.0]), np.ones((1, 3))
+
+    found = answer("vjp/inv_root", {"x": 0 * g, "a": a, "g": g}, r=2, structure=structure)
 
     assert not found.outputs[1].any()
+    assert not found.outputs[2].any()
     assert found.certificates[0].outcome is Outcome.CONVERGED
 
 

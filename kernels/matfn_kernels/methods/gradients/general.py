@@ -57,17 +57,15 @@ class GeneralGradient(GradientProgram):
         if own.shift is not None:
             a = add_diagonal(a.clone(), own.shift[:, None, None].nan_to_num(0.0))
         g = inputs["g"].to(self.wide) if "g" in inputs else None
-        parts, failures, remarks = [], dict(own.failures), dict(own.remarks)
-        derivatives = []
+        derivatives, failures, remarks = [], dict(own.failures), dict(own.remarks)
         for index, name in enumerate(_OUTPUTS):
             if name not in self.cotangents:
                 continue
             derivative = _Derivative.of(self.blocks, index, a.mH.resolve_conj(), inputs[name].to(self.wide), g)
             derivatives.append(derivative)
-            parts.append(derivative.of_matrix())
-            failures = either(failures, {"not_differentiable": derivative.failed & ~_failed(own)})
+            failures = either(failures, derivative.failures(~_failed(own)))
             remarks = either(remarks, derivative.found.remarks)
-        gradients = [added(parts)]
+        gradients = [added([derivative.of_matrix() for derivative in derivatives])]
         if g is not None:
             gradients.append(derivatives[0].of_factor(inputs["x"].to(self.wide)))
         return replace(joined(own, gradients, self, inputs), failures=failures, remarks=remarks)
@@ -92,12 +90,14 @@ class _Derivative:
         value: its output (batch, 2n, 2n), but for 2^lacking.
         lacking: (batch,).
         unit: exponent of the scaling of the cotangent, (batch,).
+        size: norm of the scaled cotangent, (batch,).
     """
 
     found: Findings
     value: Tensor
     lacking: Tensor
     unit: Tensor
+    size: Tensor
 
     @classmethod
     def of(cls, blocks: Program, index: int, a: Tensor, sent: Tensor, g: Tensor | None) -> _Derivative:
@@ -111,29 +111,32 @@ class _Derivative:
         block = torch.cat((corner, torch.cat((torch.zeros_like(a), a), -1)), -2)
         found = blocks.run({"a": block})
         lacking = found.exponents[index] if found.exponents else None
-        return cls(found, found.outputs[index], torch.zeros_like(size) if lacking is None else lacking, exponent - size)
+        lacking = torch.zeros_like(size) if lacking is None else lacking
+        return cls(found, found.outputs[index], lacking, exponent - size, norm(x))
 
-    @property
-    def failed(self) -> Tensor:
-        """Where the block matrix has no function although its blocks may have, (batch,)."""
-        return _failed(self.found)
+    def failures(self, answered: Tensor) -> dict[str, Tensor]:
+        """Why there is no gradient of matrices whose function is answered, (batch,)."""
+        without = _failed(self.found) & answered
+        beyond = self.found.failures.get("over_range", torch.zeros_like(without)) & without
+        return {"over_range": beyond, "not_differentiable": without & ~beyond}
 
     def of_matrix(self) -> Gradient:
         """The gradient of A."""
-        n, whole = self.value.shape[-1] // 2, norm(self.value)
+        n = self.value.shape[-1] // 2
         value = self.value[:, :n, n:].contiguous()
-        change, sensitivity = self.found.error * whole, self.found.condition * whole
-        return Gradient(value, change, norm(value), whole, sensitivity, self.lacking + self.unit)
+        return self._judged(value, self.found.error, (self.size > 0).to(self.size.dtype), self.unit)
 
     def of_factor(self, cotangent: Tensor) -> Gradient:
         """The gradient of G, the cotangent times f(A^H)."""
-        n, whole = self.value.shape[-1] // 2, norm(self.value)
-        x, exponent = normalise(cotangent)
-        value, size = product(x, self.value[:, :n, :n].contiguous()), norm(x)
-        change = (self.found.error + orthogonality(n) * EPS) * whole * size
-        return Gradient(
-            value, change, norm(value), whole * size, self.found.condition * whole * size, self.lacking + exponent
-        )
+        n, (x, exponent) = self.value.shape[-1] // 2, normalise(cotangent)
+        value = product(x, self.value[:, :n, :n].contiguous())
+        return self._judged(value, self.found.error + orthogonality(n) * EPS, norm(x), exponent)
+
+    def _judged(self, value: Tensor, error: Tensor, factor: Tensor, exponent: Tensor) -> Gradient:
+        """A gradient whose error is that of the whole output, times a factor, (batch,); of nothing it is exact."""
+        most = norm(self.value) * factor
+        change, sensitivity = (torch.where(factor > 0, x * most, 0.0) for x in (error, self.found.condition))
+        return Gradient(value, change, norm(value), most, sensitivity, self.lacking + exponent)
 
 
 def candidates(
