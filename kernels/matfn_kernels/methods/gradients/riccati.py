@@ -71,7 +71,9 @@ class RiccatiGradient(GradientProgram):
         both = self.program.run({name: inputs[name] for name in self.names})
         own = replace(both, outputs=both.outputs[:1], exponents=both.exponents[:1])
         wide = {name: tensor.to(self.wide) for name, tensor in inputs.items()}
-        x, k = (Factor(value, both.error, both.condition) for value in both.outputs)
+        lacking = both.exponents[0] if both.exponents else None
+        x = Factor(both.outputs[0], both.error, both.condition, lacking)
+        k = Factor(both.outputs[1], both.error, both.condition)
         loop = _closed_loop(wide["a"], wide["b"], k)
         found = self.beside.run(self._adjoint(loop, wide))
         z = _adjoint_factor(found, loop)
