@@ -417,7 +417,7 @@ def surface_source(surface: Surface) -> str:
 
 def differentiable_source(library: Library) -> str:
     """The module of functions that a library differentiates."""
-    entries = [entry for entry in FUNCTIONS.values() if entry.differentiable]
+    entries = [entry.without_requests for entry in FUNCTIONS.values() if entry.differentiable]
     names = "".join(f'    "{name}",\n' for name in sorted([*(entry.name for entry in entries), *library.others]))
     return "\n".join(
         [

@@ -97,7 +97,6 @@ _STRUCTURE = Parameter(
     "what the matrix is declared to be",
     default="symmetric",
     choices=("symmetric", "general"),
-    differentiable=("symmetric",),
 )
 _DAMPING = Parameter(
     "damping",
@@ -149,6 +148,7 @@ _ROOTS = ("engine", "eigh", "schur")
 _POLAR = ("newton_schulz", "gram", "svd")
 _SIGNS = ("newton", "newton_schur")
 _BY_EIGH = ("eigh",)
+_BY_EIGH_OR_SCHUR = ("eigh", "schur")
 _BY_SVD = ("svd",)
 
 FUNCTIONS: Final[dict[str, Function]] = {
@@ -167,7 +167,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="inv_root",
@@ -182,7 +182,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="inv_root",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="sqrt_pair",
@@ -198,7 +198,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="sqrt_pair",
             verifiability="bound",
             methods=_ROOTS,
-            gradient_methods=_BY_EIGH,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="log",
@@ -213,9 +213,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Higham, Functions of Matrices (2008), chapter 11",
             output_shapes=(("n", "n"),),
             reference="log",
-            verifiability="estimate",
-            methods=("eigh", "schur"),
-            gradient_methods=_BY_EIGH,
+            verifiability="bound",
+            methods=_BY_EIGH_OR_SCHUR,
+            gradient_methods=_BY_EIGH_OR_SCHUR,
         ),
         Function(
             name="exp",
@@ -231,9 +231,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Higham, Functions of Matrices (2008), chapter 10",
             output_shapes=(("n", "n"),),
             reference="exp",
-            verifiability="estimate",
+            verifiability="bound",
             methods=("eigh", "scaling_squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "scaling_squaring"),
         ),
         Function(
             name="power",
@@ -268,9 +268,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008)",
             output_shapes=(("m|n", "n"),),
             reference="real_power",
-            verifiability="estimate",
+            verifiability="bound",
             methods=("eigh", "schur", "squaring"),
-            gradient_methods=_BY_EIGH,
+            gradient_methods=("eigh", "schur", "squaring"),
         ),
         Function(
             name="msign",
@@ -345,6 +345,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             errors=_POLAR_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 8",
             methods=("svd",),
+            gradient_methods=_BY_SVD,
         ),
         Function(
             name="norm2",
@@ -430,6 +431,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_discrete_lyapunov",
             verifiability="estimate",
             methods=("doubling", "bilinear"),
+            gradient_methods=("bilinear",),
         ),
         Function(
             name="solve_care",
@@ -446,6 +448,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_care",
             verifiability="estimate",
             methods=("newton_kleinman",),
+            gradient_methods=("newton_kleinman",),
         ),
         Function(
             name="solve_dare",
@@ -463,6 +466,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             reference="solve_dare",
             verifiability="estimate",
             methods=("doubling", "newton_kleinman"),
+            gradient_methods=("newton_kleinman",),
         ),
         Function(
             name="spectral_projector",
@@ -584,8 +588,9 @@ FUNCTIONS: Final[dict[str, Function]] = {
             source="Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996)",
             output_shapes=(("n",), ("n", "n")),
             reference="eigh",
-            verifiability="estimate",
+            verifiability="bound",
             methods=("eigh",),
+            gradient_methods=_BY_EIGH,
         ),
         Function(
             name="eigenbasis",

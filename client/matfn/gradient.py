@@ -15,6 +15,7 @@ __all__ = [
     "TYPES",
     "DplrSolveGradients",
     "EigClipGradients",
+    "EighGradients",
     "ExpGradients",
     "FrechetDistanceGradients",
     "GeometricMeanGradients",
@@ -22,8 +23,12 @@ __all__ = [
     "LogGradients",
     "MclipGradients",
     "MsignGradients",
+    "PolarGradients",
     "PowerGradients",
     "RootGradients",
+    "SolveCareGradients",
+    "SolveDareGradients",
+    "SolveDiscreteLyapunovGradients",
     "SolveLyapunovGradients",
     "SolveSylvesterGradients",
     "SqrtPairGradients",
@@ -31,6 +36,7 @@ __all__ = [
     "TriSolveGradients",
     "dplr_solve",
     "eig_clip",
+    "eigh",
     "exp",
     "frechet_distance",
     "geometric_mean",
@@ -38,8 +44,12 @@ __all__ = [
     "log",
     "mclip",
     "msign",
+    "polar",
     "power",
     "root",
+    "solve_care",
+    "solve_dare",
+    "solve_discrete_lyapunov",
     "solve_lyapunov",
     "solve_sylvester",
     "sqrt_pair",
@@ -101,6 +111,12 @@ class MclipGradients(NamedTuple, Generic[ArrayT]):
     m: ArrayT
 
 
+class PolarGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of polar."""
+
+    m: ArrayT
+
+
 class SolveSylvesterGradients(NamedTuple, Generic[ArrayT]):
     """Gradients of the inputs of solve_sylvester."""
 
@@ -115,6 +131,36 @@ class SolveLyapunovGradients(NamedTuple, Generic[ArrayT]):
     a: ArrayT
     q: ArrayT
     e: ArrayT | None = None
+
+
+class SolveDiscreteLyapunovGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of solve_discrete_lyapunov."""
+
+    a: ArrayT
+    q: ArrayT
+    e: ArrayT | None = None
+
+
+class SolveCareGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of solve_care."""
+
+    a: ArrayT
+    b: ArrayT
+    q: ArrayT
+    r: ArrayT
+    e: ArrayT | None = None
+    s: ArrayT | None = None
+
+
+class SolveDareGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of solve_dare."""
+
+    a: ArrayT
+    b: ArrayT
+    q: ArrayT
+    r: ArrayT
+    e: ArrayT | None = None
+    s: ArrayT | None = None
 
 
 class TriInvGradients(NamedTuple, Generic[ArrayT]):
@@ -154,6 +200,12 @@ class EigClipGradients(NamedTuple, Generic[ArrayT]):
     a: ArrayT
 
 
+class EighGradients(NamedTuple, Generic[ArrayT]):
+    """Gradients of the inputs of eigh."""
+
+    a: ArrayT
+
+
 class GeometricMeanGradients(NamedTuple, Generic[ArrayT]):
     """Gradients of the inputs of geometric_mean."""
 
@@ -168,10 +220,10 @@ def root(
     s: int = 1,
     *,
     g: ArrayT | None = None,
-    structure: Literal["symmetric"] = "symmetric",
+    structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     shift: float | None = None,
-    method: Literal["auto", "eigh"] | None = "auto",
+    method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -240,10 +292,10 @@ def inv_root(
     s: int = 1,
     *,
     g: ArrayT | None = None,
-    structure: Literal["symmetric"] = "symmetric",
+    structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     shift: float | None = None,
-    method: Literal["auto", "eigh"] | None = "auto",
+    method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -310,10 +362,10 @@ def sqrt_pair(
     y: ArrayT | None,
     a: ArrayT,
     *,
-    structure: Literal["symmetric"] = "symmetric",
+    structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     shift: float | None = None,
-    method: Literal["auto", "eigh"] | None = "auto",
+    method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -377,10 +429,10 @@ def log(
     x: ArrayT,
     a: ArrayT,
     *,
-    structure: Literal["symmetric"] = "symmetric",
+    structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     shift: float | None = None,
-    method: Literal["auto", "eigh"] | None = "auto",
+    method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -445,8 +497,8 @@ def exp(
     a: ArrayT,
     *,
     t: float = 1.0,
-    structure: Literal["symmetric"] = "symmetric",
-    method: Literal["auto", "eigh"] | None = "auto",
+    structure: Literal["symmetric", "general"] = "symmetric",
+    method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -507,10 +559,10 @@ def power(
     p: float,
     *,
     g: ArrayT | None = None,
-    structure: Literal["symmetric"] = "symmetric",
+    structure: Literal["symmetric", "general"] = "symmetric",
     damping: float | Literal["range"] | None = None,
     shift: float | None = None,
-    method: Literal["auto", "eigh"] | None = "auto",
+    method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
     precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -687,6 +739,63 @@ def mclip(
     )
 
 
+def polar(
+    x: ArrayT | None,
+    y: ArrayT | None,
+    m: ArrayT,
+    *,
+    method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[PolarGradients[ArrayT]]:
+    """Gradients of the inputs of polar for cotangents of its outputs.
+
+    The function is (U V^T, V S V^T) with M = U S V^T, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, m, n) array, the cotangent of the output x.
+        y: (*, n, n) array, the cotangent of the output y.
+        m: (*, m, n) array, matrices of any shape and rank.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Functions of Matrices (2008), chapter 8.
+    """
+    return Invocation(
+        "vjp/polar",
+        {"x": x, "y": y, "m": m},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
 def solve_sylvester(
     x: ArrayT,
     a: ArrayT,
@@ -794,6 +903,204 @@ def solve_lyapunov(
     return Invocation(
         "vjp/solve_lyapunov",
         {"x": x, "a": a, "q": q, "e": e},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_discrete_lyapunov(
+    x: ArrayT,
+    a: ArrayT,
+    q: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    method: Literal["auto", "bilinear"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[SolveDiscreteLyapunovGradients[ArrayT]]:
+    """Gradients of the inputs of solve_discrete_lyapunov for cotangents of its outputs.
+
+    The function is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, square matrices.
+        q: (*, n, n) array, constant terms.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    return Invocation(
+        "vjp/solve_discrete_lyapunov",
+        {"x": x, "a": a, "q": q, "e": e},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_care(
+    x: ArrayT,
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[SolveCareGradients[ArrayT]]:
+    """Gradients of the inputs of solve_care for cotangents of its outputs.
+
+    The function is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
+    matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, square matrices.
+        b: (*, n, m) array, input matrices.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotStabilisable: The equation has no stabilising solution.
+        NotSymmetric: A matrix declared symmetric is not.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968).
+    """
+    return Invocation(
+        "vjp/solve_care",
+        {"x": x, "a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
+def solve_dare(
+    x: ArrayT,
+    a: ArrayT,
+    b: ArrayT,
+    q: ArrayT,
+    r: ArrayT,
+    *,
+    e: ArrayT | None = None,
+    s: ArrayT | None = None,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[SolveDareGradients[ArrayT]]:
+    """Gradients of the inputs of solve_dare for cotangents of its outputs.
+
+    The function is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
+    not given, matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n, n) array, the cotangent of the output x.
+        a: (*, n, n) array, square matrices.
+        b: (*, n, m) array, input matrices.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotStabilisable: The equation has no stabilising solution.
+        NotSymmetric: A matrix declared symmetric is not.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971).
+    """
+    return Invocation(
+        "vjp/solve_dare",
+        {"x": x, "a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
         {},
         {
             "method": method,
@@ -1119,6 +1426,65 @@ def eig_clip(
     )
 
 
+def eigh(
+    x: ArrayT | None,
+    y: ArrayT | None,
+    a: ArrayT,
+    *,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+) -> Invocation[EighGradients[ArrayT]]:
+    """Gradients of the inputs of eigh for cotangents of its outputs.
+
+    The function is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive,
+    matrix by matrix over the leading dimensions.
+
+    Args:
+        x: (*, n) array, the cotangent of the output x.
+        y: (*, n, n) array, the cotangent of the output y.
+        a: (*, n, n) array, symmetric (Hermitian) matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+    Returns:
+        The call, to be sent with `Client.map`; it holds the arrays, not copies.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+    """
+    return Invocation(
+        "vjp/eigh",
+        {"x": x, "y": y, "a": a},
+        {},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+    )
+
+
 def geometric_mean(
     x: ArrayT,
     a: ArrayT,
@@ -1189,13 +1555,18 @@ TYPES: Final[dict[str, Any]] = {
     "power": PowerGradients,
     "msign": MsignGradients,
     "mclip": MclipGradients,
+    "polar": PolarGradients,
     "solve_sylvester": SolveSylvesterGradients,
     "solve_lyapunov": SolveLyapunovGradients,
+    "solve_discrete_lyapunov": SolveDiscreteLyapunovGradients,
+    "solve_care": SolveCareGradients,
+    "solve_dare": SolveDareGradients,
     "tri_inv": TriInvGradients,
     "tri_solve": TriSolveGradients,
     "dplr_solve": DplrSolveGradients,
     "frechet_distance": FrechetDistanceGradients,
     "eig_clip": EigClipGradients,
+    "eigh": EighGradients,
     "geometric_mean": GeometricMeanGradients,
 }
 """The types of gradients, by function."""

@@ -72,7 +72,6 @@ class Parameter:
         minimum: least number.
         maximum: largest number, or most rows.
         choices: the strings that it may be.
-        differentiable: the choices of them whose derivatives are computed; None for all.
         replaces: whether it replaces the function by an approximation, which has another derivative.
     """
 
@@ -86,7 +85,6 @@ class Parameter:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    differentiable: tuple[str, ...] | None = None
     replaces: bool = False
 
 
@@ -208,22 +206,21 @@ class Function:
             for name, shape in zip(self.outputs, self.output_shapes, strict=True)
         )
         return replace(
-            self,
+            self.without_requests,
             name=VERIFY + self.name,
             summary=f"Certificates of a claimed answer of {self.name}.",
             inputs=(*claims, *self.inputs),
-            parameters=self._own_parameters,
             outputs=(),
-            on_request=(),
             output_shapes=(),
             claims=self.outputs,
         )
 
     @property
-    def _own_parameters(self) -> tuple[Parameter, ...]:
-        """The parameters but those that ask for further outputs."""
+    def without_requests(self) -> Function:
+        """The entry without the further outputs and the parameters that ask for them."""
         asking = {entry.parameter for entry in self.on_request}
-        return tuple(parameter for parameter in self.parameters if parameter.name not in asking)
+        kept = tuple(parameter for parameter in self.parameters if parameter.name not in asking)
+        return replace(self, parameters=kept, on_request=())
 
     def gradient(self) -> Function:
         """The entry of the vector-Jacobian product: cotangents and inputs; the outputs and the inputs' gradients."""
@@ -232,15 +229,16 @@ class Function:
             for name, shape in zip(self.outputs, self.output_shapes, strict=True)
         )
         names = tuple(entry.name for entry in self.inputs)
+        plain = self.without_requests
         return replace(
-            self,
+            plain,
             name=VJP + self.name,
             summary=f"Gradients of the inputs of {self.name} for cotangents of its outputs.",
             inputs=(*cotangents, *self.inputs),
             outputs=(*self.outputs, *names),
             output_shapes=(*self.output_shapes, *(entry.shape for entry in self.inputs)),
             kinds=(*self.kinds, *(_SAME for _ in self.inputs)) if self.kinds else (),
-            parameters=tuple(map(_differentiable, (entry for entry in self.parameters if not entry.replaces))),
+            parameters=tuple(entry for entry in plain.parameters if not entry.replaces),
             methods=self.gradient_methods,
             verifiability="none",
             gradient_methods=(),
@@ -269,9 +267,3 @@ class Function:
 
 def _size(label: str, sizes: Mapping[str, int]) -> int:
     return next((sizes[name] for name in label.split("|") if name in sizes), 0)
-
-
-def _differentiable(parameter: Parameter) -> Parameter:
-    """The parameter with the choices whose derivatives are computed."""
-    kept = parameter.differentiable
-    return parameter if kept is None else replace(parameter, choices=kept, differentiable=None)

@@ -69,6 +69,20 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (gaussian(4, 4), gaussian(3, 3, seed=1), gaussian(4, 3, seed=2)),
     ),
     "solve_lyapunov": (lambda a, q: mj.solve_lyapunov(-spd(a), q + q.T), (gaussian(4, 4), gaussian(4, 4, seed=1))),
+    "solve_discrete_lyapunov": (
+        lambda a, q: mj.solve_discrete_lyapunov(a / 4, q),
+        (gaussian(4, 4), gaussian(4, 4, seed=1)),
+    ),
+    "solve_care": (
+        lambda a, b, q, r: mj.solve_care(a, b, spd(q), spd(r)),
+        (gaussian(3, 3), gaussian(3, 2, seed=1), gaussian(3, 3, seed=2), gaussian(2, 2, seed=3)),
+    ),
+    "solve_dare": (
+        lambda a, b, q, r: mj.solve_dare(a, b, spd(q), spd(r)),
+        (gaussian(3, 3), gaussian(3, 2, seed=1), gaussian(3, 3, seed=2), gaussian(2, 2, seed=3)),
+    ),
+    "eigh": (lambda a: mj.eigh(a + a.T), (gaussian(4, 4),)),
+    "polar": (mj.polar, (gaussian(5, 3),)),
 }
 
 

@@ -124,6 +124,25 @@ CASES: dict[str, Case] = {
         (gaussian(4, 4), gaussian(3, 3, seed=1), gaussian(4, 3, seed=2)),
     ),
     "solve_lyapunov": (lambda a, q: mt.solve_lyapunov(-spd(a), symmetric(q)), (gaussian(4, 4), gaussian(4, 4, seed=1))),
+    "solve_discrete_lyapunov": (
+        lambda a, q, e: mt.solve_discrete_lyapunov(a / 4, q, e=spd(e)),
+        tuple(gaussian(4, 4, seed=seed) for seed in range(3)),
+    ),
+    "solve_care": (
+        lambda a, b, q, r: mt.solve_care(a, b, spd(q), spd(r)),
+        (gaussian(3, 3), gaussian(3, 2, seed=1), gaussian(3, 3, seed=2), gaussian(2, 2, seed=3)),
+    ),
+    "solve_dare, complex": (
+        lambda a, b, q, r, e, s: mt.solve_dare(a, b, hermitian(q), hermitian(r), e=hermitian(e), s=s / 9),
+        tuple(
+            complex_gaussian(*shape, seed=seed)
+            for seed, shape in enumerate(((3, 3), (3, 2), (3, 3), (2, 2), (3, 3), (3, 2)))
+        ),
+    ),
+    "eigh": (lambda a: mt.eigh(symmetric(a)), (gaussian(2, 4, 4),)),
+    "eigh, complex": (lambda a: mt.eigh(hermitian(a)), (complex_gaussian(3, 3),)),
+    "polar": (mt.polar, (gaussian(2, 5, 3),)),
+    "polar, wide and complex": (mt.polar, (complex_gaussian(2, 4),)),
 }
 
 

@@ -138,8 +138,8 @@ def test_gradient_of_a_constant_does_not_warn(client: matfn.Client | matfn.Local
 
 def test_function_without_gradients_names_those_that_have_them(client: matfn.Client | matfn.LocalClient) -> None:
     """A name that is no method is explained, also to `getattr`."""
-    with pytest.raises(matfn.NotDifferentiable, match=r"no gradients of polar.*vjp/msign"):
-        client.vjp.polar  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(matfn.NotDifferentiable, match=r"no gradients of mcsgn.*vjp/msign"):
+        client.vjp.mcsgn  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(matfn.NotDifferentiable, match="no function 'vjp/nonsense'"):
         client.with_info.vjp.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
@@ -193,7 +193,7 @@ def test_calls_take_the_functions_name_with_its_prefix(server: ServerProcess) ->
     """In a request of many calls the name is that of the route."""
     call = {"function": "vjp/msign", "inputs": {"m": A.tolist()}, "cotangents": {"x": X.tolist()}}
 
-    status, answer = _posted(server, "/v1/calls", {"calls": [call, {**call, "function": "vjp/polar"}]})
+    status, answer = _posted(server, "/v1/calls", {"calls": [call, {**call, "function": "vjp/mcsgn"}]})
 
     assert status == 200
     assert list(answer["answers"][0]["gradients"]) == ["m"]
@@ -203,7 +203,7 @@ def test_calls_take_the_functions_name_with_its_prefix(server: ServerProcess) ->
 @pytest.mark.parametrize(
     ("route", "change", "status", "code"),
     [
-        ("/v1/vjp/polar", {}, 404, "unknown_function"),
+        ("/v1/vjp/mcsgn", {}, 404, "unknown_function"),
         ("/v1/vjp/nonsense", {}, 404, "unknown_function"),
         ("/v1/vjp/root", {"cotangents": None}, 400, "malformed"),
         ("/v1/vjp/root", {"cotangents": {"z": X.tolist()}}, 400, "malformed"),

@@ -129,6 +129,36 @@ def test_gradient_is_that_of_torch(
         assert float(relative_error(mine, theirs.numpy())) < 1e-11
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_gradient_of_an_exponential_without_symmetry_is_that_of_torch(dtype: torch.dtype) -> None:
+    """At defective and at general matrices."""
+    generator = torch.Generator().manual_seed(4)
+    some = torch.randn((4, 4), generator=generator, dtype=dtype)
+    for a in (some, torch.diag_embed(torch.ones(3, dtype=dtype), offset=1)):
+        leaf = a.clone().requires_grad_()
+        (truth,) = torch.autograd.grad(torch.linalg.matrix_exp(leaf), leaf, some)
+
+        found = answer("vjp/exp", {"x": some, "a": a}, structure="general")
+
+        assert float(relative_error(found.outputs[1], truth.numpy())) < 1e-13
+        assert found.certificates[0].outcome is Outcome.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("function", "keywords"), [("root", {"r": 2}), ("sqrt_pair", {}), ("log", {}), ("exp", {}), ("power", {"p": -1.5})]
+)
+def test_both_structures_have_one_gradient(function: str, keywords: dict[str, Any]) -> None:
+    """Of a symmetric matrix, whichever is declared, also at equal eigenvalues."""
+    for a in (2 * np.eye(3), symmetric(0.5, 1.0, 3.0)):
+        e = cotangent(3, 3)
+        inputs = {"x": e + e.T, "a": a} | ({"y": np.eye(3)} if function == "sqrt_pair" else {})
+
+        one, other = (answer(f"vjp/{function}", inputs, structure=s, **keywords) for s in ("symmetric", "general"))
+
+        assert float(relative_error(one.outputs[-1], other.outputs[-1])) < 1e-13
+        assert other.certificates[0].outcome is Outcome.CONVERGED
+
+
 def test_value_on_a_bound_counts_as_inside() -> None:
     """A clip has no derivative on its bound; the gradient is that of the inside, and said to be approximate."""
     x = cotangent(3, 3)
@@ -181,29 +211,32 @@ def test_distance_of_equal_gaussians_has_gradients_near_zero() -> None:
     assert found.certificates[0].outcome is Outcome.CONVERGED
 
 
-def test_zero_cotangent_has_zero_gradients() -> None:
+@pytest.mark.parametrize("structure", ["symmetric", "general"])
+def test_zero_cotangent_has_zero_gradients(structure: str) -> None:
     """The gradient of nothing is exactly 0, with an estimate."""
-    found = answer("vjp/inv_root", {"x": np.zeros((3, 3)), "a": np.diag([1.0, 2.0, 3.0])}, r=2)
+    a, g = np.diag([1.0, 2.0, 3.0]), np.ones((1, 3))
+
+    found = answer("vjp/inv_root", {"x": 0 * g, "a": a, "g": g}, r=2, structure=structure)
 
     assert not found.outputs[1].any()
+    assert not found.outputs[2].any()
     assert found.certificates[0].outcome is Outcome.CONVERGED
+
+
+_GENERAL: Final = {"r": 2, "structure": "general"}
 
 
 @pytest.mark.parametrize(
     ("function", "inputs", "keywords", "code", "words"),
     [
-        ("vjp/polar", {"x": np.eye(2), "m": np.eye(2)}, {}, "unknown_function", "vjp/msign"),
+        ("vjp/mcsgn", {"x": np.eye(2), "a": np.eye(2)}, {}, "unknown_function", "vjp/msign"),
         ("vjp/root", {"a": np.eye(2)}, {"r": 2}, "invalid_parameter", "needs the input 'x'"),
         ("vjp/sqrt_pair", {"a": np.eye(2)}, {}, "invalid_parameter", "cotangents: x, y"),
         ("vjp/msign", {"x": np.eye(3), "m": np.eye(2)}, {}, "invalid_shape", "x has shape (3, 3)"),
         ("vjp/msign", {"x": np.eye(2, dtype=np.int64), "m": np.eye(2)}, {}, "unsupported_dtype", "x has torch.int64"),
-        (
-            "vjp/root",
-            {"x": np.eye(2), "a": np.eye(2)},
-            {"r": 2, "structure": "general"},
-            "invalid_parameter",
-            "symmetric",
-        ),
+        ("vjp/root", {"x": np.eye(2), "a": [[0.0, 1], [-1, 0]]}, {"r": 2}, "not_symmetric", 'structure="general"'),
+        ("vjp/root", {"x": np.eye(2), "a": -np.eye(2)}, _GENERAL, "not_positive", "no principal root"),
+        ("vjp/root", {"x": np.ones((2, 2)), "a": np.diag([0.0, 1])}, _GENERAL, "singular", "no derivative"),
         ("vjp/root", {"x": np.eye(2), "a": np.eye(2)}, {"r": 2, "precision": "fp32"}, "invalid_parameter", "fp64"),
         ("vjp/root", {"x": np.eye(2), "a": np.zeros((2, 2))}, {"r": 2}, "singular", "no derivative"),
         ("vjp/msign", {"x": np.eye(2), "m": np.eye(2)}, {"steps": 3}, "invalid_parameter", "takes no 'steps'"),

@@ -96,6 +96,14 @@ CASES: Final = [
         "b",
     ),
     _case("skew", "solve_lyapunov", {"x": SKEW, "a": np.eye(3), "q": SYMMETRIC}, "a"),
+    _case("skew", "solve_discrete_lyapunov", {"x": SKEW, "a": np.eye(3) / 2, "q": SYMMETRIC}, "a"),
+    *(
+        _case("skew", f, {"x": SKEW, "a": M, "b": np.eye(3)[:, 1:], "q": SPD, "r": np.eye(2)}, "a", "b", "q", "r")
+        for f in ("solve_care", "solve_dare")
+    ),
+    _case("symmetric, of a diagonal", "eigh", {"y": SYMMETRIC, "a": np.diag([1.0, 2.0, 4.0])}, "a"),
+    _case("skew", "polar", {"y": SKEW, "m": M}, "m"),
+    _case("the second alone, skew, wide", "polar", {"y": np.pad(SKEW, (0, 1)), "m": TALL.T}, "m"),
     *(
         _case(f"first row {kind}", "dplr_solve", {"x": _one_hot(0, 0, 2), **inputs}, "q", "k")
         for kind, inputs in {

@@ -16,6 +16,7 @@ from claims import (
     clip_of_values,
     definite,
     errors,
+    function_of,
     low_rank,
     pair,
     polar_factors,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "NDArray[Any]"
 FUNCTIONS = ["inv_root", "root", "root_3", "sqrt_pair", "msign", "polar", "mclip", "eig_clip"]
-FUNCTIONS += ["tri_inv", "tri_solve", "dplr_inv", "dplr_solve"]
+FUNCTIONS += ["tri_inv", "tri_solve", "dplr_inv", "dplr_solve", "log", "exp", "power"]
 ITEMS = 3
 
 pytestmark = pytest.mark.skipif(not is_built(), reason="installed without a C compiler")
@@ -49,12 +50,16 @@ def _question(function: str, n: int, kappa: float, dtype: str) -> Question:
     m = rectangular(rng, (ITEMS, n + 3, n), min(kappa, 1e4), dtype, "spread")
     t = np.tril(rng.standard_normal((ITEMS, n, n)), -1) / n**0.5 + np.eye(n) * rng.uniform(0.3, 1, (ITEMS, n, 1))
     b = rng.standard_normal((ITEMS, n, 3)).astype(dtype)
+    g = b.swapaxes(1, 2).copy()
     factors = (rng.uniform(0.3, 1, (ITEMS, n)).astype(dtype), b / np.asarray(n, dtype), b)
     made: dict[str, Any] = {
         "inv_root": lambda: power("inv_root", 2, 1, a, kappa),
         "root": lambda: power("root", 2, 1, a, kappa),
         "root_3": lambda: power("root", 3, 2, a, kappa),
         "sqrt_pair": lambda: pair(a, kappa, np.array([0.0, 2.0**-9, 0.5])),
+        "log": lambda: function_of("log", a, lambda w: np.log(np.maximum(w, 1e-300)), kappa, {}),
+        "exp": lambda: function_of("exp", a, lambda w: np.exp(-2 * w), 2.0, {"t": -2.0}),
+        "power": lambda: function_of("power", a, lambda w: w ** np.longdouble(-0.7), kappa**1.7, {"p": -0.7}, g=g),
         "msign": lambda: polar_factors(m, kappa)[0],
         "polar": lambda: polar_factors(m, kappa)[1],
         "mclip": lambda: clip_of_values(m, 0.1),

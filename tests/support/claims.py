@@ -12,7 +12,7 @@ import extended
 from matfn_kernels.proofs import Bounds, bound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ __all__ = [
     "clip_of_values",
     "definite",
     "errors",
+    "function_of",
     "low_rank",
     "pair",
     "polar_factors",
@@ -102,6 +103,31 @@ def power(function: str, r: int, s: int, a: Array, kappa: float) -> Question:
     sign = -1 if function == "inv_root" else 1
     truth = _power_of(a, sign * np.longdouble(s) / r)
     return Question(function, {"a": a}, (truth,), {"r": r, "s": s}, uncertainty=LEFT_OPEN * kappa * max(1.0, s / r))
+
+
+def function_of(
+    name: str, a: Array, f: Callable[[Array], Array], kappa: float, parameters: Mapping[str, object], **more: Array
+) -> Question:
+    """A function of the eigenvalues of A, or of A + shift I, multiplied from the left by g if that is given.
+
+    Args:
+        name: of the function.
+        a: symmetric matrices.
+        f: of eigenvalues in longdouble.
+        kappa: the function's condition.
+        parameters: by name.
+        more: shift and g.
+    """
+    shift, g = more.get("shift"), more.get("g")
+    whole = extended.wide(a)
+    whole = (whole + whole.swapaxes(1, 2)) / 2
+    if shift is not None:
+        whole = whole + shift[:, None, None] * np.eye(whole.shape[-1], dtype=np.longdouble)
+    with np.errstate(all="ignore"):
+        truth = extended.function_of(whole, f)
+    inputs = {"a": a} if g is None else {"a": a, "g": g}
+    truth = truth if g is None else extended.wide(g) @ truth
+    return Question(name, inputs, (truth,), parameters, shift, LEFT_OPEN * kappa)
 
 
 def pair(a: Array, kappa: float, shift: Array) -> Question:

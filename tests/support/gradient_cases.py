@@ -9,6 +9,7 @@ import mpmath as mp
 import numpy as np
 
 from differences import clip, frechet, mean, power, singular, through_eigenvalues
+from evaluating import answer
 from matfn_kernels import Outcome
 from spectra import orthogonal
 
@@ -110,6 +111,20 @@ def _mapped(function: str, label: str, a: Array, f: Callable[[Any], Any], **more
     )
 
 
+def _general(function: str, label: str, a: Array, f: Callable[[Any], Any], **more: Any) -> Case:
+    """A case of a function of distinct eigenvalues of a matrix without symmetry."""
+    g, shift, accuracy = more.pop("g", None), more.get("shift", 0.0), more.pop("accuracy", 1e-12)
+
+    def mapped(m: Any) -> tuple[Any, ...]:
+        w, v = mp.eig(m["a"])
+        x = (v * mp.diag([f(value + shift) for value in w]) * v**-1).apply(mp.re)
+        return (m["g"] * x if "g" in m else x,)
+
+    inputs = {"a": a} if g is None else {"a": a, "g": g}
+    cotangents = (cotangent(*inputs["a" if g is None else "g"].shape),)
+    return Case(function, inputs, cotangents, {**more, "structure": "general"}, mapped, (), accuracy, label=label)
+
+
 def _singular(function: str, label: str, m: Array, f: Callable[[Any], Any], **more: Any) -> Case:
     mapped = singular(f, more.pop("rank", None))
     accuracy, outcome = more.pop("accuracy", 1e-12), more.pop("outcome", Outcome.CONVERGED)
@@ -186,6 +201,72 @@ def _equation(m: Any) -> Any:
     return mp.matrix([[flat[i * q.cols + j] for j in range(q.cols)] for i in range(q.rows)])
 
 
+def _summed(pairs: list[tuple[Any, Any]], q: Any) -> Any:
+    """X with the sum of P X S equal to Q, by Kronecker products."""
+    operator = mp.zeros(q.rows * q.cols)
+    for left, right in pairs:
+        operator += _kronecker(left, right.T)
+    flat = mp.lu_solve(operator, mp.matrix([q[i, j] for i in range(q.rows) for j in range(q.cols)]))
+    return mp.matrix([[flat[i * q.cols + j] for j in range(q.cols)] for i in range(q.rows)])
+
+
+def _stein(m: Any) -> Any:
+    """The solution of A X A^T - E X E^T + Q = 0."""
+    a, e = m["a"], m.get("e", mp.eye(m["a"].rows))
+    return _summed([(a, a.T), (-e, e.T)], -m["q"])
+
+
+def _riccati(label: str, function: str, order: int, columns: int, *optional: str) -> Case:
+    """A Riccati equation, whose solution Newton's method brings from float64 to 60 digits."""
+    shapes = {"a": (order, order), "b": (order, columns), "e": (order, order), "s": (order, columns)}
+    inputs = {name: cotangent(*shapes[name]) / 3 for name in ("a", "b", *optional)}
+    inputs |= {"e": inputs["e"] + np.eye(order)} if "e" in inputs else {}
+    inputs |= {"q": np.eye(order) + symmetric(*range(order)), "r": symmetric(*range(1, columns + 1))}
+    first = answer(function, inputs).outputs[0]
+
+    def solution(m: Any) -> tuple[Any, ...]:
+        x, e, s = mp.matrix(first.tolist()), m.get("e", mp.eye(order)), m.get("s", mp.zeros(order, columns))
+        for _ in range(4):
+            if function == "solve_dare":
+                weight, held, sign = m["r"] + m["b"].T * x * m["b"], m["b"].T * x * m["a"] + s.T, -1
+            else:
+                weight, held, sign = m["r"], m["b"].T * x * e + s.T, 1
+            loop = m["a"] - m["b"] * weight**-1 * held
+            left, right = (loop, loop) if sign < 0 else (loop, e)
+            pairs = [(left.T, right), (e.T, loop)] if sign > 0 else [(left.T, right), (-e.T, e)]
+            linear = m["a"].T * x * (m["a"] if sign < 0 else e)
+            other = -e.T * x * e if sign < 0 else linear.T
+            x -= _summed(pairs, linear + other - held.T * weight**-1 * held + m["q"])
+        return (x,)
+
+    return Case(function, inputs, (cotangent(order, order),), {}, solution, ("q", "r"), label=label)
+
+
+def _eigenpairs(label: str, a: Array, *, x: bool, y: bool) -> Case:
+    """Eigenvalues and eigenvectors whose largest entries are positive."""
+
+    def pairs(m: Any) -> tuple[Any, ...]:
+        w, v = mp.eigsy((m["a"] + m["a"].T) / 2)
+        order = sorted(range(len(w)), key=lambda i: w[i])
+        columns = [v[:, i] * mp.sign(max(v[:, i], key=abs)) for i in order]
+        vectors = mp.matrix([[column[i] for column in columns] for i in range(v.rows)])
+        return mp.matrix([w[i] for i in order]), vectors
+
+    cotangents = (cotangent(len(a)) if x else None, cotangent(*a.shape) if y else None)
+    return Case("eigh", {"a": a}, cotangents, {}, pairs, ("a",), label=label)
+
+
+def _polar(label: str, m: Array, *, x: bool, y: bool, accuracy: float = 1e-12) -> Case:
+    unitary, modulus = singular(_one), singular(lambda sigma: sigma)
+
+    def factors(given: Any) -> tuple[Any, ...]:
+        u, whole = unitary(given["m"]), modulus(given["m"])
+        return u, u.T * whole
+
+    cotangents = (cotangent(*m.shape) if x else None, cotangent(m.shape[1], m.shape[1]) if y else None)
+    return Case("polar", {"m": m}, cotangents, {}, factors, (), accuracy, label=label)
+
+
 def _mean(label: str, a: Array, b: Array, accuracy: float = 1e-12, t: float | None = None) -> Case:
     cotangents, keywords = (cotangent(*a.shape),), {} if t is None else {"t": t}
     place = mp.mpf(1) / 2 if t is None else mp.mpf(t)
@@ -206,6 +287,8 @@ CLOSE: Final = symmetric(1.0, 1.0 + 1e-9, 2.0)
 GRADED: Final = symmetric(1e-6, 1e-3, 1.0)
 SINGULAR: Final = symmetric(0.0, 1.0, 2.0)
 HALF, THIRD = mp.mpf(1) / 2, mp.mpf(1) / 3
+ANY: Final = cotangent(3, 3) / 3 + 2 * np.eye(3)
+"""A matrix without symmetry whose eigenvalues are to the right of 0."""
 
 CASES: Final = [
     power_case("well", WELL, HALF, keywords={"r": 2}),
@@ -245,6 +328,12 @@ CASES: Final = [
     ),
     _mapped("power", "inverse cube", symmetric(-2.0, 0.5, 1.0), lambda w: 1 / w**3, p=-3),
     _mapped("power", "identity", symmetric(-2.0, 0.5, 1.0), lambda w: w, p=1, g=cotangent(2, 3)),
+    _general("root", "general, with g", ANY, lambda w: w ** (2 * THIRD), r=3, s=2, g=cotangent(2, 3)),
+    _general("inv_root", "general, shifted", ANY, lambda w: w**-HALF, r=2, shift=0.5),
+    _general("log", "general", ANY, mp.log),
+    _general("exp", "general", cotangent(3, 3), lambda w: mp.exp(-w / 2), t=-0.5),
+    _general("power", "general", ANY, lambda w: w ** mp.mpf(0.3), p=0.3),
+    _general("power", "general, inverse square, with g", ANY, lambda w: w**-2, p=-2, g=cotangent(2, 3)),
     _singular("msign", "square", _of_singular_values(3, 3, 3.0, 1.0, 0.4), _one),
     _singular("msign", "orthogonal", _orthogonal(3), _one),
     _singular("msign", "tall", _of_singular_values(4, 2, 1.0, 1.0), _one),
@@ -278,6 +367,24 @@ CASES: Final = [
     ),
     _solution("solve_lyapunov", "plain", {"a": cotangent(2, 2) + 3 * np.eye(2), "q": cotangent(2, 2)}, solve=_equation),
     _solution("solve_lyapunov", "symmetric", {"a": symmetric(1.0, 1.0), "q": np.eye(2)}, solve=_equation),
+    _solution("solve_discrete_lyapunov", "plain", {"a": cotangent(2, 2) / 3, "q": cotangent(2, 2)}, solve=_stein),
+    _solution(
+        "solve_discrete_lyapunov",
+        "with a descriptor",
+        {"a": cotangent(2, 2), "q": cotangent(2, 2), "e": cotangent(2, 2) + 3 * np.eye(2)},
+        solve=_stein,
+    ),
+    _riccati("plain", "solve_care", 2, 1),
+    _riccati("with all terms", "solve_care", 2, 2, "e", "s"),
+    _riccati("plain", "solve_dare", 2, 1),
+    _riccati("with all terms", "solve_dare", 2, 2, "e", "s"),
+    _eigenpairs("both", symmetric(-2.0, 0.5, 3.0), x=True, y=True),
+    _eigenpairs("values alone", symmetric(-2.0, 0.5, 0.625), x=True, y=False),
+    _eigenpairs("vectors alone, graded", symmetric(1e-3, 0.1, 1.0), x=False, y=True),
+    _polar("both, square", _of_singular_values(3, 3, 3.0, 1.0, 0.4), x=True, y=True),
+    _polar("the second alone, orthogonal", _orthogonal(3), x=False, y=True),
+    _polar("the second alone, tall", _of_singular_values(4, 2, 3.0, 0.01), x=False, y=True),
+    _polar("both, wide", _of_singular_values(2, 3, 3.0, 0.1), x=True, y=True),
     _mean("plain", symmetric(1.0, 3.0), symmetric(0.2, 1.0) + np.array([[0.5, 0.3], [0.3, 0.5]])),
     _mean("of one matrix", symmetric(1.0, 2.0), symmetric(1.0, 2.0)),
     _mean("of identities", np.eye(2), np.eye(2)),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matfn.gradient import (
         DplrSolveGradients,
         EigClipGradients,
+        EighGradients,
         ExpGradients,
         FrechetDistanceGradients,
         GeometricMeanGradients,
@@ -20,8 +21,12 @@ if TYPE_CHECKING:
         LogGradients,
         MclipGradients,
         MsignGradients,
+        PolarGradients,
         PowerGradients,
         RootGradients,
+        SolveCareGradients,
+        SolveDareGradients,
+        SolveDiscreteLyapunovGradients,
         SolveLyapunovGradients,
         SolveSylvesterGradients,
         SqrtPairGradients,
@@ -50,10 +55,10 @@ class AsyncGradientMethods(ABC):
         s: int = 1,
         *,
         g: ArrayT | None = None,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         shift: float | None = None,
-        method: Literal["auto", "eigh"] | None = "auto",
+        method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -127,10 +132,10 @@ class AsyncGradientMethods(ABC):
         s: int = 1,
         *,
         g: ArrayT | None = None,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         shift: float | None = None,
-        method: Literal["auto", "eigh"] | None = "auto",
+        method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -202,10 +207,10 @@ class AsyncGradientMethods(ABC):
         y: ArrayT | None,
         a: ArrayT,
         *,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         shift: float | None = None,
-        method: Literal["auto", "eigh"] | None = "auto",
+        method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -272,10 +277,10 @@ class AsyncGradientMethods(ABC):
         x: ArrayT,
         a: ArrayT,
         *,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         shift: float | None = None,
-        method: Literal["auto", "eigh"] | None = "auto",
+        method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -342,8 +347,8 @@ class AsyncGradientMethods(ABC):
         a: ArrayT,
         *,
         t: float = 1.0,
-        structure: Literal["symmetric"] = "symmetric",
-        method: Literal["auto", "eigh"] | None = "auto",
+        structure: Literal["symmetric", "general"] = "symmetric",
+        method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -405,10 +410,10 @@ class AsyncGradientMethods(ABC):
         p: float,
         *,
         g: ArrayT | None = None,
-        structure: Literal["symmetric"] = "symmetric",
+        structure: Literal["symmetric", "general"] = "symmetric",
         damping: float | Literal["range"] | None = None,
         shift: float | None = None,
-        method: Literal["auto", "eigh"] | None = "auto",
+        method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
@@ -588,6 +593,63 @@ class AsyncGradientMethods(ABC):
             )
         )
 
+    async def polar(
+        self,
+        x: ArrayT | None,
+        y: ArrayT | None,
+        m: ArrayT,
+        *,
+        method: Literal["auto", "svd"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> PolarGradients[ArrayT]:
+        """Gradients of the inputs of polar for cotangents of its outputs.
+
+        The function is (U V^T, V S V^T) with M = U S V^T, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, m, n) array, the cotangent of the output x.
+            y: (*, n, n) array, the cotangent of the output y.
+            m: (*, m, n) array, matrices of any shape and rank.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            The gradient m as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Higham, Functions of Matrices (2008), chapter 8.
+        """
+        return await self._value(
+            gradient.polar(
+                x,
+                y,
+                m,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
     async def solve_sylvester(
         self,
         x: ArrayT,
@@ -700,6 +762,213 @@ class AsyncGradientMethods(ABC):
                 a,
                 q,
                 e=e,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def solve_discrete_lyapunov(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        q: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        method: Literal["auto", "bilinear"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> SolveDiscreteLyapunovGradients[ArrayT]:
+        """Gradients of the inputs of solve_discrete_lyapunov for cotangents of its outputs.
+
+        The function is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            a: (*, n, n) array, square matrices.
+            q: (*, n, n) array, constant terms.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, q, e as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+        """
+        return await self._value(
+            gradient.solve_discrete_lyapunov(
+                x,
+                a,
+                q,
+                e=e,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def solve_care(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> SolveCareGradients[ArrayT]:
+        """Gradients of the inputs of solve_care for cotangents of its outputs.
+
+        The function is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
+        matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            a: (*, n, n) array, square matrices.
+            b: (*, n, m) array, input matrices.
+            q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+            r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, b, q, r, e, s as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotStabilisable: The equation has no stabilising solution.
+            NotSymmetric: A matrix declared symmetric is not.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968).
+        """
+        return await self._value(
+            gradient.solve_care(
+                x,
+                a,
+                b,
+                q,
+                r,
+                e=e,
+                s=s,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def solve_dare(
+        self,
+        x: ArrayT,
+        a: ArrayT,
+        b: ArrayT,
+        q: ArrayT,
+        r: ArrayT,
+        *,
+        e: ArrayT | None = None,
+        s: ArrayT | None = None,
+        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> SolveDareGradients[ArrayT]:
+        """Gradients of the inputs of solve_dare for cotangents of its outputs.
+
+        The function is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
+        not given, matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n, n) array, the cotangent of the output x.
+            a: (*, n, n) array, square matrices.
+            b: (*, n, m) array, input matrices.
+            q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+            r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+            e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+            s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            Gradients a, b, q, r, e, s as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotStabilisable: The equation has no stabilising solution.
+            NotSymmetric: A matrix declared symmetric is not.
+            Singular: The matrix is singular.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971).
+        """
+        return await self._value(
+            gradient.solve_dare(
+                x,
+                a,
+                b,
+                q,
+                r,
+                e=e,
+                s=s,
                 method=method,
                 certify=certify,
                 tol=tol,
@@ -1022,6 +1291,65 @@ class AsyncGradientMethods(ABC):
                 a,
                 lo=lo,
                 hi=hi,
+                method=method,
+                certify=certify,
+                tol=tol,
+                precision=precision,
+                deadline=deadline,
+                priority=priority,
+                on_failure=on_failure,
+            )
+        )
+
+    async def eigh(
+        self,
+        x: ArrayT | None,
+        y: ArrayT | None,
+        a: ArrayT,
+        *,
+        method: Literal["auto", "eigh"] | None = "auto",
+        certify: Literal["estimate", "proved"] = "estimate",
+        tol: float | None = None,
+        precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+        deadline: float | None = None,
+        priority: int = 0,
+        on_failure: Literal["raise", "nan"] = "raise",
+    ) -> EighGradients[ArrayT]:
+        """Gradients of the inputs of eigh for cotangents of its outputs.
+
+        The function is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive,
+        matrix by matrix over the leading dimensions.
+
+        Args:
+            x: (*, n) array, the cotangent of the output x.
+            y: (*, n, n) array, the cotangent of the output y.
+            a: (*, n, n) array, symmetric (Hermitian) matrices.
+            method: The cheapest by the profile (auto), or the only one that may answer.
+            certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+            tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+            precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+            deadline: Seconds until the answer is worthless.
+            priority: 0 to 9; higher goes first.
+            on_failure: Raise a typed error, or answer a failed matrix with "nan".
+
+        Returns:
+            The gradient a as a named tuple.
+
+        Raises:
+            InvalidParameter: A parameter or option is outside its domain.
+            InvalidShape: The shapes do not fit.
+            NotConverged: The tolerance asked for was missed.
+            NotFinite: An input holds NaN or infinity.
+            NotSymmetric: A matrix declared symmetric is not.
+            UnsupportedDtype: The function is not defined on this dtype.
+
+        Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+        """
+        return await self._value(
+            gradient.eigh(
+                x,
+                y,
+                a,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "dplr_solve",
     "eig_clip",
+    "eigh",
     "exp",
     "frechet_distance",
     "geometric_mean",
@@ -33,8 +34,12 @@ __all__ = [
     "log",
     "mclip",
     "msign",
+    "polar",
     "power",
     "root",
+    "solve_care",
+    "solve_dare",
+    "solve_discrete_lyapunov",
     "solve_lyapunov",
     "solve_sylvester",
     "sqrt_pair",
@@ -610,6 +615,62 @@ def mclip(
     return value
 
 
+def polar(
+    m: Tensor,
+    *,
+    method: Literal["auto", "svd"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+    client: Client | LocalClient | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Polar decomposition M = U H: U as msign's, H positive semidefinite of the columns' order.
+
+    The value is (U V^T, V S V^T) with M = U S V^T, matrix by matrix over the leading dimensions.
+
+    Args:
+        m: (*, m, n) array, matrices of any shape and rank.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+        client: What computes; None: a LocalClient that all calls share.
+
+    Returns:
+        Arrays x, y of the kind and dtype of `m`.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Higham, Functions of Matrices (2008), chapter 8.
+    """
+    value: tuple[Tensor, Tensor] = applied(
+        "polar",
+        {"m": m},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+        client,
+    )
+    return value
+
+
 def solve_sylvester(
     a: Tensor,
     b: Tensor,
@@ -718,6 +779,207 @@ def solve_lyapunov(
     value: Tensor = applied(
         "solve_lyapunov",
         {"a": a, "q": q, "e": e},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+        client,
+    )
+    return value
+
+
+def solve_discrete_lyapunov(
+    a: Tensor,
+    q: Tensor,
+    *,
+    e: Tensor | None = None,
+    method: Literal["auto", "doubling", "bilinear"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+    client: Client | LocalClient | None = None,
+) -> Tensor:
+    """Solution X of A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0; eigenvalues with l conj(m) != 1.
+
+    The value is A X A^H - X + Q = 0 or A X A^H - E X E^H + Q = 0, matrix by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, square matrices.
+        q: (*, n, n) array, constant terms.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+        client: What computes; None: a LocalClient that all calls share.
+
+    Returns:
+        An array of the kind and dtype of `a`.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Smith, SIAM J. Appl. Math. 16 (1968); Higham, Accuracy and Stability (2002), chapter 16.
+    """
+    value: Tensor = applied(
+        "solve_discrete_lyapunov",
+        {"a": a, "q": q, "e": e},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+        client,
+    )
+    return value
+
+
+def solve_care(
+    a: Tensor,
+    b: Tensor,
+    q: Tensor,
+    r: Tensor,
+    *,
+    e: Tensor | None = None,
+    s: Tensor | None = None,
+    method: Literal["auto", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+    client: Client | LocalClient | None = None,
+) -> Tensor:
+    """Stabilising solution X of the Riccati equation in continuous time, with descriptor E and cross term S.
+
+    The value is A^H X E + E^H X A - (E^H X B + S) R^{-1} (B^H X E + S^H) + Q = 0, E = I and S = 0 if not given,
+    matrix by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, square matrices.
+        b: (*, n, m) array, input matrices.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+        client: What computes; None: a LocalClient that all calls share.
+
+    Returns:
+        An array of the kind and dtype of `a`.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotStabilisable: The equation has no stabilising solution.
+        NotSymmetric: A matrix declared symmetric is not.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Chu, Fan and Lin, Linear Algebra Appl. 396 (2005); Kleinman, IEEE Trans. Autom. Control 13 (1968).
+    """
+    value: Tensor = applied(
+        "solve_care",
+        {"a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
+        {
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+        client,
+    )
+    return value
+
+
+def solve_dare(
+    a: Tensor,
+    b: Tensor,
+    q: Tensor,
+    r: Tensor,
+    *,
+    e: Tensor | None = None,
+    s: Tensor | None = None,
+    method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+    client: Client | LocalClient | None = None,
+) -> Tensor:
+    """Stabilising solution X of the Riccati equation in discrete time, with descriptor E and cross term S.
+
+    The value is A^H X A - E^H X E - (A^H X B + S) (R + B^H X B)^{-1} (B^H X A + S^H) + Q = 0, E = I and S = 0 if
+    not given, matrix by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, square matrices.
+        b: (*, n, m) array, input matrices.
+        q: (*, n, n) array, symmetric (Hermitian) weights of the state.
+        r: (*, m, m) array, symmetric (Hermitian) weights of the input, nonsingular in continuous time.
+        e: (*, n, n) array, nonsingular descriptor matrices, I if not given.
+        s: (*, n, m) array, cross weights of the state and the input, 0 if not given.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+        client: What computes; None: a LocalClient that all calls share.
+
+    Returns:
+        An array of the kind and dtype of `a`.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotStabilisable: The equation has no stabilising solution.
+        NotSymmetric: A matrix declared symmetric is not.
+        Singular: The matrix is singular.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Chu, Fan, Lin and Wang, Int. J. Control 77 (2004); Hewer, IEEE Trans. Autom. Control 16 (1971).
+    """
+    value: Tensor = applied(
+        "solve_dare",
+        {"a": a, "b": b, "q": q, "r": r, "e": e, "s": s},
         {
             "method": method,
             "certify": certify,
@@ -1044,6 +1306,64 @@ def eig_clip(
         {
             "lo": lo,
             "hi": hi,
+            "method": method,
+            "certify": certify,
+            "tol": tol,
+            "precision": precision,
+            "deadline": deadline,
+            "priority": priority,
+            "on_failure": on_failure,
+        },
+        client,
+    )
+    return value
+
+
+def eigh(
+    a: Tensor,
+    *,
+    method: Literal["auto", "eigh"] | None = "auto",
+    certify: Literal["estimate", "proved"] = "estimate",
+    tol: float | None = None,
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",
+    deadline: float | None = None,
+    priority: int = 0,
+    on_failure: Literal["raise", "nan"] = "raise",
+    client: Client | LocalClient | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and orthonormal eigenvectors of symmetric (Hermitian) matrices.
+
+    The value is (w, V): A V = V diag(w), V^H V = I, the largest entry of each column of V real and positive, matrix
+    by matrix over the leading dimensions.
+
+    Args:
+        a: (*, n, n) array, symmetric (Hermitian) matrices.
+        method: The cheapest by the profile (auto), or the only one that may answer.
+        certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
+        tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
+        precision: Arithmetic never exceeded, or auto: the cheapest that meets tol.
+        deadline: Seconds until the answer is worthless.
+        priority: 0 to 9; higher goes first.
+        on_failure: Raise a typed error, or answer a failed matrix with "nan".
+        client: What computes; None: a LocalClient that all calls share.
+
+    Returns:
+        Arrays x, y of the kind and dtype of `a`, x real.
+
+    Raises:
+        InvalidParameter: A parameter or option is outside its domain.
+        InvalidShape: The shapes do not fit.
+        NotConverged: The tolerance asked for was missed.
+        NotFinite: An input holds NaN or infinity.
+        NotSymmetric: A matrix declared symmetric is not.
+        UnsupportedDtype: The function is not defined on this dtype.
+
+    Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
+    """
+    value: tuple[Tensor, Tensor] = applied(
+        "eigh",
+        {"a": a},
+        {
             "method": method,
             "certify": certify,
             "tol": tol,

@@ -183,7 +183,7 @@ def _rejection(call: Call, index: int, code: str, name: str, size: float) -> Rej
         case _:
             found = f"||A - A^H||_F / ||A||_F = {size:.2g}, allowed {asymmetry_limit(call.dtype):g}"
             detail, hint = f"{of}: {found}", "send (A + A^H) / 2 if that is what is meant"
-            if "structure" in call.parameters and not ENTRIES[call.function].cotangents:
+            if "structure" in call.parameters:
                 hint += ', or structure="general" if it has no symmetry'
     return Rejection(code, detail, hint, index)
 

@@ -10,9 +10,11 @@ import torch
 from matfn_kernels.linalg.native.library import is_built
 from matfn_kernels.proofs.clips import prove_clipped_eigenvalues, prove_clipped_values
 from matfn_kernels.proofs.complex_triangular import prove_complex_low_rank, prove_complex_triangle
+from matfn_kernels.proofs.eigenpairs import prove_eigenpairs
 from matfn_kernels.proofs.polar import prove_modulus, prove_unitary
 from matfn_kernels.proofs.powers import Exponent, prove_pair, prove_power
 from matfn_kernels.proofs.proof import together
+from matfn_kernels.proofs.spectral import ExponentialOf, LogarithmOf, PowerOf, prove_function
 from matfn_kernels.proofs.triangular import Shape, prove_low_rank, prove_triangle
 
 if TYPE_CHECKING:
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.proofs.proof import Proof
+    from matfn_kernels.proofs.spectral import Scalar
 
 __all__ = ["Bounds", "bound"]
 
 _NOT_FINITE: Final = "an input or the answer is not finite"
 _NO_DIGIT: Final = "the bound proves no digit"
-_GENERAL: Final = "no cheap proof: powers of matrices without symmetry have no bound by residuals alone"
+_GENERAL: Final = "no cheap proof: functions of matrices without symmetry have no bound by residuals alone"
 _SEPARATION: Final = "no cheap proof: the error depends on a separation of eigenvalues"
 _ENTRIES: Final = 2**16
 """Entries of a tensor that torch works on at a time: it is bound by memory, and takes ten times its inputs'."""
@@ -143,6 +146,28 @@ def _sqrt_pair(question: _Question) -> tuple[Proof, ...]:
     return prove_pair(a, root, inverse, question.shift, _dropping(question))
 
 
+def _of_function(question: _Question, function: Scalar) -> tuple[Proof, ...]:
+    inputs = question.inputs
+    dropping = _dropping(question)
+    return (prove_function(inputs["a"], inputs.get("g"), question.outputs[0], question.shift, function, dropping),)
+
+
+def _log(question: _Question) -> tuple[Proof, ...]:
+    return _of_function(question, LogarithmOf())
+
+
+def _exp(question: _Question) -> tuple[Proof, ...]:
+    return _of_function(question, ExponentialOf(float(question.parameters.get("t", 1.0))))
+
+
+def _real_power(question: _Question) -> tuple[Proof, ...]:
+    return _of_function(question, PowerOf(float(question.parameters["p"])))
+
+
+def _eigh(question: _Question) -> tuple[Proof, ...]:
+    return prove_eigenpairs(question.inputs["a"], *question.outputs)
+
+
 def _msign(question: _Question) -> tuple[Proof, ...]:
     return (prove_unitary(question.inputs["m"], question.outputs[0]),)
 
@@ -182,6 +207,10 @@ _PROVERS: Final[Mapping[str, Callable[[_Question], tuple[Proof, ...]]]] = {
     "root": _root,
     "inv_root": _inv_root,
     "sqrt_pair": _sqrt_pair,
+    "log": _log,
+    "exp": _exp,
+    "power": _real_power,
+    "eigh": _eigh,
     "msign": _msign,
     "polar": _polar,
     "mclip": _mclip,

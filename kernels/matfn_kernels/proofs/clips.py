@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels.proofs.balls import Ball, Source
 
-__all__ = ["prove_clipped_eigenvalues", "prove_clipped_values"]
+__all__ = ["composed", "defect_of", "prove_clipped_eigenvalues", "prove_clipped_values", "tilt"]
 
 _LIFTED: Final = "no cheap proof: lo > 0 acts on a numerical rank"
 _BASIS: Final = "the eigenvectors computed for the proof are not orthogonal"
@@ -69,25 +69,26 @@ def _clipped(w: Tensor, lo: Tensor | None, hi: Tensor | None) -> Tensor:
 def _lipschitz(by: Source, pair: tuple[Ball, Ball], bases: tuple[Ball, Ball], values: tuple[Tensor, Tensor]) -> Proof:
     """||f(A) - X||_F of A, X from A = U diag(w) V^T and f(A) = U diag(f(w)) V^T, both approximate, for f(w) given."""
     u, v = bases
-    defects = [_defect(basis) for basis in ((u,) if u is v else (u, v))]
-    apart = [difference(y, _composed(by, bases, w)) for y, w in zip(pair, values, strict=True)]
+    defects = [defect_of(basis) for basis in ((u,) if u is v else (u, v))]
+    apart = [difference(y, composed(by, bases, w)) for y, w in zip(pair, values, strict=True)]
     largest = sum(w.abs().amax(-1) for w in values)
-    absolute = up(sum(ball.frobenius for ball in apart) + up(largest * _tilt(defects[0], defects[-1])))
+    absolute = up(sum(ball.frobenius for ball in apart) + up(largest * tilt(defects[0], defects[-1])))
     doubts = {**out_of_range(*pair), _BASIS: ~torch.isfinite(absolute)}
     return Proof(absolute, least_norm(pair[1]), doubts)
 
 
-def _composed(by: Source, bases: tuple[Ball, Ball], w: Tensor) -> Ball:
+def composed(by: Source, bases: tuple[Ball, Ball], w: Tensor) -> Ball:
+    """U diag(w) V^T."""
     diagonal = by.diagonal(w, w.shape[-1], doubled=bases[0].doubled)
     return product(product(bases[0], diagonal), bases[1].mT)
 
 
-def _defect(v: Ball) -> Ball:
+def defect_of(v: Ball) -> Ball:
     """V^T V - I."""
     return minus_identity(product(v.mT, v, symmetric=True)).rounded()
 
 
-def _tilt(left: Ball, right: Ball) -> Tensor:
+def tilt(left: Ball, right: Ball) -> Tensor:
     """T with ||U diag(w) V^T - P diag(w) Q^T||_F <= t max |w|, P and Q the orthonormal polar factors of U and V.
 
     U = P (I + N) with ||N||_F <= d / (2 - d) for d = ||U^T U - I||_F < 1, and V likewise.

@@ -39,6 +39,7 @@ from matfn_kernels.proofs.proof import (
     LARGEST_DEFECT,
     Proof,
     complement,
+    exponent_of,
     least_norm,
     near,
     out_of_range,
@@ -113,7 +114,7 @@ def prove_power(a: Tensor, g: Tensor | None, x: Tensor, shift: Tensor | None, ex
     itself, by = x.dtype in {torch.float64, torch.complex128} or exponent.s == 1, source(len(x))
     doubled = x.dtype in {torch.float64, torch.complex128} or exponent.s > 1
     a, x = read(a), read(x)
-    k = -torch.div(-_exponent(a, shift), exponent.r, rounding_mode="floor")
+    k = -torch.div(-exponent_of(a, shift), exponent.r, rounding_mode="floor")
     matrix = symmetric(a, shift, k * exponent.r, by, doubled=doubled)
     wanted = k * exponent.s if exponent.inverse else -k * exponent.s
     if g is None and itself:
@@ -137,7 +138,7 @@ def prove_pair(
     """
     doubled, by = x.dtype in {torch.float64, torch.complex128}, source(len(x))
     a, y, x = map(read, (a, y, x))
-    k = -torch.div(-_exponent(a, shift), 2, rounding_mode="floor")
+    k = -torch.div(-exponent_of(a, shift), 2, rounding_mode="floor")
     matrix = symmetric(a, shift, 2 * k, by, doubled=doubled)
     inverse, claimed = by.given(x, k, doubled=doubled), by.given(y, -k, doubled=doubled)
     recorded = _recorded(matrix, inverse, Exponent.of(1, 2, inverse=True, dropping=dropping))
@@ -161,12 +162,6 @@ def _recorded_root(a: Ball, y: Ball, factor: Ball) -> Callable[[], Proof]:
         return Proof(absolute, least_norm(y), {**out_of_range(a, y), _RESIDUAL: ~known})
 
     return judged
-
-
-def _exponent(a: Tensor, shift: Tensor | None) -> Tensor:
-    """That of the larger of A's entries and the shift."""
-    found = peak_exponent(a)
-    return found if shift is None else torch.maximum(found, peak_exponent(shift.to(torch.float64)[:, None]))
 
 
 def _prove_product(a: Ball, g: Ball, x: Ball, reference: Ball, exponent: Exponent) -> Proof:

@@ -19,6 +19,7 @@ __all__ = [
     "LARGEST_DEFECT",
     "Proof",
     "complement",
+    "exponent_of",
     "in_range",
     "least_norm",
     "near",
@@ -85,6 +86,12 @@ def read(x: Tensor) -> Tensor:
 def peak_exponent(x: Tensor) -> Tensor:
     """The exponent e of the largest entry of X (batch, ...), which is in [1/2, 1) 2^e; 0 for zeros, (batch,)."""
     return torch.frexp(_peak(x)).exponent.to(torch.int64)
+
+
+def exponent_of(a: Tensor, shift: Tensor | None) -> Tensor:
+    """That of the larger of A's entries and the shift, (batch,)."""
+    found = peak_exponent(a)
+    return found if shift is None else torch.maximum(found, peak_exponent(shift.to(torch.float64)[:, None]))
 
 
 def _peak(x: Tensor) -> Tensor:

@@ -89,6 +89,13 @@ REMARKS: Final[Mapping[str, str]] = {
     ),
     "ill_conditioned": "singular to rounding: no error estimate can be given; see the condition",
     "on_a_bound": "a value lies on a bound to rounding, where a clip has no derivative: it counts as inside",
+    "close_eigenvalues": (
+        "eigenvalues are equal to rounding: what turns their vectors among themselves has no derivative and counts as "
+        "0, and no error estimate can be given"
+    ),
+    "no_full_rank": (
+        "a singular value is 0 to rounding, where H has no derivative: no error estimate of the gradient can be given"
+    ),
     "rank_deficient": "a covariance has no full rank: the gradients are those for changes that keep the ranks",
     "asymmetric_weights": "Q or R is asymmetric beyond rounding: the answer is that of (Q + Q^T) / 2, (R + R^T) / 2",
     "asymmetric": "||A - A^H||_F is above 8 eps ||A||_F: the answer is that of (A + A^H) / 2",

@@ -1,20 +1,23 @@
-"""Gradients that are products of two factors, each with an error of its own."""
+"""Gradients that are products of factors, each with an error of its own, and sums of gradients."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from matfn_kernels.linalg.backward_error import orthogonality
-from matfn_kernels.linalg.scaling import norm
+from matfn_kernels.linalg.products import product
+from matfn_kernels.linalg.scaling import norm, normalise, rescale
 from matfn_kernels.methods.gradients.program import EPS, Gradient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-__all__ = ["Factor", "multiplied_out", "of_factor"]
+__all__ = ["Factor", "added", "chained", "multiplied_out", "of_factor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,16 @@ class Factor:
     error: Tensor
     condition: Tensor
     exponent: Tensor | None = None
+
+    @property
+    def adjoint(self) -> Factor:
+        """Its conjugate transpose."""
+        return replace(self, value=self.value.mH.resolve_conj())
+
+    def scaled(self) -> Factor:
+        """The same with entries near 1."""
+        value, exponent = normalise(self.value)
+        return replace(self, value=value, exponent=exponent if self.exponent is None else exponent + self.exponent)
 
 
 def of_factor(factor: Factor) -> Gradient:
@@ -57,3 +70,35 @@ def multiplied_out(value: Tensor, factors: tuple[Factor, Factor], size: Tensor |
         torch.maximum(first.condition, second.condition) * largest,
         sum(exponents[1:], exponents[0]) if exponents else None,
     )
+
+
+def chained(factors: Sequence[Factor], weight: float = 1.0) -> Gradient:
+    """A number times the product of factors, each with an error of its own, as `multiplied_out`."""
+    parts = [factor.scaled() for factor in factors]
+    value, largest = parts[0].value * weight, norm(parts[0].value) * abs(weight)
+    for part in parts[1:]:
+        value, largest = product(value, part.value), largest * norm(part.value)
+    rounding = orthogonality(max(max(part.value.shape[-2:]) for part in parts)) * EPS * len(parts)
+    spread = torch.stack([part.error for part in parts]).sum(0) + rounding
+    condition = torch.stack([part.condition for part in parts]).sum(0)
+    exponents = [part.exponent for part in parts if part.exponent is not None]
+    change, sensitivity = (torch.where(largest > 0, x * largest, 0.0) for x in (spread, condition))
+    return Gradient(value, change, norm(value), largest, sensitivity, sum(exponents[1:], exponents[0]))
+
+
+def added(gradients: Sequence[Gradient]) -> Gradient:
+    """The sum of the gradients that cotangents of several outputs give, each with an exponent."""
+    if len(gradients) == 1:
+        return gradients[0]
+    top = torch.stack([_exponent(one) for one in gradients]).amax(0)
+    columns = [
+        [rescale(x, _exponent(one) - top) for x in (one.value, one.change, one.most, one.sensitivity)]
+        for one in gradients
+    ]
+    value, change, most, sensitivity = (torch.stack(column).sum(0) for column in zip(*columns, strict=True))
+    return Gradient(value, change, norm(value), most, sensitivity, top)
+
+
+def _exponent(gradient: Gradient) -> Tensor:
+    assert gradient.exponent is not None
+    return gradient.exponent

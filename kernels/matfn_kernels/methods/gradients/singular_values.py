@@ -42,15 +42,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.linalg.decompositions import Decomposition
+    from matfn_kernels.methods.gradients.program import Gradient
     from matfn_kernels.methods.polar.question import Polar
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["SingularGradient", "candidates"]
+__all__ = ["LOST", "ROUNDING", "SingularGradient", "candidates", "noise_of", "of_odd_function"]
 
-_ROUNDING: Final = 8.0
+ROUNDING: Final = 8.0
 """Error of an entry of U^H C V in units of eps ||C||_F: of two products, and of the vectors."""
-_LOST: Final = 0.1
+LOST: Final = 0.1
 """Largest part of a singular value of the range that its noise may be where the error to first order is trusted."""
 
 
@@ -81,18 +82,21 @@ class SingularGradient(GradientProgram):
         """The function of matrices that have been decomposed, and its gradients."""
         assert isinstance(decomposition, Singular)
         own = self.program.finish(decomposition, inputs)
-        question = self.program.question
-        turns = question.rows < question.columns
-        cotangent = inputs["x"].to(self.wide)
-        c, exponent = normalise(cotangent.mH.resolve_conj() if turns else cotangent)
-        values = _Values.of(question, decomposition)
-        part = _Part.of(decomposition, c)
-        inside, beside = part.weighed(values)
-        tall = product(product(decomposition.u, inside) + beside, decomposition.vh)
-        lacking = exponent - decomposition.exponent if question.bounds is None else exponent
-        gradient = spectral(tall.mH if turns else tall, *part.judged(values), lacking)
-        found = joined(own, [gradient.without_estimate(values.near)], self, inputs)
-        return replace(found, remarks={**found.remarks, "on_a_bound": values.near})
+        gradient, near = of_odd_function(self.program.question, decomposition, inputs["x"].to(self.wide))
+        found = joined(own, [gradient.without_estimate(near)], self, inputs)
+        return replace(found, remarks={**found.remarks, "on_a_bound": near})
+
+
+def of_odd_function(question: Polar, decomposition: Singular, cotangent: Tensor) -> tuple[Gradient, Tensor]:
+    """The gradient of M for a cotangent of U f(Sigma) V^H (batch, m, n), and where a value lies on a bound."""
+    turns = question.rows < question.columns
+    c, exponent = normalise(cotangent.mH.resolve_conj() if turns else cotangent)
+    values = _Values.of(question, decomposition)
+    part = _Part.of(decomposition, c)
+    inside, beside = part.weighed(values)
+    tall = product(product(decomposition.u, inside) + beside, decomposition.vh)
+    lacking = exponent - decomposition.exponent if question.bounds is None else exponent
+    return spectral(tall.mH if turns else tall, *part.judged(values), lacking), values.near
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class _Values:
         """The polar factor's or the clip's values on decomposed matrices."""
         sigma = decomposition.sigma.to(torch.float64)
         multiplier = Multiplier.of(question, Precision.FP64, sigma, decomposition.exponent)
-        noise, keep = _noise(decomposition), multiplier.keep
+        noise, keep = noise_of(decomposition), multiplier.keep
         none = torch.zeros_like(noise)
         lo, hi = (none[:, None], none[:, None] + math.inf) if multiplier.bounds is None else multiplier.bounds
         h = multiplier(sigma)
@@ -146,7 +150,7 @@ class _Values:
         return cls(sigma, keep, f, h, minus, plus, lo, hi, noise, (on_hi | on_lo).any(-1), question.bounds is None)
 
 
-def _noise(decomposition: Singular) -> Tensor:
+def noise_of(decomposition: Singular) -> Tensor:
     """Norm of a row of the backward error, (batch,): measured, since bidiagonal QR may drop more than its law."""
     m, sigma = decomposition.m, decomposition.sigma
     u, v = decomposition.u, decomposition.vh.mH
@@ -195,14 +199,14 @@ class _Part:
         """Error of the gradient by the backward error and rounding, its norm, and bound of its norm, (batch,) each."""
         s, differences, noise = self._dilated(values)
         size = norm(multiplied(differences.first, s)) / math.sqrt(2)
-        rounding = _ROUNDING * EPS * self.size[:, None, None] * differences.first.abs()
+        rounding = ROUNDING * EPS * self.size[:, None, None] * differences.first.abs()
         change = moved(differences, s, noise) + rounding
         n = values.sigma.shape[-1]
         if not self.sym.dtype.is_complex:
             _without_partners(change)
         error = norm(change) / math.sqrt(2) + orthogonality(n) * EPS * size
         least = torch.where(values.keep, values.sigma, math.inf).amin(-1)
-        lost = (values.noise > _LOST * least) & (values.is_sign | (values.lo[:, 0] > 0))
+        lost = (values.noise > LOST * least) & (values.is_sign | (values.lo[:, 0] > 0))
         most = differences.first.abs().amax((-2, -1)) * self.size
         return torch.where(lost & (error > 0), math.inf, error), size, most
 

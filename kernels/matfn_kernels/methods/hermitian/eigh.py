@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.signature import Signature
 
-__all__ = ["EighProgram", "candidates", "sent"]
+__all__ = ["EighProgram", "candidates", "largest_rows", "phase", "sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class EighProgram:
         assert isinstance(decomposition, Eigen)
         a = sent(decomposition, inputs["a"])
         w = decomposition.w.to(real_dtype(self.dtype))
-        v = turned(decomposition.v, _phase(decomposition.v)).to(self.dtype)
+        v = turned(decomposition.v, phase(decomposition.v)).to(self.dtype)
         measured = Measured.of(a, w.to(torch.float64), v.to(a.dtype))
         return Findings(
             outputs=(w, v),
@@ -123,11 +123,15 @@ def sent(eigen: Eigen, a: Tensor) -> Tensor:
     return symmetrise(rescale(a.to(double(a.dtype)), -eigen.exponent))
 
 
-def _phase(v: Tensor) -> Tensor:
+def largest_rows(v: Tensor) -> Tensor:
+    """The row of the largest entry of each column, the first of several, (batch, n)."""
+    return torch.from_numpy(invariant.magnitude(v).cpu().numpy().argmax(-2)).to(v.device)  # numpy's is the first
+
+
+def phase(v: Tensor) -> Tensor:
     """Numbers (batch, n) of modulus 1 that make the largest entry of each column real and positive."""
-    size = invariant.magnitude(v)
-    rows = torch.from_numpy(size.cpu().numpy().argmax(-2)).to(v.device)  # numpy's is the first of several
-    entry, length = (x.gather(-2, rows[:, None, :])[:, 0] for x in (v.resolve_conj(), size))
+    rows = largest_rows(v)
+    entry, length = (x.gather(-2, rows[:, None, :])[:, 0] for x in (v.resolve_conj(), invariant.magnitude(v)))
     return invariant.divided(entry.conj().resolve_conj(), torch.where(length > 0, length, 1.0))
 
 
