@@ -87,7 +87,7 @@ def main() -> None:
         f"# True errors and estimates\n\n{provenance()}\n\n"
         f"Largest relative error (largest estimate) of {ITEMS} matrices of order {ORDER}, at the default tolerance,\n"
         "against extended precision. The matrices are rounded to the dtype first: the error is that of the bits sent.\n"
-        "Values from 1 to 1 / condition in equal ratios are eigenvalues, or singular values of M and of triangles, the\n"
+        "Values from 1 to 1 / condition in equal ratios are eigenvalues, singular values of M and of triangles,\n"
         "entries of diagonals, and 1 - l^2 for the eigenvalues l of discrete equations. Eigenvectors of general\n"
         "matrices are those of `accuracy_cases.py`. Where the condition says nothing, the first column has the error.\n"
         "Approximate: damped, or with an estimate above the tolerance.\n\n"

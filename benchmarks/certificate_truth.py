@@ -476,7 +476,7 @@ def _care(truth: Truth, _chosen: dict[str, Any]) -> _Found:
 
 
 def _quadratic(truth: Truth, x: Array) -> list[tuple[Array, Array]]:
-    """The products whose sum is -X B R^-1 B^H X; G = B R^-1 B^H itself would be rounded, which counts where X is large."""
+    """The products whose sum is -X B R^-1 B^H X: rounding of G = B R^-1 B^H itself would count where X is large."""
     b, r = truth.wide["b"], truth.wide["r"]
     weight, y = long_double.inverse((r + adjoint(r)) / 2), adjoint(b) @ x
     lost = long_double.added(-y, [(adjoint(b), x)])
