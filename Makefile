@@ -22,6 +22,7 @@ DOCS_STAMP := .venv-docs/.installed
 MINIMUM_BIN := .venv-minimum/bin
 MINIMUM_STAMP := .venv-minimum/.installed
 PROFILE ?= cpu
+LANGUAGES ?= sh javascript
 MINUTES ?= 4
 COMPOSE := docker compose --file docker/compose.yaml --profile $(PROFILE)
 
@@ -31,7 +32,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters browser examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
+.PHONY: help demo test test-adapters browser languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -130,6 +131,9 @@ test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that th
 
 browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
 	$(BROWSER_BIN)/python -m pytest tests/browser
+
+languages: $(TEST) $(KERNELS) ## the programs of docs/http.md; LANGUAGES="sh javascript r julia" names those whose runtime is here
+	LANGUAGES="$(LANGUAGES)" $(BIN)/python -m pytest tests/languages
 
 examples: $(KERNELS) ## every example, each under two minutes
 	for example in examples/*.py; do $(BIN)/python $$example || exit 1; done
