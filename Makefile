@@ -174,9 +174,10 @@ mutations: $(BENCH_STAMP) $(KERNELS) ## 50 000 damaged requests, each judged, so
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
 
-lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
+lint: $(LINT) ## formatting, lint rules, spelling, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python hatch_build.py --check
