@@ -86,11 +86,11 @@ def main() -> None:
     """Writes the table."""
     head = (
         f"# Methods and prices\n\n{provenance()}\n\n"
-        f"Predicted milliseconds a matrix on one core, certificate included, by the profile `{PROFILE}` that ships for\n"
-        "processors with AVX-512 that are not Intel's, measured by `python scripts/measure_profiles.py`. Tall matrices\n"
-        "have three quarters as many columns as rows; low-rank factors, keys, values and heads are 16 wide, of 4 heads;\n"
-        "control problems have a quarter as many inputs as states. The call is the default one. A matrix that misses its\n"
-        "tolerance is computed again by another method, which is not in a price.\n\n"
+        f"Predicted milliseconds a matrix on one core, certificate included, by the profile `{PROFILE}` that ships\n"
+        "for processors with AVX-512 that are not Intel's, measured by `python scripts/measure_profiles.py`. Tall\n"
+        "matrices have three quarters as many columns as rows; low-rank factors, keys, values and heads are 16 wide,\n"
+        "of 4 heads; control problems have a quarter as many inputs as states. The call is the default one. A matrix\n"
+        "that misses its tolerance is computed again by another method, which is not in a price.\n\n"
     )
     RESULTS.write_text(head + "\n".join(table()) + "\n")
 

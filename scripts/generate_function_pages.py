@@ -38,7 +38,7 @@ OPTIONS: Final = (
 )
 
 _VERIFIED: Final = {
-    "bound": "`client.verify.{0}` estimates, or with `certify=\"proved\"` bounds, the error of an answer from elsewhere",
+    "bound": '`client.verify.{0}` estimates, or with `certify="proved"` bounds, the error of an answer from elsewhere',
     "estimate": "`client.verify.{0}` estimates the error of an answer from elsewhere",
     "none": "none: inputs and answer alone do not tell the error",
 }

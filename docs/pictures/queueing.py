@@ -1,6 +1,6 @@
-"""Draws docs/pictures/queueing.svg: calls of three keys that wait, share batches and leave, animated without a script.
+"""Draws docs/pictures/queueing.svg: calls of three keys wait, share batches and leave, animated without a script.
 
-The queue is simulated by its rules: a worker that is free takes the first call and all others of its key, up to a limit.
+The queue is simulated by its rules: a free worker takes the first call and all others of its key, up to a limit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ MOVE: Final = 0.35
 LARGEST: Final = 6
 COLOURS: Final = {"inv_root 64": "#3f7fd1", "msign 128": "#d1713f", "log 32": "#3fa36b"}
 ARRIVALS: Final = (
-    "0 0.4:0 0.5:1 0.7:0 0.9:2 1.0:0 1.2:1 1.5:0 1.7:2 1.8:0 2.1:1 2.2:0 2.6:2 3.0:1 3.4:0 5.2:2 5.3:2 5.5:0 5.6:1 5.7:2"
-    " 5.8:1 6.0:1 6.3:0 6.5:1 6.8:0 9.0:0 10.5:1 12:2"
+    "0 0.4:0 0.5:1 0.7:0 0.9:2 1.0:0 1.2:1 1.5:0 1.7:2 1.8:0 2.1:1 2.2:0 2.6:2 3.0:1 3.4:0 5.2:2 5.3:2 5.5:0 5.6:1"
+    " 5.7:2 5.8:1 6.0:1 6.3:0 6.5:1 6.8:0 9.0:0 10.5:1 12:2"
 )
 """Times and keys."""
 
@@ -104,15 +104,17 @@ def picture() -> str:
     arriving = calls()
     batches = simulated(arriving)
     keys = "".join(
-        f'<circle r="6" cx="{20 + 130 * number}" cy="146" fill="{colour}"/><text x="{32 + 130 * number}" y="150">{name}</text>'
+        f'<circle r="6" cx="{20 + 130 * number}" cy="146" fill="{colour}"/>'
+        f'<text x="{32 + 130 * number}" y="150">{name}</text>'
         for number, (name, colour) in enumerate(COLOURS.items())
     )
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 164" font-family="sans-serif" font-size="12" fill="#333">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 164" font-family="sans-serif" font-size="12" '
+        'fill="#333">'
         "<title>Calls wait, share batches by their keys, and leave</title>"
         '<rect width="640" height="164" rx="6" fill="#fbfbfd" stroke="#ccc"/>'
-        '<text x="20" y="24">calls arrive</text><text x="240" y="24">queue</text><text x="478" y="24" text-anchor="middle">'
-        'worker</text><text x="580" y="24">answers</text>'
+        '<text x="20" y="24">calls arrive</text><text x="240" y="24">queue</text>'
+        '<text x="478" y="24" text-anchor="middle">worker</text><text x="580" y="24">answers</text>'
         '<rect x="90" y="36" width="300" height="68" rx="6" fill="none" stroke="#999" stroke-dasharray="4 3"/>'
         '<rect x="430" y="36" width="96" height="68" rx="6" fill="#eef" stroke="#999"/>'
         f"{''.join(map(animated, arriving))}{''.join(label(*batch) for batch in batches)}{keys}</svg>\n"

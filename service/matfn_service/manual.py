@@ -57,8 +57,8 @@ def manual(settings: Settings) -> str:
     """The whole page, with the limits that are in force."""
     sections = [
         f"<h1>matfn {escape(VERSION)}</h1>",
-        '<p>Matrix functions as a service. The schema is at <a href="/openapi.json">/openapi.json</a>, '
-        'the <a href="/docs/">documentation</a> at /docs/, where it was built.</p>',
+        '<p>Matrix functions as a service. The schema is at <a href="/openapi.json">/openapi.json</a>.</p>',
+        '<p>The <a href="/docs/">documentation</a> is at /docs/, where it was built.</p>',
         f"<pre>{escape(_EXAMPLE)}</pre>",
         "<h2>Routes</h2>",
         _table(("route", "what it does"), _ROUTES),

@@ -1,4 +1,4 @@
-"""README and documentation are spelled alike, and use the field's words: docs/glossary.md lists those that they do not use."""
+"""README and documentation are spelled alike, and use the field's words: docs/glossary.md lists the others."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from processes import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from processes import ServerProcess
 

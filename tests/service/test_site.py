@@ -6,7 +6,6 @@ import gzip
 import re
 from base64 import b64encode
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
@@ -17,6 +16,9 @@ from matfn_service import site
 from matfn_service.site import BrokenSite, read_site
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import httpx
 
     from scripted import Opened
@@ -126,12 +128,17 @@ async def test_server_without_a_site_says_how_to_get_it(
     assert manual.status_code == 200
 
 
-async def test_same_pages_give_the_same_archive(archive: Path, tmp_path: Path) -> None:
+def test_same_pages_give_the_same_archive(archive: Path, tmp_path: Path) -> None:
     """An archive depends on the pages alone."""
     first = archive.read_bytes()
     site_archive.pack(tmp_path / "site", archive)
 
     assert archive.read_bytes() == first
+
+
+def nothing(path: Path) -> None:
+    """No file."""
+    assert not path.exists()
 
 
 def no_archive(path: Path) -> None:
@@ -154,15 +161,14 @@ def too_large(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
-        (lambda path: None, "No such file"),
+        (nothing, "No such file"),
         (no_archive, "not a zip file"),
         (no_pages, "it has no index.html"),
         (too_large, "more than"),
     ],
 )
-async def test_what_is_no_site_is_told_in_words(write: object, reason: str, tmp_path: Path) -> None:
+def test_what_is_no_site_is_told_in_words(write: Callable[[Path], None], reason: str, tmp_path: Path) -> None:
     """A file that is missing, no archive, without pages or too large is refused before the server starts."""
-    assert callable(write)
     write(tmp_path / "site.zip")
 
     with pytest.raises(BrokenSite, match=re.escape(reason)):
