@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RESULTS: Final = Path(__file__).parent / "results" / "prices.md"
 PROFILE: Final = "other-avx512"
-ORDERS: Final = (16, 64, 256, 1024)
+ORDERS: Final = (16, 64, 128, 256, 1024)
 DTYPES: Final = (torch.float32, torch.float64)
 WIDTH: Final = 16
 """Of keys, values, heads and low-rank factors."""

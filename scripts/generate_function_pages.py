@@ -200,7 +200,8 @@ def accuracy(name: str) -> str:
     described = (
         "Largest relative error (and largest estimate) of 16 matrices of order 32 at the default tolerance, by the\n"
         "condition of the data before it is rounded to the dtype. The [table](../../benchmarks/results/accuracy.md)\n"
-        "of all functions says how it was measured."
+        "of all functions says how it was measured. Approximate: damped by default, or with an estimate above the\n"
+        "tolerance. Refused: without an answer in this dtype, with a code."
     )
     if all(not any(row[3:]) for row in rows):
         head, rows = (*head[:2], "error (estimate)"), [row[:3] for row in rows]
