@@ -141,9 +141,9 @@ examples: $(KERNELS) ## every example, each under two minutes
 notebooks: $(NOTEBOOKS_STAMP) $(KERNELS) ## examples/notebooks: each script executed, and saved with its pictures as a notebook
 	PATH=$(CURDIR)/$(NOTEBOOKS_BIN):$$PATH $(NOTEBOOKS_BIN)/jupytext --to ipynb --execute --set-kernel python3 examples/notebooks/*.py
 
-docs: $(DOCS_STAMP) ## the documentation site in site/, offline and searchable; warnings are errors
+docs: $(DOCS_STAMP) ## the documentation site in site/, and for the service at /docs/; offline, warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --quiet --strict
-	@echo "site/index.html; search needs a server: $(DOCS_BIN)/python -m http.server --directory site"
+	@echo "site/index.html; make serve has it at http://127.0.0.1:8000/docs/"
 
 pictures: $(NOTEBOOKS_STAMP) $(KERNELS) ## docs/pictures: each script draws the picture of its name
 	for script in docs/pictures/*.py; do $(NOTEBOOKS_BIN)/python $$script || exit 1; done
@@ -174,9 +174,10 @@ mutations: $(BENCH_STAMP) $(KERNELS) ## 50 000 damaged requests, each judged, so
 ray: $(RAY_STAMP) ## two Ray replicas under load, one killed, both replaced; batches by router; about five minutes
 	$(RAY_BIN)/python benchmarks/bench_ray.py
 
-lint: $(LINT) ## formatting, lint rules, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests, chart
+lint: $(LINT) ## formatting, lint rules, spelling, types, import contracts, warnings in C, generated files up to date, Dockerfile, manifests, chart
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python hatch_build.py --check
@@ -197,7 +198,7 @@ observability: ## Prometheus' own checks of its configuration, the alerts and th
 	promtool check rules docker/prometheus/rules.yml
 	promtool test rules docker/prometheus/rules_test.yml
 
-image: $(KERNELS) ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
+image: $(KERNELS) docs ## the image, built and tried: docker, podman or buildah; see docs/operations.md for BUILD_FLAGS and RUN_FLAGS
 	PYTHONPATH=demo $(BIN)/python scripts/image.py
 
 lock: $(LINT) ## the versions and hashes that the image is made of
@@ -270,4 +271,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site
+	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site service/matfn_service/site.zip

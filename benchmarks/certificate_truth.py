@@ -46,6 +46,8 @@ _REFINEMENTS: Final = 10
 """Refinements of a solution, of which each gains two digits at least where certificates promise any."""
 _DOUBLINGS: Final = 30
 """Steps of doubling: a closed loop as slow as 1 - 1e-7 has converged after them."""
+_NEWTON_STEPS: Final = 3
+"""Steps from a solution that has half its digits: its subspace may have lost those of the Hamiltonian's scaling."""
 _SQUARED: Final = 1e-13
 """A step of Newton's iteration that is no larger leaves its square."""
 
@@ -465,7 +467,29 @@ def _lapack(truth: Truth, q: Array) -> Array:
 def _care(truth: Truth, _chosen: dict[str, Any]) -> _Found:
     a, g, q = _plain(truth)
     hamiltonians = np.concatenate([np.concatenate([a, -g], -1), np.concatenate([-q, -adjoint(a)], -1)], -2)
-    return (np.stack([_stable_graph(one) for one in hamiltonians]),), None
+    x = np.stack([_stable_graph(one) for one in hamiltonians])
+    for _ in range(_NEWTON_STEPS):
+        missing = long_double.added(q, [(adjoint(a), x), (x, a), *_quadratic(truth, x)])
+        parts = zip(adjoint(a - g @ x), missing, x, strict=True)
+        x = np.stack([_corrected(*map(long_double.plain, (closed, rest)), one) for closed, rest, one in parts])
+    return (x,), None
+
+
+def _quadratic(truth: Truth, x: Array) -> list[tuple[Array, Array]]:
+    """The products whose sum is -X B R^-1 B^H X: rounding of G = B R^-1 B^H itself would count where X is large."""
+    b, r = truth.wide["b"], truth.wide["r"]
+    weight, y = long_double.inverse((r + adjoint(r)) / 2), adjoint(b) @ x
+    lost = long_double.added(-y, [(adjoint(b), x)])
+    left = adjoint(y) @ weight
+    return [*_multiplied(-adjoint(y), weight, y), (-left, lost), (-adjoint(lost), adjoint(left))]
+
+
+def _corrected(closed: Array, rest: Array, x: Array) -> Array:
+    """X (n, n) after a Newton step from what its equation lacks; as it is where that is not finite."""
+    if not np.isfinite(rest).all():
+        return x
+    following = x + scipy.linalg.solve_continuous_lyapunov(closed, -rest)
+    return np.asarray((following + np.conj(following.T)) / 2)
 
 
 def _plain(truth: Truth) -> tuple[Array, Array, Array]:

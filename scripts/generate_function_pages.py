@@ -6,7 +6,7 @@ python scripts/generate_function_pages.py --missing  print the functions without
 
 The first half of a page comes from the catalogue (matfn_kernels.contract.functions). What follows is written by hand in
 docs/functions/parts/NAME.md, if that is there; links in a part are relative to its own folder. The function's rows of
-benchmarks/results/accuracy.md end the page.
+the tables accuracy.md and prices.md in benchmarks/results end the page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "functions"
 PARTS: Final = FOLDER / "parts"
 PEERS: Final = FOLDER / "peers.txt"
-ACCURACY: Final = FOLDER.parents[1] / "benchmarks" / "results" / "accuracy.md"
+RESULTS: Final = FOLDER.parents[1] / "benchmarks" / "results"
 NOTICE: Final = "<!-- Written by scripts/generate_function_pages.py; edit the catalogue, or the part in parts/. -->"
 
 WIDTH: Final = 72
@@ -38,11 +38,23 @@ OPTIONS: Final = (
 )
 
 _VERIFIED: Final = {
-    "bound": "`client.verify.{0}` bounds the error of an answer from elsewhere by a [proof](../proofs.md); "
-    '`certify="proved"` does so for its own',
-    "estimate": "`client.verify.{0}` estimates the error of an answer from elsewhere; there is no proof",
+    "bound": '`client.verify.{0}` estimates, or with `certify="proved"` bounds, the error of an answer from elsewhere',
+    "estimate": "`client.verify.{0}` estimates the error of an answer from elsewhere",
     "none": "none: inputs and answer alone do not tell the error",
 }
+_PROVED: Final = '`certify="proved"` adds `error_bound`, a bound by a theorem, where the matrix allows one'
+_JUDGED: Final = {
+    "frechet_distance": "relative to \\|mu1 - mu2\\|^2 + tr S1 + tr S2, not to the distance",
+    "eigh": "the largest of those of the values, the residual A V - V diag(w) and the orthogonality",
+    "eigenbasis": "as of `eigh`, and the absolute error of the drift",
+    "norm2": "by how much an end of the interval may be off, relative to the lower one",
+    "cond": "by how much an end of the interval may be off, relative to the lower one",
+    "delta_rule": "relative error of the outputs and of the final state, each in the Frobenius norm",
+    "max_logit": "rounding alone, relative to the value",
+    "qk_clip": "rounding alone, relative to each output",
+}
+"""What the error estimate of a certificate measures, where that is not the function's value in the Frobenius norm."""
+_ERROR: Final = "relative error of each output in the Frobenius norm"
 _SHORT: Final = {"bound": "proved bound", "estimate": "estimate", "none": ""}
 
 
@@ -66,6 +78,7 @@ def page(function: Function) -> str:
         table("", "", rows=properties(function)),
         part(function.name),
         accuracy(function.name),
+        cost(function.name),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -142,6 +155,8 @@ def properties(function: Function) -> Iterator[tuple[str, ...]]:
     kept = [f"`{dtype}`" for dtype in DTYPES if function.complex_ok or not dtype.startswith("complex")]
     yield "dtypes", ", ".join(kept)
     yield "[methods](../decisions/0002-methods.md)", ", ".join(f"`{method}`" for method in function.methods)
+    yield "[certificate](../certificates.md)", f"`error_estimate`: {_JUDGED.get(function.name, _ERROR)}"
+    yield "[proof](../proofs.md)", _PROVED if function.verifiability == "bound" else "none"
     yield "[gradient](../gradients.md)", gradient(function)
     yield "[verification](../http.md#verification)", _VERIFIED[function.verifiability].format(function.name)
     codes = (f"{TITLES[code][0].lower()}{TITLES[code][1:]} (`{code}`)" for code in sorted(function.errors))
@@ -179,17 +194,45 @@ def part(name: str) -> str:
 
 def accuracy(name: str) -> str:
     """The function's rows of the table of true errors; empty where it has none."""
-    head, *rows = [line.strip("| ").split(" | ") for line in ACCURACY.read_text().splitlines() if line.startswith("| ")]
-    own = [tuple(cell(text.strip()) for text in row[1:]) for row in rows if row[0] == name]
-    if not own:
+    head, rows = measured("accuracy.md", name)
+    if not rows:
         return ""
     described = (
         "Largest relative error (and largest estimate) of 16 matrices of order 32 at the default tolerance, by the\n"
         "condition of the data before it is rounded to the dtype. The [table](../../benchmarks/results/accuracy.md)\n"
-        "of all functions says how it was measured."
+        "of all functions says how it was measured. Approximate: damped by default, or with an estimate above the\n"
+        "tolerance. Refused: without an answer in this dtype, with a code."
     )
-    start = 1 if any(row[0] for row in own) else 2
-    return f"## Accuracy\n\n{described}\n\n{table(*head[start:], rows=[row[start - 1 :] for row in own])}"
+    if all(not any(row[3:]) for row in rows):
+        head, rows = (*head[:2], "error (estimate)"), [row[:3] for row in rows]
+        described = described.replace(", by the\ncondition of the data before it is rounded to the dtype.", ".")
+    return f"## Accuracy\n\n{described}\n\n{without_empty(head, rows)}"
+
+
+def cost(name: str) -> str:
+    """The function's rows of the table of prices; empty where it has none."""
+    head, rows = measured("prices.md", name)
+    if not rows:
+        return ""
+    described = (
+        "Milliseconds a matrix on one core, certificate included, as the planner predicts them from the profile of\n"
+        "processors with AVX-512 that are not Intel's; other machines have other profiles. The method is chosen by\n"
+        "these prices. The [table](../../benchmarks/results/prices.md) of all functions says what the sizes are."
+    )
+    return f"## Cost\n\n{described}\n\n{without_empty(head, rows)}"
+
+
+def measured(file: str, name: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The head and the function's rows of a table of results, without the column of functions."""
+    lines = [line for line in (RESULTS / file).read_text().splitlines() if line.startswith("| ")]
+    head, *rows = [tuple(text.strip() for text in line.strip("|").split("|")) for line in lines]
+    return head[1:], [tuple(map(cell, row[1:])) for row in rows if row[0] == name]
+
+
+def without_empty(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """The table without the columns that say nothing."""
+    kept = [place for place in range(len(head)) if any(row[place] for row in rows)]
+    return table(*(head[place] for place in kept), rows=[tuple(row[place] for place in kept) for row in rows])
 
 
 def missing() -> list[str]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+import site_archive
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -76,10 +78,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Refuses a site that loads anything from elsewhere."""
+    """Refuses a site that loads anything from elsewhere, and packs it for the service."""
     pages = sorted(Path(config.site_dir).rglob("*.html"))
     if foreign := [str(page) for page in pages if _FOREIGN.search(page.read_text())]:
         raise PluginError(f"pages that load files from other servers: {', '.join(foreign)}")
+    site_archive.pack(Path(config.site_dir))
 
 
 def _entry(folder: str, name: str) -> str | dict[str, str]:

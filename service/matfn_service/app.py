@@ -24,6 +24,7 @@ from matfn_service.problems import Refusal
 from matfn_service.reports import catalogue_report, status_report
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings
+from matfn_service.site import add_site
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def application_of(service: Service, make: Callable[..., Application] = Applicat
     _add_metrics(app, service)
     _add_manual(app, service)
     add_front_page(app)
+    add_site(app, settings.site)
     app.router.routes += [
         Route(path, app.computation, include_in_schema=False)
         for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}", f"/v1/{VJP}{{differentiated}}")

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from matfn_kernels import read_profile
 from matfn_service.executor import chosen_device
 from matfn_service.settings import Settings
+from matfn_service.site import BrokenSite, read_site
 from matfn_service.unknown_settings import unknown_settings
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:
     reason = None if settings.profile is None else _unread(settings.profile, chosen_device(settings))
     if reason is not None:
         yield "profile", settings.profile, reason
+    reason = None if settings.site is None else _unserved(settings.site)
+    if reason is not None:
+        yield "site", settings.site, reason
 
 
 def _unread(path: Path, device: str) -> str | None:
@@ -98,6 +102,15 @@ def _unread(path: Path, device: str) -> str | None:
     try:
         read_profile(path, device)
     except ValueError as error:
+        return str(error)
+    return None
+
+
+def _unserved(path: Path) -> str | None:
+    """Why an archive of the documentation cannot be served; None if it can."""
+    try:
+        read_site(path)
+    except BrokenSite as error:
         return str(error)
     return None
 

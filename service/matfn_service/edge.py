@@ -34,6 +34,7 @@ from matfn_service.front_page import FILES_ROOT
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 from matfn_service.segments import parse_claim
+from matfn_service.site import SITE_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,6 +59,7 @@ _SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
 _PROBES: Final = frozenset({"/healthz", "/readyz"})
 _OPEN_PATHS: Final = _PROBES | {"/"}
+_OPEN_ROOTS: Final = (FILES_ROOT, SITE_ROOT)
 _MEDIA: Final = {
     "application/msgpack": wire.Media.MSGPACK,
     "application/x-msgpack": wire.Media.MSGPACK,
@@ -365,7 +367,7 @@ class Edge:
 
     def _authorize(self, head: Head) -> str:
         """The name of the request's key; empty where none is needed."""
-        if not self._keys or head.path in _OPEN_PATHS or head.path.startswith(FILES_ROOT):
+        if not self._keys or head.path in _OPEN_PATHS or head.path.startswith(_OPEN_ROOTS):
             return ""
         # every key is compared, each in constant time: how long it takes tells nothing
         known = [name for key, name in self._keys if compare_digest(head.key, key)]

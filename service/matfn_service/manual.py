@@ -46,6 +46,7 @@ _ROUTES: Final = (
     ("GET /healthz", "200 as long as the process lives"),
     ("GET /readyz", "200 while calls are taken; 503 while warming up or draining"),
     ("GET /openapi.json", "the schema of every route"),
+    ("GET /docs/", "the documentation site, where it was built; it needs no key"),
     ("GET /", "a page to try every function on; it needs no key and asks for one where its calls do"),
 )
 _EXAMPLE: Final = """curl http://127.0.0.1:8000/v1/inv_root -H 'Content-Type: application/json' \\
@@ -57,6 +58,7 @@ def manual(settings: Settings) -> str:
     sections = [
         f"<h1>matfn {escape(VERSION)}</h1>",
         '<p>Matrix functions as a service. The schema is at <a href="/openapi.json">/openapi.json</a>.</p>',
+        '<p>The <a href="/docs/">documentation</a> is at /docs/, where it was built.</p>',
         f"<pre>{escape(_EXAMPLE)}</pre>",
         "<h2>Routes</h2>",
         _table(("route", "what it does"), _ROUTES),

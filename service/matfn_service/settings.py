@@ -136,6 +136,11 @@ class Settings(BaseSettings):
         default=None,
         description="Profile to choose methods by, of `matfn calibrate`; unset: that shipped for this machine.",
     )
+    site: Path | None = Field(
+        default=None,
+        description="Archive of the documentation site, written by `make docs` and served at /docs/; unset: the"
+        " package's own, if it has one.",
+    )
     cache_dir: Path | None = Field(
         default=None, description="Where kernels compiled for a GPU are kept; unset: in the user's home."
     )

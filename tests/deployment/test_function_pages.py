@@ -58,6 +58,39 @@ def test_page_names_what_the_catalogue_has(name: str) -> None:
     assert [one for one in named if f"`{one}`" not in text] == []
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_page_has_measured_accuracy_and_cost(name: str) -> None:
+    """Each function has rows in the tables of true errors and of prices, by dtype."""
+    dtypes = ["float16", "bfloat16", "float32", "float64", *(["complex64"] if FUNCTIONS[name].complex_ok else [])]
+    text = pages.accuracy(name)
+
+    assert [dtype for dtype in dtypes if f"| {dtype} |" not in text] == []
+    assert "| float32 | 1024 |" in pages.cost(name)
+
+
+def test_errors_are_within_their_estimates() -> None:
+    """No cell of the table has an error above its estimate."""
+    cells = re.findall(r"(\d\S*) \((\d\S*?)[;)]", (pages.RESULTS / "accuracy.md").read_text())
+
+    assert len(cells) > 400
+    assert [cell for cell in cells if float(cell[0]) > float(cell[1])] == []
+
+
+GUARANTEES = {"bound": "proof", "estimate": "estimate", "none": "estimate"}
+INTERVALS = {"norm2", "cond"}
+
+
+def test_readme_says_what_is_guaranteed() -> None:
+    """README has a row for every function, linked to its page, with what the catalogue says of its certificate."""
+    rows = re.findall(r"^\| (\[`.*) \| ([a-z]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    said = {name: words for cells, words in rows for name in re.findall(r"\]\(docs/functions/(\w+)\.md\)", cells)}
+
+    assert said == {
+        name: "interval" if name in INTERVALS else GUARANTEES[function.verifiability]
+        for name, function in FUNCTIONS.items()
+    }
+
+
 def test_peers_are_of_functions_that_may_come() -> None:
     """Each line of the peers is a name and what has it."""
     lines = [line for line in pages.PEERS.read_text().splitlines() if not line.startswith("#")]

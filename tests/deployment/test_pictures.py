@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PICTURES = sorted((DOCS / "pictures").glob("*.png"))
+PICTURES = sorted(path for path in (DOCS / "pictures").iterdir() if path.suffix in {".png", ".svg"})
 TEXT = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
 
 
@@ -24,4 +24,14 @@ def test_every_script_has_drawn_its_picture() -> None:
     scripts = {path.stem for path in (DOCS / "pictures").glob("*.py")}
 
     assert scripts == {path.stem for path in PICTURES}
-    assert len(scripts) >= 7
+    assert len(scripts) >= 10
+
+
+def test_animations_are_plain() -> None:
+    """An animated picture has neither scripts nor styles of its own: it moves in any page and under any policy."""
+    for picture in (path for path in PICTURES if path.suffix == ".svg"):
+        text = picture.read_text()
+
+        assert "<script" not in text
+        assert "style" not in text
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "")

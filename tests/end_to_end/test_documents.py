@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from argparse import ArgumentParser
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgpack
 import pytest
@@ -69,10 +72,33 @@ def test_commands_run(server: ServerProcess, tmp_path: Path, place: str) -> None
     assert "matfn serve" not in commands
 
 
+CURLS = {place: block for place, block in blocks("sh").items() if re.search(r"^curl ", block, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("place", CURLS)
+def test_requests_of_curl_are_answered(server: ServerProcess, place: str) -> None:
+    """What a command of curl would send is answered with 200."""
+    parser = ArgumentParser()
+    parser.add_argument("url", type=urlsplit)
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("-d")
+    parser.add_argument("-s", action="store_true")
+    parser.add_argument("-sf", action="store_true")
+    text = CURLS[place].partition(" |\n")[0].replace("\\\n", " ")
+    command = parser.parse_args(shlex.split(text)[1:])
+    connection = HTTPConnection(*server.address, timeout=30)
+    connection.request("POST", command.url.path, command.d, dict(header.split(": ", 1) for header in command.H))
+    response = connection.getresponse()
+
+    assert response.status == 200, response.read()
+    connection.close()
+
+
 def test_examples_are_found() -> None:
     """The README has blocks of both kinds, so that a renamed one is not passed over."""
     assert sum(place.startswith("README") for place in PYTHON) >= 2
     assert sum(place.startswith("README") for place in COMMANDS) == 1
+    assert len(CURLS) >= 4
 
 
 def test_examples_of_the_schema_are_answered(server: ServerProcess) -> None:

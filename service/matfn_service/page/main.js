@@ -102,6 +102,7 @@ function drawFrame() {
   );
   show(
     page.footer,
+    h("a", { href: "docs/" }, t("page.documentation")),
     h("a", { href: "docs" }, t("page.manual")),
     h("a", { href: "openapi.json" }, t("page.schema")),
     h("span", {}, t("page.own")),
