@@ -14,6 +14,8 @@ from matfn.invocation import Invocation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matfn.invocation import Numbers
+
 __all__ = [
     "cond",
     "delta_rule",
@@ -57,8 +59,8 @@ def root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -78,9 +80,9 @@ def root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -127,8 +129,8 @@ def inv_root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -148,9 +150,9 @@ def inv_root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -194,8 +196,8 @@ def sqrt_pair(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -212,9 +214,9 @@ def sqrt_pair(
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -258,8 +260,8 @@ def log(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -276,9 +278,9 @@ def log(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -322,7 +324,7 @@ def log(
 def exp(
     a: ArrayT,
     *,
-    t: float = 1.0,
+    t: float | Numbers = 1.0,
     structure: Literal["symmetric", "general"] = "symmetric",
     method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
@@ -338,7 +340,7 @@ def exp(
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) matrices.
-        t: Factor of the matrices.
+        t: Factor of the matrices, or an array, a number for each matrix.
         structure: What the matrix is declared to be.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -380,12 +382,12 @@ def exp(
 
 def power(
     a: ArrayT,
-    p: float,
+    p: float | Numbers,
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -400,13 +402,13 @@ def power(
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-        p: The exponent.
+        p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1749,7 +1751,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
-    t: float = 0.5,
+    t: float | Numbers = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1765,7 +1767,8 @@ def geometric_mean(
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+            number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

@@ -7,9 +7,12 @@ gradients = client.map([matfn.gradient.inv_root(x, a, r=4), matfn.gradient.msign
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from matfn.invocation import Invocation
+
+if TYPE_CHECKING:
+    from matfn.invocation import Numbers
 
 __all__ = [
     "TYPES",
@@ -169,8 +172,8 @@ def root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -191,9 +194,9 @@ def root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -241,8 +244,8 @@ def inv_root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -263,9 +266,9 @@ def inv_root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -311,8 +314,8 @@ def sqrt_pair(
     a: ArrayT,
     *,
     structure: Literal["symmetric"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -331,9 +334,9 @@ def sqrt_pair(
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -378,8 +381,8 @@ def log(
     a: ArrayT,
     *,
     structure: Literal["symmetric"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -397,9 +400,9 @@ def log(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -444,7 +447,7 @@ def exp(
     x: ArrayT,
     a: ArrayT,
     *,
-    t: float = 1.0,
+    t: float | Numbers = 1.0,
     structure: Literal["symmetric"] = "symmetric",
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
@@ -461,7 +464,7 @@ def exp(
     Args:
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices.
-        t: Factor of the matrices.
+        t: Factor of the matrices, or an array, a number for each matrix.
         structure: What the matrix is declared to be.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -504,12 +507,12 @@ def exp(
 def power(
     x: ArrayT,
     a: ArrayT,
-    p: float,
+    p: float | Numbers,
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -525,13 +528,13 @@ def power(
     Args:
         x: (*, m|n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-        p: The exponent.
+        p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1124,7 +1127,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
-    t: float = 0.5,
+    t: float | Numbers = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1141,7 +1144,8 @@ def geometric_mean(
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+            number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

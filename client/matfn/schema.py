@@ -74,6 +74,7 @@ class Parameter:
         choices: the strings that it may be.
         differentiable: the choices of them whose derivatives are computed; None for all.
         replaces: whether it replaces the function by an approximation, which has another derivative.
+        varies: whether it may be an array with a number for each matrix, broadcast with the leading dimensions.
     """
 
     name: str
@@ -88,6 +89,12 @@ class Parameter:
     choices: tuple[str, ...] = ()
     differentiable: tuple[str, ...] | None = None
     replaces: bool = False
+    varies: bool = False
+
+    @property
+    def as_input(self) -> Input:
+        """The array of its numbers, where each matrix has its own, as an input of shape (*)."""
+        return Input(self.name, (), self.summary, optional=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +193,11 @@ class Function:
     def subject(self) -> str:
         """The name of the function whose answer is claimed or whose derivative is taken; else the entry's own name."""
         return self.name.removeprefix(VERIFY).removeprefix(VJP)
+
+    @property
+    def varying(self) -> tuple[Input, ...]:
+        """The parameters that may be arrays, as inputs."""
+        return tuple(entry.as_input for entry in self.parameters if entry.varies)
 
     @property
     def first(self) -> Input:

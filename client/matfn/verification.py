@@ -14,6 +14,8 @@ from matfn.invocation import Invocation
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matfn.invocation import Numbers
+
 __all__ = [
     "dplr_inv",
     "dplr_solve",
@@ -48,8 +50,8 @@ def root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -70,9 +72,9 @@ def root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -120,8 +122,8 @@ def inv_root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -142,9 +144,9 @@ def inv_root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -190,8 +192,8 @@ def sqrt_pair(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -210,9 +212,9 @@ def sqrt_pair(
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -257,8 +259,8 @@ def log(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -276,9 +278,9 @@ def log(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -323,7 +325,7 @@ def exp(
     x: ArrayT,
     a: ArrayT,
     *,
-    t: float = 1.0,
+    t: float | Numbers = 1.0,
     structure: Literal["symmetric", "general"] = "symmetric",
     method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
@@ -340,7 +342,7 @@ def exp(
     Args:
         x: (*, n, n) array, the claimed output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices.
-        t: Factor of the matrices.
+        t: Factor of the matrices, or an array, a number for each matrix.
         structure: What the matrix is declared to be.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -383,12 +385,12 @@ def exp(
 def power(
     x: ArrayT,
     a: ArrayT,
-    p: float,
+    p: float | Numbers,
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -404,13 +406,13 @@ def power(
     Args:
         x: (*, m|n, n) array, the claimed output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-        p: The exponent.
+        p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matfn.answers import Answer
-    from matfn.invocation import Invocation
+    from matfn.invocation import Invocation, Numbers
 
 __all__ = ["AsyncAnswerMethods"]
 
@@ -35,8 +35,8 @@ class AsyncAnswerMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -56,9 +56,9 @@ class AsyncAnswerMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -109,8 +109,8 @@ class AsyncAnswerMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -130,9 +130,9 @@ class AsyncAnswerMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -180,8 +180,8 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -198,9 +198,9 @@ class AsyncAnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -245,8 +245,8 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -263,9 +263,9 @@ class AsyncAnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -310,7 +310,7 @@ class AsyncAnswerMethods(ABC):
         self,
         a: ArrayT,
         *,
-        t: float = 1.0,
+        t: float | Numbers = 1.0,
         structure: Literal["symmetric", "general"] = "symmetric",
         method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
@@ -326,7 +326,7 @@ class AsyncAnswerMethods(ABC):
 
         Args:
             a: (*, n, n) array, symmetric (Hermitian) matrices.
-            t: Factor of the matrices.
+            t: Factor of the matrices, or an array, a number for each matrix.
             structure: What the matrix is declared to be.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -368,12 +368,12 @@ class AsyncAnswerMethods(ABC):
     async def power(
         self,
         a: ArrayT,
-        p: float,
+        p: float | Numbers,
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -388,13 +388,13 @@ class AsyncAnswerMethods(ABC):
 
         Args:
             a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-            p: The exponent.
+            p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1741,7 +1741,7 @@ class AsyncAnswerMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
-        t: float = 0.5,
+        t: float | Numbers = 0.5,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1757,7 +1757,8 @@ class AsyncAnswerMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+                number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

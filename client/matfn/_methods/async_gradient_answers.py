@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TriInvGradients,
         TriSolveGradients,
     )
-    from matfn.invocation import Invocation
+    from matfn.invocation import Invocation, Numbers
 
 __all__ = ["AsyncGradientAnswerMethods"]
 
@@ -52,8 +52,8 @@ class AsyncGradientAnswerMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -74,9 +74,9 @@ class AsyncGradientAnswerMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -129,8 +129,8 @@ class AsyncGradientAnswerMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -151,9 +151,9 @@ class AsyncGradientAnswerMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -204,8 +204,8 @@ class AsyncGradientAnswerMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -224,9 +224,9 @@ class AsyncGradientAnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -274,8 +274,8 @@ class AsyncGradientAnswerMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -293,9 +293,9 @@ class AsyncGradientAnswerMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -342,7 +342,7 @@ class AsyncGradientAnswerMethods(ABC):
         x: ArrayT,
         a: ArrayT,
         *,
-        t: float = 1.0,
+        t: float | Numbers = 1.0,
         structure: Literal["symmetric"] = "symmetric",
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
@@ -359,7 +359,7 @@ class AsyncGradientAnswerMethods(ABC):
         Args:
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices.
-            t: Factor of the matrices.
+            t: Factor of the matrices, or an array, a number for each matrix.
             structure: What the matrix is declared to be.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -403,12 +403,12 @@ class AsyncGradientAnswerMethods(ABC):
         self,
         x: ArrayT,
         a: ArrayT,
-        p: float,
+        p: float | Numbers,
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -424,13 +424,13 @@ class AsyncGradientAnswerMethods(ABC):
         Args:
             x: (*, m|n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-            p: The exponent.
+            p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1039,7 +1039,7 @@ class AsyncGradientAnswerMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
-        t: float = 0.5,
+        t: float | Numbers = 0.5,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1056,7 +1056,8 @@ class AsyncGradientAnswerMethods(ABC):
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+                number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

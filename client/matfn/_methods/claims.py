@@ -12,7 +12,7 @@ from matfn import verification
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matfn.invocation import Invocation
+    from matfn.invocation import Invocation, Numbers
     from matfn.wire import Certificate
 
 __all__ = ["VerifyMethods"]
@@ -36,8 +36,8 @@ class VerifyMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -58,9 +58,9 @@ class VerifyMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -113,8 +113,8 @@ class VerifyMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -135,9 +135,9 @@ class VerifyMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -188,8 +188,8 @@ class VerifyMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -208,9 +208,9 @@ class VerifyMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -258,8 +258,8 @@ class VerifyMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -277,9 +277,9 @@ class VerifyMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -326,7 +326,7 @@ class VerifyMethods(ABC):
         x: ArrayT,
         a: ArrayT,
         *,
-        t: float = 1.0,
+        t: float | Numbers = 1.0,
         structure: Literal["symmetric", "general"] = "symmetric",
         method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
@@ -343,7 +343,7 @@ class VerifyMethods(ABC):
         Args:
             x: (*, n, n) array, the claimed output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices.
-            t: Factor of the matrices.
+            t: Factor of the matrices, or an array, a number for each matrix.
             structure: What the matrix is declared to be.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -387,12 +387,12 @@ class VerifyMethods(ABC):
         self,
         x: ArrayT,
         a: ArrayT,
-        p: float,
+        p: float | Numbers,
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -408,13 +408,13 @@ class VerifyMethods(ABC):
         Args:
             x: (*, m|n, n) array, the claimed output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-            p: The exponent.
+            p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

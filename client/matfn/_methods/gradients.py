@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         TriInvGradients,
         TriSolveGradients,
     )
-    from matfn.invocation import Invocation
+    from matfn.invocation import Invocation, Numbers
 
 __all__ = ["GradientMethods"]
 
@@ -51,8 +51,8 @@ class GradientMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -73,9 +73,9 @@ class GradientMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -128,8 +128,8 @@ class GradientMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -150,9 +150,9 @@ class GradientMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -203,8 +203,8 @@ class GradientMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -223,9 +223,9 @@ class GradientMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -273,8 +273,8 @@ class GradientMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -292,9 +292,9 @@ class GradientMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -341,7 +341,7 @@ class GradientMethods(ABC):
         x: ArrayT,
         a: ArrayT,
         *,
-        t: float = 1.0,
+        t: float | Numbers = 1.0,
         structure: Literal["symmetric"] = "symmetric",
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
@@ -358,7 +358,7 @@ class GradientMethods(ABC):
         Args:
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices.
-            t: Factor of the matrices.
+            t: Factor of the matrices, or an array, a number for each matrix.
             structure: What the matrix is declared to be.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -402,12 +402,12 @@ class GradientMethods(ABC):
         self,
         x: ArrayT,
         a: ArrayT,
-        p: float,
+        p: float | Numbers,
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -423,13 +423,13 @@ class GradientMethods(ABC):
         Args:
             x: (*, m|n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-            p: The exponent.
+            p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1038,7 +1038,7 @@ class GradientMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
-        t: float = 0.5,
+        t: float | Numbers = 0.5,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1055,7 +1055,8 @@ class GradientMethods(ABC):
             x: (*, n, n) array, the cotangent of the output x.
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+                number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

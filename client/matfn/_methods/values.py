@@ -12,7 +12,7 @@ from matfn import call
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from matfn.invocation import Invocation
+    from matfn.invocation import Invocation, Numbers
 
 __all__ = ["ValueMethods"]
 
@@ -34,8 +34,8 @@ class ValueMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -55,9 +55,9 @@ class ValueMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -108,8 +108,8 @@ class ValueMethods(ABC):
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -129,9 +129,9 @@ class ValueMethods(ABC):
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -179,8 +179,8 @@ class ValueMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -197,9 +197,9 @@ class ValueMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -244,8 +244,8 @@ class ValueMethods(ABC):
         a: ArrayT,
         *,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -262,9 +262,9 @@ class ValueMethods(ABC):
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -309,7 +309,7 @@ class ValueMethods(ABC):
         self,
         a: ArrayT,
         *,
-        t: float = 1.0,
+        t: float | Numbers = 1.0,
         structure: Literal["symmetric", "general"] = "symmetric",
         method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
@@ -325,7 +325,7 @@ class ValueMethods(ABC):
 
         Args:
             a: (*, n, n) array, symmetric (Hermitian) matrices.
-            t: Factor of the matrices.
+            t: Factor of the matrices, or an array, a number for each matrix.
             structure: What the matrix is declared to be.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -367,12 +367,12 @@ class ValueMethods(ABC):
     def power(
         self,
         a: ArrayT,
-        p: float,
+        p: float | Numbers,
         *,
         g: ArrayT | None = None,
         structure: Literal["symmetric", "general"] = "symmetric",
-        damping: float | Literal["range"] | None = None,
-        shift: float | None = None,
+        damping: float | Literal["range"] | Numbers | None = None,
+        shift: float | Numbers | None = None,
         method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -387,13 +387,13 @@ class ValueMethods(ABC):
 
         Args:
             a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-            p: The exponent.
+            p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
             damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power.
+                pseudo-inverse power, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-                as 0 before.
+                as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1738,7 +1738,7 @@ class ValueMethods(ABC):
         a: ArrayT,
         b: ArrayT,
         *,
-        t: float = 0.5,
+        t: float | Numbers = 0.5,
         method: Literal["auto", "cholesky_polar"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1754,7 +1754,8 @@ class ValueMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+            t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+                number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jax import Array
 
     from matfn.client import Client
+    from matfn.invocation import Numbers
     from matfn.local import LocalClient
 
 __all__ = [
@@ -50,8 +51,8 @@ def root(
     *,
     g: Array | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -72,9 +73,9 @@ def root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -128,8 +129,8 @@ def inv_root(
     *,
     g: Array | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -150,9 +151,9 @@ def inv_root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -203,8 +204,8 @@ def sqrt_pair(
     a: Array,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "engine", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -222,9 +223,9 @@ def sqrt_pair(
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -273,8 +274,8 @@ def log(
     a: Array,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -292,9 +293,9 @@ def log(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -343,7 +344,7 @@ def log(
 def exp(
     a: Array,
     *,
-    t: float = 1.0,
+    t: float | Numbers = 1.0,
     structure: Literal["symmetric", "general"] = "symmetric",
     method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
@@ -360,7 +361,7 @@ def exp(
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) matrices.
-        t: Factor of the matrices.
+        t: Factor of the matrices, or an array, a number for each matrix.
         structure: What the matrix is declared to be.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -406,12 +407,12 @@ def exp(
 
 def power(
     a: Array,
-    p: float,
+    p: float | Numbers,
     *,
     g: Array | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -427,13 +428,13 @@ def power(
 
     Args:
         a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-        p: The exponent.
+        p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1061,7 +1062,7 @@ def geometric_mean(
     a: Array,
     b: Array,
     *,
-    t: float = 0.5,
+    t: float | Numbers = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1078,7 +1079,8 @@ def geometric_mean(
     Args:
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+            number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.

@@ -15,7 +15,7 @@ import torch
 from torch.library import custom_op
 
 from matfn.catalogue import FUNCTIONS
-from matfn.differentiable import ONCE, as_json, gradient_arguments
+from matfn.differentiable import ONCE, as_json, gradient_arguments, own_shapes
 from matfn.handles import client_of, require_handled
 from matfn.shared_client import shared_client
 from matfn.vectors import columns_of, require_vectors
@@ -127,7 +127,8 @@ class _Operator:
         named = self._named(given[:-2])
         ranks = {item.name: len(item.shape) for item in self.function.inputs}
         leads = (tensor.shape[: tensor.dim() - ranks[name]] for name, tensor in named.items())
-        leading = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
+        own = own_shapes(self.function, given[-2])
+        leading = torch.broadcast_shapes(*leads, *own)  # type: ignore[no-untyped-call]
         sizes = self.function.sizes({name: tensor.shape for name, tensor in named.items()})
         dtype = reduce(torch.promote_types, (tensor.dtype for tensor in named.values()))
         first = next(iter(named.values()))
@@ -150,6 +151,7 @@ class _Operator:
         shapes = [*(item.shape for item in self.function.inputs), *self.function.output_shapes]
         ranked = [(item, 1 + len(shape)) for item, shape in zip(firsts, shapes, strict=False)]
         leading = max(item.dim() - rank for item, rank in ranked if item is not None)
+        leading = max(leading, *map(len, own_shapes(self.function, given[-2])), 0)
         return [None if item is None else _widened(item, leading + rank) for item, rank in ranked]
 
 

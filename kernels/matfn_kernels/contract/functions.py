@@ -106,6 +106,7 @@ _DAMPING = Parameter(
     minimum=0.0,
     maximum=MAX_DAMPING,
     choices=("range",),
+    varies=True,
 )
 """From 0, which never shifts, to `MAX_DAMPING`."""
 _SHIFT = Parameter(
@@ -114,6 +115,7 @@ _SHIFT = Parameter(
     "the number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count as 0 before",
     nullable=True,
     minimum=0.0,
+    varies=True,
 )
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
 _UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
@@ -222,7 +224,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="e^{t A}",
             inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices", symmetric=True),),
             parameters=(
-                Parameter("t", "number", "factor of the matrices", default=1.0),
+                Parameter("t", "number", "factor of the matrices", default=1.0, varies=True),
                 _STRUCTURE,
             ),
             complex_ok=True,
@@ -257,6 +259,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     positional=True,
                     minimum=-MAX_POWER,
                     maximum=MAX_POWER,
+                    varies=True,
                 ),
                 _STRUCTURE,
                 _DAMPING,
@@ -636,6 +639,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     default=0.5,
                     minimum=-MAX_PLACE,
                     maximum=MAX_PLACE,
+                    varies=True,
                 ),
             ),
             complex_ok=True,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from matfn_kernels.contract.functions import OPTIONS
 from matfn_kernels.contract.rejection import Rejection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import Tensor
+
     from matfn_kernels.contract.functions import Parameter, Value
 
-__all__ = ["parse_parameters"]
+__all__ = ["domain_of", "parse_parameters", "within_domain"]
 
 _OPTIONS: Final = {option.name for option in OPTIONS}
 
@@ -44,7 +48,7 @@ def _parse_parameter(owner: str, spec: Parameter, given: Mapping[str, object]) -
     parsed = _PARSERS[spec.kind](spec, value)
     if parsed is None:
         raise Rejection(
-            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {_domain(spec)}"
+            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {domain_of(spec)}"
         )
     return parsed
 
@@ -115,7 +119,14 @@ _PARSERS: Final = {
 }
 
 
-def _domain(spec: Parameter) -> str:
+def within_domain(spec: Parameter, numbers: Tensor) -> Tensor:
+    """Which numbers of an array are in the domain of a parameter."""
+    low = -math.inf if spec.minimum is None else spec.minimum
+    high = math.inf if spec.maximum is None else spec.maximum
+    return torch.isfinite(numbers) & (numbers >= low) & (numbers <= high)
+
+
+def domain_of(spec: Parameter) -> str:
     """The domain in words, for the hint."""
     words = {
         "integer": f"a whole number{_range(spec)}",
