@@ -115,8 +115,8 @@ def _numbers(name: str, value: Any) -> NDArray[np.float64]:
     require_whole(value, name)
     try:
         array = np.asarray(value.tolist() if hasattr(value, "tolist") else value)
-    except ValueError as error:
-        raise problem_error(Problem.of("invalid_parameter", f"{name} is no array: {error}")) from None
+    except ValueError:
+        raise problem_error(Problem.of("invalid_parameter", f"the lists of {name} differ in length")) from None
     if array.dtype.kind not in "iuf":
         raise problem_error(Problem.of("invalid_parameter", f"{name} is an array of {array.dtype}, not of numbers"))
     return array.astype(np.float64)

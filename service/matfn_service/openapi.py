@@ -199,7 +199,8 @@ def _closed(properties: Mapping[str, Json], required: list[Json]) -> Json:
 
 
 def _parameter(entry: Parameter) -> Json:
-    schemas = [*_kinds(entry), *_NULL] if entry.nullable else _kinds(entry)
+    arrays = [_reference("Tensor")] if entry.varies else []
+    schemas = [*_kinds(entry), *arrays, *(_NULL if entry.nullable else ())]
     schema: dict[str, Json] = {**schemas[0]} if len(schemas) == 1 else {"anyOf": [*schemas]}
     schema["description"] = entry.summary
     if not entry.required and not isinstance(entry.default, tuple):
