@@ -101,6 +101,7 @@ def root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -171,6 +172,7 @@ def inv_root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -548,6 +550,7 @@ def mclip(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11006 and 11059.
@@ -601,6 +604,7 @@ def polar(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -762,6 +766,7 @@ def mcsgn(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         SignUndefined: An eigenvalue lies on the imaginary axis.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -820,6 +825,7 @@ def solve_sylvester(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -878,6 +884,7 @@ def solve_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -936,6 +943,7 @@ def solve_discrete_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1065,6 +1073,7 @@ def solve_care(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1194,6 +1203,7 @@ def solve_dare(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1250,6 +1260,7 @@ def spectral_projector(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         SignUndefined: An eigenvalue lies on the imaginary axis.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1308,6 +1319,7 @@ def tri_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1370,6 +1382,7 @@ def tri_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1428,6 +1441,7 @@ def dplr_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1490,6 +1504,7 @@ def dplr_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1553,6 +1568,7 @@ def frechet_distance(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1611,6 +1627,7 @@ def eig_clip(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1666,6 +1683,7 @@ def eigh(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
@@ -1727,6 +1745,7 @@ def eigenbasis(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Vyas et al., arXiv 2409.11321; Eschenhagen et al., arXiv 2506.03595.
@@ -1787,6 +1806,7 @@ def geometric_mean(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
@@ -1846,6 +1866,7 @@ def max_logit(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11126.
@@ -1979,6 +2000,7 @@ def delta_rule(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033.

@@ -215,6 +215,7 @@ def root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -287,6 +288,7 @@ def inv_root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -355,6 +357,7 @@ def sqrt_pair(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -611,6 +614,7 @@ def msign(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932.
@@ -670,6 +674,7 @@ def mclip(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11006 and 11059.
@@ -729,6 +734,7 @@ def solve_sylvester(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -789,6 +795,7 @@ def solve_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -849,6 +856,7 @@ def tri_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -913,6 +921,7 @@ def tri_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -977,6 +986,7 @@ def dplr_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1042,6 +1052,7 @@ def frechet_distance(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1102,6 +1113,7 @@ def eig_clip(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1164,6 +1176,7 @@ def geometric_mean(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).

@@ -17,6 +17,8 @@ Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficient
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
 OutputKind: TypeAlias = Literal["same", "real", "index"]
 _SAME: Final[OutputKind] = "same"
+_OVERFLOW: Final = "out_of_range"
+"""Of gradients, which may be large where no value is."""
 
 
 VERIFY: Final = "verify/"
@@ -255,6 +257,7 @@ class Function:
             parameters=tuple(map(_differentiable, (entry for entry in self.parameters if not entry.replaces))),
             methods=self.gradient_methods,
             verifiability="none",
+            errors=self.errors if _OVERFLOW in self.errors else (*self.errors, _OVERFLOW),
             gradient_methods=(),
             cotangents=self.outputs,
             gradients=names,

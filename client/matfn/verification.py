@@ -93,6 +93,7 @@ def root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -165,6 +166,7 @@ def inv_root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -556,6 +558,7 @@ def mclip(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11006 and 11059.
@@ -613,6 +616,7 @@ def polar(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -672,6 +676,7 @@ def solve_sylvester(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -732,6 +737,7 @@ def solve_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -793,6 +799,7 @@ def solve_discrete_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -862,6 +869,7 @@ def solve_care(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -931,6 +939,7 @@ def solve_dare(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -991,6 +1000,7 @@ def tri_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1055,6 +1065,7 @@ def tri_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1115,6 +1126,7 @@ def dplr_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1179,6 +1191,7 @@ def dplr_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1240,6 +1253,7 @@ def eig_clip(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1299,6 +1313,7 @@ def eigh(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).

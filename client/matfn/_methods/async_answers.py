@@ -77,6 +77,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -151,6 +152,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -538,6 +540,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11006 and 11059.
@@ -591,6 +594,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -746,6 +750,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             SignUndefined: An eigenvalue lies on the imaginary axis.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -802,6 +807,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -860,6 +866,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -918,6 +925,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1045,6 +1053,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1176,6 +1185,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1236,6 +1246,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             SignUndefined: An eigenvalue lies on the imaginary axis.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1293,6 +1304,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1355,6 +1367,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1415,6 +1428,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1477,6 +1491,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1542,6 +1557,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1601,6 +1617,7 @@ class AsyncAnswerMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1656,6 +1673,7 @@ class AsyncAnswerMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
@@ -1716,6 +1734,7 @@ class AsyncAnswerMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Vyas et al., arXiv 2409.11321; Eschenhagen et al., arXiv 2506.03595.
@@ -1777,6 +1796,7 @@ class AsyncAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
@@ -1836,6 +1856,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11126.
@@ -1972,6 +1993,7 @@ class AsyncAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033.

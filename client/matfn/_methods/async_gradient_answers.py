@@ -95,6 +95,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -172,6 +173,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -245,6 +247,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -511,6 +514,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932.
@@ -569,6 +573,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11006 and 11059.
@@ -629,6 +634,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -690,6 +696,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -751,6 +758,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -816,6 +824,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -883,6 +892,7 @@ class AsyncGradientAnswerMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -951,6 +961,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1013,6 +1024,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1076,6 +1088,7 @@ class AsyncGradientAnswerMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).

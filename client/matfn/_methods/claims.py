@@ -79,6 +79,7 @@ class VerifyMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -156,6 +157,7 @@ class VerifyMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -564,6 +566,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11006 and 11059.
@@ -622,6 +625,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -681,6 +685,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -742,6 +747,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -804,6 +810,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -874,6 +881,7 @@ class VerifyMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -947,6 +955,7 @@ class VerifyMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1011,6 +1020,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1076,6 +1086,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1139,6 +1150,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1204,6 +1216,7 @@ class VerifyMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1268,6 +1281,7 @@ class VerifyMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1328,6 +1342,7 @@ class VerifyMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).

@@ -94,6 +94,7 @@ class GradientMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -171,6 +172,7 @@ class GradientMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -244,6 +246,7 @@ class GradientMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -510,6 +513,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932.
@@ -568,6 +572,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11006 and 11059.
@@ -628,6 +633,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -689,6 +695,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -750,6 +757,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -815,6 +823,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -882,6 +891,7 @@ class GradientMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -950,6 +960,7 @@ class GradientMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1012,6 +1023,7 @@ class GradientMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1075,6 +1087,7 @@ class GradientMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).

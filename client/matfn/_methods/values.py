@@ -76,6 +76,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -150,6 +151,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -537,6 +539,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11006 and 11059.
@@ -590,6 +593,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -745,6 +749,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             SignUndefined: An eigenvalue lies on the imaginary axis.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -801,6 +806,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -859,6 +865,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -917,6 +924,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1043,6 +1051,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1173,6 +1182,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotStabilisable: The equation has no stabilising solution.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1233,6 +1243,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             SignUndefined: An eigenvalue lies on the imaginary axis.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1290,6 +1301,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1352,6 +1364,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1412,6 +1425,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1474,6 +1488,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             Singular: The matrix is singular.
             UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1539,6 +1554,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1598,6 +1614,7 @@ class ValueMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1653,6 +1670,7 @@ class ValueMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
@@ -1713,6 +1731,7 @@ class ValueMethods(ABC):
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Vyas et al., arXiv 2409.11321; Eschenhagen et al., arXiv 2506.03595.
@@ -1774,6 +1793,7 @@ class ValueMethods(ABC):
             NotFinite: An input holds NaN or infinity.
             NotPositive: A matrix has an eigenvalue that the function excludes.
             NotSymmetric: A matrix declared symmetric is not.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).
@@ -1833,6 +1853,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Su, kexue.fm/archives/11126.
@@ -1969,6 +1990,7 @@ class ValueMethods(ABC):
             InvalidShape: The shapes do not fit.
             NotConverged: The tolerance asked for was missed.
             NotFinite: An input holds NaN or infinity.
+            OutOfRange: An entry of the answer is too large for its dtype.
             UnsupportedDtype: The function is not defined on this dtype.
 
         Source: Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033.

@@ -95,6 +95,7 @@ def root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -173,6 +174,7 @@ def inv_root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -588,6 +590,7 @@ def mclip(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11006 and 11059.
@@ -650,6 +653,7 @@ def solve_sylvester(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -711,6 +715,7 @@ def solve_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -772,6 +777,7 @@ def tri_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -839,6 +845,7 @@ def tri_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -907,6 +914,7 @@ def dplr_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -974,6 +982,7 @@ def frechet_distance(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1035,6 +1044,7 @@ def eig_clip(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1100,6 +1110,7 @@ def geometric_mean(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).

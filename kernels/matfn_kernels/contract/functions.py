@@ -131,17 +131,20 @@ _SYMMETRIC_ERRORS = (
     "not_symmetric",
     "not_positive",
     "singular",
+    "out_of_range",
     "not_converged",
 )
 _POSITIVE_ERRORS = tuple(code for code in _SYMMETRIC_ERRORS if code != "singular")
-_SPECTRAL_ERRORS = (*_SYMMETRIC_ERRORS, "out_of_range")
-_POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+_BOUNDED_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+"""Of functions whose values are in the range of every dtype that their arguments have."""
+_POLAR_ERRORS = (*_BOUNDED_ERRORS, "out_of_range")
 _TRIANGULAR_ERRORS = (
     "invalid_shape",
     "invalid_parameter",
     "unsupported_dtype",
     "not_finite",
     "singular",
+    "out_of_range",
     "not_converged",
 )
 _SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
@@ -193,7 +196,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             parameters=(_STRUCTURE, _DAMPING, _SHIFT),
             outputs=("x", "y"),
             complex_ok=True,
-            errors=_SYMMETRIC_ERRORS,
+            errors=tuple(code for code in _SYMMETRIC_ERRORS if code != "out_of_range"),
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
             output_shapes=(("n", "n"), ("n", "n")),
             reference="sqrt_pair",
@@ -210,7 +213,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             ),
             parameters=(_STRUCTURE, _DAMPING, _SHIFT),
             complex_ok=True,
-            errors=_SPECTRAL_ERRORS,
+            errors=_SYMMETRIC_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 11",
             output_shapes=(("n", "n"),),
             reference="log",
@@ -228,7 +231,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 _STRUCTURE,
             ),
             complex_ok=True,
-            errors=(*_POLAR_ERRORS, "not_symmetric", "out_of_range"),
+            errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Functions of Matrices (2008), chapter 10",
             output_shapes=(("n", "n"),),
             reference="exp",
@@ -266,7 +269,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 _SHIFT,
             ),
             complex_ok=True,
-            errors=_SPECTRAL_ERRORS,
+            errors=_SYMMETRIC_ERRORS,
             source="Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008)",
             output_shapes=(("m|n", "n"),),
             reference="real_power",
@@ -308,7 +311,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 ),
             ),
             complex_ok=True,
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
             output_shapes=(("m", "n"),),
             reference="msign",
@@ -358,7 +361,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=((), ()),
             reference="norm2",
             complex_ok=True,
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
@@ -372,7 +375,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=((), ()),
             reference="cond",
             complex_ok=True,
-            errors=(*_POLAR_ERRORS, "singular"),
+            errors=(*_BOUNDED_ERRORS, "singular"),
             source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
@@ -683,7 +686,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 Parameter("variant", "string", "how heads share keys", default="mha", choices=("mha", "gqa", "mla")),
             ),
             outputs=("x", "y", "z"),
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
             heads=Heads("w_q", "w_k", variant="variant"),
             output_shapes=(("h", "dq", "m"), ("hk", "dk", "m'"), ("h",)),

@@ -277,16 +277,16 @@ def _tiles(program: Program, batch: Batch) -> Iterator[slice]:
 def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     inputs = _laid_out(batch.inputs)
     if decomposition is None:
-        findings = program.run(inputs)
+        found = program.run(inputs)
     else:
         assert isinstance(program, Sharing)
-        findings = program.finish(decomposition, inputs)
-    findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
+        found = program.finish(decomposition, inputs)
+    findings = _released(found, _output_dtypes(program, len(found.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
     plain = _plain(program)
     proves = isinstance(plain, Proving) and plain.proves_its_error
     bounds = own_bounds(batch, findings.error) if proves else proved(batch, outputs, findings.shift)
-    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
+    return Evaluation(outputs, certificates_of(program, (found, findings), outputs, batch.requested, bounds))
 
 
 def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
