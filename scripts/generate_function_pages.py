@@ -116,6 +116,7 @@ def domain(parameter: Parameter) -> str:
         "number": [" ".join(["number", *bounds])],
         "boolean": ["`True`", "`False`"],
         "string": choices,
+        "offsets": ["whole numbers (N + 1) from 0 to t"],
         "coefficients": [f"1 to {parameter.maximum or 0:g} rows (a, b, c)"],
         "damping": [" ".join(["number", *bounds]), *choices],
     }

@@ -525,6 +525,7 @@ def annotation(parameter: Parameter) -> str:
         "boolean": "bool",
         "string": choices,
         "coefficients": "Sequence[tuple[float, float, float]]",
+        "offsets": "Numbers",
         "damping": f"float | {choices}",
     }
     array = " | Numbers" if parameter.varies else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn.schema import VERIFY, VJP, Function, Heads, Input, OnRequest, Parameter, Value
+from matfn.schema import VERIFY, VJP, Function, Heads, Input, OnRequest, Packing, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
     "MAX_DAMPING",
+    "MAX_OFFSETS",
     "MAX_PLACE",
     "MAX_POWER",
     "MAX_ROOT",
@@ -45,6 +46,8 @@ MAX_COEFFICIENT_ROWS: Final = 64
 """Most rows of coefficients in a call of msign, one for each of the most steps."""
 MAX_CHUNK: Final = 1024
 """Most rows a chunk of delta_rule: each chunk solves a triangular system of that order, in O(chunk^2) memory."""
+MAX_OFFSETS: Final = 4096
+"""Most offsets of packed sequences: as many values as the params of a call may hold."""
 MAX_DAMPING: Final = 1e100
 """Largest relative shift: A scaled near 1, shifted by it and squared stays within float64's range."""
 MAX_PLACE: Final = 8.0
@@ -723,7 +726,16 @@ FUNCTIONS: Final[dict[str, Function]] = {
             parameters=(
                 Parameter("chunk", "integer", "rows a chunk", default=64, minimum=1, maximum=MAX_CHUNK),
                 Parameter("scale", "number", "factor of the outputs", default=1.0),
+                Parameter(
+                    "cu_seqlens",
+                    "offsets",
+                    "offsets of N sequences packed along t, from 0 to t; each has its own initial and final state, "
+                    "(*, N, dk, dv)",
+                    nullable=True,
+                    maximum=MAX_OFFSETS,
+                ),
             ),
+            packing=Packing("cu_seqlens", "t", ("initial_state",), ("y",)),
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033",

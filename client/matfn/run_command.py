@@ -234,7 +234,7 @@ def _value(parameter: Parameter, given: Any) -> Any:
     if parameter.varies and (numbers := _numbers(parameter, given)) is not None:
         return numbers
     try:
-        return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
+        return json.loads(given) if parameter.kind in {"coefficients", "offsets", "integer"} else float(given)
     except ValueError:
         flag = f"--{parameter.name.replace('_', '-')}"
         raise typer.BadParameter(f"{flag} {given}: it must be {' or '.join(_words(parameter))}") from None
@@ -259,7 +259,12 @@ def _numbers(parameter: Parameter, given: str) -> Any:
 
 def _words(parameter: Parameter) -> list[str]:
     """The values that a parameter takes on the command line."""
-    forms = {"coefficients": ["rows like [[a, b, c], ...]"], "integer": ["an integer"], "string": []}
+    forms = {
+        "coefficients": ["rows like [[a, b, c], ...]"],
+        "offsets": ["a list like [0, 3, 8]"],
+        "integer": ["an integer"],
+        "string": [],
+    }
     return [
         *forms.get(parameter.kind, ["a number"]),
         *parameter.choices,

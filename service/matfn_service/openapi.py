@@ -216,6 +216,9 @@ def _kinds(entry: Parameter) -> list[dict[str, Json]]:
     match entry.kind:
         case "coefficients":
             return [{"type": "array", "items": row, "minItems": 1, "maxItems": int(entry.maximum or 1)}]
+        case "offsets":
+            whole: dict[str, Json] = {"type": "integer", "minimum": 0}
+            return [{"type": "array", "items": whole, "minItems": 2, "maxItems": int(entry.maximum or 2)}]
         case "damping":
             return [{"type": "number", **bounds}, words]
         case "string":

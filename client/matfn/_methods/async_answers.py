@@ -1953,6 +1953,7 @@ class AsyncAnswerMethods(ABC):
         initial_state: ArrayT | None = None,
         chunk: int = 64,
         scale: float = 1.0,
+        cu_seqlens: Numbers | None = None,
         method: Literal["auto", "chunked"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
@@ -1977,6 +1978,8 @@ class AsyncAnswerMethods(ABC):
             initial_state: (*, dk, dv) array, the state before, transposed; 0 if not given.
             chunk: Rows a chunk, 1 to 1024.
             scale: Factor of the outputs.
+            cu_seqlens: Offsets of N sequences packed along t, from 0 to t; each has its own initial and final state,
+                (*, N, dk, dv).
             method: The cheapest by the profile (auto), or the only one that may answer.
             certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
             tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -2009,6 +2012,7 @@ class AsyncAnswerMethods(ABC):
                 initial_state=initial_state,
                 chunk=chunk,
                 scale=scale,
+                cu_seqlens=cu_seqlens,
                 method=method,
                 certify=certify,
                 tol=tol,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -105,6 +106,16 @@ def _parse_row(row: object) -> tuple[float, float, float] | None:
     return (a, b, c)
 
 
+def _parse_offsets(spec: Parameter, value: object) -> Value:
+    """Whole numbers from 0 that never fall, two at least."""
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= (spec.maximum or 0):  # noqa: PLR2004 - a sequence's two ends
+        return None
+    if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in value):
+        return None
+    rising = all(first <= second for first, second in pairwise(value))
+    return tuple(value) if rising and value[0] == 0 else None
+
+
 def _inside(spec: Parameter, value: float) -> bool:
     return (spec.minimum is None or value >= spec.minimum) and (spec.maximum is None or value <= spec.maximum)
 
@@ -116,6 +127,7 @@ _PARSERS: Final = {
     "string": _parse_string,
     "damping": _parse_damping,
     "coefficients": _parse_coefficients,
+    "offsets": _parse_offsets,
 }
 
 
@@ -135,6 +147,7 @@ def domain_of(spec: Parameter) -> str:
         "string": f"one of {', '.join(spec.choices)}",
         "damping": f"a finite number{_range(spec)}, {', '.join(map(repr, spec.choices))}",
         "coefficients": f"1 to {spec.maximum or 0:g} rows (a, b, c) of numbers of magnitude at most 1e6",
+        "offsets": f"2 to {spec.maximum or 0:g} whole numbers from 0 up that never fall",
     }[spec.kind]
     return words + (" or None" if spec.nullable else "")
 

@@ -95,8 +95,13 @@ class Signature:
     @property
     def dimensions(self) -> dict[str, int]:
         """Sizes by the names that the catalogue gives to dimensions."""
-        names = {entry.name: entry.shape for entry in ENTRIES[self.function].inputs}
+        names = {entry.name: entry.shape for entry in self.entry.inputs}
         return {label: size for name, shape in self.shapes for label, size in zip(names[name], shape, strict=True)}
+
+    @property
+    def entry(self) -> Function:
+        """The catalogue's entry, with the shapes that the parameters give it."""
+        return ENTRIES[self.function].packed(dict(self.parameters))
 
     def parameter(self, name: str) -> Value:
         """A parameter's value, None if the function has none of that name."""

@@ -184,10 +184,12 @@ def _outlined(
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
     inputs = _promoted(spec, inputs)
+    spec = spec.packed(given.given)
     _check_shapes(spec, inputs, limits)
     parameters, options = _with_method(spec, given.given, chosen.given)
     values = parse_parameters(f"{function}()", _shared(spec, inputs, parameters), parameters)
     check_heads(spec, {name: layout.shape for name, layout in inputs.items()}, values)
+    _check_offsets(spec, inputs, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, values, math.prod(lead), limits)
     settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
@@ -305,6 +307,8 @@ def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) 
         _check_square(entry, shape)
         for labels, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True):
             label = next((label for label in labels.split("|") if label in sizes), labels)
+            if label.isdigit():
+                sizes.setdefault(label, (int(label), spec.packing.parameter if spec.packing else ""))
             expected, owner = sizes.setdefault(label, (size, entry.name))
             if size != expected:
                 raise Rejection(
@@ -340,6 +344,20 @@ def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
         )
     if max(shape, default=0) >= _MAX_DIMENSION:
         raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
+
+
+def _check_offsets(spec: Function, inputs: Mapping[str, Layout], values: Mapping[str, Value]) -> None:
+    """Refuses offsets of packed sequences that do not end where the rows do."""
+    offsets = None if spec.packing is None else values[spec.packing.parameter]
+    if spec.packing is None or not isinstance(offsets, tuple):
+        return
+    length = spec.sizes({name: layout.shape for name, layout in inputs.items()})[spec.packing.along]
+    if offsets[-1] != length:
+        raise Rejection(
+            "invalid_shape",
+            f"{spec.packing.parameter} ends with {offsets[-1]}, but {spec.packing.along} is {length}",
+            "offsets go from 0 to the number of all rows",
+        )
 
 
 def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tuple[int, ...]:

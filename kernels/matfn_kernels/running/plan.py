@@ -211,11 +211,11 @@ def _order(call: Call) -> float:
 
 
 def _answer_bytes(call: Signature) -> int:
-    return call.dtype.itemsize * sum(ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters)))
+    return call.dtype.itemsize * sum(call.entry.output_elements(call.dimensions, dict(call.parameters)))
 
 
 def _bytes(call: Signature) -> int:
     """Bytes of inputs and outputs, a matrix: two outputs, each as large as the largest of all."""
     inputs = [math.prod(shape) for _, shape in call.shapes]
-    outputs = ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters))
+    outputs = call.entry.output_elements(call.dimensions, dict(call.parameters))
     return call.dtype.itemsize * (sum(inputs) + 2 * max(*inputs, *outputs))
