@@ -66,7 +66,10 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "no_condition": ("singular", "the matrix is zero: the quotient of its singular values is not defined"),
     "not_orthonormal": (
         "invalid_parameter",
-        "the columns of q are not orthonormal: send the basis of an earlier answer, of eigh, or the identity",
+        (
+            "the columns of q are not orthonormal, to 1e-5 or in half precision to 1e-2: send the basis of an earlier "
+            "answer, of eigh, or the identity"
+        ),
     ),
     "unstable_once_rounded": (
         "not_converged",
