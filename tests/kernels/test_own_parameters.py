@@ -119,6 +119,24 @@ def test_a_wrong_number_costs_the_other_matrices_nothing() -> None:
     assert x.isnan().flatten(1).any(-1).tolist() == [False, True, False, False, False, False]
 
 
+def test_a_named_method_serves_the_numbers_that_it_can() -> None:
+    """Whole powers by squaring; another one beside them is refused, alone under on_failure="nan"."""
+    (a,) = (x for name, x in _inputs("power", torch.float64).items() if name == "a")
+    given = {"p": torch.tensor([2.0, 3, 2, 2, 2, 5]), "structure": "general"}
+    mixed = given | {"p": torch.tensor([2.0, 0.5, 2, 2, 2, 5])}
+
+    _, whole = compute("power", {"a": a}, given, {"method": "squaring"}, profile=NOMINAL)
+    _, some = compute("power", {"a": a}, mixed, {"method": "squaring", "on_failure": "nan"}, profile=NOMINAL)
+
+    assert {one.method for one in whole} == {"squaring"}
+    assert [one.code for one in some] == [None, "invalid_parameter", None, None, None, None]
+    with pytest.raises(Rejection) as refused:
+        compute("power", {"a": a}, mixed, {"method": "squaring"}, profile=NOMINAL)
+    assert (refused.value.code, refused.value.index) == ("invalid_parameter", 1)
+    with pytest.raises(Rejection, match="does not serve"):
+        compute("power", {"a": a}, {"p": given["p"]}, {"method": "squaring"}, profile=NOMINAL)
+
+
 def test_a_number_of_parameters_is_no_part_of_a_plan() -> None:
     """Calls whose arrays differ in their numbers alone share their program, and so a batch."""
     (a,) = (x for name, x in _inputs("power", torch.float64).items() if name == "a")

@@ -133,11 +133,20 @@ def _by_values(program: Program, batch: Batch) -> list[tuple[Program, Batch, lis
     groups: dict[tuple[float, ...], list[int]] = {}
     for row, values in enumerate(own_values(batch.inputs, varying.names, batch.items)):
         groups.setdefault(values, []).append(row)
-    found = [(varying.at(values), rows) for values, rows in groups.items()] or [(varying.typical, [])]
+    found = [_at(varying, values, batch.some(rows, varying.names)) for values, rows in groups.items()]
+    found = found or [(varying.typical, batch.some([], varying.names))]
     graphs = program.graphs if isinstance(program, Graphed) else None
-    return [
-        (one if graphs is None else Graphed(one, graphs), batch.some(rows, varying.names), rows) for one, rows in found
-    ]
+    pairs = [(one if graphs is None else Graphed(one, graphs), part) for one, part in found]
+    return [(*pair, rows) for pair, rows in zip(pairs, list(groups.values()) or [[]], strict=True)]
+
+
+def _at(varying: Varying, values: tuple[float, ...], batch: Batch) -> tuple[Program, Batch]:
+    """The program of these values with its matrices, refused where the method asked for does not serve the values."""
+    try:
+        return varying.at(values), batch
+    except Rejection as rejection:
+        refusals = tuple(replace(one, rejection=one.rejection or rejection) for one in batch.requested)
+        return varying.typical, replace(batch, requested=refusals)
 
 
 def _evaluated_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:

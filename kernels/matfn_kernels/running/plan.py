@@ -8,6 +8,7 @@ batch: the same call gets the same plan for as long as the profile stands.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -37,8 +38,9 @@ __all__ = ["Plan", "Varying", "explain", "make_plan"]
 
 
 _CANDIDATES: Final = {**FUNCTIONS, **GRADIENTS}
-_TYPICAL: Final = 0.5
-"""A value in the domain of every parameter that may vary; for whole exponents there may be cheaper methods."""
+_TYPICAL: Final = (0.5, 2.0)
+"""Values in the domain of every parameter that may vary: for whole exponents there are cheaper methods, for others none
+but the first."""
 _RUN: Final = 2e-3
 """Seconds that a program takes beside its arithmetic, measured of one matrix of order 8 on an Intel Xeon."""
 
@@ -105,14 +107,22 @@ class Varying:
         return self.signature.varying
 
     def at(self, values: tuple[float, ...]) -> Program:
-        """The program of matrices with these values."""
+        """The program of matrices with these values.
+
+        Raises:
+            Rejection: if a method was asked for that does not serve them.
+        """
         program = _plan(self.signature.at(values), self.profile).program
         return verifying(program, self.claims) if self.claims else program
 
     @property
     def typical(self) -> Program:
-        """The program of typical values."""
-        return self.at((_TYPICAL,) * len(self.names))
+        """The program of typical values.
+
+        Raises:
+            Rejection: if a method was asked for that serves none.
+        """
+        return self.at(_typical(self.signature, self.profile))
 
     @property
     def method(self) -> str:
@@ -152,10 +162,25 @@ class Varying:
         return self.typical.seconds(profile) + _RUN
 
 
+def _typical(signature: Signature, profile: Profile) -> tuple[float, ...]:
+    """Typical values of the varying parameters, which the method that was asked for serves.
+
+    Raises:
+        Rejection: if it serves none.
+    """
+    *others, last = ((value,) * len(signature.varying) for value in _TYPICAL)
+    for values in others:
+        with suppress(Rejection):
+            _plan(signature.at(values), profile)
+            return values
+    _plan(signature.at(last), profile)
+    return last
+
+
 def _varying(program: Varying) -> Plan:
     """The plan of matrices with parameters of their own: the price is that of typical values."""
     signature, profile = program.signature, program.profile
-    plan = _plan(signature.at((_TYPICAL,) * len(signature.varying)), profile)
+    plan = _plan(signature.at(_typical(signature, profile)), profile)
     return replace(plan, program=program, seconds=program.seconds(profile), considered=())
 
 
