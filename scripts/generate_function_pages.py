@@ -129,12 +129,13 @@ def domain(parameter: Parameter) -> str:
         "number": [" ".join(["number", *bounds])],
         "boolean": ["`True`", "`False`"],
         "string": choices,
+        "offsets": ["whole numbers (N + 1) from 0 to t"],
         "coefficients": [f"1 to {parameter.maximum or 0:g} rows (a, b, c)"],
         "damping": [" ".join(["number", *bounds]), *choices],
     }
-    return ", ".join(
-        [*kinds.get(parameter.kind, [parameter.kind, *choices]), *(["`None`"] if parameter.nullable else [])]
-    )
+    arrays = ["an array of numbers"] if parameter.varies else []
+    nothing = ["`None`"] if parameter.nullable else []
+    return ", ".join([*kinds.get(parameter.kind, [parameter.kind, *choices]), *arrays, *nothing])
 
 
 def output_rows(function: Function) -> Iterator[tuple[str, ...]]:

@@ -264,8 +264,10 @@ def builders_source(calls: Calls) -> str:
     types = [entry for entry in calls.entries if entry.gradients]
     exported = [*(entry.subject for entry in calls.entries), *map(type_name, types), *(["TYPES"] if types else [])]
     names = "".join(f'    "{name}",\n' for name in sorted(exported, key=exported_order))
-    beside = [line for needed in sequences(calls) for line in ("", "if TYPE_CHECKING:", f"    {needed}")]
-    typing = ["TYPE_CHECKING"] if beside else []
+    needed = ["from matfn.invocation import Numbers"]
+    needed = [*(line for one in sequences(calls) for line in (one, "")), *needed]
+    beside = ["", "if TYPE_CHECKING:", *(f"    {line}" for line in needed)]
+    typing = ["TYPE_CHECKING"]
     typing += ["Any", "Final", "Generic", "Literal", "NamedTuple", "TypeVar"] if types else ["Literal", "TypeVar"]
     typing += ["overload"] if needs_overload(calls) else []
     return "\n".join(
@@ -375,7 +377,7 @@ def surface_source(surface: Surface) -> str:
     """The module of one class of methods."""
     typed = sorted(
         [
-            "from matfn.invocation import Invocation",
+            "from matfn.invocation import Invocation, Numbers",
             *surface.imports,
         ]
     )
@@ -437,6 +439,7 @@ def differentiable_source(library: Library) -> str:
             f"    from {library.name} import {library.array}",
             "",
             "    from matfn.client import Client",
+            "    from matfn.invocation import Numbers",
             "    from matfn.local import LocalClient",
             "",
             f"__all__ = [\n{names}]",
@@ -522,9 +525,11 @@ def annotation(parameter: Parameter) -> str:
         "boolean": "bool",
         "string": choices,
         "coefficients": "Sequence[tuple[float, float, float]]",
+        "offsets": "Numbers",
         "damping": f"float | {choices}",
     }
-    return types[parameter.kind] + (" | None" if parameter.nullable else "")
+    array = " | Numbers" if parameter.varies else ""
+    return types[parameter.kind] + array + (" | None" if parameter.nullable else "")
 
 
 def value_type(function: Function) -> str:
@@ -605,7 +610,8 @@ def described(function: Function, argument: Input | Parameter) -> str:
         vector = ", or (n,) array, one of them" if takes_vector(function.name, argument.name) else ""
         return f"{argument.name}: ({shape}) array, {argument.summary}{vector}."
     sentence = argument.summary[0].upper() + argument.summary[1:]
-    return f"{argument.name}: {sentence}{domain(argument)}."
+    varies = ", or an array, a number for each matrix" if argument.varies else ""
+    return f"{argument.name}: {sentence}{domain(argument)}{varies}."
 
 
 def domain(parameter: Parameter) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from matfn.schema import VERIFY, VJP, Function, Heads, Input, OnRequest, Parameter, Value
+from matfn.schema import VERIFY, VJP, Function, Heads, Input, OnRequest, Packing, Parameter, Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,7 @@ __all__ = [
     "MAX_CHUNK",
     "MAX_COEFFICIENT_ROWS",
     "MAX_DAMPING",
+    "MAX_OFFSETS",
     "MAX_PLACE",
     "MAX_POWER",
     "MAX_ROOT",
@@ -45,6 +46,8 @@ MAX_COEFFICIENT_ROWS: Final = 64
 """Most rows of coefficients in a call of msign, one for each of the most steps."""
 MAX_CHUNK: Final = 1024
 """Most rows a chunk of delta_rule: each chunk solves a triangular system of that order, in O(chunk^2) memory."""
+MAX_OFFSETS: Final = 4096
+"""Most offsets of packed sequences: as many values as the params of a call may hold."""
 MAX_DAMPING: Final = 1e100
 """Largest relative shift: A scaled near 1, shifted by it and squared stays within float64's range."""
 MAX_PLACE: Final = 8.0
@@ -106,6 +109,7 @@ _DAMPING = Parameter(
     minimum=0.0,
     maximum=MAX_DAMPING,
     choices=("range",),
+    varies=True,
 )
 """From 0, which never shifts, to `MAX_DAMPING`."""
 _SHIFT = Parameter(
@@ -114,6 +118,7 @@ _SHIFT = Parameter(
     "the number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count as 0 before",
     nullable=True,
     minimum=0.0,
+    varies=True,
 )
 _LOWER = Parameter("lower", "boolean", "which triangle is meant", default=True)
 _UNIT = Parameter("unit_diagonal", "boolean", "take the diagonal as ones, whatever is stored there", default=False)
@@ -129,17 +134,20 @@ _SYMMETRIC_ERRORS = (
     "not_symmetric",
     "not_positive",
     "singular",
+    "out_of_range",
     "not_converged",
 )
 _POSITIVE_ERRORS = tuple(code for code in _SYMMETRIC_ERRORS if code != "singular")
-_SPECTRAL_ERRORS = (*_SYMMETRIC_ERRORS, "out_of_range")
-_POLAR_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+_BOUNDED_ERRORS = ("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite", "not_converged")
+"""Of functions whose values are in the range of every dtype that their arguments have."""
+_POLAR_ERRORS = (*_BOUNDED_ERRORS, "out_of_range")
 _TRIANGULAR_ERRORS = (
     "invalid_shape",
     "invalid_parameter",
     "unsupported_dtype",
     "not_finite",
     "singular",
+    "out_of_range",
     "not_converged",
 )
 _SIGN_ERRORS = (*_POLAR_ERRORS, "sign_undefined")
@@ -192,7 +200,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             parameters=(_STRUCTURE, _DAMPING, _SHIFT),
             outputs=("x", "y"),
             complex_ok=True,
-            errors=_SYMMETRIC_ERRORS,
+            errors=tuple(code for code in _SYMMETRIC_ERRORS if code != "out_of_range"),
             source="Su, kexue.fm/archives/11158; Higham, Functions of Matrices (2008), section 6",
             output_shapes=(("n", "n"), ("n", "n")),
             reference="sqrt_pair",
@@ -209,7 +217,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             ),
             parameters=(_STRUCTURE, _DAMPING, _SHIFT),
             complex_ok=True,
-            errors=_SPECTRAL_ERRORS,
+            errors=_SYMMETRIC_ERRORS,
             source="Higham, Functions of Matrices (2008), chapter 11",
             output_shapes=(("n", "n"),),
             reference="log",
@@ -223,11 +231,11 @@ FUNCTIONS: Final[dict[str, Function]] = {
             formula="e^{t A}",
             inputs=(Input("a", ("n", "n"), "symmetric (Hermitian) matrices", symmetric=True),),
             parameters=(
-                Parameter("t", "number", "factor of the matrices", default=1.0),
+                Parameter("t", "number", "factor of the matrices", default=1.0, varies=True),
                 _STRUCTURE,
             ),
             complex_ok=True,
-            errors=(*_POLAR_ERRORS, "not_symmetric", "out_of_range"),
+            errors=(*_POLAR_ERRORS, "not_symmetric"),
             source="Higham, Functions of Matrices (2008), chapter 10",
             output_shapes=(("n", "n"),),
             reference="exp",
@@ -258,13 +266,14 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     positional=True,
                     minimum=-MAX_POWER,
                     maximum=MAX_POWER,
+                    varies=True,
                 ),
                 _STRUCTURE,
                 _DAMPING,
                 _SHIFT,
             ),
             complex_ok=True,
-            errors=_SPECTRAL_ERRORS,
+            errors=_SYMMETRIC_ERRORS,
             source="Higham and Lin, SIAM J. Matrix Anal. Appl. 34 (2013); Higham, Functions of Matrices (2008)",
             output_shapes=(("m|n", "n"),),
             reference="real_power",
@@ -306,7 +315,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 ),
             ),
             complex_ok=True,
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932",
             output_shapes=(("m", "n"),),
             reference="msign",
@@ -357,7 +366,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=((), ()),
             reference="norm2",
             complex_ok=True,
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
@@ -371,7 +380,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             output_shapes=((), ()),
             reference="cond",
             complex_ok=True,
-            errors=(*_POLAR_ERRORS, "singular"),
+            errors=(*_BOUNDED_ERRORS, "singular"),
             source="Kato, J. Phys. Soc. Japan 4 (1949); Rump, BIT 51 (2011)",
             methods=_BY_SVD,
         ),
@@ -642,6 +651,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                     default=0.5,
                     minimum=-MAX_PLACE,
                     maximum=MAX_PLACE,
+                    varies=True,
                 ),
             ),
             complex_ok=True,
@@ -685,7 +695,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
                 Parameter("variant", "string", "how heads share keys", default="mha", choices=("mha", "gqa", "mla")),
             ),
             outputs=("x", "y", "z"),
-            errors=_POLAR_ERRORS,
+            errors=_BOUNDED_ERRORS,
             source="Su, kexue.fm/archives/11126; Kimi K2, arXiv 2507.20534",
             heads=Heads("w_q", "w_k", variant="variant"),
             output_shapes=(("h", "dq", "m"), ("hk", "dk", "m'"), ("h",)),
@@ -721,7 +731,16 @@ FUNCTIONS: Final[dict[str, Function]] = {
             parameters=(
                 Parameter("chunk", "integer", "rows a chunk", default=64, minimum=1, maximum=MAX_CHUNK),
                 Parameter("scale", "number", "factor of the outputs", default=1.0),
+                Parameter(
+                    "cu_seqlens",
+                    "offsets",
+                    "offsets of N sequences packed along t, from 0 to t; each has its own initial and final state, "
+                    "(*, N, dk, dv)",
+                    nullable=True,
+                    maximum=MAX_OFFSETS,
+                ),
             ),
+            packing=Packing("cu_seqlens", "t", ("initial_state",), ("y",)),
             outputs=("x", "y"),
             errors=_POLAR_ERRORS,
             source="Yang et al., arXiv 2406.06484, 2412.06464; Kimi Linear, 2510.26692; Su, kexue.fm/archives/11033",

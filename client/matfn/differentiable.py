@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from matfn.errors import Problem, problem_error
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from matfn.catalogue import Function
 
-__all__ = ["ONCE", "as_json", "gradient_arguments"]
+__all__ = ["ONCE", "as_json", "gradient_arguments", "own_shapes"]
 
 ONCE: Final = "a gradient of matfn is not differentiable itself: derivatives of second order are not computed"
 """Why there is no second derivative."""
@@ -21,6 +23,12 @@ ONCE: Final = "a gradient of matfn is not differentiable itself: derivatives of 
 def as_json(arguments: Mapping[str, Any]) -> str:
     """Parameters and options as JSON, numbers of numpy and torch as Python's."""
     return json.dumps(arguments, default=lambda value: value.tolist())
+
+
+def own_shapes(function: Function, arguments: str) -> list[tuple[int, ...]]:
+    """Shapes of the parameters of which each matrix has its own, from the arguments as JSON."""
+    given = json.loads(arguments)
+    return [np.shape(given[entry.name]) for entry in function.varying if isinstance(given.get(entry.name), list)]
 
 
 def gradient_arguments(function: Function, arguments: str) -> dict[str, Any]:

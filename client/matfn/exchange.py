@@ -190,7 +190,7 @@ def prepare(invocation: Invocation[ValueT_co], limits: Limits = UNLIMITED) -> Pr
     columns = columns_of(invocation.function, layouts)
     require_vectors(invocation.function, layouts)
     layouts |= {name: as_column(layout) for name, layout in layouts.items() if name in columns}
-    limits.check(invocation.function, layouts)
+    limits.check(invocation.function, layouts, invocation.plain_params())
     limits.check_bytes(layouts)
     inputs = {name: kind_of(array).tensor(array) for name, array in arrays.items()}
     inputs |= {name: replace(tensor, shape=layouts[name].shape) for name, tensor in inputs.items() if name in columns}

@@ -7,9 +7,12 @@ gradients = client.map([matfn.gradient.inv_root(x, a, r=4), matfn.gradient.msign
 
 from __future__ import annotations
 
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from matfn.invocation import Invocation
+
+if TYPE_CHECKING:
+    from matfn.invocation import Numbers
 
 __all__ = [
     "TYPES",
@@ -221,8 +224,8 @@ def root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -243,9 +246,9 @@ def root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -264,6 +267,7 @@ def root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -293,8 +297,8 @@ def inv_root(
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -315,9 +319,9 @@ def inv_root(
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -336,6 +340,7 @@ def inv_root(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -363,8 +368,8 @@ def sqrt_pair(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -383,9 +388,9 @@ def sqrt_pair(
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -404,6 +409,7 @@ def sqrt_pair(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -430,8 +436,8 @@ def log(
     a: ArrayT,
     *,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -449,9 +455,9 @@ def log(
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -496,7 +502,7 @@ def exp(
     x: ArrayT,
     a: ArrayT,
     *,
-    t: float = 1.0,
+    t: float | Numbers = 1.0,
     structure: Literal["symmetric", "general"] = "symmetric",
     method: Literal["auto", "eigh", "scaling_squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
@@ -513,7 +519,7 @@ def exp(
     Args:
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices.
-        t: Factor of the matrices.
+        t: Factor of the matrices, or an array, a number for each matrix.
         structure: What the matrix is declared to be.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
@@ -556,12 +562,12 @@ def exp(
 def power(
     x: ArrayT,
     a: ArrayT,
-    p: float,
+    p: float | Numbers,
     *,
     g: ArrayT | None = None,
     structure: Literal["symmetric", "general"] = "symmetric",
-    damping: float | Literal["range"] | None = None,
-    shift: float | None = None,
+    damping: float | Literal["range"] | Numbers | None = None,
+    shift: float | Numbers | None = None,
     method: Literal["auto", "eigh", "schur", "squaring"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -577,13 +583,13 @@ def power(
     Args:
         x: (*, m|n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) matrices; positive semidefinite unless p is a whole number.
-        p: The exponent.
+        p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
         damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power.
+            pseudo-inverse power, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
-            as 0 before.
+            as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -660,6 +666,7 @@ def msign(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/10922 and 10996; Amsel et al., arXiv 2505.16932.
@@ -719,6 +726,7 @@ def mclip(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Su, kexue.fm/archives/11006 and 11059.
@@ -776,6 +784,7 @@ def polar(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Functions of Matrices (2008), chapter 8.
@@ -835,6 +844,7 @@ def solve_sylvester(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -895,6 +905,7 @@ def solve_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -955,6 +966,7 @@ def solve_discrete_lyapunov(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1024,6 +1036,7 @@ def solve_care(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1093,6 +1106,7 @@ def solve_dare(
         NotFinite: An input holds NaN or infinity.
         NotStabilisable: The equation has no stabilising solution.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1153,6 +1167,7 @@ def tri_inv(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1217,6 +1232,7 @@ def tri_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1281,6 +1297,7 @@ def dplr_solve(
         InvalidShape: The shapes do not fit.
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
+        OutOfRange: An entry of the answer is too large for its dtype.
         Singular: The matrix is singular.
         UnsupportedDtype: The function is not defined on this dtype.
 
@@ -1346,6 +1363,7 @@ def frechet_distance(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Dowson and Landau, J. Multivariate Anal. 12 (1982).
@@ -1406,6 +1424,7 @@ def eig_clip(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Higham, Linear Algebra Appl. 103 (1988).
@@ -1465,6 +1484,7 @@ def eigh(
         NotConverged: The tolerance asked for was missed.
         NotFinite: An input holds NaN or infinity.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Parlett, The Symmetric Eigenvalue Problem (1998); Cao, Xie and Li, Linear Algebra Appl. 239 (1996).
@@ -1490,7 +1510,7 @@ def geometric_mean(
     a: ArrayT,
     b: ArrayT,
     *,
-    t: float = 0.5,
+    t: float | Numbers = 0.5,
     method: Literal["auto", "cholesky_polar"] | None = "auto",
     certify: Literal["estimate", "proved"] = "estimate",
     tol: float | None = None,
@@ -1507,7 +1527,8 @@ def geometric_mean(
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         b: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
-        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation.
+        t: The place on the geodesic: 0 is A, 1 is B, 1/2 the mean; beyond them its continuation, or an array, a
+            number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
         certify: Estimate the error, or prove a bound of it, by which the outcome is then judged.
         tol: Relative error wanted; None: what a backward-stable method in this dtype gives.
@@ -1526,6 +1547,7 @@ def geometric_mean(
         NotFinite: An input holds NaN or infinity.
         NotPositive: A matrix has an eigenvalue that the function excludes.
         NotSymmetric: A matrix declared symmetric is not.
+        OutOfRange: An entry of the answer is too large for its dtype.
         UnsupportedDtype: The function is not defined on this dtype.
 
     Source: Bhatia, Positive Definite Matrices (2007), chapter 4; Iannazzo, Linear Algebra Appl. 438 (2013).

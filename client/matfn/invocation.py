@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
 
 from matfn._brief import brief
 from matfn.catalogue import ENTRIES, OPTIONS, unknown
@@ -13,17 +15,30 @@ from matfn.losses import require_whole
 from matfn.schema import VERIFY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from matfn.catalogue import Parameter
     from matfn.wire import Value
 
-__all__ = ["Invocation", "require_call"]
+__all__ = ["Invocation", "Numbers", "require_call"]
 
 ValueT_co = TypeVar("ValueT_co", covariant=True)
 
 _REQUIRED: Final = object()
 _INTEGERS: Final = (-(1 << 63), (1 << 64) - 1)  # what msgpack can say
+
+
+class _Array(Protocol):
+    """An array of any library."""
+
+    def tolist(self) -> Any:
+        """Its numbers as Python's."""
+
+
+Numbers: TypeAlias = "Sequence[Any] | _Array"
+"""A number for each matrix: an array or nested lists, which broadcast with the leading dimensions."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,15 +57,22 @@ class Invocation(Generic[ValueT_co]):
 
     def __repr__(self) -> str:
         """As it is written, without what has its default."""
-        given = self.arrays | _given(self.params, _defaults(self.function)) | _given(self.options, _OPTION_DEFAULTS)
+        given = self.arrays | self.plain_params() | _given(self.options, _OPTION_DEFAULTS)
         route, _, name = self.function.rpartition("/")
         module = {"": "call", VERIFY.rstrip("/"): "verification"}.get(route, route)
         return f"matfn.{module}.{name}({', '.join(f'{key}={brief(value)}' for key, value in given.items())})"
 
     @property
     def arrays(self) -> dict[str, Any]:
-        """The inputs that were given."""
-        return {name: array for name, array in self.inputs.items() if array is not None}
+        """The inputs that were given, and the parameters of which each matrix has its own, in float64."""
+        given = {name: array for name, array in self.inputs.items() if array is not None}
+        return given | {name: _numbers(name, self.params[name]) for name in self._varying}
+
+    @property
+    def _varying(self) -> tuple[str, ...]:
+        """The parameters that are given as arrays."""
+        named = (entry.name for entry in ENTRIES[self.function].varying)
+        return tuple(name for name in named if _is_array(self.params.get(name)))
 
     @property
     def first(self) -> Any:
@@ -62,8 +84,9 @@ class Invocation(Generic[ValueT_co]):
         return self.inputs[name]
 
     def plain_params(self) -> dict[str, Value]:
-        """The parameters that differ from their defaults, as plain Python values."""
-        return _given(self.params, _defaults(self.function))
+        """The parameters that differ from their defaults and are no arrays, as plain Python values."""
+        shared = {name: value for name, value in self.params.items() if name not in self._varying}
+        return _given(shared, _defaults(self.function))
 
     def plain_options(self) -> dict[str, Value]:
         """The options that differ from their defaults, as plain Python values."""
@@ -75,6 +98,28 @@ def require_call(given: object, name: str = "the call") -> Invocation[Any]:
     if not isinstance(given, Invocation):
         raise TypeError(f"{name} is {type(given).__qualname__}; calls are built like matfn.call.msign(m)")
     return given
+
+
+def _is_array(value: object) -> bool:
+    """Whether a value is a list or an array with a dimension."""
+    return isinstance(value, list | tuple) or bool(getattr(value, "ndim", 0))
+
+
+def _numbers(name: str, value: Any) -> NDArray[np.float64]:
+    """The numbers of an array or of nested lists.
+
+    Raises:
+        InvalidParameter: they are none, or the lists differ in length.
+        UnsupportedArray: it would lose something, as a gradient.
+    """
+    require_whole(value, name)
+    try:
+        array = np.asarray(value.tolist() if hasattr(value, "tolist") else value)
+    except ValueError:
+        raise problem_error(Problem.of("invalid_parameter", f"the lists of {name} differ in length")) from None
+    if array.dtype.kind not in "iuf":
+        raise problem_error(Problem.of("invalid_parameter", f"{name} is an array of {array.dtype}, not of numbers"))
+    return array.astype(np.float64)
 
 
 def _given(values: Mapping[str, Any], defaults: Mapping[str, Value]) -> dict[str, Value]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from matfn.arrays import Layout
+    from matfn.catalogue import Function
     from matfn.errors import ProblemError
 
 __all__ = ["UNLIMITED", "Limits"]
@@ -39,9 +39,16 @@ class Limits:
             return UNLIMITED
         return cls(*(_size(limits.get(name)) for name in cls.__slots__))
 
-    def check(self, function: str, inputs: Mapping[str, Layout]) -> None:
-        """Raises TooLarge for a call with a matrix too large or with too many."""
-        ranks = _ranks(function)
+    def check(self, function: str, inputs: Mapping[str, Layout], params: Mapping[str, object] | None = None) -> None:
+        """Raises TooLarge for a call with a matrix too large or with too many.
+
+        Args:
+            function: its name.
+            inputs: their layouts.
+            params: the parameters, which may change the shapes of inputs.
+        """
+        spec = ENTRIES[function].packed(params or {})
+        ranks = {item.name: len(item.shape) for item in spec.inputs}
         leads: list[tuple[int, ...]] = []
         for name, layout in inputs.items():
             shape, split = layout.shape, max(len(layout.shape) - ranks.get(name, 0), 0)
@@ -51,10 +58,10 @@ class Limits:
             if _exceeds(items, self.max_items):
                 raise _too_large(f"{name} holds {items} matrices", self.max_items, "ITEMS")
             leads.append(shape[:split])
-        self._check_elements(function, leads, {name: layout.shape for name, layout in inputs.items()})
+        self._check_elements(spec, leads, {name: layout.shape for name, layout in inputs.items()})
 
     def _check_elements(
-        self, function: str, leads: list[tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+        self, spec: Function, leads: list[tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> None:
         """Small inputs may become large together; leading dimensions that do not fit are the server's to refuse."""
         items = prod(leads[0]) if leads.count(leads[0]) == len(leads) else _broadcast_items(leads)
@@ -63,7 +70,7 @@ class Limits:
         entries = sum(items * prod(shape[len(lead) :]) for lead, shape in zip(leads, shapes.values(), strict=True))
         if _exceeds(entries, self.max_elements):
             raise _too_large(f"the inputs have {entries} entries after broadcasting", self.max_elements, "ELEMENTS")
-        entries = items * _output_entries(function, shapes)
+        entries = items * _output_entries(spec, shapes)
         if _exceeds(entries, self.max_elements):
             raise _too_large(f"the outputs have {entries} entries", self.max_elements, "ELEMENTS")
 
@@ -88,15 +95,9 @@ def _size(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-@cache
-def _ranks(function: str) -> Mapping[str, int]:
-    """Number of dimensions that each input has besides the leading ones."""
-    return {item.name: len(item.shape) for item in ENTRIES[function].inputs}
-
-
-def _output_entries(function: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
+def _output_entries(spec: Function, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Entries in the outputs of one matrix; 0 where inputs lack dimensions, which the server refuses."""
-    spec, sizes = ENTRIES[function], dict[str, int]()
+    sizes = dict[str, int]()
     for entry in spec.inputs:
         rank = len(entry.shape)
         if len(shapes.get(entry.name, entry.shape)) < rank:

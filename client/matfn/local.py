@@ -118,7 +118,7 @@ class LocalClient(Handled, Submitting, ValueMethods):
         require_vectors(invocation.function, sizes)
         sizes |= {name: as_column(size) for name, size in sizes.items() if name in columns}
         limits = Limits(self._limits.max_order, self._limits.max_items, self._limits.max_elements)
-        limits.check(invocation.function, sizes)
+        limits.check(invocation.function, sizes, invocation.plain_params())
         inputs = {name: to_torch(array, self._like) for name, array in arrays.items()}
         inputs |= {name: tensor.unsqueeze(-1) for name, tensor in inputs.items() if name in columns}
         params, options = invocation.plain_params(), invocation.plain_options()

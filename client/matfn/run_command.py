@@ -2,6 +2,7 @@
 
 matfn run inv_root A.npy --r 4 -o X.npy
 matfn run tri_solve T.npy B.npy          the inputs in order, or by name: --b B.npy
+matfn run power A.npy --p 0.5,1,2        a number for each matrix; or a file, --p p.npy
 matfn run msign data.npz:m -o - --json   arrays of archives, .csv and .mtx; - is stdin or stdout
 matfn verify inv_root X.npy A.npy --r 4  the claimed outputs first
 matfn vjp inv_root Y.npy A.npy --r 4     the cotangents of the outputs first
@@ -158,7 +159,9 @@ def _parameter(parameter: Parameter) -> Argument:
     if parameter.kind == "integer" and not parameter.nullable:
         return _argument(parameter.name, int, typer.Option(flag, help=summary), default)
     words = "|".join((*parameter.choices, *(("none",) if parameter.nullable else ())))
-    option = typer.Option(flag, help=summary, metavar=words.upper() if parameter.choices else "NUMBER")
+    numbers = "NUMBER|NUMBER,...|FILE" if parameter.varies else "NUMBER"
+    kinds = "|".join(filter(None, (numbers if parameter.varies else "", words.upper())))
+    option = typer.Option(flag, help=summary, metavar=kinds if parameter.choices else numbers)
     return _argument(parameter.name, str, option, _text(default))
 
 
@@ -228,18 +231,43 @@ def _value(parameter: Parameter, given: Any) -> Any:
         return given
     if given.lower() in _NOTHING:
         return None
+    if parameter.varies and (numbers := _numbers(parameter, given)) is not None:
+        return numbers
     try:
-        return json.loads(given) if parameter.kind in {"coefficients", "integer"} else float(given)
+        return json.loads(given) if parameter.kind in {"coefficients", "offsets", "integer"} else float(given)
     except ValueError:
         flag = f"--{parameter.name.replace('_', '-')}"
         raise typer.BadParameter(f"{flag} {given}: it must be {' or '.join(_words(parameter))}") from None
 
 
+def _numbers(parameter: Parameter, given: str) -> Any:
+    """The array in a file, or the numbers between commas; None for a single number.
+
+    Raises:
+        BadParameter: they are no numbers.
+    """
+    if given.endswith(".npy") or ".npz:" in given:
+        return read_array(Path(given))
+    if "," not in given:
+        return None
+    try:
+        return [float(number) for number in given.split(",")]
+    except ValueError:
+        flag = f"--{parameter.name.replace('_', '-')}"
+        raise typer.BadParameter(f"{flag} {given}: it must be numbers with commas between them") from None
+
+
 def _words(parameter: Parameter) -> list[str]:
     """The values that a parameter takes on the command line."""
-    forms = {"coefficients": ["rows like [[a, b, c], ...]"], "integer": ["an integer"], "string": []}
+    forms = {
+        "coefficients": ["rows like [[a, b, c], ...]"],
+        "offsets": ["a list like [0, 3, 8]"],
+        "integer": ["an integer"],
+        "string": [],
+    }
     return [
         *forms.get(parameter.kind, ["a number"]),
         *parameter.choices,
+        *(["numbers with commas between them", "a .npy or .npz:NAME file"] if parameter.varies else []),
         *(["none"] if parameter.nullable and parameter.default not in parameter.choices else []),
     ]

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
 
-__all__ = ["VERIFY", "VJP", "Function", "Heads", "Input", "OnRequest", "Parameter", "Value", "Verifiability"]
+__all__ = [
+    "VERIFY",
+    "VJP",
+    "Function",
+    "Heads",
+    "Input",
+    "OnRequest",
+    "Packing",
+    "Parameter",
+    "Value",
+    "Verifiability",
+]
 
-Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | None
-Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping"]
+Value: TypeAlias = bool | int | float | str | tuple[tuple[float, float, float], ...] | tuple[int, ...] | None
+Kind: TypeAlias = Literal["integer", "number", "boolean", "string", "coefficients", "damping", "offsets"]
 Verifiability: TypeAlias = Literal["bound", "estimate", "none"]
 OutputKind: TypeAlias = Literal["same", "real", "index"]
 _SAME: Final[OutputKind] = "same"
+_OVERFLOW: Final = "out_of_range"
+"""Of gradients, which may be large where no value is."""
 
 
 VERIFY: Final = "verify/"
@@ -73,6 +86,7 @@ class Parameter:
         maximum: largest number, or most rows.
         choices: the strings that it may be.
         replaces: whether it replaces the function by an approximation, which has another derivative.
+        varies: whether it may be an array with a number for each matrix, broadcast with the leading dimensions.
     """
 
     name: str
@@ -86,6 +100,12 @@ class Parameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     replaces: bool = False
+    varies: bool = False
+
+    @property
+    def as_input(self) -> Input:
+        """The array of its numbers, where each matrix has its own, as an input of shape (*)."""
+        return Input(self.name, (), self.summary, optional=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +121,23 @@ class Heads:
     queries: str
     keys: str
     variant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Sequences one behind the other along a dimension, where a parameter gives their offsets.
+
+    Attributes:
+        parameter: name of the parameter: the first row of each sequence, and the number of all rows.
+        along: name of the dimension.
+        inputs: names of the inputs of which each sequence has its own.
+        outputs: names of the outputs of which each sequence has its own.
+    """
+
+    parameter: str
+    along: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +179,7 @@ class Function:
             numbers in the real dtype, float32 at least ("index"); () where all are the inputs'.
         complex_ok: whether complex inputs are taken.
         heads: how heads of attention are tied.
+        packing: how sequences may be packed.
         errors: codes of the problems that its calls can have.
         claims: names of the inputs that are claimed outputs, of an entry that verifies another function's answers.
         gradient_methods: by which its vector-Jacobian products are computed; none where they are not.
@@ -164,6 +202,7 @@ class Function:
     kinds: tuple[OutputKind, ...] = ()
     complex_ok: bool = False
     heads: Heads | None = None
+    packing: Packing | None = None
     errors: tuple[str, ...] = field(default=("invalid_shape", "invalid_parameter", "unsupported_dtype", "not_finite"))
     claims: tuple[str, ...] = ()
     gradient_methods: tuple[str, ...] = ()
@@ -186,9 +225,26 @@ class Function:
         return self.name.removeprefix(VERIFY).removeprefix(VJP)
 
     @property
+    def varying(self) -> tuple[Input, ...]:
+        """The parameters that may be arrays, as inputs."""
+        return tuple(entry.as_input for entry in self.parameters if entry.varies)
+
+    @property
     def first(self) -> Input:
         """The first input that every call has."""
         return next(entry for entry in self.inputs if not entry.optional)
+
+    def packed(self, parameters: Mapping[str, object]) -> Function:
+        """The entry with the shapes of packed sequences, where a parameter gives their offsets."""
+        packing = self.packing
+        offsets = None if packing is None else parameters.get(packing.parameter)
+        if packing is None or not isinstance(offsets, list | tuple):
+            return self
+        count = str(max(0, len(offsets) - 1))
+        inputs = (replace(e, shape=(count, *e.shape)) if e.name in packing.inputs else e for e in self.inputs)
+        named = zip(self.outputs, self.output_shapes, strict=True)
+        outputs = ((count, *shape) if name in packing.outputs else shape for name, shape in named)
+        return replace(self, inputs=tuple(inputs), output_shapes=tuple(outputs))
 
     def outputs_of(self, given: Container[str], parameters: Mapping[str, object]) -> tuple[str, ...]:
         """Names of the outputs of a call with these inputs and parameters: an input not given has no gradient."""
@@ -241,6 +297,7 @@ class Function:
             parameters=tuple(entry for entry in plain.parameters if not entry.replaces),
             methods=self.gradient_methods,
             verifiability="none",
+            errors=self.errors if _OVERFLOW in self.errors else (*self.errors, _OVERFLOW),
             gradient_methods=(),
             cotangents=self.outputs,
             gradients=names,
@@ -266,4 +323,7 @@ class Function:
 
 
 def _size(label: str, sizes: Mapping[str, int]) -> int:
+    """The size that a label stands for: a number for itself."""
+    if label.isdigit():
+        return int(label)
     return next((sizes[name] for name in label.split("|") if name in sizes), 0)

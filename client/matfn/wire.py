@@ -150,10 +150,17 @@ def _dump(tree: object, media: Media) -> list[Buffer]:
 
 def _call_tree(call: Call) -> dict[str, object]:
     names = ENTRIES[call.function].cotangents if call.function in ENTRIES else ()
-    inputs = {name: tensor for name, tensor in call.inputs.items() if name not in names}
-    tree = {"inputs": _tensor_trees(inputs), "params": call.params, "options": call.options}
+    arrays = {name: call.inputs[name] for name in _varying(call.function) if name in call.inputs}
+    inputs = {name: tensor for name, tensor in call.inputs.items() if name not in (*names, *arrays)}
+    params = {**call.params, **_tensor_trees(arrays)}
+    tree = {"inputs": _tensor_trees(inputs), "params": params, "options": call.options}
     cotangents = {name: call.inputs[name] for name in names if name in call.inputs}
     return tree | ({"cotangents": _tensor_trees(cotangents)} if names else {})
+
+
+def _varying(function: str) -> tuple[str, ...]:
+    """The parameters of a function that may be tensors, which are inputs here and params in a body."""
+    return tuple(entry.name for entry in ENTRIES[function].varying) if function in ENTRIES else ()
 
 
 def _tensor_trees(tensors: Mapping[str, Tensor | Rows]) -> dict[str, object]:
@@ -274,11 +281,22 @@ def _call(tree: object, function: str, room: int) -> Call:
     only(call, {"inputs", "params", "options", *(("cotangents",) if names else ())}, "the call")
     inputs = mapping(call.get("inputs"), "inputs")
     _check_names(inputs, _MOST_INPUTS, "inputs")
+    if misplaced := next((name for name in _varying(function) if name in inputs), None):
+        raise DecodeError(f"{misplaced} is no input but a parameter: it belongs in params")
     read = {name: _tensor(value, name, room - 2) for name, value in inputs.items()}
     if names:
         read = _cotangents(call.get("cotangents"), names, read, room) | read
-    params, options = _values(call.get("params", {}), "params"), _values(call.get("options", {}), "options")
+    params, arrays = _parameters(call.get("params", {}), function)
+    read |= {name: _tensor(value, name, room - 2) for name, value in arrays.items()}
+    options = _values(call.get("options", {}), "options")
     return Call(function, {name: _supported(tensor) for name, tensor in read.items()}, params, options)
+
+
+def _parameters(tree: object, function: str) -> tuple[dict[str, Value], dict[str, object]]:
+    """The parameters of a call, and the trees of those that are tensors."""
+    given = mapping(tree, "params")
+    arrays = {name: given[name] for name in _varying(function) if isinstance(given.get(name), list | dict)}
+    return _values({name: value for name, value in given.items() if name not in arrays}, "params"), arrays
 
 
 def _cotangents(

@@ -108,6 +108,7 @@ def _input(entry: Input) -> tuple[str, ...]:
 def _parameter(entry: Parameter) -> tuple[str, ...]:
     bounds = [f"{word} {bound:g}" for word, bound in (("≥", entry.minimum), ("≤", entry.maximum)) if bound is not None]
     kind = " ".join([entry.kind, *bounds, *(f'"{choice}"' for choice in entry.choices)])
+    kind += " or an array of them" if entry.varies else ""
     return entry.name, kind, "required" if entry.required else str(entry.default), entry.summary
 
 

@@ -199,7 +199,8 @@ def _closed(properties: Mapping[str, Json], required: list[Json]) -> Json:
 
 
 def _parameter(entry: Parameter) -> Json:
-    schemas = [*_kinds(entry), *_NULL] if entry.nullable else _kinds(entry)
+    arrays = [_reference("Tensor")] if entry.varies else []
+    schemas = [*_kinds(entry), *arrays, *(_NULL if entry.nullable else ())]
     schema: dict[str, Json] = {**schemas[0]} if len(schemas) == 1 else {"anyOf": [*schemas]}
     schema["description"] = entry.summary
     if not entry.required and not isinstance(entry.default, tuple):
@@ -215,6 +216,9 @@ def _kinds(entry: Parameter) -> list[dict[str, Json]]:
     match entry.kind:
         case "coefficients":
             return [{"type": "array", "items": row, "minItems": 1, "maxItems": int(entry.maximum or 1)}]
+        case "offsets":
+            whole: dict[str, Json] = {"type": "integer", "minimum": 0}
+            return [{"type": "array", "items": whole, "minItems": 2, "maxItems": int(entry.maximum or 2)}]
         case "damping":
             return [{"type": "number", **bounds}, words]
         case "string":

@@ -179,6 +179,18 @@ def test_numbers_of_numpy_are_parameters() -> None:
     np.testing.assert_allclose(np.asarray(mj.root(jnp.eye(2) * 16, r)), 2 * np.eye(2), atol=1e-14)
 
 
+def test_parameters_may_be_arrays() -> None:
+    """Under vmap and grad too: the mapped dimension comes before those of the array."""
+    a, p = jnp.stack([spd(gaussian(3, 3, seed=s)) for s in range(2)]), np.array([0.5, -1.0, 2.0])
+
+    found = jax.jit(jax.vmap(lambda one: mj.power(one, p)))(a)
+    gradient = jax.grad(lambda one: mj.power(one, p).sum())(a[0])
+
+    np.testing.assert_array_equal(found[1, 2], mj.power(a[1], 2.0))
+    parts = [jax.grad(lambda one, p=p: mj.power(one, p).sum())(a[0]) for p in p]
+    np.testing.assert_allclose(gradient, sum(parts), rtol=1e-12)
+
+
 def test_what_is_wrong_before_a_call_is_raised_at_once() -> None:
     """A client of coroutines and an input of too few dimensions are no matter of callbacks."""
     with pytest.raises(TypeError, match="client is AsyncClient"):

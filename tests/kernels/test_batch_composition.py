@@ -113,6 +113,7 @@ CASES: list[tuple[str, dict[str, Array], dict[str, Any]]] = [
     ("qk_clip", _weights(6), {"variant": "gqa"}),
     ("delta_rule", _sequence(6, 70), {"chunk": 32}),
     ("delta_rule", _sequence(6, 70, channels=True), {"scale": 0.5}),
+    ("delta_rule", _sequence(6, 70), {"cu_seqlens": (0, 30, 30, 60, 70)}),
 ]
 IDS = [f"{function}-{'-'.join(map(str, keywords.values()))}" for function, _, keywords in CASES]
 

@@ -49,7 +49,7 @@ def _width(dtype: torch.dtype, kind: str) -> int:
 @pytest.mark.parametrize("combination", CASES, ids=lambda combination: combination.case.name)
 def test_outputs_have_the_shapes_that_are_stated(combination: Combination) -> None:
     """Each output has as many numbers a matrix as its entry says, and there are as many outputs."""
-    case, function = combination.case, FUNCTIONS[combination.case.function]
+    case, function = combination.case, FUNCTIONS[combination.case.function].packed(combination.case.keywords)
     inputs = case.inputs(("well",))
     sizes = {
         label: size

@@ -59,6 +59,7 @@ CALLS = {
     "broadcast": wire.Call("solve_lyapunov", {"a": matrices(3, 5, 5), "q": matrices(5, 5)}, {}, {"priority": 3}),
     "two": wire.Call("mclip", {"m": matrices(6, 4, 4)}, {"hi": 0.5}, {"on_failure": "nan"}),
     "general": general(),
+    "own": wire.Call("power", {"a": matrices(3, 4, 4), "p": wire.Tensor("float32", (3,), b"\0\0\0@" * 3)}, {}, {}),
 }
 
 

@@ -534,6 +534,7 @@ _OTHERS: Final[tuple[_Entry, ...]] = (
     ("delta_rule", {}, (1, 7, 9, 16, 33, 64, 65, (130, 9, 7), (96, 16, 16)), _ANY_REAL, _sequence),
     ("delta_rule", {"chunk": 16}, (9, 33, 65), _ANY_REAL, partial(_sequence, state=True)),
     ("delta_rule", {"chunk": 5}, (9, 33), REAL, partial(_sequence, gated=False)),
+    ("delta_rule", {"chunk": 8, "cu_seqlens": (0, 9, 9, 33)}, (33,), REAL, _sequence),
     ("delta_rule", {"scale": 0.3}, (1, 9, 33, 65, (130, 9, 7)), _ANY_REAL, _by_channel),
 )  # fmt: skip
 _ENTRIES: Final[tuple[_Entry, ...]] = (*_ROOTS, *_POLARS, *_EQUATIONS, *_TRIANGULAR, *_OTHERS)

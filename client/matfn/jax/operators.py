@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from matfn.catalogue import FUNCTIONS
-from matfn.differentiable import ONCE, as_json, gradient_arguments
+from matfn.differentiable import ONCE, as_json, gradient_arguments, own_shapes
 from matfn.errors import MatfnError, Problem, problem_error
 from matfn.handles import require_handled
 from matfn.shared_client import shared_client
@@ -88,20 +88,27 @@ def applied(function: str, inputs: Mapping[str, Any], arguments: Mapping[str, An
     require_vectors(function, given)
     columns = columns_of(function, given)  # of right-hand sides that are vectors
     arrays = {name: array[..., None] if name in columns else array for name, array in given.items()}
-    values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], arrays))
+    own = own_shapes(FUNCTIONS[function], asked.arguments)
+    values = _differentiable(asked)(*_broadcast(FUNCTIONS[function], arrays, own))
     value = values[0] if len(values) == 1 else values
     return value[..., 0] if columns else value
 
 
-def _broadcast(function: Function, given: Mapping[str, Array]) -> list[Array]:
-    """The inputs with the same leading dimensions, as vmap will add its own before them."""
+def _broadcast(function: Function, given: Mapping[str, Array], own: Sequence[tuple[int, ...]]) -> list[Array]:
+    """The inputs with the same leading dimensions, as vmap will add its own before them.
+
+    Args:
+        function: the function.
+        given: the inputs.
+        own: shapes of the parameters of which each matrix has its own.
+    """
     ranks = {item.name: len(item.shape) for item in function.inputs}
     splits = {name: array.ndim - ranks[name] for name, array in given.items()}
     for name, split in splits.items():
         if split < 0:
             detail = f"{name} has shape {given[name].shape}; it needs {ranks[name]} dimensions at least"
             raise problem_error(Problem.of("invalid_shape", detail))
-    leading = jnp.broadcast_shapes(*(array.shape[: splits[name]] for name, array in given.items()))
+    leading = jnp.broadcast_shapes(*(array.shape[: splits[name]] for name, array in given.items()), *own)
     return [jnp.broadcast_to(array, (*leading, *array.shape[splits[name] :])) for name, array in given.items()]
 
 

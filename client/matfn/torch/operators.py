@@ -15,7 +15,8 @@ import torch
 from torch.library import custom_op
 
 from matfn.catalogue import FUNCTIONS
-from matfn.differentiable import ONCE, as_json, gradient_arguments
+from matfn.differentiable import ONCE, as_json, gradient_arguments, own_shapes
+from matfn.errors import UnsupportedArray
 from matfn.handles import client_of, require_handled
 from matfn.shared_client import shared_client
 from matfn.vectors import columns_of, require_vectors
@@ -42,10 +43,12 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
 
     Raises:
         TypeError: an input is no tensor, or the client is neither a Client nor a LocalClient.
+        UnsupportedArray: a parameter has a gradient, which is not computed.
     """
     for name, item in inputs.items():
         if item is not None and not isinstance(item, torch.Tensor):
             raise TypeError(f"{name} is {type(item).__qualname__}; the functions of matfn.torch take tensors")
+    _require_constants(arguments)
     apply = _FORWARD[function] if torch.compiler.is_compiling() else _DIFFERENTIABLE[function].apply
     given = {name: item for name, item in inputs.items() if item is not None}
     require_vectors(function, given)
@@ -53,6 +56,13 @@ def applied(function: str, inputs: Mapping[str, Tensor | None], arguments: Mappi
     tensors = [item[..., None] if name in columns and item is not None else item for name, item in inputs.items()]
     value = apply(*tensors, as_json(arguments), 0 if client is None else require_handled(client).handle)
     return value[..., 0] if columns else value
+
+
+def _require_constants(arguments: Mapping[str, Any]) -> None:
+    """Refuses parameters that autograd would follow."""
+    for name, value in arguments.items():
+        if isinstance(value, torch.Tensor) and value.requires_grad and torch.is_grad_enabled():
+            raise UnsupportedArray(f"{name} has a gradient, which is not computed", f"pass {name}.detach()")
 
 
 # what torch.compiler.assume_constant_result sets, whose import of the compiler takes a second: json cannot be traced
@@ -127,7 +137,8 @@ class _Operator:
         named = self._named(given[:-2])
         ranks = {item.name: len(item.shape) for item in self.function.inputs}
         leads = (tensor.shape[: tensor.dim() - ranks[name]] for name, tensor in named.items())
-        leading = torch.broadcast_shapes(*leads)  # type: ignore[no-untyped-call]
+        own = own_shapes(self.function, given[-2])
+        leading = torch.broadcast_shapes(*leads, *own)  # type: ignore[no-untyped-call]
         sizes = self.function.sizes({name: tensor.shape for name, tensor in named.items()})
         dtype = reduce(torch.promote_types, (tensor.dtype for tensor in named.values()))
         first = next(iter(named.values()))
@@ -150,6 +161,7 @@ class _Operator:
         shapes = [*(item.shape for item in self.function.inputs), *self.function.output_shapes]
         ranked = [(item, 1 + len(shape)) for item, shape in zip(firsts, shapes, strict=False)]
         leading = max(item.dim() - rank for item, rank in ranked if item is not None)
+        leading = max(leading, *map(len, own_shapes(self.function, given[-2])), 0)
         return [None if item is None else _widened(item, leading + rank) for item, rank in ranked]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from matfn_kernels.methods.attention import delta_rule, max_logit, qk_clip
+from matfn_kernels.methods.attention import max_logit, packed, qk_clip
 from matfn_kernels.methods.equations import riccati_candidates, smith, sylvester
 from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
@@ -53,5 +53,5 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "geometric_mean": geodesic.candidates,
     "max_logit": max_logit.candidates,
     "qk_clip": qk_clip.candidates,
-    "delta_rule": delta_rule.candidates,
+    "delta_rule": packed.candidates,
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
+
+import torch
 
 from matfn_kernels.contract.functions import OPTIONS
 from matfn_kernels.contract.rejection import Rejection
@@ -11,9 +14,11 @@ from matfn_kernels.contract.rejection import Rejection
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torch import Tensor
+
     from matfn_kernels.contract.functions import Parameter, Value
 
-__all__ = ["parse_parameters"]
+__all__ = ["domain_of", "parse_parameters", "within_domain"]
 
 _OPTIONS: Final = {option.name for option in OPTIONS}
 
@@ -44,7 +49,7 @@ def _parse_parameter(owner: str, spec: Parameter, given: Mapping[str, object]) -
     parsed = _PARSERS[spec.kind](spec, value)
     if parsed is None:
         raise Rejection(
-            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {_domain(spec)}"
+            "invalid_parameter", f"{owner}: {spec.name}={_shown(value)}", f"{spec.name} must be {domain_of(spec)}"
         )
     return parsed
 
@@ -101,6 +106,16 @@ def _parse_row(row: object) -> tuple[float, float, float] | None:
     return (a, b, c)
 
 
+def _parse_offsets(spec: Parameter, value: object) -> Value:
+    """Whole numbers from 0 that never fall, two at least."""
+    if not isinstance(value, list | tuple) or not 2 <= len(value) <= (spec.maximum or 0):  # noqa: PLR2004 - a sequence's two ends
+        return None
+    if any(isinstance(entry, bool) or not isinstance(entry, int) for entry in value):
+        return None
+    rising = all(first <= second for first, second in pairwise(value))
+    return tuple(value) if rising and value[0] == 0 else None
+
+
 def _inside(spec: Parameter, value: float) -> bool:
     return (spec.minimum is None or value >= spec.minimum) and (spec.maximum is None or value <= spec.maximum)
 
@@ -112,10 +127,18 @@ _PARSERS: Final = {
     "string": _parse_string,
     "damping": _parse_damping,
     "coefficients": _parse_coefficients,
+    "offsets": _parse_offsets,
 }
 
 
-def _domain(spec: Parameter) -> str:
+def within_domain(spec: Parameter, numbers: Tensor) -> Tensor:
+    """Which numbers of an array are in the domain of a parameter."""
+    low = -math.inf if spec.minimum is None else spec.minimum
+    high = math.inf if spec.maximum is None else spec.maximum
+    return torch.isfinite(numbers) & (numbers >= low) & (numbers <= high)
+
+
+def domain_of(spec: Parameter) -> str:
     """The domain in words, for the hint."""
     words = {
         "integer": f"a whole number{_range(spec)}",
@@ -124,6 +147,7 @@ def _domain(spec: Parameter) -> str:
         "string": f"one of {', '.join(spec.choices)}",
         "damping": f"a finite number{_range(spec)}, {', '.join(map(repr, spec.choices))}",
         "coefficients": f"1 to {spec.maximum or 0:g} rows (a, b, c) of numbers of magnitude at most 1e6",
+        "offsets": f"2 to {spec.maximum or 0:g} whole numbers from 0 up that never fall",
     }[spec.kind]
     return words + (" or None" if spec.nullable else "")
 

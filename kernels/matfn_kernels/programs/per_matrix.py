@@ -40,6 +40,7 @@ class Found:
         failure: code of the problem, if there is no answer.
         remarks: further reasons why the answer is approximate.
         beside: the further outputs.
+        exponent: of the power of two that the value lacks.
     """
 
     value: Array
@@ -51,6 +52,7 @@ class Found:
     failure: str | None = None
     remarks: tuple[str, ...] = ()
     beside: tuple[Array, ...] = ()
+    exponent: int = 0
 
 
 _NUMBERS: Final = ("residual", "error", "condition", "steps", "rank")
@@ -89,6 +91,7 @@ def each(
     def stacked(outputs: list[Array]) -> Tensor:
         return torch.as_tensor(np.stack(outputs).astype(dtype), device=first.device)
 
+    exponent = torch.tensor([f.exponent for f in found], dtype=torch.int64, device=first.device)
     further = [[*f.beside] or [np.full(one, math.nan) for one in beside] for f in found]
     columns = {name: column([float(getattr(f, name)) for f in found]) for name in _NUMBERS}
     return Findings(
@@ -99,6 +102,7 @@ def each(
         condition=columns["condition"],
         steps=columns["steps"],
         rank=columns["rank"],
+        exponents=(exponent, *(None for _ in beside)) if any(f.exponent for f in found) else (),
         failures={code: column([f.failure == code for f in found]) for code in _codes(found)},
         remarks={name: column([name in f.remarks for f in found]) for name in _reasons(found)},
     )

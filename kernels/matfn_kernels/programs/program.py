@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["Program", "Recordable"]
+__all__ = ["Program", "Proving", "Recordable", "Typed"]
 
 
 class Program(Protocol):
@@ -62,3 +62,21 @@ class Recordable(Protocol):
         Trying is not safe: a decomposition during a recording leaves cuSOLVER unable to do another one for as long as
         the process lives.
         """
+
+
+@runtime_checkable
+class Typed(Protocol):
+    """A program with outputs of other dtypes than its own, such as real ones of complex matrices."""
+
+    @property
+    def output_dtypes(self) -> tuple[torch.dtype, ...]:
+        """The dtype of each output."""
+
+
+@runtime_checkable
+class Proving(Protocol):
+    """A program that says whether its errors are proved bounds."""
+
+    @property
+    def proves_its_error(self) -> bool:
+        """Whether the error of its findings is a bound that holds for certain."""

@@ -15,6 +15,7 @@ from matfn_kernels.contract.functions import ENTRIES
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.triangles import read_triangle
+from matfn_kernels.programs.parameters import domain_of, within_domain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +47,7 @@ def screen(call: Call) -> Call:
         Rejection: for the first such matrix, when the call's on_failure is "raise".
     """
     given = [entry for entry in ENTRIES[call.function].inputs if entry.name in call.inputs]
-    flaws = [flaw for flaw in _flaws(call, given) if flaw.indices]
+    flaws = [flaw for flaw in (*_outside(call), *_flaws(call, given)) if flaw.indices]
     if not flaws:
         return call
     if call.options.on_failure == "raise":
@@ -102,6 +103,15 @@ def _flaws(call: Call, given: Sequence[Input]) -> list[_Flaw]:
             found.append(_Flaw("singular", entry.name, _where((_diagonal(x) == 0).any(-1))))
     # the first input with a flaw is named
     return found + [_Flaw("not_finite", entry.name, _not_finite(call, entry)) for entry in reversed(given)]
+
+
+def _outside(call: Call) -> list[_Flaw]:
+    """The matrices whose own parameters are outside of their domains."""
+    arrays = [entry for entry in ENTRIES[call.function].parameters if entry.name in call.varying]
+    return [
+        _Flaw("invalid_parameter", entry.name, _where(~within_domain(entry, call.inputs[entry.name])))
+        for entry in arrays
+    ]
 
 
 def _is_flawless(a: Tensor) -> bool:
@@ -178,6 +188,10 @@ def _rejection(call: Call, index: int, code: str, name: str, size: float) -> Rej
             detail, hint = f"{of} holds NaN or infinity", "send finite numbers"
         case "singular":
             detail, hint = f"{of} has a zero on its diagonal", "an inverse needs every diagonal entry nonzero"
+        case "invalid_parameter" if name in call.varying:
+            entry = next(entry for entry in ENTRIES[call.function].parameters if entry.name == name)
+            detail = f"{name} of item {index} is {call.inputs[name][index].item():g}"
+            hint = f"each {name} must be {domain_of(entry)}"
         case "invalid_parameter":
             detail, hint = f"{name} of item {index} is above 0", "gates are e^log_gate <= 1"
         case _:

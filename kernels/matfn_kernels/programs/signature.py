@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from matfn_kernels.contract.functions import ENTRIES
@@ -30,6 +30,7 @@ class Signature:
         method: the method asked for, or auto.
         tol: the tolerance asked for, or None.
         precision: the precision asked for.
+        varying: names of the parameters of which each matrix has its own.
     """
 
     function: str
@@ -39,16 +40,23 @@ class Signature:
     method: str
     tol: float | None
     precision: str
+    varying: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, call: Call) -> Signature:
         """The signature of a call; a verification has that of the function that it verifies."""
         entry = ENTRIES[call.function]
-        given = ((name, tensor) for name, tensor in call.inputs.items() if name not in entry.claims)
+        apart = {*entry.claims, *call.varying}
+        given = ((name, tensor) for name, tensor in call.inputs.items() if name not in apart)
         shapes = tuple((name, tuple(tensor.shape[1:])) for name, tensor in given)
         options = call.options
         parameters = tuple(call.parameters.items())
-        return cls(_computed(entry), shapes, call.dtype, parameters, options.method, options.tol, options.precision)
+        asked = options.method, options.tol, options.precision
+        return cls(_computed(entry), shapes, call.dtype, parameters, *asked, call.varying)
+
+    def at(self, values: tuple[float, ...]) -> Signature:
+        """The signature of the matrices that have these values of the varying parameters."""
+        return replace(self, parameters=(*self.parameters, *zip(self.varying, values, strict=True)), varying=())
 
     @property
     def subject(self) -> str:
@@ -87,8 +95,13 @@ class Signature:
     @property
     def dimensions(self) -> dict[str, int]:
         """Sizes by the names that the catalogue gives to dimensions."""
-        names = {entry.name: entry.shape for entry in ENTRIES[self.function].inputs}
+        names = {entry.name: entry.shape for entry in self.entry.inputs}
         return {label: size for name, shape in self.shapes for label, size in zip(names[name], shape, strict=True)}
+
+    @property
+    def entry(self) -> Function:
+        """The catalogue's entry, with the shapes that the parameters give it."""
+        return ENTRIES[self.function].packed(dict(self.parameters))
 
     def parameter(self, name: str) -> Value:
         """A parameter's value, None if the function has none of that name."""

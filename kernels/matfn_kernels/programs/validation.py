@@ -21,9 +21,11 @@ from matfn_kernels.programs.attention_shapes import check_heads
 from matfn_kernels.programs.parameters import parse_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from torch import Tensor
+
+    from matfn_kernels.contract.schema import Parameter
 
 __all__ = ["Call", "Layout", "Limits", "Options", "Rejection", "outline_call", "parse_call", "refilled"]
 
@@ -75,7 +77,8 @@ class Call:
         function: a name of the catalogue.
         inputs: tensors of shape (items, ...), leading dimensions broadcast and flattened.
         lead: the leading dimensions, to be restored on the outputs.
-        parameters: every parameter of the function, defaults filled in.
+        parameters: every parameter of the function, defaults filled in, but those of which each matrix has its own:
+            they are inputs (items,) by their names.
         options: the options of the call.
         rejected: matrices without an answer, by their index; their content has been replaced.
     """
@@ -93,6 +96,11 @@ class Call:
         return math.prod(self.lead)
 
     @property
+    def varying(self) -> tuple[str, ...]:
+        """Names of the parameters of which each matrix has its own."""
+        return tuple(entry.name for entry in ENTRIES[self.function].varying if entry.name in self.inputs)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype all inputs share."""
         return next(iter(self.inputs.values())).dtype
@@ -107,11 +115,16 @@ def parse_call(
 ) -> Call:
     """Returns the call that the arguments describe, without reading a matrix.
 
+    A parameter that may vary from matrix to matrix may be a tensor, among the parameters or the inputs.
+
     Raises:
         Rejection: for an unknown name, a wrong shape, dtype or parameter, or a size over the limits.
     """
+    arrays = {name: value for name, value in parameters.items() if isinstance(value, torch.Tensor)}
+    inputs = {**inputs, **arrays}
+    rest = {name: value for name, value in parameters.items() if name not in arrays}
     layouts = {name: Layout(tuple(tensor.shape), tensor.dtype) for name, tensor in inputs.items()}
-    return refilled(outline_call(function, layouts, parameters, options, limits), inputs)
+    return refilled(outline_call(function, layouts, rest, options, limits), inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +183,40 @@ def _outlined(
     inputs = dict(layouts)
     _check_names(spec, inputs)
     _check_dtypes(spec, inputs)
-    inputs = _promoted(inputs)
+    inputs = _promoted(spec, inputs)
+    spec = spec.packed(given.given)
     _check_shapes(spec, inputs, limits)
     parameters, options = _with_method(spec, given.given, chosen.given)
-    values = parse_parameters(f"{function}()", spec.parameters, parameters)
+    values = parse_parameters(f"{function}()", _shared(spec, inputs, parameters), parameters)
     check_heads(spec, {name: layout.shape for name, layout in inputs.items()}, values)
+    _check_offsets(spec, inputs, values)
     lead = _leading(spec, inputs, limits)
     _check_elements(spec, inputs, values, math.prod(lead), limits)
     settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
-    _check_together(function, values, settled.method)
+    _check_together(function, values, inputs, settled.method)
     stand_ins = {
         entry.name: _stand_in((math.prod(lead), *_trailing(inputs[entry.name], entry)), inputs[entry.name].dtype)
-        for entry in spec.inputs
+        for entry in _tensors(spec)
         if entry.name in inputs
     }
     return Call(function, stand_ins, lead, values, settled, {})
+
+
+def _tensors(spec: Function) -> tuple[Input, ...]:
+    """All that may be a tensor: the inputs, then the parameters of which each matrix may have its own."""
+    return (*spec.inputs, *spec.varying)
+
+
+def _shared(spec: Function, inputs: Mapping[str, Layout], parameters: Mapping[str, object]) -> tuple[Parameter, ...]:
+    """The parameters that all matrices share: those that are no tensors.
+
+    Raises:
+        Rejection: if one is given in both ways.
+    """
+    for name in parameters:
+        if name in inputs:
+            raise Rejection("invalid_parameter", f"{spec.name}(): {name} is given twice, as a number and as an array")
+    return tuple(entry for entry in spec.parameters if entry.name not in inputs)
 
 
 def _stand_in(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -215,8 +247,14 @@ def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Te
 
 def _check_names(spec: Function, inputs: Mapping[str, Layout]) -> None:
     known = [entry.name for entry in spec.inputs]
+    varying = {entry.name for entry in spec.varying}
     for name in inputs:
-        if name not in known:
+        if name in {entry.name for entry in spec.parameters} - varying:
+            hint = f"arrays may be: {', '.join(sorted(varying)) or 'none'}"
+            raise Rejection(
+                "invalid_parameter", f"{spec.name}(): {name} is an array, of which all matrices share one", hint
+            )
+        if name not in known and name not in varying:
             raise Rejection("invalid_parameter", f"{spec.name}() has no input {name!r}", f"inputs: {', '.join(known)}")
     for entry in spec.inputs:
         if entry.excludes in inputs and entry.name in inputs:
@@ -239,15 +277,18 @@ def _check_dtypes(spec: Function, inputs: Mapping[str, Layout]) -> None:
         if dtype not in _DTYPE_NAMES:
             known = ", ".join(_DTYPE_NAMES.values())
             raise Rejection("unsupported_dtype", f"{name} has {dtype}, which is not supported", f"send one of {known}")
+        if dtype.is_complex and name in {entry.name for entry in spec.varying}:
+            raise Rejection("unsupported_dtype", f"{name} has {_DTYPE_NAMES[dtype]}; it is an array of real numbers")
         if dtype.is_complex and not spec.complex_ok:
             detail = f"{spec.name}() is real; {name} has {_DTYPE_NAMES[dtype]}"
             raise Rejection("unsupported_dtype", detail, _for_complex())
 
 
-def _promoted(inputs: Mapping[str, Layout]) -> dict[str, Layout]:
-    """The inputs in the one dtype that holds the numbers of all, as numpy promotes them."""
-    dtype = reduce(torch.promote_types, (layout.dtype for layout in inputs.values()))
-    return {name: Layout(layout.shape, dtype) for name, layout in inputs.items()}
+def _promoted(spec: Function, inputs: Mapping[str, Layout]) -> dict[str, Layout]:
+    """The inputs in the one dtype that holds the numbers of all, as numpy promotes them, and parameters in float64."""
+    varying = {entry.name for entry in spec.varying}
+    dtype = reduce(torch.promote_types, (layout.dtype for name, layout in inputs.items() if name not in varying))
+    return {name: Layout(layout.shape, torch.float64 if name in varying else dtype) for name, layout in inputs.items()}
 
 
 def _for_complex() -> str:
@@ -258,7 +299,7 @@ def _for_complex() -> str:
 
 def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> None:
     sizes: dict[str, tuple[int, str]] = {}
-    for entry in sorted(spec.inputs, key=lambda entry: entry.name in (*spec.claims, *spec.cotangents)):
+    for entry in sorted(_tensors(spec), key=lambda entry: entry.name in (*spec.claims, *spec.cotangents)):
         if entry.name not in inputs:
             continue
         shape = inputs[entry.name].shape
@@ -266,6 +307,8 @@ def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) 
         _check_square(entry, shape)
         for labels, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True):
             label = next((label for label in labels.split("|") if label in sizes), labels)
+            if label.isdigit():
+                sizes.setdefault(label, (int(label), spec.packing.parameter if spec.packing else ""))
             expected, owner = sizes.setdefault(label, (size, entry.name))
             if size != expected:
                 raise Rejection(
@@ -303,10 +346,24 @@ def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
         raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
 
 
+def _check_offsets(spec: Function, inputs: Mapping[str, Layout], values: Mapping[str, Value]) -> None:
+    """Refuses offsets of packed sequences that do not end where the rows do."""
+    offsets = None if spec.packing is None else values[spec.packing.parameter]
+    if spec.packing is None or not isinstance(offsets, tuple):
+        return
+    length = spec.sizes({name: layout.shape for name, layout in inputs.items()})[spec.packing.along]
+    if offsets[-1] != length:
+        raise Rejection(
+            "invalid_shape",
+            f"{spec.packing.parameter} ends with {offsets[-1]}, but {spec.packing.along} is {length}",
+            "offsets go from 0 to the number of all rows",
+        )
+
+
 def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tuple[int, ...]:
     leads = {
         entry.name: inputs[entry.name].shape[: len(inputs[entry.name].shape) - len(entry.shape)]
-        for entry in spec.inputs
+        for entry in _tensors(spec)
         if entry.name in inputs
     }
     lead = _broadcast(tuple(leads.values()))
@@ -371,16 +428,17 @@ def _with_method(
     return rest, {**options, "method": named}
 
 
-def _check_together(function: str, values: Mapping[str, Value], method: str) -> None:
-    """Checks the rules that tie two arguments."""
+def _check_together(function: str, values: Mapping[str, Value], arrays: Container[str], method: str) -> None:
+    """Checks the rules that tie two arguments, of which some are arrays."""
     lo, hi = values.get("lo"), values.get("hi")
     if isinstance(lo, float) and isinstance(hi, float) and lo > hi:
         raise Rejection("invalid_parameter", f"{function}(): lo={lo:g} is above hi={hi:g}", "lo <= hi")
-    damping, shift = values.get("damping"), values.get("shift")
-    if damping is not None and shift is not None:
+    given = [name for name in ("damping", "shift") if name in arrays or values.get(name) is not None]
+    if len(given) > 1:
+        named = " and ".join(name if name in arrays else f"{name}={values[name]!r}" for name in given)
         raise Rejection(
             "invalid_parameter",
-            f"{function}(): damping={damping!r} and shift={shift!r} are both given",
+            f"{function}(): {named} are both given",
             "give one: damping is relative to the largest eigenvalue, shift is the number itself",
         )
     forced = [name for name in ("steps", "coefficients") if values.get(name) is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,23 @@ def _grouped(root: Array, groups: int) -> tuple[Array, Array]:
     return (root * np.divide(root, shared, out=np.zeros_like(root), where=shared > 0))[..., None], largest
 
 
+def _packed(
+    given: dict[str, Array | None], states: Array | None, offsets: tuple[int, ...], **keywords: float
+) -> tuple[Array, Array]:
+    """The delta rule of each sequence by itself."""
+    axes = {"beta": -1, "log_gate": -1}
+    parts = [
+        {name: None if x is None else np.take(x, range(start, stop), axes.get(name, -2)) for name, x in given.items()}
+        for start, stop in pairwise(offsets)
+    ]
+    firsts = [None if states is None else states[..., one, :, :] for one in range(len(parts))]
+    found = [
+        delta_rule(**part, initial_state=first, **keywords)  # type: ignore[arg-type]
+        for part, first in zip(parts, firsts, strict=True)
+    ]
+    return np.concatenate([o for o, _ in found], -2), np.stack([state for _, state in found], -3)
+
+
 def delta_rule(  # noqa: PLR0913, PLR0917 - the function's own arguments
     q: Array,
     k: Array,
@@ -57,12 +75,17 @@ def delta_rule(  # noqa: PLR0913, PLR0917 - the function's own arguments
     *,
     chunk: int,
     scale: float,
+    cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Array, Array]:
     """(o, S_t) of S_t = S_(t-1) Diag(e^g_t) (I - beta_t k_t k_t^T) + beta_t v_t k_t^T, o_t = scale S_t q_t.
 
     For q, k (batch, t, dk), v (batch, t, dv), beta, log_gate (batch, t), channel_log_gate (batch, t, dk), initial_state
-    (batch, dk, dv), as which the state is stored: transposed. The value does not depend on chunk.
+    (batch, dk, dv), as which the state is stored: transposed. The value does not depend on chunk. Packed sequences have
+    states (batch, N, dk, dv).
     """
+    if cu_seqlens is not None:
+        given = {"q": q, "k": k, "v": v, "beta": beta, "log_gate": log_gate, "channel_log_gate": channel_log_gate}
+        return _packed(given, initial_state, cu_seqlens, chunk=chunk, scale=scale)
     del chunk
     q, k, v = wide(q), wide(k), wide(v)
     strength = np.ones(k.shape[:-1]) if beta is None else wide(beta)

@@ -11,7 +11,7 @@ import torch
 
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
 from matfn_kernels.programs.findings import ROUNDINGS
-from matfn_kernels.running.hints import OUT_OF_RANGE, PINNED, REMARKS, lost, refusal
+from matfn_kernels.running.hints import OVER_RANGE, PINNED, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +28,14 @@ __all__ = ["certificates_of", "immediate", "refused"]
 
 _LARGEST: Final = 1.0
 """Largest error estimate that is stated, and that a tolerance can be met by."""
+_KNOWN: Final = 0.1
+"""Largest error estimate by which the size of an answer is known."""
 _CONVERGED: Final = (None, None, Outcome.CONVERGED)
 
 
 def certificates_of(
     program: Program,
-    findings: Findings,
+    findings: tuple[Findings, Findings],
     outputs: Sequence[Tensor],
     requested: Sequence[Requested],
     bounds: Bounds | None = None,
@@ -42,15 +44,16 @@ def certificates_of(
 
     Args:
         program: that computed it.
-        findings: the program's.
+        findings: the program's, before and after its outputs were rounded to their dtype.
         outputs: rounded to their dtype.
         requested: the tolerance of each matrix.
         bounds: proved bounds of the errors; they decide where a proof was requested.
     """
-    tolerance = _tolerances(requested, findings.condition, torch.finfo(program.dtype).eps)
-    table = _Table.of(findings, tolerance, *_range(outputs, findings))
+    before, after = findings
+    tolerance = _tolerances(requested, after.condition, torch.finfo(program.dtype).eps)
+    table = _Table.of(after, tolerance, *_range(outputs, before))
     proofs = [None] * len(requested) if bounds is None else _proofs(requested, bounds)
-    return _Judge(program, findings.residual_name, table, str(program.precision), proofs).certificates()
+    return _Judge(program, after.residual_name, table, str(program.precision), proofs).certificates()
 
 
 def _meaningful(error: float) -> float:
@@ -76,7 +79,12 @@ def _tolerances(requested: Sequence[Requested], condition: Tensor, spacing_out: 
 
 
 def _range(outputs: Sequence[Tensor], findings: Findings) -> tuple[Tensor, Tensor]:
-    """Which matrices are finite in all outputs, and which hold an infinity in some, (batch,) each."""
+    """Which matrices are finite in all outputs, and which were so before they were rounded to their dtype, (batch,).
+
+    Args:
+        outputs: rounded to their dtype.
+        findings: before that; where their error is not known to a digit, a finite output says nothing.
+    """
     if not outputs or (findings.finite is not None and bool(findings.finite.all())):
         everywhere = torch.ones_like(findings.error, dtype=torch.bool)
         return everywhere, ~everywhere
@@ -84,8 +92,13 @@ def _range(outputs: Sequence[Tensor], findings: Findings) -> tuple[Tensor, Tenso
     finite = torch.stack([torch.isfinite(rows.sum(-1)) for rows in flat]).all(0)
     if bool(finite.all()):  # one sum clears nearly every batch
         return finite, torch.zeros_like(finite)
-    finite = torch.stack([torch.isfinite(rows).all(-1) for rows in flat]).all(0)
-    return finite, torch.stack([torch.isinf(rows).any(-1) for rows in flat]).any(0)
+    finite = _all_finite(outputs)
+    return finite, ~finite & _all_finite(findings.outputs) & (findings.error <= _KNOWN)
+
+
+def _all_finite(outputs: Sequence[Tensor]) -> Tensor:
+    """Which matrices are finite in all outputs, (batch,)."""
+    return torch.stack([torch.isfinite(output).reshape(len(output), -1).all(-1) for output in outputs]).all(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +218,12 @@ class _Judge:
         table = self.table
         for reason, mask in table.failures.items():
             if mask[i]:
-                return *refusal(reason), Outcome.FAILED
+                return *refusal(reason, self.program.dtype), Outcome.FAILED
         error, tol, proof = _meaningful(table.error[i]), table.tolerance[i], self.proofs[i]
+        if table.overflown[i]:
+            return *refusal(OVER_RANGE, self.program.dtype), Outcome.FAILED
         if not table.finite[i]:
-            return "not_converged", _absent(self.program, overflown=bool(table.overflown[i])), Outcome.FAILED
+            return "not_converged", _absent(self.program), Outcome.FAILED
         said = [
             REMARKS[reason].format(shift=table.shift[i], damping=table.damping[i])
             for reason, mask in table.remarks.items()
@@ -241,10 +256,8 @@ def _by_bound(bound: float, tol: float, said: list[str]) -> tuple[str | None, st
     return None, "; ".join(said) or None, Outcome.APPROXIMATE if said else Outcome.CONVERGED
 
 
-def _absent(program: Program, *, overflown: bool) -> str:
+def _absent(program: Program) -> str:
     """The hint where there is no finite answer."""
-    if overflown:
-        return OUT_OF_RANGE.format(dtype=str(program.dtype).removeprefix("torch."))
     if getattr(program, "pinned", False):
         return PINNED.format(method=program.method)
     return lost(program.precision)

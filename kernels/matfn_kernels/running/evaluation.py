@@ -7,7 +7,7 @@ program's fallbacks, in order. The escalation of a matrix depends on itself only
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final, Protocol
@@ -24,11 +24,14 @@ from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
+from matfn_kernels.programs.program import Proving, Typed
 from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
 from matfn_kernels.programs.verification import Verification
+from matfn_kernels.running.batches import Batch, Evaluation, concatenate, in_order, join, own_values
 from matfn_kernels.running.certification import certificates_of, immediate, refused
 from matfn_kernels.running.cuda_graphs import Graphed
 from matfn_kernels.running.hints import detail_of
+from matfn_kernels.running.plan import Varying
 from matfn_kernels.running.proving import own_bounds, proved
 from matfn_kernels.running.requested import Requested, Statement
 
@@ -66,45 +69,6 @@ Certified inverse fourth roots of order 32 and 64 take a sixth less time of an I
 less with 32."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Matrices to be computed together: inputs (batch, ...) and the requested tolerance of each."""
-
-    inputs: Mapping[str, Tensor]
-    requested: tuple[Requested, ...]
-
-    @property
-    def items(self) -> int:
-        """Number of matrices."""
-        return len(self.requested)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to compute: some dimension is zero."""
-        return any(size == 0 for tensor in self.inputs.values() for size in tensor.shape)
-
-    def rows(self, start: int, stop: int) -> Batch:
-        """The matrices start..stop."""
-        return Batch({name: tensor[start:stop] for name, tensor in self.inputs.items()}, self.requested[start:stop])
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Values (batch, ...) and one certificate a matrix."""
-
-    outputs: tuple[Tensor, ...]
-    certificates: tuple[Certificate, ...]
-
-    @property
-    def items(self) -> int:
-        """Number of matrices."""
-        return len(self.certificates)
-
-    def rows(self, start: int, stop: int) -> Evaluation:
-        """The answers start..stop."""
-        return Evaluation(tuple(output[start:stop] for output in self.outputs), self.certificates[start:stop])
-
-
 def batch_of(call: Call) -> Batch:
     """The matrices of a call as a batch."""
     named = call.options.precision
@@ -112,9 +76,10 @@ def batch_of(call: Call) -> Batch:
     tol = call.options.tol
     growth = _growth(call)
     proof = Statement.of(call) if call.options.certify == "proved" else None
-    if not call.rejected:
+    if not call.rejected and not (proof and call.varying):
         return Batch(call.inputs, (_requested(tol, eps, growth, proof),) * call.items)
-    requested = (Requested(tol, eps, call.rejected.get(index), growth, proof) for index in range(call.items))
+    proofs = [proof and proof.at(call.varying, values) for values in own_values(call.inputs, call.varying, call.items)]
+    requested = (Requested(tol, eps, call.rejected.get(index), growth, one) for index, one in enumerate(proofs))
     return Batch(call.inputs, tuple(requested))
 
 
@@ -128,23 +93,6 @@ def _growth(call: Call) -> float:
 def _requested(tol: float | None, eps: float, growth: float, proof: Statement | None) -> Requested:
     """The requested tolerance of a matrix; equal ones are one object, which a pickle holds once."""
     return Requested(tol, eps, None, growth, proof)
-
-
-def concatenate(batches: Sequence[Batch]) -> Batch:
-    """One batch of several with the same program; `Evaluation.rows` takes it apart again."""
-    if len(batches) == 1:
-        return batches[0]
-    names = batches[0].inputs
-    inputs = {name: torch.cat([batch.inputs[name] for batch in batches]) for name in names}
-    return Batch(inputs, tuple(one for batch in batches for one in batch.requested))
-
-
-def join(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of several, in order."""
-    if len(evaluations) == 1:
-        return evaluations[0]
-    outputs = tuple(torch.cat(column) for column in zip(*(e.outputs for e in evaluations), strict=True))
-    return Evaluation(outputs, tuple(c for e in evaluations for c in e.certificates))
 
 
 def evaluate(program: Program, batch: Batch, backends: Backends = TORCHS_OWN) -> Evaluation:
@@ -172,7 +120,33 @@ def evaluate_together(members: Sequence[tuple[Program, Batch]], backends: Backen
         torch.OutOfMemoryError: if the device has too little memory for all of them.
     """
     with one_thread(), using(backends), np.errstate(all="ignore"):
-        return _evaluated_together(members)
+        groups = [_by_values(program, batch) for program, batch in members]
+        found = iter(_evaluated_together([(program, batch) for group in groups for program, batch, _ in group]))
+        return [in_order([(next(found), rows) for *_, rows in group]) for group in groups]
+
+
+def _by_values(program: Program, batch: Batch) -> list[tuple[Program, Batch, list[int] | None]]:
+    """Programs with their matrices and the rows of these: all of one, or those of each value of varying parameters."""
+    varying = _plain(program)
+    if not isinstance(varying, Varying):
+        return [(program, batch, None)]
+    groups: dict[tuple[float, ...], list[int]] = {}
+    for row, values in enumerate(own_values(batch.inputs, varying.names, batch.items)):
+        groups.setdefault(values, []).append(row)
+    found = [_at(varying, values, batch.some(rows, varying.names)) for values, rows in groups.items()]
+    found = found or [(varying.typical, batch.some([], varying.names))]
+    graphs = program.graphs if isinstance(program, Graphed) else None
+    pairs = [(one if graphs is None else Graphed(one, graphs), part) for one, part in found]
+    return [(*pair, rows) for pair, rows in zip(pairs, list(groups.values()) or [[]], strict=True)]
+
+
+def _at(varying: Varying, values: tuple[float, ...], batch: Batch) -> tuple[Program, Batch]:
+    """The program of these values with its matrices, refused where the method asked for does not serve the values."""
+    try:
+        return varying.at(values), batch
+    except Rejection as rejection:
+        refusals = tuple(replace(one, rejection=one.rejection or rejection) for one in batch.requested)
+        return varying.typical, replace(batch, requested=refusals)
 
 
 def _evaluated_together(members: Sequence[tuple[Program, Batch]]) -> list[Evaluation]:
@@ -312,21 +286,22 @@ def _tiles(program: Program, batch: Batch) -> Iterator[slice]:
 def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     inputs = _laid_out(batch.inputs)
     if decomposition is None:
-        findings = program.run(inputs)
+        found = program.run(inputs)
     else:
         assert isinstance(program, Sharing)
-        findings = program.finish(decomposition, inputs)
-    findings = _released(findings, _output_dtypes(program, len(findings.outputs)))
+        found = program.finish(decomposition, inputs)
+    findings = _released(found, _output_dtypes(program, len(found.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
-    proves = getattr(_plain(program), "proves_its_error", False)
+    plain = _plain(program)
+    proves = isinstance(plain, Proving) and plain.proves_its_error
     bounds = own_bounds(batch, findings.error) if proves else proved(batch, outputs, findings.shift)
-    return Evaluation(outputs, certificates_of(program, findings, outputs, batch.requested, bounds))
+    return Evaluation(outputs, certificates_of(program, (found, findings), outputs, batch.requested, bounds))
 
 
 def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
     """The dtype of each output: the program's own but where it names others."""
-    named: tuple[torch.dtype, ...] | None = getattr(_plain(program), "output_dtypes", None)
-    return (program.dtype,) * count if named is None else named
+    plain = _plain(program)
+    return plain.output_dtypes if isinstance(plain, Typed) else (program.dtype,) * count
 
 
 def _released(findings: Findings, dtypes: Sequence[torch.dtype]) -> Findings:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["OUT_OF_RANGE", "PINNED", "REMARKS", "detail_of", "lost", "refusal"]
+__all__ = ["OVER_RANGE", "PINNED", "REMARKS", "detail_of", "lost", "refusal"]
+
+OVER_RANGE: Final = "over_range"
+"""The reason where a finite answer is too large for its dtype."""
+
+_WIDEST: Final = 64
+"""Bits of a number of the widest dtype."""
 
 _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "not_positive": (
@@ -41,10 +49,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "singular",
         'an eigenvalue is 0, where the power has no derivative: give damping > 0, or damping="range"',
     ),
-    "over_range": (
-        "out_of_range",
-        "an entry of the answer is too large for its dtype: scale the input, or send a wider dtype",
-    ),
+    "over_range": ("out_of_range", "the answer is too large for {dtype}: scale the input{wider}"),
     "far_shift": ("invalid_parameter", "shift is too large beside the matrix for float64: it leaves nothing of it"),
     "exactly_singular": ("singular", "an eigenvalue is 0, which has no inverse and no logarithm: give damping > 0"),
     "shared_eigenvalue": (
@@ -61,7 +66,14 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
     "no_condition": ("singular", "the matrix is zero: the quotient of its singular values is not defined"),
     "not_orthonormal": (
         "invalid_parameter",
-        "the columns of q are not orthonormal: send the basis of an earlier answer, of eigh, or the identity",
+        (
+            "the columns of q are not orthonormal, to 1e-5 or in half precision to 1e-2: send the basis of an earlier "
+            "answer, of eigh, or the identity"
+        ),
+    ),
+    "unstable_once_rounded": (
+        "not_converged",
+        "X was found, but rounded to the dtype that was sent it leaves the closed loop unstable: send float64",
     ),
     "not_stabilisable": (
         "not_stabilisable",
@@ -102,8 +114,6 @@ REMARKS: Final[Mapping[str, str]] = {
 }
 """Templates for the certificate's shift and damping."""
 
-OUT_OF_RANGE: Final = "the answer is too large for {dtype}: scale the input"
-
 PINNED: Final = "{method} found no answer that it can vouch for: leave the method to auto"
 
 _DETAILS: Final[Mapping[str, str]] = {
@@ -125,16 +135,17 @@ def detail_of(code: str, function: str) -> str:
     return _DETAILS.get(code, code)
 
 
-def refusal(reason: str) -> tuple[str, str]:
-    """Code and hint of a matrix for which a method reports this reason."""
-    return _FAILURES[reason]
+def refusal(reason: str, dtype: torch.dtype) -> tuple[str, str]:
+    """Code and hint of a matrix for which a method reports this reason, whose answer would have the dtype."""
+    code, hint = _FAILURES[reason]
+    if reason != OVER_RANGE:
+        return code, hint
+    wider = "" if torch.finfo(dtype).bits == _WIDEST else ", or send a wider dtype"
+    return code, hint.format(dtype=str(dtype).removeprefix("torch."), wider=wider)
 
 
 def lost(precision: Precision) -> str:
     """The hint where no finite answer was found in the highest precision allowed."""
     if precision is Precision.FP64:
-        return (
-            "no answer was found that could be vouched for: the problem is at the limits of float64, or its answer of "
-            "the dtype that was sent: send float64"
-        )
+        return "no answer was found that could be vouched for: the problem is at the limits of float64"
     return f"no finite answer in {precision}: allow more precision"

@@ -8,6 +8,7 @@ batch: the same call gets the same plan for as long as the profile stands.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -21,17 +22,27 @@ from matfn_kernels.programs.signature import Signature
 from matfn_kernels.programs.verification import verifying
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    import torch
+    from torch import Tensor
 
     from matfn_kernels.linalg.backends import Backends
+    from matfn_kernels.numbers.precision import Precision
+    from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.validation import Call
 
-__all__ = ["Plan", "explain", "make_plan"]
+__all__ = ["Plan", "Varying", "explain", "make_plan"]
 
 
 _CANDIDATES: Final = {**FUNCTIONS, **GRADIENTS}
+_TYPICAL: Final = (0.5, 2.0)
+"""Values in the domain of every parameter that may vary: for whole exponents there are cheaper methods, for others none
+but the first."""
+_RUN: Final = 2e-3
+"""Seconds that a program takes beside its arithmetic, measured of one matrix of order 8 on an Intel Xeon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +72,116 @@ def make_plan(call: Call, profile: Profile) -> Plan:
     Raises:
         Rejection: if the function has no method in the named precision, or the named method does not serve the call.
     """
-    plan = _plan(Signature.of(call), profile)
-    entry = ENTRIES[call.function]
-    if entry.claims:
-        plan = _verifying(plan, entry.claims, profile)
+    signature, entry = Signature.of(call), ENTRIES[call.function]
+    if signature.varying:
+        plan = _varying(Varying(signature, profile, entry.claims))
+    elif entry.claims:
+        plan = _verifying(_plan(signature, profile), entry.claims, profile)
+    else:
+        plan = _plan(signature, profile)
     if call.options.certify == "proved" and entry.verifiability == "bound":
         plan = replace(plan, seconds=plan.seconds + proof_cost(profile, call.dtype, _order(call)))
     return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Varying:
+    """The programs of a call of which each matrix has parameters of its own, one for each of their values.
+
+    Their values are among the inputs; `evaluation` gives each matrix to the program of its own, which is that of a
+    call of the matrix alone.
+
+    Attributes:
+        signature: of the call.
+        profile: by which a method is chosen for each value.
+        claims: names of the inputs that are claimed outputs.
+    """
+
+    signature: Signature
+    profile: Profile
+    claims: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs that are parameters."""
+        return self.signature.varying
+
+    def at(self, values: tuple[float, ...]) -> Program:
+        """The program of matrices with these values.
+
+        Raises:
+            Rejection: if a method was asked for that does not serve them.
+        """
+        program = _plan(self.signature.at(values), self.profile).program
+        return verifying(program, self.claims) if self.claims else program
+
+    @property
+    def typical(self) -> Program:
+        """The program of typical values.
+
+        Raises:
+            Rejection: if a method was asked for that serves none.
+        """
+        return self.at(_typical(self.signature, self.profile))
+
+    @property
+    def method(self) -> str:
+        """The method of typical values."""
+        return self.typical.method
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic of typical values."""
+        return self.typical.precision
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the inputs and outputs."""
+        return self.signature.dtype
+
+    @property
+    def ceiling(self) -> Precision:
+        """The arithmetic that no fallback exceeds."""
+        return self.typical.ceiling
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Findings:
+        """Computes matrices that have the values of the first."""
+        values = tuple(inputs[name][0].item() for name in self.names)
+        return self.at(values).run({name: tensor for name, tensor in inputs.items() if name not in self.names})
+
+    def fallbacks(self) -> tuple[Program, ...]:
+        """None: each program has its own."""
+        return ()
+
+    def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """The outputs where some dimension is zero."""
+        return self.typical.empty(inputs)
+
+    def seconds(self, profile: Profile) -> float:
+        """Predicted device seconds a matrix, with those of a run for each, since all may differ."""
+        return self.typical.seconds(profile) + _RUN
+
+
+def _typical(signature: Signature, profile: Profile) -> tuple[float, ...]:
+    """Typical values of the varying parameters, which the method that was asked for serves.
+
+    Raises:
+        Rejection: if it serves none.
+    """
+    *others, last = ((value,) * len(signature.varying) for value in _TYPICAL)
+    for values in others:
+        with suppress(Rejection):
+            _plan(signature.at(values), profile)
+            return values
+    _plan(signature.at(last), profile)
+    return last
+
+
+def _varying(program: Varying) -> Plan:
+    """The plan of matrices with parameters of their own: the price is that of typical values."""
+    signature, profile = program.signature, program.profile
+    plan = _plan(signature.at(_typical(signature, profile)), profile)
+    return replace(plan, program=program, seconds=program.seconds(profile), considered=())
 
 
 def _verifying(plan: Plan, claims: tuple[str, ...], profile: Profile) -> Plan:
@@ -122,11 +236,11 @@ def _order(call: Call) -> float:
 
 
 def _answer_bytes(call: Signature) -> int:
-    return call.dtype.itemsize * sum(ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters)))
+    return call.dtype.itemsize * sum(call.entry.output_elements(call.dimensions, dict(call.parameters)))
 
 
 def _bytes(call: Signature) -> int:
     """Bytes of inputs and outputs, a matrix: two outputs, each as large as the largest of all."""
     inputs = [math.prod(shape) for _, shape in call.shapes]
-    outputs = ENTRIES[call.function].output_elements(call.dimensions, dict(call.parameters))
+    outputs = call.entry.output_elements(call.dimensions, dict(call.parameters))
     return call.dtype.itemsize * (sum(inputs) + 2 * max(*inputs, *outputs))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +39,10 @@ class Statement:
         """The statement that a call's answer is right."""
         entry = ENTRIES[call.function]
         return cls(entry.subject if entry.claims else entry.name, tuple(call.parameters.items()), entry.claims)
+
+    def at(self, names: tuple[str, ...], values: tuple[float, ...]) -> Statement:
+        """The statement about a matrix that has these values of parameters of its own."""
+        return replace(self, parameters=(*self.parameters, *zip(names, values, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ function toggle(parameter, value, put) {
 
 function controlOf(parameter, value, put) {
   if (parameter.kind === "string") return choice(parameter, value, put);
-  if (parameter.kind === "coefficients" || parameter.kind === "damping") return written(parameter, value, put);
+  if (EXAMPLES[parameter.kind]) return written(parameter, value, put);
   const { minimum: min, maximum: max } = parameter;
   const control = h("input", {
     type: "number",
@@ -53,14 +53,16 @@ function choice(parameter, value, put) {
   return select(options, value ?? "", (name) => put(name === "" ? null : name));
 }
 
-/** A number or a word, or rows of coefficients: what reads as JSON is JSON. */
+/** What is written as text, by its kind. */
+const EXAMPLES = { damping: "0, 1e-6, range", coefficients: "[[3.4445, -4.775, 2.0315]]", offsets: "[0, 3, 8]" };
+
+/** A number or a word, rows of coefficients or offsets: what reads as JSON is JSON. */
 function written(parameter, value, put) {
-  const example =
-    parameter.kind === "damping" ? `${t("form.automatic")}, 0, 1e-6, range` : "[[3.4445, -4.775, 2.0315]]";
+  const automatic = parameter.kind === "damping" ? `${t("form.automatic")}, ` : "";
   const control = h("input", {
     type: "text",
     spellcheck: "false",
-    placeholder: example,
+    placeholder: automatic + EXAMPLES[parameter.kind],
     value: value === null || value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value),
     oninput: () => put(parsed(control.value.trim())),
   });

@@ -46,9 +46,8 @@ if TYPE_CHECKING:
     from matfn_kernels.methods.attention.faded import Faded
     from matfn_kernels.methods.attention.gates import Gates
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
-__all__ = ["DeltaRuleProgram", "candidates"]
+__all__ = ["DeltaRuleProgram"]
 
 _SMALLEST_KEY: Final = 1e-140
 """Largest key below which squares of keys, and so the sizes of what outputs sum, may leave float64's range."""
@@ -339,14 +338,3 @@ class _Terms:
         self.missing = torch.maximum(self.missing, missing)
         terms, self.state = gates.sizes(self.state, part.k, u)
         self.outputs = self.outputs + invariant.sums(invariant.sums(part.q.square()) * terms)
-
-
-def candidates(call: Signature) -> list[DeltaRuleProgram]:
-    """The one program that serves a call."""
-    low, ceiling = call.direct_precisions()
-    length, key_width = call.sizes("q")
-    chunk, scale = call.parameter("chunk"), call.parameter("scale")
-    assert isinstance(chunk, int)
-    assert isinstance(scale, float)
-    width = call.sizes("v")[-1]
-    return [DeltaRuleProgram(length, key_width, width, chunk, scale, call.given, call.dtype, low, ceiling)]

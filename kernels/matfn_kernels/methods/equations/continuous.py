@@ -32,7 +32,7 @@ from matfn_kernels.numbers.extended_product import product, wide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matfn_kernels.methods.equations.riccati_terms import Operator
+    from matfn_kernels.methods.equations.riccati_terms import Operator, Plain
     from matfn_kernels.numbers.arrays import Array
 
 __all__ = ["Continuous"]
@@ -94,6 +94,10 @@ class Continuous(Riccati):
     def instability(self, values: Array) -> Array:
         """Real parts."""
         return np.asarray(values.real)
+
+    def boundary_size(self, plain: Plain) -> float:
+        """Norm of A: imaginary numbers are as large as its eigenvalues."""
+        return norm(plain.a)
 
     def pencil_values(self) -> Array:
         """Those of the Hamiltonian matrix."""

@@ -29,7 +29,7 @@ from matfn_kernels.numbers.extended_product import product, wide
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from matfn_kernels.methods.equations.riccati_terms import Operator
+    from matfn_kernels.methods.equations.riccati_terms import Operator, Plain
     from matfn_kernels.numbers.arrays import Array
 
 __all__ = ["Discrete"]
@@ -63,6 +63,11 @@ class Discrete(Riccati):
     def instability(self, values: Array) -> Array:
         """How much larger than 1 they are."""
         return np.abs(values) - 1
+
+    def boundary_size(self, plain: Plain) -> float:
+        """1, the radius."""
+        del plain
+        return 1.0
 
     def pencil_values(self) -> Array:
         """Those of [[A, 0], [-Q, I]] - s [[I, G], [0, A^H]]; infinite ones, the partners of 0, are left out."""

@@ -32,7 +32,7 @@ from matfn_kernels.methods.equations.newton_kleinman import stabilising
 from matfn_kernels.methods.equations.riccati_terms import scaled
 from matfn_kernels.methods.equations.stabilisability import unstabilisable
 from matfn_kernels.methods.equations.sylvester import descriptor_failure
-from matfn_kernels.numbers.arrays import EPS, adjoint, gaussian, growth, norm, solved
+from matfn_kernels.numbers.arrays import EPS, adjoint, gaussian, growth, norm, shifted, solved
 from matfn_kernels.numbers.extended_product import CANCELLING, EXTENDED
 from matfn_kernels.numbers.precision import Precision
 from matfn_kernels.programs.per_matrix import Found, each, failed
@@ -147,17 +147,32 @@ def _solve(kind: type[Continuous | Discrete], dtype: torch.dtype, *, gain: bool,
     found = stabilising(equation)
     if found is None:
         return failed(a.shape, "not_stabilisable" if unstabilisable(equation) else None)
-    value = found.equation.unscaled(found.x)
-    if torch.finfo(dtype).bits < torch.finfo(torch.float64).bits and not _stable(sent, value, dtype):
-        return failed(a.shape, None)
+    value, exponent = _unscaled(found)
+    fits = not exponent and bool((np.abs(value) <= torch.finfo(dtype).max).all())
+    if fits and torch.finfo(dtype).bits < torch.finfo(torch.float64).bits and not _stable(sent, value, dtype):
+        return failed(a.shape, "unstable_once_rounded")
     condition, error = _certified(found)
     beside: tuple[Array, ...] = ()
-    if gain:
+    if gain and exponent:
+        beside = (np.zeros(adjoint(b).shape),)  # no output counts where one is out of range
+    elif gain:
         feedback = gain_of(sent, found, value, error)
         beside, condition = (feedback.k,), max(condition, feedback.condition(_term_sizes(found)))
         error = max(error, feedback.error) if math.isfinite(error) else error
     remarks = ("ill_conditioned",) if math.isnan(error) else ()
-    return Found(value, _residual(found), error, condition, found.steps, remarks=remarks, beside=beside)
+    residual = _residual(found)
+    return Found(value, residual, error, condition, found.steps, remarks=remarks, beside=beside, exponent=exponent)
+
+
+def _unscaled(found: Solution) -> tuple[Array, int]:
+    """The caller's X and 0, or, beyond the range of float64, X 2^-e with a largest entry near 1 and e."""
+    equation = found.equation
+    value = equation.unscaled(found.x)
+    if np.isfinite(value).all():
+        return value, 0
+    states = equation.states + equation.states[:, None]
+    top = int((np.frexp(np.abs(found.x))[1] + states)[found.x != 0].max())
+    return shifted(found.x, states - top), equation.exponent + top
 
 
 def _stable(equation: Riccati, x: Array, dtype: torch.dtype) -> bool:

@@ -102,6 +102,10 @@ class Riccati:
         """How far eigenvalues lie beyond that boundary; negative for stable ones."""
 
     @abstractmethod
+    def boundary_size(self, plain: Plain) -> float:
+        """Size of numbers on the boundary that matter."""
+
+    @abstractmethod
     def pencil_values(self) -> Array:
         """Eigenvalues of the plain equation's pencil, which come in pairs about the boundary."""
 

@@ -25,6 +25,7 @@ from scipy.linalg import LinAlgError
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import relative_to_truth
 from matfn_kernels.linalg.scaling import overflows
+from matfn_kernels.methods.general_functions.beside_identity import logarithms, near_identity
 from matfn_kernels.methods.general_functions.domain import Domain
 from matfn_kernels.methods.general_functions.triangular import TriangularFunction
 from matfn_kernels.methods.roots.general import left_factor
@@ -94,6 +95,7 @@ class SchurProgram:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         a = inputs["a"].to(working(self.precision, self.dtype))
         found = [_Answer.of(one.copy(), self) for one in a.cpu().numpy()]
+        found = _beside_identity(a, self, found)
         power = torch.as_tensor(np.stack([one.value for one in found])).to(a.device, a.dtype)
         columns = {name: _column([float(getattr(one, name)) for one in found], a) for name in _NAMES}
         left, up, lost, amplified = left_factor(inputs.get("g"), power)
@@ -125,6 +127,21 @@ class SchurProgram:
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
         return _SCHUR_FORMS * profile.cost("eigh", self.precision, self.order)
+
+
+def _beside_identity(a: Tensor, program: SchurProgram, found: list[_Answer]) -> list[_Answer]:
+    """The answers, of logarithms of matrices near I without a decomposition."""
+    if program.exponent is not None or program.damping or program.shift:
+        return found
+    rows = near_identity(a).nonzero().flatten().tolist()
+    if not rows:
+        return found
+    answers = zip(*(x.cpu().numpy() for x in logarithms(a[rows])), strict=True)
+    better = {
+        row: _Answer(value, error=float(error), condition=float(condition), residual=0.0)
+        for row, (value, error, condition) in zip(rows, answers, strict=True)
+    }
+    return [better.get(row, one) for row, one in enumerate(found)]
 
 
 def _column(numbers: list[float], like: Tensor) -> Tensor:

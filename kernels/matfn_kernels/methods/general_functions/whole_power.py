@@ -1,6 +1,7 @@
 """Whole powers A^p of any square matrices, a whole batch at once, by repeated squaring, and of the inverse for p < 0.
 
 A^0 = I and A^1 = A have no error. Matrices of small whole numbers have exact powers, as long as these fit into float64.
+A power of a nilpotent matrix that is 0 is so without error where that can be shown (`nilpotent`).
 Error: a power is compared on random columns with as many products in a row. The residual of an inverse is carried
 through the derivative of the power, which also gives the condition number. An inverse that is not vouched for is taken
 by the Schur form (`roots.general`), which also tells whether the matrix is singular.
@@ -18,6 +19,7 @@ import torch
 from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import relative_to_truth
 from matfn_kernels.linalg.scaling import normalise, overflows, rescale
+from matfn_kernels.methods.general_functions.nilpotent import vanishing
 from matfn_kernels.methods.roots.general import GeneralRootProgram, left_factor
 from matfn_kernels.numbers.precision import Precision, spacing, working
 from matfn_kernels.programs.findings import Findings
@@ -128,6 +130,7 @@ class _Power:
         value: B^q.
         off: by how much it differs from q products in a row, relative, (batch,).
         condition: of the power at A.
+        vanishes: which powers are shown to be 0, (batch,).
     """
 
     a: Tensor
@@ -138,6 +141,7 @@ class _Power:
     value: Tensor
     off: Tensor
     condition: Tensor
+    vanishes: Tensor | None = None
 
     @classmethod
     def of(cls, a: Tensor, units: Tensor, p: int) -> _Power:
@@ -163,15 +167,19 @@ class _Power:
         off = torch.where((size > _TINY) & (size < 1 / _TINY), off, math.nan)
         is_zero = (a == 0).flatten(1).all(-1) & (p > 0)
         off = torch.where(is_zero, 0.0, off)
+        vanishes = vanishing(base, value, q) if p > 0 and base.device.type == "cpu" else None
+        off = off if vanishes is None else torch.where(vanishes, 0.0, off)
         gain = _gain(base, q, inverted=p < 0)
         condition = torch.where(is_zero, 1.0, (gain * _size(a) / size).nan_to_num(math.inf).clamp_min(1))
-        return cls(a, base, unit, q, p < 0, value, off, condition)
+        return cls(a, base, unit, q, p < 0, value, off, condition, vanishes)
 
     def error(self) -> Tensor:
         """Relative error of the value, (batch,); 0 of the powers 0 and 1, NaN where nothing is known."""
         if self.exponent == 0 or (self.exponent == 1 and not self.inverted):
             return self.off
         found = _MARGIN * self.off + _EPS * self.condition
+        if self.vanishes is not None:
+            found = torch.where(self.vanishes, 0.0, found)
         return found + self._of_inverse() if self.inverted else found
 
     def _of_inverse(self) -> Tensor:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.products import product
+from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import corrected
 from matfn_kernels.methods.gradients.products import Factor, multiplied_out, of_factor
 from matfn_kernels.methods.gradients.program import EPS, GradientProgram, joined
@@ -55,8 +56,11 @@ class TriangularGradient(GradientProgram):
         upper = question.lower != self.transpose
         z = invariant.solve_triangular(turned, right, upper=upper)
         residual, error = corrected(z, right, problem(turned, lower=not upper), Precision.FP64)
-        solution = Factor(own.outputs[0].to(self.wide).conj().resolve_conj(), own.error, own.condition)
-        adjoint = Factor(z, error + EPS, own.condition)
+        value, up = normalise(own.outputs[0].to(self.wide).conj().resolve_conj())
+        up = up if own.exponents[0] is None else up + own.exponents[0]
+        solution = Factor(value, own.error, own.condition, up)
+        z, down = normalise(z)
+        adjoint = Factor(z, error + EPS, own.condition, down)
         left, other = (solution, adjoint) if self.transpose else (adjoint, solution)
         whole = invariant.negative(product(left.value, other.value.mT))
         part = whole.tril(-int(question.unit)) if question.lower else whole.triu(int(question.unit))

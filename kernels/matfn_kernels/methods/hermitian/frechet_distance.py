@@ -43,6 +43,8 @@ __all__ = ["FrechetProgram", "candidates"]
 
 _FLOOR: Final = 8.0
 """In eps of the largest eigenvalue: negative eigenvalues beyond it are remarked on, as for other functions."""
+_HALF_RANGE: Final = 2.0**1021
+"""Magnitude of parts of a mean up to which differences do not overflow."""
 _NO_EXPONENT: Final = -5000
 """The exponent of zero, below that of every float64."""
 
@@ -76,13 +78,14 @@ class FrechetProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs mu1, mu2 (batch, n) and s1, s2 (batch, n, n)."""
         mu1, mu2, s1, s2 = (inputs[name].to(double(self.dtype)) for name in ("mu1", "mu2", "s1", "s2"))
-        exponent = _even_exponent(mu1, mu2, s1, s2)
-        shift = rescale((mu1 - mu2)[:, None], -exponent.div(2, rounding_mode="floor"))[:, 0]
+        apart, lacking = _difference(mu1, mu2)
+        exponent = _even_exponent(apart, lacking, s1, s2)
+        shift = rescale(apart[:, None], lacking - exponent.div(2, rounding_mode="floor"))[:, 0]
         dtype = working(self.precision, self.dtype)
         first, second = (_Gaussian.of(rescale(s, -exponent), dtype, self.precision) for s in (s1, s2))
         squares = invariant.squares(shift)
-        apart, middle, unexplained = _compared(first, second)
-        value = (squares + apart + first.below + second.below).clamp_min(0)
+        bent, middle, unexplained = _compared(first, second)
+        value = (squares + bent + first.below + second.below).clamp_min(0)
         below, above = (invariant.sums(svd(_paired(first, second, side))[1]) for side in (-1, 1))
         spread = 2 * torch.maximum(above - middle, middle - below) + first.missed + second.missed
         terms = squares + first.trace + second.trace
@@ -178,11 +181,20 @@ class _Gaussian:
         return self.values[:, 0] < -_FLOOR * torch.finfo(dtype).eps * self.values[:, -1]
 
 
-def _even_exponent(mu1: Tensor, mu2: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
+def _difference(mu1: Tensor, mu2: Tensor) -> tuple[Tensor, Tensor]:
+    """(D, e) with mu1 - mu2 = D 2^e: e is 0 unless the difference may overflow."""
+    peaks = torch.stack([invariant.magnitude(mu).amax(-1) for mu in (mu1, mu2)]).amax(0).to(torch.float64)
+    exponent = torch.where(peaks > _HALF_RANGE, 2, 0)
+    first, second = (rescale(mu[:, None], -exponent)[:, 0] for mu in (mu1, mu2))
+    return first - second, exponent
+
+
+def _even_exponent(apart: Tensor, lacking: Tensor, s1: Tensor, s2: Tensor) -> Tensor:
     """The even e (batch,) for which 2^-e S and 2^(-e/2) mu have entries of order 1; exact, 0 where all are zero."""
     size = torch.stack([invariant.magnitude(s).amax((-2, -1)) for s in (s1, s2)]).amax(0).to(torch.float64)
-    mean = invariant.magnitude(mu1 - mu2).amax(-1).to(torch.float64)
+    mean = invariant.magnitude(apart).amax(-1).to(torch.float64)
     halves = [torch.frexp(x).exponent.where(x > 0, _NO_EXPONENT) for x in (size.sqrt(), mean)]
+    halves[1] = halves[1] + lacking
     return 2 * torch.maximum(*halves).where((size > 0) | (mean > 0), 0)
 
 

@@ -14,7 +14,7 @@ References: kexue.fm/archives/10922, 10996, 11006, 11059; Amsel et al., arXiv 25
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from matfn_kernels.linalg.iteration import ENGINE_REACH
 from matfn_kernels.methods.polar.gram import GramPolar
@@ -73,6 +73,6 @@ def _obeyed_of(call: Signature) -> Obeyed | None:
     steps, coefficients = call.parameter("steps"), call.parameter("coefficients")
     assert steps is None or isinstance(steps, int)
     assert coefficients is None or isinstance(coefficients, tuple)
-    rows = obeyed_rows(steps, coefficients)
+    rows = obeyed_rows(steps, cast("tuple[tuple[float, float, float], ...] | None", coefficients))
     scale = call.parameter("scale") or ("schatten4" if coefficients is None else "frobenius")
     return None if rows is None else Obeyed(rows, scale == "frobenius")

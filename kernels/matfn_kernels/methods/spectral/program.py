@@ -9,7 +9,7 @@ Reference: Higham, Functions of Matrices (2008), sections 1.2 and 4.5.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import torch
@@ -18,12 +18,13 @@ from matfn_kernels.linalg import invariant, probes
 from matfn_kernels.linalg.backward_error import asymmetric, relative_to_truth
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.products import add_diagonal, symmetric_product
+from matfn_kernels.linalg.products import add_diagonal, symmetric_product, symmetrise
 from matfn_kernels.linalg.scaling import overflows
+from matfn_kernels.methods.general_functions.beside_identity import logarithms, near_identity
 from matfn_kernels.methods.roots.by_eigh import Left
 from matfn_kernels.methods.spectral.by_eigh import Image
 from matfn_kernels.methods.spectral.isolated import exact_where_isolated
-from matfn_kernels.methods.spectral.maps import WholePower
+from matfn_kernels.methods.spectral.maps import Logarithm, WholePower
 from matfn_kernels.methods.spectral.question import admitted
 from matfn_kernels.numbers.precision import FLOOR, Precision, spacing
 from matfn_kernels.programs.findings import Findings
@@ -89,7 +90,8 @@ class SpectralProgram:
         assert isinstance(decomposition, Eigen)
         matrices = admitted(self.question, self.precision, decomposition)
         found = _found(matrices, self._noise(matrices), inputs.get("g"))
-        return exact_where_isolated(matrices, inputs, found)
+        found = exact_where_isolated(matrices, inputs, found)
+        return _beside_identity(found, inputs["a"]) if isinstance(self.question.function, Logarithm) else found
 
     def _noise(self, matrices: Diagonalised[Question]) -> Noise:
         """In float32 as measured; the law in float64 and of functions that jump."""
@@ -111,6 +113,27 @@ class SpectralProgram:
         products = share * profile.cost("gemm", self.precision, question.order)
         decomposition = profile.cost("eigh", self.precision, question.order)
         return decomposition + products + _PASSES * pass_cost(profile, question.order)
+
+
+def _beside_identity(found: Findings, a: Tensor) -> Findings:
+    """The findings, of logarithms of matrices near I, unshifted, without their decomposition; on a CPU."""
+    (value,), (exponent,) = found.outputs, found.exponents
+    if not a.is_cpu:
+        return found
+    near = near_identity(a.to(value.dtype))
+    near = near if found.shift is None else near & (found.shift == 0)
+    rows = near.nonzero().flatten()
+    if not len(rows):
+        return found
+    own = a[rows].to(value.dtype)
+    logarithm, error, condition = logarithms((own + own.mH) / 2)
+    return replace(
+        found,
+        outputs=(value.index_copy(0, rows, symmetrise(logarithm)),),
+        exponents=(None if exponent is None else exponent.index_fill(0, rows, 0),),
+        error=found.error.index_copy(0, rows, error),
+        condition=found.condition.index_copy(0, rows, condition),
+    )
 
 
 def _found(matrices: Diagonalised[Question], noise: Noise, g: Tensor | None) -> Findings:

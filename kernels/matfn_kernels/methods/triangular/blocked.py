@@ -20,6 +20,7 @@ from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.triangles import LEAF, PROBE_MARGIN, invert_lower, lacking
 from matfn_kernels.methods.triangular.judgement import Judgement, by_products, by_substitution, is_tame
 from matfn_kernels.methods.triangular.question import TriangularProgram
+from matfn_kernels.methods.triangular.room import with_room
 from matfn_kernels.numbers.precision import Precision, double, spacing
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import leaf_cost
@@ -56,6 +57,11 @@ class BlockedInverse(TriangularProgram):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input t (batch, n, n)."""
         t, exponent = self.scaled(self.question.read(inputs["t"]))
+        found = self.inverted(t, exponent)
+        return found if self.precision is not Precision.FP64 else _with_room(self, t, found)
+
+    def inverted(self, t: Tensor, exponent: Tensor | None) -> Findings:
+        """Findings of triangles (batch, n, n) that have been read, and scaled by 2^-exponent."""
         narrow = t.to(self.working)
         lower = self.question.lower
         value = invert_lower(narrow, self.kernel) if lower else invert_lower(narrow.mT, self.kernel).mT
@@ -101,12 +107,13 @@ class NativeInverse(TriangularProgram):
         """Computes a batch: input t (batch, n, n)."""
         t, asked = inputs["t"], self.question
         narrow = t.to(self.working).resolve_neg().contiguous()
-        value, found = native.triangular_inverses(narrow, lower=asked.lower, unit=asked.unit)
-        sizes, error = torch.stack([found.norm, found.inverse_norm]), PROBE_MARGIN * found.error
-        judgement = Judgement(found.residual, error, sizes.prod(0).clamp_min(1.0)).where(
+        value, measured = native.triangular_inverses(narrow, lower=asked.lower, unit=asked.unit)
+        sizes, error = torch.stack([measured.norm, measured.inverse_norm]), PROBE_MARGIN * measured.error
+        judgement = Judgement(measured.residual, error, sizes.prod(0).clamp_min(1.0)).where(
             is_tame(sizes, error, narrow), lambda mask: self._by_substitution(t[mask], value[mask])
         )
-        return _findings(self, value, None, judgement)
+        found = _findings(self, value, None, judgement)
+        return found if self.precision is not Precision.FP64 else _with_room(self, self.question.read(narrow), found)
 
     def _by_substitution(self, t: Tensor, value: Tensor) -> Judgement:
         return by_substitution(self.question.read(t), value, self.precision, lower=self.question.lower)
@@ -129,6 +136,13 @@ def _variants(question: Triangle, precision: Precision, ceiling: Precision) -> t
     if (question.dtype == torch.float64) != (precision is Precision.FP64):
         return usual, at_once
     return usual, at_once, NativeInverse(question, precision, ceiling)
+
+
+def _with_room(program: TriangularProgram, t: Tensor, found: Findings) -> Findings:
+    """The findings in float64 with room for answers that leave its range."""
+    library = BlockedInverse(program.question, program.precision, program.ceiling)
+    parts = {"t": t.to(double(t.dtype))}
+    return with_room(found, parts, lambda scaled: library.inverted(scaled["t"], None), program.dtype)
 
 
 def _findings(program: TriangularProgram, value: Tensor, exponent: Tensor | None, judgement: Judgement) -> Findings:

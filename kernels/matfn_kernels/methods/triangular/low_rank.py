@@ -19,6 +19,7 @@ from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import normalise, rescale
 from matfn_kernels.linalg.triangles import Problem, corrected, lacking
+from matfn_kernels.methods.triangular.room import with_room
 from matfn_kernels.numbers.precision import Precision, double, spacing, working
 from matfn_kernels.programs.findings import Findings
 
@@ -73,25 +74,40 @@ class LowRankProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs diag (batch, n), q and k (batch, n, d) and, with columns, b (batch, n, m)."""
         parts, exponent = self._scaled(inputs)
+        if self.columns is None:
+            right, right_exponent = None, None
+        else:
+            b = inputs["b"].to(double(self.dtype))
+            right, right_exponent = (b, None) if exponent is None else normalise(b)
+        found = self._solved(parts, right, lacking(exponent, right_exponent))
+        return found if self.precision is not Precision.FP64 else self._with_room(parts, right, found)
+
+    def _solved(self, parts: Parts, right: Tensor | None, exponent: Tensor | None) -> Findings:
+        """Findings of T X = B in double precision, of T X = I without B; X to be multiplied by 2^exponent."""
         dtype, exact = working(self.precision, self.dtype), double(self.dtype)
         wide, narrow = LowRank(parts, self.transpose), LowRank(parts.to(dtype), self.transpose)
-        if self.columns is None:
-            eye = torch.eye(self.order, dtype=exact, device=parts.diag.device)
-            right, right_exponent = eye.expand(len(parts.diag), -1, -1), None
-        else:
-            b = inputs["b"].to(exact)
-            right, right_exponent = (b, None) if exponent is None else normalise(b)
+        if right is None:
+            right = torch.eye(self.order, dtype=exact, device=parts.diag.device).expand(len(parts.diag), -1, -1)
         value = narrow.solve(right.to(dtype))
         problem = Problem(wide.multiply, wide.solve, lambda x: LowRank(parts.abs(), self.transpose).multiply(x))
         residual, error = corrected(value, right, problem, self.precision)
         return Findings(
             outputs=(value,),
-            exponents=(lacking(exponent, right_exponent),),
+            exponents=(exponent,),
             residual_name="T X - I" if self.columns is None else "T X - B",
             residual=residual,
             error=error + spacing(self.precision),
             condition=_condition(parts.scaled()[0]),
         )
+
+    def _with_room(self, parts: Parts, right: Tensor | None, found: Findings) -> Findings:
+        """The findings in float64 with room for answers that leave its range."""
+        sent = {"diag": parts.diag, "q": parts.q, "k": parts.k} | ({} if right is None else {"b": right})
+
+        def again(scaled: dict[str, Tensor]) -> Findings:
+            return self._solved(Parts(scaled["diag"], scaled["q"], scaled["k"]), scaled.get("b"), None)
+
+        return with_room(found, sent, again, self.dtype)
 
     def _scaled(self, inputs: Mapping[str, Tensor]) -> tuple[Parts, Tensor | None]:
         """T in double precision, and brought near 1 where the arithmetic has a smaller range than the dtype."""

@@ -23,6 +23,7 @@ from matfn_kernels.linalg.scaling import normalise
 from matfn_kernels.linalg.triangles import PROBE_MARGIN, condition_number, corrected, lacking
 from matfn_kernels.methods.triangular.judgement import Judgement, is_tame, problem
 from matfn_kernels.methods.triangular.question import TriangularProgram
+from matfn_kernels.methods.triangular.room import with_room
 from matfn_kernels.numbers.precision import Precision, double, spacing
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.kernel_prices import pass_cost
@@ -77,6 +78,15 @@ class _Equations(TriangularProgram):
         residual, error = corrected(value, right, problem(t, lower=lower), self.precision)
         return Judgement(residual, error, condition_number(normalise(t)[0], lower=lower))
 
+    def _with_room(self, inputs: Mapping[str, Tensor], found: Findings) -> Findings:
+        """The findings in float64 with room for answers that leave its range."""
+        if self.precision is not Precision.FP64:
+            return found
+        t, _, right, _ = self._wide(inputs)
+        library = Substitution(self.question, self.precision, self.ceiling, self.columns, self.transpose)
+        parts = {"t": t, "b": right}
+        return with_room(found, parts, lambda scaled: library.solved(scaled["t"], scaled["b"], None), self.dtype)
+
     def _findings(self, value: Tensor, exponent: Tensor | None, judgement: Judgement) -> Findings:
         return Findings(
             outputs=(value,),
@@ -102,10 +112,15 @@ class Substitution(_Equations):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs t (batch, n, n) and b (batch, n, m)."""
         t, exponent, right, right_exponent = self._wide(inputs)
+        found = self.solved(t, right, lacking(exponent, right_exponent))
+        return self._with_room(inputs, found)
+
+    def solved(self, t: Tensor, right: Tensor, exponent: Tensor | None) -> Findings:
+        """Findings of op(T) X = B in double precision, X to be multiplied by 2^exponent."""
         narrow = t.to(self.working)
         upper = self.question.lower == self.transpose
         value = invariant.solve_triangular(narrow, right.to(narrow.dtype), upper=upper)
-        return self._findings(value, lacking(exponent, right_exponent), self._judged(t, right, value))
+        return self._findings(value, exponent, self._judged(t, right, value))
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
@@ -121,12 +136,14 @@ class NativeSubstitution(_Equations):
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs t (batch, n, n) and b (batch, n, m)."""
         asked = self.question
-        t, b = (inputs[name].resolve_neg().contiguous() for name in ("t", "b"))
-        value, found = native.triangular_solutions(t, b, lower=asked.lower, unit=asked.unit, transpose=self.transpose)
-        judgement, tame = _by_correction(found, t)
-        return self._findings(
+        t, b = (inputs[name].to(self.working).resolve_neg().contiguous() for name in ("t", "b"))
+        asking = {"lower": asked.lower, "unit": asked.unit, "transpose": self.transpose}
+        value, measured = native.triangular_solutions(t, b, **asking)
+        judgement, tame = _by_correction(measured, t)
+        found = self._findings(
             value, None, judgement.where(tame, lambda mask: self._by_library(t[mask], b[mask], value[mask]))
         )
+        return self._with_room(inputs, found)
 
     def _by_library(self, t: Tensor, b: Tensor, value: Tensor) -> Judgement:
         t, _, right, _ = self._wide({"t": t, "b": b})
