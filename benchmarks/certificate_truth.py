@@ -470,8 +470,8 @@ def _care(truth: Truth, _chosen: dict[str, Any]) -> _Found:
     x = np.stack([_stable_graph(one) for one in hamiltonians])
     for _ in range(_NEWTON_STEPS):
         missing = long_double.added(q, [(adjoint(a), x), (x, a), *_quadratic(truth, x)])
-        parts = zip(adjoint(a - g @ x), missing, x, strict=True)
-        x = np.stack([_corrected(*map(long_double.plain, (closed, rest)), one) for closed, rest, one in parts])
+        parts = zip(long_double.plain(adjoint(a - g @ x)), long_double.plain(missing), x, strict=True)
+        x = np.stack([_corrected(*part) for part in parts])
     return (x,), None
 
 

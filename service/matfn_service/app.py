@@ -113,7 +113,7 @@ def application_of(service: Service, make: Callable[..., Application] = Applicat
     _add_metrics(app, service)
     _add_manual(app, service)
     add_front_page(app)
-    add_site(app, settings.site)
+    add_site(app, service.settings.site)
     app.router.routes += [
         Route(path, app.computation, include_in_schema=False)
         for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}", f"/v1/{VJP}{{differentiated}}")

@@ -7,13 +7,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 import matfn
 from matfn_service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "docker" / "helm" / "matfn"
@@ -95,7 +98,7 @@ def test_everything_selects_the_pods(variant: Path) -> None:
     manifests = rendered(f"--values={variant}")
     deployment = manifests["Deployment"]
     selector = deployment["spec"]["selector"]["matchLabels"]
-    selectors = {
+    selectors: dict[str, Callable[[dict[str, Any]], Any]] = {
         "Service": lambda spec: spec["selector"],
         "PodDisruptionBudget": lambda spec: spec["selector"]["matchLabels"],
         "PodMonitor": lambda spec: spec["selector"]["matchLabels"],
