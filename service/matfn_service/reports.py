@@ -1,4 +1,4 @@
-"""Reports of the read-only routes: the catalogue with its limits, and the state of the service."""
+"""Reports of the read-only routes: the catalogue with its limits, the state of the service, and its last batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
+from matfn_service.batch_log import shape_of
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["LimitsReport", "catalogue_report", "dtypes_of", "limits_report", "status_report"]
+__all__ = ["LimitsReport", "batches_report", "catalogue_report", "dtypes_of", "limits_report", "status_report"]
 
 _MAX_DIMENSION: Final = 2**31 - 1
 _MAX_NESTING: Final = 16
+_MOST_KEYS: Final = 16  # of those that wait: the report stays small however long the queue is
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +95,27 @@ def status_report(service: Service) -> dict[str, object]:
             "halvings": counted.halvings,
             "isolated": counted.isolated,
         },
+    }
+
+
+def batches_report(service: Service, after: int) -> dict[str, object]:
+    """The last batches after the one of this number, those under way among them, and what waits by its key.
+
+    Times are seconds since the start of the service.
+    """
+    log, started = service.statistics.log, service.started
+    return {
+        "now": service.clock() - started,
+        "last": log.last,
+        "batches": [asdict(record) | {"at": record.at - started} for record in log.after(after)],
+        "waiting": [
+            {
+                "function": job.function,
+                "shape": shape_of(job),
+                "dtype": str(job.program.dtype).removeprefix("torch."),
+                "method": job.program.method,
+                "calls": calls,
+            }
+            for job, calls in service.queue.waiting_by_key(_MOST_KEYS)
+        ],
     }
