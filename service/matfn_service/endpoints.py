@@ -63,7 +63,7 @@ class _Claim:
 
 
 class Computation:
-    """Takes what is POSTed to /v1/{function}, waits for its answer and sends it; of /v1/plan/{function} only the plan."""
+    """Takes what is POSTed to /v1/{function}, waits for its answer and sends it; to /v1/plan/... it sends the plan."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

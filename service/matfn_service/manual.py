@@ -46,7 +46,10 @@ _ROUTES: Final = (
     ),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),
-    ("GET /v1/batches?after=N", "the last batches after number N, those under way among them, and what waits by its key"),
+    (
+        "GET /v1/batches?after=N",
+        "the last batches after number N, those under way among them, and what waits by its key",
+    ),
     ("GET /metrics", "counters and states for Prometheus"),
     ("GET /healthz", "200 as long as the process lives"),
     ("GET /readyz", "200 while calls are taken; 503 while warming up or draining"),

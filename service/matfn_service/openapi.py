@@ -145,7 +145,12 @@ def _calls_path() -> Json:
 
 
 def _plan_path() -> Json:
-    name: Json = {"name": "function", "in": "path", "required": True, "schema": {"type": "string", "enum": [*FUNCTIONS]}}
+    name: Json = {
+        "name": "function",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "enum": [*FUNCTIONS]},
+    }
     body: Json = {
         "type": "object",
         "properties": {

@@ -34,13 +34,14 @@ async def plan_of(client: httpx.AsyncClient, function: str, **call: Any) -> dict
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-async def test_every_function_has_plans(client: httpx.AsyncClient, function: str) -> None:
+@pytest.mark.parametrize("certify", ["estimate", "proved"])
+async def test_every_function_has_plans(client: httpx.AsyncClient, function: str, certify: str) -> None:
     """Each function's plan names methods of its entry, and none is cheaper than the one that was chosen."""
     entry = FUNCTIONS[function]
     inputs = {one.name: stack(*[8] * len(one.shape)) for one in entry.inputs if not one.optional}
     params = {one.name: 2 for one in entry.parameters if one.required}
 
-    plan = await plan_of(client, function, inputs=inputs, params=params)
+    plan = await plan_of(client, function, inputs=inputs, params=params, options={"certify": certify})
 
     prices = [plan["seconds"], *(other["seconds"] for other in plan["considered"])]
     assert {plan["method"], *(other["method"] for other in plan["considered"])} <= {*entry.methods}

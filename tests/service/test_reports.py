@@ -154,7 +154,9 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
     operation = document["paths"]["/v1/inv_root"]["post"]
     params = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["params"]
 
-    assert {f"/v1/{name}" for name in [*FUNCTIONS, "calls", "plan/{function}", "functions", "status", "batches"]} <= document["paths"].keys()
+    assert {
+        f"/v1/{name}" for name in [*FUNCTIONS, "calls", "plan/{function}", "functions", "status", "batches"]
+    } <= document["paths"].keys()
     assert params["required"] == ["r"]
     assert params["properties"]["s"]["default"] == 1
     assert {"200", "400", "401", "413", "415", "422", "429", "503", "504"} <= operation["responses"].keys()

@@ -66,7 +66,9 @@ def make_plan(call: Call, profile: Profile) -> Plan:
     if entry.claims:
         plan = _verifying(plan, entry.claims, profile)
     if call.options.certify == "proved" and entry.verifiability == "bound":
-        plan = replace(plan, seconds=plan.seconds + proof_cost(profile, call.dtype, _order(call)))
+        proof = proof_cost(profile, call.dtype, _order(call))
+        considered = tuple((program, seconds + proof) for program, seconds in plan.considered)
+        plan = replace(plan, seconds=plan.seconds + proof, considered=considered)
     return plan
 
 

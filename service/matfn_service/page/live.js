@@ -1,13 +1,16 @@
 // The server as it works: its report and its metrics once a second, while someone looks.
 
 import { barChart, timeChart } from "./charts.js";
-import { problemCard } from "./certificate.js";
+import { codeText, problemCard } from "./certificate.js";
 import { h, show } from "./dom.js";
-import { bytes, milliseconds, number } from "./format.js";
+import { bytes, milliseconds, number, seconds } from "./format.js";
+import { askedAfter, batchesFigure, takeBatches } from "./lanes.js";
+import { barred, priceBar } from "./plan.js";
 import { json, request } from "./service.js";
 import { t } from "./words.js";
 
 const SECONDS = 120;
+const LEAST_SPAN = 30; // seconds of the charts' axes at first
 const PERIOD = 1000;
 const SLOWER = 5000; // after a failure
 
@@ -23,7 +26,7 @@ export function live(context) {
     busy = true;
     let wait = PERIOD;
     try {
-      take(state, await sample(stop.signal));
+      take(state, await sample(stop.signal, askedAfter(state)));
       draw(body, state);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -50,11 +53,16 @@ export function live(context) {
   return h("div", { class: "live" }, h("p", { class: "lead" }, t("live.lead")), body);
 }
 
-async function sample(signal) {
-  const [report, metrics] = await Promise.all([json("v1/status", { signal }), request("metrics", { signal })]);
+async function sample(signal, after) {
+  const [report, metrics, batches] = await Promise.all([
+    json("v1/status", { signal }),
+    request("metrics", { signal }),
+    json(`v1/batches?after=${after}`, { signal }),
+  ]);
   return {
     at: performance.now() / 1000,
     status: report.value,
+    batches: batches.value,
     metrics: parsed(metrics.status < 400 ? metrics.text : ""),
   };
 }
@@ -73,6 +81,7 @@ export function parsed(text) {
 function take(state, taken) {
   const last = state.samples.at(-1);
   if (last && taken.at - last.at > 10 * (PERIOD / 1000)) state.samples = []; // no line through the gap
+  takeBatches(state, taken.batches);
   state.samples.push(taken);
   if (state.samples.length > SECONDS + 1) state.samples.shift();
 }
@@ -101,8 +110,10 @@ function meanOf(samples, name, labels = "") {
   return grown("count") > 0 ? (grown("sum") / grown("count")) * 1000 : null;
 }
 
-function draw(body, { samples }) {
+function draw(body, state) {
+  const { samples } = state;
   const { status, metrics } = samples.at(-1);
+  const span = Math.min(SECONDS, Math.max(LEAST_SPAN, samples.length - 1));
   const gauges = samples.map((taken) => taken.status.queue.jobs);
   show(
     body,
@@ -116,14 +127,16 @@ function draw(body, { samples }) {
         `${sum(metrics, "matfn_workers_alive")} / ${status.workers}`,
         t("live.busy", { share: percent(busyShare(samples, status.workers)) }),
       ),
-      tile("live.queue", status.queue.jobs, `${bytes(status.queue.bytes)} · ${number(status.queue.seconds)} s`),
+      tile(
+        "live.queue",
+        status.queue.jobs,
+        t("live.work", { bytes: bytes(status.queue.bytes), time: seconds(status.queue.seconds) }),
+      ),
       tile("live.answered", status.counters.answered, t("live.since", { time: since(status.uptime) })),
       tile(
         "live.refused",
         Object.values(status.counters.failed).reduce((total, value) => total + value, 0),
-        Object.entries(status.counters.failed)
-          .map(([code, count]) => `${code} ${count}`)
-          .join(", ") || "–",
+        t("live.see_below"),
       ),
       tile(
         "live.memory",
@@ -132,6 +145,7 @@ function draw(body, { samples }) {
       ),
       tile("live.lag", milliseconds(status.loop.largest_lag * 1000), t("live.lag_note")),
     ),
+    batchesFigure(state),
     h(
       "div",
       { class: "two" },
@@ -139,7 +153,7 @@ function draw(body, { samples }) {
         "live.calls",
         timeChart({
           label: t("live.calls"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [
             { name: "before", values: rates(samples, "matfn_calls_total", 'code="ok"') },
@@ -155,7 +169,7 @@ function draw(body, { samples }) {
         "live.matrices",
         timeChart({
           label: t("live.matrices"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [{ name: "before", values: rates(samples, "matfn_matrices_total", "") }],
         }),
@@ -164,7 +178,7 @@ function draw(body, { samples }) {
         "live.queued",
         timeChart({
           label: t("live.queued"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [{ name: "before", values: gauges }],
         }),
@@ -173,7 +187,7 @@ function draw(body, { samples }) {
         "live.batches",
         timeChart({
           label: t("live.batches"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [{ name: "before", values: rates(samples, "matfn_batch_matrices_count", "") }],
         }),
@@ -184,7 +198,7 @@ function draw(body, { samples }) {
       ),
       figure("live.stages", stages(samples)),
     ),
-    functionsTable(status.batches.by_function),
+    h("div", { class: "two" }, functionsTable(status.batches.by_function), refusalsTable(status.counters)),
   );
 }
 
@@ -250,6 +264,29 @@ export function sizeBars(histogram) {
   return [...bars].sort(([x], [y]) => x - y).map(([low, count]) => [named(low), count]);
 }
 
+/** Refusals by code, and calls that nobody waited for. */
+function refusalsTable({ failed, dropped_disconnected: left, dropped_deadline: late }) {
+  const rows = [
+    ...Object.entries(failed).map(([code, count]) => [codeText(code), count]),
+    [t("live.left"), left],
+    [t("live.late"), late],
+  ];
+  return h(
+    "section",
+    { class: "panel wide", tabindex: 0, "aria-label": t("live.refused") },
+    h("h2", {}, t("live.refused")),
+    h(
+      "table",
+      {},
+      h(
+        "tbody",
+        {},
+        rows.map(([name, count]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, count))),
+      ),
+    ),
+  );
+}
+
 function stages(samples) {
   const rows = [
     ["read", "matfn_wire_seconds", 'stage="read"'],
@@ -261,9 +298,10 @@ function stages(samples) {
     ["all", "matfn_request_seconds", ""],
   ];
   const values = rows.map(([name, metric, label]) => [name, meanOf(samples, metric, label)]);
+  const longest = Math.max(1e-9, ...values.map(([, value]) => value ?? 0));
   return h(
     "table",
-    {},
+    { class: "bars" },
     h("caption", {}, t("live.stages_note")),
     h(
       "tbody",
@@ -273,7 +311,7 @@ function stages(samples) {
           "tr",
           {},
           h("th", { scope: "row" }, t(`stage.${name}`)),
-          h("td", {}, value === null ? "–" : milliseconds(value)),
+          h("td", {}, barred(priceBar((value ?? 0) / longest), value === null ? "–" : milliseconds(value))),
         ),
       ),
     ),

@@ -2,7 +2,7 @@
 
 import { beside } from "./beside.js";
 import { callOf } from "./code.js";
-import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
+import { certificateCard, checkText, problemCard, timingBar, toleranceOf, trueError } from "./certificate.js";
 import {
   adoptedCall,
   firstCall,
@@ -18,6 +18,7 @@ import { heatMap } from "./heat.js";
 import { iterationFigure } from "./iteration.js";
 import { readLink, writeLink } from "./link.js";
 import { outputFigures } from "./outputs.js";
+import { drawPlan } from "./plan.js";
 import { Unreadable } from "./read.js";
 import { post } from "./service.js";
 import { iterationOf } from "./steps.js";
@@ -42,6 +43,7 @@ export function playground(context) {
     verdict: h("div", {}),
     spectra: h("div", {}),
     steps: h("div", {}),
+    plan: h("div", {}),
     code: h("div", {}),
   };
   const view = { state, parts, entryOf, catalogue, turn: 0 };
@@ -61,7 +63,7 @@ export function playground(context) {
     "div",
     { class: "playground" },
     parts.controls,
-    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.code),
+    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.plan, parts.code),
   );
 }
 
@@ -145,12 +147,13 @@ function refresh(view) {
       parts.verdict,
       h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))),
     );
-    for (const part of [parts.maps, parts.spectra, parts.steps, parts.code]) show(part);
+    for (const part of [parts.maps, parts.spectra, parts.steps, parts.plan, parts.code]) show(part);
     return false;
   }
   state.linked = writeLink(state.call);
   drawMaps(view);
   drawCode(view);
+  drawPlan(view);
   drawSpectra(view);
   return true;
 }
@@ -201,6 +204,7 @@ function showResult(view) {
   }
   drawMaps(view);
   drawCode(view);
+  drawPlan(view);
   drawSpectra(view);
 }
 
@@ -213,7 +217,11 @@ function drawVerdict(view, check) {
       : null;
   show(
     view.parts.verdict,
-    certificateCard(certificate, { tol: call.options.tol ?? null, check: checkText(check, certificate) }),
+    certificateCard(certificate, {
+      tol: toleranceOf(view.entryOf(call.name), call, certificate),
+      truth: trueError(check, certificate),
+      check: checkText(check, certificate),
+    }),
     many,
     timingBar(result.timing, result.milliseconds),
   );
