@@ -1,9 +1,10 @@
-"""What the page's live view costs a busy server: callers' throughput while it is looked at, against while it is not.
+"""What the page's live view costs a busy server: calls answered and CPU time while it is looked at, and while it is not.
 
 A viewer asks for what the page asks for, /v1/status, /metrics and /v1/batches, once a second over connections that
-stay open. Periods with and without viewers alternate in one run, in an order that turns around from pair to pair, and
-the ratio of each pair is taken. The CPU time that the server takes for one look is measured apart, on an idle server
-with full records: on a shared machine it is the steadier figure.
+stay open. Under one load without a pause, short periods with and without viewers alternate, and neighbours are
+compared: by the requests that were answered, which on a shared machine vary with what others do, and by the CPU time of
+the server's process a request, looks included, which varies less. The CPU time of one look is measured apart, with full
+records.
 
     python benchmarks/bench_live_view.py > benchmarks/results/live_view.md
 """
@@ -13,8 +14,11 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import time
 import timeit
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
@@ -35,8 +39,8 @@ from provenance import provenance
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SECONDS: Final = 4.0
-PAIRS: Final = 12
+PERIOD: Final = 3.0
+PERIODS: Final = 31
 CALLERS: Final = 16
 LOOKS: Final = 100
 VIEWERS: Final = (1, 10)
@@ -45,9 +49,9 @@ _TICK: Final = 1.0
 
 
 def load(server: ServerProcess, shape: tuple[int, ...]) -> Load:
-    """So many callers of msign, each with a matrix of its own."""
+    """So many callers of msign, each with a matrix of its own, for longer than all periods take."""
     requests = [_request(shape, seed) for seed in range(CALLERS)]
-    return Load(server.address, "/v1/msign", tuple(requests), CALLERS, SECONDS)
+    return Load(server.address, "/v1/msign", tuple(requests), CALLERS, PERIOD * (PERIODS + 2))
 
 
 def _request(shape: tuple[int, ...], seed: int) -> Request:
@@ -79,47 +83,79 @@ class Viewer:
 
 
 @contextmanager
-def watched(server: ServerProcess, viewers: int) -> Iterator[None]:
-    """Within the block so many viewers look once a second."""
-    stop = threading.Event()
+def watching(server: ServerProcess, viewers: int) -> Iterator[threading.Event]:
+    """So many viewers, each of which looks once a second while the event is set."""
+    looking, over = threading.Event(), threading.Event()
 
     def watch() -> None:
         viewer = Viewer(server)
-        while not stop.wait(_TICK):
-            viewer.look()
+        while not over.wait(_TICK):
+            if looking.is_set():
+                viewer.look()
         viewer.close()
 
     threads = [threading.Thread(target=watch) for _ in range(viewers)]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield looking
     finally:
-        stop.set()
+        over.set()
         for thread in threads:
             thread.join()
 
 
-def rate(server: ServerProcess, shape: tuple[int, ...], viewers: int) -> float:
-    """Requests answered a second in one period."""
-    with watched(server, viewers):
-        measured = measure(load(server, shape))
-    if measured.errors:
-        raise RuntimeError(f"{measured.errors} errors")
-    return measured.rate
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Requests a second in a period, and the CPU time of the server's process for one."""
+
+    rate: float
+    cpu_us: float
+
+
+def periods(server: ServerProcess, shape: tuple[int, ...], viewers: int) -> list[Period]:
+    """Periods under load: the first without viewers, the next with them, and so on."""
+    found = []
+    with ThreadPoolExecutor(1) as pool, watching(server, viewers) as looking:
+        loaded = pool.submit(measure, load(server, shape))
+        before = _counted(server)
+        while _counted(server)[1] < before[1] + CALLERS:  # the callers have to start
+            time.sleep(0.1)
+        for number in range(PERIODS):
+            (looking.set if number % 2 else looking.clear)()
+            started = _counted(server)
+            time.sleep(PERIOD)
+            seconds, requests, spent = (
+                later - earlier for later, earlier in zip(_counted(server), started, strict=True)
+            )
+            found.append(Period(requests / seconds, 1e6 * spent / requests))
+        if errors := loaded.result().errors:
+            raise RuntimeError(f"{errors} errors")
+    return found
+
+
+def _counted(server: ServerProcess) -> tuple[float, int, float]:
+    """The time, requests answered so far, and CPU seconds of the server's process."""
+    lines = server.metrics().splitlines()
+    requests = next(line for line in lines if line.startswith("matfn_request_seconds_count"))
+    return time.perf_counter(), int(float(requests.split()[1])), _cpu_seconds(server)
 
 
 def row(server: ServerProcess, shape: tuple[int, ...], viewers: int) -> str:
-    """Throughput with viewers over that without, in pairs side by side."""
-    ratios, plain = [], []
-    for pair in range(PAIRS):
-        order = (0, viewers) if pair % 2 else (viewers, 0)
-        found = {count: rate(server, shape, count) for count in order}
-        ratios.append(found[viewers] / found[0])
-        plain.append(found[0])
-    low, middle, high = quantiles(ratios, n=4)
-    spread = f"{100 * (low - 1):+.1f} to {100 * (high - 1):+.1f}"
-    return f"| {shape[0]} | {viewers} | {median(plain):.0f} | {100 * (middle - 1):+.1f} | {spread} |"
+    """What viewers change: each period with them against the mean of its two neighbours without."""
+    found = periods(server, shape, viewers)
+    triples = [found[place - 1 : place + 2] for place in range(1, PERIODS - 1, 2)]
+    rates = [2 * with_them.rate / (one.rate + other.rate) for one, with_them, other in triples]
+    costs = [2 * with_them.cpu_us / (one.cpu_us + other.cpu_us) for one, with_them, other in triples]
+    plain = [one for one, _, _ in triples]
+    figures = [f"{median(one.rate for one in plain):.0f}", _change(rates)]
+    figures += [f"{median(one.cpu_us for one in plain):.0f}", _change(costs)]
+    return f"| {shape[0]} | {viewers} | {' | '.join(figures)} |"
+
+
+def _change(ratios: list[float]) -> str:
+    low, middle, high = (100 * (value - 1) for value in quantiles(ratios, n=4))
+    return f"{middle:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def look_ms(server: ServerProcess) -> tuple[float, int]:
@@ -153,11 +189,11 @@ def main() -> None:
     """Prints the table."""
     print(f"{provenance()}\n")
     print(
-        f"{CALLERS} callers of msign, one float32 matrix a request, one worker; {PAIRS} pairs of {SECONDS:g} s "
-        "with and without viewers, in turn. Change of the requests answered: median of the pairs, and their quartiles.\n"
+        f"{CALLERS} callers of msign, one float32 matrix a request, one worker; {PERIODS} periods of {PERIOD:g} s, every "
+        "second one with viewers. Changes: median (quartiles) over the periods with viewers, in percent.\n"
     )
-    print("| order | viewers | requests/s without | change, % | quartiles, % |")
-    print("|---|---|---|---|---|")
+    print("| order | viewers | requests/s | change | server's CPU µs a request | change |")
+    print("|---|---|---|---|---|---|")
     with running_server() as server:
         for shape in SHAPES:
             for viewers in VIEWERS:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "screenshots"
 _LOOK_SECONDS: Final = 20  # of load before the live view is taken, so that its charts hold something
+_COLOURS: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ LOOKS: Final = {
 }
 EVERY: Final = {
     f"{tab}-{width}-{colours}-{locale[:2]}": Look(tab, width, colours, locale, 900, "body")
-    for tab, width, colours, locale in product(READY, (1440, 360), ("light", "dark"), ("en-GB", "zh-CN"))
+    for tab, width, colours, locale in product(READY, (1440, 360), _COLOURS, ("en-GB", "zh-CN"))
 }
 
 

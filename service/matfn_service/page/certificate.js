@@ -21,7 +21,10 @@ export function certificateCard(certificate, { tol = null, truth = null, check =
     ["precision", certificate.precision],
     certificate.steps ? ["steps", certificate.steps] : null,
     certificate.rank !== null && ["rank", certificate.rank],
-    certificate.residual && ["residual", `${small(certificate.residual.value)}  (${certificate.residual.name})`],
+    certificate.residual && [
+      "residual",
+      `${small(certificate.residual.value)}  (${residualName(certificate.residual)})`,
+    ],
     certificate.damping ? ["damping", small(certificate.damping)] : null,
     certificate.shift ? ["shift", number(certificate.shift, 4)] : null,
   ];
@@ -72,6 +75,11 @@ function errorLine({ error_estimate: estimate, error_bound: bound, outcome }, { 
     marks.map(([name, value]) => ({ name, value, told: `${t(`fact.${name}`)} ${small(value)}` })),
     t("fact.line"),
   );
+}
+
+/** What a residual measures: a formula, or words of this page's language. */
+function residualName({ name }) {
+  return known(`residual.${name}`) ? t(`residual.${name}`) : name;
 }
 
 function methodText({ method, fallback }) {
