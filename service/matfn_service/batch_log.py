@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_RECORDS", "BatchLog", "BatchRecord", "shape_of"]
 
-MOST_RECORDS: Final = 128
+MOST_RECORDS: Final = 64
 """Batches that are remembered: a look a second tells all of them, up to so many a second."""
 _MOST_CALLS: Final = 24  # of a batch, told one by one
 
@@ -53,6 +53,23 @@ class BatchRecord:
     workers: int
     fill: float
     seconds: float | None = None
+
+    def told(self, started: float) -> dict[str, object]:
+        """The batch as JSON has it, its launch counted from the start of the service."""
+        return {
+            "number": self.number,
+            "at": self.at - started,
+            "calls": self.calls,
+            "more": self.more,
+            "items": self.items,
+            "shape": self.shape,
+            "dtype": self.dtype,
+            "method": self.method,
+            "precision": self.precision,
+            "workers": self.workers,
+            "fill": self.fill,
+            "seconds": self.seconds,
+        }
 
 
 @dataclass(slots=True)

@@ -71,6 +71,9 @@ def status_report(service: Service) -> dict[str, object]:
         "device": service.executor.device,
         "workers": service.executor.workers,
         "lanes": service.executor.workers,  # its former name, kept for one version
+        "workers_alive": service.executor.alive,
+        "worker_seconds": counted.worker_seconds,
+        "held_bytes": service.batcher.held_bytes,
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else profile.content(),
         "loop": {"largest_lag": service.watchdog.largest},
@@ -84,6 +87,15 @@ def status_report(service: Service) -> dict[str, object]:
             "count": counted.batch_sizes.total(),
             "histogram": {str(size): number for size, number in sorted(counted.batch_sizes.items())},
             "by_function": {name: asdict(entry) for name, entry in sorted(counted.functions.items())},
+        },
+        "stages": {
+            name: {"count": sum(histogram.counts), "seconds": histogram.sum}
+            for name, histogram in {
+                **counted.stage_seconds,
+                "queue": counted.queue_seconds,
+                "device": counted.device_seconds,
+                "request": counted.request_seconds,
+            }.items()
         },
         "counters": {
             "answered": counted.answered,
@@ -107,7 +119,7 @@ def batches_report(service: Service, after: int) -> dict[str, object]:
     return {
         "now": service.clock() - started,
         "last": log.last,
-        "batches": [asdict(record) | {"at": record.at - started} for record in log.after(after)],
+        "batches": [record.told(started) for record in log.after(after)],
         "waiting": [
             {
                 "function": job.function,

@@ -66,7 +66,8 @@ def test_every_function_runs(opened: Opening, name: str) -> None:
 
 CHECKED = (
     *("root", "inv_root", "sqrt_pair", "log", "exp", "power", "msign", "mclip", "polar", "norm2", "cond"),
-    *("eig_clip", "eigh", "geometric_mean", "tri_inv", "tri_solve"),
+    *("eig_clip", "eigh", "geometric_mean", "tri_inv", "tri_solve", "mcsgn", "spectral_projector", "frechet_distance"),
+    *("solve_sylvester", "solve_lyapunov", "solve_discrete_lyapunov", "dplr_inv", "dplr_solve"),
 )
 BY_DTYPE: list[tuple[str, str, dict[str, float]]] = [
     (name, dtype, {}) for name in CHECKED for dtype in ("float32", "bfloat16")
@@ -79,6 +80,7 @@ BY_PARAMETER: list[tuple[str, str, dict[str, float]]] = [
     ("log", "float32", {"damping": 1e-2}),
     ("geometric_mean", "float32", {"t": 0.2}),
     ("geometric_mean", "float32", {"t": -1}),
+    ("dplr_solve", "float32", {"transpose": True}),
 ]
 
 

@@ -54,6 +54,9 @@ async def test_status_counts(client: httpx.AsyncClient) -> None:
     assert status["batches"]["by_function"]["msign"] == {"batches": 2, "matrices": 4}
     assert (status["queue"]["jobs"], status["queue"]["bytes"], status["queue"]["seconds"]) == (0, 0, 0)
     assert (status["state"], status["device"]) == ("ready", "scripted")
+    assert (status["workers_alive"], status["held_bytes"]) == (1, 0)
+    assert status["stages"]["device"]["count"] == 3
+    assert 0.0 < status["stages"]["device"]["seconds"] <= status["stages"]["request"]["seconds"]
 
 
 async def test_batches_are_told(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:

@@ -7,7 +7,7 @@ import { t } from "./words.js";
 
 const HEIGHT = 190;
 const COLUMN = 22; // pixels a batch
-const MOST_KEPT = 128;
+const MOST_KEPT = 128; // twice as many as a report has
 const MOST_LISTED = 6;
 const COLOURS = 8;
 const TOP = 8;

@@ -1,4 +1,4 @@
-// The server as it works: its report and its metrics once a second, while someone looks.
+// The server as it works: its report and its last batches once a second, while someone looks.
 
 import { barChart, timeChart } from "./charts.js";
 import { codeText, problemCard } from "./certificate.js";
@@ -6,12 +6,13 @@ import { h, show } from "./dom.js";
 import { bytes, milliseconds, number, seconds } from "./format.js";
 import { askedAfter, batchesFigure, takeBatches } from "./lanes.js";
 import { barred, priceBar } from "./plan.js";
-import { json, request } from "./service.js";
+import { json } from "./service.js";
 import { t } from "./words.js";
 
 const SECONDS = 120;
 const LEAST_SPAN = 30; // seconds of the charts' axes at first
 const PERIOD = 1000;
+const STAGES = ["read", "plan", "queue", "device", "encode", "write", "request"];
 const SLOWER = 5000; // after a failure
 
 /** The live tab; polls until it is left, and not while the page is hidden. */
@@ -54,28 +55,11 @@ export function live(context) {
 }
 
 async function sample(signal, after) {
-  const [report, metrics, batches] = await Promise.all([
+  const [report, batches] = await Promise.all([
     json("v1/status", { signal }),
-    request("metrics", { signal }),
     json(`v1/batches?after=${after}`, { signal }),
   ]);
-  return {
-    at: performance.now() / 1000,
-    status: report.value,
-    batches: batches.value,
-    metrics: parsed(metrics.status < 400 ? metrics.text : ""),
-  };
-}
-
-/** Values of Prometheus' text by name and labels; buckets of histograms are left out. */
-export function parsed(text) {
-  const values = new Map();
-  for (const line of text.split("\n")) {
-    if (line.startsWith("#") || line.includes("_bucket{")) continue;
-    const at = line.lastIndexOf(" ");
-    if (at > 0) values.set(line.slice(0, at), Number(line.slice(at + 1)));
-  }
-  return values;
+  return { at: performance.now() / 1000, status: report.value, batches: batches.value };
 }
 
 function take(state, taken) {
@@ -86,33 +70,36 @@ function take(state, taken) {
   if (state.samples.length > SECONDS + 1) state.samples.shift();
 }
 
-function sum(metrics, name, label = "") {
-  let total = 0;
-  for (const [key, value] of metrics)
-    if ((key === name || key.startsWith(`${name}{`)) && key.includes(label)) total += value;
-  return total;
+const counted = {
+  answered: ({ counters }) => counters.answered,
+  refused: ({ counters }) => total(counters.failed),
+  matrices: ({ batches }) => total(Object.values(batches.by_function).map(({ matrices }) => matrices)),
+  batches: ({ batches }) => batches.count,
+};
+
+function total(values) {
+  return Object.values(values).reduce((sum, value) => sum + value, 0);
 }
 
 /** The growth of a counter per second, sample by sample. */
-function rates(samples, name, label) {
+function rates(samples, count) {
   return samples.slice(1).map((taken, place) => {
     const before = samples[place];
-    const grown = sum(taken.metrics, name, label) - sum(before.metrics, name, label);
+    const grown = count(taken.status) - count(before.status);
     return grown < 0 ? NaN : grown / Math.max(taken.at - before.at, 1e-3); // a restarted server counts from 0
   });
 }
 
-/** The mean of a histogram over the last seconds, in milliseconds. */
-function meanOf(samples, name, labels = "") {
-  const recent = samples.slice(-11);
-  const grown = (suffix) =>
-    sum(recent.at(-1).metrics, `${name}_${suffix}`, labels) - sum(recent[0].metrics, `${name}_${suffix}`, labels);
-  return grown("count") > 0 ? (grown("sum") / grown("count")) * 1000 : null;
+/** The mean of a stage over the last seconds, in milliseconds. */
+export function meanOf(samples, stage) {
+  const recent = samples.slice(-11).map(({ status }) => status.stages[stage]);
+  const grown = (field) => recent.at(-1)[field] - recent[0][field];
+  return grown("count") > 0 ? (grown("seconds") / grown("count")) * 1000 : null;
 }
 
 function draw(body, state) {
   const { samples } = state;
-  const { status, metrics } = samples.at(-1);
+  const { status } = samples.at(-1);
   const span = Math.min(SECONDS, Math.max(LEAST_SPAN, samples.length - 1));
   const gauges = samples.map((taken) => taken.status.queue.jobs);
   show(
@@ -124,7 +111,7 @@ function draw(body, state) {
       tile("live.device", status.device, `matfn ${status.version}`),
       tile(
         "live.workers",
-        `${sum(metrics, "matfn_workers_alive")} / ${status.workers}`,
+        `${status.workers_alive} / ${status.workers}`,
         t("live.busy", { share: percent(busyShare(samples, status.workers)) }),
       ),
       tile(
@@ -133,16 +120,8 @@ function draw(body, state) {
         t("live.work", { bytes: bytes(status.queue.bytes), time: seconds(status.queue.seconds) }),
       ),
       tile("live.answered", status.counters.answered, t("live.since", { time: since(status.uptime) })),
-      tile(
-        "live.refused",
-        Object.values(status.counters.failed).reduce((total, value) => total + value, 0),
-        t("live.see_below"),
-      ),
-      tile(
-        "live.memory",
-        bytes(sum(metrics, "matfn_held_bytes")),
-        t("live.of", { most: bytes(sum(metrics, "matfn_held_bound_bytes")) }),
-      ),
+      tile("live.refused", counted.refused(status), t("live.see_below")),
+      tile("live.memory", bytes(status.held_bytes), t("live.of", { most: bytes(status.queue.bound.bytes) })),
       tile("live.lag", milliseconds(status.loop.largest_lag * 1000), t("live.lag_note")),
     ),
     batchesFigure(state),
@@ -156,8 +135,8 @@ function draw(body, state) {
           seconds: span,
           unit: t("live.seconds"),
           series: [
-            { name: "before", values: rates(samples, "matfn_calls_total", 'code="ok"') },
-            { name: "after", values: refusals(samples) },
+            { name: "before", values: rates(samples, counted.answered) },
+            { name: "after", values: rates(samples, counted.refused) },
           ],
         }),
         [
@@ -171,7 +150,7 @@ function draw(body, state) {
           label: t("live.matrices"),
           seconds: span,
           unit: t("live.seconds"),
-          series: [{ name: "before", values: rates(samples, "matfn_matrices_total", "") }],
+          series: [{ name: "before", values: rates(samples, counted.matrices) }],
         }),
       ),
       figure(
@@ -189,7 +168,7 @@ function draw(body, state) {
           label: t("live.batches"),
           seconds: span,
           unit: t("live.seconds"),
-          series: [{ name: "before", values: rates(samples, "matfn_batch_matrices_count", "") }],
+          series: [{ name: "before", values: rates(samples, counted.batches) }],
         }),
       ),
       figure(
@@ -202,16 +181,9 @@ function draw(body, state) {
   );
 }
 
-function refusals(samples) {
-  const all = rates(samples, "matfn_calls_total", "");
-  const ok = rates(samples, "matfn_calls_total", 'code="ok"');
-  return all.map((value, place) => Math.max(0, value - ok[place]));
-}
-
 function busyShare(samples, workers) {
   const recent = samples.slice(-6);
-  const spent =
-    sum(recent.at(-1).metrics, "matfn_worker_seconds_total") - sum(recent[0].metrics, "matfn_worker_seconds_total");
+  const spent = recent.at(-1).status.worker_seconds - recent[0].status.worker_seconds;
   const passed = recent.at(-1).at - recent[0].at;
   return passed > 0 ? Math.min(1, Math.max(0, spent / passed / workers)) : 0;
 }
@@ -288,16 +260,7 @@ function refusalsTable({ failed, dropped_disconnected: left, dropped_deadline: l
 }
 
 function stages(samples) {
-  const rows = [
-    ["read", "matfn_wire_seconds", 'stage="read"'],
-    ["plan", "matfn_wire_seconds", 'stage="plan"'],
-    ["queue", "matfn_queue_wait_seconds", ""],
-    ["device", "matfn_device_seconds", ""],
-    ["encode", "matfn_wire_seconds", 'stage="encode"'],
-    ["write", "matfn_wire_seconds", 'stage="write"'],
-    ["all", "matfn_request_seconds", ""],
-  ];
-  const values = rows.map(([name, metric, label]) => [name, meanOf(samples, metric, label)]);
+  const values = STAGES.map((name) => [name, meanOf(samples, name)]);
   const longest = Math.max(1e-9, ...values.map(([, value]) => value ?? 0));
   return h(
     "table",

@@ -198,14 +198,12 @@ function showResult(view) {
   const { result } = state;
   view.tensors = result.sent.tensors;
   if (result.error) show(parts.verdict, problemCard(result.error));
-  else {
-    drawVerdict(view, null);
-    checkBeside(view);
-  }
+  else drawVerdict(view, null);
   drawMaps(view);
   drawCode(view);
   drawPlan(view);
   drawSpectra(view);
+  if (!result.error) checkBeside(view); // after the spectra, which the worker then computes first
 }
 
 function drawVerdict(view, check) {
@@ -232,7 +230,7 @@ async function checkBeside(view) {
   const { sent, outputs, certificates } = result;
   const shapes = Object.values(sent.tensors).map(({ shape }) => shape);
   if (
-    shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) ||
+    shapes.some((shape) => shape.length > 2 || shape.some((size) => size > MOST_CHECKED)) ||
     certificates.length !== 1
   )
     return;
