@@ -69,7 +69,7 @@ LOOKS: Final = {
     "verify": Look("verify"),
     "live": Look("live", height=1000),
     "console": Look("console", colours="dark"),
-    "phone": Look("playground?f=eig_clip", width=360, locale="zh-CN", height=800),
+    "phone": Look("playground?f=eig_clip", width=360, locale="zh-CN", height=1500),
 }
 EVERY: Final = {
     f"{tab}-{width}-{colours}-{locale[:2]}": Look(tab, width, colours, locale, 900, "body")

@@ -5,17 +5,21 @@ Every batch is recorded, whether anyone looks or not: that takes microseconds, a
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
+
     from matfn_service.jobs import Job
 
-__all__ = ["MOST_RECORDS", "BatchLog", "BatchRecord", "shape_of"]
+__all__ = ["MOST_RECORDS", "BatchLog", "BatchRecord", "dtype_of", "shape_of"]
 
 MOST_RECORDS: Final = 64
 """Batches that are remembered: a look a second tells all of them, up to so many a second."""
@@ -90,7 +94,7 @@ class BatchLog:
             more=max(0, len(jobs) - _MOST_CALLS),
             items=sum(job.items for job in jobs),
             shape=shape_of(first),
-            dtype=str(first.program.dtype).removeprefix("torch."),
+            dtype=dtype_of(first.program.dtype),
             method=first.program.method,
             precision=first.program.precision,
             workers=workers,
@@ -106,5 +110,11 @@ class BatchLog:
 
 def shape_of(job: Job) -> tuple[int, ...]:
     """The shape of a job's largest input, without the batch."""
-    largest = max(job.batch.inputs.values(), key=lambda tensor: tensor[:1].numel())
-    return tuple(largest.shape[1:])
+    shapes: list[tuple[int, ...]] = [tuple(tensor.shape[1:]) for tensor in job.batch.inputs.values()]
+    return shapes[0] if len(shapes) == 1 else max(shapes, key=math.prod)
+
+
+@lru_cache(maxsize=16)
+def dtype_of(dtype: torch.dtype) -> str:
+    """The name of a dtype, as the wire has it."""
+    return str(dtype).removeprefix("torch.")

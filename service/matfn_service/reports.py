@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
-from matfn_service.batch_log import shape_of
+from matfn_service.batch_log import dtype_of, shape_of
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def batches_report(service: Service, after: int) -> dict[str, object]:
             {
                 "function": job.function,
                 "shape": shape_of(job),
-                "dtype": str(job.program.dtype).removeprefix("torch."),
+                "dtype": dtype_of(job.program.dtype),
                 "method": job.program.method,
                 "calls": calls,
             }

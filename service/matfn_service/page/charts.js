@@ -260,7 +260,9 @@ export function barChart({ label, bars, xLabel }) {
   });
 }
 
-/** Marks on one line of powers of ten, their names above and below in turn. */
+const LETTER = 6.9; // pixels, about the width of a letter of a label
+
+/** Marks on one line of powers of ten, their names above and below in turn, moved to the right where they would meet. */
 export function errorChart(marks, label) {
   const told = marks.map((mark) => mark.told).join("; ");
   return chart(`${label}: ${told}`, 66, (width) => {
@@ -271,6 +273,7 @@ export function errorChart(marks, label) {
     const ends = [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
     const at = scaled(ends, [24, width - 24], true);
     const sorted = [...marks].sort((one, other) => one.value - other.value);
+    const taken = [0, 0];
     return [
       svg("line", { class: "axis", x1: 24, x2: width - 24, y1: 33, y2: 33 }),
       decades(...ends, Math.floor(width / 110)).map((tick) =>
@@ -278,11 +281,12 @@ export function errorChart(marks, label) {
       ),
       sorted.map(({ name, value, told: text }, place) => {
         const x = at(value);
-        const anchor = x < 90 ? "start" : x > width - 90 ? "end" : "middle";
-        const shift = { start: -5, end: 5, middle: 0 }[anchor];
+        const wide = [...text].reduce((sum, letter) => sum + (letter > "\u2e7f" ? 2 : 1) * LETTER, 0);
+        const start = Math.max(taken[place % 2], Math.min(x - wide / 2, width - wide));
+        taken[place % 2] = start + wide + 12;
         return [
           svg("circle", { class: `pin ${name}`, cx: x, cy: 33, r: 6 }),
-          svg("text", { class: "label strong", x: x + shift, y: place % 2 ? 58 : 18, "text-anchor": anchor }, text),
+          svg("text", { class: "label strong", x: start, y: place % 2 ? 58 : 18 }, text),
         ];
       }),
     ];

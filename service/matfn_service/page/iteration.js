@@ -118,7 +118,7 @@ function charts(shown, r, bound, steps, { xs, dots, of }, k) {
     k,
     low: number(Math.min(...moved[k])),
     high: number(Math.max(...moved[k])),
-    residual: small(series.find(({ chosen }) => chosen).values[k]),
+    residual: sized(series.find(({ chosen }) => chosen).values[k]),
   });
   return [
     h(
@@ -155,6 +155,10 @@ function charts(shown, r, bound, steps, { xs, dots, of }, k) {
       h("p", { class: "muted" }, t(of === "eigen" ? "iteration.residual_roots" : "iteration.residual_polar", { r })),
     ),
   ];
+}
+
+function sized(value) {
+  return value >= 0.01 ? number(value, 2) : small(value);
 }
 
 /** The residual after each step, over all values: |I - M| / n^(1/2) for the M whose eigenvalues are x^r. */
