@@ -39,7 +39,7 @@ function controlOf(parameter, value, put) {
     max: max !== null && max < 1e9 ? max : null,
     step: parameter.kind === "integer" ? 1 : "any",
     required: parameter.required,
-    placeholder: parameter.nullable ? t("form.automatic") : "",
+    placeholder: parameter.nullable ? "None" : "",
     value: value ?? "",
     oninput: () =>
       put(control.value === "" ? (parameter.required ? undefined : parameter.default) : Number(control.value)),
@@ -55,8 +55,7 @@ function choice(parameter, value, put) {
 
 /** A number or a word, or rows of coefficients: what reads as JSON is JSON. */
 function written(parameter, value, put) {
-  const example =
-    parameter.kind === "damping" ? `${t("form.automatic")}, 0, 1e-6, range` : "[[3.4445, -4.775, 2.0315]]";
+  const example = parameter.kind === "damping" ? "None, 0, 1e-6, range" : "[[3.4445, -4.775, 2.0315]]";
   const control = h("input", {
     type: "text",
     spellcheck: "false",
