@@ -32,7 +32,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 CHART := docker/helm/matfn
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters browser languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
+.PHONY: help demo test test-adapters browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -131,6 +131,9 @@ test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that th
 
 browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
 	$(BROWSER_BIN)/python -m pytest tests/browser
+
+screenshots: $(BROWSER_STAMP) $(KERNELS) ## docs/screenshots, of the page against a server of its own; needs Chromium
+	$(BROWSER_BIN)/python scripts/take_screenshots.py
 
 languages: $(TEST) $(KERNELS) ## examples/clients in JavaScript, R and Octave against a server; apt-get install nodejs octave r-base-core r-cran-curl r-cran-jsonlite
 	$(BIN)/python -m pytest tests/languages

@@ -150,6 +150,17 @@ class Admission:
             return outline.prepared()
         return await self.in_thread(outline.prepared)
 
+    async def plan(self, body: memoryview, media: wire.Media, function: str, account: Account) -> tuple[Call, Plan]:
+        """The outline of the call in the body of POST /v1/plan/{function}, and its plan.
+
+        Raises:
+            DecodeError: if the body cannot be read.
+            Rejection: if no method serves the call.
+            Refusal: if no tensor can have the shape of an input, or there is no room for the body's values.
+        """
+        outline = await self.in_thread(lambda: self._outlined(_decoded(body, media, function, account)))
+        return outline.call, outline.plan
+
     async def many(
         self,
         body: memoryview,

@@ -15,13 +15,13 @@ from starlette.routing import Route
 
 from matfn_kernels import VERIFY, VJP
 from matfn_service.edge import Edge
-from matfn_service.endpoints import Computation
+from matfn_service.endpoints import PLAN, Computation
 from matfn_service.front_page import add_front_page
 from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
 from matfn_service.problems import Refusal
-from matfn_service.reports import catalogue_report, status_report
+from matfn_service.reports import batches_report, catalogue_report, status_report
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings
 from matfn_service.site import add_site
@@ -116,7 +116,12 @@ def application_of(service: Service, make: Callable[..., Application] = Applicat
     add_site(app, service.settings.site)
     app.router.routes += [
         Route(path, app.computation, include_in_schema=False)
-        for path in ("/v1/{function}", f"/v1/{VERIFY}{{verified}}", f"/v1/{VJP}{{differentiated}}")
+        for path in (
+            "/v1/{function}",
+            f"/v1/{VERIFY}{{verified}}",
+            f"/v1/{VJP}{{differentiated}}",
+            f"/v1/{PLAN}{{planned:path}}",
+        )
     ]
     document = openapi_document(app)
     app.openapi = lambda: document  # type: ignore[method-assign] # FastAPI's own way to publish another document
@@ -151,6 +156,10 @@ def _add_reports(app: FastAPI, service: Service) -> None:
     @app.get("/v1/status", tags=["reports"], summary="Device, queue, batches and counters")
     async def status() -> JSONResponse:
         return JSONResponse(status_report(service))
+
+    @app.get("/v1/batches", tags=["reports"], summary="The last batches, and what waits by its key")
+    async def batches(after: int = 0) -> JSONResponse:
+        return JSONResponse(batches_report(service, after))
 
     @app.get("/healthz", tags=["health"], summary="Whether the process answers")
     async def healthz() -> JSONResponse:

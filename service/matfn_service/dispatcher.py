@@ -31,13 +31,14 @@ from matfn_service.assembly import Part, deal, gather
 from matfn_service.cost_ratio import CostRatio
 from matfn_service.expectations import Expectations
 from matfn_service.isolation import Isolator, ShareRun
-from matfn_service.jobs import Job, Served
+from matfn_service.jobs import Job, Served, by_tenant
 from matfn_service.prices import UNMEASURED, Prices
 from matfn_service.queue import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matfn_service.batch_log import BatchRecord
     from matfn_service.encoding import Encoded
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
@@ -85,6 +86,7 @@ class _Launch:
         worst: seconds that it takes if it is as bad as the worst of its key lately.
         fill: the load against the largest allowed.
         at: when it was launched.
+        record: what is told of it.
     """
 
     jobs: Sequence[Job]
@@ -93,6 +95,7 @@ class _Launch:
     worst: float
     fill: float
     at: float
+    record: BatchRecord
 
     @property
     def priced(self) -> float:
@@ -211,7 +214,8 @@ class Dispatcher:
         self._free -= len(shares)
         worst = priced * self.prices.corrections.highest(job.key)
         fill = max(load.seconds / self._limit.seconds, load.bytes / self._limit.bytes)
-        launch = _Launch(jobs, shares, load, worst, fill, now)
+        record = self._statistics.log.launched(jobs, len(shares), fill, now)
+        launch = _Launch(jobs, shares, load, worst, fill, now, record)
         self._taken_by_long += len(shares) * self._is_long(job)
         self._taken_by_costly += len(shares) * launch.is_costly
         self._count(jobs, fill, now)
@@ -323,6 +327,7 @@ class Dispatcher:
         runs = await asyncio.gather(*shares) if len(shares) > 1 else [await shares[0]]
         ended = self._clock()
         self._running.discard(launch)
+        launch.record.seconds = ended - launch.at
         if not launch.is_costly:
             gone = {job.tenant for job in launch.jobs if not self._queue.has_jobs(job.tenant)}
             self._expectations.answered(gone, ended)
@@ -349,7 +354,7 @@ class Dispatcher:
         if measured and not any(isinstance(answer, Exception) for run in runs for _, answer in run.answered):
             self.prices.corrections.count(launch.jobs[0].key, launch.priced, measured)
         ratio = measured / launch.priced if launch.priced else 1.0
-        for tenant, jobs in _by_tenant(launch.jobs).items():
+        for tenant, jobs in by_tenant(launch.jobs).items():
             taken = ratio * sum(job.priced for job in jobs)
             self._statistics.tenant_seconds[tenant] += taken
             self._callers.charge(tenant, taken - sum(job.seconds for job in jobs))
@@ -385,14 +390,8 @@ class Dispatcher:
         """Fails the jobs of a launch whose task raised."""
         self._tasks.discard(task)
         self._running.discard(launch)
+        if launch.record.seconds is None:  # its task raised
+            launch.record.seconds = self._clock() - launch.at
         if not task.cancelled() and (error := task.exception()) is not None:
             for job in launch.jobs:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
-
-
-def _by_tenant(jobs: Sequence[Job]) -> dict[str, list[Job]]:
-    """The jobs of each tenant."""
-    owned: dict[str, list[Job]] = {}
-    for job in jobs:
-        owned.setdefault(job.tenant, []).append(job)
-    return owned

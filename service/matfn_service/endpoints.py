@@ -1,4 +1,4 @@
-"""The routes that compute, as one bare ASGI application: POST /v1/{function} and POST /v1/calls.
+"""The routes that take calls, as one bare ASGI application: POST /v1/{function}, /v1/calls and /v1/plan/{function}.
 
 Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge has dealt with 401 before. The 429 of a
 key with as many requests in flight as it may have comes before 415, so that no body is read for it.
@@ -7,6 +7,7 @@ key with as many requests in flight as it may have comes before 415, so that no 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, copies_for, weight
 from matfn_service.edge import Exchange, media_of
 from matfn_service.ledger import Kind
+from matfn_service.plans import plan_report
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
 from matfn_service.statistics import ANSWERED
 
@@ -38,12 +40,14 @@ if TYPE_CHECKING:
     from matfn_service.ledger import Account
     from matfn_service.service import Service
 
-__all__ = ["CALLS", "Computation"]
+__all__ = ["CALLS", "PLAN", "Computation"]
 
 CALLS: Final = "calls"
+PLAN: Final = "plan/"
+"""What stands before the name of a function whose call is to be planned only."""
 _TOGETHER: Final = 32  # calls of a request that come to the queue at once, and so share a batch on an idle device
 _TURN: Final = 4  # calls of a request that the loop handles, in a tenth of a millisecond, before it serves others
-_READ_ONLY: Final = frozenset({"functions", "status"})
+_READ_ONLY: Final = frozenset({"functions", "status", "batches"})
 
 T = TypeVar("T")
 
@@ -59,7 +63,7 @@ class _Claim:
 
 
 class Computation:
-    """Takes what is POSTed to /v1/{function}, waits for its answer and sends it."""
+    """Takes what is POSTed to /v1/{function}, waits for its answer and sends it; to /v1/plan/... it sends the plan."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -76,10 +80,26 @@ class Computation:
         leave = self._service.enter()
         try:
             with self._service.ledger.account(exchange.key) as account:
-                await (self._many(exchange, account) if name == CALLS else self._one(exchange, name, account))
+                await self._served(exchange, name, account)
         finally:
             leave()
             self._service.allowances.leave(exchange.key)
+
+    async def _served(self, exchange: Exchange, name: str, account: Account) -> None:
+        if name == CALLS:
+            await self._many(exchange, account)
+        elif name.startswith(PLAN):
+            await self._planned(exchange, name.removeprefix(PLAN), account)
+        else:
+            await self._one(exchange, name, account)
+
+    async def _planned(self, exchange: Exchange, function: str, account: Account) -> None:
+        """The plan of a call, which is not computed."""
+        media = media_of(exchange.head)
+        admission, content = await self._read(exchange, account)
+        call, plan = await admission.plan(content, media, function, account)
+        report = json.dumps(plan_report(call, plan, self._service.profile_label)).encode()
+        await exchange.answer(HTTPStatus.OK, wire.Media.JSON, [report])
 
     async def _one(self, exchange: Exchange, function: str, account: Account) -> None:
         """One call, one answer."""
@@ -296,7 +316,7 @@ def _since_last(tickets: Sequence[Ticket], now: float) -> float | None:
 
 def _name_in(parameters: Mapping[str, str]) -> str:
     """The name that a route's path has, as the catalogue gives it."""
-    prefix = {"verified": VERIFY, "differentiated": VJP, "function": ""}
+    prefix = {"planned": PLAN, "verified": VERIFY, "differentiated": VJP, "function": ""}
     ((kind, name),) = parameters.items()
     return prefix[kind] + name
 
@@ -305,7 +325,8 @@ def _check_route(name: str, method: str) -> None:
     """Raises the refusal of a name that is no function, or of a method that is not POST."""
     if name in _READ_ONLY:
         raise Refusal("method_not_allowed", f"/v1/{name} is read with GET", allow="GET, HEAD, OPTIONS")
-    if name != CALLS and name not in ENTRIES:
-        raise Refusal("unknown_function", *unknown(name))
+    function = name.removeprefix(PLAN)
+    if name != CALLS and function not in ENTRIES:
+        raise Refusal("unknown_function", *unknown(function))
     if method != "POST":
         raise Refusal("method_not_allowed", f"/v1/{name} takes POST, not {method}", allow="POST, OPTIONS")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matfn_kernels import Batch, Program
     from matfn_service.encoding import Encoded
 
-__all__ = ["Job", "Served", "Ticket"]
+__all__ = ["Job", "Served", "Ticket", "by_tenant"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -192,3 +192,11 @@ def _combined(pieces: Sequence[Served]) -> Served:
         batch_size=max(piece.batch_size for piece in pieces),
         fill=max(piece.fill for piece in pieces),
     )
+
+
+def by_tenant(jobs: Sequence[Job]) -> dict[str, list[Job]]:
+    """The jobs of each tenant."""
+    owned: dict[str, list[Job]] = {}
+    for job in jobs:
+        owned.setdefault(job.tenant, []).append(job)
+    return owned

@@ -40,8 +40,16 @@ _ROUTES: Final = (
         "the inputs of a function and cotangents of its outputs x, y; the answer has the outputs and the gradients",
     ),
     ("POST /v1/calls", 'many calls, {"calls": [call, ...]}, each with its "function"; {"answers": [...]} in order'),
+    (
+        "POST /v1/plan/{function}",
+        "a call that is not computed: which method would answer it, at what price, and the prices of the others",
+    ),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),
+    (
+        "GET /v1/batches?after=N",
+        "the last batches after number N, those under way among them, and what waits by its key",
+    ),
     ("GET /metrics", "counters and states for Prometheus"),
     ("GET /healthz", "200 as long as the process lives"),
     ("GET /readyz", "200 while calls are taken; 503 while warming up or draining"),

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from matfn import wire
 from matfn.errors import TABLE
-from matfn_kernels import DTYPES, ENTRIES, OPTIONS, Function, Input, Parameter, options_of
+from matfn_kernels import DTYPES, ENTRIES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,8 +32,12 @@ _ANY_CALL: Final = (
     "internal",
     "worker_lost",
 )
+_ANY_PLAN: Final = (
+    *("unauthorized", "too_large", "unsupported_media_type", "malformed", "busy", "draining", "internal"),
+    *("unknown_function", "invalid_shape", "invalid_parameter", "unsupported_dtype"),
+)
 _ANY_REPORT: Final = ("unauthorized", "internal")
-_NOT_READY: Final = ("draining",)
+_OWN: Final = {"/readyz": ("draining",), "/v1/batches": (*_ANY_REPORT, "malformed")}
 _UPLO: Final[dict[str, Json]] = {
     "type": ["string", "null"],
     "enum": ["L", "U", None],
@@ -58,9 +62,10 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
     paths = document["paths"]
     assert isinstance(paths, dict)
     for path, item in paths.items():
-        _add_problems(item, _NOT_READY if path == "/readyz" else _ANY_REPORT)
+        _add_problems(item, _OWN.get(path, _ANY_REPORT))
     paths |= {f"/v1/{entry.name}": _function_path(entry) for entry in ENTRIES.values()}
     paths["/v1/calls"] = _calls_path()
+    paths["/v1/plan/{function}"] = _plan_path()
     document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
     document["security"] = [{}, {"key": []}]
     return document
@@ -72,6 +77,7 @@ def _add_problems(item: Json, codes: Iterable[str]) -> None:
         assert isinstance(operation, dict)
         responses = operation["responses"]
         assert isinstance(responses, dict)
+        responses.pop("422", None)  # FastAPI's own, of what the edge answers with 400
         responses |= _problem_responses(codes)
 
 
@@ -134,6 +140,37 @@ def _calls_path() -> Json:
             "200": {"description": "One answer or problem a call", **_content(answers)},
             **_problem_responses(_ANY_CALL),
         },
+    }
+    return {"post": operation}
+
+
+def _plan_path() -> Json:
+    name: Json = {
+        "name": "function",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "enum": [*FUNCTIONS]},
+    }
+    body: Json = {
+        "type": "object",
+        "properties": {
+            "inputs": {"type": "object", "additionalProperties": _reference("Tensor")},
+            "params": {"type": "object"},
+            "options": _parameters(OPTIONS),
+        },
+        "required": ["inputs"],
+        "additionalProperties": False,
+    }
+    empty: Json = {"dtype": "float32", "shape": [0, 256, 256], "data": ""}
+    answer: Json = {"application/json": {"schema": _reference("Plan")}}
+    operation: dict[str, Json] = {
+        "operationId": "plan",
+        "tags": ["reports"],
+        "summary": "The plan of a call that is not computed: its method, and the prices of all that could answer it.",
+        "description": "Methods are chosen by shapes, dtype, parameters and options, so that an empty stack will do.",
+        "parameters": [name],
+        "requestBody": _content(body, required=True, example={"inputs": {"a": empty}, "params": {"r": 4}}),
+        "responses": {"200": {"description": "The plan", "content": answer}, **_problem_responses(_ANY_PLAN)},
     }
     return {"post": operation}
 
@@ -271,6 +308,7 @@ def _schemas() -> Json:
             },
         },
         "Answer": _answer(number),
+        "Plan": _plan(["number", "null"]),
         "Problem": _problem(text),
     }
 
@@ -333,6 +371,23 @@ def _answer(number: Json) -> Json:
         },
         "required": ["outputs", "certificates", "timing", "device", "request_id"],
     }
+
+
+def _plan(number: Json) -> Json:
+    method: dict[str, Json] = {
+        "method": {"type": "string"},
+        "precision": {"type": "string"},
+        "seconds": {"type": number, "description": "of one matrix on one worker; null for what this device has not"},
+    }
+    rivals: Json = {"type": "object", "properties": method, "required": [*method]}
+    properties: dict[str, Json] = {
+        "function": {"type": "string"},
+        **method,
+        "bytes": {"type": "integer", "description": "of inputs and outputs, of one matrix"},
+        "considered": {"type": "array", "items": rivals, "description": "the other methods, cheapest first"},
+        "profile": {"type": "string", "description": "name@hash of the profile whose prices these are"},
+    }
+    return {"type": "object", "properties": properties, "required": [*properties]}
 
 
 def _problem(text: Json) -> Json:

@@ -176,6 +176,16 @@ class KeyedQueue(Generic[J]):
         """Whether a tenant has jobs that wait."""
         return tenant in self._tenants and self._tenants[tenant].jobs > 0
 
+    def waiting_by_key(self, most: int) -> list[tuple[J, int]]:
+        """A job of each of the oldest keys, and how many jobs of the key wait, of all tenants together."""
+        found: dict[Hashable, tuple[J, int]] = {}
+        for tenant in self._waiting():
+            for key, entries in islice(tenant.keys.items(), most):
+                if (job := _head(entries)) is not None:
+                    first, number = found.get(key, (job, 0))
+                    found[key] = first, number + len(entries)
+        return list(found.values())[:most]
+
     def charge(self, tenant: str, seconds: float) -> None:
         """Moves a tenant's virtual time by seconds that it took beyond those predicted, or did not take."""
         if tenant in self._tenants:

@@ -1,4 +1,4 @@
-"""Reports of the read-only routes: the catalogue with its limits, and the state of the service."""
+"""Reports of the read-only routes: the catalogue with its limits, the state of the service, and its last batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
+from matfn_service.batch_log import dtype_of, shape_of
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -13,10 +14,11 @@ if TYPE_CHECKING:
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["LimitsReport", "catalogue_report", "dtypes_of", "limits_report", "status_report"]
+__all__ = ["LimitsReport", "batches_report", "catalogue_report", "dtypes_of", "limits_report", "status_report"]
 
 _MAX_DIMENSION: Final = 2**31 - 1
 _MAX_NESTING: Final = 16
+_MOST_KEYS: Final = 16  # of those that wait: the report stays small however long the queue is
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,9 @@ def status_report(service: Service) -> dict[str, object]:
         "workers": service.executor.workers,
         "fronts": 1 + (service.fronts.alive if service.fronts else 0),
         "lanes": service.executor.workers,  # its former name, kept for one version
+        "workers_alive": service.executor.alive,
+        "worker_seconds": counted.worker_seconds,
+        "held_bytes": service.batcher.held_bytes,
         "profile": None if profile is None else {"name": profile.name, "hash": profile.hash},
         "calibration": None if profile is None else profile.content(),
         "loop": {"largest_lag": service.watchdog.largest},
@@ -84,6 +89,15 @@ def status_report(service: Service) -> dict[str, object]:
             "histogram": {str(size): number for size, number in sorted(counted.batch_sizes.items())},
             "by_function": {name: asdict(entry) for name, entry in sorted(counted.functions.items())},
         },
+        "stages": {
+            name: {"count": sum(histogram.counts), "seconds": histogram.sum}
+            for name, histogram in {
+                **counted.stage_seconds,
+                "queue": counted.queue_seconds,
+                "device": counted.device_seconds,
+                "request": counted.request_seconds,
+            }.items()
+        },
         "counters": {
             "answered": counted.answered,
             "failed": dict(sorted(counted.failed.items())),
@@ -94,4 +108,27 @@ def status_report(service: Service) -> dict[str, object]:
             "halvings": counted.halvings,
             "isolated": counted.isolated,
         },
+    }
+
+
+def batches_report(service: Service, after: int) -> dict[str, object]:
+    """The last batches after the one of this number, those under way among them, and what waits by its key.
+
+    Times are seconds since the start of the service.
+    """
+    log, started = service.statistics.log, service.started
+    return {
+        "now": service.clock() - started,
+        "last": log.last,
+        "batches": [record.told(started) for record in log.after(after)],
+        "waiting": [
+            {
+                "function": job.function,
+                "shape": shape_of(job),
+                "dtype": dtype_of(job.program.dtype),
+                "method": job.program.method,
+                "calls": calls,
+            }
+            for job, calls in service.queue.waiting_by_key(_MOST_KEYS)
+        ],
     }

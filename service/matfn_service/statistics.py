@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels import ENTRIES
+from matfn_service.batch_log import BatchLog
 from matfn_service.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Statistics:
         batch_fill: batches, by the share of the largest allowed one that they take.
         cost_ratio: batches, measured seconds for a predicted one.
         loop_lag_seconds: by how much the event loop was late, at each look of the watchdog.
+        log: the last batches.
     """
 
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -99,6 +101,7 @@ class Statistics:
     batch_fill: Histogram = field(default_factory=partial(Histogram, _SHARES))
     cost_ratio: Histogram = field(default_factory=partial(Histogram, _RATIOS))
     loop_lag_seconds: Histogram = field(default_factory=partial(Histogram, _SECONDS))
+    log: BatchLog = field(default_factory=BatchLog)
 
     @property
     def answered(self) -> int:

@@ -176,10 +176,14 @@ def test_generated_spectra_are_as_chosen(modules: Page) -> None:
         assert np.linalg.cond(a) == pytest.approx(1e5, rel=1e-6)
 
 
-def test_metrics_are_read(modules: Page) -> None:
-    """Values are found by name and labels, and the buckets of histograms are left out."""
-    text = '# HELP a b\na_total{code="ok",function="f"} 3.0\nb_seconds_bucket{le="1"} 2.0\nb_seconds_sum 0.5\n'
+def test_means_of_stages_are_of_the_last_seconds(modules: Page) -> None:
+    """A stage's mean is its time over its count between the first and the last of the last samples."""
+    found = modules.evaluate(
+        """async () => {
+            const { meanOf } = await use('live.js');
+            const at = (count, seconds) => ({ status: { stages: { read: { count, seconds } } } });
+            return [meanOf([at(1, 9), at(3, 9.5)], 'read'), meanOf([at(3, 9.5), at(3, 9.5)], 'read')];
+        }"""
+    )
 
-    found = modules.evaluate("async (text) => [...(await use('live.js')).parsed(text)]", text)
-
-    assert found == [['a_total{code="ok",function="f"}', 3.0], ["b_seconds_sum", 0.5]]
+    assert found == [250.0, None]

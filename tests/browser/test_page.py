@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+import shlex
+import subprocess
+import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 import matfn
 from matfn_kernels import FUNCTIONS
+from processes import running_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -163,6 +170,19 @@ def test_claims_are_judged(opened: Opening) -> None:
     expect(page.locator(".verdict")).to_contain_text("The claim holds")
 
 
+@pytest.mark.parametrize("name", [name for name, entry in FUNCTIONS.items() if entry.verifiability != "none"])
+def test_claims_of_every_function_are_judged(opened: Opening, name: str) -> None:
+    """Of each function that can be verified, the service's own answer holds."""
+    page = shown(opened, "verify")
+    page.get_by_label("Function").select_option(name)
+    for slider in page.get_by_role("slider", name="Disturb").all():
+        slider.fill("0")
+    with page.expect_response(re.compile(f"/v1/verify/{name}")):
+        page.get_by_role("button", name="Verify").click()
+
+    expect(page.locator(".verdict")).to_contain_text("The claim holds")
+
+
 def test_pasted_claim_is_judged(opened: Opening) -> None:
     """An inverse root from elsewhere is right or wrong by its numbers alone."""
     page = shown(opened, "verify")
@@ -188,7 +208,51 @@ def test_live_tab_counts_calls(opened: Opening, server: ServerProcess) -> None:
             client.inv_root([[4.0, 1.0], [1.0, 3.0]], r=2)
 
     expect(answered).not_to_have_text(str(before))
-    expect(page.locator("table", has_text="batches")).to_contain_text("inv_root")
+    expect(page.get_by_label("By function")).to_contain_text("inv_root")
+
+
+def test_live_tab_draws_batches(opened: Opening, server: ServerProcess) -> None:
+    """Each batch is drawn with its calls and functions, and listed with its matrices, method and time."""
+    page = shown(opened, "live")
+
+    with matfn.Client(server.url) as client:
+        client.geometric_mean(np.stack([np.eye(7)] * 5), 2 * np.eye(7))
+
+    drawn = page.locator(".lanes svg g title", has_text="5 \N{MULTIPLICATION SIGN} geometric_mean")
+    expect(drawn).to_have_count(1)
+    listed = page.locator(".lanes tr", has_text="geometric_mean")
+    expect(listed.first).to_contain_text("5 \N{MULTIPLICATION SIGN} 7 \N{MULTIPLICATION SIGN} 7")
+    expect(listed.first).to_contain_text("cholesky_polar")
+    expect(page.locator(".lanes .legend")).to_contain_text("geometric_mean")
+
+
+def test_live_tab_is_of_use_under_overload(opened: Opening) -> None:
+    """While callers are turned away, the view goes on, counts refusals by code, and shows what waits by its key."""
+    a = np.broadcast_to(np.eye(200) + 0.5, (24, 200, 200))
+    with running_server(queue_seconds="0.5", batch_seconds="0.05") as crowded:
+        page = opened("live", crowded.url)
+        page.wait_for_selector(".tile")
+        stop = threading.Event()
+
+        def call() -> None:
+            with matfn.Client(crowded.url, max_retries=0) as client:
+                while not stop.is_set():
+                    with contextlib.suppress(matfn.MatfnError):
+                        client.inv_root(a, r=4)
+
+        callers = [threading.Thread(target=call, daemon=True) for _ in range(12)]
+        for caller in callers:
+            caller.start()
+        try:
+            expect(page.locator("tr", has_text="busy: There is no room for the call now.")).to_be_visible()
+            expect(
+                page.locator("table", has_text="Waiting, by what").locator("tr", has_text="inv_root")
+            ).to_be_visible()
+            expect(page.locator(".lanes .running").first).to_be_visible()
+        finally:
+            stop.set()
+            for caller in callers:
+                caller.join()
 
 
 def test_live_tab_rests_when_nobody_looks(opened: Opening) -> None:
@@ -231,10 +295,14 @@ def test_every_ready_call_is_answered(opened: Opening) -> None:
             certificates?.map(({ outcome }) => outcome) ?? answers.flatMap((answer) => outcomesOf(answer));
         for (const { value } of document.querySelectorAll("option")) {
             const path = value;
-            if (!path.startsWith("v1/") || /functions$|status$/.test(path)) continue;
+            if (!path.startsWith("v1/") || /functions$|status$|batches$/.test(path)) continue;
             const body = JSON.stringify(readyCall(catalogue, path));
             const answer = await fetch(path, { method: "POST", body, headers: { "content-type": "application/json" } });
             const text = await answer.text();
+            if (path.startsWith("v1/plan/") && answer.status === 200 && JSON.parse(text).seconds > 0) {
+                found[path] = "good";
+                continue;
+            }
             const outcomes = answer.status === 200 ? outcomesOf(JSON.parse(text)) : [text];
             const good = path.startsWith("v1/verify/") ? ["converged", "approximate"] : ["converged"];
             found[path] = outcomes.every((outcome) => good.includes(outcome)) ? "good" : outcomes;
@@ -244,6 +312,29 @@ def test_every_ready_call_is_answered(opened: Opening) -> None:
 
     assert len(statuses) > len(FUNCTIONS)
     assert {path: answer for path, answer in statuses.items() if answer != "good"} == {}
+
+
+def test_cost_is_told_when_asked_for(opened: Opening) -> None:
+    """A card asks for the prices of its function at some orders when somebody opens them."""
+    page = shown(opened, "functions")
+    cost = page.locator("#function-inv_root details", has_text="on this server")
+
+    cost.locator("summary").click()
+
+    expect(cost).to_contain_text(re.compile(r"32 .*128 .*512 .*eigh|engine"))
+
+
+def test_console_copies_curl_and_reads_numbers(opened: Opening) -> None:
+    """A call is copied for a shell as it stands, and small outputs are shown as numbers."""
+    page = shown(opened, "console", permissions=["clipboard-read", "clipboard-write"])
+    page.locator("textarea").fill('{"inputs": {"a": [[4, 0], [0, 9]]}, "params": {"r": 2}}')
+    page.get_by_role("button", name="Copy as curl").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    page.get_by_role("button", name="Send").click()
+
+    expect(page.locator(".decoded")).to_contain_text(re.compile(r"0\.5 +0\s+0 +0\.333333"))
+    done = subprocess.run(shlex.split(copied), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["certificates"][0]["outcome"] == "converged"
 
 
 def test_console_sends_what_is_written(opened: Opening) -> None:

@@ -134,7 +134,7 @@ async def test_only_files_of_the_page_are_served(client: httpx.AsyncClient) -> N
 async def test_every_module_is_fetched_at_once() -> None:
     """The page names all its modules, so that none waits until another has been read."""
     page = (FOLDER / "index.html").read_text()
-    beside = {"worker.js", "reference.js"}  # the worker's, which has its own imports
+    beside = {"worker.js", "reference.js", "equations.js"}  # the worker's, which has its own imports
     named = set(re.findall(r'(?:href|src)="page/RELEASE/([\w.]+)"', page))
 
     assert named == {name for name in FILES if name.endswith((".js", ".css", ".svg"))} - beside

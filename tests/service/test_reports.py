@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ from matfn import wire
 from matfn.errors import TABLE
 from matfn_kernels.contract.functions import FUNCTIONS, OPTIONS
 from matfn_kernels.programs.profile import Profile
-from scripted import MSGPACK, call_body, post
+from matfn_service.batch_log import MOST_RECORDS
+from scripted import MSGPACK, call_body, post, service_behind, until
 
 if TYPE_CHECKING:
     import httpx
 
-    from scripted import Opened
+    from scripted import Opened, ScriptedExecutor
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +54,59 @@ async def test_status_counts(client: httpx.AsyncClient) -> None:
     assert status["batches"]["by_function"]["msign"] == {"batches": 2, "matrices": 4}
     assert (status["queue"]["jobs"], status["queue"]["bytes"], status["queue"]["seconds"]) == (0, 0, 0)
     assert (status["state"], status["device"]) == ("ready", "scripted")
+    assert (status["workers_alive"], status["held_bytes"]) == (1, 0)
+    assert status["stages"]["device"]["count"] == 3
+    assert 0.0 < status["stages"]["device"]["seconds"] <= status["stages"]["request"]["seconds"]
+
+
+async def test_batches_are_told(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
+    """GET /v1/batches tells each batch after a number: its calls, shape and method, and whether it still runs."""
+    await post(client, "msign", 3, 5, 5)
+    await executor.hold()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(post(client, "inv_root", 2, 4, 4))
+        await executor.busy.acquire()
+        await executor.busy.acquire()
+        waiting = [group.create_task(post(client, "msign", 4, 4)) for _ in range(3)]
+        await until(lambda: len(service_behind(client).queue) == len(waiting))
+        report = (await client.get("/v1/batches")).json()
+        executor.gate.set()
+    later = (await client.get("/v1/batches", params={"after": 1})).json()
+
+    ended, running = report["batches"]
+    assert (ended["calls"], ended["items"], ended["shape"], ended["dtype"]) == ([["msign", 3]], 3, [5, 5], "float64")
+    assert ended["seconds"] > 0.0
+    assert (running["number"], running["calls"], running["seconds"]) == (2, [["inv_root", 2]], None)
+    assert 0.0 <= ended["at"] <= running["at"] <= report["now"]
+    (key,) = report["waiting"]
+    assert (key["function"], key["shape"], key["calls"]) == ("msign", [4, 4], 3)
+    assert [batch["number"] for batch in later["batches"]] == list(range(2, later["last"] + 1))
+    assert all(batch["seconds"] is not None for batch in later["batches"])
+    assert sum(batch["items"] for batch in later["batches"]) == 5
+    assert later["waiting"] == []
+
+
+async def test_report_of_batches_is_bounded(client: httpx.AsyncClient) -> None:
+    """However many batches there were and however many calls they hold, the report has a fixed number of each."""
+    calls = {"calls": [{"function": "msign", "inputs": {"m": [[1.0]]}}] * 100}
+    for _ in range(MOST_RECORDS + 5):
+        await post(client, "msign", 1, 1)
+    await client.post("/v1/calls", json=calls)
+    report = (await client.get("/v1/batches")).json()
+
+    assert len(report["batches"]) == MOST_RECORDS
+    assert report["batches"][-1]["number"] == report["last"]
+    assert max(len(batch["calls"]) for batch in report["batches"]) < 30
+    assert sum(len(batch["calls"]) + batch["more"] for batch in report["batches"]) > 100
+    assert (await client.get("/v1/batches", params={"after": "x"})).status_code == 400
+
+
+async def test_failed_batches_end(client: httpx.AsyncClient, executor: ScriptedExecutor) -> None:
+    """A batch whose computation failed is told as ended."""
+    executor.fault = lambda batch: RuntimeError("broken")  # noqa: ARG005
+    assert (await post(client)).status_code == 500
+
+    assert (await client.get("/v1/batches")).json()["batches"][0]["seconds"] is not None
 
 
 async def test_profile_stands_in_status_and_answers(client: httpx.AsyncClient) -> None:
@@ -102,7 +157,9 @@ async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
     operation = document["paths"]["/v1/inv_root"]["post"]
     params = operation["requestBody"]["content"]["application/json"]["schema"]["properties"]["params"]
 
-    assert {f"/v1/{name}" for name in [*FUNCTIONS, "calls", "functions", "status"]} <= document["paths"].keys()
+    assert {
+        f"/v1/{name}" for name in [*FUNCTIONS, "calls", "plan/{function}", "functions", "status", "batches"]
+    } <= document["paths"].keys()
     assert params["required"] == ["r"]
     assert params["properties"]["s"]["default"] == 1
     assert {"200", "400", "401", "413", "415", "422", "429", "503", "504"} <= operation["responses"].keys()

@@ -80,7 +80,9 @@ def make_plan(call: Call, profile: Profile) -> Plan:
     else:
         plan = _plan(signature, profile)
     if call.options.certify == "proved" and entry.verifiability == "bound":
-        plan = replace(plan, seconds=plan.seconds + proof_cost(profile, call.dtype, _order(call)))
+        proof = proof_cost(profile, call.dtype, _order(call))
+        considered = tuple((program, seconds + proof) for program, seconds in plan.considered)
+        plan = replace(plan, seconds=plan.seconds + proof, considered=considered)
     return plan
 
 

@@ -1,15 +1,18 @@
 // A certificate, a problem and the timing in words.
 
+import { errorChart } from "./charts.js";
 import { h } from "./dom.js";
 import { milliseconds, number, small } from "./format.js";
+import { EPS } from "./tensors.js";
 import { known, t } from "./words.js";
 
 const MARKS = { converged: "✓", approximate: "≈", failed: "✕" };
 
 /** The verdict on an answer, and every figure of its certificate. */
-export function certificateCard(certificate, { tol = null, check = null, about = "certificate" } = {}) {
+export function certificateCard(certificate, { tol = null, truth = null, check = null, about = "certificate" } = {}) {
   const facts = [
     ["estimate", small(certificate.error_estimate)],
+    truth !== null && ["truth", small(truth)],
     certificate.error_bound !== null &&
       certificate.error_bound !== undefined && ["bound", small(certificate.error_bound)],
     tol !== null && ["tol", small(tol)],
@@ -18,7 +21,10 @@ export function certificateCard(certificate, { tol = null, check = null, about =
     ["precision", certificate.precision],
     certificate.steps ? ["steps", certificate.steps] : null,
     certificate.rank !== null && ["rank", certificate.rank],
-    certificate.residual && ["residual", `${small(certificate.residual.value)}  (${certificate.residual.name})`],
+    certificate.residual && [
+      "residual",
+      `${small(certificate.residual.value)}  (${residualName(certificate.residual)})`,
+    ],
     certificate.damping ? ["damping", small(certificate.damping)] : null,
     certificate.shift ? ["shift", number(certificate.shift, 4)] : null,
   ];
@@ -34,7 +40,7 @@ export function certificateCard(certificate, { tol = null, check = null, about =
     h("p", {}, sentence(certificate, about)),
     certificate.shift ? h("p", {}, t("certificate.shifted", { shift: number(certificate.shift, 4) })) : null,
     certificate.code ? h("p", {}, codeText(certificate.code)) : null,
-    certificate.hint ? h("p", { class: "hint" }, certificate.hint) : null,
+    certificate.hint ? h("p", { class: "hint", lang: "en" }, certificate.hint) : null,
     h(
       "dl",
       { class: "facts" },
@@ -42,8 +48,38 @@ export function certificateCard(certificate, { tol = null, check = null, about =
         .filter(Boolean)
         .map(([name, value]) => h("div", {}, h("dt", {}, t(`fact.${name}`)), h("dd", {}, String(value)))),
     ),
+    errorLine(certificate, { tol, truth }),
     check,
   );
+}
+
+/** The tolerance that holds: the one asked for, or the default, 50 eps times the condition within its limits. */
+export function toleranceOf({ name }, { dtype, params, options }, { condition }) {
+  if (options.tol) return options.tol;
+  if (!condition || (options.precision ?? "auto") !== "auto") return null;
+  const growth = ["root", "inv_root"].includes(name) ? Math.max(1, (params.s ?? 1) / params.r) : 1;
+  const most = EPS[dtype] > EPS.float32 ? 1e-2 : 1e-3;
+  return Math.max(EPS[dtype], Math.min(most, 50 * EPS[dtype] * growth * condition));
+}
+
+/** True error, estimate, bound and tolerance as marks on one line, whose unit is a power of ten. */
+function errorLine({ error_estimate: estimate, error_bound: bound, outcome }, { tol, truth }) {
+  const marks = [
+    ["truth", truth],
+    ["estimate", estimate],
+    ["bound", bound],
+    ["tol", tol],
+  ].filter(([, value]) => typeof value === "number" && value > 0 && Number.isFinite(value));
+  if (outcome === "failed" || marks.length < 2) return null;
+  return errorChart(
+    marks.map(([name, value]) => ({ name, value, told: `${t(`fact.${name}`)} ${small(value)}` })),
+    t("fact.line"),
+  );
+}
+
+/** What a residual measures: a formula, or words of this page's language. */
+function residualName({ name }) {
+  return known(`residual.${name}`) ? t(`residual.${name}`) : name;
 }
 
 function methodText({ method, fallback }) {
@@ -63,16 +99,27 @@ export function codeText(code) {
   return known(`code.${code}`) ? `${code}: ${t(`code.${code}`)}` : code;
 }
 
+/** What the rounding of this page's own evaluation may come to. */
+function ownRounding(certificate) {
+  return 4 * 2.2e-16 * Math.max(1, certificate.condition ?? 1);
+}
+
+/** The true error of an answer, where this page's own evaluation is far more accurate than it; else null. */
+export function trueError(check, certificate) {
+  const found = check?.distance ?? null;
+  return found !== null && found > 4 * ownRounding(certificate) ? found : null;
+}
+
 /** What this page's own check found. */
 export function checkText(check, certificate) {
   if (!check || (check.distance === null && !check.residual)) return null;
-  const floor = 2.2e-16 * Math.max(1, certificate.condition ?? 1);
+  const floor = ownRounding(certificate);
   const told = [];
   if (check.distance !== null) {
     const value = small(check.distance);
     told.push(
-      check.distance <= 4 * floor && floor < 1
-        ? t("check.alike", { value, floor: small(4 * floor) })
+      check.distance <= floor && floor < 1
+        ? t("check.alike", { value, floor: small(floor) })
         : t("check.distance", { value }),
     );
   }
@@ -125,8 +172,8 @@ export function problemCard(error) {
       : known(`code.${problem.code}`)
         ? h("p", {}, t(`code.${problem.code}`))
         : null,
-    problem.detail && !network ? h("p", { class: "detail" }, problem.detail) : null,
-    problem.hint ? h("p", { class: "hint" }, t("problem.hint"), problem.hint) : null,
+    problem.detail && !network ? h("p", { class: "detail", lang: "en" }, problem.detail) : null,
+    problem.hint ? h("p", { class: "hint" }, t("problem.hint"), h("span", { lang: "en" }, problem.hint)) : null,
     h(
       "p",
       { class: "muted" },

@@ -39,8 +39,8 @@ function decades(from, to, most) {
   return ticks.length > 1 ? ticks : [from, to];
 }
 
-function even(from, to, most) {
-  const raw = (to - from || 1) / most;
+function even(from, to, most, least = 0) {
+  const raw = Math.max(least, (to - from || 1) / most);
   const unit = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((times) => times * unit).find((width) => width >= raw * 0.999);
   const ticks = [];
@@ -58,7 +58,7 @@ function tickText(value, log) {
 }
 
 /** Axes with ticks and grid, and the two scales. */
-function axes({ width, height, x, y, xLabel, yLabel, logX, logY, whole }) {
+function axes({ width, height, x, y, xLabel, yLabel, logX, logY, whole, leastY = 0 }) {
   const right = width - MARGIN.right;
   const bottom = height - MARGIN.bottom;
   const toX = scaled(x, [MARGIN.left, right], logX);
@@ -66,7 +66,7 @@ function axes({ width, height, x, y, xLabel, yLabel, logX, logY, whole }) {
   const most = Math.max(4, Math.floor(width / 80));
   let xTicks = logX ? decades(...x, most) : even(...x, most);
   if (whole) xTicks = xTicks.filter(Number.isInteger);
-  const yTicks = logY ? decades(...y, 6) : even(...y, 5);
+  const yTicks = logY ? decades(...y, 6) : even(...y, 5, leastY);
   const parts = [
     yTicks.map((tick) => [
       svg("line", { class: "rule", x1: MARGIN.left, x2: right, y1: toY(tick), y2: toY(tick) }),
@@ -143,7 +143,7 @@ export function spectrumChart({ label, series, floor, xLabel, yLabel, floorLabel
 }
 
 /** A curve with dots on it: the map after some steps, over the values that it is applied to. */
-export function mapChart({ label, x, y, curves, dots, xLabel, yLabel, ideal }) {
+export function mapChart({ label, x, y, name: colour, curves, dots, xLabel, yLabel, ideal }) {
   return chart(label, 250, (width, height) => {
     const { toX, toY, parts } = axes({ width, height, x, y, xLabel, yLabel, logX: true });
     const inside = (value) => Math.min(Math.max(value, y[0]), y[1]);
@@ -155,7 +155,7 @@ export function mapChart({ label, x, y, curves, dots, xLabel, yLabel, ideal }) {
       parts,
       svg("line", { class: "floor", x1: toX(x[0]), x2: toX(x[1]), y1: toY(ideal), y2: toY(ideal) }),
       curves.map(({ points, name }) => svg("path", { class: `line ${name}`, d: path(points) })),
-      dots.map(([at, value]) => svg("circle", { class: "dot after", cx: toX(at), cy: toY(inside(value)), r: 3.5 })),
+      dots.map(([at, value]) => svg("circle", { class: `dot ${colour}`, cx: toX(at), cy: toY(inside(value)), r: 3.5 })),
     ];
   });
 }
@@ -176,9 +176,9 @@ export function stepsChart({ label, series, xLabel, yLabel, at }) {
       at === undefined
         ? null
         : svg("line", { class: "cursor", x1: toX(at), x2: toX(at), y1: MARGIN.top, y2: height - MARGIN.bottom }),
-      series.map(({ values, name }) => [
-        svg("path", { class: `line ${name}`, d: path(values) }),
-        name === "other"
+      series.map(({ values, name, chosen }) => [
+        svg("path", { class: `line ${name} ${chosen ? "" : "thin"}`, d: path(values) }),
+        !chosen
           ? null
           : values.map((value, k) =>
               svg("circle", { class: `dot ${name}`, cx: toX(k), cy: toY(Math.max(value, y[0])), r: 3 }),
@@ -192,7 +192,14 @@ export function stepsChart({ label, series, xLabel, yLabel, at }) {
 export function timeChart({ label, series, seconds, unit }) {
   return chart(label, 130, (width, height) => {
     const highest = Math.max(1, ...series.flatMap(({ values }) => values.filter(Number.isFinite)));
-    const { toX, toY, parts } = axes({ width, height, x: [-seconds, 0], y: [0, highest * 1.1], xLabel: unit });
+    const { toX, toY, parts } = axes({
+      width,
+      height,
+      x: [-seconds, 0],
+      y: [0, highest * 1.1],
+      xLabel: unit,
+      leastY: 1,
+    });
     return [
       parts,
       series.map(({ values, name }) => {
@@ -214,7 +221,15 @@ export function timeChart({ label, series, seconds, unit }) {
 export function barChart({ label, bars, xLabel }) {
   return chart(label, 225, (width, height) => {
     const highest = Math.max(1, ...bars.map(([, value]) => value));
-    const { toY, parts } = axes({ width, height, x: [0.1, 0.9], y: [0, highest * 1.1], xLabel, whole: true });
+    const { toY, parts } = axes({
+      width,
+      height,
+      x: [0.1, 0.9],
+      y: [0, highest * 1.1],
+      xLabel,
+      whole: true,
+      leastY: 1,
+    });
     const room = (width - MARGIN.left - MARGIN.right) / Math.max(1, bars.length);
     const bottom = height - MARGIN.bottom;
     return [
@@ -239,6 +254,39 @@ export function barChart({ label, bars, xLabel }) {
             },
             name,
           ),
+        ];
+      }),
+    ];
+  });
+}
+
+const LETTER = 6.9; // pixels, about the width of a letter of a label
+
+/** Marks on one line of powers of ten, their names above and below in turn, moved to the right where they would meet. */
+export function errorChart(marks, label) {
+  const told = marks.map((mark) => mark.told).join("; ");
+  return chart(`${label}: ${told}`, 66, (width) => {
+    const [low, high] = bounds(
+      marks.map(({ value }) => value),
+      true,
+    );
+    const ends = [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high))];
+    const at = scaled(ends, [24, width - 24], true);
+    const sorted = [...marks].sort((one, other) => one.value - other.value);
+    const taken = [0, 0];
+    return [
+      svg("line", { class: "axis", x1: 24, x2: width - 24, y1: 33, y2: 33 }),
+      decades(...ends, Math.floor(width / 110)).map((tick) =>
+        svg("line", { class: "axis", x1: at(tick), x2: at(tick), y1: 30, y2: 36 }),
+      ),
+      sorted.map(({ name, value, told: text }, place) => {
+        const x = at(value);
+        const wide = [...text].reduce((sum, letter) => sum + (letter > "\u2e7f" ? 2 : 1) * LETTER, 0);
+        const start = Math.max(taken[place % 2], Math.min(x - wide / 2, width - wide));
+        taken[place % 2] = start + wide + 12;
+        return [
+          svg("circle", { class: `pin ${name}`, cx: x, cy: 33, r: 6 }),
+          svg("text", { class: "label strong", x: start, y: place % 2 ? 58 : 18 }, text),
         ];
       }),
     ];

@@ -84,6 +84,8 @@ function curl(call) {
     .join(" \\\n");
 }
 
+const ARRAYS = { float64: "Float64Array", float32: "Float32Array", float16: "Uint16Array", bfloat16: "Uint16Array" };
+
 function javascript(call) {
   const inline = isInline(call.tensors);
   const key = hasKey() ? ", authorization: `Bearer ${key}`" : "";
@@ -97,6 +99,7 @@ function javascript(call) {
     "const answer = await response.json();",
     "if (!response.ok) throw new Error(`${answer.code}: ${answer.detail}`);",
     "const octets = Uint8Array.from(atob(answer.outputs.x.data), (letter) => letter.charCodeAt(0));",
-    "console.log(answer.certificates, answer.outputs.x.shape, octets.length);",
+    `const x = new ${ARRAYS[call.dtype]}(octets.buffer); // answer.outputs.x.shape, row by row`,
+    "console.log(answer.certificates, x);",
   ].join("\n");
 }

@@ -2,16 +2,18 @@
 
 import { firstCall, shapeOf } from "./calls.js";
 import { field, h, save, show } from "./dom.js";
-import { bytes, milliseconds } from "./format.js";
+import { bytes, milliseconds, number } from "./format.js";
 import { generate } from "./generate.js";
-import { request } from "./service.js";
-import { nested } from "./tensors.js";
+import { hasKey, request } from "./service.js";
+import { copy } from "./snippet.js";
+import { count, decode, nested } from "./tensors.js";
 import { problemCard } from "./certificate.js";
 import { c, t } from "./words.js";
 
 const SIZE = 3;
 const SETTINGS = { condition: 1, angle: 0 }; // few decimals say enough of such matrices
 const MOST_SHOWN = 200_000;
+const MOST_DECODED = 64;
 
 /** The console's tab. */
 export function console(context) {
@@ -45,6 +47,11 @@ export function console(context) {
     },
     t("console.reset"),
   );
+  const curl = h(
+    "button",
+    { type: "button", class: "quiet", onclick: () => copy(curlText(state.path, area.value), curl) },
+    t("console.curl"),
+  );
   const draw = () => {
     const isPost = POSTS.test(state.path);
     area.value = state.texts[state.path] ?? (isPost ? readyText(catalogue, state.path) : "");
@@ -72,14 +79,14 @@ export function console(context) {
     about,
     area,
     problem,
-    h("div", { class: "row" }, send, reset, h("small", {}, t("console.keys"))),
+    h("div", { class: "row" }, send, reset, curl, h("small", {}, t("console.keys"))),
   );
   draw();
-  return h("div", { class: "console" }, form, answer);
+  return h("div", {}, h("p", { class: "lead" }, t("console.lead")), h("div", { class: "console" }, form, answer));
 }
 
-const POSTS = /^v1\/(?!functions$|status$)/;
-const READS = ["v1/functions", "v1/status", "healthz", "readyz", "metrics", "openapi.json"];
+const POSTS = /^v1\/(?!functions$|status$|batches$)/;
+const READS = ["v1/functions", "v1/status", "v1/batches", "healthz", "readyz", "metrics", "openapi.json"];
 
 function routes(catalogue, chosen, choose) {
   const group = (label, paths) =>
@@ -104,6 +111,10 @@ function routes(catalogue, chosen, choose) {
     group(
       t("console.gradients"),
       catalogue.functions.filter((entry) => entry.gradient_methods.length).map(({ name }) => `v1/vjp/${name}`),
+    ),
+    group(
+      t("console.plans"),
+      catalogue.functions.map(({ name }) => `v1/plan/${name}`),
     ),
     group(t("console.others"), ["v1/calls", ...READS]),
   );
@@ -166,6 +177,20 @@ function wrongWith(text) {
   }
 }
 
+/** The request as a line for a shell; the key stays a variable. */
+function curlText(path, text) {
+  const key = hasKey() ? ` -H "Authorization: Bearer $MATFN_API_KEY"` : "";
+  const address = new URL(path, document.baseURI).href;
+  if (!POSTS.test(path)) return `curl -s ${address}${key}`;
+  let body = text;
+  try {
+    body = JSON.stringify(JSON.parse(text));
+  } catch {
+    // as it stands: the service says what is wrong with it
+  }
+  return `curl -s ${address}${key} -H 'Content-Type: application/json' -d '${body.replaceAll("'", "'\\''")}'`;
+}
+
 async function transmit(path, text, button, frame) {
   const isPost = POSTS.test(path);
   button.setAttribute("aria-busy", "true");
@@ -197,7 +222,8 @@ function showAnswer(frame, { status, headers, text, milliseconds: spent, bytes: 
         ` · ${milliseconds(spent)} · ${bytes(size)}`,
       ),
       h("p", { class: "muted" }, named.join(" · ")),
-      h("pre", { tabindex: 0 }, h("code", {}, shown)),
+      decodedOutputs(text),
+      h("pre", { tabindex: 0, "aria-label": t("console.answer") }, h("code", {}, shown)),
       h(
         "button",
         { type: "button", class: "quiet", onclick: () => save("answer.txt", text, "text/plain") },
@@ -205,6 +231,33 @@ function showAnswer(frame, { status, headers, text, milliseconds: spent, bytes: 
       ),
     ),
   );
+}
+
+/** The numbers of small outputs, which JSON carries as base64. */
+function decodedOutputs(text) {
+  let answer;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  const tensors = Object.entries({ ...answer?.outputs, ...answer?.gradients }).filter(
+    ([, tensor]) => tensor?.data !== undefined && count(tensor.shape) <= MOST_DECODED,
+  );
+  if (!tensors.length) return null;
+  return h(
+    "dl",
+    { class: "decoded" },
+    tensors.map(([name, tensor]) => [h("dt", {}, name), h("dd", {}, lines(decode(tensor), tensor.shape))]),
+  );
+}
+
+function lines({ data }, shape) {
+  const width = shape.at(-1) ?? 1;
+  const rows = Array.from({ length: data.length / width }, (_, row) =>
+    [...data.subarray(row * width, (row + 1) * width)].map((value) => number(value, 6).padStart(12)).join(" "),
+  );
+  return rows.join("\n");
 }
 
 function indented(text) {

@@ -57,6 +57,21 @@ export function select(options, chosen, onchange) {
   return control;
 }
 
+/** A list to choose from, in groups of [label, options]; a single group needs no label. */
+export function grouped(groups, chosen, onchange) {
+  if (groups.length === 1) return select(groups[0][1], chosen, onchange);
+  const control = h("select", { onchange: () => onchange(control.value) });
+  for (const [label, options] of groups)
+    control.append(
+      h(
+        "optgroup",
+        { label },
+        options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)),
+      ),
+    );
+  return control;
+}
+
 /** A slider that shows its value. */
 export function slider(label, { min, max, step = 1, value, told = String }, oninput) {
   const output = h("output", {}, told(value));

@@ -39,7 +39,7 @@ function controlOf(parameter, value, put) {
     max: max !== null && max < 1e9 ? max : null,
     step: parameter.kind === "integer" ? 1 : "any",
     required: parameter.required,
-    placeholder: parameter.nullable ? t("form.automatic") : "",
+    placeholder: parameter.nullable ? "None" : "",
     value: value ?? "",
     oninput: () =>
       put(control.value === "" ? (parameter.required ? undefined : parameter.default) : Number(control.value)),
@@ -54,15 +54,14 @@ function choice(parameter, value, put) {
 }
 
 /** What is written as text, by its kind. */
-const EXAMPLES = { damping: "0, 1e-6, range", coefficients: "[[3.4445, -4.775, 2.0315]]", offsets: "[0, 3, 8]" };
+const EXAMPLES = { damping: "None, 0, 1e-6, range", coefficients: "[[3.4445, -4.775, 2.0315]]", offsets: "[0, 3, 8]" };
 
 /** A number or a word, rows of coefficients or offsets: what reads as JSON is JSON. */
 function written(parameter, value, put) {
-  const automatic = parameter.kind === "damping" ? `${t("form.automatic")}, ` : "";
   const control = h("input", {
     type: "text",
     spellcheck: "false",
-    placeholder: automatic + EXAMPLES[parameter.kind],
+    placeholder: EXAMPLES[parameter.kind],
     value: value === null || value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value),
     oninput: () => put(parsed(control.value.trim())),
   });

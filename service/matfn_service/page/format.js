@@ -21,6 +21,11 @@ export function milliseconds(value) {
   return value >= 1000 ? `${(value / 1000).toFixed(2)} s` : `${value < 10 ? value.toFixed(2) : value.toFixed(0)} ms`;
 }
 
+/** Seconds, of any size. */
+export function seconds(value) {
+  return value < 1e-4 ? `${number(value * 1e6, 2)} µs` : milliseconds(value * 1e3);
+}
+
 /** Bytes. */
 export function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];

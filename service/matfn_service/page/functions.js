@@ -1,10 +1,14 @@
 // The catalogue: every function as a card.
 
+import { firstCall } from "./calls.js";
 import { field, h, show } from "./dom.js";
 import { formula, outputFormulas } from "./formula.js";
 import { codeText } from "./certificate.js";
-import { number } from "./format.js";
-import { c, t } from "./words.js";
+import { number, seconds } from "./format.js";
+import { planOf } from "./plan.js";
+import { c, known, t } from "./words.js";
+
+const ORDERS = [32, 128, 512];
 
 /** The functions' tab. */
 export function functions(context) {
@@ -27,7 +31,7 @@ export function functions(context) {
   return h(
     "div",
     { class: "functions" },
-    h("p", { class: "lead" }, t("functions.lead")),
+    h("p", { class: "lead" }, `${t("functions.lead")} ${t("functions.accuracy")}`),
     h("div", { class: "row" }, field(t("functions.search"), input), told),
     cards,
   );
@@ -51,14 +55,12 @@ function card(entry) {
       { class: "told" },
       pair("functions.inputs", entry.inputs.map(inputLine)),
       entry.parameters.length ? pair("functions.parameters", entry.parameters.map(parameterLine)) : null,
-      pair(
-        "functions.outputs",
-        [
-          ...entry.outputs.map((name, place) => outputLine(entry, name, place)),
-          ...entry.on_request.map(requestLine),
-        ],
-      ),
-      pair("functions.methods", tags(entry.methods)),
+      pair("functions.outputs", [
+        ...entry.outputs.map((name, place) => outputLine(entry, name, place)),
+        ...entry.on_request.map(requestLine),
+      ]),
+      pair("functions.methods", entry.methods.map(methodLine)),
+      pair("functions.cost", costDetails(entry), false),
       pair(
         "functions.checked",
         t(`verifiability.${entry.verifiability}`) +
@@ -98,6 +100,55 @@ function pair(name, value, folded = false) {
   return [h("dt", {}, t(name)), h("dd", {}, content)];
 }
 
+function methodLine(name) {
+  return h(
+    "div",
+    {},
+    h("code", {}, name),
+    known(`method.${name}`) ? h("span", { class: "muted" }, ` ${t(`method.${name}`)}`) : null,
+  );
+}
+
+/** Prices on this server at a few orders, asked for when somebody looks. */
+function costDetails(entry) {
+  const body = h("div", {});
+  const details = h("details", {}, h("summary", {}, t("functions.cost_show")), body);
+  details.addEventListener("toggle", async () => {
+    if (!details.open || body.childElementCount) return;
+    show(body, h("p", { class: "muted", role: "status" }, t("functions.cost_asked")));
+    try {
+      const plans = await Promise.all(ORDERS.map((order) => planOf(entry, shapesAt(entry, order), firstCall(entry))));
+      show(
+        body,
+        plans.map((plan, place) => costLine(ORDERS[place], plan)),
+        h("p", { class: "muted" }, t("functions.cost_note")),
+      );
+    } catch (error) {
+      show(body, h("p", { class: "wrong", role: "alert" }, error.message));
+    }
+  });
+  return details;
+}
+
+function costLine(order, { method, seconds: price }) {
+  return h(
+    "div",
+    {},
+    h("b", {}, order),
+    ` ${price === null ? t("plan.none") : seconds(price)} `,
+    h("code", {}, method),
+  );
+}
+
+/** The inputs that a call needs, where each dimension that may be large has this length. */
+function shapesAt(entry, order) {
+  const { sizes } = firstCall(entry);
+  const large = (letter) => (["n", "m", "m'", "t", "s"].includes(letter) ? order : sizes[letter]);
+  return Object.fromEntries(
+    entry.inputs.filter(({ optional }) => !optional).map(({ name, shape }) => [name, shape.map(large)]),
+  );
+}
+
 function tags(names) {
   return h(
     "span",
@@ -125,7 +176,7 @@ function outputLine(entry, name, place) {
     "div",
     {},
     h("code", {}, name),
-    ` (${["*", ...entry.output_shapes[place]].join(", ")}) `,
+    ` (${["*", ...entry.output_shapes[place]].join(", ").replace("|", ` ${t("functions.or")} `)}) `,
     outputFormulas(entry)[place],
   );
 }
@@ -138,7 +189,9 @@ function parameterLine(parameter) {
     .filter(Boolean)
     .join(", ");
   const choices = parameter.choices.map((choice) => `"${choice}"`).join(", ");
-  const otherwise = parameter.required ? t("functions.required") : `= ${JSON.stringify(parameter.default)}`;
+  const otherwise = parameter.required
+    ? t("functions.required")
+    : `= ${JSON.stringify(parameter.default) ?? "None"}`.replace("null", "None");
   return h(
     "div",
     {},

@@ -1,6 +1,8 @@
 // Matrices to try things on, made from a seed: a spectrum that one chooses, and a small gallery.
 
 import { combined, filled, product, transpose } from "./dense.js";
+import { Unreadable } from "./read.js";
+import { real, realOrder } from "./real.js";
 import { count } from "./tensors.js";
 
 const REFLECTIONS = 12; // so many random reflections leave no structure that a heat map would show
@@ -82,6 +84,35 @@ function covariance(n, rank, seed) {
   return product(transpose(features), features);
 }
 
+/** A matrix of the gallery: an entry at (i, j), from 1, of order n. */
+function named(suits, entry) {
+  return {
+    group: "gallery",
+    suits,
+    sliders: () => [],
+    make: ([rows, columns]) => filled(rows, columns, (i, j) => entry(i + 1, j + 1, columns)),
+  };
+}
+
+/** A real matrix, up to the order that there is. */
+function given(name, suits) {
+  const make = ([rows, columns]) => {
+    if (Math.max(rows, columns) > realOrder()) throw new Unreadable("read.real", { order: realOrder() });
+    return real(name, rows, columns);
+  };
+  return { group: "real", suits, sliders: () => [], make };
+}
+
+const isSymmetric = (input) => Boolean(input.symmetric);
+const isMatrix = (input) => input.shape.length === 2 && !input.triangular;
+const isPlainSquare = (input) => isSquare(input) && !input.symmetric && !input.triangular;
+
+function binomial(n, k) {
+  let value = 1;
+  for (let i = 0; i < k; i += 1) value = (value * (n - i)) / (i + 1);
+  return value;
+}
+
 const CONDITION = { name: "condition", min: 0, max: 16, step: 0.5, value: 4, told: (value) => `1e${value}` };
 
 /** The kinds of matrices: which inputs they suit, their sliders and how they are made. */
@@ -105,16 +136,6 @@ export const KINDS = {
       const g = gaussian(n, n, seed, 1 / Math.sqrt(2 * n));
       return combined(1, g, 1, transpose(g));
     },
-  },
-  hilbert: {
-    suits: (input) => input.shape.length === 2 && !input.triangular,
-    sliders: () => [],
-    make: ([rows, columns]) => filled(rows, columns, (i, j) => 1 / (i + j + 1)),
-  },
-  laplacian: {
-    suits: (input) => isSquare(input) && !input.triangular,
-    sliders: () => [],
-    make: ([n]) => filled(n, n, (i, j) => (i === j ? 2 : Math.abs(i - j) === 1 ? -1 : 0)),
   },
   gaussian: {
     suits: (input) => !input.symmetric && !input.triangular,
@@ -148,10 +169,46 @@ export const KINDS = {
       return filled(n, n, (i, j) => (i === j ? 1 + Math.abs(next()) : i > j ? (coupling * next()) / Math.sqrt(n) : 0));
     },
   },
+  hilbert: named(isMatrix, (i, j) => 1 / (i + j - 1)),
+  laplacian: named(
+    (input) => isSquare(input) && !input.triangular,
+    (i, j) => (i === j ? 2 : Math.abs(i - j) === 1 ? -1 : 0),
+  ),
+  lehmer: named(isSymmetric, (i, j) => Math.min(i, j) / Math.max(i, j)),
+  minij: named(isSymmetric, Math.min),
+  moler: named(isSymmetric, (i, j) => (i === j ? i : Math.min(i, j) - 2)),
+  pascal: named(isSymmetric, (i, j) => binomial(i + j - 2, Math.min(i, j) - 1)),
+  kms: named(isSymmetric, (i, j) => 0.9 ** Math.abs(i - j)),
+  prolate: named(isSymmetric, (i, j) => (i === j ? 0.5 : Math.sin((Math.PI * (i - j)) / 2) / (Math.PI * (i - j)))),
+  wilkinson: named(isSymmetric, (i, j, n) => (i === j ? Math.abs((n + 1) / 2 - i) : Number(Math.abs(i - j) === 1))),
+  frank: named(isPlainSquare, (i, j, n) => (j >= i - 1 ? n + 1 - Math.max(i, j) : 0)),
+  grcar: named(isPlainSquare, (i, j) => (i === j + 1 ? -1 : Number(j >= i && j <= i + 3))),
+  kahan: named(
+    (input) => isMatrix(input) && !input.symmetric && !input.orthonormal,
+    (i, j) => (j < i ? 0 : Math.sin(1.2) ** (i - 1) * (i === j ? 1 : -Math.cos(1.2))),
+  ),
+  shampoo: given("shampoo", isSymmetric),
+  digits: given("digits", isSymmetric),
+  fid: given("fid", isSymmetric),
+  momentum: given("momentum", (input) => isMatrix(input) && !input.symmetric),
+  deltanet: given("deltanet", (input) => Boolean(input.triangular)),
 };
+
+/** Whether drawing again gives another matrix. */
+export function isRandom(kind) {
+  return !KINDS[kind].group;
+}
 
 function isSquare(input) {
   return input.shape.length === 2 && input.shape[0] === input.shape[1];
+}
+
+/** The kinds that suit an input, as groups of a list: made to measure, the gallery, real ones. */
+export function kindGroups(input) {
+  const kinds = kindsFor(input);
+  return ["made", "gallery", "real"]
+    .map((group) => [group, kinds.filter((kind) => (KINDS[kind].group ?? "made") === group)])
+    .filter(([, members]) => members.length);
 }
 
 /** The kinds that suit an input. */

@@ -5,6 +5,7 @@ import { number, shapeText } from "./format.js";
 import { t } from "./words.js";
 
 const MOST = 512;
+const TALLEST = 420; // pixels on the screen
 
 function palette() {
   const dark = document.documentElement.dataset.theme === "dark";
@@ -38,10 +39,11 @@ export function heatMap(name, tensor, note = "") {
   const stride = Math.ceil(Math.max(rows, columns) / MOST);
   canvas.width = Math.ceil(columns / stride);
   canvas.height = Math.ceil(rows / stride);
+  const isFlat = tensor.shape.length === 1 || rows / columns < 0.2;
+  if (!isFlat) canvas.style.maxWidth = `${Math.round((TALLEST * canvas.width) / canvas.height)}px`;
   paint(canvas, { rows, columns, data, stride, largest });
   addReading(canvas, reading, { rows, columns, data, stride });
   const kept = stride > 1 ? t("heat.every", { stride }) : "";
-  const isFlat = tensor.shape.length === 1 || rows / columns < 0.2;
   return h(
     "figure",
     { class: isFlat ? "heat flat" : "heat" },

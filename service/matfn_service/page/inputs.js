@@ -1,10 +1,10 @@
 // One input of a call: generated, pasted, or read from a file.
 
-import { field, h, select, show, slider } from "./dom.js";
+import { field, grouped, h, select, show, slider } from "./dom.js";
 import { shapeText, small } from "./format.js";
-import { KINDS, generate, kindsFor } from "./generate.js";
+import { KINDS, generate, isRandom, kindGroups, kindsFor } from "./generate.js";
 import { Unreadable, parseFile, parseText } from "./read.js";
-import { c, t } from "./words.js";
+import { c, known, t } from "./words.js";
 
 const WAYS = ["generate", "paste", "file"];
 const MOST_ENTRIES = 2 ** 22;
@@ -98,11 +98,15 @@ const WAY = {
     return [
       field(
         t("input.kind"),
-        select(
-          kindsFor(input).map((name) => [name, t(`kind.${name}`)]),
+        grouped(
+          kindGroups(input).map(([group, kinds]) => [
+            t(`kinds.${group}`),
+            kinds.map((name) => [name, t(`kind.${name}`)]),
+          ]),
           spec.kind,
           pick,
         ),
+        known(`about.${spec.kind}`) ? t(`about.${spec.kind}`) : null,
       ),
       kind.decays
         ? field(
@@ -123,9 +127,7 @@ const WAY = {
           changed();
         }),
       ),
-      ["hilbert", "laplacian"].includes(spec.kind)
-        ? null
-        : h("button", { type: "button", class: "quiet", onclick: again }, t("input.again")),
+      isRandom(spec.kind) ? h("button", { type: "button", class: "quiet", onclick: again }, t("input.again")) : null,
     ];
   },
 

@@ -9,6 +9,7 @@ import { t } from "./words.js";
 const MOST_DOTS = 64;
 const LEAST = 1e-8; // smaller values are rounding, and would only stretch the picture
 const SAMPLES = 600;
+const COLOURS = { optimal: "after", newton_schulz: "before", muon: "second" };
 
 /** The figure; `view` keeps which schedule and step are shown. */
 export function iterationFigure(view, { r, of }, spectrum, result) {
@@ -18,7 +19,7 @@ export function iterationFigure(view, { r, of }, spectrum, result) {
   const shown = (view.iteration ??= { schedule: "optimal", step: 3 });
   if (!names.includes(shown.schedule)) shown.schedule = "optimal";
   const body = h("div", {});
-  const draw = () => show(body, drawing(shown, names, r, xs, draw));
+  const draw = () => show(body, drawing(shown, names, r, xs, of, draw));
   draw();
   const certificate = result?.certificates[0];
   return h(
@@ -45,11 +46,10 @@ function normalised({ kind, values }, r, of) {
   return xs.length ? xs : null;
 }
 
-function drawing(shown, names, r, xs, redraw) {
-  const bound = Math.min(...xs);
-  const steps = SCHEDULES[shown.schedule].steps(r, Math.min(bound, 1 - 1e-9));
-  const dots = thinned(xs);
-  const moved = trajectories(steps, r, dots);
+function drawing(shown, names, r, xs, of, redraw) {
+  const bound = Math.min(...xs, 1 - 1e-9);
+  const steps = SCHEDULES[shown.schedule].steps(r, bound);
+  const values = { xs, dots: thinned(xs), of };
   const step = Math.min(shown.step, steps.length);
   const figures = h("div", { class: "two" });
   const choose = (name) => {
@@ -58,9 +58,9 @@ function drawing(shown, names, r, xs, redraw) {
   };
   const move = (k) => {
     shown.step = k;
-    show(figures, charts(shown, r, bound, steps, dots, moved, k));
+    show(figures, charts(shown, r, bound, steps, values, k));
   };
-  show(figures, charts(shown, r, bound, steps, dots, moved, step));
+  show(figures, charts(shown, r, bound, steps, values, step));
   return [
     h(
       "div",
@@ -93,7 +93,8 @@ function thinned(xs) {
   return xs.filter((_, place) => place % stride === 0 || place === xs.length - 1);
 }
 
-function charts(shown, r, bound, steps, dots, moved, k) {
+function charts(shown, r, bound, steps, { xs, dots, of }, k) {
+  const moved = trajectories(steps, r, dots);
   const least = Math.min(bound, 0.5);
   const grid = Array.from({ length: SAMPLES }, (_, place) => least ** (1 - place / (SAMPLES - 1)));
   const after = (count) =>
@@ -105,20 +106,19 @@ function charts(shown, r, bound, steps, dots, moved, k) {
     3,
     Math.max(1.3, ...earlier.flatMap(({ points }) => points.map(([, y]) => y)), ...after(k).map(([, y]) => y)) * 1.05,
   );
-  const errors = moved.map((values) => Math.max(...values.map((value) => Math.abs(1 - value))));
-  const others = Object.keys(SCHEDULES)
-    .filter((name) => name !== shown.schedule && SCHEDULES[name].suits(r))
+  const series = Object.keys(SCHEDULES)
+    .filter((name) => SCHEDULES[name].suits(r))
     .map((name) => ({
-      name: "other",
-      values: trajectories(SCHEDULES[name].steps(r, Math.min(bound, 1 - 1e-9)), r, dots).map((values) =>
-        Math.max(...values.map((value) => Math.abs(1 - value))),
-      ),
+      name: COLOURS[name],
+      chosen: name === shown.schedule,
+      told: t(`schedule.${name}`),
+      values: residuals(name === shown.schedule ? steps : SCHEDULES[name].steps(r, bound), r, xs),
     }));
   const label = t("iteration.label", {
     k,
     low: number(Math.min(...moved[k])),
     high: number(Math.max(...moved[k])),
-    error: small(errors[k]),
+    residual: sized(series.find(({ chosen }) => chosen).values[k]),
   });
   return [
     h(
@@ -129,12 +129,13 @@ function charts(shown, r, bound, steps, dots, moved, k) {
         x: [least, 1],
         y: [0, highest],
         ideal: 1,
-        curves: [...earlier, { name: "after", points: after(k) }],
+        name: COLOURS[shown.schedule],
+        curves: [...earlier, { name: COLOURS[shown.schedule], points: after(k) }],
         dots: dots.map((x, place) => [x, moved[k][place]]),
         xLabel: t("iteration.x"),
         yLabel: t("iteration.y", { k }),
       }),
-      h("p", { class: "muted" }, label),
+      h("p", { class: "muted" }, `${label} ${t("iteration.earlier")}`),
     ),
     h(
       "div",
@@ -142,11 +143,27 @@ function charts(shown, r, bound, steps, dots, moved, k) {
       stepsChart({
         label: t("iteration.errors"),
         at: k,
-        series: [...others, { name: "after", values: errors }],
+        series: [...series].sort((one, other) => Number(one.chosen) - Number(other.chosen)),
         xLabel: t("iteration.step"),
-        yLabel: t("iteration.worst"),
+        yLabel: t("iteration.residual"),
       }),
-      h("p", { class: "muted" }, t("iteration.errors_note")),
+      h(
+        "ul",
+        { class: "legend" },
+        series.map(({ name, told }) => h("li", { class: name }, told)),
+      ),
+      h("p", { class: "muted" }, t(of === "eigen" ? "iteration.residual_roots" : "iteration.residual_polar", { r })),
     ),
   ];
+}
+
+function sized(value) {
+  return value >= 0.01 ? number(value, 2) : small(value);
+}
+
+/** The residual after each step, over all values: |I - M| / n^(1/2) for the M whose eigenvalues are x^r. */
+export function residuals(steps, r, xs) {
+  return trajectories(steps, r, xs).map((values) =>
+    Math.sqrt(values.reduce((sum, x) => sum + (1 - x ** r) ** 2, 0) / values.length),
+  );
 }

@@ -1,14 +1,18 @@
-// The server as it works: its report and its metrics once a second, while someone looks.
+// The server as it works: its report and its last batches once a second, while someone looks.
 
 import { barChart, timeChart } from "./charts.js";
-import { problemCard } from "./certificate.js";
+import { codeText, problemCard } from "./certificate.js";
 import { h, show } from "./dom.js";
-import { bytes, milliseconds, number } from "./format.js";
-import { json, request } from "./service.js";
+import { bytes, milliseconds, number, seconds } from "./format.js";
+import { askedAfter, batchesFigure, takeBatches } from "./lanes.js";
+import { barred, priceBar } from "./plan.js";
+import { json } from "./service.js";
 import { t } from "./words.js";
 
 const SECONDS = 120;
+const LEAST_SPAN = 30; // seconds of the charts' axes at first
 const PERIOD = 1000;
+const STAGES = ["read", "plan", "queue", "device", "encode", "write", "request"];
 const SLOWER = 5000; // after a failure
 
 /** The live tab; polls until it is left, and not while the page is hidden. */
@@ -23,7 +27,7 @@ export function live(context) {
     busy = true;
     let wait = PERIOD;
     try {
-      take(state, await sample(stop.signal));
+      take(state, await sample(stop.signal, askedAfter(state)));
       draw(body, state);
     } catch (error) {
       if (error.name === "AbortError") return;
@@ -50,59 +54,53 @@ export function live(context) {
   return h("div", { class: "live" }, h("p", { class: "lead" }, t("live.lead")), body);
 }
 
-async function sample(signal) {
-  const [report, metrics] = await Promise.all([json("v1/status", { signal }), request("metrics", { signal })]);
-  return {
-    at: performance.now() / 1000,
-    status: report.value,
-    metrics: parsed(metrics.status < 400 ? metrics.text : ""),
-  };
-}
-
-/** Values of Prometheus' text by name and labels; buckets of histograms are left out. */
-export function parsed(text) {
-  const values = new Map();
-  for (const line of text.split("\n")) {
-    if (line.startsWith("#") || line.includes("_bucket{")) continue;
-    const at = line.lastIndexOf(" ");
-    if (at > 0) values.set(line.slice(0, at), Number(line.slice(at + 1)));
-  }
-  return values;
+async function sample(signal, after) {
+  const [report, batches] = await Promise.all([
+    json("v1/status", { signal }),
+    json(`v1/batches?after=${after}`, { signal }),
+  ]);
+  return { at: performance.now() / 1000, status: report.value, batches: batches.value };
 }
 
 function take(state, taken) {
   const last = state.samples.at(-1);
   if (last && taken.at - last.at > 10 * (PERIOD / 1000)) state.samples = []; // no line through the gap
+  takeBatches(state, taken.batches);
   state.samples.push(taken);
   if (state.samples.length > SECONDS + 1) state.samples.shift();
 }
 
-function sum(metrics, name, label = "") {
-  let total = 0;
-  for (const [key, value] of metrics)
-    if ((key === name || key.startsWith(`${name}{`)) && key.includes(label)) total += value;
-  return total;
+const counted = {
+  answered: ({ counters }) => counters.answered,
+  refused: ({ counters }) => total(counters.failed),
+  matrices: ({ batches }) => total(Object.values(batches.by_function).map(({ matrices }) => matrices)),
+  batches: ({ batches }) => batches.count,
+};
+
+function total(values) {
+  return Object.values(values).reduce((sum, value) => sum + value, 0);
 }
 
 /** The growth of a counter per second, sample by sample. */
-function rates(samples, name, label) {
+function rates(samples, count) {
   return samples.slice(1).map((taken, place) => {
     const before = samples[place];
-    const grown = sum(taken.metrics, name, label) - sum(before.metrics, name, label);
+    const grown = count(taken.status) - count(before.status);
     return grown < 0 ? NaN : grown / Math.max(taken.at - before.at, 1e-3); // a restarted server counts from 0
   });
 }
 
-/** The mean of a histogram over the last seconds, in milliseconds. */
-function meanOf(samples, name, labels = "") {
-  const recent = samples.slice(-11);
-  const grown = (suffix) =>
-    sum(recent.at(-1).metrics, `${name}_${suffix}`, labels) - sum(recent[0].metrics, `${name}_${suffix}`, labels);
-  return grown("count") > 0 ? (grown("sum") / grown("count")) * 1000 : null;
+/** The mean of a stage over the last seconds, in milliseconds. */
+export function meanOf(samples, stage) {
+  const recent = samples.slice(-11).map(({ status }) => status.stages[stage]);
+  const grown = (field) => recent.at(-1)[field] - recent[0][field];
+  return grown("count") > 0 ? (grown("seconds") / grown("count")) * 1000 : null;
 }
 
-function draw(body, { samples }) {
-  const { status, metrics } = samples.at(-1);
+function draw(body, state) {
+  const { samples } = state;
+  const { status } = samples.at(-1);
+  const span = Math.min(SECONDS, Math.max(LEAST_SPAN, samples.length - 1));
   const gauges = samples.map((taken) => taken.status.queue.jobs);
   show(
     body,
@@ -113,25 +111,20 @@ function draw(body, { samples }) {
       tile("live.device", status.device, `matfn ${status.version}`),
       tile(
         "live.workers",
-        `${sum(metrics, "matfn_workers_alive")} / ${status.workers}`,
+        `${status.workers_alive} / ${status.workers}`,
         t("live.busy", { share: percent(busyShare(samples, status.workers)) }),
       ),
-      tile("live.queue", status.queue.jobs, `${bytes(status.queue.bytes)} · ${number(status.queue.seconds)} s`),
+      tile(
+        "live.queue",
+        status.queue.jobs,
+        t("live.work", { bytes: bytes(status.queue.bytes), time: seconds(status.queue.seconds) }),
+      ),
       tile("live.answered", status.counters.answered, t("live.since", { time: since(status.uptime) })),
-      tile(
-        "live.refused",
-        Object.values(status.counters.failed).reduce((total, value) => total + value, 0),
-        Object.entries(status.counters.failed)
-          .map(([code, count]) => `${code} ${count}`)
-          .join(", ") || "–",
-      ),
-      tile(
-        "live.memory",
-        bytes(sum(metrics, "matfn_held_bytes")),
-        t("live.of", { most: bytes(sum(metrics, "matfn_held_bound_bytes")) }),
-      ),
+      tile("live.refused", counted.refused(status), t("live.see_below")),
+      tile("live.memory", bytes(status.held_bytes), t("live.of", { most: bytes(status.queue.bound.bytes) })),
       tile("live.lag", milliseconds(status.loop.largest_lag * 1000), t("live.lag_note")),
     ),
+    batchesFigure(state),
     h(
       "div",
       { class: "two" },
@@ -139,11 +132,11 @@ function draw(body, { samples }) {
         "live.calls",
         timeChart({
           label: t("live.calls"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [
-            { name: "before", values: rates(samples, "matfn_calls_total", 'code="ok"') },
-            { name: "after", values: refusals(samples) },
+            { name: "before", values: rates(samples, counted.answered) },
+            { name: "after", values: rates(samples, counted.refused) },
           ],
         }),
         [
@@ -155,16 +148,16 @@ function draw(body, { samples }) {
         "live.matrices",
         timeChart({
           label: t("live.matrices"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
-          series: [{ name: "before", values: rates(samples, "matfn_matrices_total", "") }],
+          series: [{ name: "before", values: rates(samples, counted.matrices) }],
         }),
       ),
       figure(
         "live.queued",
         timeChart({
           label: t("live.queued"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
           series: [{ name: "before", values: gauges }],
         }),
@@ -173,9 +166,9 @@ function draw(body, { samples }) {
         "live.batches",
         timeChart({
           label: t("live.batches"),
-          seconds: SECONDS,
+          seconds: span,
           unit: t("live.seconds"),
-          series: [{ name: "before", values: rates(samples, "matfn_batch_matrices_count", "") }],
+          series: [{ name: "before", values: rates(samples, counted.batches) }],
         }),
       ),
       figure(
@@ -184,20 +177,13 @@ function draw(body, { samples }) {
       ),
       figure("live.stages", stages(samples)),
     ),
-    functionsTable(status.batches.by_function),
+    h("div", { class: "two" }, functionsTable(status.batches.by_function), refusalsTable(status.counters)),
   );
-}
-
-function refusals(samples) {
-  const all = rates(samples, "matfn_calls_total", "");
-  const ok = rates(samples, "matfn_calls_total", 'code="ok"');
-  return all.map((value, place) => Math.max(0, value - ok[place]));
 }
 
 function busyShare(samples, workers) {
   const recent = samples.slice(-6);
-  const spent =
-    sum(recent.at(-1).metrics, "matfn_worker_seconds_total") - sum(recent[0].metrics, "matfn_worker_seconds_total");
+  const spent = recent.at(-1).status.worker_seconds - recent[0].status.worker_seconds;
   const passed = recent.at(-1).at - recent[0].at;
   return passed > 0 ? Math.min(1, Math.max(0, spent / passed / workers)) : 0;
 }
@@ -250,20 +236,35 @@ export function sizeBars(histogram) {
   return [...bars].sort(([x], [y]) => x - y).map(([low, count]) => [named(low), count]);
 }
 
-function stages(samples) {
+/** Refusals by code, and calls that nobody waited for. */
+function refusalsTable({ failed, dropped_disconnected: left, dropped_deadline: late }) {
   const rows = [
-    ["read", "matfn_wire_seconds", 'stage="read"'],
-    ["plan", "matfn_wire_seconds", 'stage="plan"'],
-    ["queue", "matfn_queue_wait_seconds", ""],
-    ["device", "matfn_device_seconds", ""],
-    ["encode", "matfn_wire_seconds", 'stage="encode"'],
-    ["write", "matfn_wire_seconds", 'stage="write"'],
-    ["all", "matfn_request_seconds", ""],
+    ...Object.entries(failed).map(([code, count]) => [codeText(code), count]),
+    [t("live.left"), left],
+    [t("live.late"), late],
   ];
-  const values = rows.map(([name, metric, label]) => [name, meanOf(samples, metric, label)]);
+  return h(
+    "section",
+    { class: "panel wide", tabindex: 0, "aria-label": t("live.refused") },
+    h("h2", {}, t("live.refused")),
+    h(
+      "table",
+      {},
+      h(
+        "tbody",
+        {},
+        rows.map(([name, count]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, count))),
+      ),
+    ),
+  );
+}
+
+function stages(samples) {
+  const values = STAGES.map((name) => [name, meanOf(samples, name)]);
+  const longest = Math.max(1e-9, ...values.map(([, value]) => value ?? 0));
   return h(
     "table",
-    {},
+    { class: "bars" },
     h("caption", {}, t("live.stages_note")),
     h(
       "tbody",
@@ -273,7 +274,7 @@ function stages(samples) {
           "tr",
           {},
           h("th", { scope: "row" }, t(`stage.${name}`)),
-          h("td", {}, value === null ? "–" : milliseconds(value)),
+          h("td", {}, barred(priceBar((value ?? 0) / longest), value === null ? "–" : milliseconds(value))),
         ),
       ),
     ),

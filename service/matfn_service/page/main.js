@@ -6,6 +6,7 @@ import { functions } from "./functions.js";
 import { live } from "./live.js";
 import { playground } from "./playground.js";
 import { problemCard } from "./certificate.js";
+import { fetchReal } from "./real.js";
 import { forgetKey, hasKey, json, onUnauthorized } from "./service.js";
 import { verify } from "./verify.js";
 import { LANGUAGES, preferred, speak, t } from "./words.js";
@@ -180,7 +181,7 @@ function askForKey(refused) {
 async function start() {
   applyTheme();
   onUnauthorized(askForKey);
-  await speak(language());
+  await Promise.all([speak(language()), fetchReal().catch(() => null)]);
   document.body.append(page.header, page.main, page.footer);
   addEventListener("hashchange", draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -2,7 +2,7 @@
 
 import { beside } from "./beside.js";
 import { callOf } from "./code.js";
-import { certificateCard, checkText, problemCard, timingBar } from "./certificate.js";
+import { certificateCard, checkText, problemCard, timingBar, toleranceOf, trueError } from "./certificate.js";
 import {
   adoptedCall,
   firstCall,
@@ -18,6 +18,7 @@ import { heatMap } from "./heat.js";
 import { iterationFigure } from "./iteration.js";
 import { readLink, writeLink } from "./link.js";
 import { outputFigures } from "./outputs.js";
+import { drawPlan } from "./plan.js";
 import { Unreadable } from "./read.js";
 import { post } from "./service.js";
 import { iterationOf } from "./steps.js";
@@ -42,6 +43,7 @@ export function playground(context) {
     verdict: h("div", {}),
     spectra: h("div", {}),
     steps: h("div", {}),
+    plan: h("div", {}),
     code: h("div", {}),
   };
   const view = { state, parts, entryOf, catalogue, turn: 0 };
@@ -61,7 +63,7 @@ export function playground(context) {
     "div",
     { class: "playground" },
     parts.controls,
-    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.code),
+    h("div", { class: "results" }, parts.verdict, parts.maps, parts.spectra, parts.steps, parts.plan, parts.code),
   );
 }
 
@@ -145,12 +147,13 @@ function refresh(view) {
       parts.verdict,
       h("section", { class: "verdict idle" }, h("p", { role: "status" }, t(error.word, error.values))),
     );
-    for (const part of [parts.maps, parts.spectra, parts.steps, parts.code]) show(part);
+    for (const part of [parts.maps, parts.spectra, parts.steps, parts.plan, parts.code]) show(part);
     return false;
   }
   state.linked = writeLink(state.call);
   drawMaps(view);
   drawCode(view);
+  drawPlan(view);
   drawSpectra(view);
   return true;
 }
@@ -195,13 +198,12 @@ function showResult(view) {
   const { result } = state;
   view.tensors = result.sent.tensors;
   if (result.error) show(parts.verdict, problemCard(result.error));
-  else {
-    drawVerdict(view, null);
-    checkBeside(view);
-  }
+  else drawVerdict(view, null);
   drawMaps(view);
   drawCode(view);
+  drawPlan(view);
   drawSpectra(view);
+  if (!result.error) checkBeside(view); // after the spectra, which the worker then computes first
 }
 
 function drawVerdict(view, check) {
@@ -213,7 +215,11 @@ function drawVerdict(view, check) {
       : null;
   show(
     view.parts.verdict,
-    certificateCard(certificate, { tol: call.options.tol ?? null, check: checkText(check, certificate) }),
+    certificateCard(certificate, {
+      tol: toleranceOf(view.entryOf(call.name), call, certificate),
+      truth: trueError(check, certificate),
+      check: checkText(check, certificate),
+    }),
     many,
     timingBar(result.timing, result.milliseconds),
   );
@@ -224,7 +230,7 @@ async function checkBeside(view) {
   const { sent, outputs, certificates } = result;
   const shapes = Object.values(sent.tensors).map(({ shape }) => shape);
   if (
-    shapes.some((shape) => shape.length !== 2 || shape.some((size) => size > MOST_CHECKED)) ||
+    shapes.some((shape) => shape.length > 2 || shape.some((size) => size > MOST_CHECKED)) ||
     certificates.length !== 1
   )
     return;

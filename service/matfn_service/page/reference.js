@@ -4,6 +4,7 @@
 // it cannot tell.
 
 import { combined, eigh, filled, identity, norm, power, product, svd, transpose } from "./dense.js";
+import { dplrMatrix, frechet, linear, sign, solved } from "./equations.js";
 import { EPS } from "./tensors.js";
 
 const MOST = 128;
@@ -11,7 +12,7 @@ const MOST = 128;
 /** The outputs of a call by definition, in float64; null where this page has no definition. */
 export function definition({ name, inputs, params, dtype, certificate }) {
   const sizes = Object.values(inputs).flatMap((input) => input.shape);
-  if (sizes.some((size) => size > MOST) || Object.values(inputs).some((input) => input.shape.length !== 2)) return null;
+  if (sizes.some((size) => size > MOST) || Object.values(inputs).some((input) => input.shape.length > 2)) return null;
   if (params.structure === "general" || params.damping === "range" || params.steps || params.coefficients) return null;
   return DEFINITIONS[name]?.({ ...inputs, params, dtype, certificate }) ?? null;
 }
@@ -37,6 +38,44 @@ const DEFINITIONS = {
       clipped(value, call.params.lo ?? 0, call.params.hi === undefined ? 1 : call.params.hi),
     ).slice(0, 1),
   polar: (call) => polarFactors(call, () => 1),
+  mcsgn: ({ a }) => [sign(a)],
+  spectral_projector: ({ a, params }) => {
+    const half = params.half === "left" ? -0.5 : 0.5;
+    return [combined(0.5, identity(a.shape[0]), half, sign(a))];
+  },
+  solve_sylvester: ({ a, b, q }) => [
+    linear(
+      [
+        [a, identity(b.shape[0])],
+        [identity(a.shape[0]), b],
+      ],
+      q,
+    ),
+  ],
+  solve_lyapunov: ({ a, q, e = identity(a.shape[0]) }) => [
+    linear(
+      [
+        [a, transpose(e)],
+        [e, transpose(a)],
+      ],
+      q,
+    ),
+  ],
+  solve_discrete_lyapunov: ({ a, q, e = identity(a.shape[0]) }) => [
+    linear(
+      [
+        [e, transpose(e)],
+        [combined(-1, a, 0, a), transpose(a)],
+      ],
+      q,
+    ),
+  ],
+  frechet_distance: ({ mu1, s1, mu2, s2 }) => [frechet(mu1, s1, mu2, s2)],
+  dplr_inv: ({ diag, q, k }) => [solved(dplrMatrix(diag, q, k), identity(diag.shape[0]))],
+  dplr_solve: ({ diag, q, k, b, params }) => {
+    const matrix = dplrMatrix(diag, q, k);
+    return [solved(params.transpose ? transpose(matrix) : matrix, b)];
+  },
   tri_inv: ({ t, params }) => [substituted(t, identity(t.shape[0]), params)],
   tri_solve: ({ t, b, params }) => (params.transpose ? null : [substituted(t, b, params)]),
 };

@@ -1,6 +1,6 @@
 // Verification: an answer from anywhere, and whether it is one.
 
-import { certificateCard, problemCard } from "./certificate.js";
+import { certificateCard, problemCard, toleranceOf } from "./certificate.js";
 import { callOf } from "./code.js";
 import { firstCall, functionField, inputFields, optionFields, ownFields, summaryOf, tensorsOf } from "./calls.js";
 import { norm } from "./dense.js";
@@ -104,7 +104,7 @@ async function run(state, served, form, frame) {
     for (const [name, tensor] of Object.entries(claims)) body.inputs[name] = encode(tensor, sent.dtype);
     const { value } = await post(`v1/verify/${entry.name}`, body);
     const words = value.certificates.map((certificate) =>
-      certificateCard(certificate, { tol: call.options.tol ?? null, about: "claim" }),
+      certificateCard(certificate, { tol: toleranceOf(entry, call, certificate), about: "claim" }),
     );
     const maps = [
       ...Object.entries(sent.tensors).map(([name, tensor]) => heatMap(name, tensor, t("play.input"))),
