@@ -25,6 +25,7 @@ from matfn_service.queue import KeyedQueue, Limit
 from matfn_service.segments import Segments
 from matfn_service.shared_memory import SHARED
 from matfn_service.statistics import Statistics
+from matfn_service.tracing import close_in_time, recorded_trace
 from matfn_service.warm_up import warm_up_surely
 from matfn_service.watchdog import Watchdog
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from matfn_service.executor import Executor
     from matfn_service.jobs import Job, Ticket
     from matfn_service.settings import Settings
+    from matfn_service.tracing import Telemetry
 
 __all__ = ["Service", "State"]
 
@@ -60,9 +62,16 @@ class State(StrEnum):
 class Service:
     """Owns executor, queue, batcher and the threads that read bodies; `running` is its life."""
 
-    def __init__(self, settings: Settings, executor: Executor | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        executor: Executor | None,
+        clock: Callable[[], float],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
+        self.telemetry = telemetry
         self.started = clock()
         self.state = State.WARMING
         self.statistics = Statistics()
@@ -116,6 +125,8 @@ class Service:
             self.watchdog.run(),
         )
         tasks = [loop.create_task(life) for life in lives]
+        if self.telemetry is not None:
+            self.telemetry.watch(self)
         try:
             yield
         finally:
@@ -124,6 +135,8 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._executor.close()
             readers.shutdown(wait=False, cancel_futures=True)
+            if self.telemetry is not None:
+                await close_in_time(self.telemetry)
 
     async def _warm_up(self, readers: ThreadPoolExecutor) -> None:
         try:
@@ -192,7 +205,7 @@ class Service:
             Refusal: if there is no room or no time for it.
         """
         correction = self.batcher.dispatcher.prices.corrections.factor(batch_key(prepared.plan.program))
-        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction), caller)
+        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction, recorded_trace()), caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""
