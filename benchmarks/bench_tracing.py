@@ -23,13 +23,14 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
+from bench_metrics import cpu_seconds, requests_of
 from load import Load, Request, measure
 from matfn import wire
 from processes import ServerProcess
 from provenance import provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SECONDS: Final = 2.0
 ROUNDS: Final = 11
@@ -85,7 +86,7 @@ class _Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     taken: Final[list[int]] = []
 
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_POST(self) -> None:
         """Counts the bytes and answers with nothing, which says that all were taken."""
         self.taken.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(200)
@@ -132,45 +133,72 @@ def exporting(environment: dict[str, str]) -> Iterator[ServerProcess]:
         server.stop()
 
 
-def rates(servers: dict[str, ServerProcess], work: Work) -> dict[str, list[float]]:
-    """Requests a second of each server, by round."""
-    found: dict[str, list[float]] = {name: [] for name in servers}
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one server did in one round: requests a second, and CPU microseconds a request, the workers' among them."""
+
+    rate: float
+    own: float
+    all: float
+
+
+def measured(server: ServerProcess, load: Load) -> Round:
+    """One round of a server."""
+    before, answered = cpu_seconds(server), requests_of(server)
+    found = measure(load)
+    if found.errors:
+        raise RuntimeError(f"{found.errors} errors")
+    after, number = cpu_seconds(server), requests_of(server) - answered
+    own, workers = (1e6 * (later - earlier) / number for later, earlier in zip(after, before, strict=True))
+    return Round(found.rate, own, own + workers)
+
+
+def rounds(servers: dict[str, ServerProcess], work: Work) -> dict[str, list[Round]]:
+    """The rounds of each server."""
+    found: dict[str, list[Round]] = {name: [] for name in servers}
     for server in servers.values():
         measure(work.load(server.address))  # prices settle
+    names = list(servers)
     for turn in range(ROUNDS):
-        names = list(servers)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            measured = measure(work.load(servers[name].address))
-            if measured.errors:
-                raise RuntimeError(f"{measured.errors} errors")
-            found[name].append(measured.rate)
+            found[name].append(measured(servers[name], work.load(servers[name].address)))
     return found
 
 
-def row(work: Work, found: dict[str, list[float]]) -> Iterator[str]:
+def costs(of: Sequence[float], base: Sequence[float]) -> str:
+    """By how many percent the figures of rounds exceed those of the same rounds without export."""
+    more = sorted(100.0 * (one / other - 1.0) for one, other in zip(of, base, strict=True))
+    return f"{statistics.median(more):.1f} ({more[len(more) // 4]:.1f} to {more[-1 - len(more) // 4]:.1f})"
+
+
+def lines(work: Work, found: dict[str, list[Round]]) -> Iterator[str]:
     """A line for each server."""
     base = found["no export"]
-    for name, measured in found.items():
-        costs = sorted(100.0 * (1.0 - one / other) for one, other in zip(measured, base, strict=True))
-        low, high = costs[len(costs) // 4], costs[-1 - len(costs) // 4]
-        cost = "" if name == "no export" else f"{statistics.median(costs):.1f} ({low:.1f} to {high:.1f})"
-        yield f"| {work.name} | {name} | {statistics.median(measured):.0f} | {cost} |"
+    for name, rounds in found.items():
+        rate, own, both = (statistics.median(getattr(one, field) for one in rounds) for field in ("rate", "own", "all"))
+        cost = " | | "
+        if rounds is not base:
+            by_rate = costs([1.0 / one.rate for one in rounds], [1.0 / one.rate for one in base])
+            cost = f" {costs([one.all for one in rounds], [one.all for one in base])} | {by_rate} "
+        yield f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} |{cost}|"
 
 
 def main() -> None:
     """Prints the table."""
     print(f"{provenance()}\n")
     print(
-        f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Cost: by how much"
-        " fewer requests a round had than the same round without export, median and quartiles.\n"
+        f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Medians; of the"
+        " costs with quartiles: how much more processor time, and wall time, a request took than in the same round without"
+        " export. Where other programs share the machine, processor time is the figure to read.\n"
     )
-    print("| requests | exported | requests/s, median | cost, % |\n|---|---|---|---|")
+    print("| requests | exported | requests/s | server, CPU µs | with worker | CPU cost, % | wall cost, % |")
+    print("|---|---|---|---|---|---|---|")
     with receiver() as endpoint, ExitStack() as stack:
         servers = {
             name: stack.enter_context(exporting(environment)) for name, environment in variants(endpoint).items()
         }
         for work in WORKS:
-            for line in row(work, rates(servers, work)):
+            for line in lines(work, rounds(servers, work)):
                 print(line, flush=True)
 
 

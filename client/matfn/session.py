@@ -14,6 +14,7 @@ from matfn.endpoint import Endpoint
 from matfn.exchange import Prepared, prepare
 from matfn.headers import checked_headers, overridden
 from matfn.http1 import Request
+from matfn.propagation import trace_headers
 from matfn.retry import RetryPolicy
 from matfn.triangles import TRIANGLE_HEADER
 
@@ -110,8 +111,11 @@ class Session:
         return prepared.in_triangles() if self.triangles else prepared
 
     def addressed(self, request: Request, name: str = "") -> Request:
-        """The request with the headers that all requests have; a retry goes by the name that its refusal had."""
-        headers = (*self.headers, *request.headers)
+        """The request with the headers that all requests have, and those of the active span.
+
+        A retry goes by the name that its refusal had.
+        """
+        headers = overridden(trace_headers(), (*self.headers, *request.headers))
         if name:
             headers = overridden([("X-Request-Id", name)], headers)
         return Request(request.method, request.target, headers, request.body)

@@ -145,8 +145,9 @@ class RequestTrace:
         """The headers of the answer: the request's span, by which a caller finds it."""
         context = self.context
         named = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-        state = context.trace_state.to_header()
-        return [(_PARENT, named.encode()), *([(_STATE, state.encode("latin-1"))] if state else [])]
+        if not context.trace_state:
+            return [(_PARENT, named.encode())]
+        return [(_PARENT, named.encode()), (_STATE, context.trace_state.to_header().encode("latin-1"))]
 
     def record_batch(self, traces: Sequence[Trace], ran: RanBatch) -> SpanContext:
         """Records a batch with links to these requests' spans; returns the context of its span."""
