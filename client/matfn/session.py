@@ -6,7 +6,6 @@ import math
 import os
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +16,7 @@ from matfn.http1 import Request
 from matfn.propagation import trace_headers
 from matfn.retry import RetryPolicy
 from matfn.triangles import TRIANGLE_HEADER
+from matfn.version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,14 +155,3 @@ def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
     if not urls or not all(urls):
         raise ValueError(f"base_url={base_url!r} names no server; None takes MATFN_URL, then {DEFAULT_URL}")
     return tuple(dict.fromkeys(Endpoint.parse(url) for url in urls))
-
-
-@cache  # the search for it takes longer than a small call
-def package_version() -> str:
-    """The version of the installed distribution."""
-    from importlib.metadata import PackageNotFoundError, version  # takes longer than the rest of this package
-
-    try:
-        return version("matfn")
-    except PackageNotFoundError:
-        return "unknown"
