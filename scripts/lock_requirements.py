@@ -31,10 +31,12 @@ _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 
 def locks() -> dict[Path, list[Requirement]]:
-    """The files to write, and what is installed from each: the service, and what builds its wheel."""
+    """The files to write, and what is installed from each: the service and its exporters, and what builds its wheel."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {
-        ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "service")),
+        ROOT / "docker" / "requirements.txt": [
+            requirement for extra in ("service", "otel") for requirement in _of_extra(document["project"], extra)
+        ],
         ROOT / "docker" / "build-requirements.txt": list(map(Requirement, document["build-system"]["requires"])),
     }
 
