@@ -1,7 +1,9 @@
-"""What OpenTelemetry costs: throughput of servers that export, against one that does not, in turns in one run.
+"""What OpenTelemetry costs: the processor time that it takes in servers under load, of all that they and workers take.
 
-All servers run from the beginning to the end; each round measures each of them once, in an order that changes, so that
-what else the machine does meets all alike. A receiver in this process takes what they export and throws it away.
+Servers that export, and one that does not, are measured in turns in one run, in an order that changes, so that what
+else the machine does meets all alike. In those that export every method of ours and of the library's exporters is
+timed by its thread's own clock, so that the share does not depend on how busy the machine is. A receiver in this
+process takes what they export and throws it away.
 
     python benchmarks/bench_tracing.py > benchmarks/results/tracing.md
 """
@@ -11,30 +13,36 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import tempfile
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
-from bench_metrics import cpu_seconds, requests_of
+from bench_metrics import cpu_seconds, ledger_in, requests_of
 from load import Load, Request, measure
 from matfn import wire
+from matfn_service.server import serve
+from matfn_service.settings import Settings
 from processes import ServerProcess
 from provenance import provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 SECONDS: Final = 2.0
 ROUNDS: Final = 9
 CALLERS: Final = 16
+LEDGER: Final = "MATFN_BENCH_LEDGER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,62 +130,109 @@ def variants(endpoint: str) -> dict[str, dict[str, str]]:
     }
 
 
+def timed(method: Callable[..., Any], ledger: memoryview) -> Callable[..., Any]:
+    """The same method, which adds the processor time of its thread to the ledger."""
+
+    @wraps(method)
+    def timing(*arguments: Any, **named: Any) -> Any:
+        started = time.thread_time()
+        try:
+            return method(*arguments, **named)
+        finally:
+            ledger[0] += time.thread_time() - started
+
+    return timing
+
+
+def serve_timed() -> int:
+    """The server, with all that exports under the clock."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    from matfn_service.telemetry import OpenTelemetry, RequestTrace
+
+    with Path(os.environ[LEDGER]).open("r+b") as file:
+        ledger = ledger_in(file)
+    for owner, name in (
+        (OpenTelemetry, "begin"),
+        (OpenTelemetry, "end"),
+        (RequestTrace, "record_batch"),
+        (OTLPSpanExporter, "export"),
+        (PeriodicExportingMetricReader, "collect"),
+    ):
+        setattr(owner, name, timed(getattr(owner, name), ledger))
+    RequestTrace.headers = property(timed(RequestTrace.headers.fget, ledger))  # type: ignore[method-assign]
+    return serve(Settings())
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A server, and the seconds that exporting has taken in it."""
+
+    server: ServerProcess
+    ledger: memoryview
+
+
 @contextmanager
-def exporting(environment: dict[str, str]) -> Iterator[ServerProcess]:
-    """A server with these variables."""
-    with patch.dict(os.environ, environment):
-        server = ServerProcess().started()
-    try:
-        yield server
-    finally:
-        server.stop()
+def exporting(environment: dict[str, str]) -> Iterator[Measured]:
+    """A server with these variables; one without any does not export."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(8)
+        with patch.dict(os.environ, {**environment, LEDGER: file.name} if environment else {}):
+            server = ServerProcess(*([Path(__file__)] if environment else [])).started()
+        try:
+            yield Measured(server, ledger_in(file.file))
+        finally:
+            server.stop()
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one server did in one round: requests a second, and CPU microseconds a request, the workers' among them."""
+    """What one server did in one round: requests a second, and CPU microseconds a request, by use."""
 
     rate: float
     own: float
     all: float
+    exporting: float
+
+    @property
+    def share(self) -> float:
+        """What exporting adds to the rest, in percent."""
+        return 100.0 * self.exporting / (self.all - self.exporting)
 
 
-def measured(server: ServerProcess, load: Load) -> Round:
+def measured(one: Measured, work: Work) -> Round:
     """One round of a server."""
-    before, answered = cpu_seconds(server), requests_of(server)
-    found = measure(load)
+    server = one.server
+    before, answered, spent = cpu_seconds(server), requests_of(server), one.ledger[0]
+    found = measure(work.load(server.address))
     if found.errors:
         raise RuntimeError(f"{found.errors} errors")
     after, number = cpu_seconds(server), max(1, requests_of(server) - answered)
     own, workers = (1e6 * (later - earlier) / number for later, earlier in zip(after, before, strict=True))
-    return Round(found.rate, own, own + workers)
+    return Round(found.rate, own, own + workers, 1e6 * (one.ledger[0] - spent) / number)
 
 
-def rounds(servers: dict[str, ServerProcess], work: Work) -> dict[str, list[Round]]:
+def rounds(servers: dict[str, Measured], work: Work) -> dict[str, list[Round]]:
     """The rounds of each server."""
     found: dict[str, list[Round]] = {name: [] for name in servers}
-    for server in servers.values():
-        measure(work.load(server.address))  # prices settle
+    for one in servers.values():
+        measure(work.load(one.server.address))  # prices settle
     names = list(servers)
     for turn in range(ROUNDS):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found[name].append(measured(servers[name], work.load(servers[name].address)))
+            found[name].append(measured(servers[name], work))
     return found
 
 
-def costs(of: Sequence[float], base: Sequence[float]) -> str:
-    """By how many percent the figures of rounds exceed those of the same rounds without export."""
-    more = sorted(100.0 * (one / other - 1.0) for one, other in zip(of, base, strict=True))
-    return f"{statistics.median(more):.1f} ({more[len(more) // 4]:.1f} to {more[-1 - len(more) // 4]:.1f})"
-
-
-def lines(work: Work, found: dict[str, list[Round]]) -> Iterator[str]:
-    """A line for each server."""
-    base = found["no export"]
-    for name, own in found.items():
-        rate, alone, both = (statistics.median(getattr(one, field) for one in own) for field in ("rate", "own", "all"))
-        cost = "" if own is base else costs([one.all for one in own], [one.all for one in base])
-        yield f"| {work.name} | {name} | {rate:.0f} | {alone:.0f} | {both:.0f} | {cost} |"
+def line(work: Work, name: str, found: list[Round]) -> str:
+    """The line of a server."""
+    rate, own, both, spent = (
+        statistics.median(getattr(one, field) for one in found) for field in ("rate", "own", "all", "exporting")
+    )
+    shares = sorted(one.share for one in found)
+    cost = f"{statistics.median(shares):.2f} ({shares[len(shares) // 4]:.2f} to {shares[-1 - len(shares) // 4]:.2f})"
+    return f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} | {spent:.1f} | {cost} |"
 
 
 def main() -> None:
@@ -185,19 +240,20 @@ def main() -> None:
     print(f"{provenance()}\n")
     print(
         f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Medians; of the"
-        " cost with quartiles: how much more processor time of server and worker a request took than in the same round"
-        " without export. Requests a second are of a machine that other programs use too.\n"
+        " last column with quartiles. Requests a second are of a machine that other programs use too.\n"
     )
-    print("| requests | exported | requests/s | server, CPU µs | with worker, CPU µs | cost, % |")
-    print("|---|---|---|---|---|---|")
+    print("| requests | exported | requests/s | server, CPU µs | with worker | exporting, CPU µs | adds, % |")
+    print("|---|---|---|---|---|---|---|")
     with receiver() as endpoint, ExitStack() as stack:
         servers = {
             name: stack.enter_context(exporting(environment)) for name, environment in variants(endpoint).items()
         }
         for work in WORKS:
-            for line in lines(work, rounds(servers, work)):
-                print(line, flush=True)
+            for name, found in rounds(servers, work).items():
+                print(line(work, name, found), flush=True)
 
 
 if __name__ == "__main__":
+    if LEDGER in os.environ:
+        sys.exit(serve_timed())
     main()

@@ -47,7 +47,8 @@ class Limits:
         require_common_wire(document)
         limits = document.get("limits") if isinstance(document, dict) else None
         sizes = limits if isinstance(limits, dict) else {}
-        return cls(*(_size(sizes.get(name)) for name in _SIZES), server=server_version(document))
+        order, items, elements, request_bytes = (_size(sizes.get(name)) for name in _SIZES)
+        return cls(order, items, elements, request_bytes, server_version(document))
 
     def check(self, function: str, inputs: Mapping[str, Layout]) -> None:
         """Raises TooLarge for a call with a matrix too large or with too many."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["exported", "plain", "receiver"]
 
-_MESSAGES: Final = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}
+_MESSAGES: Final[dict[str, Any]] = {"/v1/traces": ExportTraceServiceRequest, "/v1/metrics": ExportMetricsServiceRequest}
 _IDS: Final = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
