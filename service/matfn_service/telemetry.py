@@ -212,7 +212,7 @@ class OpenTelemetry:
     def begin(self, scope: Scope) -> RequestTrace | None:
         """The trace of a request, which continues its caller's; None where only metrics are wanted."""
         if self._metrics is not None:
-            self._metrics.begin(method_of(scope), scope["scheme"])
+            self._metrics.begin(method_of(scope), _scheme(scope))
         return None if self._writer is None else self._begun(scope, self._writer)
 
     def _begun(self, scope: Scope, writer: SpanWriter) -> RequestTrace:
@@ -237,7 +237,7 @@ class OpenTelemetry:
     def end(self, trace: Trace | None, request: Request) -> None:
         """Counts the request, and records its spans."""
         if self._metrics is not None:
-            self._metrics.end(method_of(request.scope), request.scope["scheme"], _labels(request), _figures(request))
+            self._metrics.end(method_of(request.scope), _scheme(request.scope), _labels(request), _figures(request))
         if isinstance(trace, RequestTrace) and trace.is_recorded:
             _write_request(trace, request)
 
@@ -254,6 +254,14 @@ def method_of(scope: Scope) -> str:
     return method if method in _METHODS else _OTHER
 
 
+def _scheme(scope: Scope) -> str:
+    return str(scope.get("scheme", "http"))  # servers may leave it out, says ASGI
+
+
+def _version(scope: Scope) -> str:
+    return str(scope.get("http_version", "1.1"))
+
+
 def route_of(request: Request) -> str:
     """The pattern of the path, one of few; empty where no route took the request."""
     return request.entry.route or getattr(request.scope.get("route"), "path", "")
@@ -264,8 +272,8 @@ def _labels(request: Request) -> tuple[tuple[str, Any], ...]:
     scope, status, route, error = request.scope, request.status, route_of(request), error_of(request)
     return (
         ("http.request.method", method_of(scope)),
-        ("url.scheme", scope["scheme"]),
-        ("network.protocol.version", scope["http_version"]),
+        ("url.scheme", _scheme(scope)),
+        ("network.protocol.version", _version(scope)),
         *((("http.route", route),) if route else ()),
         *((("http.response.status_code", status),) if status is not None else ()),
         *((("error.type", error),) if error else ()),
@@ -319,10 +327,10 @@ def _attributes(request: Request, route: str) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "http.request.method": method_of(scope),
         "url.path": plain_path(head.path),
-        "url.scheme": scope["scheme"],
+        "url.scheme": _scheme(scope),
         "http.route": route,
         "http.response.status_code": status,
-        "network.protocol.version": scope["http_version"],
+        "network.protocol.version": _version(scope),
         "server.address": server[0],
         "server.port": server[1],
         "user_agent.original": _agent(scope["headers"]),
