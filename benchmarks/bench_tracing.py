@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import wraps
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from unittest.mock import patch
 
@@ -78,14 +79,21 @@ def _call(function: str, shape: tuple[int, ...], seed: int) -> wire.Call:
     return wire.Call(function, {name: wire.Tensor("float32", shape, a.tobytes())}, dict(params), {})
 
 
-MIXED: Final = tuple(
+SMALL: Final = tuple(
     (function, (items, order, order))
     for function in ("inv_root", "msign", "eig_clip")
     for items, order in ((1, 256), (4, 128), (16, 64))
 )
 WORKS: Final = (
-    Work("mixed: inv_root, msign and eig_clip of 256, 4 x 128 and 16 x 64", MIXED),
-    Work("msign of one matrix of order 64", (("msign", (64, 64)),)),
+    Work(
+        "inv_root 4 x 256, msign 512, eig_clip 16 x 128",
+        (
+            ("inv_root", (4, 256, 256)),
+            ("msign", (512, 512)),
+            ("eig_clip", (16, 128, 128)),
+        ),
+    ),
+    Work("inv_root, msign, eig_clip: 256, 4 x 128, 16 x 64", SMALL),
     Work("msign of one matrix of order 4", (("msign", (4, 4)),)),
 )
 
@@ -233,21 +241,21 @@ def rounds(servers: dict[str, Measured], work: Work) -> dict[str, list[Round]]:
 
 
 def line(work: Work, name: str, found: list[Round]) -> str:
-    """The line of a server."""
-    rate, own, both, spent = (
-        statistics.median(getattr(one, field) for one in found) for field in ("rate", "own", "all", "exporting")
-    )
-    shares = sorted(one.share for one in found)
-    cost = f"{statistics.median(shares):.2f} ({shares[len(shares) // 4]:.2f} to {shares[-1 - len(shares) // 4]:.2f})"
-    return f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} | {spent:.1f} | {cost} |"
+    """The line of a server; spans go out every five seconds, so that rounds are told together."""
+    rate = statistics.median(one.rate for one in found)
+    own, both, spent = (fmean(getattr(one, field) for one in found) for field in ("own", "all", "exporting"))
+    low, high = min(one.share for one in found), max(one.share for one in found)
+    share = 100.0 * spent / (both - spent)
+    return f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} | {spent:.1f} | {share:.2f} ({low:.2f} to {high:.2f}) |"
 
 
 def main() -> None:
     """Prints the table."""
     print(f"{provenance()}\n")
     print(
-        f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Medians; of the"
-        " last column with quartiles. Requests a second are of a machine that other programs use too.\n"
+        f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Requests a"
+        " second are the median, times the mean of all rounds, the last column also has the least and the largest of a round."
+        " Other programs used the machine as well, which makes all times longer.\n"
     )
     print("| requests | exported | requests/s | server, CPU µs | with worker | exporting, CPU µs | adds, % |")
     print("|---|---|---|---|---|---|---|")

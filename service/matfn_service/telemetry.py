@@ -68,6 +68,23 @@ _NOWHERE: Final = Context()  # a request without a parent has no other context e
 _log = structlog.get_logger(__name__)
 
 
+class _Span(ReadableSpan):
+    """A span from which nothing was dropped, so that its encoder need not look what kinds of lists it has."""
+
+    dropped_attributes = dropped_events = dropped_links = 0
+
+
+class _Process(Resource):
+    """A resource that is hashed once: its encoder looks it up for each span, and a hash is all of it as JSON."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 @dataclass(frozen=True, slots=True)
 class SpanWriter:
     """Makes spans, and gives them to a processor.
@@ -113,7 +130,7 @@ class SpanWriter:
     def write(self, name: str, context: SpanContext, start: float, end: float, offset: int, **facts: Any) -> None:
         """Writes a span that lasted between these times of the service's clock."""
         self.processor.on_end(
-            ReadableSpan(
+            _Span(
                 name,
                 context,
                 resource=self.resource,
@@ -186,7 +203,9 @@ class OpenTelemetry:
         self._metrics = metrics
         ids, most_links = provider.id_generator, SpanLimits().max_links or _MOST_LINKS
         self._writer = (
-            SpanWriter(processor, provider.resource, ids.generate_span_id, ids.generate_trace_id, most_links, clock)
+            SpanWriter(
+                processor, _Process(provider.resource), ids.generate_span_id, ids.generate_trace_id, most_links, clock
+            )
             if processor is not None
             else None
         )
