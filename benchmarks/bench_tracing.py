@@ -245,8 +245,8 @@ def line(work: Work, name: str, found: list[Round]) -> str:
     rate = statistics.median(one.rate for one in found)
     own, both, spent = (fmean(getattr(one, field) for one in found) for field in ("own", "all", "exporting"))
     low, high = min(one.share for one in found), max(one.share for one in found)
-    share = 100.0 * spent / (both - spent)
-    return f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} | {spent:.1f} | {share:.2f} ({low:.2f} to {high:.2f}) |"
+    share = f"{100.0 * spent / (both - spent):.2f} ({low:.2f} to {high:.2f})"
+    return f"| {work.name} | {name} | {rate:.0f} | {own:.0f} | {both:.0f} | {spent:.1f} | {share} |"
 
 
 def main() -> None:
@@ -254,8 +254,8 @@ def main() -> None:
     print(f"{provenance()}\n")
     print(
         f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Requests a"
-        " second are the median, times the mean of all rounds, the last column also has the least and the largest of a round."
-        " Other programs used the machine as well, which makes all times longer.\n"
+        " second are the median, times the mean of all rounds, the last column also has the least and the largest of a"
+        " round. Other programs used the machine as well, which makes all times longer.\n"
     )
     print("| requests | exported | requests/s | server, CPU µs | with worker | exporting, CPU µs | adds, % |")
     print("|---|---|---|---|---|---|---|")
