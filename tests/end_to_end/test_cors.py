@@ -15,6 +15,8 @@ from scripted import call_body
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(120)
+
 PAGE, OTHER = "https://lab.example.org", "https://evil.example.org"
 KEY = {"Authorization": "Bearer s3cret"}
 CALL = {"Content-Type": "application/msgpack"}

@@ -22,6 +22,8 @@ from processes import running_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(120)
+
 CALLERS, CALLS = 6, 4
 A = np.diag([1.0, 2.0, 3.0])
 
