@@ -348,8 +348,8 @@ class Edge:
         head, reader = parse_head(scope, self._clock()), body_reader_of(scope)
         exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
         routed = _routed(scope, exchange)
-        self._begin(scope, exchange)
         try:
+            self._begin(scope, exchange)
             if await self._answered_preflight(scope, exchange):
                 return
             _refuse_two_keys(scope["headers"])
