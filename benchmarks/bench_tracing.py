@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SECONDS: Final = 2.0
-ROUNDS: Final = 7
+ROUNDS: Final = 5
 CALLERS: Final = 16
 LEDGER: Final = "MATFN_BENCH_LEDGER"
 PLACES, METRICS = 4, 2  # numbers in a ledger, and where those of metrics begin

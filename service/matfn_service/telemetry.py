@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from matfn_service.access_log import Entry
     from matfn_service.service import Service
+    from matfn_service.telemetry_metrics import Labels
     from matfn_service.tracing import RanBatch, Request, Trace
 
 __all__ = ["OpenTelemetry", "RequestTrace", "SpanWriter"]
@@ -256,7 +257,7 @@ class OpenTelemetry:
     def end(self, trace: Trace | None, request: Request) -> None:
         """Counts the request, and records its spans."""
         if self._metrics is not None:
-            self._metrics.end(method_of(request.scope), _scheme(request.scope), _labels(request), _figures(request))
+            self._metrics.end(_labels(request), _figures(request))
         if isinstance(trace, RequestTrace) and trace.is_recorded:
             _write_request(trace, request)
 
@@ -286,16 +287,16 @@ def route_of(request: Request) -> str:
     return request.entry.route or getattr(request.scope.get("route"), "path", "")
 
 
-def _labels(request: Request) -> tuple[tuple[str, Any], ...]:
+def _labels(request: Request) -> Labels:
     """What requests are counted by."""
-    scope, status, route, error = request.scope, request.status, route_of(request), error_of(request)
+    scope = request.scope
     return (
-        ("http.request.method", method_of(scope)),
-        ("url.scheme", _scheme(scope)),
-        ("network.protocol.version", _version(scope)),
-        *((("http.route", route),) if route else ()),
-        *((("http.response.status_code", status),) if status is not None else ()),
-        *((("error.type", error),) if error else ()),
+        method_of(scope),
+        _scheme(scope),
+        _version(scope),
+        route_of(request),
+        request.status,
+        error_of(request),
     )
 
 
@@ -359,15 +360,13 @@ def _attributes(request: Request, route: str) -> dict[str, Any]:
 
 
 def _of_calls(entry: Entry) -> dict[str, Any]:
-    """What this service says of a request: its function, key, sizes, calls and what they got."""
+    """What this service says of a request: its function, key, calls and what they got."""
     facts: dict[str, Any] = {
         "matfn.function": entry.function,
         "matfn.key": entry.key,
         "matfn.calls": entry.calls,
         "matfn.matrices": entry.matrices,
         "matfn.codes": tuple(entry.outcomes),
-        "http.request.body.size": entry.received,
-        "http.response.body.size": entry.sent,
     }
     return {name: value for name, value in facts.items() if value}
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from matfn_service.service import Service
 
-__all__ = ["ServiceMetrics"]
+__all__ = ["Labels", "ServiceMetrics"]
 
 _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
 _DURATIONS: Final = (
@@ -61,7 +61,15 @@ _DURATIONS: Final = (
 _SIZES: Final = tuple(float(4**power) for power in range(4, 16))  # bytes, from 256 to 1 GiB
 _BATCHES: Final = tuple(float(2**power) for power in range(15))  # matrices
 
-_Labels: TypeAlias = "tuple[tuple[str, Any], ...]"
+Labels: TypeAlias = "tuple[str, str, str, str, int | None, str]"  # the values of these attributes
+_LABELS: Final = (
+    "http.request.method",
+    "url.scheme",
+    "network.protocol.version",
+    "http.route",
+    "http.response.status_code",
+    "error.type",
+)
 
 
 @dataclass(slots=True)
@@ -84,7 +92,7 @@ class ServiceMetrics:
 
     def __init__(self, resource: Resource, scope: InstrumentationScope, exporter: MetricExporter) -> None:
         self._scope = scope
-        self._requests: dict[_Labels, _Requests] = {}
+        self._requests: dict[Labels, _Requests] = {}
         self._active: Counter[tuple[str, str]] = Counter()
         self._service: Service | None = None
         self._started = time.time_ns()
@@ -102,9 +110,9 @@ class ServiceMetrics:
         """Counts a request that has begun."""
         self._active[method, scheme] += 1
 
-    def end(self, method: str, scheme: str, labels: _Labels, figures: tuple[float, int, int]) -> None:
+    def end(self, labels: Labels, figures: tuple[float, int, int]) -> None:
         """Counts a request that has ended by its labels: its seconds, and the bytes of its body and its answer."""
-        self._active[method, scheme] -= 1
+        self._active[labels[:2]] -= 1
         requests = self._requests.get(labels)
         if requests is None:
             requests = self._requests[labels] = _Requests()
@@ -134,7 +142,7 @@ class ServiceMetrics:
             ("http.server.request.body.size", "By", "Size of their bodies.", "received"),
             ("http.server.response.body.size", "By", "Size of their answers.", "sent"),
         ):
-            values = [(dict(labels), getattr(requests, attribute)) for labels, requests in counted.items()]
+            values = [(_named(labels), getattr(requests, attribute)) for labels, requests in counted.items()]
             yield self._histogram(name, unit, text, values)
 
     def _of_service(self) -> Iterator[Metric]:
@@ -192,6 +200,11 @@ class ServiceMetrics:
 
     def _gauge(self, name: str, unit: str, text: str, value: float) -> Metric:
         return Metric(name, text, unit, Gauge([NumberDataPoint({}, self._started, time.time_ns(), value)]))
+
+
+def _named(labels: Labels) -> dict[str, Any]:
+    """The attributes that a request has."""
+    return {name: value for name, value in zip(_LABELS, labels, strict=True) if value not in {None, ""}}
 
 
 class _Completing(MetricExporter):
