@@ -32,7 +32,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 CHART := docker/helm/matfn
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
+.PHONY: help demo test test-adapters compatibility browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -128,6 +128,9 @@ test-minimum: $(MINIMUM_STAMP) ## the whole test suite with the oldest dependenc
 
 test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that they stand beside: optax, pyriemann, torchmetrics
 	$(ADAPTERS_BIN)/python -m pytest tests/adapters
+
+compatibility: $(TEST) $(KERNELS) ## the last release's client with this server, and this client with its server; needs git's history
+	$(BIN)/python -m pytest tests/compatibility
 
 browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
 	$(BROWSER_BIN)/python -m pytest tests/browser

@@ -303,13 +303,14 @@ class AsyncClient(AsyncValueMethods):
 
     async def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
         try:
-            self._state.limits = limits = Limits.of(await self._run(exchange, started))
+            document = await self._run(exchange, started)
         except (ClosedError, TransportTimeout):
             raise
         except MatfnError as error:
             if may_pass(error):
                 raise
             return UNLIMITED  # a server that does not tell its limits will refuse by itself
+        self._state.limits = limits = Limits.of(document)
         return limits
 
     def __getstate__(self) -> dict[str, Any]:

@@ -281,13 +281,14 @@ class Client(Handled, Submitting, ValueMethods):
 
     def _asked_limits(self, exchange: DocumentExchange, started: float) -> Limits:
         try:
-            self._state.limits = limits = Limits.of(self._run(exchange, started))
+            document = self._run(exchange, started)
         except (ClosedError, TransportTimeout):
             raise
         except MatfnError as error:
             if may_pass(error):
                 raise
             return UNLIMITED  # a server that does not tell its limits will refuse by itself
+        self._state.limits = limits = Limits.of(document)
         return limits
 
     def __repr__(self) -> str:

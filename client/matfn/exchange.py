@@ -16,6 +16,7 @@ from matfn._aligned import OFFSET_HEADER
 from matfn.answers import Answer
 from matfn.arrays import kind_of, layouts_of, owned, plain_inputs
 from matfn.catalogue import ENTRIES
+from matfn.compatibility import with_versions
 from matfn.errors import MatfnError, Problem, ProtocolError, TransportError, problem_error
 from matfn.http1 import Request
 from matfn.limits import UNLIMITED, Limits
@@ -220,7 +221,7 @@ class CallExchange(Generic[ValueT_co]):
 
     def read(self, response: Response) -> Answer[ValueT_co]:
         """The answer in the caller's kind of array."""
-        return self.prepared.answer(_decoded(response, wire.decode_answer))
+        return self.prepared.answer(_decoded(response, wire.decode_answer, self.limits.server))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +244,7 @@ class ManyExchange:
 
     def read(self, response: Response) -> list[Answer[Any] | MatfnError]:
         """One answer or error a call, in order."""
-        answers, stacks = _decoded(response, wire.decode_answers), self._groups()
+        answers, stacks = _decoded(response, wire.decode_answers, self.limits.server), self._groups()
         if len(answers) != len(stacks):
             raise ProtocolError(f"the server answered {len(answers)} of {len(stacks)} calls")
         found: dict[int, Answer[Any] | MatfnError] = {}
@@ -256,6 +257,7 @@ class ManyExchange:
 
     def _unstacked(self, group: Sequence[int], answer: wire.Answer | Problem) -> list[Answer[Any] | MatfnError]:
         if isinstance(answer, Problem):
+            answer = with_versions(answer, self.limits.server)
             error = problem_error(answer)
             lasting = len(group) > 1 and not may_pass(error)
             return [StackRefusedError("a stack was refused") if lasting else problem_error(answer) for _ in group]
@@ -309,9 +311,9 @@ class _Decoder(Protocol[AnswerT_co]):
     def __call__(self, body: wire.Buffer, media: Media) -> AnswerT_co: ...
 
 
-def _decoded(response: Response, decode: _Decoder[AnswerT_co]) -> AnswerT_co:
+def _decoded(response: Response, decode: _Decoder[AnswerT_co], server: str | None) -> AnswerT_co:
     if not _is_success(response):
-        raise _refusal(response)
+        raise _refusal(response, server)
     kind = _content_type(response).partition(";")[0].strip().lower()
     if kind not in set(Media):
         raise ProtocolError(f"the server{_at(response)} answered with {kind or 'no media type'}, not with {_MEDIA}")
@@ -329,12 +331,12 @@ def _content_type(response: Response) -> str:
     return response.headers.get("content-type", "")
 
 
-def _refusal(response: Response) -> MatfnError:
+def _refusal(response: Response, server: str | None = None) -> MatfnError:
     try:
         problem = wire.decode_problem(response.body, _content_type(response))
     except wire.DecodeError:
         return _foreign_refusal(response)
-    problem = _completed(problem, response)
+    problem = with_versions(_completed(problem, response), server)
     if problem.code == _NO_ROUTE:  # a matfn server without this path: the URL has one too many
         problem = replace(problem, detail=f"{problem.detail}{_at(response)}")
     return problem_error(problem)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Final
 
 from matfn.catalogue import ENTRIES
+from matfn.compatibility import require_common_wire, server_version
 from matfn.errors import Problem, problem_error
 
 if TYPE_CHECKING:
@@ -19,25 +20,35 @@ if TYPE_CHECKING:
 
 __all__ = ["UNLIMITED", "Limits"]
 
+_SIZES: Final = ("max_order", "max_items", "max_elements", "max_request_bytes")
 _TENSOR_BYTES: Final = (1 << 32) - 1  # where a binary value of msgpack ends
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Largest dimension of a matrix, numbers of matrices and of entries, bytes of a body; None where not known."""
+    """Largest dimension of a matrix, numbers of matrices and of entries, bytes of a body; None where not known.
+
+    `server` is the version of the server that told them; empty if it told none.
+    """
 
     max_order: int | None = None
     max_items: int | None = None
     max_elements: int | None = None
     max_request_bytes: int | None = None
+    server: str | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, document: object) -> Limits:
-        """The limits in the answer of GET /v1/functions."""
+        """The limits in the answer of GET /v1/functions; names that it does not know are passed over.
+
+        Raises:
+            ProtocolError: if the server speaks another version of the wire.
+        """
+        require_common_wire(document)
         limits = document.get("limits") if isinstance(document, dict) else None
-        if not isinstance(limits, dict):
-            return UNLIMITED
-        return cls(*(_size(limits.get(name)) for name in cls.__slots__))
+        sizes = limits if isinstance(limits, dict) else {}
+        order, items, elements, request_bytes = (_size(sizes.get(name)) for name in _SIZES)
+        return cls(order, items, elements, request_bytes, server_version(document))
 
     def check(self, function: str, inputs: Mapping[str, Layout], params: Mapping[str, object] | None = None) -> None:
         """Raises TooLarge for a call with a matrix too large or with too many.

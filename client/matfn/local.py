@@ -20,6 +20,7 @@ from matfn._methods.values import ValueMethods
 from matfn.answers import Answer, warn_if_approximate
 from matfn.arrays import from_torch, kind_of, layouts_of, plain_inputs, tensor_as_torch, to_torch
 from matfn.catalogue import DTYPES, ENTRIES, FUNCTIONS, OPTIONS
+from matfn.compatibility import WIRE_VERSIONS
 from matfn.errors import ClosedError, ForkedError, MatfnError, Problem, ProblemError, problem_error
 from matfn.exchange import prepare
 from matfn.handles import Handled, new_handle
@@ -27,12 +28,12 @@ from matfn.invocation import require_call
 from matfn.limits import Limits
 from matfn.map_run import is_raising, listed, values_of
 from matfn.progress import counted
-from matfn.session import package_version
 from matfn.stacking import SMALL_BYTES, apart, groups, stacked
 from matfn.submission import Submitting, Threads
 from matfn.values import is_value, value_of
 from matfn.vectors import as_column, columns_of, require_vectors
 from matfn.verify import Verify
+from matfn.version import package_version
 from matfn.vjp import Vjp
 from matfn.wire import Certificate, Outcome, Residual, Timing
 from matfn.with_info import WithInfo
@@ -169,6 +170,8 @@ class LocalClient(Handled, Submitting, ValueMethods):
             "functions": [described(function) for function in FUNCTIONS.values()],
             "options": [asdict(option) for option in OPTIONS],
             "limits": asdict(self._limits),
+            "version": package_version(),
+            "wire": list(WIRE_VERSIONS),
         }
 
     def status(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import math
 import os
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +13,10 @@ from matfn.endpoint import Endpoint
 from matfn.exchange import Prepared, prepare
 from matfn.headers import checked_headers, overridden
 from matfn.http1 import Request
+from matfn.propagation import trace_headers
 from matfn.retry import RetryPolicy
 from matfn.triangles import TRIANGLE_HEADER
+from matfn.version import package_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,8 +111,11 @@ class Session:
         return prepared.in_triangles() if self.triangles else prepared
 
     def addressed(self, request: Request, name: str = "") -> Request:
-        """The request with the headers that all requests have; a retry goes by the name that its refusal had."""
-        headers = (*self.headers, *request.headers)
+        """The request with the headers that all requests have, and those of the active span.
+
+        A retry goes by the name that its refusal had.
+        """
+        headers = overridden(trace_headers(), (*self.headers, *request.headers))
         if name:
             headers = overridden([("X-Request-Id", name)], headers)
         return Request(request.method, request.target, headers, request.body)
@@ -151,14 +155,3 @@ def _endpoints(base_url: str | Sequence[str] | None) -> tuple[Endpoint, ...]:
     if not urls or not all(urls):
         raise ValueError(f"base_url={base_url!r} names no server; None takes MATFN_URL, then {DEFAULT_URL}")
     return tuple(dict.fromkeys(Endpoint.parse(url) for url in urls))
-
-
-@cache  # the search for it takes longer than a small call
-def package_version() -> str:
-    """The version of the installed distribution."""
-    from importlib.metadata import PackageNotFoundError, version  # takes longer than the rest of this package
-
-    try:
-        return version("matfn")
-    except PackageNotFoundError:
-        return "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
@@ -54,7 +55,7 @@ class Threads:
         with self._lock:
             if self._ended:
                 raise ClosedError("this client is closed")
-            return self._started().submit(function, argument)
+            return self._started().submit(copy_context().run, function, argument)  # the caller's span goes along
 
     def _started(self) -> ThreadPoolExecutor:
         if self._executor is None or self._generation != generation():

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matfn_service.edge import Head
     from matfn_service.jobs import Served
     from matfn_service.settings import Settings
+    from matfn_service.tracing import Trace
 
 __all__ = ["LEFT", "AccessLog", "Entry", "access_log_of", "line_of", "plain_path"]
 
@@ -53,6 +54,13 @@ class Entry:
         matrices: number of their matrices.
         queue_seconds: the longest wait of a call in the queue.
         device_seconds: the times of their batches on the device, added up.
+        route: pattern of the path, where a computing route took the request.
+        queued: when its calls had been read and checked, on the service's clock; 0 before.
+        computed: when their answers had come back; 0 before.
+        encoded: when these had been made; 0 before.
+        spans: when the device computed their batches, from and to.
+        batches: what recorded batches are linked to, by identity.
+        trace: of the request, where the service is traced.
     """
 
     function: str = ""
@@ -64,7 +72,13 @@ class Entry:
     matrices: int = 0
     queue_seconds: float = 0.0
     device_seconds: float = 0.0
-    _spans: set[tuple[float, float]] = field(default_factory=set)
+    route: str = ""
+    queued: float = 0.0
+    computed: float = 0.0
+    encoded: float = 0.0
+    spans: set[tuple[float, float]] = field(default_factory=set)
+    batches: dict[int, object] = field(default_factory=dict)
+    trace: Trace | None = None
 
     def count_call(self, call: Prepared) -> None:
         """Counts a call that could be read."""
@@ -75,9 +89,11 @@ class Entry:
         """Counts the times of a call that was computed; calls that shared a batch count its time once."""
         self.queue_seconds = max(self.queue_seconds, served.queue_seconds)
         for span in served.spans:
-            if span not in self._spans:
-                self._spans.add(span)
+            if span not in self.spans:
+                self.spans.add(span)
                 self.device_seconds += span[1] - span[0]
+        for batch in served.batches:
+            self.batches[id(batch)] = batch
 
 
 def access_log_of(settings: Settings) -> AccessLog | None:
@@ -106,6 +122,7 @@ def line_of(head: Head, entry: Entry, status: int | None, now: float) -> dict[st
     """
     return {
         "request_id": head.request_id,
+        **({} if entry.trace is None else entry.trace.ids),
         **({"key": entry.key} if entry.key else {}),
         "method": head.method,
         "path": plain_path(head.path),

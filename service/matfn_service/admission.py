@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Profile
     from matfn_service.ledger import Account
+    from matfn_service.tracing import Trace
 
 __all__ = ["INLINE_BYTES", "Admission", "Prepared"]
 
@@ -60,7 +61,7 @@ class Prepared:
     batch: Batch
     checking: float
 
-    def job(self, arrived: float, now: float, tenant: str, correction: float) -> Job:
+    def job(self, arrived: float, now: float, tenant: str, correction: float, trace: Trace | None = None) -> Job:
         """The job to queue now; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
@@ -76,6 +77,7 @@ class Prepared:
             deadline=math.inf if options.deadline is None else arrived + options.deadline,
             tenant=tenant,
             correction=correction,
+            trace=trace,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from matfn_service.reports import batches_report, catalogue_report, status_repor
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings
 from matfn_service.site import add_site
+from matfn_service.tracing import telemetry_of
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from matfn_service.executor import Executor
+    from matfn_service.tracing import Telemetry
 
 __all__ = ["Application", "application_of", "create_app"]
 
@@ -46,14 +49,7 @@ class Application(FastAPI):
         super().__init__(**arguments)
         self.computation = Computation(service)
         self._allowances = service.allowances
-        self._edge = Edge(
-            self._route,
-            service.settings,
-            service.statistics,
-            service.segments,
-            clock=service.clock,
-            rest_seconds=service.rest_seconds,
-        )
+        self._edge = Edge(self._route, service)
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
@@ -78,7 +74,11 @@ class Application(FastAPI):
 
 
 def create_app(
-    settings: Settings | None = None, *, executor: Executor | None = None, clock: Callable[[], float] = time.monotonic
+    settings: Settings | None = None,
+    *,
+    executor: Executor | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    telemetry: Telemetry | None = None,
 ) -> Application:
     """The ASGI application; device and clock are arguments, so that tests may bring their own.
 
@@ -86,8 +86,10 @@ def create_app(
         settings: all settings; None reads them from the environment.
         executor: the device; None takes the one that the settings name, when the application starts.
         clock: seconds that never go back.
+        telemetry: where traces and metrics go; None takes what the environment names, and nothing if it names nothing.
     """
-    return application_of(Service(settings or Settings(), executor, clock))
+    service = Service(settings or Settings(), executor, clock, telemetry or telemetry_of(os.environ))
+    return application_of(service)
 
 
 def application_of(service: Service, make: Callable[..., Application] = Application) -> Application:

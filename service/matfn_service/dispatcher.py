@@ -34,6 +34,7 @@ from matfn_service.isolation import Isolator, ShareRun
 from matfn_service.jobs import Job, Served, by_tenant
 from matfn_service.prices import UNMEASURED, Prices
 from matfn_service.queue import Limit
+from matfn_service.tracing import RanBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -372,6 +373,7 @@ class Dispatcher:
         pieces = gather(len(jobs), [pair for run in runs for pair in run.answered])
         span = ended - max(run.seconds for run in runs), ended
         batch_size = sum(job.batch.items for job in jobs)
+        batches = _recorded(launch, batch_size, ended)
         for job, answered in zip(jobs, pieces, strict=True):
             error = next((piece for piece in answered if isinstance(piece, Exception)), None)
             if error is not None:
@@ -379,7 +381,7 @@ class Dispatcher:
                 continue
             evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             self._count_outcomes(job, evaluations)
-            served = Served(evaluations, launch.at - job.arrived, (span,), batch_size, launch.fill)
+            served = Served(evaluations, launch.at - job.arrived, (span,), batch_size, launch.fill, batches)
             self._callers.deliver(job, served)
 
     def _count_outcomes(self, job: Job, evaluations: Sequence[Encoded]) -> None:
@@ -395,3 +397,12 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             for job in launch.jobs:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+
+def _recorded(launch: _Launch, matrices: int, ended: float) -> tuple[object, ...]:
+    """What a batch that ended then is linked to from the requests in it that are recorded; nothing without one."""
+    traces = [job.trace for job in launch.jobs if job.trace is not None]
+    if not traces:
+        return ()
+    functions = tuple(dict.fromkeys(job.function for job in launch.jobs))
+    return (traces[0].record_batch(traces, RanBatch(functions, matrices, launch.fill, launch.at, ended)),)

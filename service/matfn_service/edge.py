@@ -30,11 +30,13 @@ from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
 from matfn_service.access_log import LEFT, Entry, access_log_of, line_of, plain_path
 from matfn_service.body_reader import BodyReader, body_reader_of
+from matfn_service.cors import Cors
 from matfn_service.front_page import FILES_ROOT
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 from matfn_service.segments import parse_claim
 from matfn_service.site import SITE_ROOT
+from matfn_service.tracing import Request, enter_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
 
     from matfn_service.ledger import Account
     from matfn_service.segments import Claim, Segment, Segments
+    from matfn_service.service import Service
     from matfn_service.settings import Settings
-    from matfn_service.statistics import Statistics
 
 __all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head", "request_id_of"]
 
@@ -212,6 +214,7 @@ class Exchange:
     ) -> None:
         self.head = head
         self.entry = Entry()
+        self.headers: list[tuple[bytes, bytes]] = []  # of every answer, besides its own
         self.status: int | None = None
         self._reader = reader
         self._receive = receive
@@ -268,7 +271,8 @@ class Exchange:
         """Sends a message; before an answer, reads and throws away the rest of the body."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", []), (b"x-request-id", self.head.request_id.encode())]
+            named = b"x-request-id", self.head.request_id.encode()
+            headers = [*message.get("headers", []), *self.headers, named]
             if not self._body_ended:
                 await self._throw_rest_away()
                 headers.append((b"connection", b"close"))
@@ -304,7 +308,7 @@ class Exchange:
         if self._reader is not None and self._body_ended and self.head.method != "HEAD":
             self.status, self.entry.sent = status, length
             await self._reader.answer(
-                status, [*own, *headers, (b"x-request-id", self.head.request_id.encode())], buffers
+                status, [*own, *headers, *self.headers, (b"x-request-id", self.head.request_id.encode())], buffers
             )
             return length
         await self.send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
@@ -323,23 +327,16 @@ class Exchange:
 class Edge:
     """The outermost layer: names requests, checks keys, and turns every exception into a problem document."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        settings: Settings,
-        statistics: Statistics,
-        segments: Segments,
-        *,
-        clock: Callable[[], float],
-        rest_seconds: Callable[[], float],
-    ) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
-        self._segments = segments
-        self.renew_keys(settings)
-        self._statistics = statistics
-        self._clock = clock
-        self._rest_seconds = rest_seconds
-        self._access = access_log_of(settings)
+        self._segments = service.segments
+        self.renew_keys(service.settings)
+        self._statistics = service.statistics
+        self._clock = service.clock
+        self._rest_seconds = service.rest_seconds
+        self._access = access_log_of(service.settings)
+        self._cors = Cors.of(service.settings.cors_origins)
+        self._telemetry = service.telemetry
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
@@ -352,10 +349,14 @@ class Edge:
             return
         head, reader = parse_head(scope, self._clock()), body_reader_of(scope)
         exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
+        routed = _routed(scope, exchange)
         try:
+            self._begin(scope, exchange)
+            if await self._answered_preflight(scope, exchange):
+                return
             _refuse_two_keys(scope["headers"])
             exchange.entry.key = self._authorize(exchange.head)
-            await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
+            await self._app(routed, exchange.receive, exchange.send)
         except CallerLeft:
             exchange.entry.outcomes = {LEFT: 1}
         except Exception as error:  # noqa: BLE001 - any exception becomes a problem document
@@ -364,6 +365,27 @@ class Edge:
         finally:
             if self._access is not None:
                 self._access(line_of(head, exchange.entry, exchange.status, self._clock()))
+            if self._telemetry is not None:
+                request = Request(routed, head, exchange.entry, exchange.status, self._clock())
+                self._telemetry.end(exchange.entry.trace, request)
+
+    def _begin(self, scope: Scope, exchange: Exchange) -> None:
+        """Lets traces and other origins have their headers of the answer."""
+        if self._telemetry is not None:
+            trace = exchange.entry.trace = self._telemetry.begin(scope)
+            enter_trace(trace)
+            exchange.headers.extend(() if trace is None else trace.headers)
+        if self._cors is not None:
+            exchange.headers.extend(self._cors.of_answer(dict(scope["headers"])))
+
+    async def _answered_preflight(self, scope: Scope, exchange: Exchange) -> bool:
+        """Answers a browser's question whether a page of an allowed origin may send a request; it has no key."""
+        granted = None if self._cors is None else self._cors.of_preflight(scope["method"], dict(scope["headers"]))
+        if granted is None:
+            return False
+        exchange.headers = [*granted]
+        await exchange.answer(HTTPStatus.OK, "text/plain", [b""])
+        return True
 
     def _authorize(self, head: Head) -> str:
         """The name of the request's key; empty where none is needed."""

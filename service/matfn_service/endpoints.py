@@ -74,7 +74,7 @@ class Computation:
         exchange: Exchange = scope["matfn.exchange"]
         name = _name_in(scope["path_params"])
         _check_route(name, exchange.head.method)
-        exchange.entry.function = name
+        exchange.entry.function, exchange.entry.route = name, _route_of(scope["path_params"], name)
         self._service.refuse_while_draining()
         self._service.allowances.enter(exchange.key)
         leave = self._service.enter()
@@ -195,6 +195,7 @@ class Computation:
         """Sends an answer whose evaluations came from the device at the time `computed`."""
         statistics, clock = self._service.statistics, self._service.clock
         encoded = clock()
+        exchange.entry.computed, exchange.entry.encoded = computed, encoded
         statistics.count_stage("encode", encoded - computed)
         sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
         written = clock()
@@ -266,7 +267,8 @@ class Computation:
         statistics, checking = self._service.statistics, sum(call.checking for call in calls)
         statistics.bytes_received += content.nbytes
         statistics.count_stage("read", read - exchange.head.arrived)
-        statistics.count_stage("plan", self._service.clock() - read - checking)
+        exchange.entry.queued = now = self._service.clock()
+        statistics.count_stage("plan", now - read - checking)
         statistics.count_stage("check", checking)
 
     def _count_calls(self, exchange: Exchange, codes: Mapping[tuple[str, str], int], number: int) -> None:
@@ -319,6 +321,15 @@ def _name_in(parameters: Mapping[str, str]) -> str:
     prefix = {"planned": PLAN, "verified": VERIFY, "differentiated": VJP, "function": ""}
     ((kind, name),) = parameters.items()
     return prefix[kind] + name
+
+
+def _route_of(parameters: Mapping[str, str], name: str) -> str:
+    """The pattern of a path, one of few: names are not in it."""
+    if "verified" in parameters:
+        return f"/v1/{VERIFY}{{function}}"
+    if "differentiated" in parameters:
+        return f"/v1/{VJP}{{function}}"
+    return f"/v1/{name}" if name == CALLS else "/v1/{function}"
 
 
 def _check_route(name: str, method: str) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Batch, Program
     from matfn_service.encoding import Encoded
+    from matfn_service.tracing import Trace
 
 __all__ = ["Job", "Served", "Ticket", "by_tenant"]
 
@@ -36,6 +37,7 @@ class Job:
         answer_bytes: size of the outputs of a matrix.
         tenant: name of the caller's API key; empty on a server without keys.
         correction: the factor, found from earlier batches, in `seconds`.
+        trace: of its request, if that is recorded.
         key: that all jobs of a batch share: the program, or the decomposition that programs share.
     """
 
@@ -51,6 +53,7 @@ class Job:
     answer_bytes: int = 0
     tenant: str = ""
     correction: float = 1.0
+    trace: Trace | None = None
     key: Hashable = field(init=False)
 
     def __post_init__(self) -> None:
@@ -102,6 +105,7 @@ class Served:
         spans: when the device computed its batches, from and to, on the service's clock.
         batch_size: all matrices in the batch.
         fill: the batch against the largest allowed, the larger of its shares of the time and of the bytes.
+        batches: what recorded batches are linked to.
     """
 
     evaluations: tuple[Encoded, ...]
@@ -109,6 +113,7 @@ class Served:
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
+    batches: tuple[object, ...] = ()
 
     @property
     def ended(self) -> float:
@@ -191,6 +196,7 @@ def _combined(pieces: Sequence[Served]) -> Served:
         spans=tuple(span for piece in pieces for span in piece.spans),
         batch_size=max(piece.batch_size for piece in pieces),
         fill=max(piece.fill for piece in pieces),
+        batches=tuple(batch for piece in pieces for batch in piece.batches),
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from matfn_service.tracing import add_trace
+
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
@@ -21,6 +23,7 @@ def configure_logs(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

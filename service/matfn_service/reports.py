@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
+from matfn.compatibility import WIRE_VERSIONS
 from matfn_kernels import DTYPES, FUNCTIONS, MAX_COEFFICIENT_ROWS, MAX_ROOT, MAX_STEPS, OPTIONS
 from matfn_service.batch_log import dtype_of, shape_of
 from matfn_service.version import VERSION
@@ -37,10 +38,16 @@ class LimitsReport:
 
 
 def catalogue_report(settings: Settings) -> dict[str, object]:
-    """Every function with its inputs, parameters and errors, the options of all, and the limits."""
+    """Every function with its inputs, parameters and errors, the options of all, the limits, and the versions."""
     limits = limits_report(settings)
     functions = [_described(function) for function in FUNCTIONS.values()]
-    return {"functions": functions, "options": [asdict(option) for option in OPTIONS], "limits": asdict(limits)}
+    return {
+        "functions": functions,
+        "options": [asdict(option) for option in OPTIONS],
+        "limits": asdict(limits),
+        "version": VERSION,
+        "wire": list(WIRE_VERSIONS),
+    }
 
 
 def _described(function: Function) -> dict[str, object]:

@@ -25,6 +25,7 @@ from matfn_service.queue import KeyedQueue, Limit
 from matfn_service.segments import Segments
 from matfn_service.shared_memory import SHARED
 from matfn_service.statistics import Statistics
+from matfn_service.tracing import close_in_time, recorded_trace
 from matfn_service.warm_up import warm_up_surely
 from matfn_service.watchdog import Watchdog
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from matfn_service.fronts.supervisor import Supervisor
     from matfn_service.jobs import Job, Ticket
     from matfn_service.settings import Settings
+    from matfn_service.tracing import Telemetry
 
 __all__ = ["Service", "State"]
 
@@ -61,9 +63,16 @@ class State(StrEnum):
 class Service:
     """Owns executor, queue, batcher and the threads that read bodies; `running` is its life."""
 
-    def __init__(self, settings: Settings, executor: Executor | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        executor: Executor | None,
+        clock: Callable[[], float],
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
+        self.telemetry = telemetry
         self.started = clock()
         self.state = State.WARMING
         self.statistics = Statistics()
@@ -117,6 +126,8 @@ class Service:
             self.watchdog.run(),
         )
         tasks = [loop.create_task(life) for life in lives]
+        if self.telemetry is not None:
+            self.telemetry.watch(self)
         try:
             yield
         finally:
@@ -125,6 +136,8 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._executor.close()
             readers.shutdown(wait=False, cancel_futures=True)
+            if self.telemetry is not None:
+                await close_in_time(self.telemetry)
 
     def _made_batcher(self) -> Batcher:
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
@@ -201,7 +214,7 @@ class Service:
             Refusal: if there is no room or no time for it.
         """
         correction = self.batcher.correction(batch_key(prepared.plan.program))
-        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction), caller)
+        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction, recorded_trace()), caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""

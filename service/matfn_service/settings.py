@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from matfn_service.cors import origins_in
 from matfn_service.memory_limit import memory_limit
 from matfn_service.memory_plan import (
     default_batch_bytes,
@@ -69,6 +70,11 @@ class Settings(BaseSettings):
     )
     api_keys_file: Path | None = Field(
         default=None, description="File with the keys instead, one a line, with names and limits (see Keys)."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins whose web pages may call this server, such as `https://example.org`, with commas between,"
+        " or `*` for any; empty: none.",
     )
     max_order: int = Field(default=8192, ge=1, description="Largest number of rows or columns of a matrix.")
     max_items: int = Field(default=65536, ge=1, description="Largest number of matrices in one call.")
@@ -173,6 +179,17 @@ class Settings(BaseSettings):
             source = "MATFN_API_KEYS" if written.strip(" ,\n") else f"MATFN_API_KEYS={written}"
             return {**values, "api_keys": _keys_of(source, written)}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_origins(cls, values: dict[str, object]) -> dict[str, object]:
+        written = values.get("cors_origins")
+        if not isinstance(written, str):
+            return values
+        try:
+            return {**values, "cors_origins": origins_in(written)}
+        except ValueError as error:
+            raise ValueError(f"MATFN_CORS_ORIGINS={written}: {error}") from None
 
     @property
     def held_bytes(self) -> int:

@@ -13,6 +13,7 @@ from matfn.errors import TABLE
 from matfn_kernels.contract.functions import FUNCTIONS, OPTIONS
 from matfn_kernels.programs.profile import Profile
 from matfn_service.batch_log import MOST_RECORDS
+from matfn_service.version import VERSION
 from scripted import MSGPACK, call_body, post, service_behind, until
 
 if TYPE_CHECKING:
@@ -24,12 +25,13 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_functions_are_the_catalogue(client: httpx.AsyncClient) -> None:
-    """GET /v1/functions tells inputs and parameters of every function, and the limits."""
+    """GET /v1/functions tells inputs and parameters of every function, the limits, and the versions."""
     document = (await client.get("/v1/functions")).json()
 
     assert [entry["name"] for entry in document["functions"]] == list(FUNCTIONS)
     assert [entry["name"] for entry in document["options"]] == [option.name for option in OPTIONS]
     assert {"max_order", "max_items", "max_request_bytes", "max_json_nesting"} <= document["limits"].keys()
+    assert (document["version"], document["wire"]) == (VERSION, [1])
 
 
 async def test_limits_are_the_settings(opened: Opened) -> None:

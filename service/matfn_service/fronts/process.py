@@ -6,6 +6,7 @@ memory, and the server's; the last is the server's process number. The system ki
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ def main(pipe: int, listener: int, own: int, shared: int, parent: int) -> None:
     from matfn_service.logs import configure_logs
     from matfn_service.server import TURN_SECONDS, http_config, most_connections
     from matfn_service.shared_memory import SHARED
+    from matfn_service.tracing import telemetry_of
 
     SHARED.use(own)
     end = socket.socket(fileno=pipe)
@@ -41,7 +43,8 @@ def main(pipe: int, listener: int, own: int, shared: int, parent: int) -> None:
     configure_logs(settings)
     sys.setswitchinterval(TURN_SECONDS)
     server = Server(end, shared)
-    app = application_of(FrontService(settings, server, time.monotonic), partial(FrontApplication, server=server))
+    service = FrontService(settings, server, time.monotonic, telemetry_of(os.environ))
+    app = application_of(service, partial(FrontApplication, server=server))
     listening = Listener(socket.socket(fileno=listener))
     connections = most_connections(settings.max_connections // settings.fronts)
     FrontServer(http_config(app, settings, connections), app, listening, None).run([listening.socket])

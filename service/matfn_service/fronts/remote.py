@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matfn_service.problems import Refusal
     from matfn_service.pulse import Loss
     from matfn_service.settings import Settings
+    from matfn_service.tracing import Telemetry
     from matfn_service.worker_process import Run
 
 __all__ = ["FrontApplication", "FrontService"]
@@ -118,8 +119,10 @@ class RemoteAllowances(Allowances):
 class FrontService(Service):
     """The service of a front."""
 
-    def __init__(self, settings: Settings, server: Server, clock: Callable[[], float]) -> None:
-        super().__init__(settings, RemoteExecutor(server), clock)
+    def __init__(
+        self, settings: Settings, server: Server, clock: Callable[[], float], telemetry: Telemetry | None
+    ) -> None:
+        super().__init__(settings, RemoteExecutor(server), clock, telemetry)
         self.allowances = RemoteAllowances([], settings.queue_bytes)
         self._server = server
 
