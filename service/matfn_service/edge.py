@@ -53,6 +53,7 @@ __all__ = [
     "is_inference",
     "media_of",
     "parse_head",
+    "refuse_two_keys",
     "request_id_of",
     "require_identity",
 ]
@@ -66,7 +67,7 @@ _TRIANGLE: Final = TRIANGLE_HEADER.encode()
 _UPLOS: Final[Mapping[bytes, wire.Uplo]] = {b"L": "L", b"U": "U"}
 _SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
-_INFERENCE_ROOT: Final = "/v2/"
+_INFERENCE_ROOTS: Final = ("/v2/", "/inference.")  # over HTTP, and over gRPC
 _INFERENCE: Final = b"inference-header-content-length"
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 _OPEN_PATHS: Final = _PROBES | {"/"}
@@ -153,7 +154,7 @@ def parse_head(scope: Scope, now: float) -> Head:
 
 def is_inference(path: str) -> bool:
     """Whether a path belongs to the Open Inference Protocol."""
-    return path.startswith(_INFERENCE_ROOT) or path == _INFERENCE_ROOT[:-1]
+    return path.startswith(_INFERENCE_ROOTS) or path == "/v2"
 
 
 @lru_cache(maxsize=64)  # callers come with the same few again and again
@@ -382,7 +383,7 @@ class Edge:
         head, reader = parse_head(scope, self._clock()), body_reader_of(scope)
         exchange = Exchange(head, receive, send, self._rest_seconds, reader, self._segments)
         try:
-            _refuse_two_keys(scope["headers"])
+            refuse_two_keys(scope["headers"])
             exchange.entry.key = self.authorize(exchange.head)
             await self._app(_routed(scope, exchange), exchange.receive, exchange.send)
         except CallerLeft:
@@ -445,8 +446,12 @@ class Edge:
             _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
 
 
-def _refuse_two_keys(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuses a request that others on its way may have judged by another key."""
+def refuse_two_keys(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuses a request that others on its way may have judged by another key.
+
+    Raises:
+        Refusal: `malformed`.
+    """
     if sum(name == b"authorization" for name, _ in headers) > 1:
         raise Refusal("malformed", "the request has more than one Authorization header")
 

@@ -24,6 +24,7 @@ import uvicorn
 
 from matfn_service.app import Application, create_app
 from matfn_service.configuration import Misconfigured, configured
+from matfn_service.grpc_server import GrpcServer
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
@@ -87,7 +88,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
             side.close()
     if server.has_busy_workers:
         _leave()
-    return 0
+    return int(server.cannot_listen)
 
 
 def _side_listener(settings: Settings) -> Listener | None:
@@ -101,7 +102,7 @@ def _side_listener(settings: Settings) -> Listener | None:
 
 def _tell_if_open(settings: Settings) -> None:
     """Says who may compute on a server without keys; a unix socket is guarded by its folder."""
-    if settings.api_keys or settings.uds:
+    if settings.api_keys or (settings.uds and settings.grpc_port is None):
         return
     if _is_loopback(settings.host):
         _log.info("open to this machine without keys", host=settings.host, hint=_KEYS)
@@ -184,6 +185,8 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener = listener
         self._draining: asyncio.Task[None] | None = None
+        self._grpc: GrpcServer | None = None
+        self.cannot_listen = False
         self.has_busy_workers = False
 
     @contextmanager
@@ -234,6 +237,21 @@ class _Server(uvicorn.Server):
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         gc.set_threshold(*_COLLECTIONS)
         _log.info("listening", url=self._listener.url)
+        if self._service.settings.grpc_port is not None:
+            await self._listen_for_grpc(sockets)
+
+    async def _listen_for_grpc(self, sockets: list[socket.socket] | None) -> None:
+        """Listens on the port for gRPC as well; ends the server where that fails, as where it cannot listen at all."""
+        server = GrpcServer(self._app, self._service)
+        try:
+            address = await server.start(self._service.settings)
+        except OSError as error:
+            _log.error("cannot listen for gRPC", reason=str(error))
+            self.cannot_listen = self.should_exit = True
+            await self.shutdown(sockets)
+        else:
+            self._grpc = server
+            _log.info("listening for gRPC", address=address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
@@ -244,6 +262,8 @@ class _Server(uvicorn.Server):
             self._cut_connections()
         self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
+        if self._grpc is not None:
+            await self._grpc.stop(self._service.settings.drain_seconds * _LAST_WORDS)
         await super().shutdown(sockets)
         _log.info("stopped")
 
