@@ -234,11 +234,13 @@ class _Server(uvicorn.Server):
         if self._side is not None:
             loop, segments = asyncio.get_running_loop(), self._service.segments
             await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
+        if self._service.settings.grpc_port is not None:
+            await self._listen_for_grpc(sockets)
+            if self.cannot_listen:
+                return
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         gc.set_threshold(*_COLLECTIONS)
         _log.info("listening", url=self._listener.url)
-        if self._service.settings.grpc_port is not None:
-            await self._listen_for_grpc(sockets)
 
     async def _listen_for_grpc(self, sockets: list[socket.socket] | None) -> None:
         """Listens on the port for gRPC as well; ends the server where that fails, as where it cannot listen at all."""
