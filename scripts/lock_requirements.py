@@ -31,10 +31,10 @@ _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 
 def locks() -> dict[Path, list[Requirement]]:
-    """The files to write, and what is installed from each: the service, and what builds its wheel."""
+    """The files to write, and what is installed from each: the image's extra, and what builds its wheel."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {
-        ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "service")),
+        ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "image")),
         ROOT / "docker" / "build-requirements.txt": list(map(Requirement, document["build-system"]["requires"])),
     }
 
