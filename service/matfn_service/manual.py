@@ -40,6 +40,10 @@ _ROUTES: Final = (
         "the inputs of a function and cotangents of its outputs x, y; the answer has the outputs and the gradients",
     ),
     ("POST /v1/calls", 'many calls, {"calls": [call, ...]}, each with its "function"; {"answers": [...]} in order'),
+    (
+        "POST /v2/models/{function}/infer",
+        "one call in the Open Inference Protocol, JSON or binary; /v2, /v2/health and /v2/models/{function} describe",
+    ),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),
     ("GET /metrics", "counters and states for Prometheus"),

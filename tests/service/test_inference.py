@@ -441,6 +441,18 @@ async def test_one_batch_has_callers_of_both_protocols(client: httpx.AsyncClient
     assert {one.binary["x"] for one in answers} == {numbers_in(alone.tree["outputs"][0])}
 
 
+async def test_openapi_describes_every_route(client: httpx.AsyncClient) -> None:
+    """The document has the routes, and the example of a call is answered."""
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    content = paths["/v2/models/{model}/infer"]["post"]["requestBody"]["content"]
+    answer = await infer(client, "msign", body_of(content["application/json"]["example"]))
+
+    assert {"/v2", "/v2/health/ready", "/v2/models/{model}", "/v2/models/{model}/versions/{version}/infer"} <= set(
+        paths
+    )
+    assert [one["name"] for one in answer.json()["outputs"]] == ["x", "certificates"]
+
+
 async def test_requests_are_counted_by_function(client: httpx.AsyncClient) -> None:
     """Calls and failures are counted as those of /v1 are."""
     await inferred(client)
