@@ -1,7 +1,7 @@
 """Protocol Buffers' wire format, as far as the messages of the Open Inference Protocol need it.
 
 A message is read field by field, and octets stay where they are: a message of many small parts takes no more memory
-than it has, and one of a large tensor is not copied. (The usual library makes an object of a hundred bytes from two
+than it has, and one of a large tensor is not copied. (Google's library makes an object of 88 bytes from two
 octets, before anyone can count them, and copies octets twice.)
 
 Source: protobuf.dev/programming-guides/encoding.

@@ -6,9 +6,14 @@ import asyncio
 import importlib
 import inspect
 import json
+import os
+import re
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,6 +239,20 @@ def test_late_calls(server: ServerProcess, kind: str) -> None:
             await client.infer(Example("polar", "float64", {"m": m}, {}), timeout=1)
 
     with_client(kind, server, late)
+
+
+def test_example_of_the_page_runs() -> None:
+    """The example in docs/interoperability.md, which the other examples' test leaves out for want of tritonclient."""
+    page = Path(__file__).parents[2] / "docs" / "interoperability.md"
+    (example,) = re.findall(r"^```py\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    with running_server() as server:
+        environment = os.environ | {"MATFN_URL": server.url}
+        done = subprocess.run(
+            [sys.executable, "-c", example], env=environment, check=False, capture_output=True, text=True
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert '"outcome":"converged"' in done.stdout
 
 
 @pytest.mark.timeout(120)
