@@ -307,7 +307,7 @@ class _RpcCaller:
         self.body_has_come = False
         self._context = context
         self._service = service
-        self._has_left = False
+        self._left = asyncio.Event()
         self._on_leave: Callable[[], None] | None = None
 
     @property
@@ -317,14 +317,14 @@ class _RpcCaller:
 
     def leave(self) -> None:
         """The caller has given up its request."""
-        self._has_left = True
+        self._left.set()
         if self._on_leave is not None:
             self._on_leave()
 
     def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
         """Calls `on_leave` if the caller gives up; at once if it has."""
         self._on_leave = on_leave
-        if self._has_left:
+        if self._left.is_set():
             on_leave()
         return self._unwatch
 
@@ -342,7 +342,7 @@ class _RpcCaller:
         finally:
             reading.cancel()
         if not isinstance(message, bytes):
-            raise self._without_message(limit)
+            await self._require_left()
         body.check_length(len(message), limit)
         account.release(Kind.ARRIVING)
         account.charge({Kind.BODIES: _TWICE * len(message)})
@@ -353,15 +353,23 @@ class _RpcCaller:
         try:
             return await work
         except asyncio.CancelledError:
-            if self._has_left:
+            if self._left.is_set():
                 raise CallerLeft from None
             raise
 
-    def _without_message(self, limit: int) -> Refusal:
-        """Why no message came: there was none, or the transport has refused it."""
-        if self._context.cancelled():
-            return Refusal("too_large", f"the message has more than {limit} bytes (MATFN_MAX_REQUEST_BYTES)")
-        return Refusal("malformed", "the request has no message")
+    async def _require_left(self) -> None:
+        """Waits to be told that the caller has left, or that its message was too large for grpc, which has said so.
+
+        Raises:
+            CallerLeft: if it did.
+            Refusal: `malformed` if it has sent no message.
+        """
+        try:
+            async with asyncio.timeout(_SOON):
+                await self._left.wait()
+        except TimeoutError:
+            raise Refusal("malformed", "the request has no message") from None
+        raise CallerLeft
 
     async def answer(
         self,

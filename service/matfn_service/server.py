@@ -265,7 +265,8 @@ class _Server(uvicorn.Server):
         self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
         if self._grpc is not None:
-            await self._grpc.stop(self._service.settings.drain_seconds * _LAST_WORDS)
+            words = 0.0 if self._draining.cancelled() else self._service.settings.drain_seconds * _LAST_WORDS
+            await self._grpc.stop(words)
         await super().shutdown(sockets)
         _log.info("stopped")
 

@@ -332,9 +332,37 @@ async def test_large_messages_are_refused(connect: Connect) -> None:
     async with connect(max_request_bytes=2048) as found:
         refused = await found.refused(request_of(big))
         answered = (await found.infer(request())).model_name
-        total = found.service.ledger.total
+        total, calls = found.service.ledger.total, dict(found.service.statistics.calls)
 
     assert (refused[0], answered, total) == ("RESOURCE_EXHAUSTED", "root", 0)
+    assert calls == {("root", "ok"): 1}
+
+
+async def test_request_without_a_message(connected: Connected) -> None:
+    """A caller that ends its request before a message is told so."""
+    call = connected.channel.stream_stream(f"{ROOT}ModelInfer")()
+    await call.done_writing()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()
+
+    assert caught.value.details() == "the request has no message"
+
+
+async def test_connections_are_limited(connect: Connect) -> None:
+    """Beyond the limit a connection is closed; those that are open go on."""
+    async with connect(max_connections=2) as found:
+        await found.ask("ServerLive")
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with (
+            grpc.aio.insecure_channel(found.address, options=options) as second,
+            grpc.aio.insecure_channel(found.address, options=options) as third,
+        ):
+            live = await second.unary_unary(f"{ROOT}ServerLive")(b"")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await third.unary_unary(f"{ROOT}ServerLive")(b"", timeout=5)
+        again = (await found.ask("ServerLive")).live
+
+    assert (live, caught.value.code().name, again) == (b"\x08\x01", "UNAVAILABLE", True)
 
 
 @pytest.mark.parametrize("how", ["timeout", "deadline"])
