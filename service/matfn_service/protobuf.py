@@ -36,6 +36,7 @@ Value: TypeAlias = "int | memoryview"
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _FIXED: Final = {_FIXED64: 8, _FIXED32: 4}
+_FIELD_LIMIT: Final = 1 << 29
 _MOST_WITHIN: Final = 128
 """Fields of a message within another."""
 _MOST_OF_ENTRY: Final = 8
@@ -64,12 +65,14 @@ def fields(content: memoryview, most: int = _MOST_WITHIN) -> Iterator[tuple[int,
             raise DecodeError(f"a message has more than {most} fields; numbers are to be raw or packed")
         key, at = _varint(content, at)
         kind, number_ = key & 7, key >> 3
+        if not 0 < number_ < _FIELD_LIMIT:
+            raise DecodeError("the message has a field with an impossible number")
         if kind == _VARINT:
             value, at = _varint(content, at)
             yield number_, value
             continue
         size, at = _varint(content, at) if kind == _LENGTH else (_FIXED.get(kind, -1), at)
-        if number_ == 0 or not 0 <= size <= len(content) - at:
+        if not 0 <= size <= len(content) - at:
             raise DecodeError("the message is no Protocol Buffers message, or ends too early")
         at += size
         yield number_, content[at - size : at]
