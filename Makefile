@@ -15,6 +15,8 @@ NOTEBOOKS_BIN := .venv-notebooks/bin
 NOTEBOOKS_STAMP := .venv-notebooks/.installed
 BROWSER_BIN := .venv-browser/bin
 BROWSER_STAMP := .venv-browser/.installed
+TRITON_BIN := .venv-triton/bin
+TRITON_STAMP := .venv-triton/.installed
 ADAPTERS_BIN := .venv-adapters/bin
 ADAPTERS_STAMP := .venv-adapters/.installed
 DOCS_BIN := .venv-docs/bin
@@ -32,7 +34,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 CHART := docker/helm/matfn
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters compatibility browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
+.PHONY: help demo test test-adapters test-triton compatibility browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -78,6 +80,11 @@ $(ADAPTERS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 $(BROWSER_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-browser
 	$(BROWSER_BIN)/python $(PIP_INSTALL) -e '.[browser]'
+	@touch $@
+
+$(TRITON_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-triton
+	$(TRITON_BIN)/python $(PIP_INSTALL) -e '.[triton]'
 	@touch $@
 
 $(NOTEBOOKS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
@@ -131,6 +138,9 @@ test-adapters: $(ADAPTERS_STAMP) ## matfn.adapters against the libraries that th
 
 compatibility: $(TEST) $(KERNELS) ## the last release's client with this server, and this client with its server; needs git's history
 	$(BIN)/python -m pytest tests/compatibility
+
+test-triton: $(TRITON_STAMP) ## the four clients of tritonclient over every function, in an environment of their own
+	$(TRITON_BIN)/python -m pytest tests/triton
 
 browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
 	$(BROWSER_BIN)/python -m pytest tests/browser
@@ -277,4 +287,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-browser .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site service/matfn_service/site.zip
+	rm -rf .venv .venv-adapters .venv-browser .venv-triton .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site service/matfn_service/site.zip

@@ -31,13 +31,11 @@ _PLATFORM: Final = ("--python-version=3.11", "--python-platform=linux")
 
 
 def locks() -> dict[Path, list[Requirement]]:
-    """The files to write, and what is installed from each: the service and its exporters, and what builds them."""
+    """The files to write, and what is installed from each: the image's extra, and what builds them."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     building = [*document["build-system"]["requires"], *document["dependency-groups"]["image"]]
     return {
-        ROOT / "docker" / "requirements.txt": [
-            requirement for extra in ("service", "otel") for requirement in _of_extra(document["project"], extra)
-        ],
+        ROOT / "docker" / "requirements.txt": list(_of_extra(document["project"], "image")),
         ROOT / "docker" / "build-requirements.txt": list(map(Requirement, building)),
     }
 

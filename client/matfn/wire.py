@@ -75,6 +75,7 @@ __all__ = [
     "TooManyValues",
     "Uplo",
     "Value",
+    "certificate_json",
     "decode_answer",
     "decode_answers",
     "decode_call",
@@ -86,7 +87,9 @@ __all__ = [
     "encode_calls",
     "encode_certificate",
     "encode_problem",
+    "nested",
     "offset_of",
+    "request_tree",
 ]
 
 _DIMENSION_LIMIT: Final = 1 << 31
@@ -103,6 +106,7 @@ _DECODED_TOGETHER: Final = 1 << 18
 """Characters of base64, a multiple of 4, that are decoded in a few tenths of a millisecond, holding the interpreter."""
 _FREED_TOGETHER: Final = 1 << 10
 _COPIED_TOGETHER: Final = 1 << 14
+_NOTHING: Final[Mapping[str, str]] = {}
 _PLAIN: Final = frozenset({"certificates"})  # no tensors in them, and as many parts as there are matrices
 
 # Encoding: dataclass -> tree -> buffers. A tuple in a tree holds no tensor (see _msgpack).
@@ -134,9 +138,14 @@ def encode_certificate(certificate: Certificate) -> bytes:
     return _msgpack.packed(_certificate_tree(certificate))
 
 
-def encode_problem(problem: Problem, media: Media) -> bytes:
-    """The RFC 9457 document; its media type is `media.problem`."""
-    return b"".join(_dump(_problem_tree(problem), media))
+def encode_problem(problem: Problem, media: Media, extras: Mapping[str, str] = _NOTHING) -> bytes:
+    """The RFC 9457 document with these members besides its own; its media type is `media.problem`."""
+    return b"".join(_dump({**_problem_tree(problem), **extras}, media))
+
+
+def certificate_json(octets: bytes) -> bytes:
+    """The JSON text of a certificate that an EncodedAnswer holds."""
+    return bytes(_json.dump(Packed(octets)))
 
 
 def offset_of(buffers: Sequence[Buffer]) -> int:
@@ -217,7 +226,7 @@ def decode_call(body: Buffer, media: Media, function: str, most: int = MOST_VALU
         TooManyValues: if it holds more than `most` values besides the octets of tensors.
         DecodeError: if it cannot be read.
     """
-    tree = _request(body, media, most)
+    tree = request_tree(body, media, most)
     try:
         return _call(tree, function, MAX_DEPTH)
     finally:
@@ -227,7 +236,7 @@ def decode_call(body: Buffer, media: Media, function: str, most: int = MOST_VALU
 
 def decode_calls(body: Buffer, media: Media) -> list[Call | DecodeError]:
     """The calls of POST /v1/calls in order, each read or refused by itself; only a bad envelope raises."""
-    tree = _request(body, media, MOST_VALUES)
+    tree = request_tree(body, media, MOST_VALUES)
     try:
         envelope = mapping(tree, "the body")
         only(envelope, {"calls"}, "the body")
@@ -247,8 +256,13 @@ def _empty(tree: object, room: int) -> None:
         del tree[-_FREED_TOGETHER:]
 
 
-def _request(body: Buffer, media: Media, most: int) -> object:
-    """The tree of a request, unless it holds too many values."""
+def request_tree(body: Buffer, media: Media, most: int = MOST_VALUES) -> object:
+    """The tree of a request.
+
+    Raises:
+        TooManyValues: if it holds more than `most` values besides the octets of tensors.
+        DecodeError: if it cannot be read.
+    """
     try:
         return _msgpack.unpack(body, most=most) if media is Media.MSGPACK else _json.load(body, most)
     except _msgpack.TooMany:
@@ -319,9 +333,9 @@ def _supported(tensor: Tensor | DecodeError) -> Tensor:
 
 def _tensor(tree: object, name: str, room: int) -> Tensor | DecodeError:
     if isinstance(tree, list):
-        return _nested(tree, name, room)
+        return nested(tree, name, room)
     if isinstance(tree, int | float) and not isinstance(tree, bool):
-        return replace(_nested([tree], name, room), shape=())
+        return replace(nested([tree], name, room), shape=())
     fields = mapping(tree, f"input {shown(name)}")
     only(fields, {"dtype", "shape", "data", "uplo"}, f"input {shown(name)}")
     return _flat(fields, name, _uplo(fields.get("uplo"), name))
@@ -388,7 +402,7 @@ def _data(data: object, name: str) -> Buffer:
     return decoded[:end]
 
 
-def _nested(rows: list[object], name: str, room: int) -> Tensor:
+def nested(rows: list[object], name: str, room: int) -> Tensor:
     """Nested lists of numbers, null for NaN, as float64; level by level, so that a ragged one shows where."""
     shape = [len(rows)]
     while rows and any(isinstance(row, list) for row in rows):

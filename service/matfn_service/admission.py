@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matfn_service.ledger import Account
     from matfn_service.tracing import Trace
 
-__all__ = ["INLINE_BYTES", "Admission", "Prepared"]
+__all__ = ["INLINE_BYTES", "Admission", "Prepared", "decoding"]
 
 T = TypeVar("T")
 
@@ -147,6 +147,17 @@ class Admission:
         is_small = outline is not None
         if outline is None:
             outline = await self.in_thread(lambda: self._outlined(_decoded(body, media, function, account)))
+        return await self._prepared(outline, account, copies, is_small=is_small)
+
+    async def sent(self, call: wire.Call, account: Account, copies: int, *, is_small: bool) -> Prepared:
+        """A call that has been read already, from a body that is small or is not.
+
+        Raises:
+            Rejection, Refusal: as `one` does.
+        """
+        return await self._prepared(self._outlined(call), account, copies, is_small=is_small)
+
+    async def _prepared(self, outline: _Outline, account: Account, copies: int, *, is_small: bool) -> Prepared:
         account.charge(outline.cost.charges(copies))
         if is_small and outline.cost.copied <= INLINE_BYTES and outline.call.items <= _INLINE_ITEMS:
             return outline.prepared()
@@ -213,7 +224,7 @@ class Admission:
     def _many(
         self, body: memoryview, media: wire.Media, account: Account, copies: int
     ) -> list[tuple[str, Prepared | Refusal]]:
-        with _decoding(account, body, media):
+        with decoding(account, body, media):
             calls = wire.decode_calls(body, media)
         if len(calls) > self._limits.max_items:
             raise Refusal(
@@ -248,13 +259,17 @@ def _decoded(
 ) -> wire.Call:
     if media is wire.Media.MSGPACK:
         return wire.decode_call(body, media, function, most)
-    with _decoding(account, body, media):
+    with decoding(account, body, media):
         return wire.decode_call(body, media, function, most)
 
 
 @contextmanager
-def _decoding(account: Account, body: memoryview, media: wire.Media) -> Iterator[None]:
-    """Charges the values of a body while it is decoded."""
+def decoding(account: Account, body: memoryview, media: wire.Media) -> Iterator[None]:
+    """Charges the values of a body while it is decoded.
+
+    Raises:
+        Refusal: if there is no room for them.
+    """
     account.charge({Kind.DECODING: decoding_bytes(body, media)})
     try:
         yield

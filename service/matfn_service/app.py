@@ -15,13 +15,13 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from matfn_kernels import VERIFY, VJP
-from matfn_service.edge import Edge
+from matfn_service.edge import Edge, is_inference
 from matfn_service.endpoints import PLAN, Computation
 from matfn_service.front_page import add_front_page
+from matfn_service.inference_http import InferenceRoutes
 from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics
 from matfn_service.openapi import openapi_document
-from matfn_service.problems import Refusal
 from matfn_service.reports import batches_report, catalogue_report, status_report
 from matfn_service.service import Service, State
 from matfn_service.settings import Settings
@@ -48,23 +48,26 @@ class Application(FastAPI):
     def __init__(self, service: Service, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.computation = Computation(service)
+        self._inference = InferenceRoutes(service, self.computation)
         self._allowances = service.allowances
-        self._edge = Edge(self._route, service)
+        self.edge = Edge(self._route, service)
 
     def renew_keys(self, settings: Settings) -> None:
         """Takes the keys of these settings from the next request on."""
-        self._edge.renew_keys(settings)
+        self.edge.renew_keys(settings)
         self._allowances.renew(key.tenant for key in settings.api_keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one connection."""
-        await self._edge(scope, receive, send)
+        await self.edge(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         root, _, name = scope["path"].rpartition("/") if scope["type"] == "http" else ("", "", "")
         if root == "/v1" and scope["method"] == "POST":
             scope["path_params"] = {"function": name}
             await self.computation(scope, receive, send)
+        elif scope["type"] == "http" and is_inference(scope["path"]):
+            await self._inference(scope, receive, send)
         else:
             await self.report(scope, receive, send)
 
@@ -169,10 +172,7 @@ def _add_reports(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", tags=["health"], summary="Whether calls are taken now")
     async def readyz() -> JSONResponse:
-        if service.state is not State.READY:
-            raise _not_ready(service)
-        if not service.executor.alive:
-            raise Refusal("busy", "no worker computes; lost ones are being replaced", status=503, retry_after=1.0)
+        service.require_ready()
         return JSONResponse({"state": service.state})
 
 
@@ -193,11 +193,3 @@ def _add_manual(app: FastAPI, service: Service) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return page
-
-
-def _not_ready(service: Service) -> Refusal:
-    if service.state is State.DRAINING:
-        return Refusal("draining", "the server is shutting down")
-    if service.state is State.FAILED:
-        return Refusal("internal", service.failure, status=503)
-    return Refusal("busy", "the server is warming up", status=503, retry_after=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
 
 import torch
@@ -86,6 +87,8 @@ def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:
     """Names and values of settings that this machine cannot meet, and the reasons."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         yield "device", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"
+    if settings.grpc_port is not None and find_spec("grpc") is None:
+        yield "grpc_port", settings.grpc_port, "grpcio is not installed; pip install 'matfn[grpc]' installs it"
     reason = None if settings.uds is None else _unfit(settings.uds)
     if reason is not None:
         yield "uds", settings.uds, reason

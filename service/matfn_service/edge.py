@@ -48,7 +48,18 @@ if TYPE_CHECKING:
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
-__all__ = ["Edge", "Exchange", "Head", "accepted_media", "media_of", "parse_head", "request_id_of"]
+__all__ = [
+    "Edge",
+    "Exchange",
+    "Head",
+    "accepted_media",
+    "is_inference",
+    "media_of",
+    "parse_head",
+    "refuse_two_keys",
+    "request_id_of",
+    "require_identity",
+]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_BITS: Final = 128
@@ -59,7 +70,9 @@ _TRIANGLE: Final = TRIANGLE_HEADER.encode()
 _UPLOS: Final[Mapping[bytes, wire.Uplo]] = {b"L": "L", b"U": "U"}
 _SEGMENT: Final = SEGMENT_HEADER.encode()
 _CALL_ROOT: Final = "/v1/"
-_PROBES: Final = frozenset({"/healthz", "/readyz"})
+_INFERENCE_ROOTS: Final = ("/v2/", "/inference.")  # over HTTP, and over gRPC
+_INFERENCE: Final = b"inference-header-content-length"
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"})
 _OPEN_PATHS: Final = _PROBES | {"/"}
 _OPEN_ROOTS: Final = (FILES_ROOT, SITE_ROOT)
 _MEDIA: Final = {
@@ -90,6 +103,7 @@ class Head:
         offset: where in the body its first tensor begins, if the sender says so.
         claim: shared memory in which the body lies instead.
         triangle: the triangle that symmetric outputs are to be answered as; None: whole.
+        inference: the Inference-Header-Content-Length as it was sent; empty if it was not.
         has_body: whether a body follows.
         expects_continue: whether the sender waits for a sign before it sends the body.
         answer: the format of the answer, problem or not.
@@ -106,6 +120,7 @@ class Head:
     offset: int
     claim: Claim | None
     triangle: wire.Uplo | None
+    inference: bytes
     has_body: bool
     expects_continue: bool
     answer: wire.Media
@@ -121,6 +136,7 @@ def parse_head(scope: Scope, now: float) -> Head:
     content_type, encoding, answer = _formats(
         headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), headers.get(b"accept", b"")
     )
+    to_inference, inference = is_inference(scope["path"]), headers.get(_INFERENCE, b"")
     return Head(
         method=scope["method"],
         path=scope["path"],
@@ -131,12 +147,18 @@ def parse_head(scope: Scope, now: float) -> Head:
         encoding=encoding,
         length=length if claim is None else claim.length,
         claim=claim,
-        triangle=_UPLOS.get(headers.get(_TRIANGLE, b"")),
-        offset=offset_in(headers.get(_OFFSET, b"").decode("latin-1")),
+        triangle=None if to_inference else _UPLOS.get(headers.get(_TRIANGLE, b"")),
+        inference=inference,
+        offset=offset_in((inference if to_inference else headers.get(_OFFSET, b"")).decode("latin-1")),
         has_body=bool(length) or b"transfer-encoding" in headers,
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
-        answer=answer,
+        answer=wire.Media.JSON if to_inference else answer,
     )
+
+
+def is_inference(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol."""
+    return path.startswith(_INFERENCE_ROOTS) or path == "/v2"
 
 
 @lru_cache(maxsize=64)  # callers come with the same few again and again
@@ -188,16 +210,25 @@ def media_of(head: Head) -> wire.Media:
     Raises:
         Refusal: `unsupported_media_type` if it is neither msgpack nor JSON, or is compressed.
     """
+    require_identity(head)
+    media = _MEDIA.get(head.content_type)
+    if media is None:
+        raise Refusal("unsupported_media_type", f"the body has Content-Type {head.content_type or 'nothing'}")
+    return media
+
+
+def require_identity(head: Head) -> None:
+    """Refuses a compressed body.
+
+    Raises:
+        Refusal: `unsupported_media_type`.
+    """
     if head.encoding not in {"", "identity"}:
         raise Refusal(
             "unsupported_media_type",
             f"the body has Content-Encoding {head.encoding}",
             "send it as it is: matrices of floats hardly compress",
         )
-    media = _MEDIA.get(head.content_type)
-    if media is None:
-        raise Refusal("unsupported_media_type", f"the body has Content-Type {head.content_type or 'nothing'}")
-    return media
 
 
 class Exchange:
@@ -320,7 +351,8 @@ class Exchange:
     async def refuse(self, refusal: Refusal) -> None:
         """Sends the problem document of a refusal."""
         problem = problem_of(refusal, self.head.request_id)
-        document = wire.encode_problem(problem, self.head.answer)
+        twice = {"error": problem.detail} if is_inference(self.head.path) else {}  # where its clients look for it
+        document = wire.encode_problem(problem, self.head.answer, twice)
         await self.answer(problem.status, self.head.answer.problem, [document], problem_headers(refusal))
 
 
@@ -354,8 +386,8 @@ class Edge:
             self._begin(scope, exchange)
             if await self._answered_preflight(scope, exchange):
                 return
-            _refuse_two_keys(scope["headers"])
-            exchange.entry.key = self._authorize(exchange.head)
+            refuse_two_keys(scope["headers"])
+            exchange.entry.key = self.authorize(exchange.head)
             await self._app(routed, exchange.receive, exchange.send)
         except CallerLeft:
             exchange.entry.outcomes = {LEFT: 1}
@@ -363,8 +395,7 @@ class Edge:
             await self._refuse(exchange, error)
             error.with_traceback(None)  # its frames hold what was sent, and some of them the error
         finally:
-            if self._access is not None:
-                self._access(line_of(head, exchange.entry, exchange.status, self._clock()))
+            self.log_access(head, exchange.entry, exchange.status)
             if self._telemetry is not None:
                 request = Request(routed, head, exchange.entry, exchange.status, self._clock())
                 self._telemetry.end(exchange.entry.trace, request)
@@ -387,8 +418,17 @@ class Edge:
         await exchange.answer(HTTPStatus.OK, "text/plain", [b""])
         return True
 
-    def _authorize(self, head: Head) -> str:
-        """The name of the request's key; empty where none is needed."""
+    def log_access(self, head: Head, entry: Entry, status: int | None) -> None:
+        """Writes the line of a request that has ended, if there is an access log."""
+        if self._access is not None:
+            self._access(line_of(head, entry, status, self._clock()))
+
+    def authorize(self, head: Head) -> str:
+        """The name of the request's key; empty where none is needed.
+
+        Raises:
+            Refusal: `unauthorized`.
+        """
         if not self._keys or head.path in _OPEN_PATHS or head.path.startswith(_OPEN_ROOTS):
             return ""
         # every key is compared, each in constant time: how long it takes tells nothing
@@ -405,8 +445,7 @@ class Edge:
             return
         # a probe that is told to wait asks again and again, and its answer is the whole story
         if head.path not in _PROBES or refusal is not error:
-            self._statistics.count_call(head.path.removeprefix(_CALL_ROOT), refusal.code)
-            self._log_failure(exchange, refusal, error)
+            self.count_failure(head, exchange.entry, refusal, error)
         if exchange.status is not None:
             raise error  # the answer has begun: nothing is left but to cut the connection
         try:
@@ -414,14 +453,15 @@ class Edge:
         except CallerLeft:
             return
 
-    def _log_failure(self, exchange: Exchange, refusal: Refusal, error: Exception) -> None:
-        head = exchange.head
+    def count_failure(self, head: Head, entry: Entry, refusal: Refusal, error: Exception) -> None:
+        """Counts and logs a request that failed by this error, which means this refusal."""
+        self._statistics.count_call(entry.function or head.path.removeprefix(_CALL_ROOT), refusal.code)
         fields = {
             "method": head.method,
             "path": plain_path(head.path),
             "code": refusal.code,
             "request_id": head.request_id,
-            **({"key": exchange.key} if exchange.key else {}),
+            **({"key": entry.key} if entry.key else {}),
         }
         spent = round((self._clock() - head.arrived) * 1e3, 3)
         if refusal is not error and refusal.code == "internal":
@@ -430,8 +470,12 @@ class Edge:
             _log.warning("request failed", **fields, ms=spent, detail=refusal.detail)
 
 
-def _refuse_two_keys(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuses a request that others on its way may have judged by another key."""
+def refuse_two_keys(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Refuses a request that others on its way may have judged by another key.
+
+    Raises:
+        Refusal: `malformed`.
+    """
     if sum(name == b"authorization" for name, _ in headers) > 1:
         raise Refusal("malformed", "the request has more than one Authorization header")
 

@@ -1,5 +1,7 @@
 """The routes that take calls, as one bare ASGI application: POST /v1/{function}, /v1/calls and /v1/plan/{function}.
 
+One call is served in the same way whatever it is written in: a Form reads it and writes its answer.
+
 Checks run in the order 404, 405, 503, 415, 413, 400, 422, 504, 429; the edge has dealt with 401 before. The 429 of a
 key with as many requests in flight as it may have comes before 415, so that no body is read for it.
 """
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import structlog
 
@@ -23,7 +25,7 @@ from matfn_kernels import ENTRIES, VERIFY, VJP, unknown
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, copies_for, weight
-from matfn_service.edge import Exchange, media_of
+from matfn_service.edge import media_of
 from matfn_service.ledger import Kind
 from matfn_service.plans import plan_report
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from matfn.errors import Problem
+    from matfn_service.access_log import Entry
     from matfn_service.admission import Admission
+    from matfn_service.edge import Exchange, Head
     from matfn_service.jobs import Ticket
     from matfn_service.ledger import Account
     from matfn_service.service import Service
 
-__all__ = ["CALLS", "PLAN", "Computation"]
+__all__ = ["CALLS", "PLAN", "Caller", "Computation", "Form", "Reply"]
 
 CALLS: Final = "calls"
 PLAN: Final = "plan/"
@@ -62,6 +66,72 @@ class _Claim:
     ticket: Ticket
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it is sent: its content type, the buffers of its body, and headers besides."""
+
+    content_type: str
+    buffers: Sequence[wire.Buffer]
+    headers: Sequence[tuple[bytes, bytes]] = ()
+
+
+class Caller(Protocol):
+    """The request of a call, and the way back to whoever sent it; an Exchange is one."""
+
+    head: Head
+    entry: Entry
+
+    @property
+    def key(self) -> str:
+        """Name of the request's API key; empty where there is none."""
+
+    @property
+    def body_has_come(self) -> bool:
+        """Whether the whole body is here already."""
+
+    async def read(self, limit: int, account: Account) -> memoryview:
+        """The whole body, of at most so many bytes, charged to the request's account."""
+
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        """Calls `on_leave` if the caller leaves; returns what ends the watch."""
+
+    async def answer(
+        self,
+        status: int,
+        content_type: str,
+        buffers: Sequence[wire.Buffer],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> int:
+        """Sends a whole answer; returns the size of its body."""
+
+
+class Form(Protocol):
+    """A format of one call and its answer."""
+
+    async def prepared(self, admission: Admission, content: memoryview, account: Account) -> Prepared:
+        """The call in a body, charged to the request's account."""
+
+    def reply(self, answer: wire.EncodedAnswer) -> Reply:
+        """The answer as it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """The form of POST /v1/{function}."""
+
+    head: Head
+    media: wire.Media
+    function: str
+
+    async def prepared(self, admission: Admission, content: memoryview, account: Account) -> Prepared:
+        """The call in a body."""
+        return await admission.one(content, self.media, self.function, account, copies_for(self.head))
+
+    def reply(self, answer: wire.EncodedAnswer) -> Reply:
+        """The answer in the format that the request accepts."""
+        return Reply(self.head.answer, wire.encode_answer(answer, self.head.answer))
+
+
 class Computation:
     """Takes what is POSTed to /v1/{function}, waits for its answer and sends it; to /v1/plan/... it sends the plan."""
 
@@ -75,15 +145,31 @@ class Computation:
         name = _name_in(scope["path_params"])
         _check_route(name, exchange.head.method)
         exchange.entry.function, exchange.entry.route = name, _route_of(scope["path_params"], name)
+        with self._serving(exchange) as account:
+            await self._served(exchange, name, account)
+
+    async def serve(self, caller: Caller, form: Form) -> None:
+        """Serves one request of one call in another form.
+
+        Raises:
+            Exception: that the caller is to be told of.
+            CallerLeft: the caller has left.
+        """
+        with self._serving(caller) as account:
+            await self._one(caller, account, form)
+
+    @contextmanager
+    def _serving(self, caller: Caller) -> Iterator[Account]:
+        """The account of a request, which counts for its key and which a drain waits for."""
         self._service.refuse_while_draining()
-        self._service.allowances.enter(exchange.key)
+        self._service.allowances.enter(caller.key)
         leave = self._service.enter()
         try:
-            with self._service.ledger.account(exchange.key) as account:
-                await self._served(exchange, name, account)
+            with self._service.ledger.account(caller.key) as account:
+                yield account
         finally:
             leave()
-            self._service.allowances.leave(exchange.key)
+            self._service.allowances.leave(caller.key)
 
     async def _served(self, exchange: Exchange, name: str, account: Account) -> None:
         if name == CALLS:
@@ -91,7 +177,7 @@ class Computation:
         elif name.startswith(PLAN):
             await self._planned(exchange, name.removeprefix(PLAN), account)
         else:
-            await self._one(exchange, name, account)
+            await self._one(exchange, account, _Own(exchange.head, media_of(exchange.head), name))
 
     async def _planned(self, exchange: Exchange, function: str, account: Account) -> None:
         """The plan of a call, which is not computed."""
@@ -101,13 +187,13 @@ class Computation:
         report = json.dumps(plan_report(call, plan, self._service.profile_label)).encode()
         await exchange.answer(HTTPStatus.OK, wire.Media.JSON, [report])
 
-    async def _one(self, exchange: Exchange, function: str, account: Account) -> None:
+    async def _one(self, exchange: Caller, account: Account, form: Form) -> None:
         """One call, one answer."""
-        media = media_of(exchange.head)
         admission, content = await self._read(exchange, account)
         read = self._service.clock()
-        prepared = await admission.one(content, media, function, account, copies_for(exchange.head))
+        prepared = await form.prepared(admission, content, account)
         self._count_received(exchange, content, read, [prepared])
+        del content
         exchange.entry.count_call(prepared)
         ticket = self._service.submit(prepared, exchange.head.arrived, exchange.head.request_id, exchange.key)
         await self._attend(exchange, [ticket])
@@ -116,11 +202,13 @@ class Computation:
         join = _since_last([ticket], computed)
         if join is not None:
             self._service.statistics.count_stage("join", join)
-        buffers = await self._made(
-            admission.in_thread, weight(prepared, exchange.head), lambda: self._encoded(exchange, prepared, ticket)
+        reply = await self._made(
+            admission.in_thread,
+            weight(prepared, exchange.head),
+            lambda: form.reply(self._answer(exchange, prepared, ticket)),
         )
-        self._service.statistics.count_call(function)
-        await self._send(exchange, buffers, computed)
+        self._service.statistics.count_call(prepared.call.function)
+        await self._send(exchange, reply, computed)
 
     async def _many(self, exchange: Exchange, account: Account) -> None:
         """Many calls, each with its own answer or problem."""
@@ -146,7 +234,7 @@ class Computation:
         self._count_calls(exchange, codes, len(calls))
         if join is not None:
             self._service.statistics.count_stage("join", join)
-        await self._send(exchange, buffers, computed)
+        await self._send(exchange, Reply(exchange.head.answer, buffers), computed)
         await _emptied(calls, prepared, tickets, claims)
 
     async def _claims(
@@ -181,7 +269,7 @@ class Computation:
             del answers[-_TURN:]
         return buffers, codes, _since_last(tickets, computed)
 
-    async def _read(self, exchange: Exchange, account: Account) -> tuple[Admission, memoryview]:
+    async def _read(self, exchange: Caller, account: Account) -> tuple[Admission, memoryview]:
         """The admission and the body; while the service warms up, the body is not read."""
         limit = self._service.settings.max_request_bytes
         body.check_length(exchange.head.length, limit)
@@ -191,13 +279,13 @@ class Computation:
         async with self._service.reading():
             return admission, await exchange.read(limit, account)
 
-    async def _send(self, exchange: Exchange, buffers: Sequence[wire.Buffer], computed: float) -> None:
+    async def _send(self, exchange: Caller, reply: Reply, computed: float) -> None:
         """Sends an answer whose evaluations came from the device at the time `computed`."""
         statistics, clock = self._service.statistics, self._service.clock
         encoded = clock()
         exchange.entry.computed, exchange.entry.encoded = computed, encoded
         statistics.count_stage("encode", encoded - computed)
-        sent = await exchange.answer(HTTPStatus.OK, exchange.head.answer, buffers)
+        sent = await exchange.answer(HTTPStatus.OK, reply.content_type, reply.buffers, reply.headers)
         written = clock()
         statistics.count_stage("write", written - encoded)
         statistics.count_sent(sent, written - exchange.head.arrived)
@@ -211,7 +299,7 @@ class Computation:
         except Refusal as refusal:
             return refusal
 
-    async def _attend(self, exchange: Exchange, tickets: Sequence[Ticket]) -> None:
+    async def _attend(self, exchange: Caller, tickets: Sequence[Ticket]) -> None:
         """Waits until every ticket has ended, or drops them all when the caller hangs up.
 
         Raises:
@@ -244,10 +332,7 @@ class Computation:
         """Calls `make` and returns its value; elsewhere where that takes long."""
         return make() if heaviness <= INLINE_BYTES else await elsewhere(make)
 
-    def _encoded(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> list[wire.Buffer]:
-        return wire.encode_answer(self._answer(exchange, prepared, ticket), exchange.head.answer)
-
-    def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> wire.EncodedAnswer:
+    def _answer(self, exchange: Caller, prepared: Prepared, ticket: Ticket) -> wire.EncodedAnswer:
         service, served = self._service, ticket.future.result()
         return answer_of(prepared, served, service.executor.device, service.profile_label, exchange.head)
 
@@ -262,7 +347,7 @@ class Computation:
                 _log.error("call failed", request_id=exchange.head.request_id, exc_info=error)
         return problem_of(refusal, exchange.head.request_id)
 
-    def _count_received(self, exchange: Exchange, content: memoryview, read: float, calls: Sequence[Prepared]) -> None:
+    def _count_received(self, exchange: Caller, content: memoryview, read: float, calls: Sequence[Prepared]) -> None:
         """Counts a body that had come at the time `read`, and the planning and checking of its calls since then."""
         statistics, checking = self._service.statistics, sum(call.checking for call in calls)
         statistics.bytes_received += content.nbytes

@@ -44,6 +44,10 @@ _ROUTES: Final = (
         "POST /v1/plan/{function}",
         "a call that is not computed: which method would answer it, at what price, and the prices of the others",
     ),
+    (
+        "POST /v2/models/{function}/infer",
+        "one call in the Open Inference Protocol, JSON or binary; /v2, /v2/health and /v2/models/{function} describe",
+    ),
     ("GET /v1/functions", "this page's tables as data"),
     ("GET /v1/status", "device, profile, queue, batches, version"),
     (

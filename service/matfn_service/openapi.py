@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from matfn import wire
 from matfn.errors import TABLE
 from matfn_kernels import DTYPES, ENTRIES, FUNCTIONS, OPTIONS, Function, Input, Parameter, options_of
+from matfn_service.inference_openapi import inference_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,6 +67,7 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
     paths |= {f"/v1/{entry.name}": _function_path(entry) for entry in ENTRIES.values()}
     paths["/v1/calls"] = _calls_path()
     paths["/v1/plan/{function}"] = _plan_path()
+    paths |= inference_paths(_problem_responses, _ANY_CALL)
     document["components"] = {"schemas": _schemas(), "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}
     document["security"] = [{}, {"key": []}]
     return document

@@ -25,6 +25,7 @@ import uvicorn
 from matfn_service.app import Application, create_app
 from matfn_service.configuration import Misconfigured, configured
 from matfn_service.fronts.supervisor import Supervisor
+from matfn_service.grpc_server import GrpcServer
 from matfn_service.listening import BACKLOG, Listener, listen, listen_beside
 from matfn_service.logs import configure_logs
 from matfn_service.outflow import Pace
@@ -88,7 +89,7 @@ def serve(settings: Settings, executor: Executor | None = None) -> int:
             side.close()
     if server.has_busy_workers:
         _leave()
-    return 0
+    return int(server.cannot_listen)
 
 
 def _side_listener(settings: Settings) -> Listener | None:
@@ -102,7 +103,7 @@ def _side_listener(settings: Settings) -> Listener | None:
 
 def _tell_if_open(settings: Settings) -> None:
     """Says who may compute on a server without keys; a unix socket is guarded by its folder."""
-    if settings.api_keys or settings.uds:
+    if settings.api_keys or (settings.uds and settings.grpc_port is None):
         return
     if _is_loopback(settings.host):
         _log.info("open to this machine without keys", host=settings.host, hint=_KEYS)
@@ -188,6 +189,8 @@ class HttpServer(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
         self._fronts = Supervisor(app, self._service, listener.socket)
         self._service.fronts = self._fronts
+        self._grpc: GrpcServer | None = None
+        self.cannot_listen = False
         self.has_busy_workers = False
 
     @contextmanager
@@ -236,6 +239,10 @@ class HttpServer(uvicorn.Server):
         if self._side is not None:
             loop, segments = asyncio.get_running_loop(), self._service.segments
             await loop.create_unix_server(lambda: SideProtocol(segments), sock=self._side.socket)
+        if self._service.settings.grpc_port is not None:
+            await self._listen_for_grpc(sockets)
+            if self.cannot_listen:
+                return
         gc.freeze()  # what is imported by now stays; looking through it stops every caller for a tenth of a second
         gc.set_threshold(*_COLLECTIONS)
         self.announce()
@@ -244,6 +251,19 @@ class HttpServer(uvicorn.Server):
         """Says where the server listens, and has the fronts listen there too."""
         _log.info("listening", url=self._listener.url)
         self._fronts.start()
+
+    async def _listen_for_grpc(self, sockets: list[socket.socket] | None) -> None:
+        """Listens on the port for gRPC as well; ends the server where that fails, as where it cannot listen at all."""
+        server = GrpcServer(self._app, self._service)
+        try:
+            address = await server.start(self._service.settings)
+        except OSError as error:
+            _log.error("cannot listen for gRPC", reason=str(error))
+            self.cannot_listen = self.should_exit = True
+            await self.shutdown(sockets)
+        else:
+            self._grpc = server
+            _log.info("listening for gRPC", address=address)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drains while still listening, so that callers and load balancers hear of it, then closes everything."""
@@ -258,6 +278,9 @@ class HttpServer(uvicorn.Server):
             self._cut_connections()
         self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
+        if self._grpc is not None:
+            words = 0.0 if self._draining.cancelled() else self._service.settings.drain_seconds * _LAST_WORDS
+            await self._grpc.stop(words)
         await super().shutdown(sockets)
         _log.info("stopped")
 

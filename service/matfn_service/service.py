@@ -207,6 +207,26 @@ class Service:
         if self.state is State.DRAINING:
             raise Refusal("draining", "the server is shutting down", retry_after=1.0)
 
+    def require_ready(self) -> None:
+        """Tells a probe that calls are not taken now.
+
+        Raises:
+            Refusal: `busy` while the service warms up or has no worker, `draining` or `internal` later.
+        """
+        if self.state is State.DRAINING:
+            raise Refusal("draining", "the server is shutting down")
+        if self.state is State.FAILED:
+            raise Refusal("internal", self.failure, status=503)
+        if self.state is State.WARMING:
+            raise Refusal("busy", "the server is warming up", status=503, retry_after=1.0)
+        if not self.executor.alive:
+            raise Refusal("busy", "no worker computes; lost ones are being replaced", status=503, retry_after=1.0)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls are taken now."""
+        return self.state is State.READY and bool(self.executor.alive)
+
     def submit(self, prepared: Prepared, arrived: float, caller: str, tenant: str = "") -> Ticket:
         """Queues a call of the request with this name, for the tenant of an API key.
 

@@ -44,6 +44,13 @@ class Settings(BaseSettings):
     )
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one and logs it.")
     uds: Path | None = Field(default=None, description="Unix socket to listen on instead of host and port.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC on the same host, which needs matfn[grpc]; 0 takes a"
+        " free one and logs it; unset: none.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where kernels run; auto takes a GPU if there is one."
     )

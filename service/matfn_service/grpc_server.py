@@ -1,0 +1,397 @@
+"""The Open Inference Protocol over gRPC, on the event loop of the service.
+
+Rules of this file:
+
+- Every method is served as a stream, of which its callers, who send one message and await one, see nothing. Thus a
+  message is read when its caller's key is known and charged when it has come, and an answer is charged until it is
+  read. Methods that need no message do not read it.
+- A call is served in a task of its own, which nobody cancels: a caller that leaves is told to it as over HTTP.
+- Errors have the status of the table in docs/interoperability.md, and the problem's code in the trailing metadata.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from matfn_service import body
+from matfn_service.access_log import LEFT, Entry
+from matfn_service.admission import INLINE_BYTES
+from matfn_service.edge import parse_head, refuse_two_keys
+from matfn_service.endpoints import Reply
+from matfn_service.inference import (
+    Request,
+    check_wanted,
+    config_of,
+    index,
+    metadata_of,
+    model,
+    server_metadata,
+)
+from matfn_service.inference_messages import (
+    config_message,
+    index_message,
+    metadata_message,
+    named_model,
+    read_request,
+    reply_message,
+    server_message,
+)
+from matfn_service.ledger import Kind
+from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
+from matfn_service.protobuf import written
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from matfn import wire
+    from matfn.errors import Problem
+    from matfn_service.admission import Admission, Prepared
+    from matfn_service.app import Application
+    from matfn_service.edge import Head
+    from matfn_service.ledger import Account
+    from matfn_service.service import Service
+    from matfn_service.settings import Settings
+
+__all__ = ["GrpcServer"]
+
+_ROOT: Final = "/inference.GRPCInferenceService/"
+_HEALTH: Final = "/grpc.health.v1.Health/Check"
+_OPEN: Final = frozenset({f"{_ROOT}ServerLive", f"{_ROOT}ServerReady", _HEALTH})
+_SERVING, _NOT_SERVING = 1, 2
+_READ_METADATA: Final = frozenset({"authorization", "x-request-id", "traceparent"})
+_LARGEST: Final = 2**31 - 1  # of a message, by Protocol Buffers
+_SOON: Final = 0.25  # seconds in which most messages come; what comes in it is bounded by the network
+_TWICE: Final = 2  # a message lies in memory as it came, and its numbers as workers see them
+_COPIES: Final = 2  # of outputs: in the message, and in the transport
+_DETAIL: Final = 2000
+_MOST_OF_REPORT: Final = 4096  # bytes of a message that names a model
+_CODES: Final[Mapping[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    413: "RESOURCE_EXHAUSTED",
+    415: "UNIMPLEMENTED",
+    422: "INVALID_ARGUMENT",
+    429: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+_log = structlog.get_logger(__name__)
+
+
+class GrpcServer:
+    """Serves the protocol on a port of its own.
+
+    Args:
+        application: which serves the same calls over HTTP.
+        service: behind both.
+    """
+
+    def __init__(self, application: Application, service: Service) -> None:
+        self._application = application
+        self._service = service
+        self._server: Any = None
+        self._methods: Mapping[str, Callable[[_RpcCaller], Awaitable[None]]] = {
+            f"{_ROOT}ServerLive": partial(_tell, message=written((1, True))),
+            f"{_ROOT}ServerReady": self._tell_ready,
+            f"{_ROOT}ModelReady": self._tell_model_ready,
+            f"{_ROOT}ServerMetadata": partial(_tell, message=server_message(server_metadata())),
+            f"{_ROOT}ModelMetadata": self._tell_metadata,
+            f"{_ROOT}ModelConfig": self._tell_config,
+            f"{_ROOT}RepositoryIndex": self._tell_index,
+            f"{_ROOT}ModelInfer": self._infer,
+            _HEALTH: self._tell_health,
+        }
+
+    async def start(self, settings: Settings) -> str:
+        """Listens; returns the address.
+
+        Raises:
+            OSError: if the address is taken or cannot be.
+        """
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes lines of its own beside the log
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # workers are new programs
+        import grpc
+
+        self._server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=settings.max_connections)
+        self._server.add_generic_rpc_handlers((_handlers(self),))
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        try:
+            port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        except RuntimeError as error:
+            raise OSError(f"{host}:{settings.grpc_port} cannot be listened on: {error}") from None
+        await self._server.start()
+        return f"{host}:{port}"
+
+    async def stop(self, seconds: float) -> None:
+        """Closes all connections; answers on their way have so many seconds."""
+        await self._server.stop(seconds)
+
+    def served_by(self, method: str) -> Callable[[_RpcCaller], Awaitable[None]] | None:
+        """What answers a method; None for those of other services."""
+        if method in self._methods:
+            return self._methods[method]
+        return partial(_tell_unknown, method=method) if method.startswith(_ROOT) else None
+
+    async def serve(self, caller: _RpcCaller, answer: Callable[[_RpcCaller], Awaitable[None]]) -> Refusal | None:
+        """Serves one request; returns what the caller is to be told instead of an answer."""
+        edge, head, entry = self._application.edge, caller.head, caller.entry
+        try:
+            refuse_two_keys(caller.headers)
+            if head.path not in _OPEN:
+                entry.key = edge.authorize(head)
+            await answer(caller)
+        except CallerLeft:
+            entry.outcomes = {LEFT: 1}
+        except Exception as error:  # noqa: BLE001 - any exception becomes a status
+            refusal = as_refusal(error)
+            entry.outcomes, caller.status = {refusal.code: 1}, problem_of(refusal, "").status
+            edge.count_failure(head, entry, refusal, error)
+            error.with_traceback(None)
+            return refusal
+        finally:
+            edge.log_access(head, entry, caller.status)
+        return None
+
+    def caller(self, context: Any, method: str) -> _RpcCaller:
+        """The caller of a method."""
+        metadata = [(key, value) for key, value in context.invocation_metadata() if key in _READ_METADATA]
+        headers = [(key.encode(), value.encode()) for key, value in metadata if isinstance(value, str)]
+        head = parse_head({"method": "POST", "path": method, "headers": headers}, self._service.clock())
+        return _RpcCaller(context, head, headers, self._service, context.time_remaining())
+
+    async def _tell_ready(self, caller: _RpcCaller) -> None:
+        await _tell(caller, message=written((1, self._service.is_ready)))
+
+    async def _tell_health(self, caller: _RpcCaller) -> None:
+        await _tell(caller, message=written((1, _SERVING if self._service.is_ready else _NOT_SERVING)))
+
+    async def _tell_model_ready(self, caller: _RpcCaller) -> None:
+        model(*named_model(await self._small_message(caller)))
+        await self._tell_ready(caller)
+
+    async def _tell_metadata(self, caller: _RpcCaller) -> None:
+        function = model(*named_model(await self._small_message(caller)))
+        await _tell(caller, message=metadata_message(metadata_of(function)))
+
+    async def _tell_config(self, caller: _RpcCaller) -> None:
+        function = model(*named_model(await self._small_message(caller)))
+        await _tell(caller, message=config_message(config_of(function)))
+
+    async def _tell_index(self, caller: _RpcCaller) -> None:
+        await _tell(caller, message=index_message(index(is_ready=self._service.is_ready)))
+
+    async def _small_message(self, caller: _RpcCaller) -> memoryview:
+        with self._service.ledger.account(caller.key) as account:
+            async with self._service.reading():
+                return await caller.read(_MOST_OF_REPORT, account)
+
+    async def _infer(self, caller: _RpcCaller) -> None:
+        await self._application.computation.serve(caller, _MessageForm(caller))
+
+
+def _options(settings: Settings) -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.so_reuseport", 0),  # a port that is taken is to be told
+        ("grpc.max_receive_message_length", min(settings.max_request_bytes, _LARGEST)),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_connection_idle_ms", settings.keep_alive_seconds * 1000),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: matrices of floats hardly compress
+        ("grpc.http2.bdp_probe", 0),  # what is not read yet is bounded by the window of its stream, 64 KiB
+    )
+
+
+def _handlers(server: GrpcServer) -> Any:
+    """What grpc asks for the handler of a method."""
+    import grpc
+
+    class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
+        def service(self, details: Any) -> Any:
+            answer = server.served_by(details.method)
+            if answer is None:
+                return None
+            return grpc.stream_stream_rpc_method_handler(partial(_handle, grpc, server, details.method, answer))
+
+    return Handlers()
+
+
+async def _handle(
+    grpc: Any, server: GrpcServer, method: str, answer: Callable[[_RpcCaller], Awaitable[None]], *call: Any
+) -> None:
+    """Serves a request in a task of its own, and ends it with a status."""
+    context = call[1]
+    caller = server.caller(context, method)
+    serving = asyncio.get_running_loop().create_task(server.serve(caller, answer))
+    try:
+        refusal = await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        caller.leave()
+        raise
+    if refusal is not None and not context.cancelled():
+        problem = problem_of(refusal, caller.head.request_id)
+        code = getattr(grpc.StatusCode, _CODES.get(problem.status, "INTERNAL"))
+        await context.abort(code, problem.detail[:_DETAIL], _trailers(problem))
+
+
+def _trailers(problem: Problem) -> tuple[tuple[str, str], ...]:
+    """What a problem says besides its words; the last is gRPC's own Retry-After."""
+    index_, wait = problem.index, problem.retry_after_ms
+    return (
+        ("x-request-id", problem.request_id),
+        ("matfn-code", problem.code),
+        *([] if index_ is None else [("matfn-index", str(index_))]),
+        *([] if wait is None else [("grpc-retry-pushback-ms", str(math.ceil(wait)))]),
+    )
+
+
+async def _tell(caller: _RpcCaller, *, message: bytes) -> None:
+    """Sends a report."""
+    await caller.answer(HTTPStatus.OK, "", [message])
+
+
+async def _tell_unknown(caller: _RpcCaller, *, method: str) -> None:
+    del caller
+    name = method.removeprefix(_ROOT)[:_DETAIL]
+    raise Refusal("method_not_allowed", f"there is no method {name}", "ModelInfer computes; statistics are at /metrics")
+
+
+@dataclass(slots=True)
+class _MessageForm:
+    """The form of ModelInfer."""
+
+    caller: _RpcCaller
+    request: Request | None = field(default=None, init=False)
+
+    async def prepared(self, admission: Admission, content: memoryview, account: Account) -> Prepared:
+        """The call in a message."""
+        is_small = content.nbytes <= INLINE_BYTES
+        read = partial(read_request, content, self.caller.seconds)
+        request = read() if is_small else await admission.in_thread(read)
+        self.request, self.caller.entry.function = request, request.call.function
+        check_wanted(request)
+        return await admission.sent(request.call, account, _COPIES, is_small=is_small)
+
+    def reply(self, answer: wire.EncodedAnswer) -> Reply:
+        """The answer as one message."""
+        assert self.request is not None
+        return Reply("", [reply_message(self.request, answer)])
+
+
+class _RpcCaller:
+    """One request over gRPC, and the way back to its caller."""
+
+    def __init__(
+        self,
+        context: Any,
+        head: Head,
+        headers: Sequence[tuple[bytes, bytes]],
+        service: Service,
+        seconds: float | None,
+    ) -> None:
+        self.head = head
+        self.headers = headers
+        self.entry = Entry()
+        self.seconds = seconds
+        self.status: int | None = None
+        self.body_has_come = False
+        self._context = context
+        self._service = service
+        self._left = asyncio.Event()
+        self._on_leave: Callable[[], None] | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the request's API key."""
+        return self.entry.key
+
+    def leave(self) -> None:
+        """The caller has given up its request."""
+        self._left.set()
+        if self._on_leave is not None:
+            self._on_leave()
+
+    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
+        """Calls `on_leave` if the caller gives up; at once if it has."""
+        self._on_leave = on_leave
+        if self._left.is_set():
+            on_leave()
+        return self._unwatch
+
+    def _unwatch(self) -> None:
+        self._on_leave = None
+
+    async def read(self, limit: int, account: Account) -> memoryview:
+        """The message; one that takes long is charged as if it had the largest size, which nobody tells before."""
+        reading = asyncio.ensure_future(self._context.read())
+        try:
+            await asyncio.wait([reading], timeout=_SOON)
+            if not reading.done():
+                account.charge({Kind.ARRIVING: min(limit, _LARGEST)})
+            message = await self._unless_left(reading)
+        finally:
+            reading.cancel()
+        if not isinstance(message, bytes):
+            await self._require_left()
+        body.check_length(len(message), limit)
+        account.release(Kind.ARRIVING)
+        account.charge({Kind.BODIES: _TWICE * len(message)})
+        self.entry.received = len(message)
+        return memoryview(message)
+
+    async def _unless_left(self, work: Awaitable[Any]) -> Any:
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._left.is_set():
+                raise CallerLeft from None
+            raise
+
+    async def _require_left(self) -> None:
+        """Waits to be told that the caller has left, or that its message was too large for grpc, which has said so.
+
+        Raises:
+            CallerLeft: if it did.
+            Refusal: `malformed` if it has sent no message.
+        """
+        try:
+            async with asyncio.timeout(_SOON):
+                await self._left.wait()
+        except TimeoutError:
+            raise Refusal("malformed", "the request has no message") from None
+        raise CallerLeft
+
+    async def answer(
+        self,
+        status: int,
+        content_type: str,
+        buffers: Sequence[wire.Buffer],
+        headers: Sequence[tuple[bytes, bytes]] = (),
+    ) -> int:
+        """Sends a message, and waits until the transport has taken it; returns its size."""
+        del content_type, headers
+        message = bytes(buffers[0])
+        if len(message) > _LARGEST:
+            raise Refusal("too_large", f"the answer has {len(message)} bytes; a message has {_LARGEST} at most")
+        self._context.set_trailing_metadata((("x-request-id", self.head.request_id),))
+        settings = self._service.settings
+        slowest = settings.write_idle_seconds + len(message) / settings.write_rate if settings.write_rate else None
+        try:
+            async with asyncio.timeout(slowest):
+                await self._unless_left(self._context.write(message))
+        except TimeoutError:
+            self._service.statistics.count_unread()
+            _log.warning("answers not read", idle_seconds=settings.write_idle_seconds, rate=settings.write_rate)
+            raise CallerLeft from None
+        self.status, self.entry.sent = status, len(message)
+        return len(message)
