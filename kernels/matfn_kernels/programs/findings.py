@@ -118,7 +118,18 @@ def _placed(rows: Tensor, places: Tensor, items: int) -> Tensor:
     return rows.new_zeros(items, *rows.shape[1:]).index_copy(0, places, rows)
 
 
-_COLUMNS: Final = ("residual", "error", "condition", "steps", "rank", "damping", "shift", "escalated", "share", "finite")
+_COLUMNS: Final = (
+    "residual",
+    "error",
+    "condition",
+    "steps",
+    "rank",
+    "damping",
+    "shift",
+    "escalated",
+    "share",
+    "finite",
+)
 
 
 def _share(mask: Tensor, first: Findings, second: Findings) -> Tensor | None:

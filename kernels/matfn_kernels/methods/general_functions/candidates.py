@@ -1,6 +1,7 @@
 """The programs that serve exp, log and power of matrices without symmetry.
 
-e^(t A) by scaling and squaring, of real matrices in C too; log A and powers by the Schur form, whole powers by repeated squaring. Always float64.
+e^(t A) by scaling and squaring, of real matrices in C too; log A and powers by the Schur form, whole powers by repeated
+squaring. Always float64.
 """
 
 from __future__ import annotations
