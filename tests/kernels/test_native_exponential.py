@@ -148,8 +148,8 @@ def test_only_what_leaves_the_range_is_refused(keywords: dict[str, str]) -> None
     """Of large matrices with positive, negative and mixed eigenvalues each is judged by its own exponential."""
     rng = np.random.default_rng(1)
     q = _orthogonal(rng, 20)
-    ends = ([900.0, 0.0], [-900.0, 0.0], [-710.0, -650.0], [700.0, 690.0])
-    spectra = [np.linspace(*end, 20) for end in ends]
+    ends = ((900.0, 0.0), (-900.0, 0.0), (-710.0, -650.0), (700.0, 690.0))
+    spectra = [np.linspace(first, last, 20) for first, last in ends]
     a = np.stack([q * w @ q.T for w in spectra])
 
     found = answer("exp", {"a": (a + a.swapaxes(1, 2)) / 2}, on_failure="nan", **keywords)

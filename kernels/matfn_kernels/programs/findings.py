@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -107,7 +107,7 @@ def replaced(whole: Findings, mask: Tensor, some: Findings) -> Findings:
     return merged(~mask, whole, all_of_them)
 
 
-def _columns(found: Findings) -> dict[str, Tensor]:
+def _columns(found: Findings) -> dict[str, Any]:
     """The numbers of each matrix by their names."""
     named = {name: getattr(found, name) for name in _COLUMNS}
     return {name: column for name, column in named.items() if isinstance(column, torch.Tensor)}
