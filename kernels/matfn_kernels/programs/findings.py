@@ -96,18 +96,19 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
 def replaced(whole: Findings, mask: Tensor, some: Findings) -> Findings:
     """The findings of a batch with those of some matrices, of which the mask (batch,) is true, in their places."""
     places = mask.nonzero()[:, 0]
+    columns: dict[str, Any] = {name: _placed(column, places, len(mask)) for name, column in _columns(some).items()}
     all_of_them = replace(
         some,
         outputs=tuple(_placed(output, places, len(mask)) for output in some.outputs),
         exponents=tuple(None if one is None else _placed(one, places, len(mask)) for one in some.exponents),
-        **{name: _placed(column, places, len(mask)) for name, column in _columns(some).items()},
+        **columns,
         failures={reason: _placed(flags, places, len(mask)) for reason, flags in some.failures.items()},
         remarks={reason: _placed(flags, places, len(mask)) for reason, flags in some.remarks.items()},
     )
     return merged(~mask, whole, all_of_them)
 
 
-def _columns(found: Findings) -> dict[str, Any]:
+def _columns(found: Findings) -> dict[str, Tensor]:
     """The numbers of each matrix by their names."""
     named = {name: getattr(found, name) for name in _COLUMNS}
     return {name: column for name, column in named.items() if isinstance(column, torch.Tensor)}
