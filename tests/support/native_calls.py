@@ -20,6 +20,8 @@ from matfn_kernels.linalg.native.structures import (
     PROBES,
     ClipFindings,
     ClipPlan,
+    ExponentialFindings,
+    ExponentialsPlan,
     GramPolarFindings,
     GramPolarPlan,
     Half,
@@ -327,6 +329,18 @@ def spectral(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
 
 
 @st.composite
+def exponentials(draw: st.DrawFn) -> Case:
+    """Exponentials of matrices of any size, symmetric parts or all of them."""
+    items, order = draw(ITEMS), draw(st.one_of(SMALL, st.sampled_from([64, 130])))
+    settings = (order, draw(st.integers(0, 1)), draw(st.sampled_from([1.0, -0.5, 0.0, 1e-300, 1e300])))
+    given, columns = Argument(draw(numbers(items, order, order, dtype=F64))), _probes(order)
+    results = _blank(items, order, order, dtype=F64), _blank(items, len(ExponentialFindings.__slots__))
+    return _of_batch(
+        "exponentials", "f64", lambda count: ExponentialsPlan(count, *settings, columns.ctypes.data), (given, *results)
+    )
+
+
+@st.composite
 def clips(draw: st.DrawFn, dtype: np.dtype[Any]) -> Case:
     """Small symmetric matrices with eigenvalues clipped, of more than one vector's lanes."""
     items, order = draw(st.one_of(ITEMS, st.integers(5, 40))), draw(st.one_of(SMALL, st.just(64)))
@@ -597,6 +611,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
         for x in (F32, F64)
     },
     **{f"matfn_{make.__name__}_f32": make() for make in (polar, gram, image)},
+    "matfn_exponentials_f64": exponentials(),
     "matfn_random_numbers": random_numbers(),
     "matfn_balls": balls(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},

@@ -23,6 +23,8 @@ from matfn_kernels.linalg.native.structures import (
     MAX_STEPS,
     ClipFindings,
     ClipPlan,
+    ExponentialFindings,
+    ExponentialsPlan,
     GramPolarFindings,
     GramPolarPlan,
     HalfPolarFindings,
@@ -52,6 +54,7 @@ __all__ = [
     "MAX_STEPS",
     "ClipFindings",
     "EigenvalueClips",
+    "ExponentialFindings",
     "GramPolar",
     "GramPolarFindings",
     "HalfPolarFindings",
@@ -67,6 +70,7 @@ __all__ = [
     "TriangleFindings",
     "apply_low_rank",
     "eigenvalue_clips",
+    "exponentials",
     "gram_polars",
     "grams",
     "half_polar_factors",
@@ -268,6 +272,18 @@ def eigenvalue_clips(wanted: EigenvalueClips, a: Tensor) -> tuple[Tensor, ClipFi
     rest = (wanted.order, *wanted.bounds, wanted.noise, *wanted.laws, MARGIN, columns.data_ptr())
     run("clips", ClipPlan(len(a), *rest), (a, out, found))
     return out, ClipFindings(*found.unbind(-1))
+
+
+def exponentials(a: Tensor, t: float, *, symmetric: bool) -> tuple[Tensor, ExponentialFindings]:
+    """Exponentials e^(t A) of A (batch, n, n), float64, or of its symmetric part; NaN where `open` is 1.
+
+    Raises:
+        MemoryError: if there is none for some matrices.
+    """
+    a = a.resolve_neg().contiguous()
+    out, found, columns = torch.empty_like(a), _blank(len(a), ExponentialFindings), probes.columns(a.shape[-1])
+    run("exponentials", ExponentialsPlan(len(a), a.shape[-1], symmetric, t, columns.data_ptr()), (a, out, found))
+    return out, ExponentialFindings(*found.unbind(-1))
 
 
 @dataclass(frozen=True)

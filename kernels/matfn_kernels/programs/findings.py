@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["ROUNDINGS", "Findings", "merged"]
+__all__ = ["ROUNDINGS", "Findings", "merged", "replaced"]
 
 ROUNDINGS: Final = 4
 """Error of an output where some dimension is zero, in units of eps: zero, or a copy rounded at most twice."""
@@ -91,6 +91,46 @@ def merged(mask: Tensor, first: Findings, second: Findings) -> Findings:
         failures=masks(first.failures, second.failures),
         remarks=masks(first.remarks, second.remarks),
     )
+
+
+def replaced(whole: Findings, mask: Tensor, some: Findings) -> Findings:
+    """The findings of a batch with those of some matrices, of which the mask (batch,) is true, in their places."""
+    places = mask.nonzero()[:, 0]
+    columns: dict[str, Any] = {name: _placed(column, places, len(mask)) for name, column in _columns(some).items()}
+    all_of_them = replace(
+        some,
+        outputs=tuple(_placed(output, places, len(mask)) for output in some.outputs),
+        exponents=tuple(None if one is None else _placed(one, places, len(mask)) for one in some.exponents),
+        **columns,
+        failures={reason: _placed(flags, places, len(mask)) for reason, flags in some.failures.items()},
+        remarks={reason: _placed(flags, places, len(mask)) for reason, flags in some.remarks.items()},
+    )
+    return merged(~mask, whole, all_of_them)
+
+
+def _columns(found: Findings) -> dict[str, Tensor]:
+    """The numbers of each matrix by their names."""
+    named = {name: getattr(found, name) for name in _COLUMNS}
+    return {name: column for name, column in named.items() if isinstance(column, torch.Tensor)}
+
+
+def _placed(rows: Tensor, places: Tensor, items: int) -> Tensor:
+    """Rows at their places among zeros, (items, ...)."""
+    return rows.new_zeros(items, *rows.shape[1:]).index_copy(0, places, rows)
+
+
+_COLUMNS: Final = (
+    "residual",
+    "error",
+    "condition",
+    "steps",
+    "rank",
+    "damping",
+    "shift",
+    "escalated",
+    "share",
+    "finite",
+)
 
 
 def _share(mask: Tensor, first: Findings, second: Findings) -> Tensor | None:

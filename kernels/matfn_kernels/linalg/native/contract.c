@@ -251,6 +251,22 @@ static const term terms[] = {
     PLACE("GRAM_POLAR_FINDINGS", "rounding", GRAM_POLAR_ROUNDING),
     PLACE("GRAM_POLAR_FINDINGS", "residual", GRAM_POLAR_RESIDUAL),
 
+    SIZE(exponentials_plan),
+    FIELD(exponentials_plan, items),
+    FIELD(exponentials_plan, order),
+    FIELD(exponentials_plan, symmetric),
+    FIELD(exponentials_plan, t),
+    FIELD(exponentials_plan, probes),
+
+    NUMBER(EXPONENTIAL_FINDINGS),
+    PLACE("EXPONENTIAL_FINDINGS", "open", EXPONENTIAL_OPEN),
+    PLACE("EXPONENTIAL_FINDINGS", "condition", EXPONENTIAL_CONDITION),
+    PLACE("EXPONENTIAL_FINDINGS", "error", EXPONENTIAL_ERROR),
+    PLACE("EXPONENTIAL_FINDINGS", "residual", EXPONENTIAL_RESIDUAL),
+    PLACE("EXPONENTIAL_FINDINGS", "asymmetry", EXPONENTIAL_ASYMMETRY),
+    PLACE("EXPONENTIAL_FINDINGS", "exponent", EXPONENTIAL_EXPONENT),
+    PLACE("EXPONENTIAL_FINDINGS", "steps", EXPONENTIAL_STEPS),
+
     SIZE(residuals_plan),
     FIELD(residuals_plan, items),
     FIELD(residuals_plan, rows),

@@ -279,6 +279,11 @@ EXPORTED int matfn_gram_polar_f64(const gram_polar_plan *plan, const double *m, 
     return chosen.table->singular_clips(plan, m, out, findings);
 }
 
+EXPORTED int matfn_exponentials_f64(const exponentials_plan *plan, const double *a, double *out, double *findings)
+{
+    return chosen.table->exponentials(plan, a, out, findings);
+}
+
 /* REFUSED where the variant has no products of bf16 numbers. */
 EXPORTED int matfn_half_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
 {

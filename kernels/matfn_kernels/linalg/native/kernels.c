@@ -117,6 +117,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "singular_clips.inc"
 
+#include "exponentials.inc"
+
 #include "balls.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
@@ -157,5 +159,6 @@ const native_table TABLE(VARIANT) = {
     svds_f64,
     gram_polars,
     singular_clips,
+    exponentials,
     half_polars,
 };

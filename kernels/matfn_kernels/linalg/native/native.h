@@ -233,6 +233,25 @@ enum {
     GRAM_POLAR_FINDINGS
 };
 
+/* Exponentials e^(t A) of a batch of small matrices. */
+typedef struct {
+    int64_t items, order;
+    int64_t symmetric; /* whether the symmetric parts of the matrices are taken */
+    double t;
+    const double *probes; /* (order, PROBES) */
+} exponentials_plan;
+
+enum {
+    EXPONENTIAL_OPEN, /* 1 if there is no answer: another method has to look at the matrix */
+    EXPONENTIAL_CONDITION,
+    EXPONENTIAL_ERROR,
+    EXPONENTIAL_RESIDUAL,
+    EXPONENTIAL_ASYMMETRY,
+    EXPONENTIAL_EXPONENT, /* of two, by which the answer has to be multiplied */
+    EXPONENTIAL_STEPS,
+    EXPONENTIAL_FINDINGS
+};
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 enum { SINGLE, DOUBLE, COMPLEX_SINGLE, COMPLEX_DOUBLE, KINDS };
@@ -369,6 +388,7 @@ typedef struct {
     int (*svds_f64)(const tall_plan *, const double *m, double *u, double *sigma, double *vh);
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
     int (*singular_clips)(const gram_polar_plan *, const double *m, double *out, double *findings);
+    int (*exponentials)(const exponentials_plan *, const double *a, double *out, double *findings);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
 } native_table;
 

@@ -26,6 +26,8 @@ __all__ = [
     "BallsPlan",
     "ClipFindings",
     "ClipPlan",
+    "ExponentialFindings",
+    "ExponentialsPlan",
     "GramPolarFindings",
     "GramPolarPlan",
     "Half",
@@ -161,6 +163,16 @@ class ClipPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("items", "order")),
         *((name, ctypes.c_double) for name in ("lo", "hi", "noise", "law", "skew_law", "margin")),
+        ("probes", ctypes.c_void_p),
+    )
+
+
+class ExponentialsPlan(ctypes.Structure):
+    """`exponentials_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "symmetric")),
+        ("t", ctypes.c_double),
         ("probes", ctypes.c_void_p),
     )
 
@@ -371,6 +383,29 @@ class ClipFindings:
 
 
 @dataclass(frozen=True, slots=True)
+class ExponentialFindings:
+    """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: of the exponential at A, at least 1.
+        error: bound of the relative error.
+        residual: largest relative difference of a step from another way to compute it, on columns.
+        asymmetry: ||A - A^T||_F / ||A||_F where A is taken as symmetric, else 0.
+        exponent: of two, by which the answer has to be multiplied.
+        steps: the squarings.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    residual: Tensor
+    asymmetry: Tensor
+    exponent: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class GramPolarFindings:
     """Findings of each matrix, (batch,) float64 each, NaN for what was not reached.
 
@@ -520,6 +555,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "rows_plan": RowsPlan,
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
+    "exponentials_plan": ExponentialsPlan,
     "gram_polar_plan": GramPolarPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
@@ -531,6 +567,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
 _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "CLIP_FINDINGS": ClipFindings,
+    "EXPONENTIAL_FINDINGS": ExponentialFindings,
     "GRAM_POLAR_FINDINGS": GramPolarFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,

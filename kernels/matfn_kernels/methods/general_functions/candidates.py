@@ -1,6 +1,7 @@
-"""The programs that serve exp, log and power of matrices without symmetry, one for each call.
+"""The programs that serve exp, log and power of matrices without symmetry.
 
-e^(t A) by scaling and squaring; log A and powers by the Schur form, whole powers by repeated squaring. Always float64.
+e^(t A) by scaling and squaring, of real matrices in C too; log A and powers by the Schur form, whole powers by repeated
+squaring. Always float64.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.methods.general_functions.by_schur import SchurProgram
 from matfn_kernels.methods.general_functions.exponential import ExponentialProgram
+from matfn_kernels.methods.general_functions.native_exponential import NativeExponential
 from matfn_kernels.methods.general_functions.whole_power import WholePowerProgram
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ __all__ = ["candidates"]
 
 
 def candidates(call: Signature) -> list[Program]:
-    """The one program that serves a call with structure="general".
+    """The programs that serve a call with structure="general".
 
     Raises:
         Rejection: for the pseudo-inverse power, which needs orthogonal eigenvectors, and for a precision below fp64.
@@ -30,7 +32,8 @@ def candidates(call: Signature) -> list[Program]:
     if call.subject == "exp":
         t = call.parameter("t")
         assert isinstance(t, float)
-        return [ExponentialProgram(order, t, call.dtype, call.is_pinned)]
+        usual = ExponentialProgram(order, t, call.dtype, call.is_pinned)
+        return [usual, *NativeExponential.serving(order, t, usual, symmetric=False)]
     damping, shift, p = (call.parameter(name) for name in ("damping", "shift", "p"))
     if isinstance(damping, str):
         raise Rejection(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matfn_kernels.methods.general_functions import candidates as general_functions
+from matfn_kernels.methods.general_functions.exponential import ExponentialProgram
+from matfn_kernels.methods.general_functions.native_exponential import NativeExponential, SymmetricPart
 from matfn_kernels.methods.spectral.maps import Exponential, Logarithm, RealPower, WholePower
 from matfn_kernels.methods.spectral.program import SpectralProgram
 from matfn_kernels.methods.spectral.question import Question
+from matfn_kernels.numbers.precision import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +27,17 @@ def candidates(call: Signature) -> Sequence[Program]:
     return general_functions.candidates(call) if call.parameter("structure") == "general" else _symmetric(call)
 
 
-def _symmetric(call: Signature) -> list[SpectralProgram]:
-    """The one program, in the highest precision that the call allows."""
+def _symmetric(call: Signature) -> list[Program]:
+    """Eigenvalues in the highest precision that the call allows, and for an exponential products in C."""
     _, ceiling = call.direct_precisions()
-    return [SpectralProgram(question_of(call), ceiling)]
+    usual, t = SpectralProgram(question_of(call), ceiling), call.parameter("t")
+    if call.subject != "exp" or ceiling is not Precision.FP64:
+        return [usual]
+    assert isinstance(t, float)
+    order = call.sizes("a")[-1]
+    by_products = SymmetricPart(ExponentialProgram(order, t, call.dtype, call.is_pinned))
+    left = by_products if call.is_pinned else usual
+    return [usual, *NativeExponential.serving(order, t, left, symmetric=True)]
 
 
 def question_of(call: Signature) -> Question:
