@@ -229,7 +229,7 @@ class HttpServer(uvicorn.Server):
             return
         configure_logs(settings)
         self._app.renew_keys(settings)
-        self._fronts.renew()
+        self._fronts.renew(settings)
         _log.info("settings renewed", keys=len(settings.api_keys), log_level=settings.log_level)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -271,11 +271,12 @@ class HttpServer(uvicorn.Server):
         fronts = loop.create_task(self._fronts.stop())  # first, so that the drain waits for it
         self._draining = loop.create_task(self._service.drain())
         await asyncio.wait([self._draining])
-        self._fronts.kill()
-        await fronts
         if self._draining.cancelled():
+            self._fronts.hurry()
             await self._service.give_up()
             self._cut_connections()
+        self._fronts.kill()
+        await fronts
         self.has_busy_workers = self._service.batcher.is_busy
         self._draining.get_loop().call_later(self._service.settings.drain_seconds * _LAST_WORDS, self._cut_connections)
         if self._grpc is not None:

@@ -150,9 +150,7 @@ class Service:
             self._admission = Admission(self.limits, self.profile, readers, self.settings.worker_bytes)
             await self._compute_first(self.profile)
         except Exception as error:  # noqa: BLE001 - a server that cannot compute still answers, and says why
-            _log.exception("warm-up failed")
-            if isinstance(error, (WorkerLost, DeviceMemoryError)):
-                self.failure = f"the service could not warm up: {error}"
+            self._fail(error)
             self.state = State.FAILED
         else:
             if self.state is State.WARMING:
@@ -166,6 +164,12 @@ class Service:
             )
         finally:
             self._warm.set()
+
+    def _fail(self, error: Exception) -> None:
+        """Says why nothing can be computed."""
+        _log.error("warm-up failed", exc_info=error)
+        if isinstance(error, (WorkerLost, DeviceMemoryError)):
+            self.failure = f"the service could not warm up: {error}"
 
     async def _compute_first(self, profile: Profile) -> None:
         """Computes every function once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from matfn_service.fronts.messages import (
     Counted,
     Delivered,
     Ended,
+    Over,
     Ready,
     Refused,
     Release,
@@ -25,13 +25,15 @@ from matfn_service.fronts.messages import (
     Told,
     Unready,
 )
-from matfn_service.fronts.parcels import packed, unpacked
+from matfn_service.fronts.parcels import packed, shared, unpacked
 from matfn_service.fronts.pipe import Pipe
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
 
     from matfn_service.app import Application
     from matfn_service.service import Service
@@ -57,8 +59,8 @@ class Desk:
         self._service = service
         self._seen = Arena(-1, memory)
         self._tickets: dict[int, Ticket] = {}
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._lent: dict[int, Served] = {}
+        self._requests: dict[int, str] = {}
+        self._lent: dict[int, list[tuple[Tensor, ...]]] = {}
         self._questions: dict[int, tuple[asyncio.Task[None], asyncio.Queue[dict[str, Any]]]] = {}
 
     async def tell_when_warm(self) -> None:
@@ -66,7 +68,8 @@ class Desk:
         try:
             await self._service.admission()
         except Refusal as refusal:
-            self.pipe.send(Unready(refusal.detail))
+            if refusal.code != "draining":  # of which a signal tells the front
+                self.pipe.send(Unready(refusal.detail))
             return
         profile, executor = self._service.profile, self._service.executor
         assert profile is not None
@@ -80,6 +83,8 @@ class Desk:
                 self._abandon(number)
             case Release(number):
                 self._lent.pop(number, None)
+            case Over(request):
+                self._leave(request)
             case Counted(statistics):
                 self._service.statistics.add_edge(statistics)
             case Ask(number, scope):
@@ -88,20 +93,14 @@ class Desk:
                 self._questions[number][1].put_nowait(content)
 
     def _submit(self, message: Submit) -> None:
-        request = message.tenant, message.caller.partition("/")[0]
         try:
-            self._begin(request)
-        except Refusal as refusal:
-            self.pipe.send(Refused(message.number, refusal))
-            return
-        try:
+            self._enter(message.request, message.tenant)
             ticket = self._service.batcher.submit(self._job(message), message.caller)
         except Exception as error:  # noqa: BLE001 - the front's caller is to hear of it
-            self._end(request)
             self.pipe.send(Refused(message.number, _told(error)))
             return
         self._tickets[message.number] = ticket
-        ticket.future.add_done_callback(partial(self._done, message.number, request))
+        ticket.future.add_done_callback(partial(self._done, message.number))
 
     def _job(self, message: Submit) -> Job:
         program = message.program.value
@@ -121,20 +120,18 @@ class Desk:
             correction=correction,
         )
 
-    def _begin(self, request: tuple[str, str]) -> None:
-        """Counts a job of a request; the first one is checked against its key's limit on requests."""
-        if not self._requests[request]:
-            self._service.allowances.enter(request[0])
-        self._requests[request] += 1
+    def _enter(self, request: int, tenant: str) -> None:
+        """Counts a request of a key with its first job, until the front says that it is over."""
+        if tenant and request not in self._requests:
+            self._service.allowances.enter(tenant)
+            self._requests[request] = tenant
 
-    def _end(self, request: tuple[str, str]) -> None:
-        self._requests[request] -= 1
-        if not self._requests[request]:
-            del self._requests[request]
-            self._service.allowances.leave(request[0])
+    def _leave(self, request: int) -> None:
+        tenant = self._requests.pop(request, None)
+        if tenant is not None:
+            self._service.allowances.leave(tenant)
 
-    def _done(self, number: int, request: tuple[str, str], future: asyncio.Future[Served]) -> None:
-        self._end(request)
+    def _done(self, number: int, future: asyncio.Future[Served]) -> None:
         if self._tickets.pop(number, None) is None or future.cancelled():
             return
         error = future.exception()
@@ -145,11 +142,13 @@ class Desk:
             self.pipe.send(Refused(number, _told(error)))
 
     def _delivered(self, number: int, served: Served) -> Delivered:
+        visible = [tuple(map(shared, one.outputs)) for one in served.evaluations]
         evaluations = tuple(
-            (tuple(map(packed, one.outputs)), one.statuses, one.certificates) for one in served.evaluations
+            (tuple(map(packed, outputs)), one.statuses, one.certificates)
+            for outputs, one in zip(visible, served.evaluations, strict=True)
         )
         if any(isinstance(parcel, Slot) for outputs, _, _ in evaluations for parcel in outputs):
-            self._lent[number] = served  # until the front has sent it
+            self._lent[number] = visible  # until the front has sent it
         return Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
 
     def _abandon(self, number: int) -> None:
@@ -175,9 +174,11 @@ class Desk:
             self.pipe.send(Ended(number))
 
     def _lost(self, on_lost: Callable[[], None]) -> None:
-        """Drops everything that the front's callers wait for."""
+        """Drops everything that the front's callers wait for, and all that is known of the front."""
         for number in tuple(self._tickets):
             self._abandon(number)
+        for request in tuple(self._requests):
+            self._leave(request)
         for task, _ in tuple(self._questions.values()):
             task.cancel()
         self._lent.clear()

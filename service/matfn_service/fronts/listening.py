@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import structlog
 
 from matfn_service.server import HttpServer
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["FrontServer"]
 
@@ -19,3 +23,9 @@ class FrontServer(HttpServer):
     def announce(self) -> None:
         """Says that this front listens too."""
         _log.info("front listening", pid=os.getpid())
+
+    def _renew(self) -> None:
+        """Nothing: the server tells its fronts what is in force."""
+
+    async def _listen_for_grpc(self, sockets: list[socket.socket] | None) -> None:
+        """Nothing: gRPC is served by the server alone."""

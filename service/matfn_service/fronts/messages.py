@@ -23,9 +23,11 @@ __all__ = [
     "Delivered",
     "Ended",
     "Hello",
+    "Over",
     "Ready",
     "Refused",
     "Release",
+    "Renewed",
     "Submit",
     "Told",
     "Unready",
@@ -35,6 +37,13 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class Hello:
     """The first message to a front: the settings that are in force."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The settings that are in force from now on."""
 
     settings: Settings
 
@@ -57,9 +66,10 @@ class Unready:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job for the queue, with the attributes of `matfn_service.jobs.Job` and the name of its request."""
+    """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request."""
 
     number: int
+    request: int
     caller: str
     program: Repeated[Program]
     inputs: dict[str, Parcel | Slot]
@@ -76,6 +86,13 @@ class Submit:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
         return Submit, tuple(getattr(self, name) for name in Submit.__slots__)
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A request has ended, of a key whose jobs were sent."""
+
+    request: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matfn_service.arena import Arena, Slot, numbers_at
-from matfn_service.shared_memory import LEAST, SHARED
+from matfn_service.shared_memory import LEAST, SHARED, lent
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Parcel", "packed", "unpacked"]
+__all__ = ["Parcel", "packed", "shared", "unpacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,17 @@ class Parcel:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
         return Parcel, (self.dtype, self.shape, self.content)
+
+
+def shared(tensor: Tensor) -> Tensor:
+    """A tensor where the other process sees it: a large one that lies elsewhere is copied there, once.
+
+    Raises:
+        MemoryError, OSError, ValueError: there is not so much memory.
+    """
+    if tensor.nbytes < LEAST or SHARED.find(tensor) is not None:
+        return tensor
+    return numbers_at(lent(tensor.nbytes), tensor.dtype, tuple(tensor.shape)).copy_(tensor)
 
 
 def packed(tensor: Tensor) -> Parcel | Slot:

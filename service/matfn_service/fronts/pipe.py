@@ -53,13 +53,18 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The other end, or this one, was closed."""
         del exc
-        self._transport = None
-        self._lost()
+        lost = self._lost
+        self._transport, self._receive, self._lost = None, _ignore, lambda: None  # whoever has the pipe may go at once
+        lost()
 
     def close(self) -> None:
         """Closes this end."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _ignore(message: object) -> None:
+    """Takes no notice of a message."""
 
 
 def framed(message: object) -> bytes:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import structlog
 
 from matfn_service.allowances import Allowances
 from matfn_service.app import Application
 from matfn_service.batcher import Batcher
 from matfn_service.fronts.messages import Counted
+from matfn_service.logs import configure_logs
 from matfn_service.queue import Limit
 from matfn_service.service import Service
 
@@ -33,6 +39,19 @@ __all__ = ["FrontApplication", "FrontService"]
 
 _COUNT_SECONDS: Final = 0.5
 _READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Request:
+    """A request that is being served, by a number that its caller cannot choose."""
+
+    number: int
+    is_counted: bool = False
+
+
+_REQUEST: Final[ContextVar[_Request]] = ContextVar("matfn_front_request")
 
 
 class RemoteExecutor:
@@ -95,7 +114,9 @@ class RemoteBatcher(Batcher):
 
     def submit(self, job: Job, caller: str) -> Ticket:
         """Sends a job to the server's queue; what that refuses, the ticket tells."""
-        return self._server.submit(job, caller)
+        request = _REQUEST.get()
+        request.is_counted = bool(job.tenant)
+        return self._server.submit(job, caller, request.number)
 
     def abandon(self, ticket: Ticket) -> None:
         """Ends a ticket whose caller has hung up."""
@@ -107,7 +128,7 @@ class RemoteBatcher(Batcher):
 
 
 class RemoteAllowances(Allowances):
-    """The limits of keys are the server's: a job is counted where it is queued."""
+    """The limits of keys are the server's: a request is counted where its jobs are queued."""
 
     def enter(self, name: str) -> None:
         """Counts nothing."""
@@ -133,11 +154,28 @@ class FrontService(Service):
         async with super().running():
             yield
 
+    def enter(self) -> Callable[[], None]:
+        """Marks the current task as one that a drain waits for, and begins a request of it."""
+        leave, request = super().enter(), _Request(self._server.new_request())
+        _REQUEST.set(request)
+
+        def end() -> None:
+            leave()
+            if request.is_counted:
+                self._server.end_request(request.number)
+
+        return end
+
     def _made_batcher(self) -> RemoteBatcher:
         return RemoteBatcher(self, self._server)
 
     async def _compute_first(self, profile: Profile) -> None:
         """Nothing: the server has computed before it told its profile."""
+
+    def _fail(self, error: Exception) -> None:
+        """Says what the server says, whose log has the reason."""
+        self.failure = str(error)
+        _log.error("front without a server that computes", reason=self.failure)
 
 
 class FrontApplication(Application):
@@ -146,6 +184,13 @@ class FrontApplication(Application):
     def __init__(self, service: Service, server: Server, **arguments: Any) -> None:
         super().__init__(service, **arguments)
         self._server = server
+        server.on_renewal(self._take)
+
+    def _take(self, settings: Settings) -> None:
+        """Takes keys and log level from settings that the server has renewed."""
+        configure_logs(settings)
+        self.renew_keys(settings)
+        _log.info("front renewed", pid=os.getpid())
 
     async def report(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Has the server answer what is read; answers what is posted."""

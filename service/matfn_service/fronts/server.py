@@ -18,14 +18,16 @@ from matfn_service.fronts.messages import (
     Asked,
     Delivered,
     Ended,
+    Over,
     Ready,
     Refused,
     Release,
+    Renewed,
     Submit,
     Told,
     Unready,
 )
-from matfn_service.fronts.parcels import Parcel, packed, unpacked
+from matfn_service.fronts.parcels import Parcel, packed, shared, unpacked
 from matfn_service.fronts.pipe import Pipe
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.messages import Repeated
@@ -33,11 +35,13 @@ from matfn_service.pulse import Loss, WorkerLost
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
     from torch import Tensor
 
     from matfn_service.problems import Refusal
+    from matfn_service.settings import Settings
     from matfn_service.shared_memory import Piece
 
 __all__ = ["Server"]
@@ -74,6 +78,11 @@ class Server:
         self._numbers = count()
         self._tickets: dict[int, Ticket] = {}
         self._questions: dict[int, asyncio.Queue[Told | Ended | Refused]] = {}
+        self._renew: Callable[[Settings], None] = lambda _: None
+
+    def on_renewal(self, renew: Callable[[Settings], None]) -> None:
+        """Has this called with the settings whenever they are renewed."""
+        self._renew = renew
 
     async def connect(self) -> None:
         """Begins to receive."""
@@ -87,18 +96,27 @@ class Server:
         """Whether a caller waits for an answer of the server's."""
         return bool(self._tickets)
 
-    def submit(self, job: Job, caller: str) -> Ticket:
-        """Sends a job, and returns the ticket that will have its answer."""
+    def new_request(self) -> int:
+        """A number for a request whose jobs will be submitted."""
+        return next(self._numbers)
+
+    def end_request(self, request: int) -> None:
+        """Tells that a request has ended."""
+        self.pipe.send(Over(request))
+
+    def submit(self, job: Job, caller: str, request: int) -> Ticket:
+        """Sends a job of a request, and returns the ticket that will have its answer."""
         number = next(self._numbers)
+        visible = {name: shared(tensor.contiguous()) for name, tensor in job.batch.inputs.items()}
         ticket = Ticket((job,), self._loop.create_future())
         self._tickets[number] = ticket
-        inputs = {name: packed(tensor.contiguous()) for name, tensor in job.batch.inputs.items()}
         self.pipe.send(
             Submit(
                 number,
+                request,
                 caller,
                 Repeated(job.program),
-                inputs,
+                {name: packed(tensor) for name, tensor in visible.items()},
                 job.batch.requested,
                 job.function,
                 job.seconds,
@@ -110,7 +128,7 @@ class Server:
                 job.tenant,
             )
         )
-        ticket.future.add_done_callback(partial(self._over, number))
+        ticket.future.add_done_callback(partial(self._over, number, visible))
         return ticket
 
     async def ask(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,8 +161,9 @@ class Server:
             ticket.fail(error)
             self.pipe.send(Abandon(number))
 
-    def _over(self, number: int, future: asyncio.Future[Served]) -> None:
-        """Forgets a ticket; the server forgets one that its caller has left."""
+    def _over(self, number: int, visible: dict[str, Tensor], future: asyncio.Future[Served]) -> None:
+        """Forgets a ticket, and what was kept for the server to read; the server forgets one whose caller has left."""
+        visible.clear()
         if self._tickets.pop(number, None) is not None and future.cancelled():
             self.pipe.send(Abandon(number))
 
@@ -155,12 +174,12 @@ class Server:
                 ticket.deliver(ticket.jobs[0], self._served(message))
             case Delivered(number):
                 self.pipe.send(Release(number))
-            case Refused(number, refusal) if number in self._questions:
+            case Told(number) | Ended(number) | Refused(number) if number in self._questions:
                 self._questions[number].put_nowait(message)
             case Refused(number, refusal) if number in self._tickets:
                 self._tickets.pop(number).fail(refusal)
-            case Told(number) | Ended(number) if number in self._questions:
-                self._questions[number].put_nowait(message)
+            case Renewed(settings):
+                self._renew(settings)
             case Ready():
                 self.ready.set_result(message)
             case Unready(reason):

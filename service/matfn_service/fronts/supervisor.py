@@ -8,19 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from matfn_service.fronts.desk import Desk
-from matfn_service.fronts.messages import Hello
-from matfn_service.fronts.pipe import framed
+from matfn_service.fronts.messages import Hello, Renewed
 from matfn_service.shared_memory import SHARED, anonymous_file
 
 if TYPE_CHECKING:
     from matfn_service.app import Application
     from matfn_service.service import Service
+    from matfn_service.settings import Settings
 
 __all__ = ["Supervisor"]
 
@@ -49,7 +49,9 @@ class Supervisor:
         self._app = app
         self._service = service
         self._listener = listener
+        self._settings = service.settings
         self._processes: set[subprocess.Popen[bytes]] = set()
+        self._desks: set[Desk] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_ending = False
 
@@ -77,9 +79,15 @@ class Supervisor:
         """Ends every front at once."""
         self._end(signal.SIGKILL)
 
-    def renew(self) -> None:
-        """Has every front read the settings again."""
-        self._signal(signal.SIGHUP)
+    def hurry(self) -> None:
+        """Has every front that drains tell its callers, and end."""
+        self._end(signal.SIGTERM)
+
+    def renew(self, settings: Settings) -> None:
+        """Has every front take these settings, those that are still to come as well."""
+        self._settings = settings
+        for desk in self._desks:
+            desk.pipe.send(Renewed(settings))
 
     def _end(self, number: signal.Signals) -> None:
         self._is_ending = True
@@ -105,24 +113,37 @@ class Supervisor:
 
     async def _run(self) -> int:
         """Starts a front, serves it, and returns the code with which it ended."""
-        over = asyncio.Event()
-        with ExitStack() as ends:
-            memory = anonymous_file()
-            ends.callback(os.close, memory)
+        memory = anonymous_file()
+        try:
             near, far = socket.socketpair()
-            with far:
+            with near, far:
                 process = self._started(far, memory)
-            desk = Desk(self._app, self._service, memory, over.set)
-            near.sendall(framed(Hello(self._service.settings)))
+                far.close()  # so that the end of the front is that of the stream
+                return await self._served(process, near, memory)
+        finally:
+            os.close(memory)
+
+    async def _served(self, process: subprocess.Popen[bytes], near: socket.socket, memory: int) -> int:
+        """Serves a front until it is lost, and returns the code with which it ended."""
+        over = asyncio.Event()
+        desk = Desk(self._app, self._service, memory, over.set)
+        loop = asyncio.get_running_loop()
+        self._processes.add(process)
+        telling = None
+        try:
             near.setblocking(False)  # noqa: FBT003 - socket's own
-            await asyncio.get_running_loop().create_unix_connection(lambda: desk.pipe, sock=near)
-            self._processes.add(process)
-            try:
-                await asyncio.gather(desk.tell_when_warm(), over.wait())
-            finally:
-                self._processes.discard(process)
-                desk.pipe.close()
-                await _ended(process)
+            await loop.create_unix_connection(lambda: desk.pipe, sock=near)
+            desk.pipe.send(Hello(self._settings))
+            self._desks.add(desk)
+            telling = loop.create_task(desk.tell_when_warm())
+            await over.wait()
+        finally:
+            if telling is not None:
+                telling.cancel()
+            self._desks.discard(desk)
+            desk.pipe.close()
+            await _ended(process)
+            self._processes.discard(process)
         return process.returncode
 
     def _started(self, far: socket.socket, memory: int) -> subprocess.Popen[bytes]:
