@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def build() -> str:
     builder, runner = engine()
     base = os.environ.get("BASE_IMAGE")
     arguments = [f"--build-arg=BASE_IMAGE={base}"] if base else []
-    arguments += [f"--build-arg=VERSION={matfn.__version__}", f"--build-arg=REVISION={_revision()}"]
+    arguments += [f"--build-arg=VERSION={_version()}", f"--build-arg=REVISION={_revision()}"]
     arguments += shlex.split(os.environ.get("BUILD_FLAGS", ""))
     command = [*builder, f"--tag={IMAGE}", *arguments, str(ROOT)]
     if subprocess.run(command, check=False).returncode:
@@ -96,6 +97,12 @@ def build() -> str:
     if runner is None:
         raise Unfit("the image is built; running it takes docker or podman, and neither is here")
     return runner
+
+
+def _version() -> str:
+    """The version that is built, whatever the environment at hand was made of."""
+    version: str = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    return version
 
 
 def _revision() -> str:

@@ -20,6 +20,7 @@ from scraped import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FRONTS = 2
 MOST_TRIES = 400
@@ -53,8 +54,8 @@ class Caller:
         return response.status, response.read()
 
     def post(self, path: str, document: dict[str, Any], key: str = "") -> tuple[int, dict[str, Any]]:
-        """Status and JSON body of a POST."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        """Status and JSON body of a POST; all have one name."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}", "X-Request-Id": "one"}
         self._connection.request("POST", path, json.dumps(document), headers)
         response = self._connection.getresponse()
         return response.status, json.loads(response.read())
@@ -215,20 +216,78 @@ def test_drain_waits_for_the_calls_of_all_processes() -> None:
 
 
 def test_limit_of_a_key_holds_over_all_processes() -> None:
-    """A key with one request in flight is refused another one, by whichever process it comes."""
-    long = {"inputs": {"a": spd(256, 8).tolist()}, "params": {"r": 4}}
+    """A key with one request in flight is refused another one, by whichever process each comes."""
+    long = {"inputs": {"a": spd(256, 16).tolist()}, "params": {"r": 4}}
     short = {"inputs": {"m": [[2.0]]}}
     with running_server(fronts=str(FRONTS), api_keys=KEYS) as server, ThreadPoolExecutor(1) as threads:
         server.wait_for("front listening", times=FRONTS - 1)
-        with one_of_each(server) as (first, second), closing(Caller(server)) as third:
-            held = threads.submit(first.post, "/v1/inv_root", long, "k1")
-            while not json.loads(third.get("/v1/status", "k2")[1])["batches"]["count"]:
-                assert not held.done()
+        with one_of_each(server) as holders, one_of_each(server) as others, closing(Caller(server)) as third:
+            for holder in holders:
+                before = _batches(third)
+                held = threads.submit(holder.post, "/v1/inv_root", long, "k1")
+                while _batches(third) == before:
+                    assert not held.done()
 
-            status, problem = second.post("/v1/norm2", short, "k1")
+                for other in others:
+                    status, problem = other.post("/v1/norm2", short, "k1")
+                    assert status == 429
+                    assert "requests=1" in problem["detail"]
 
-            assert status == 429
-            assert "requests=1" in problem["detail"]
-            assert third.post("/v1/norm2", short, "k2")[0] == 200
-            assert held.result()[0] == 200
-            assert second.post("/v1/norm2", short, "k1")[0] == 200
+                assert held.result()[0] == 200
+                assert third.post("/v1/norm2", short, "k2")[0] == 200
+
+
+def _batches(caller: Caller) -> int:
+    """How many batches the server has computed or begun."""
+    count: int = json.loads(caller.get("/v1/status", "k2")[1])["batches"]["count"]
+    return count
+
+
+def test_renewed_keys_hold_in_all_processes_and_those_to_come(tmp_path: Path) -> None:
+    """SIGHUP revokes a key everywhere, in the front that replaces a lost one too; only the server serves gRPC."""
+    keys = tmp_path / "keys"
+    keys.write_text("first")
+    with running_server(fronts=str(FRONTS), api_keys_file=str(keys), grpc_port="0", drain_seconds="1") as server:
+        server.wait_for("front listening", times=FRONTS - 1)
+        keys.write_text("second")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("front renewed", times=FRONTS - 1)
+        assert _status_in_each(server, "first") == {401}
+        assert _status_in_each(server, "second") == {200}
+
+        os.kill(fronts_of(server)[0], signal.SIGKILL)
+        server.wait_for("front listening", times=FRONTS)
+        assert _status_in_each(server, "first") == {401}
+        assert _status_in_each(server, "second") == {200}
+        assert len([line for line in server.lines if line["event"] == "listening for gRPC"]) == 1
+
+        os.kill(fronts_of(server)[0], signal.SIGSTOP)  # a front that hangs
+        server.terminate()
+        assert server.exit_code() == 0
+
+
+def _status_in_each(server: ServerProcess, key: str) -> set[int]:
+    """What every process says to a call with this key."""
+    with one_of_each(server) as callers:
+        return {caller.post("/v1/norm2", {"inputs": {"m": [[2.0]]}}, key)[0] for caller in callers}
+
+
+def test_second_signal_tells_those_who_wait_in_all_processes() -> None:
+    """Everyone gets a problem, also from a front, before the processes end."""
+    long = {"inputs": {"a": spd(256, 16).tolist()}, "params": {"r": 4}}
+    with running_server(fronts=str(FRONTS), drain_seconds="60") as server, ThreadPoolExecutor(4 * FRONTS) as threads:
+        server.wait_for("front listening", times=FRONTS - 1)
+        with ExitStack() as opened:
+            callers = [caller for _ in range(4) for caller in opened.enter_context(one_of_each(server))]
+            answers = [threads.submit(caller.post, "/v1/inv_root", long) for caller in callers]
+            while server.get("/v1/status")[1]["queue"]["jobs"] < len(callers) // 2:
+                assert not any(answer.done() for answer in answers)
+
+            server.terminate()
+            server.wait_for("draining", times=FRONTS)
+            server.terminate()
+
+            said = [answer.result() for answer in answers]
+            assert {content.get("code", "answered") for _, content in said} <= {"draining", "answered"}
+            assert sum(status == 503 for status, _ in said) >= len(callers) // 2
+        assert server.exit_code() == 0
