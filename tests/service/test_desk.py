@@ -111,7 +111,8 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
     desk, server = Desk(cast("Any", None), service, memories[0], lambda: None), Server(far, memories[1])
     near.setblocking(False)  # noqa: FBT003 - socket's own
     await server.connect()
-    await asyncio.get_running_loop().create_unix_connection(lambda pipe=desk.pipe: pipe, sock=near)
+    pipe = desk.pipe
+    await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=near)
     made = Pair(server, desk, queue, allowances)
     del desk, service
     try:
