@@ -1,4 +1,5 @@
 /* The kernels for one instruction set: VARIANT names it, the compiler's flags choose it. */
+#include <complex.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -109,6 +110,10 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #endif
 #include "one_type.inc"
 
+#include "planes.inc"
+
+#include "upper_functions.inc"
+
 #include "polar.inc"
 
 #include "half_polar.inc"
@@ -158,4 +163,5 @@ const native_table TABLE(VARIANT) = {
     gram_polars,
     singular_clips,
     half_polars,
+    upper_functions,
 };

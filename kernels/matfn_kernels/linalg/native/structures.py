@@ -49,6 +49,8 @@ __all__ = [
     "Term",
     "TriangleFindings",
     "TrianglesPlan",
+    "UpperFindings",
+    "UpperPlan",
     "View",
     "contract",
 ]
@@ -175,6 +177,16 @@ class GramPolarPlan(ctypes.Structure):
     )
 
 
+class UpperPlan(ctypes.Structure):
+    """`upper_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "is_logarithm", "nodes", "terms")),
+        *((name, ctypes.c_double) for name in ("exponent", "reach", "margin")),
+        *((name, ctypes.c_void_p) for name in ("node", "pair", "random")),
+    )
+
+
 class TallPlan(ctypes.Structure):
     """`tall_plan` of native.h."""
 
@@ -248,6 +260,13 @@ class _EighPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
         *((name, ctypes.c_void_p) for name in ("a", "w", "v")),
+    )
+
+
+class _SchurPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "t", "q")),
     )
 
 
@@ -501,12 +520,32 @@ class SolveFindings:
     inverse_norm: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class UpperFindings:
+    """Findings of each function of an upper triangle T, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: relative condition number of the function at T, from below.
+        error: relative error of the value, T being exact.
+        steps: square roots.
+        inverse_norm: ||T^-1||_F.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    steps: Tensor
+    inverse_norm: Tensor
+
+
 _KINDS: Final[dict[Any, str]] = {ctypes.c_int64: "q", ctypes.c_double: "d", ctypes.c_void_p: "P"}
 _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "products": _ProductsPlan,
     "substitutions": _SubstitutionsPlan,
     "cholesky": _CholeskyPlan,
     "eigh": _EighPlan,
+    "schur": _SchurPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
 }
@@ -521,6 +560,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
     "gram_polar_plan": GramPolarPlan,
+    "upper_plan": UpperPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,
@@ -532,6 +572,7 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "CLIP_FINDINGS": ClipFindings,
     "GRAM_POLAR_FINDINGS": GramPolarFindings,
+    "UPPER_FINDINGS": UpperFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "SOLVE_FINDINGS": SolveFindings,
