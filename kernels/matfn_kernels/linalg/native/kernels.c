@@ -110,8 +110,6 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #endif
 #include "one_type.inc"
 
-#include "planes.inc"
-
 #include "upper_functions.inc"
 
 #include "polar.inc"
