@@ -54,7 +54,7 @@ _ROUTED: Final[Mapping[str, Routine]] = MappingProxyType(
 )
 """Functions of lapack.c whose library is chosen by a routine of their own."""
 _OF_SCIPY: Final = {"schur"}
-"""Functions of lapack.c that call one of those."""
+"""Functions of lapack.c that call one of those: of scipy's library, the last in number, which is always there."""
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
 
@@ -123,7 +123,7 @@ def _settings(
     chosen: Backends, name: str, dtype: torch.dtype, order: int
 ) -> tuple[str, Callable[..., bytes], Blas, int]:
     """Entry point's name of a function of lapack.c, packer of its plan, library and number of the dtype."""
-    blas = Blas.OPENBLAS if name in _OF_SCIPY else blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
+    blas = max(libraries()) if name in _OF_SCIPY else blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
     return f"matfn_lapack_{name}", CALLS[name].pack, blas, KINDS[dtype]
 
 
