@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = "NDArray[np.float64]"
 
 CELLS: Final = ((32, 1000), (64, 1000), (256, 1))
-EQUATIONS: Final = ((4, 1000), (16, 1000), (64, 20))
+EQUATIONS: Final = ((4, 1000), (16, 1000), (32, 200), (64, 40))
 POWER: Final = 0.3
 _SPREAD: Final = 1e3
 """The ratio of the largest and the smallest eigenvalue of the symmetric matrices."""
@@ -215,22 +215,24 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="part of a row's function and batch: 'log, 1000 of 32, general'")
     asked = parser.parse_args()
     print(f"{provenance()}\n")
     print(f"Milliseconds a batch, medians of {asked.rounds} rounds; quotients within rounds, with their range.")
     print("" if has_jax() else "jax is not installed: it has no row.\n")
     print("| function | batch | who | ms | error | time over matfn's | certificates |\n|---|---|---|---|---|---|---|")
-    rng = np.random.default_rng(0)
+    functions, equations = ("log", "exp", f"power {POWER}"), ("solve_dare", "solve_discrete_lyapunov")
+    cells = [
+        *((functions, f"{items} of {order}, symmetric", symmetric_cases, (order, items)) for order, items in CELLS),
+        *((functions, f"{items} of {order}, general", general_cases, (order, items)) for order, items in CELLS),
+        *((equations, f"{items} of {order}", equation_cases, (order, items)) for order, items in EQUATIONS),
+    ]
     with matfn.LocalClient() as client:
-        made = [
-            *(partial(symmetric_cases, client, *cell, rng) for cell in CELLS),
-            *(partial(general_cases, client, *cell, rng) for cell in CELLS),
-            *(partial(equation_cases, client, *cell, rng) for cell in EQUATIONS),
-        ]
-        for cases in made:
-            for case in cases():
-                if asked.only in f"{case.name} {case.shape}":
+        for names, shape, cases, (order, items) in cells:
+            if not any(asked.only in f"{name}, {shape}" for name in names):
+                continue
+            for case in cases(client, order, items, np.random.default_rng(order)):
+                if asked.only in f"{case.name}, {case.shape}":
                     print("\n".join(rows(case, asked.rounds)), flush=True)
 
 

@@ -176,7 +176,8 @@ class Truth:
         size = _norm(value)
         weight = _norm(left) if "g" in self.wide else np.sqrt(w.shape[-1])
         spread = change + 4 * w.shape[-1] * long_double.EPS * np.abs(f).max(-1)
-        return value, _ratio(weight * spread, size)
+        # a power of a 0 that is negative in its last digit is unknown
+        return value, np.nan_to_num(_ratio(weight * spread, size), nan=np.inf)
 
     def _similar(self, function: Scalar, shift: Array) -> tuple[Array, Array]:
         """A function of P diag(d) P^-1, and its own error."""

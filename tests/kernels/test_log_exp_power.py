@@ -141,6 +141,38 @@ def test_single_precision_is_measured(function: str, keywords: dict[str, Any], d
     assert_covered(relative_error(found.outputs[0], _truth(a, _f(function, keywords))), found.certificates)
 
 
+SKEWED = (
+    (1.0000194, 4.365671e-06, -1.7054202e-07),
+    (4.365671e-06, 1.0011039, -4.2361276e-05),
+    (-1.7054202e-07, -4.2361276e-05, 1.0000211),
+)
+"""Of which a residual on columns showed less than half of the error."""
+
+
+@pytest.mark.parametrize("spread", [1e-5, 1e-3, 0.1])
+@pytest.mark.parametrize("order", [2, 3, 8])
+def test_logarithms_near_the_identity_in_single_precision_are_covered(order: int, spread: float) -> None:
+    """Rounding of the eigenvectors moves eigenvalues by that of A, which is much of a small logarithm."""
+    rng = np.random.default_rng(order)
+    values = 1 + spread * rng.random((40, order)) ** 4
+    q = np.stack([orthogonal(rng, order, order) for _ in values])
+    a = ((q * values[:, None, :]) @ q.swapaxes(1, 2)).astype(np.float32)
+    a = (a + a.swapaxes(1, 2)) / 2
+    if order == len(SKEWED):
+        a = np.concatenate([a, np.array([SKEWED], np.float32)])
+    w, v = np.linalg.eigh(a.astype(np.float64))
+    exact = (v * np.log(w)[:, None, :]) @ v.swapaxes(1, 2)
+
+    found = answer("log", {"a": a}, precision="fp32")
+
+    assert_covered(
+        relative_error(found.outputs[0].astype(np.float64), exact),
+        found.certificates,
+        estimated=range(len(a) + 1),
+        slack=1e-9,
+    )
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize(("function", "keywords"), [("log", {}), ("exp", {}), ("power", {"p": 0.3})])
 def test_half_precision_is_rounded_once(function: str, keywords: dict[str, Any], dtype: str) -> None:

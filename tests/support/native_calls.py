@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,8 @@ from matfn_kernels.linalg.native.structures import (
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
+    UpperFindings,
+    UpperPlan,
 )
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.proofs.recorded import Tape, compiled
@@ -563,6 +565,32 @@ def decompositions(draw: st.DrawFn, name: str) -> Case:
 
 
 @st.composite
+def schur(draw: st.DrawFn) -> Case:
+    """Schur forms, which scipy's library has."""
+    kind = draw(st.sampled_from([1, 3]))
+    items, n = draw(ITEMS), draw(SIZES)
+    results = [_blank(items, n, n, dtype=KINDS[3]) for _ in range(2)]
+    a = Argument(draw(numbers(items, n, n, dtype=KINDS[kind])))
+    blas = int(max(lapack.libraries()))
+    return _of_lapack("schur", blas, kind, items, (a, *results), lambda addresses: (n, *addresses))
+
+
+@st.composite
+def upper_functions(draw: st.DrawFn) -> Case:
+    """Logarithms and powers of upper triangles."""
+    items, order, exponent = draw(ITEMS), draw(SMALL), draw(st.sampled_from([0.0, 0.3, -0.9]))
+    t = draw(numbers(items, order, order, dtype=KINDS[3])) + draw(st.sampled_from([0, 3])) * np.eye(order)
+    tables = np.array([[0.25, 0.5], [0.75, 0.5]]), np.array([0.2, 0.8]), _probes(order * order)
+    settings = (order, exponent == 0, 2, 13, exponent, 0.25, 4.0)
+
+    def plan(count: int) -> UpperPlan:
+        return UpperPlan(count, *settings, *(table.ctypes.data for table in tables))
+
+    results = _blank(items, order, order, dtype=KINDS[3]), _blank(items, len(fields(UpperFindings)))
+    return _of_batch("upper_functions", "c128", plan, (Argument(t), *results))
+
+
+@st.composite
 def balls(draw: st.DrawFn) -> Case:
     """Programs in which every step occurs."""
     items, m, n, doubled = draw(ITEMS), draw(SIZES.filter(bool)), draw(SIZES.filter(bool)), draw(st.booleans())
@@ -614,6 +642,8 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     "matfn_exponentials_f64": exponentials(),
     "matfn_random_numbers": random_numbers(),
     "matfn_balls": balls(),
+    "matfn_lapack_schur": schur(),
+    "matfn_upper_functions_c128": upper_functions(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},
     **{f"matfn_lapack_{name}": decompositions(name) for name in ("cholesky", "eigh", "svd", "inverses")},

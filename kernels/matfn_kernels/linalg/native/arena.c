@@ -42,6 +42,11 @@ static int keep(arena *room)
 #else
 #include <pthread.h>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#define LARGE_PAGE (2 << 20) /* bytes */
 #define KEPT (4 << 20) /* bytes at most that a thread keeps: fresh pages cost a small batch more than its work */
 
 /* The memory that a thread has released last, which it takes again where it is large enough. */
@@ -79,7 +84,19 @@ static int keep(arena *room)
     return 1;
 }
 
-static void *allocate(int64_t bytes) { return aligned_alloc(ALIGNMENT, bytes); }
+/* Much memory is asked for in large pages: of 4 KB each, the columns of a matrix of order 256 lie in more pages than a
+   processor keeps at hand, and each page is fetched from the system by itself. */
+static void *allocate(int64_t bytes)
+{
+    if (bytes < KEPT)
+        return aligned_alloc(ALIGNMENT, bytes);
+    void *found = aligned_alloc(LARGE_PAGE, (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
+#if defined(MADV_HUGEPAGE)
+    if (found)
+        (void)madvise(found, bytes, MADV_HUGEPAGE);
+#endif
+    return found;
+}
 
 static void deallocate(void *memory) { free(memory); }
 #endif

@@ -290,6 +290,11 @@ EXPORTED int matfn_half_polar_f32(const polar_plan *plan, const float *m, float 
     return chosen.half ? chosen.table->half_polars(chosen.half, plan, m, out, findings) : REFUSED;
 }
 
+EXPORTED int matfn_upper_functions_c128(const upper_plan *plan, const double *t, double *out, double *findings)
+{
+    return chosen.table->upper_functions(plan, t, out, findings);
+}
+
 EXPORTED int matfn_eigh_f32(const lockstep_plan *plan, const float *a, float *w, float *v)
 {
     return chosen.lockstep->eigh_f32(plan, a, w, v);

@@ -1,4 +1,5 @@
 /* The kernels for one instruction set: VARIANT names it, the compiler's flags choose it. */
+#include <complex.h>
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -109,6 +110,8 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 #endif
 #include "one_type.inc"
 
+#include "upper_functions.inc"
+
 #include "polar.inc"
 
 #include "half_polar.inc"
@@ -161,4 +164,5 @@ const native_table TABLE(VARIANT) = {
     singular_clips,
     exponentials,
     half_polars,
+    upper_functions,
 };

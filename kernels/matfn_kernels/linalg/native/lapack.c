@@ -6,6 +6,7 @@
 
    The routines are those of the libraries that are in the process anyway, handed over as addresses: this file is linked
    with neither. Matrices are row by row in memory, which Fortran reads as their transposes. */
+#include <complex.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 #define EXPORTED __attribute__((visibility("default")))
 #define LIBRARIES 2
 
-enum { GEMM, TRSM, POTRF, EIGH, GESDD, GETRF, GETRS, ROUTINES };
+enum { GEMM, TRSM, POTRF, EIGH, GESDD, GETRF, GETRS, GEES, ROUTINES }; /* a library may lack the last one */
 enum { PLAIN, TRANSPOSED, ADJOINT }; /* how an operand is stored: as it is, or as its (conjugate) transpose */
 
 typedef void (*routine)(void);
@@ -492,6 +493,118 @@ EXPORTED int matfn_lapack_inverses(const inverses_plan *plan, int64_t first, int
         memcpy(plan->out + item * n * n * size, inverse, n * n * size);
     }
     as_before(library, threads);
+    release(&space.room);
+    return DONE;
+}
+
+typedef void (*real_gees)(
+    const char *, const char *, const void *, const int *, double *, const int *, int *, double *, double *, double *,
+    const int *, double *, const int *, int *, int *);
+typedef void (*complex_gees)(
+    const char *, const char *, const void *, const int *, double *, const int *, int *, double *, double *,
+    const int *, double *, const int *, double *, int *, int *);
+
+/* T and Q column by column, eigenvalues in two arrays or in one, and the workspace. */
+typedef struct {
+    double *t, *q, *values, *more, *numbers;
+    int length; /* -1 to ask how long it ought to be */
+    arena room;
+} schur_space;
+
+static void take_schur_space(const schur_plan *plan, schur_space *space)
+{
+    int64_t n = plan->n, size = sizes[plan->kind];
+    space->t = take(&space->room, n * n, size);
+    space->q = take(&space->room, n * n, size);
+    space->values = take(&space->room, n, size);
+    space->more = take(&space->room, n, sizeof(double));
+    space->numbers = take(&space->room, space->length, size);
+}
+
+/* T <- the Schur form Q^H T Q; 0 if there is one. */
+static int triangulate(const schur_plan *plan, const schur_space *space)
+{
+    routine found = libraries[plan->library].routines[GEES][plan->kind];
+    int order = plan->n, step = leading(plan->n), sorted = 0, nothing = 0, info = 0;
+    if (plan->kind == DOUBLE)
+        ((real_gees)found)("V", "N", 0, &order, space->t, &step, &sorted, space->values, space->more, space->q, &step,
+                           space->numbers, &space->length, &nothing, &info);
+    else
+        ((complex_gees)found)("V", "N", 0, &order, space->t, &step, &sorted, space->values, space->q, &step,
+                              space->numbers, &space->length, space->more, &nothing, &info);
+    return info;
+}
+
+/* Makes the block of T with its last row m triangular: (i w, c) is an eigenvector of ((a, b), (c, a)) with w^2 = -b c,
+   and (c, i w) orthogonal to it. */
+static void split_block(int64_t n, int64_t m, double _Complex *t, double _Complex *q)
+{
+    double a = creal(t[m * n + m]), c = creal(t[m * n + m - 1]);
+    double w = sqrt(fabs(creal(t[(m - 1) * n + m]))) * sqrt(fabs(c)), r = hypot(w, c);
+    double _Complex u = CMPLX(0, w / r), *upper = t + (m - 1) * n, *lower = t + m * n;
+    double v = c / r;
+    for (int64_t j = m - 1; j < n; j++) {
+        double _Complex x = upper[j], y = lower[j];
+        upper[j] = v * y - u * x;
+        lower[j] = v * x - u * y;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double _Complex *row = q + i * n + m, x = row[-1], y = row[0];
+        row[-1] = u * x + v * y;
+        row[0] = v * x + u * y;
+        if (i > m)
+            continue;
+        row = t + i * n + m;
+        x = row[-1];
+        y = row[0];
+        row[-1] = u * x + v * y;
+        row[0] = v * x + u * y;
+    }
+    lower[m - 1] = 0;
+    upper[m - 1] = CMPLX(a, w);
+    lower[m] = CMPLX(a, -w);
+}
+
+/* A = Q T Q^H for A (n, n) without gaps, T upper triangular, both row by row and complex; NaN without one. */
+EXPORTED int matfn_lapack_schur(const schur_plan *plan, int64_t first, int64_t last)
+{
+    int64_t n = plan->n, is_real = plan->kind == DOUBLE;
+    double asked[8] __attribute__((aligned(ALIGNMENT)));
+    schur_space space = {asked, asked + 2, asked + 4, asked + 6, asked, -1, {0}};
+    int threads = one_thread(plan->library), unasked = triangulate(plan, &space);
+    as_before(plan->library, threads);
+    if (unasked)
+        return REFUSED;
+    space.length = length_in(space.numbers, plan->kind);
+    take_schur_space(plan, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_schur_space(plan, &space);
+    threads = one_thread(plan->library);
+    for (int64_t item = first; item < last; item++) {
+        const double *a = (const double *)(const void *)item_of(plan->a, item, n * n, sizes[plan->kind]);
+        double _Complex *t = (double _Complex *)(void *)plan->t + item * n * n;
+        double _Complex *q = (double _Complex *)(void *)plan->q + item * n * n;
+        int parts = is_real ? 1 : 2;
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n; j++)
+                memcpy(space.t + (j * n + i) * parts, a + (i * n + j) * parts, parts * sizeof(double));
+        if (!is_finite(a, n * n, plan->kind) || triangulate(plan, &space)) {
+            fill_with_nan(t, 2 * n * n * sizeof(double), DOUBLE);
+            fill_with_nan(q, 2 * n * n * sizeof(double), DOUBLE);
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n; j++) {
+                const double *of_t = space.t + (j * n + i) * parts, *of_q = space.q + (j * n + i) * parts;
+                t[i * n + j] = CMPLX(of_t[0], is_real ? 0 : of_t[1]);
+                q[i * n + j] = CMPLX(of_q[0], is_real ? 0 : of_q[1]);
+            }
+        for (int64_t m = n - 1; is_real && m > 0; m--)
+            if (t[m * n + m - 1] != 0)
+                split_block(n, m, t, q);
+    }
+    as_before(plan->library, threads);
     release(&space.room);
     return DONE;
 }

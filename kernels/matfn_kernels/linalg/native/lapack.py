@@ -47,10 +47,14 @@ _ROUTINES: Final = (
     ("sgetrf", "dgetrf", "cgetrf", "zgetrf"),
     ("sgetrs", "dgetrs", "cgetrs", "zgetrs"),
 )
+_SCIPYS: Final = (("sgees", "dgees", "cgees", "zgees"),)
+"""Routines that torch's library does not export."""
 _ROUTED: Final[Mapping[str, Routine]] = MappingProxyType(
     {"products": "products", "cholesky": "cholesky", "eigh": "eigh"}
 )
 """Functions of lapack.c whose library is chosen by a routine of their own."""
+_OF_SCIPY: Final = {"schur"}
+"""Functions of lapack.c that call one of those: of scipy's library, the last in number, which is always there."""
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""
 
@@ -85,7 +89,8 @@ def _of_mkl() -> tuple[list[int], ctypes.c_void_p]:
     try:
         torchs = ctypes.CDLL(str(Path(torch.__file__).with_name("lib") / "libtorch_cpu.so"))
         routines = [_address(getattr(torchs, f"{name}_")) for row in _ROUTINES for name in row]
-        return routines, ctypes.c_void_p(_address(torchs.MKL_Set_Num_Threads_Local))
+        missing = [0 for row in _SCIPYS for _ in row]
+        return routines + missing, ctypes.c_void_p(_address(torchs.MKL_Set_Num_Threads_Local))
     except (OSError, AttributeError):
         return [], ctypes.c_void_p()
 
@@ -95,7 +100,7 @@ def _of_openblas() -> tuple[list[int], ctypes.c_void_p]:
     from scipy.linalg import cython_blas, cython_lapack
 
     offered = {**cython_blas.__pyx_capi__, **cython_lapack.__pyx_capi__}
-    return [_pointer(offered[name]) for row in _ROUTINES for name in row], ctypes.c_void_p()
+    return [_pointer(offered[name]) for row in (*_ROUTINES, *_SCIPYS) for name in row], ctypes.c_void_p()
 
 
 def _address(function: Any) -> int:
@@ -118,7 +123,7 @@ def _settings(
     chosen: Backends, name: str, dtype: torch.dtype, order: int
 ) -> tuple[str, Callable[..., bytes], Blas, int]:
     """Entry point's name of a function of lapack.c, packer of its plan, library and number of the dtype."""
-    blas = blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
+    blas = max(libraries()) if name in _OF_SCIPY else blas_for(chosen, _ROUTED.get(name, "others"), dtype, order)
     return f"matfn_lapack_{name}", CALLS[name].pack, blas, KINDS[dtype]
 
 

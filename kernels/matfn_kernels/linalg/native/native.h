@@ -252,6 +252,28 @@ enum {
     EXPONENTIAL_FINDINGS
 };
 
+/* Logarithms or powers of a batch of complex upper triangular matrices. */
+typedef struct {
+    int64_t items, order;
+    int64_t is_logarithm;
+    int64_t nodes, terms; /* of the logarithm near 1, and of the exponential's series near 0 */
+    double exponent;      /* of the power, above -1 and below 1 */
+    double reach;         /* how near the identity the last square root has to come */
+    double margin;        /* how often the error counts */
+    const double *node;   /* (nodes, 2): places from 0 to 1, and weights */
+    const double *pair;   /* two places for derivatives */
+    const double *random; /* (2 order, order): real and imaginary parts */
+} upper_plan;
+
+enum {
+    UPPER_OPEN, /* 1 if there is no answer: another method has to look at the matrix */
+    UPPER_CONDITION,
+    UPPER_ERROR,
+    UPPER_STEPS,
+    UPPER_INVERSE, /* ||T^-1||_F */
+    UPPER_FINDINGS
+};
+
 /* Calls of BLAS and LAPACK: `library` and `kind` name whose routines and which numbers (see lapack.c). Matrices without
    an operand of their own have no gaps between rows. */
 enum { SINGLE, DOUBLE, COMPLEX_SINGLE, COMPLEX_DOUBLE, KINDS };
@@ -290,6 +312,13 @@ typedef struct {
     const char *a;
     char *w, *v;
 } eigh_plan;
+
+/* Schur forms, complex ones of real matrices too; `t` and `q` are complex numbers in pairs. */
+typedef struct {
+    int64_t library, kind, n;
+    const char *a;
+    char *t, *q;
+} schur_plan;
 
 typedef struct {
     int64_t library, kind, m, n;
@@ -390,6 +419,7 @@ typedef struct {
     int (*singular_clips)(const gram_polar_plan *, const double *m, double *out, double *findings);
     int (*exponentials)(const exponentials_plan *, const double *a, double *out, double *findings);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
+    int (*upper_functions)(const upper_plan *, const double *t, double *out, double *findings); /* in pairs */
 } native_table;
 
 int matfn_lapack_eigh(const eigh_plan *plan, int64_t first, int64_t last);

@@ -51,6 +51,8 @@ __all__ = [
     "Term",
     "TriangleFindings",
     "TrianglesPlan",
+    "UpperFindings",
+    "UpperPlan",
     "View",
     "contract",
 ]
@@ -187,6 +189,16 @@ class GramPolarPlan(ctypes.Structure):
     )
 
 
+class UpperPlan(ctypes.Structure):
+    """`upper_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("items", "order", "is_logarithm", "nodes", "terms")),
+        *((name, ctypes.c_double) for name in ("exponent", "reach", "margin")),
+        *((name, ctypes.c_void_p) for name in ("node", "pair", "random")),
+    )
+
+
 class TallPlan(ctypes.Structure):
     """`tall_plan` of native.h."""
 
@@ -260,6 +272,13 @@ class _EighPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
         *((name, ctypes.c_void_p) for name in ("a", "w", "v")),
+    )
+
+
+class _SchurPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "t", "q")),
     )
 
 
@@ -536,12 +555,32 @@ class SolveFindings:
     inverse_norm: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class UpperFindings:
+    """Findings of each function of an upper triangle T, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the matrix.
+        condition: relative condition number of the function at T, from below.
+        error: relative error of the value, T being exact.
+        steps: square roots.
+        inverse_norm: ||T^-1||_F.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    steps: Tensor
+    inverse_norm: Tensor
+
+
 _KINDS: Final[dict[Any, str]] = {ctypes.c_int64: "q", ctypes.c_double: "d", ctypes.c_void_p: "P"}
 _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "products": _ProductsPlan,
     "substitutions": _SubstitutionsPlan,
     "cholesky": _CholeskyPlan,
     "eigh": _EighPlan,
+    "schur": _SchurPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
 }
@@ -557,6 +596,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "clip_plan": ClipPlan,
     "exponentials_plan": ExponentialsPlan,
     "gram_polar_plan": GramPolarPlan,
+    "upper_plan": UpperPlan,
     "polar_plan": PolarPlan,
     "residuals_plan": ResidualsPlan,
     "ball_step": BallStep,
@@ -569,6 +609,7 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "CLIP_FINDINGS": ClipFindings,
     "EXPONENTIAL_FINDINGS": ExponentialFindings,
     "GRAM_POLAR_FINDINGS": GramPolarFindings,
+    "UPPER_FINDINGS": UpperFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "SOLVE_FINDINGS": SolveFindings,

@@ -1,4 +1,4 @@
-"""Principal logarithms and real powers of matrices without symmetry, by their Schur form, one after the other.
+"""Principal logarithms and real powers of matrices without symmetry, by their Schur form.
 
 A = Q T Q^H, f(A) = Q f(T) Q^H with `triangular`. Always in float64, whatever the dtype of the input; a real matrix has
 a real answer. Domain: no eigenvalue on the closed negative axis. One that is known to lie there is `not_positive`. A
@@ -25,6 +25,7 @@ from scipy.linalg import LinAlgError
 from matfn_kernels.linalg import invariant
 from matfn_kernels.linalg.backward_error import relative_to_truth
 from matfn_kernels.linalg.scaling import overflows
+from matfn_kernels.methods.general_functions.at_once import AtOnce
 from matfn_kernels.methods.general_functions.beside_identity import logarithms, near_identity
 from matfn_kernels.methods.general_functions.domain import Domain
 from matfn_kernels.methods.general_functions.triangular import TriangularFunction
@@ -94,8 +95,7 @@ class SchurProgram:
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: inputs a (batch, n, n) and, if the program has rows, g (batch, m, n)."""
         a = inputs["a"].to(working(self.precision, self.dtype))
-        found = [_Answer.of(one.copy(), self) for one in a.cpu().numpy()]
-        found = _beside_identity(a, self, found)
+        found = _beside_identity(a, self, _answers(a, self))
         power = torch.as_tensor(np.stack([one.value for one in found])).to(a.device, a.dtype)
         columns = {name: _column([float(getattr(one, name)) for one in found], a) for name in _NAMES}
         left, up, lost, amplified = left_factor(inputs.get("g"), power)
@@ -200,6 +200,31 @@ class _Answer:
         if not domain.remark:
             return found
         return replace(found, error=math.nan, condition=max(domain.condition, found.condition), remark=domain.remark)
+
+
+def _answers(a: Tensor, program: SchurProgram) -> list[_Answer]:
+    """Those of A (batch, n, n): all at once where nothing is in question, the others one by one."""
+    matrices = a.cpu().numpy()
+    if not AtOnce.serves(a, program.exponent):
+        return [_Answer.of(one.copy(), program) for one in matrices]
+    units = [_unit(one, program) for one in matrices]
+    known = AtOnce.of(a, torch.tensor(units), program.exponent, program.damping, program.shift)
+    columns: list[Any] = [known.value.numpy(), *(x.tolist() for x in (known.shift, known.damping, known.seen))]
+    columns += [x.tolist() for x in (known.condition, known.own, known.steps)]
+    return [
+        _of_numbers(numbers, unit, program) if served else _Answer.of(one.copy(), program)
+        for served, one, unit, *numbers in zip(known.is_served.tolist(), matrices, units, *columns, strict=True)
+    ]
+
+
+def _of_numbers(numbers: list[Any], unit: int, program: SchurProgram) -> _Answer:
+    """The answer that `AtOnce` has."""
+    value, shift, damping, seen, condition, own, steps = numbers
+    condition = max(1.0, condition)
+    error = max(seen, _MARGIN * condition * law(EPS, len(value)) + own)
+    shift = float(np.ldexp(shift, unit))
+    found = _Answer(value, 0, shift, damping, error, condition, own, int(steps))
+    return _back(found, unit, program)
 
 
 def _unit(a: Array, program: SchurProgram) -> int:

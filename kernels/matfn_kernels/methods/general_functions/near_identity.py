@@ -17,15 +17,15 @@ from scipy.linalg import solve_triangular
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["expm1", "expm1_derivative", "log1p", "log1p_derivative", "resolvents"]
+__all__ = ["NODES", "PAIR", "TERMS", "expm1", "expm1_derivative", "log1p", "log1p_derivative", "resolvents"]
 
 _TAU, _WEIGHTS = np.polynomial.legendre.leggauss(8)
-_NODES: Final = tuple(zip(((1 + _TAU) / 2).tolist(), (_WEIGHTS / 2).tolist(), strict=True))
+NODES: Final = tuple(zip(((1 + _TAU) / 2).tolist(), (_WEIGHTS / 2).tolist(), strict=True))
 """Eight: for scalars within a quarter of 1 the sum is exact to 1e-18, and so for matrices whose powers are that small
 (Kenney and Laub, Int. J. Control 50, 1989)."""
-_PAIR: Final = (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12))
+PAIR: Final = (0.5 - math.sqrt(1 / 12), 0.5 + math.sqrt(1 / 12))
 """Two nodes for derivatives, of which three digits are enough."""
-_TERMS: Final = 13
+TERMS: Final = 13
 """Of the exponential: 0.3^14 / 14! is 1e-18."""
 
 
@@ -33,7 +33,7 @@ def log1p(y: Array) -> Array:
     """Log(I + Y) of upper triangular Y (n, n) near zero."""
     identity = np.eye(len(y), dtype=y.dtype)
     found = np.zeros_like(y)
-    for x, w in _NODES:
+    for x, w in NODES:
         found += w * _solved(identity + x * y, y)
     return found
 
@@ -41,7 +41,7 @@ def log1p(y: Array) -> Array:
 def resolvents(y: Array) -> tuple[Array, ...]:
     """(I + x Y)^-1 at the nodes of `log1p_derivative`."""
     identity = np.eye(len(y), dtype=y.dtype)
-    return tuple(_solved(identity + x * y, identity) for x in _PAIR)
+    return tuple(_solved(identity + x * y, identity) for x in PAIR)
 
 
 def log1p_derivative(inverses: tuple[Array, ...], direction: Array) -> Array:
@@ -51,8 +51,8 @@ def log1p_derivative(inverses: tuple[Array, ...], direction: Array) -> Array:
 
 def expm1(x: Array) -> Array:
     """E^X - I of X (n, n) near zero."""
-    found = x / _TERMS
-    for k in range(_TERMS - 1, 0, -1):
+    found = x / TERMS
+    for k in range(TERMS - 1, 0, -1):
         found = (x + x @ found) / k
     return found
 

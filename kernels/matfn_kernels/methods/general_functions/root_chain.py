@@ -19,9 +19,9 @@ from matfn_kernels.numbers.arrays import EPS, gaussian
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["RootChain"]
+__all__ = ["REACH", "RootChain"]
 
-_REACH: Final = 0.25
+REACH: Final = 0.25
 """Largest size of Y^2 and Y^3, by their roots: there the eight nodes of `near_identity` are exact to 1e-18."""
 _MOST: Final = 100
 """Most square roots: eigenvalues over all of float64's range take twelve, and large entries above the diagonal not many
@@ -100,7 +100,7 @@ def _less_identity(u: Array, logs: Array, count: int) -> Array:
 
 def _is_near(y: Array) -> bool:
     square = y @ y
-    return bool(max(_size(square) ** (1 / 2), _size(square @ y) ** (1 / 3)) <= _REACH)
+    return bool(max(_size(square) ** (1 / 2), _size(square @ y) ** (1 / 3)) <= REACH)
 
 
 def _size(x: Array) -> float:

@@ -33,11 +33,11 @@ from matfn_kernels.numbers.arrays import EPS, gaussian
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["TriangularFunction"]
+__all__ = ["MARGIN", "TriangularFunction"]
 
 _DERIVATIVES: Final = 3
 """Derivatives of the power method, the second an adjoint."""
-_MARGIN: Final = 4.0
+MARGIN: Final = 4.0
 """How often the two parts of the error count: both are of first order, found with rounding, and may share a part."""
 
 
@@ -175,7 +175,7 @@ class TriangularFunction:
         """Relative error of the value, the matrix T being exact."""
         lost = self._with_whole(self.levels.from_root(self.levels.chain.error(), above=2), None)
         other = self._again()
-        return _MARGIN * (norm(lost) + norm(other - self.value)) / norm(self.value) + EPS
+        return MARGIN * (norm(lost) + norm(other - self.value)) / norm(self.value) + EPS
 
     def _again(self) -> Array:
         """The value by one root more, and by whole powers taken in another order."""

@@ -25,11 +25,11 @@ from matfn_kernels.methods.roots.triangular_power import eigenvalue_condition
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NegativeAxis", "Singularity"]
+__all__ = ["NEAR", "NegativeAxis", "Singularity"]
 
 Array: TypeAlias = "NDArray[Any]"
 
-_NEAR: Final = 1e-2
+NEAR: Final = 1e-2
 """Eigenvalues at a larger angle to the negative axis, in radians, are not looked at again: chosen so that few are. One
 that rounding moves farther is not known to a hundredth of itself."""
 _SURE: Final = 0.1
@@ -126,7 +126,7 @@ def _exact_eigenvalues(a: Array) -> tuple[Array, bool]:
 def _on_axis(t: Array, noise: float) -> tuple[Array, Array]:
     """Of the eigenvalues of T that may be on the negative axis, which are surely there and which not surely."""
     values = t.diagonal()
-    near = np.flatnonzero((values.real < 0) & (np.abs(values.imag) <= _NEAR * np.abs(values)))
+    near = np.flatnonzero((values.real < 0) & (np.abs(values.imag) <= NEAR * np.abs(values)))
     uncertainty = noise * np.array([eigenvalue_condition(t, int(i)) for i in near])
     distance = np.abs(values[near, None] - values)
     distance[np.arange(len(near)), near] = np.inf

@@ -19,11 +19,11 @@ from matfn_kernels.numbers.arrays import gaussian
 if TYPE_CHECKING:
     from matfn_kernels.numbers.arrays import Array
 
-__all__ = ["law", "nonsingular", "schur_form", "unexplained"]
+__all__ = ["SLACK", "law", "nonsingular", "schur_form", "unexplained"]
 
 _GROWTH: Final = 0.7
 """Backward error of a Schur form in units of sqrt(n) eps times the norm, as seen up to order 400."""
-_SLACK: Final = 16.0
+SLACK: Final = 16.0
 """How often that must be exceeded to be broken: in float32, where the real form is made complex, 4.6 times was seen."""
 _UNLAWFUL_MARGIN: Final = 4.0
 """How often an error that breaks the law counts: it is measured on four random columns."""
@@ -39,7 +39,7 @@ def unexplained(a: Array, t: Array, q: Array, unit: float) -> tuple[float, float
     z = gaussian((len(a), probes.COUNT))
     turned = q.conj().T @ z
     missing, skew = (norm(x) / math.sqrt(probes.COUNT) for x in (a @ z - q @ (t @ turned), z - q @ turned))
-    allowed, size = _SLACK * law(unit, len(a)), norm(t)
+    allowed, size = SLACK * law(unit, len(a)), norm(t)
     if missing <= allowed * size and skew <= allowed * math.sqrt(len(a)):
         return 0.0, 0.0
     return _UNLAWFUL_MARGIN * (missing + 2 * skew * size), 2 * _UNLAWFUL_MARGIN * skew
