@@ -58,10 +58,20 @@ RUN install --directory /opt/venv/share/matfn \
     && cyclonedx-py environment --output-reproducible --of JSON --output-file /opt/venv/share/matfn/sbom.cdx.json /opt/venv/bin/python
 
 FROM base
+# Triton compiles its link to the GPU's driver when a kernel is first used: with gcc, against Python's headers.
+ARG TORCH=cpu
+# hadolint ignore=DL3008
+RUN if [ "$TORCH" = cuda ]; then \
+        apt-get update \
+        && apt-get install -y --no-install-recommends gcc libc6-dev libpython3-dev \
+        && rm -rf /var/lib/apt/lists/* /var/cache/apt/*; \
+    fi
 COPY --from=build /opt/venv /opt/venv
 RUN install --directory --owner=10001 --group=10001 /var/cache/matfn
-# Kept pages: a request body in fresh pages costs half a millisecond a MiB.
+# Kept pages: a request body in fresh pages costs half a millisecond a MiB. Where the root is read-only, what is compiled
+# for a GPU has its temporary files in the one folder that can be written.
 ENV PATH=/opt/venv/bin:$PATH \
+    TMPDIR=/var/cache/matfn \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MALLOC_MMAP_THRESHOLD_=1073741824 \
