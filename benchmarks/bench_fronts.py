@@ -120,7 +120,7 @@ def row(name: str, who: str, rounds: list[Round]) -> str:
 
 def main() -> None:
     """Prints the table."""
-    print(provenance("python benchmarks/bench_fronts.py"))
+    print(f"{provenance()}\n")
     print(
         f"Processor milliseconds a call, medians of {ROUNDS} rounds of {CALLERS * CALLS} calls by {CALLERS} callers.\n"
     )
