@@ -17,7 +17,7 @@ import torch
 
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.measured import BACKWARD_ERROR, laws, orthogonality
+from matfn_kernels.linalg.measured import laws, orthogonality, row_error
 from matfn_kernels.linalg.native import lapack, lockstep
 from matfn_kernels.methods.roots.by_eigh import LEAST, NEGLIGIBLE
 from matfn_kernels.methods.roots.damping import NEAR
@@ -121,7 +121,7 @@ def _settings(power: Power) -> native.SpectralPowers:
         added=power.part if power.shift is None else power.shift,
         floor=FLOOR * eps,
         negative=eps**0.5,
-        noise=BACKWARD_ERROR * own,
+        noise=row_error(power.order) * own,
         skew=orthogonality(power.order) * own,
         laws=(law, skew_law),
         near=NEAR,
