@@ -43,8 +43,8 @@ the error in the median (`make study`).
 
 Bidiagonal QR may lose more in a few places: where a bound for svd in double precision is needed it is measured."""
 _GROWTH: Final = 0.4
-"""Rows of the backward error, in the root mean square, of matrices within 1e-9 of a multiple of I were 7 eps of the norm
-at order 128, 12 at 512 and 15 at 1024, the skewness of V included. Each counts once as a row and once as a column."""
+"""Rows of the backward error of matrices within 1e-9 of a multiple of I were 7 eps of the norm at order 128, 12 at 512
+and 15 at 1024, in the root mean square, the skewness of V included. Each counts once as a row and once as a column."""
 MARGIN: Final = 4.0
 """How often a measured error counts: four Gaussian columns see less than a quarter of one that lies in a single row
 once in 140 times."""
