@@ -64,7 +64,7 @@ def backward_error(eigen: Eigen, wide: Tensor) -> Tensor:
     v, w = eigen.v.to(z.dtype), eigen.w.to(torch.float64)[..., None]
     scaled, images = w * z, probes.times(v, torch.cat((z, w * z), dim=-1))
     turned = probes.times(v.mH, torch.cat((probes.times(wide, images[..., :_PROBES]), images), dim=-1))
-    compressed, gram, gram_scaled = turned.split(_PROBES, dim=-1)
+    compressed, gram, gram_scaled = (turned[..., i * _PROBES : (i + 1) * _PROBES] for i in range(3))
     skewed = gram_scaled - scaled + w * (gram - z)
     missing = compressed - scaled - skewed
     norms = torch.maximum(*(invariant.row_norm(rows) for rows in (missing, missing + skewed / 2)))
