@@ -1,4 +1,4 @@
-"""Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses.
+"""Matrix functions as a service: certified roots, logarithms, polar factors and matrix equations in batches.
 
 with matfn.Client("http://127.0.0.1:8000") as client:
     x = client.inv_root(a, r=4)

@@ -29,10 +29,13 @@ TABLE: Final[Mapping[str, ErrorCode]] = {
             "malformed",
             400,
             "The request cannot be read",
-            "send msgpack or JSON with inputs, params and options; /docs shows the schema",
+            "send msgpack or JSON with inputs, params and options (/v2: its protocol); /docs shows the schema",
         ),
         ErrorCode(
-            "unauthorized", 401, "The API key is missing or wrong", "set MATFN_API_KEY, or pass api_key to the client"
+            "unauthorized",
+            401,
+            "The API key is missing or wrong",
+            "set MATFN_API_KEY, or pass api_key to the client; over HTTP send the header Authorization: Bearer KEY",
         ),
         ErrorCode("unknown_function", 404, "There is no such function", "GET /v1/functions lists the names"),
         ErrorCode("not_found", 404, "There is no such route", "GET /openapi.json lists the routes"),

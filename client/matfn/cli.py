@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = typer.Typer(
-    help="Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses.",
+    help="Matrix functions as a service: certified roots, logarithms, polar factors and matrix equations in batches.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -75,7 +75,7 @@ def start(
         bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Matrix functions as a service: batched, certified roots, polar factors, clipping and triangular inverses."""
+    """Matrix functions as a service: certified roots, logarithms, polar factors and matrix equations in batches."""
     del version  # its callback has printed it
 
 

@@ -164,7 +164,10 @@ def _declared(parameter: Mapping[str, Any]) -> str:
 
 
 def status_table(document: Mapping[str, Any]) -> Table:
-    """One row per fact of GET /v1/status."""
+    """One row per fact of GET /v1/status, without the tables of the calibration, which --json has."""
+    if isinstance(document.get("calibration"), dict):
+        facts = {name: fact for name, fact in document["calibration"].items() if not isinstance(fact, list)}
+        document = {**document, "calibration": facts}
     table = Table(title="status", show_header=False, box=SIMPLE_HEAD, min_width=_WIDTH)
     for name, value in _flat(document):
         _add_row(table, name.replace("_", " "), value)

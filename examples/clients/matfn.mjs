@@ -21,13 +21,15 @@ export class Problem extends Error {
  * Calls a function of the service.
  *
  * @param {string} name of the function, such as "inv_root".
- * @param {Object<string, {shape: number[], data: Float64Array}>} inputs by name, row by row.
+ * @param {Object<string, {shape: number[], data: Float64Array}>} inputs by name, row by row; a batch of N has the shape
+ *   [N, rows, columns]. Nested lists of numbers do as well.
  * @param {Object} params of the function, such as {r: 4}.
  * @param {{url?: string, key?: string, options?: Object, tries?: number}} how and where; options are `tol`, `method` ...
+ *   In Node MATFN_URL and MATFN_API_KEY say where unless url and key do.
  * @returns {Promise<{outputs: Object, certificates: Object[]}>} outputs as inputs are, a certificate for each matrix.
  * @throws {Problem} what the service refuses.
  */
-export async function call(name, inputs, params = {}, { url = "http://127.0.0.1:8000", key, options = {}, tries = 5 } = {}) {
+export async function call(name, inputs, params = {}, { url = given("MATFN_URL") ?? "http://127.0.0.1:8000", key = given("MATFN_API_KEY"), options = {}, tries = 5 } = {}) {
   const headers = { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }) };
   const body = JSON.stringify({ inputs: mapped(inputs, encoded), params, options });
   for (let left = tries; ; left--) {
@@ -39,9 +41,13 @@ export async function call(name, inputs, params = {}, { url = "http://127.0.0.1:
   }
 }
 
+const given = (name) => globalThis.process?.env?.[name];
+
 const mapped = (object, change) => Object.fromEntries(Object.entries(object).map(([name, value]) => [name, change(value)]));
 
-function encoded({ shape, data }) {
+function encoded(tensor) {
+  if (Array.isArray(tensor) || typeof tensor === "number") return tensor; // the service takes these in JSON
+  const { shape, data } = tensor;
   const view = new DataView(new ArrayBuffer(8 * data.length));
   data.forEach((number, i) => view.setFloat64(8 * i, number, true)); // little-endian on any machine
   let text = "";
@@ -65,7 +71,7 @@ async function main([name, ...words]) {
     if (value.endsWith(".csv")) inputs[word] = matrix(read(value).length > 1 ? read(value) : read(value)[0]);
     else params[word] = /^(true|false|[-+.\d].*)$/.test(value) ? JSON.parse(value) : value;
   }
-  const { outputs, certificates } = await call(name, inputs, params, { url: process.env.MATFN_URL, key: process.env.MATFN_API_KEY });
+  const { outputs, certificates } = await call(name, inputs, params);
   for (const [output, { shape, data }] of Object.entries(outputs)) {
     console.error(output, shape.join(" x "), certificates[0].outcome, certificates[0].error_estimate);
     const width = shape.at(-1) ?? 1;

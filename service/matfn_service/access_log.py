@@ -131,7 +131,7 @@ def line_of(head: Head, entry: Entry, status: int | None, now: float) -> dict[st
         "matrices": entry.matrices,
         "received": entry.received,
         "sent": entry.sent,
-        "status": status,
+        "status": None if status is None else int(status),  # an HTTPStatus is written by its name
         "outcome": ", ".join(_outcomes(entry.outcomes)) or ANSWERED,
         "queue_ms": _milliseconds(entry.queue_seconds),
         "device_ms": _milliseconds(entry.device_seconds),

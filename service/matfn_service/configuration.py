@@ -80,7 +80,8 @@ def _allowed(field: FieldInfo) -> str:
         name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le") if hasattr(rule, name)
     }
     words = {"ge": "of at least", "gt": "above", "le": "and at most"}
-    return " ".join([_KINDS.get(kind, "a value"), *(f"{words[name]} {bound}" for name, bound in bounds.items())])
+    allowed = " ".join([_KINDS.get(kind, "a value"), *(f"{words[name]} {bound}" for name, bound in bounds.items())])
+    return f"{allowed}, in bytes" if "in bytes" in (field.description or "") else allowed
 
 
 def _missing(settings: Settings) -> Iterator[tuple[str, object, str]]:

@@ -13,17 +13,19 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
+from html import escape
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from zipfile import BadZipFile, ZipFile
 
 from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation at run time
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from matfn_service.problems import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from fastapi import FastAPI
 
@@ -33,6 +35,7 @@ SITE_ROOT: Final = "/docs/"
 ARCHIVE: Final = Path(__file__).parent / "site.zip"
 """Where `make docs` writes it, and where a wheel has it."""
 
+_BARE: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _INDEX: Final = "index.html"
 _COMPRESSED: Final = ".gz"
 _TYPES: Final = {
@@ -147,11 +150,20 @@ def add_site(app: FastAPI, named: Path | None) -> None:
     async def page(request: Request, path: str) -> Response:
         found = None if site is None else site.find(path)
         if found is None:
-            raise Refusal("not_found", *_absent(request.url.path, is_built=site is not None))
+            said = _absent(request.url.path, is_built=site is not None)
+            if "text/html" in request.headers.get("accept", ""):  # the page at / links to here
+                return HTMLResponse(_told(*said), HTTPStatus.NOT_FOUND, {"content-security-policy": _BARE})
+            raise Refusal("not_found", *said)
         return found.answer(request)
 
 
-def _absent(path: str, *, is_built: bool) -> Iterable[str]:
+def _told(detail: str, hint: str) -> str:
+    """The same for a browser."""
+    words = f'<p>{escape(detail)}: {escape(hint)}.</p><p><a href="/docs">/docs</a> <a href="/">/</a></p>'
+    return f'<!doctype html><html lang="en"><title>matfn</title>{words}</html>'
+
+
+def _absent(path: str, *, is_built: bool) -> tuple[str, str]:
     """The detail and the hint for a page that is not there."""
     if is_built:
         return f"there is no {path}", f"{SITE_ROOT} is the documentation's first page"

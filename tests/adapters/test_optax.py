@@ -151,6 +151,10 @@ def test_failed_refresh_keeps_the_roots(caplog: pytest.LogCaptureFixture) -> Non
     assert "connection refused" in caplog.text
     with pytest.raises(RuntimeError, match="5 refreshes"):
         check(state)
+    with pytest.raises(RuntimeError, match="5 refreshes"):
+        check((state, ()))  # as optax.chain holds it
+    with pytest.raises(TypeError, match="scale_by_shampoo"):
+        check(())
 
 
 def test_zero_gradients_fail_nothing(client: CountingClient) -> None:

@@ -490,6 +490,15 @@ def test_status_shows_the_server() -> None:
     assert document["functions"][0]["name"] == "root"
 
 
+def test_status_leaves_the_rows_of_the_profile_to_json() -> None:
+    """The table has facts, not the hundreds of numbers that methods are priced by."""
+    table = tables.status_table(
+        {"state": "ready", "calibration": {"name": "measured", "seconds": [["gemm", "fp32", 16, 1e-6]]}}
+    )
+
+    assert [str(cell) for cell in table.columns[0].cells] == ["state", "calibration name"]
+
+
 @pytest.mark.parametrize("name", ["A.npz:a", "A.npz", "A.csv", "A.mtx", "A.npy"])
 def test_run_reads_and_writes_files_by_suffix(folder: Path, name: str) -> None:
     """An input in any format gives one answer, and an output in any format holds its numbers to the last bit."""

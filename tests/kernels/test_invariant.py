@@ -377,7 +377,10 @@ BY_ARRAY: Final = {
     ),
     *("methods/sign/by_parts", "methods/sign/one_by_one"),
     *(f"methods/roots/{name}" for name in ("general", "schur_form", "triangular_power", "semisimple", "least")),
-    *(f"methods/general_functions/{name}" for name in ("by_schur", "near_identity", "root_chain", "triangular")),
+    *(
+        f"methods/general_functions/{name}"
+        for name in ("by_schur", "near_identity", "nilpotent", "root_chain", "triangular")
+    ),
     *(f"methods/equations/{name}" for name in ("sylvester", "riccati", "riccati_terms", "doubling", "newton_kleinman")),
     *(f"methods/equations/{name}" for name in ("stabilisability", "continuous", "discrete", "linear", "gains")),
 }

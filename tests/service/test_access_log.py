@@ -174,3 +174,13 @@ async def test_there_is_no_line_by_default(opened: Opened, lines: Callable[[], l
 def test_path_is_plain() -> None:
     """What is no ASCII, or moves a cursor, is written as an escape."""
     assert plain_path("/v1/ä\r\n") == "/v1/\\xe4\\r\\n"
+
+
+async def test_status_is_a_number_in_the_log_for_people(opened: Opened) -> None:
+    """A line for people has the status in digits, not by the name of Python's constant."""
+    with structlog.testing.capture_logs() as events:
+        async with opened(access_log="info") as client:
+            await client.post("/v1/msign", content=call_body("msign", 2, 2), headers=MSGPACK)
+    (line,) = [event for event in events if event["event"] == "request"]
+
+    assert repr(line["status"]) == "200"

@@ -40,7 +40,7 @@ def fault(**options: object) -> str:
         ("MATFN_DEVICE", "foo", "must be one of auto, cpu, cuda"),
         ("MATFN_DEVICE", "cuda", "PyTorch finds no GPU on this machine; auto and cpu work without one"),
         ("MATFN_LOG_FORMAT", "xml", "must be one of console, json"),
-        ("MATFN_QUEUE_BYTES", "-1", "must be a whole number of at least 1024"),
+        ("MATFN_QUEUE_BYTES", "-1", "must be a whole number of at least 1024, in bytes"),
         ("MATFN_DRAIN_SECONDS", "0", "must be a number above 0"),
         ("MATFN_DRAIN_SECONDS", "inf", "must be a number above 0"),
         ("MATFN_UDS", "/nowhere/matfn.sock", "there is no folder /nowhere"),

@@ -184,7 +184,7 @@ async def test_manual_needs_no_other_host(opened: Opened) -> None:
 
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert [name for name in names if name not in answer.text] == []
-    assert re.findall(r"(?:src|href)=\"(.*?)\"|@import|<script", answer.text) == ["/openapi.json"]
+    assert re.findall(r"(?:src|href)=\"(.*?)\"|@import|<script", answer.text) == ["/openapi.json", "/docs/"]
 
 
 async def test_manual_is_the_only_one(client: httpx.AsyncClient) -> None:

@@ -117,14 +117,18 @@ async def test_files_are_sent_compressed_and_once(opened: Opened, archive: Path)
 async def test_server_without_a_site_says_how_to_get_it(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Where no site was built, every path below /docs/ says so, and /docs is there as always."""
+    """Where no site was built, every path below /docs/ says so, to a browser on a page; /docs is there as always."""
     monkeypatch.setattr(site, "ARCHIVE", tmp_path / "none.zip")
     async with opened() as client:
         problem = (await client.get("/docs/")).json()
+        page = await client.get("/docs/<b>", headers={"accept": "text/html,*/*;q=0.8"})
         manual = await client.get("/docs")
 
     assert (problem["status"], problem["code"]) == (404, "not_found")
     assert "make docs" in problem["hint"]
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert problem["hint"] in page.text
     assert manual.status_code == 200
 
 

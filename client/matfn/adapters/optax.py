@@ -118,14 +118,26 @@ def scale_by_shampoo(
     return optax.GradientTransformation(init, update)
 
 
-def check(state: ScaleByShampooState, tolerated: int = 3) -> None:
+def check(state: Any, tolerated: int = 3) -> None:
     """Raises where more refreshes in a row have failed than are tolerated; call it outside jit.
+
+    Args:
+        state: of `scale_by_shampoo`, or one that holds it, as that of `optax.chain` does.
+        tolerated: failures in a row that are no error.
 
     Raises:
         RuntimeError: the logger "matfn" has the errors.
+        TypeError: there is no state of `scale_by_shampoo`.
     """
-    if int(state.failures) > tolerated:
-        raise RuntimeError(f"{int(state.failures)} refreshes in a row failed; the logger 'matfn' has their errors")
+    import jax
+
+    inner = jax.tree_util.tree_leaves(state, is_leaf=lambda node: isinstance(node, ScaleByShampooState))
+    states = [node for node in inner if isinstance(node, ScaleByShampooState)]
+    if not states:
+        raise TypeError("this state holds none of scale_by_shampoo")
+    failures = max(int(one.failures) for one in states)
+    if failures > tolerated:
+        raise RuntimeError(f"{failures} refreshes in a row failed; the logger 'matfn' has their errors")
 
 
 def _dtype(leaf: Any) -> Any:

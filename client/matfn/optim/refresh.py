@@ -210,7 +210,8 @@ class Refresher:
             return
         self._told_late = True
         in_use = f"the {noun} of step {progress.adopted} stay" if progress.adopted else f"no {noun} are"
-        words = f"the refresh of step {progress.asked} has no answer at step {progress.step}; {in_use} in use"
+        late = f"the refresh of step {progress.asked} has no answer at step {progress.step}"
+        words = f"{late}; {in_use} in use (on_late='wait' waits)"
         callers_line().warn(words, RefreshWarning)
 
 
