@@ -131,6 +131,27 @@ def test_isolated_numbers_have_the_same_bits_alone(added: dict[str, Any], dtype:
         assert alone.certificates[0] == together.certificates[i]
 
 
+@pytest.mark.parametrize("beside", ["zero", "negative", "on a threshold"])
+@pytest.mark.parametrize("order", [1, 5, 48, 70])
+@pytest.mark.parametrize(("function", "keywords"), [("inv_root", {"r": 3}), ("root", {"r": 2}), ("sqrt_pair", {})])
+def test_estimates_of_isolated_numbers_do_not_depend_on_others(
+    function: str, keywords: dict[str, Any], order: int, beside: str
+) -> None:
+    """A matrix that is left to another program, in double precision, has the others rounded no second time."""
+    others = {
+        "zero": np.zeros((order, order)),
+        "negative": -np.eye(order) - np.ones((order, order)),
+        "on a threshold": np.diag(np.geomspace(1e-12, 1, order)),
+    }
+    a = np.stack([1.5 * np.eye(order), others[beside]]).astype(np.float32)
+
+    alone = answer(function, {"a": a[:1]}, on_failure="nan", **keywords)
+    together = answer(function, {"a": a}, on_failure="nan", **keywords)
+
+    assert together.certificates[0] == alone.certificates[0]
+    assert all(np.array_equal(x[0], y[0]) for x, y in zip(together.outputs, alone.outputs, strict=True))
+
+
 @pytest.mark.parametrize("order", [3, 70])
 def test_numbers_that_count_as_zero_stay_zero(order: int) -> None:
     """With damping="range" a number below 8 eps of the largest has the power 0."""

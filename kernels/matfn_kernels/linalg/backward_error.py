@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from matfn_kernels.linalg import invariant, probes
-from matfn_kernels.linalg.measured import BACKWARD_ERROR, orthogonality
+from matfn_kernels.linalg.measured import BACKWARD_ERROR, orthogonality, row_error
 from matfn_kernels.linalg.products import symmetrise
 from matfn_kernels.numbers.precision import FLOOR
 
@@ -31,6 +31,7 @@ __all__ = [
     "orthogonality",
     "propagated",
     "relative_to_truth",
+    "row_error",
 ]
 
 _PROBES: Final = 8
@@ -54,11 +55,20 @@ def in_double(eigen: Eigen) -> Tensor:
 
 
 def backward_error(eigen: Eigen, wide: Tensor) -> Tensor:
-    """Norms of the rows of V^H (A - V diag(w) V^H) V, A in float64, on random columns, (batch, n)."""
+    """Norms of the rows of V^H (A - V diag(w) V^H) V, A in float64, on random columns, (batch, n).
+
+    Or of the rows of Q^H A Q - diag(w) where they are larger: Q is the orthonormal basis nearest to V, in which the
+    eigenvalues are off by half of the skewness S = V^H V - I too, to first order (S diag(w) + diag(w) S) / 2.
+    """
     z = probes.gaussian(eigen.a, eigen.a.shape[-1], _PROBES)
-    v = eigen.v.to(z.dtype)
-    missing = probes.times(wide, z) - probes.times(v, eigen.w[..., None] * probes.times(v.mH, z))
-    return _PROBE_MARGIN / math.sqrt(_PROBES) * invariant.row_norm(probes.times(v.mH, missing))
+    v, w = eigen.v.to(z.dtype), eigen.w.to(torch.float64)[..., None]
+    scaled, images = w * z, probes.times(v, torch.cat((z, w * z), dim=-1))
+    turned = probes.times(v.mH, torch.cat((probes.times(wide, images[..., :_PROBES]), images), dim=-1))
+    compressed, gram, gram_scaled = (turned[..., i * _PROBES : (i + 1) * _PROBES] for i in range(3))
+    skewed = gram_scaled - scaled + w * (gram - z)
+    missing = compressed - scaled - skewed
+    norms = torch.maximum(*(invariant.row_norm(rows) for rows in (missing, missing + skewed / 2)))
+    return _PROBE_MARGIN / math.sqrt(_PROBES) * norms
 
 
 def propagated(

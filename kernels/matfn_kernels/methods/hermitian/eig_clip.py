@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import torch
 
 from matfn_kernels.linalg import invariant
-from matfn_kernels.linalg.backward_error import BACKWARD_ERROR, asymmetric, backward_error, in_double, relative_to_truth
+from matfn_kernels.linalg.backward_error import (
+    BACKWARD_ERROR,
+    asymmetric,
+    backward_error,
+    in_double,
+    orthogonality,
+    relative_to_truth,
+)
 from matfn_kernels.linalg.decompositions import Eigen
 from matfn_kernels.linalg.kernel_choice import Kernel
 from matfn_kernels.linalg.products import symmetrise
@@ -107,7 +114,8 @@ class EigClipProgram:
         moved = self._moved(w, noise, f, scale) * (off.rows / off.norm[:, None])
         error = torch.where(inside, 0.0, torch.minimum(_over(invariant.row_norm(moved), size), backward))
         narrowing = spacing(self.precision) if spacing(self.precision) > torch.finfo(self.dtype).eps else 0.0
-        rounding = torch.where(inside, narrowing, 2 * BACKWARD_ERROR * spacing(self.precision))
+        product = max(2 * BACKWARD_ERROR, orthogonality(self.order)) * spacing(self.precision)
+        rounding = torch.where(inside, narrowing, product)
         return Findings(
             outputs=(value,),
             exponents=(torch.where(inside, exponent, scale.to(torch.int64)),),

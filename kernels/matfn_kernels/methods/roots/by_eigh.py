@@ -14,13 +14,13 @@ import torch
 
 from matfn_kernels.linalg import eigh_correction, invariant, probes
 from matfn_kernels.linalg.backward_error import (
-    BACKWARD_ERROR,
     asymmetric,
     backward_error,
     displaced,
     in_double,
     orthogonality,
     propagated,
+    row_error,
 )
 from matfn_kernels.linalg.eigh_correction import Middle
 from matfn_kernels.linalg.narrowing import loss
@@ -142,7 +142,8 @@ def _is_exact(eigen: Eigen) -> Tensor:
 
 def law(precision: Precision, eigen: Eigen) -> Tensor:
     """Norm of a column of LAPACK's known backward error, or what was measured where that is more, (batch,)."""
-    return _at_least(BACKWARD_ERROR * spacing(precision) * eigen.w.to(torch.float64).abs().amax(-1), eigen)
+    unit = row_error(eigen.w.shape[-1]) * spacing(precision)
+    return _at_least(unit * eigen.w.to(torch.float64).abs().amax(-1), eigen)
 
 
 def _at_least(noise: Tensor, eigen: Eigen) -> Tensor:
