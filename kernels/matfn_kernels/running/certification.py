@@ -244,7 +244,7 @@ def _missed(error: float, tol: float) -> str:
     if not math.isfinite(error):
         return f"no error estimate is known, so that the tolerance {tol:.1e} cannot be vouched for"
     if error > _LARGEST:
-        return f"estimated relative error {error:.1e}: no digit is vouched for, where the tolerance is {tol:.1e}"
+        return f"no digit is vouched for: the estimated error is {error:.1e} of the answer, the tolerance {tol:.1e}"
     return f"estimated relative error {error:.1e} is above the tolerance {tol:.1e}"
 
 
