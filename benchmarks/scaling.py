@@ -49,7 +49,9 @@ _SEED: Final = 0
 _MIB: Final = 2**20
 _LOOP_BYTE: Final = (0.191e-3 - 0.053e-3) / (960 * 2**10)  # bodies.md: 64 KiB and 1 MiB in kept buffers
 _LOOP_CALL: Final = 0.98 / 2414 - 0.5 * _MIB * _LOOP_BYTE  # an earlier server.md: 32 callers, 256 KiB each way
+_FRONTED: Final = 0.65  # fronts.md, calls of 8 matrices: the part of a call's time that its server keeps behind a front
 _SPEEDS: Final = (1, 10, 100)
+_LOOP: Final = "one event loop"
 _SLACK: Final = 1.25  # of ray_router.py
 _POLICIES: Final[Mapping[str, Policy]] = {
     "random": uniform,
@@ -191,7 +193,7 @@ def _ceilings(uses: tuple[Sort, ...], inputs: Inputs) -> list[str]:
     """Devices that each resource can feed, for this machine's core and for made-up faster devices."""
     fleet = _fleet(1, inputs)
     wanted = [demand(uses, speed * _LOAD / seconds_a_call(uses), fleet) for speed in _SPEEDS]
-    columns = [ceilings(one, _LOAD, fleet, inputs.look) for one in wanted]
+    columns = [_with_fronts(ceilings(one, _LOAD, fleet, inputs.look)) for one in wanted]
     heads = " | ".join("this core" if speed == 1 else f"{speed} times as fast" for speed in _SPEEDS)
     lines = [f"| full at so many devices | {heads} |", f"|---|{'---|' * len(_SPEEDS)}"]
     lines += [f"| {name} | {' | '.join(f'{column[name]:.3g}' for column in columns)} |" for name in columns[0]]
@@ -203,6 +205,16 @@ def _ceilings(uses: tuple[Sort, ...], inputs: Inputs) -> list[str]:
         "event loop, cores a device": [one.loop for one in wanted],
     }
     return [*lines, *(f"| {name} | {' | '.join(f'{value:.3g}' for value in row)} |" for name, row in figures.items())]
+
+
+def _with_fronts(found: Mapping[str, float]) -> dict[str, float]:
+    """The ceilings with that of an event loop behind fronts, after the one that does everything itself."""
+    rows = {}
+    for name, devices in found.items():
+        rows[name] = devices
+        if name == _LOOP:
+            rows[f"{_LOOP} behind fronts"] = devices / _FRONTED
+    return rows
 
 
 def _plot(points: Sequence[Point]) -> None:
