@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from unittest.mock import patch
 
+import matfn
 from processes import ServerProcess
 
 if TYPE_CHECKING:
@@ -74,10 +75,10 @@ def _commit_of(version: str) -> str:
 
 
 def last_release(folder: Path) -> Release:
-    """The last release of the changelog, in this folder."""
-    found = _HEADING.search((ROOT / "CHANGELOG.md").read_text())
-    assert found is not None
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", _commit_of(found[1])))) as archive:
+    """The last release of the changelog before this tree's version, in this folder."""
+    headings = _HEADING.findall((ROOT / "CHANGELOG.md").read_text())
+    version = next(heading for heading in headings if heading != matfn.__version__)
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", _commit_of(version)))) as archive:
         archive.extractall(folder, filter="data")
     subprocess.run([sys.executable, "hatch_build.py"], cwd=folder, check=True, capture_output=True)
-    return Release(found[1], folder)
+    return Release(version, folder)
