@@ -393,3 +393,21 @@ def test_conditions_are_those_of_the_function(name: str) -> None:
 
     exact = float(scipy.linalg.expm_cond(a))
     assert 0.999 * exact <= condition <= 1.001 * max(1.0, N**0.5 * exact)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("spread", [1e-12, 1e-9, 3e-8])
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_a_named_precision_does_not_round_a_small_logarithm_away(order: int, spread: float, dtype: str) -> None:
+    """Matrices that are the identity in float32 and not as they were sent have estimates that say what is lost."""
+    rng = np.random.default_rng(order)
+    q = orthogonal(rng, order, order)
+    full = (q * (1 + spread * rng.uniform(0.5, 1.0, order))) @ q.T
+    diagonal = np.diag(1 + spread * rng.uniform(0.5, 1.0, order))
+    a = np.stack([(full + full.T) / 2, diagonal]).astype(dtype)
+    w, v = np.linalg.eigh(a - np.eye(order))
+    exact = (v * np.log1p(w)[:, None, :]) @ np.conj(v.swapaxes(1, 2))
+
+    found = answer("log", {"a": a}, precision="fp32")
+
+    assert_covered(relative_error(found.outputs[0], exact), found.certificates, estimated=range(len(a) + 1), slack=1e-9)

@@ -121,11 +121,15 @@ class SpectralProgram:
 
 
 def _beside_identity(found: Findings, a: Tensor) -> Findings:
-    """The findings, of logarithms of matrices near I, unshifted, without their decomposition; on a CPU."""
+    """The findings, of logarithms of matrices near I, unshifted, without their decomposition; on a CPU.
+
+    A lower precision than that of A rounds A - I away: such matrices keep the findings that count it.
+    """
     (value,), (exponent,) = found.outputs, found.exponents
     if not a.is_cpu:
         return found
-    near = near_identity(a.to(value.dtype))
+    taken = a.to(value.dtype)
+    near = near_identity(taken) & (taken.to(a.dtype) == a).flatten(1).all(-1)
     near = near if found.shift is None else near & (found.shift == 0)
     rows = near.nonzero().flatten()
     if not len(rows):
