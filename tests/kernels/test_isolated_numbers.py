@@ -168,3 +168,22 @@ def test_powers_far_from_one(exponent: int) -> None:
         found = answer("inv_root", {"a": a}, r=r, s=s, on_failure="nan")
         if found.certificates[0].outcome == "converged":
             _assert_exact(found, a[0].diagonal(), [(-s, r)])
+
+
+@pytest.mark.parametrize("with_g", [False, True])
+@pytest.mark.parametrize("s", [1, 3])
+@pytest.mark.parametrize("function", ["root", "inv_root"])
+def test_numbers_between_coupled_ones_that_count_as_zero_stay_zero(function: str, s: int, with_g: bool) -> None:
+    """What eigenvectors of others leave of a power that "range" drops is rounding, and no sign that it was kept."""
+    a = np.zeros((3, 3, 3))
+    a[:, ::2, ::2] = 0.09423828125  # an eigenvalue of 0 and one of 0.188, each with both coordinates
+    dropped = 1e-17 * np.array([1.0, 4.0, 9.0])
+    a[:, 1, 1] = dropped
+    g = {"g": np.broadcast_to(np.eye(3), (3, 3, 3)).copy()} if with_g else {}
+
+    found = answer(function, {"a": a, **g}, r=2, s=s, damping="range")
+
+    assert {certificate.rank for certificate in found.certificates} == {1}
+    kept = 0.188476562 ** ((1 if function == "root" else -1) * s / 2)
+    assert np.abs(found.outputs[0][:, 1]).max() <= 1e-10 * kept
+    assert np.abs(found.outputs[0][:, :, 1]).max() <= 1e-10 * kept

@@ -7,7 +7,7 @@ has 11 bits more than float64 on x86 and 60 on ARM.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.findings import Findings
 
 __all__ = ["below_rounding", "exact_where_isolated", "isolated", "may_be_isolated", "of_each", "wide"]
+
+
+_DROPPED: Final = 2.0**-20
+"""Of its power, what is left of a number that "range" drops: products with other eigenvectors leave some eps of theirs.
+The power of one that is kept, above 8 eps of the largest, is right to more than half of its size."""
 
 
 def exact_where_isolated(power: Power, inputs: Mapping[str, Tensor], found: Findings) -> Findings:
@@ -52,7 +57,7 @@ def exact_where_isolated(power: Power, inputs: Mapping[str, Tensor], found: Find
     for value, exponent, sign in zip(found.outputs, _exponents(found), power.signs, strict=True):
         powers = _powers(shifted, sign * power.s, power.r, of_each(exponent, rows))
         some = value[rows].resolve_conj().numpy()
-        _place(some, alone, powers, left)
+        _place(some, alone, powers, left, _DROPPED if power.drops else 0.0)
         outputs.append(value.index_copy(0, rows, torch.from_numpy(some)))
     return replace(found, outputs=tuple(outputs))
 
@@ -96,11 +101,11 @@ def _powers(numbers: Any, s: int, r: int, exponent: Array) -> Any:
         return np.ldexp(np.power(numbers, np.longdouble(s) / np.longdouble(r)), -exponent.astype(np.int32))
 
 
-def _place(value: Array, alone: Array, powers: Any, left: Array | None) -> None:
+def _place(value: Array, alone: Array, powers: Any, left: Array | None, dropped: float) -> None:
     """Puts powers of isolated numbers (k, n) into powers (k, n, n), or into products with G from the left (k, m, n).
 
     One that the dtype does not hold in full is left as it is, as are those of answers that are not finite, or zero for
-    numbers that count as zero.
+    numbers that count as zero: at most `dropped` of the power, which is what rounding leaves of a zero.
     """
     with np.errstate(all="ignore"):
         columns = np.asarray(powers if left is None else left * powers[:, None, :])
@@ -110,9 +115,10 @@ def _place(value: Array, alone: Array, powers: Any, left: Array | None) -> None:
     kept = alone & np.isfinite(size) & (size >= np.finfo(value.dtype).tiny)
     if left is None:
         diagonal = np.einsum("kii->ki", value)
-        kept &= np.isfinite(diagonal) & (diagonal != 0)
+        kept &= np.isfinite(diagonal) & (np.abs(diagonal) > dropped * size)
         value[kept[:, :, None] | kept[:, None, :]] = 0
         diagonal[kept] = columns[kept]
     else:
-        kept &= np.isfinite(columns).all(1) & np.isfinite(value).all(1) & value.any(1)
+        is_there = np.abs(value).max(1, initial=0) > dropped * np.abs(columns).max(1, initial=0)
+        kept &= np.isfinite(columns).all(1) & np.isfinite(value).all(1) & is_there
         np.copyto(value, columns, where=kept[:, None, :])
