@@ -509,14 +509,26 @@ def _plain(truth: Truth) -> tuple[Array, Array, Array]:
 
 
 def _dare(truth: Truth, _chosen: dict[str, Any]) -> _Found:
-    """By doubling, which converges quadratically."""
+    """By doubling, which converges quadratically, and steps of Newton's iteration for the digits that it has lost."""
     a, g, q = _plain(truth)
-    x, one, e = q, np.eye(a.shape[-1]), a
+    x, one, e, of_b = q, np.eye(a.shape[-1]), a, g
     for _ in range(_DOUBLINGS):
         w = long_double.inverse(one + g @ x)
         x, g, e = x + adjoint(e) @ x @ w @ e, g + e @ w @ g @ adjoint(e), e @ w @ e
         x, g = (x + adjoint(x)) / 2, (g + adjoint(g)) / 2
+    for _ in range(_NEWTON_STEPS):
+        closed = long_double.inverse(one + of_b @ x) @ a
+        missing = long_double.plain(q - x + adjoint(a) @ x @ closed)
+        x = np.stack([_stepped(*part) for part in zip(long_double.plain(closed), missing, x, strict=True)])
     return (x,), None
+
+
+def _stepped(closed: Array, missing: Array, x: Array) -> Array:
+    """X (n, n) after a Newton step from what its discrete equation lacks; as it is where that is not finite."""
+    if not (np.isfinite(missing).all() and np.isfinite(closed).all()):
+        return x
+    following = x + scipy.linalg.solve_discrete_lyapunov(np.conj(closed.T), missing)
+    return np.asarray((following + np.conj(following.T)) / 2)
 
 
 def _stable_graph(hamiltonian: Array) -> Array:
