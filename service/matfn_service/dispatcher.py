@@ -400,7 +400,7 @@ class Dispatcher:
 
 
 def _recorded(launch: _Launch, matrices: int, ended: float) -> tuple[object, ...]:
-    """What a batch that ended then is linked to from the requests in it that are recorded; nothing without one."""
+    """The span of a batch that ended then, for links from the requests in it that are recorded; empty without one."""
     traces = [job.trace for job in launch.jobs if job.trace is not None]
     if not traces:
         return ()

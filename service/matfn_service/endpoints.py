@@ -48,7 +48,7 @@ __all__ = ["CALLS", "PLAN", "Caller", "Computation", "Form", "Reply"]
 
 CALLS: Final = "calls"
 PLAN: Final = "plan/"
-"""What stands before the name of a function whose call is to be planned only."""
+"""Prefix of the name of a function whose call is to be planned only."""
 _TOGETHER: Final = 32  # calls of a request that come to the queue at once, and so share a batch on an idle device
 _TURN: Final = 4  # calls of a request that the loop handles, in a tenth of a millisecond, before it serves others
 _READ_ONLY: Final = frozenset({"functions", "status", "batches"})

@@ -138,7 +138,7 @@ class GrpcServer:
         await self._server.stop(seconds)
 
     def served_by(self, method: str) -> Callable[[_RpcCaller], Awaitable[None]] | None:
-        """What answers a method; None for those of other services."""
+        """The handler of a method; None for those of other services."""
         if method in self._methods:
             return self._methods[method]
         return partial(_tell_unknown, method=method) if method.startswith(_ROOT) else None
@@ -213,7 +213,7 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
 
 
 def _handlers(server: GrpcServer) -> Any:
-    """What grpc asks for the handler of a method."""
+    """Details of a call by which grpc finds the handler of its method."""
     import grpc
 
     class Handlers(grpc.GenericRpcHandler):  # type: ignore[misc] # grpc has no types
@@ -245,7 +245,7 @@ async def _handle(
 
 
 def _trailers(problem: Problem) -> tuple[tuple[str, str], ...]:
-    """What a problem says besides its words; the last is gRPC's own Retry-After."""
+    """Metadata of a problem besides its words; the last is gRPC's own Retry-After."""
     index_, wait = problem.index, problem.retry_after_ms
     return (
         ("x-request-id", problem.request_id),

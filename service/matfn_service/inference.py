@@ -136,7 +136,7 @@ def _described(name: str, rank: int) -> dict[str, Any]:
 
 
 def config_of(function: Function) -> dict[str, Any]:
-    """What Triton's model configuration has to say of a model."""
+    """A model's configuration as Triton gives it."""
     known = metadata_of(function)
     optional = {entry.name for entry in function.inputs if entry.optional}
     return {

@@ -160,7 +160,7 @@ def entries(value: Value, what: str) -> tuple[str, memoryview]:
 
 
 def head_of(field: int, length: int) -> bytes:
-    """What comes before the octets of a field, of this length."""
+    """The prefix of the octets of a field, of this length."""
     return _written_varint(field << 3 | _LENGTH) + _written_varint(length)
 
 

@@ -129,7 +129,7 @@ def _file(name: str, content: bytes, policy: str) -> _File:
 
 
 def _policy(contents: Mapping[str, bytes]) -> str:
-    """What the pages may load: this server's files, and the inline scripts that they have, by their hashes."""
+    """Sources that the pages may load: this server's files, and the inline scripts that they have, by their hashes."""
     pages = (gzip.decompress(data) for name, data in contents.items() if name.endswith(".html" + _COMPRESSED))
     scripts = " ".join(["'self'", *sorted({_hash(script) for page in pages for script in _SCRIPT.findall(page)})])
     return (
@@ -158,7 +158,7 @@ def add_site(app: FastAPI, named: Path | None) -> None:
 
 
 def _told(detail: str, hint: str) -> str:
-    """The same for a browser."""
+    """A page for a browser that says why there is no documentation, and what to do."""
     words = f'<p>{escape(detail)}: {escape(hint)}.</p><p><a href="/docs">/docs</a> <a href="/">/</a></p>'
     return f'<!doctype html><html lang="en"><title>matfn</title>{words}</html>'
 

@@ -127,7 +127,7 @@ class Statistics:
             own.add(more)
 
     def taken_edge(self) -> Statistics:
-        """What was counted of requests and connections, which is forgotten here."""
+        """Counts of requests and connections, which are forgotten here."""
         taken = Statistics()
         taken.add_edge(self)
         self.calls.clear()

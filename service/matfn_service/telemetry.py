@@ -288,7 +288,7 @@ def route_of(request: Request) -> str:
 
 
 def _labels(request: Request) -> Labels:
-    """What requests are counted by."""
+    """The attributes by which requests are counted."""
     scope = request.scope
     return (
         method_of(scope),
@@ -341,7 +341,7 @@ def _stages(request: Request) -> Iterator[tuple[str, float, float, Sequence[Any]
 
 
 def _attributes(request: Request, route: str) -> dict[str, Any]:
-    """What the conventions for HTTP say of a request and its answer."""
+    """Attributes of a request and its answer by the conventions for HTTP."""
     scope, head, status = request.scope, request.head, request.status
     server = scope.get("server") or ("", None)
     facts: dict[str, Any] = {
@@ -360,7 +360,7 @@ def _attributes(request: Request, route: str) -> dict[str, Any]:
 
 
 def _of_calls(entry: Entry) -> dict[str, Any]:
-    """What this service says of a request: its function, key, calls and what they got."""
+    """Attributes of our own of a request: its function, key, calls and what they got."""
     facts: dict[str, Any] = {
         "matfn.function": entry.function,
         "matfn.key": entry.key,

@@ -32,7 +32,9 @@ _UNIT: Final = 2.0**-53
 _LN2: Final = (float.fromhex("0x1.62e42feep-1"), 1.9082149292705877e-10)
 """log 2 as a number of 33 bits, of which multiples to 2^20 are exact, and the rest, rounded."""
 _LOGARITHM_TERMS: Final = 14
+"""Of log m as a series in s = (m - 1) / (m + 1), |s| < 0.172: what follows is below s^28 / 29 < 2^-75 of the value."""
 _EXPONENTIAL_TERMS: Final = 15
+"""Of the series of e^r, |r| <= log(2) / 2: what follows is about r^16 / 16! < 2^-68."""
 _OF_MANTISSA: Final = 12 * _UNIT
 _OF_LOGARITHM: Final = 20 * _UNIT
 _OF_EXPONENTIAL: Final = 16 * _UNIT

@@ -162,6 +162,6 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a front has counted since it last told."""
+    """Counts of a front since it last told."""
 
     statistics: Statistics

@@ -60,7 +60,7 @@ _OF_SCOPE: Final = (
     "client",
     "server",
 )
-"""What a route may read of a request, all of it plain data."""
+"""Entries of a scope that a route may read, all of them plain data."""
 
 
 class Server:

@@ -47,7 +47,7 @@ _SYMMETRIC_PRODUCTS: Final = 10.0
 """Price of an answer in products of iterations in C: five, five squarings at most as a rule, and the columns, which are
 half of the whole at order 16 (AMD EPYC, AVX-512: 3.6 without a squaring at order 256, 8.6 at order 32)."""
 _PRODUCTS: Final = 15.0
-"""The same without symmetry, where a product takes up to twice as long: 11 to 13 with two squarings."""
+"""That price without symmetry, where a product takes up to twice as long: 11 to 13 with two squarings."""
 _ANOTHER: Final = 1
 """The fallback that computes what is left, in `Findings.escalated`."""
 

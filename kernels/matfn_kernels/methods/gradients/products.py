@@ -35,7 +35,7 @@ class Factor:
         return replace(self, value=self.value.mH.resolve_conj())
 
     def scaled(self) -> Factor:
-        """The same with entries near 1."""
+        """The factor with entries near 1, its power of two beside it."""
         value, exponent = normalise(self.value)
         return replace(self, value=value, exponent=exponent if self.exponent is None else exponent + self.exponent)
 

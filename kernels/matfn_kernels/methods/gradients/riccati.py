@@ -60,7 +60,7 @@ class RiccatiGradient(GradientProgram):
 
     @property
     def beside(self) -> SylvesterProgram | SteinProgram:
-        """What solves the adjoint equation."""
+        """The program of the adjoint equation."""
         given = tuple(name for name in self.program.given if name == "e")
         if self.is_discrete:
             return SteinProgram(self.program.order, given, self.dtype)
