@@ -205,6 +205,14 @@ async def test_sampler_chooses(executor: ScriptedExecutor, sampler: Sampler, sam
         ("GET /nowhere", b"", "GET", {"http.response.status_code": 404, "matfn.codes": ["not_found"]}),
         ("BREW /nowhere", b"", "HTTP", {"http.request.method": "_OTHER"}),
         ("POST /v1/msign", b"\xc1", "POST /v1/{function}", {"matfn.codes": ["malformed"]}),
+        ("GET /v2/health/live", b"", "GET /v2/health/live", {"http.response.status_code": 200}),
+        ("GET /v2/models/msign", b"", "GET /v2/models/{function}", {"matfn.function": "msign"}),
+        (
+            "POST /v2/models/msign/versions/1/infer",
+            b"[",
+            "POST /v2/models/{function}/infer",
+            {"http.route": "/v2/models/{function}/infer", "matfn.codes": ["malformed"]},
+        ),
         (
             "POST /v1/verify/msign",
             b"\xc1",
