@@ -70,15 +70,15 @@ class Described:
     is_error: bool
 
 
-def described(request: Request) -> Described:
-    """The span of a request that has ended."""
+def described(request: Request, labels: Labels) -> Described:
+    """The span of a request that has ended, with the labels by which it is counted."""
     entry = request.entry
     own = entry.function, entry.key, entry.calls, entry.matrices, tuple(entry.outcomes)
     if request.scope["type"] != "http":
-        return _described_rpc(labels_of(request), request.scope["path"][:_PATH], own)
+        return _described_rpc(labels, request.scope["path"][:_PATH], own)
     server = request.scope.get("server") or ("", None)
     agent = _agent(request.scope["headers"])
-    return _described_http(labels_of(request), request.head.path[:_PATH], server[0], server[1], agent, own)
+    return _described_http(labels, request.head.path[:_PATH], server[0], server[1], agent, own)
 
 
 @lru_cache(_KEPT)

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from matfn_service.tracing import RanBatch, SpanReference
 
-__all__ = ["Attribute", "attributes_of", "batch_attributes", "below", "links_to", "named", "outcome_of", "span"]
+__all__ = [
+    "Attribute",
+    "Part",
+    "attributes_of",
+    "batch_attributes",
+    "below",
+    "children",
+    "links_to",
+    "named",
+    "outcome_of",
+    "span",
+]
 
 Attribute: TypeAlias = "str | bool | int | float | Sequence[str]"
 
@@ -36,6 +47,9 @@ _LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 """Flags: it is known whether the span above is another process's."""
 _LINK: Final = head_of(_LINKS, 33) + _TRACE_ID, b"\x35\x00\x01\x00\x00"
 """A link before its ids, and after them its flags: it is known that the span is of this service."""
+
+Part: TypeAlias = "tuple[bytes, int, int, bytes]"
+_OCTETS: Final = [bytes([octet]) for octet in range(256)]
 
 _span_head = lru_cache(1 << 10)(head_of)  # lengths of spans are few
 
@@ -67,6 +81,38 @@ def span(
         )
     )
     return _span_head(2, len(body)) + body
+
+
+def children(above: SpanReference, state: str, parts: Iterable[Part]) -> bytes:
+    """Spans within the service that lie below one span, as fields of `ScopeSpans`.
+
+    Their ids differ from that of the span above in its last bits, so that none needs random ones of its own.
+
+    Args:
+        above: the span above.
+        state: the trace's state, as the header has it.
+        parts: name and kind of each (`named`), begin and end in nanoseconds since 1970, and links (`links_to`); at most
+            255.
+    """
+    trace_id, span_id = above
+    parent = below(span_id, state)
+    start, last, size = span_id[:-1], span_id[-1], _CHILD + len(parent)
+    pieces: list[bytes] = []
+    for number, (head, begin, end, links) in enumerate(parts, 1):
+        pieces += (
+            _span_head(2, size + len(head) + len(links)),
+            _TRACE_ID,
+            trace_id,
+            _SPAN_ID,
+            start,
+            _OCTETS[last ^ number],
+            parent,
+            head,
+            _TIMES.pack(_START, begin, _END, end),
+            links,
+            _PLAIN,
+        )
+    return b"".join(pieces)
 
 
 def below(parent: bytes, state: str) -> bytes:
@@ -123,3 +169,5 @@ def _any(value: Attribute) -> bytes:
 _REAL_VALUE: Final = struct.Struct("<d")
 _FILL: Final = attributes_of([("matfn.batch.fill", 0.0)])[: -_REAL_VALUE.size]  # the value follows
 _PLAIN: Final = outcome_of(is_error=False, is_remote=False)
+_CHILD: Final = len(_TRACE_ID) + 16 + len(_SPAN_ID) + 8 + _TIMES.size + len(_PLAIN)
+"""Octets of a span but for the one above, its name and its links."""

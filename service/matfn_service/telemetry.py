@@ -36,11 +36,12 @@ from matfn_service.tracing import SpanReference
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from opentelemetry.sdk.trace.id_generator import IdGenerator
     from starlette.types import Scope
 
+    from matfn_service.conventions import Labels
     from matfn_service.service import Service
     from matfn_service.tracing import RanBatch, Request, Trace
 
@@ -53,7 +54,7 @@ _MOST_LINKS: Final = 128  # the specification's own limit
 _NOWHERE: Final = Context()  # a request without a parent has no other context either
 _INTERNAL: Final = 1  # the kind of a span within the service
 _BATCH: Final = otlp.named("batch", _INTERNAL)
-_STAGES: Final = {name: otlp.named(name, _INTERNAL) for name in ("decode", "queue", "device", "encode")}
+_DECODE, _QUEUE, _DEVICE, _ENCODE = (otlp.named(name, _INTERNAL) for name in ("decode", "queue", "device", "encode"))
 
 _log = structlog.get_logger(__name__)
 
@@ -188,7 +189,7 @@ class RequestTrace:
         writer, offset = self.writer, self.writer.offset()
         batch = writer.new_span(writer.ids.generate_trace_id().to_bytes(16, "big"))
         links = writer.links([*dict.fromkeys(trace.span for trace in traces)])
-        times = _moment(ran.launched, offset), _moment(ran.ended, offset)
+        times = int(ran.launched * 1e9) + offset, int(ran.ended * 1e9) + offset
         writer.put(otlp.span(batch, b"", _BATCH, times, otlp.batch_attributes(ran) + links))
         return batch
 
@@ -241,13 +242,15 @@ class OpenTelemetry:
         return None if self._writer is None else self._begun(scope, self._writer)
 
     def _begun(self, scope: Scope, writer: SpanWriter) -> RequestTrace:
-        context = self._callers_context(scope["headers"])
-        parent = get_current_span(context).get_span_context() if context is not _NOWHERE else INVALID_SPAN_CONTEXT
-        trace_id = parent.trace_id if parent.is_valid else writer.ids.generate_trace_id()
+        named = [header for header in scope["headers"] if header[0] in _CARRIED]
+        context = self._callers_context(named) if named else _NOWHERE
+        parent = get_current_span(context).get_span_context() if named else INVALID_SPAN_CONTEXT
+        has_parent = parent is not INVALID_SPAN_CONTEXT and parent.is_valid
+        trace_id = parent.trace_id if has_parent else writer.ids.generate_trace_id()
         sampled = self._sampler.should_sample(context, trace_id, method_of(scope), SpanKind.SERVER)
         return RequestTrace(
             writer.new_span(trace_id.to_bytes(16, "big")),
-            parent.span_id.to_bytes(8, "big") if parent.is_valid else b"",
+            parent.span_id.to_bytes(8, "big") if has_parent else b"",
             sampled.trace_state.to_header() if sampled.trace_state else "",
             writer,
             sampled.decision is Decision.RECORD_AND_SAMPLE,
@@ -255,8 +258,8 @@ class OpenTelemetry:
         )
 
     def _callers_context(self, headers: Sequence[tuple[bytes, bytes]]) -> Context:
-        named = [(name.decode(), value.decode("latin-1")) for name, value in headers if name in _CARRIED]
-        return self._propagator.extract(dict(named), _NOWHERE) if named else _NOWHERE
+        carried = {name.decode(): value.decode("latin-1") for name, value in headers}
+        return self._propagator.extract(carried, _NOWHERE)
 
     def passed_on(self, span: SpanReference) -> RequestTrace | None:
         """The trace of a request of another process of this server, to whose recorded span a batch is linked."""
@@ -266,10 +269,11 @@ class OpenTelemetry:
 
     def end(self, trace: Trace | None, request: Request) -> None:
         """Counts the request, and records its spans."""
+        labels = labels_of(request)
         if self._metrics is not None:
-            self._metrics.end(request.scope["type"], labels_of(request), _figures(request))
+            self._metrics.end(request.scope["type"], labels, _figures(request))
         if isinstance(trace, RequestTrace) and trace.is_recorded:
-            trace.writer.put(b"".join(_spans_of(trace, request)))
+            trace.writer.put(_spans_of(trace, request, labels))
 
     def close(self) -> None:
         """Exports what is left; waits for the collector."""
@@ -283,42 +287,37 @@ def _figures(request: Request) -> tuple[float, int, int]:
     return request.ended - request.head.arrived, request.entry.received, request.entry.sent
 
 
-def _moment(seconds: float, offset: int) -> int:
-    """A time of the service's clock in nanoseconds since 1970."""
-    return int(seconds * 1e9) + offset
-
-
-def _spans_of(trace: RequestTrace, request: Request) -> Iterator[bytes]:
+def _spans_of(trace: RequestTrace, request: Request, labels: Labels) -> bytes:
     """The spans of a request that has ended: its stages, and its own."""
     writer, span, offset = trace.writer, trace.span, trace.writer.offset()
-    above = otlp.below(span.span_id, trace.state)
-    for name, start, end, batches in _stages(request):
-        times, links = (_moment(start, offset), _moment(end, offset)), writer.links(batches) if batches else b""
-        yield otlp.span(writer.new_span(span.trace_id), above, _STAGES[name], times, links)
-    facts = described(request)
+    facts = described(request, labels)
     added = otlp.attributes_of(trace.sampled_by.items()) if trace.sampled_by else b""
-    yield otlp.span(
+    own = otlp.span(
         span,
         otlp.below(trace.parent, trace.state),
         facts.head,
-        (_moment(request.head.arrived, offset), _moment(request.ended, offset)),
+        (int(request.head.arrived * 1e9) + offset, int(request.ended * 1e9) + offset),
         added + facts.attributes,
         otlp.outcome_of(is_error=facts.is_error, is_remote=bool(trace.parent)),
     )
+    return otlp.children(span, trace.state, _stages(request, writer, offset)) + own
 
 
-def _stages(request: Request) -> Iterator[tuple[str, float, float, Sequence[Any]]]:
-    """Name, begin and end of each stage that the request has left behind, and the batches that computed it."""
+def _stages(request: Request, writer: SpanWriter, offset: int) -> list[otlp.Part]:
+    """The stages that a request has left behind; that on the device is linked to the batches that computed it."""
     entry = request.entry
-    if entry.queued:
-        yield "decode", request.head.arrived, entry.queued, ()
-    if not entry.spans:
-        return
-    yield "queue", entry.queued, entry.queued + entry.queue_seconds, ()
-    starts, stops = zip(*entry.spans, strict=True)
-    yield "device", min(starts), max(stops), [*entry.batches]
+    if not entry.queued:
+        return []
+    queued = int(entry.queued * 1e9) + offset
+    found = [(_DECODE, int(request.head.arrived * 1e9) + offset, queued, b"")]
+    if entry.spans:
+        start, stop = min(start for start, _ in entry.spans), max(stop for _, stop in entry.spans)
+        links = writer.links([*entry.batches])
+        found.append((_QUEUE, queued, int((entry.queued + entry.queue_seconds) * 1e9) + offset, b""))
+        found.append((_DEVICE, int(start * 1e9) + offset, int(stop * 1e9) + offset, links))
     if entry.encoded:
-        yield "encode", entry.computed, entry.encoded, ()
+        found.append((_ENCODE, int(entry.computed * 1e9) + offset, int(entry.encoded * 1e9) + offset, b""))
+    return found
 
 
 def _is_wanted(environment: Mapping[str, str], signal: str) -> bool:

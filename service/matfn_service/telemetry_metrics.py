@@ -87,7 +87,8 @@ class ServiceMetrics:
     def __init__(self, resource: Resource, scope: InstrumentationScope, exporter: MetricExporter) -> None:
         self._scope = scope
         self._requests: dict[str, dict[Labels, _Requests]] = {kind: {} for kind in _NAMES}
-        self._active: Counter[Labels] = Counter()
+        # the library exports nothing, ours neither, as long as it has no figure of its own
+        self._active: Counter[Labels] = Counter({("POST", "http"): 0})
         self._service: Service | None = None
         self._started = time.time_ns()
         reader = PeriodicExportingMetricReader(_Completing(self, exporter))
@@ -122,6 +123,10 @@ class ServiceMetrics:
         requests.seconds.count(seconds)
         requests.received.count(received)
         requests.sent.count(sent)
+
+    def flush(self) -> None:
+        """Exports the figures as they are."""
+        self._provider.force_flush()
 
     def shutdown(self) -> None:
         """Exports the last figures."""

@@ -11,13 +11,19 @@ import grpc.aio
 import pytest
 import structlog
 import torch
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from inference_calls import Example
 from inference_proto import ROOT, request_of
+from kept_metrics import KeptMetrics
 from kept_spans import KeptSpan, KeptSpans
 from matfn_service.app import create_app
 from matfn_service.grpc_server import GrpcServer
 from matfn_service.settings import Settings
+from matfn_service.telemetry import OpenTelemetry
+from matfn_service.telemetry_metrics import ServiceMetrics
 from matfn_service.tracing import add_trace
 from scripted import until
 
@@ -39,8 +45,14 @@ CALL = request_of(
 class Traced:
     """A traced server and a channel to it."""
 
-    def __init__(self, app: Any, channel: grpc.aio.Channel, spans: KeptSpans) -> None:
-        self.app, self.channel, self.spans = app, channel, spans
+    def __init__(self, app: Any, channel: grpc.aio.Channel, spans: KeptSpans | None = None) -> None:
+        self.app, self.channel, self._spans = app, channel, spans
+
+    @property
+    def spans(self) -> KeptSpans:
+        """What it has recorded."""
+        assert self._spans is not None
+        return self._spans
 
     async def ask(self, content: bytes = CALL, method: str = "ModelInfer") -> Any:
         """The metadata behind the answer to a call with a trace."""
@@ -64,16 +76,18 @@ class Traced:
 @pytest.fixture
 async def traced(executor: ScriptedExecutor) -> AsyncIterator[Traced]:
     """A traced server."""
-    async with opened(executor) as found:
+    spans = KeptSpans()
+    async with opened(executor, spans.telemetry, spans) as found:
         yield found
 
 
 @asynccontextmanager
-async def opened(executor: ScriptedExecutor) -> AsyncIterator[Traced]:
-    """A server that keeps its spans."""
-    spans = KeptSpans()
+async def opened(
+    executor: ScriptedExecutor, telemetry: OpenTelemetry, spans: KeptSpans | None = None
+) -> AsyncIterator[Traced]:
+    """A server with this telemetry."""
     settings = Settings(grpc_port=0, host="127.0.0.1")
-    app = create_app(settings, executor=executor, telemetry=spans.telemetry)
+    app = create_app(settings, executor=executor, telemetry=telemetry)
     async with app.router.lifespan_context(app):
         await app.state.service.admission()
         executor.forget()
@@ -183,3 +197,22 @@ async def test_log_lines_name_the_trace(traced: Traced) -> None:
     (line,) = [line for line in lines if line["event"] == "request failed"]
 
     assert (line["trace_id"], line["span_id"]) == call.ids
+
+
+async def test_calls_are_counted_by_method_and_status(executor: ScriptedExecutor) -> None:
+    """Calls over gRPC have a metric of their own, and are no requests over HTTP."""
+    kept = KeptMetrics()
+    metrics = ServiceMetrics(Resource({}), InstrumentationScope("test"), kept)
+    telemetry = OpenTelemetry(TracerProvider(shutdown_on_exit=False), None, metrics)
+    async with opened(executor, telemetry) as counted:
+        told = await counted.ask()
+        await counted.ask()
+        await counted.refused(b"\xff")
+        metrics.flush()
+
+    points = {point.attributes["rpc.status_code"]: point for point in kept.found["rpc.server.call.duration"]}
+    assert "traceparent" not in told
+    assert {status: point.count for status, point in points.items()} == {"OK": 2, "INVALID_ARGUMENT": 1}
+    assert dict(points["OK"].attributes) == {"rpc.system.name": "grpc", "rpc.method": INFER, "rpc.status_code": "OK"}
+    assert not kept.found["http.server.request.duration"]
+    assert [point.value for point in kept.found["http.server.active_requests"]] == [0]

@@ -149,6 +149,39 @@ def test_attributes_of_a_batch_are_those_of_the_library(ran: RanBatch) -> None:
     )
 
 
+@given(
+    references,
+    states,
+    st.lists(
+        st.tuples(st.sampled_from(["decode", "device"]), moments, moments, st.lists(references, max_size=9)), max_size=9
+    ),
+)
+def test_children_are_spans_below_one(
+    above: SpanReference, state: TraceState, parts: list[tuple[str, int, int, list[SpanReference]]]
+) -> None:
+    """Each of the spans below one is that of the library, with an id of its own."""
+    written = [(otlp.named(name, 1), begin, end, otlp.links_to(links)) for name, begin, end, links in parts]
+    found = ScopeSpans.FromString(otlp.children(above, state.to_header(), written)).spans
+    examples = [
+        Example(
+            SpanReference(above.trace_id, span.span_id),
+            above,
+            is_remote=False,
+            name=name,
+            kind=SpanKind.INTERNAL,
+            times=(begin, end),
+            attributes={},
+            links=links,
+            state=state,
+            is_error=False,
+        )
+        for span, (name, begin, end, links) in zip(found, parts, strict=True)
+    ]
+
+    assert [*found] == [example.by_library for example in examples]
+    assert len({above.span_id, *(span.span_id for span in found)}) == len(parts) + 1
+
+
 def test_message_has_resource_and_scope(monkeypatch: pytest.MonkeyPatch) -> None:
     """A message of spans of several records has the process's resource and our scope, once."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import structlog
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from kept_metrics import KeptMetrics
 from kept_spans import KeptSpans
 from matfn import wire
 from matfn_service.app import create_app
@@ -29,37 +29,10 @@ from scripted import MSGPACK, ScriptedExecutor, call_body, matrices, post, servi
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from opentelemetry.sdk.metrics.export import MetricsData
-
 pytestmark = pytest.mark.anyio
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STAGES = {"decode", "queue", "device", "encode"}
-
-
-class KeptMetrics(MetricExporter):
-    """Keeps what was exported last, by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[str, list[Any]] = {}
-
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 0.0, **named: Any) -> MetricExportResult:
-        """Keeps them."""
-        del timeout_millis, named
-        (resource,) = metrics_data.resource_metrics
-        metrics = [metric for scope in resource.scope_metrics for metric in scope.metrics]
-        self.found = {metric.name: [*metric.data.data_points] for metric in metrics}
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0.0) -> bool:
-        """Nothing waits."""
-        del timeout_millis
-        return True
-
-    def shutdown(self, timeout_millis: float = 0.0, **named: Any) -> None:
-        """Nothing to end."""
-        del timeout_millis, named
 
 
 @pytest.fixture
@@ -273,7 +246,7 @@ async def test_metrics_are_those_of_the_conventions(executor: ScriptedExecutor) 
     async with opened(OpenTelemetry(provider, None, metrics), executor) as client:
         answer = await post(client, "msign", 3, 4, 4)
         await client.get("/nowhere")
-        metrics._provider.force_flush()
+        metrics.flush()
         active = {
             point.attributes["http.request.method"]: point.value for point in kept.found["http.server.active_requests"]
         }
