@@ -155,15 +155,22 @@ class Service:
         else:
             if self.state is State.WARMING:
                 self.state = State.READY
-            _log.info(
-                "ready",
-                device=self.executor.device,
-                workers=self.executor.workers,
-                kernels=variant(),
-                profile=self.profile_label,
-            )
         finally:
             self._warm.set()
+        if self.state is State.READY:
+            await self._tell_ready()
+
+    async def _tell_ready(self) -> None:
+        """Logs that calls are taken, once all fronts take them too."""
+        if self.fronts is not None:
+            await self.fronts.all_serve()
+        _log.info(
+            "ready",
+            device=self.executor.device,
+            workers=self.executor.workers,
+            kernels=variant(),
+            profile=self.profile_label,
+        )
 
     def _fail(self, error: Exception) -> None:
         """Says why nothing can be computed."""

@@ -21,6 +21,7 @@ from matfn_service.fronts.messages import (
     Ready,
     Refused,
     Release,
+    Serving,
     Submit,
     Told,
     Unready,
@@ -50,11 +51,22 @@ class Desk:
         app: answers the requests that a front passes on.
         service: the service, which owns queue, limits and batches.
         memory: descriptor of the front's shared memory.
+        on_serving: called when the front takes calls.
+        on_beat: called at each sign that its loop turns.
         on_lost: called when the front has closed its end.
     """
 
-    def __init__(self, app: Application, service: Service, memory: int, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        service: Service,
+        memory: int,
+        on_serving: Callable[[], None],
+        on_beat: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self.pipe = Pipe(self._receive, partial(self._lost, on_lost))
+        self._on_serving, self._on_beat = on_serving, on_beat
         self._app = app
         self._service = service
         self._seen = Arena(-1, memory)
@@ -86,9 +98,12 @@ class Desk:
             case Over(request):
                 self._leave(request)
             case Counted(statistics):
+                self._on_beat()
                 self._service.statistics.add_edge(statistics)
             case Ask(number, scope):
                 self._ask(number, scope)
+            case Serving():
+                self._on_serving()
             case Asked(number, content) if number in self._questions:
                 self._questions[number][1].put_nowait(content)
 

@@ -28,6 +28,7 @@ __all__ = [
     "Refused",
     "Release",
     "Renewed",
+    "Serving",
     "Submit",
     "Told",
     "Unready",
@@ -62,6 +63,11 @@ class Unready:
     """The server could not warm up, and why."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The front listens, and takes calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,6 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Counts of a front since it last told."""
+    """Counts of a front since it last told, and a sign that its loop turns."""
 
     statistics: Statistics

@@ -14,7 +14,8 @@ import structlog
 from matfn_service.allowances import Allowances
 from matfn_service.app import Application
 from matfn_service.batcher import Batcher
-from matfn_service.fronts.messages import Counted
+from matfn_service.fronts.heartbeat import BEAT_SECONDS
+from matfn_service.fronts.messages import Counted, Serving
 from matfn_service.logs import configure_logs
 from matfn_service.queue import Limit
 from matfn_service.service import Service
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontApplication", "FrontService"]
 
-_COUNT_SECONDS: Final = 0.5
 _READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _log = structlog.get_logger(__name__)
@@ -104,7 +104,7 @@ class RemoteBatcher(Batcher):
     async def run(self) -> None:
         """Tells the server twice a second what was counted, until it is cancelled."""
         while True:
-            await asyncio.sleep(_COUNT_SECONDS)
+            await asyncio.sleep(BEAT_SECONDS)
             self._server.pipe.send(Counted(self._statistics.taken_edge()))
 
     def correction(self, key: Hashable) -> float:
@@ -145,6 +145,7 @@ class FrontService(Service):
     ) -> None:
         super().__init__(settings, RemoteExecutor(server), clock, telemetry)
         self.allowances = RemoteAllowances([], settings.queue_bytes)
+        self.listens = asyncio.Event()
         self._server = server
 
     @asynccontextmanager
@@ -171,6 +172,11 @@ class FrontService(Service):
 
     async def _compute_first(self, profile: Profile) -> None:
         """Nothing: the server has computed before it told its profile."""
+
+    async def _tell_ready(self) -> None:
+        """Tells the server that this front takes calls; the log hears of it from the server."""
+        await self.listens.wait()
+        self._server.pipe.send(Serving())
 
     def _fail(self, error: Exception) -> None:
         """Says what the server says, whose log has the reason."""
