@@ -27,7 +27,7 @@ class _Patience:
 
 
 _STARTING: Final = _Patience(60, 30.0)  # its imports take 3 s of a processor, and ten times as long where disks are cold
-_SERVING: Final = _Patience(10, 1.0)  # a whole collection, the longest turn of a loop, takes 0.1 s of a processor
+_SERVING: Final = _Patience(10, 0.5)  # a whole collection, the longest turn of a loop, takes 0.1 s of a processor
 _STARVED: Final = 10  # times as many looks for a front that waits for a processor or a disk: others would wait as well
 
 
