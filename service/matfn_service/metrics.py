@@ -181,9 +181,7 @@ def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamil
     yield CounterMetricFamily("matfn_worker_seconds", "Time that workers computed.", counted.worker_seconds)
     yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
     yield CounterMetricFamily("matfn_priced_seconds", "The same by the profile alone.", counted.priced_seconds)
-    yield GaugeMetricFamily(
-        "matfn_corrections", "Programs with a corrected price.", len(service.batcher.dispatcher.prices.corrections)
-    )
+    yield GaugeMetricFamily("matfn_corrections", "Programs with a corrected price.", service.batcher.corrected)
 
 
 def _fronts(others: Supervisor | None) -> Iterator[Metric]:

@@ -159,21 +159,26 @@ def test_limit_of_a_key_holds_over_all_processes() -> None:
     """A key with one request in flight is refused another one, by whichever process each comes."""
     long = {"inputs": {"a": spd(256, 16).tolist()}, "params": {"r": 4}}
     short = {"inputs": {"m": [[2.0]]}}
-    with running_server(fronts=str(FRONTS), api_keys=KEYS) as server, ThreadPoolExecutor(1) as threads:
-        with one_of_each(server) as holders, one_of_each(server) as others, closing(Caller(server)) as third:
-            for holder in holders:
-                before = _batches(third)
-                held = threads.submit(holder.post, "/v1/inv_root", long, "k1")
-                while _batches(third) == before:
-                    assert not held.done()
+    with (
+        running_server(fronts=str(FRONTS), api_keys=KEYS) as server,
+        ThreadPoolExecutor(1) as threads,
+        one_of_each(server) as holders,
+        one_of_each(server) as others,
+        closing(Caller(server)) as third,
+    ):
+        for holder in holders:
+            before = _batches(third)
+            held = threads.submit(holder.post, "/v1/inv_root", long, "k1")
+            while _batches(third) == before:
+                assert not held.done()
 
-                for other in others:
-                    status, problem = other.post("/v1/norm2", short, "k1")
-                    assert status == 429
-                    assert "requests=1" in problem["detail"]
+            for other in others:
+                status, problem = other.post("/v1/norm2", short, "k1")
+                assert status == 429
+                assert "requests=1" in problem["detail"]
 
-                assert held.result()[0] == 200
-                assert third.post("/v1/norm2", short, "k2")[0] == 200
+            assert held.result()[0] == 200
+            assert third.post("/v1/norm2", short, "k2")[0] == 200
 
 
 def _batches(caller: Caller) -> int:

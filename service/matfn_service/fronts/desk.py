@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
@@ -32,7 +32,7 @@ from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -88,24 +88,14 @@ class Desk:
         self.pipe.send(Ready(profile, executor.device, executor.workers))
 
     def _receive(self, message: object) -> None:
-        match message:
-            case Submit():
-                self._submit(message)
-            case Abandon(number):
-                self._abandon(number)
-            case Release(number):
-                self._lent.pop(number, None)
-            case Over(request):
-                self._leave(request)
-            case Counted(statistics):
-                self._on_beat()
-                self._service.statistics.add_edge(statistics)
-            case Ask(number, scope):
-                self._ask(number, scope)
-            case Serving():
-                self._on_serving()
-            case Asked(number, content) if number in self._questions:
-                self._questions[number][1].put_nowait(content)
+        self._TAKEN[type(message)](self, message)
+
+    def _serves(self, _: Serving) -> None:
+        self._on_serving()
+
+    def _count(self, message: Counted) -> None:
+        self._on_beat()
+        self._service.statistics.add_edge(message.statistics)
 
     def _submit(self, message: Submit) -> None:
         try:
@@ -141,8 +131,8 @@ class Desk:
             self._service.allowances.enter(tenant)
             self._requests[request] = tenant
 
-    def _leave(self, request: int) -> None:
-        tenant = self._requests.pop(request, None)
+    def _leave(self, message: Over) -> None:
+        tenant = self._requests.pop(message.request, None)
         if tenant is not None:
             self._service.allowances.leave(tenant)
 
@@ -166,16 +156,23 @@ class Desk:
             self._lent[number] = visible  # until the front has sent it
         return Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
 
-    def _abandon(self, number: int) -> None:
-        ticket = self._tickets.pop(number, None)
+    def _release(self, message: Release) -> None:
+        self._lent.pop(message.number, None)
+
+    def _abandon(self, message: Abandon) -> None:
+        ticket = self._tickets.pop(message.number, None)
         if ticket is not None:
             self._service.batcher.abandon(ticket)
 
-    def _ask(self, number: int, scope: dict[str, Any]) -> None:
-        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        task = asyncio.get_running_loop().create_task(self._answer(number, scope, messages))
+    def _ask(self, message: Ask) -> None:
+        number, messages = message.number, asyncio.Queue[dict[str, Any]]()
+        task = asyncio.get_running_loop().create_task(self._answer(number, message.scope, messages))
         self._questions[number] = task, messages
         task.add_done_callback(lambda _: self._questions.pop(number, None))
+
+    def _asked(self, message: Asked) -> None:
+        if message.number in self._questions:
+            self._questions[message.number][1].put_nowait(message.message)
 
     async def _answer(self, number: int, scope: dict[str, Any], messages: asyncio.Queue[dict[str, Any]]) -> None:
         async def send(message: Any) -> None:
@@ -191,13 +188,24 @@ class Desk:
     def _lost(self, on_lost: Callable[[], None]) -> None:
         """Drops everything that the front's callers wait for, and all that is known of the front."""
         for number in tuple(self._tickets):
-            self._abandon(number)
+            self._abandon(Abandon(number))
         for request in tuple(self._requests):
-            self._leave(request)
+            self._leave(Over(request))
         for task, _ in tuple(self._questions.values()):
             task.cancel()
         self._lent.clear()
         on_lost()
+
+    _TAKEN: ClassVar[Mapping[type, Callable[[Desk, Any], None]]] = {
+        Submit: _submit,
+        Abandon: _abandon,
+        Release: _release,
+        Over: _leave,
+        Counted: _count,
+        Serving: _serves,
+        Ask: _ask,
+        Asked: _asked,
+    }
 
 
 def _told(error: Exception) -> Refusal:

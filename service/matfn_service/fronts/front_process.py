@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from matfn_service.pulse import Loss, loss_of, memory_kills
 from matfn_service.shared_memory import SHARED, anonymous_file
 
 if TYPE_CHECKING:
+    from signal import Signals
+
     from matfn_service.fronts.pipe import Pipe
 
 __all__ = ["FrontProcess"]
@@ -91,7 +92,7 @@ class FrontProcess:
             if self.verdict is not None:
                 self._process.kill()  # the server hears of that from the pipe
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         """Sends a signal."""
         self._process.send_signal(number)
 

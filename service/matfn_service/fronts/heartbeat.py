@@ -1,9 +1,9 @@
 """Signs of life of a front: its event loop tells the server that it turns, and the system whether it is stopped.
 
-A front beats twice a second, by telling what it has counted. It is stopped if the system says so in two looks in a row, and
-hangs if it has not beaten for ten. The server looks once a second and counts looks, so that a server which was itself
-stopped, or whose loop was held up, blames no front for it: between two looks it hears of all that fronts have sent. The
-server does not beat. Its fronts wait for it however long it takes, and the system ends them with it.
+A front beats twice a second, by telling what it has counted. It is stopped if the system says so in two looks in a row,
+and hangs if it has not beaten for ten. The server looks once a second and counts looks, so that a server which was
+itself stopped, or whose loop was held up, blames no front for it: between two looks it hears of all that fronts have
+sent. The server does not beat. Its fronts wait for it however long it takes, and the system ends them with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class _Patience:
     processor_seconds: float
 
 
-_STARTING: Final = _Patience(60, 30.0)  # its imports take 3 s of a processor, and ten times as long where disks are cold
+_STARTING: Final = _Patience(
+    60, 30.0
+)  # its imports take 3 s of a processor, and ten times as long where disks are cold
 _SERVING: Final = _Patience(10, 0.5)  # a whole collection, the longest turn of a loop, takes 0.1 s of a processor
 _STARVED: Final = 10  # times as many looks for a front that waits for a processor or a disk: others would wait as well
 

@@ -69,6 +69,9 @@ class Server:
     Args:
         end: of the pipe.
         memory: descriptor of the server's shared memory.
+
+    Attributes:
+        tickets: those without an answer, by their numbers.
     """
 
     def __init__(self, end: socket.socket, memory: int) -> None:
@@ -76,7 +79,7 @@ class Server:
         self._end = end
         self._seen = Arena(-1, memory)
         self._numbers = count()
-        self._tickets: dict[int, Ticket] = {}
+        self.tickets: dict[int, Ticket] = {}
         self._questions: dict[int, asyncio.Queue[Told | Ended | Refused]] = {}
         self._renew: Callable[[Settings], None] = lambda _: None
 
@@ -91,11 +94,6 @@ class Server:
         self._end.setblocking(False)  # noqa: FBT003 - socket's own
         await self._loop.create_unix_connection(lambda: self.pipe, sock=self._end)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a caller waits for an answer of the server's."""
-        return bool(self._tickets)
-
     def new_request(self) -> int:
         """A number for a request whose jobs will be submitted."""
         return next(self._numbers)
@@ -109,7 +107,7 @@ class Server:
         number = next(self._numbers)
         visible = {name: shared(tensor.contiguous()) for name, tensor in job.batch.inputs.items()}
         ticket = Ticket((job,), self._loop.create_future())
-        self._tickets[number] = ticket
+        self.tickets[number] = ticket
         self.pipe.send(
             Submit(
                 number,
@@ -156,28 +154,28 @@ class Server:
 
     def fail_all(self, error: Refusal) -> None:
         """Ends every wait with this error."""
-        for number, ticket in tuple(self._tickets.items()):
-            del self._tickets[number]
+        for number, ticket in tuple(self.tickets.items()):
+            del self.tickets[number]
             ticket.fail(error)
             self.pipe.send(Abandon(number))
 
     def _over(self, number: int, visible: dict[str, Tensor], future: asyncio.Future[Served]) -> None:
         """Forgets a ticket, and what was kept for the server to read; the server forgets one whose caller has left."""
         visible.clear()
-        if self._tickets.pop(number, None) is not None and future.cancelled():
+        if self.tickets.pop(number, None) is not None and future.cancelled():
             self.pipe.send(Abandon(number))
 
     def _receive(self, message: object) -> None:
         match message:
-            case Delivered(number) if number in self._tickets:
-                ticket = self._tickets.pop(number)
+            case Delivered(number) if number in self.tickets:
+                ticket = self.tickets.pop(number)
                 ticket.deliver(ticket.jobs[0], self._served(message))
             case Delivered(number):
                 self.pipe.send(Release(number))
             case Told(number) | Ended(number) | Refused(number) if number in self._questions:
                 self._questions[number].put_nowait(message)
-            case Refused(number, refusal) if number in self._tickets:
-                self._tickets.pop(number).fail(refusal)
+            case Refused(number, refusal) if number in self.tickets:
+                self.tickets.pop(number).fail(refusal)
             case Renewed(settings):
                 self._renew(settings)
             case Ready():
