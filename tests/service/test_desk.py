@@ -195,10 +195,12 @@ async def test_large_inputs_do_not_travel_through_the_pipe(monkeypatch: pytest.M
     sent: list[Any] = []
     broadcast = torch.ones(1, 1, 64).expand(64, 64, 64)
     async with pair() as both:
-        monkeypatch.setattr(both.server.pipe, "send", sent.append)
+        monkeypatch.setattr(both.server.pipe, "send", lambda *content: sent.append(content))
         ticket = both.server.submit(job_of(broadcast), "one name", 1)
 
-        (place,) = sent[0].inputs.values()
+        message, numbers = sent[0]
+        (place,) = message.inputs.values()
+        assert not numbers
         assert place.nbytes == LEAST
         assert place.piece is not None
         ticket.abandon()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import structlog
 
 from matfn_kernels import Batch, batch_key
-from matfn_service.arena import Arena, Slot
+from matfn_service.arena import Arena
 from matfn_service.fronts.messages import (
     Abandon,
     Ask,
@@ -26,7 +26,7 @@ from matfn_service.fronts.messages import (
     Told,
     Unready,
 )
-from matfn_service.fronts.parcels import packed, shared, unpacked
+from matfn_service.fronts.parcels import Parcels, shared, unpacked
 from matfn_service.fronts.pipe import Pipe
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
@@ -87,8 +87,11 @@ class Desk:
         assert profile is not None
         self.pipe.send(Ready(profile, executor.device, executor.workers))
 
-    def _receive(self, message: object) -> None:
-        self._TAKEN[type(message)](self, message)
+    def _receive(self, message: object, numbers: memoryview) -> None:
+        if isinstance(message, Submit):
+            self._submit(message, numbers)
+        else:
+            self._TAKEN[type(message)](self, message)
 
     def _serves(self, _: Serving) -> None:
         self._on_serving()
@@ -97,19 +100,19 @@ class Desk:
         self._on_beat()
         self._service.statistics.add_edge(message.statistics)
 
-    def _submit(self, message: Submit) -> None:
+    def _submit(self, message: Submit, numbers: memoryview) -> None:
         try:
             self._enter(message.request, message.tenant)
-            ticket = self._service.batcher.submit(self._job(message), message.caller)
+            ticket = self._service.batcher.submit(self._job(message, numbers), message.caller)
         except Exception as error:  # noqa: BLE001 - the front's caller is to hear of it
             self.pipe.send(Refused(message.number, _told(error)))
             return
         self._tickets[message.number] = ticket
         ticket.future.add_done_callback(partial(self._done, message.number))
 
-    def _job(self, message: Submit) -> Job:
+    def _job(self, message: Submit, numbers: memoryview) -> Job:
         program = message.program.value
-        inputs = {name: unpacked(parcel, self._seen) for name, parcel in message.inputs.items()}
+        inputs = {name: unpacked(slot, numbers, self._seen) for name, slot in message.inputs.items()}
         correction = self._service.batcher.correction(batch_key(program))
         return Job(
             program=program,
@@ -141,20 +144,22 @@ class Desk:
             return
         error = future.exception()
         if error is None:
-            self.pipe.send(self._delivered(number, future.result()))
+            self._deliver(number, future.result())
         else:
             assert isinstance(error, Exception)
             self.pipe.send(Refused(number, _told(error)))
 
-    def _delivered(self, number: int, served: Served) -> Delivered:
+    def _deliver(self, number: int, served: Served) -> None:
         visible = [tuple(map(shared, one.outputs)) for one in served.evaluations]
+        parcels = Parcels()
         evaluations = tuple(
-            (tuple(map(packed, outputs)), one.statuses, one.certificates)
+            (tuple(map(parcels.add, outputs)), one.statuses, one.certificates)
             for outputs, one in zip(visible, served.evaluations, strict=True)
         )
-        if any(isinstance(parcel, Slot) for outputs, _, _ in evaluations for parcel in outputs):
+        if any(slot.piece is not None for outputs, _, _ in evaluations for slot in outputs):
             self._lent[number] = visible  # until the front has sent it
-        return Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
+        answer = Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
+        self.pipe.send(answer, parcels.numbers)
 
     def _release(self, message: Release) -> None:
         self._lent.pop(message.number, None)
@@ -197,7 +202,6 @@ class Desk:
         on_lost()
 
     _TAKEN: ClassVar[Mapping[type, Callable[[Desk, Any], None]]] = {
-        Submit: _submit,
         Abandon: _abandon,
         Release: _release,
         Over: _leave,

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from matfn_kernels import Profile, Program, Requested
     from matfn_service.arena import Slot
     from matfn_service.encoding import Status
-    from matfn_service.fronts.parcels import Parcel
     from matfn_service.messages import Repeated
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
@@ -78,7 +77,7 @@ class Submit:
     request: int
     caller: str
     program: Repeated[Program]
-    inputs: dict[str, Parcel | Slot]
+    inputs: dict[str, Slot]
     requested: tuple[Requested, ...]
     function: str
     seconds: float
@@ -113,7 +112,7 @@ class Delivered:
     """The answer to a job: what `matfn_service.jobs.Served` has, the outputs as they travel."""
 
     number: int
-    evaluations: tuple[tuple[tuple[Parcel | Slot, ...], tuple[Status, ...], tuple[bytes, ...]], ...]
+    evaluations: tuple[tuple[tuple[Slot, ...], tuple[Status, ...], tuple[bytes, ...]], ...]
     queue_seconds: float
     spans: tuple[tuple[float, float], ...]
     batch_size: int
