@@ -252,8 +252,10 @@ class Service:
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        correction = self.batcher.correction(batch_key(prepared.plan.program))
-        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction, recorded_trace()), caller)
+        key = batch_key(prepared.plan.program)
+        correction = self.batcher.correction(key)
+        job = prepared.job(arrived, self.clock(), tenant, correction, recorded_trace(), key)
+        return self.batcher.submit(job, caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""

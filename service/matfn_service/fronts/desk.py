@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
@@ -32,11 +32,13 @@ from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from torch import Tensor
 
+    from matfn_kernels import Program
     from matfn_service.app import Application
+    from matfn_service.messages import Repeated
     from matfn_service.service import Service
 
 __all__ = ["Desk"]
@@ -113,7 +115,8 @@ class Desk:
     def _job(self, message: Submit, numbers: memoryview) -> Job:
         program = message.program.value
         inputs = {name: unpacked(slot, numbers, self._seen) for name, slot in message.inputs.items()}
-        correction = self._service.batcher.correction(batch_key(program))
+        key = _key_of(message.program)
+        correction = self._service.batcher.correction(key)
         return Job(
             program=program,
             batch=Batch(inputs, message.requested),
@@ -126,6 +129,7 @@ class Desk:
             deadline=message.deadline,
             tenant=message.tenant,
             correction=correction,
+            key=key,
         )
 
     def _enter(self, request: int, tenant: str) -> None:
@@ -210,6 +214,12 @@ class Desk:
         Ask: _ask,
         Asked: _asked,
     }
+
+
+@lru_cache(maxsize=256)
+def _key_of(program: Repeated[Program]) -> Hashable:
+    """The key of a program that message after message has, of which there is one object."""
+    return batch_key(program.value)
 
 
 def _told(error: Exception) -> Refusal:
