@@ -30,7 +30,7 @@ from matfn.triangles import TRIANGLE_HEADER
 from matfn_service import body
 from matfn_service.access_log import LEFT, Entry, access_log_of, line_of, plain_path
 from matfn_service.body_reader import BodyReader, body_reader_of
-from matfn_service.cors import Cors
+from matfn_service.cors import Cors, is_preflight
 from matfn_service.front_page import FILES_ROOT
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
@@ -64,6 +64,7 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _REQUEST_ID_BITS: Final = 128
 _LENGTH_DIGITS: Final = 18
+_SHOWN_BYTES: Final = 200  # of an origin in a problem and in the log; names of hosts have at most 253
 _JOINED_BYTES: Final = 1 << 15  # copying so much costs less than one more message
 _OFFSET: Final = OFFSET_HEADER.encode()
 _TRIANGLE: Final = TRIANGLE_HEADER.encode()
@@ -356,6 +357,17 @@ class Exchange:
         await self.answer(problem.status, self.head.answer.problem, [document], problem_headers(refusal))
 
 
+def _foreign(origin: bytes) -> Refusal:
+    """The refusal of a preflight, told to whoever looks at it in the browser or in the log."""
+    named = origin[:_SHOWN_BYTES].decode("latin-1")
+    return Refusal(
+        "unauthorized",
+        f"web pages of the origin {named!r} may not call this server",
+        "name the origin in MATFN_CORS_ORIGINS of the server",
+        status=HTTPStatus.FORBIDDEN,
+    )
+
+
 class Edge:
     """The outermost layer: names requests, checks keys, and turns every exception into a problem document."""
 
@@ -387,7 +399,7 @@ class Edge:
             if await self._answered_preflight(scope, exchange):
                 return
             refuse_two_keys(scope["headers"])
-            exchange.entry.key = self.authorize(exchange.head)
+            exchange.entry.key = self._key_of(scope, exchange.head)
             await self._app(routed, exchange.receive, exchange.send)
         except CallerLeft:
             exchange.entry.outcomes = {LEFT: 1}
@@ -410,13 +422,29 @@ class Edge:
             exchange.headers.extend(self._cors.of_answer(dict(scope["headers"])))
 
     async def _answered_preflight(self, scope: Scope, exchange: Exchange) -> bool:
-        """Answers a browser's question whether a page of an allowed origin may send a request; it has no key."""
-        granted = None if self._cors is None else self._cors.of_preflight(scope["method"], dict(scope["headers"]))
-        if granted is None:
+        """Answers a browser's question whether a page may send a request; it has no key.
+
+        Raises:
+            Refusal: 403, where some origins are allowed and the page's is not.
+        """
+        headers = dict(scope["headers"])
+        if self._cors is None or not is_preflight(scope["method"], headers):
             return False
+        granted = self._cors.of_preflight(scope["method"], headers)
+        if granted is None:
+            raise _foreign(headers[b"origin"])
         exchange.headers = [*granted]
         await exchange.answer(HTTPStatus.OK, "text/plain", [b""])
         return True
+
+    def _key_of(self, scope: Scope, head: Head) -> str:
+        try:
+            return self.authorize(head)
+        except Refusal:
+            headers = dict(scope["headers"])
+            if is_preflight(scope["method"], headers):  # no browser sends a key along, so it is not for want of one
+                raise _foreign(headers[b"origin"]) from None
+            raise
 
     def log_access(self, head: Head, entry: Entry, status: int | None) -> None:
         """Writes the line of a request that has ended, if there is an access log."""

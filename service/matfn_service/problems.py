@@ -131,6 +131,6 @@ def problem_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after", b"%d" % math.ceil(refusal.retry_after)))
     if refusal.allow is not None:
         headers.append((b"allow", refusal.allow.encode("latin-1")))
-    if refusal.code == "unauthorized":
+    if refusal.code == "unauthorized" and refusal.status is None:  # 403 is for no want of a key
         headers.append((b"www-authenticate", b"Bearer"))
     return headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
@@ -62,24 +63,52 @@ def test_preflight_needs_no_key(guarded: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "expected"),
     [
-        {"Origin": OTHER, **ASKING},
-        {"Origin": "null", **ASKING},
-        {"Origin": f"{PAGE}.evil.org", **ASKING},
-        {"Origin": PAGE.upper(), **ASKING},
-        {"Origin": PAGE},
-        ASKING,
+        ({"Origin": OTHER, **ASKING}, 403),
+        ({"Origin": "null", **ASKING}, 403),
+        ({"Origin": f"{PAGE}.evil.org", **ASKING}, 403),
+        ({"Origin": PAGE.upper(), **ASKING}, 403),
+        ({"Origin": OTHER, **ASKING, **KEY}, 403),
+        ({"Origin": PAGE}, 401),
+        (ASKING, 401),
     ],
-    ids=["other", "null", "suffix", "capitals", "no method asked", "no origin"],
+    ids=["other", "null", "suffix", "capitals", "with a key", "no method asked", "no origin"],
 )
-def test_other_questions_need_a_key(guarded: ServerProcess, headers: dict[str, str]) -> None:
-    """An origin that is not in the list, exactly as browsers write it, is granted nothing, and needs a key."""
+def test_other_questions_are_refused(guarded: ServerProcess, headers: dict[str, str], expected: int) -> None:
+    """An origin that is not in the list, exactly as browsers write it, is granted nothing."""
     status, told_headers = told(guarded, "OPTIONS", "/v1/inv_root", headers)
 
-    assert status == 401
+    assert status == expected
     assert "access-control-allow-methods" not in told_headers
     assert told_headers["vary"] == "Origin"
+
+
+def refused_preflight(server: ServerProcess) -> tuple[int, str | None, dict[str, object]]:
+    """Status, the challenge for a key, and problem of a preflight of an origin that may not call."""
+    connection = HTTPConnection(*server.address, timeout=30)
+    try:
+        connection.request("OPTIONS", "/v1/msign", headers={"Origin": OTHER, **ASKING})
+        response = connection.getresponse()
+        return response.status, response.getheader("www-authenticate"), json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def test_refused_preflight_says_why(guarded: ServerProcess) -> None:
+    """It is the origin, not the key, and the problem names the setting; with and without origins in it."""
+    with running_server(api_keys="s3cret") as closed:
+        for server in (guarded, closed):
+            status, challenge, problem = refused_preflight(server)
+
+            assert (status, challenge) == (403, None)
+            assert problem["code"] == "unauthorized"
+            assert OTHER in str(problem["detail"])
+            assert "MATFN_CORS_ORIGINS" in str(problem["hint"])
+
+        assert told(closed, "OPTIONS", "/v1/msign", {"Origin": OTHER, **ASKING, **KEY}) == (200, {})
+        assert told(closed, "OPTIONS", "/v1/msign", {})[0] == 401
+        assert told(closed, "OPTIONS", "/healthz", {"Origin": OTHER, **ASKING}) == (200, {})
 
 
 @pytest.mark.parametrize(
@@ -124,7 +153,25 @@ def test_no_origin_is_allowed_by_default(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["lab.example.org", "https://lab.example.org/", "*, https://a.org", "null", "file://"]
+    "written",
+    [
+        "lab.example.org",
+        "https://lab.example.org/",
+        "*, https://a.org",
+        "null",
+        "file://",
+        "https://a.org:99999",
+        "https://a.org:0",
+        "https://a.org:",
+        "https://a..b",
+        "https://.a.org",
+        "https://-a.org",
+        f"https://{'a' * 64}.org",
+        "http://1.2.3",
+        "http://1.2.3.256",
+        "http://[::1",
+        "http://[1:2]",
+    ],
 )
 def test_misspelt_origin_ends_the_start(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """What no browser would send as an origin is a fault of the settings."""
@@ -133,6 +180,26 @@ def test_misspelt_origin_ends_the_start(monkeypatch: pytest.MonkeyPatch, written
         configured({})
 
 
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://EXAMPLE.com:443", "https://example.com"),
+        ("http://a.org:80", "http://a.org"),
+        ("http://a.org:443", "http://a.org:443"),
+        ("https://a.org:80", "https://a.org:80"),
+        ("http://localhost:03000", "http://localhost:3000"),
+        ("http://127.0.0.1:65535", "http://127.0.0.1:65535"),
+        ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+        ("http://[::ffff:1.2.3.4]:8080", "http://[::ffff:102:304]:8080"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("http://my_host-1.local.", "http://my_host-1.local."),
+    ],
+)
+def test_origins_are_kept_as_browsers_send_them(written: str, sent: str) -> None:
+    """In small letters, without the port that the scheme has anyway; addresses as the URL standard writes them."""
+    assert origins_in(written) == (sent,)
+
+
 def test_origins_are_read_once_each() -> None:
-    """Origins are written as browsers do, in small letters, each once."""
-    assert origins_in(" https://A.org ,, https://a.org,http://[::1]:80") == ("https://a.org", "http://[::1]:80")
+    """However they are written."""
+    assert origins_in(" https://A.org ,, https://a.org:443,http://[::1]") == ("https://a.org", "http://[::1]")
