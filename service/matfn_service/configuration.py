@@ -13,6 +13,7 @@ from matfn_kernels import read_profile
 from matfn_service.executor import chosen_device
 from matfn_service.settings import Settings
 from matfn_service.site import BrokenSite, read_site
+from matfn_service.telemetry_settings import endpoint_faults
 from matfn_service.unknown_settings import unknown_settings
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def configured(options: Mapping[str, object]) -> Settings:
 
     Raises:
         Misconfigured: if one of them is not what it may be, or asks for what this machine has not, or if a variable is
-            named like a setting that there is not.
+            named like a setting that there is not, or OpenTelemetry is to send to what is no address.
     """
-    unknown = list(unknown_settings(os.environ))
+    unknown = [*unknown_settings(os.environ), *endpoint_faults(os.environ)]
     try:
         settings = Settings.model_validate(dict(options))
     except ValidationError as error:

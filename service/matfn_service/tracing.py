@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
 
+from matfn_service.telemetry_settings import ENDPOINTS, is_switched_off, sampler_faults
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
 
@@ -40,10 +42,6 @@ __all__ = [
     "telemetry_of",
 ]
 
-_ENDPOINTS: Final = tuple(
-    f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "METRICS_")
-)  # one of them has to be set
-_OFF: Final = "OTEL_SDK_DISABLED"
 _CLOSING_SECONDS: Final = 3.0  # after the drain, which orchestrators give a grace beyond MATFN_DRAIN_SECONDS
 
 _current: ContextVar[Trace | None] = ContextVar("matfn_trace", default=None)
@@ -177,11 +175,17 @@ async def close_in_time(telemetry: Telemetry) -> None:
 
 def telemetry_of(environment: Mapping[str, str]) -> Telemetry | None:
     """OpenTelemetry's exporters, where the environment names an endpoint and the extra `otel` is installed."""
-    if environment.get(_OFF, "").strip().lower() == "true" or not any(map(environment.get, _ENDPOINTS)):
+    if is_switched_off(environment) or not any(map(environment.get, ENDPOINTS)):
         return None
     try:
         from matfn_service.telemetry import OpenTelemetry
     except ImportError as error:
         _log.warning("nothing is traced", reason=f"{error.name} is missing", hint='pip install "matfn[otel]"')
         return None
-    return OpenTelemetry.of(environment)
+    for reason, instead in sampler_faults(environment):
+        _log.warning("sampler is not as it was set", reason=reason, instead=instead)
+    try:
+        return OpenTelemetry.of(environment)
+    except ValueError as error:  # of the library, about numbers and names in its variables
+        _log.warning("nothing is traced", reason=str(error), hint="set OTEL_* as docs/operations.md says")
+        return None

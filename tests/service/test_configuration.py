@@ -54,6 +54,46 @@ def test_variable_is_named(monkeypatch: pytest.MonkeyPatch, variable: str, value
     assert fault() == f"{variable}={value}: {allowed}"
 
 
+@pytest.mark.parametrize("name", ["", "TRACES_", "METRICS_"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "not a url",
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://",
+        "http://collector:port",
+        "http://collector:99999",
+        "http://[::1",
+        "http://collector:4318?x=1",
+    ],
+)
+def test_address_of_the_collector_is_a_url(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Traces that could never be sent are told at the start, unless they are switched off."""
+    variable = f"OTEL_EXPORTER_OTLP_{name}ENDPOINT"
+    monkeypatch.setenv(variable, value)
+
+    assert fault().startswith(f"{variable}={value}: must be a URL such as http://collector:4318")
+
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    configured({})
+
+
+@pytest.mark.parametrize("value", ["http://collector:4318", "https://collector.example/otlp", "http://[::1]:4318/", ""])
+def test_address_of_the_collector_is_taken(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """With and without a port and a path; nothing is none."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", value)
+
+    configured({})
+
+
+def test_passwords_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line about an address leaves a password in it out."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://me:s3cret@collector")
+
+    assert "s3cret" not in fault()
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("port", 99999), ("device", "foo"), ("device", "cuda"), ("uds", "/nowhere/matfn.sock")]
 )

@@ -285,6 +285,58 @@ def test_nothing_is_traced_without_an_endpoint(environment: dict[str, str]) -> N
     assert telemetry_of(environment) is None
 
 
+@pytest.mark.parametrize(
+    ("variables", "reason", "instead"),
+    [
+        ({"OTEL_TRACES_SAMPLER": "nonsense"}, "OTEL_TRACES_SAMPLER=nonsense is none of", "parentbased_always_on"),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "often"}, "_ARG=often is no number", "all"),
+        ({"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "7"}, "from 0 to 1", "all"),
+    ],
+)
+def test_unknown_sampler_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str, instead: str
+) -> None:
+    """The specification wants it reported and ignored; the line says what is done instead, and it is."""
+    environment = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9", **variables}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with structlog.testing.capture_logs() as lines:
+        telemetry = telemetry_of(environment)
+    assert telemetry is not None
+    trace = telemetry.begin({"type": "http", "method": "GET", "headers": []})
+
+    assert trace is not None
+    assert trace.is_recorded
+    assert [line["log_level"] for line in lines] == ["warning"]
+    assert reason in lines[0]["reason"]
+    assert instead in lines[0]["instead"]
+    telemetry.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "says_nothing"),
+    [
+        ({}, True),
+        ({"OTEL_TRACES_SAMPLER": "ALWAYS_OFF"}, True),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.25"}, True),
+        ({"OTEL_BSP_MAX_QUEUE_SIZE": "-1"}, False),
+    ],
+)
+def test_variables_of_the_library_do_not_end_the_start(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says_nothing: bool
+) -> None:
+    """What the library refuses is told, and the service works without traces."""
+    environment = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9", **variables}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with structlog.testing.capture_logs() as lines:
+        telemetry = telemetry_of(environment)
+    if telemetry is not None:
+        telemetry.close()
+
+    assert (telemetry is not None, not lines) == (says_nothing, says_nothing)
+
+
 @pytest.mark.timeout(120)  # it imports torch, on a machine that may be busy
 def test_nothing_is_imported_without_an_endpoint() -> None:
     """A server that exports nothing does not load the library."""
