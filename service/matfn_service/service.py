@@ -131,8 +131,7 @@ class Service:
             self.watchdog.run(),
         )
         tasks = [loop.create_task(life) for life in lives]
-        if self.telemetry is not None:
-            self.telemetry.watch(self)
+        self._export_counts()
         try:
             yield
         finally:
@@ -143,6 +142,11 @@ class Service:
             readers.shutdown(wait=False, cancel_futures=True)
             if self.telemetry is not None:
                 await close_in_time(self.telemetry)
+
+    def _export_counts(self) -> None:
+        """Has what is counted here exported."""
+        if self.telemetry is not None:
+            self.telemetry.watch(self)
 
     def _made_batcher(self) -> Batching:
         settings, weight_of = self.settings, self.allowances.weight_of

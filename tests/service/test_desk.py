@@ -116,7 +116,7 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
             raise refusal
 
     executor = SimpleNamespace(device="cpu", workers=1)
-    service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission)
+    service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission, telemetry=None)
     service.profile, service.executor = SimpleNamespace(label="profile"), executor
     service.statistics = Statistics()
     signs = Signs()

@@ -118,6 +118,7 @@ class Desk:
         inputs = {name: unpacked(slot, numbers, self._seen) for name, slot in message.inputs.items()}
         key = _key_of(message.program)
         correction = self._service.batcher.correction(key)
+        telemetry = self._service.telemetry
         return Job(
             program=program,
             batch=Batch(inputs, message.requested),
@@ -130,6 +131,7 @@ class Desk:
             deadline=message.deadline,
             tenant=message.tenant,
             correction=correction,
+            trace=None if telemetry is None or message.span is None else telemetry.passed_on(message.span),
             key=key,
         )
 
@@ -163,7 +165,15 @@ class Desk:
         )
         if any(slot.piece is not None for outputs, _, _ in evaluations for slot in outputs):
             self._lent[number] = visible  # until the front has sent it
-        answer = Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
+        answer = Delivered(
+            number,
+            evaluations,
+            served.queue_seconds,
+            served.spans,
+            served.batch_size,
+            served.fill,
+            served.batches,
+        )
         self.pipe.send(answer, parcels.numbers)
 
     def _release(self, message: Release) -> None:

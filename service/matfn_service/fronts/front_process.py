@@ -23,7 +23,6 @@ __all__ = ["FrontProcess"]
 
 _ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # as for workers
-    "OTEL_METRICS_EXPORTER": "none",  # what a front counts is in the server's metrics
 }
 _DYING_SECONDS: Final = 1.0
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
     from matfn_service.statistics import Statistics
+    from matfn_service.tracing import SpanReference
 
 __all__ = [
     "Abandon",
@@ -72,7 +73,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request."""
+    """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request.
+
+    Attributes:
+        span: of the request, if it is recorded.
+    """
 
     number: int
     request: int
@@ -88,6 +93,7 @@ class Submit:
     arrived: float
     deadline: float
     tenant: str
+    span: SpanReference | None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
@@ -121,11 +127,12 @@ class Delivered:
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
+    batches: tuple[SpanReference, ...]
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, likewise."""
-        fields = self.number, self.evaluations, self.queue_seconds, self.spans, self.batch_size, self.fill
-        return Delivered, fields
+        first = self.number, self.evaluations, self.queue_seconds
+        return Delivered, (*first, self.spans, self.batch_size, self.fill, self.batches)
 
 
 @dataclass(frozen=True, slots=True)
