@@ -608,3 +608,39 @@ EXPORTED int matfn_lapack_schur(const schur_plan *plan, int64_t first, int64_t l
     release(&space.room);
     return DONE;
 }
+
+/* A = Q T Q^T for real A (n, n) without gaps, or A^T, T upper triangular but for blocks of two rows; NaN without one. */
+EXPORTED int matfn_lapack_real_schur(const real_schur_plan *plan, int64_t first, int64_t last)
+{
+    int64_t n = plan->n;
+    schur_plan of = {.library = plan->library, .kind = plan->kind, .n = n};
+    double asked[8] __attribute__((aligned(ALIGNMENT)));
+    schur_space space = {asked, asked + 2, asked + 4, asked + 6, asked, -1, {0}};
+    int threads = one_thread(of.library), unasked = triangulate(&of, &space);
+    as_before(of.library, threads);
+    if (unasked)
+        return REFUSED;
+    space.length = length_in(space.numbers, of.kind);
+    take_schur_space(&of, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_schur_space(&of, &space);
+    threads = one_thread(of.library);
+    for (int64_t item = first; item < last; item++) {
+        const double *a = (const double *)(const void *)plan->a + item * n * n;
+        double *t = (double *)(void *)plan->t + item * n * n, *q = (double *)(void *)plan->q + item * n * n;
+        for (int64_t i = 0; i < n; i++) /* Fortran sees A^T */
+            for (int64_t j = 0; j < n; j++)
+                space.t[j * n + i] = plan->turned ? a[j * n + i] : a[i * n + j];
+        if (!is_finite(a, n * n, of.kind) || triangulate(&of, &space)) {
+            fill_with_nan(t, n * n * sizeof(double), DOUBLE);
+            fill_with_nan(q, n * n * sizeof(double), DOUBLE);
+            continue;
+        }
+        memcpy(t, space.t, n * n * sizeof(double));
+        memcpy(q, space.q, n * n * sizeof(double));
+    }
+    as_before(of.library, threads);
+    release(&space.room);
+    return DONE;
+}

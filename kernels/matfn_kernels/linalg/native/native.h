@@ -252,6 +252,30 @@ enum {
     EXPONENTIAL_FINDINGS
 };
 
+/* Equations A X + X B = Q of small real matrices, or A X + X A^T = Q without B, with the Schur forms A = U T U^T and
+   B^T = W S W^T, all of these column by column. */
+typedef struct {
+    int64_t rows, columns; /* of X */
+    double stored, enough; /* residuals in units of eps and of the terms: at first and once refined, none is refined */
+    double suspicious;     /* (||A|| + ||B||) eps / sep from which on another method has to look at an equation */
+    double margin, rounding;
+    double extended, cancelling; /* rounding of residuals, relative to their sums and to the sizes of their terms */
+    double crude;                /* error by norms above which it is measured instead */
+    double hopeless;             /* condition times eps from which on no digit is promised */
+    const double *a, *b, *q, *t, *u, *s, *w;
+    const double *random;               /* (columns, rows) */
+    const double *probes, *other_probes; /* (rows, PROBES) and (columns, PROBES) */
+    char *x, *findings;
+} sylvester_plan;
+
+enum {
+    SYLVESTER_OPEN, /* 1 if there is no answer: another method has to look at the equation */
+    SYLVESTER_CONDITION,
+    SYLVESTER_ERROR,
+    SYLVESTER_RESIDUAL,
+    SYLVESTER_FINDINGS
+};
+
 /* Logarithms or powers of a batch of complex upper triangular matrices. */
 typedef struct {
     int64_t items, order;
@@ -319,6 +343,13 @@ typedef struct {
     const char *a;
     char *t, *q;
 } schur_plan;
+
+/* Real Schur forms of A, or of A^T if `turned`; `t` and `q` column by column. */
+typedef struct {
+    int64_t library, kind, n, turned;
+    const char *a;
+    char *t, *q;
+} real_schur_plan;
 
 typedef struct {
     int64_t library, kind, m, n;
@@ -418,6 +449,7 @@ typedef struct {
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
     int (*singular_clips)(const gram_polar_plan *, const double *m, double *out, double *findings);
     int (*exponentials)(const exponentials_plan *, const double *a, double *out, double *findings);
+    int (*sylvester)(const sylvester_plan *, int64_t first, int64_t last);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
     int (*upper_functions)(const upper_plan *, const double *t, double *out, double *findings); /* in pairs */
 } native_table;

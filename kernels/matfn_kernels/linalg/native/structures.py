@@ -47,6 +47,8 @@ __all__ = [
     "SpectralFindings",
     "SpectralPlan",
     "Step",
+    "SylvesterFindings",
+    "SylvesterPlan",
     "TallPlan",
     "Term",
     "TriangleFindings",
@@ -189,6 +191,18 @@ class GramPolarPlan(ctypes.Structure):
     )
 
 
+class SylvesterPlan(ctypes.Structure):
+    """`sylvester_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "columns")),
+        *((name, ctypes.c_double) for name in ("stored", "enough", "suspicious", "margin", "rounding")),
+        *((name, ctypes.c_double) for name in ("extended", "cancelling", "crude", "hopeless")),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "q", "t", "u", "s", "w")),
+        *((name, ctypes.c_void_p) for name in ("random", "probes", "other_probes", "x", "findings")),
+    )
+
+
 class UpperPlan(ctypes.Structure):
     """`upper_plan` of native.h."""
 
@@ -278,6 +292,13 @@ class _EighPlan(ctypes.Structure):
 class _SchurPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("library", "kind", "n")),
+        *((name, ctypes.c_void_p) for name in ("a", "t", "q")),
+    )
+
+
+class _RealSchurPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n", "turned")),
         *((name, ctypes.c_void_p) for name in ("a", "t", "q")),
     )
 
@@ -422,6 +443,23 @@ class ExponentialFindings:
     asymmetry: Tensor
     exponent: Tensor
     steps: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SylvesterFindings:
+    """Findings of each equation, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the equation.
+        condition: of the equation, at least 1.
+        error: estimate of the relative error.
+        residual: relative to the sum of the terms' norms.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    residual: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,6 +618,7 @@ _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "substitutions": _SubstitutionsPlan,
     "cholesky": _CholeskyPlan,
     "eigh": _EighPlan,
+    "real_schur": _RealSchurPlan,
     "schur": _SchurPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
@@ -595,6 +634,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
     "exponentials_plan": ExponentialsPlan,
+    "sylvester_plan": SylvesterPlan,
     "gram_polar_plan": GramPolarPlan,
     "upper_plan": UpperPlan,
     "polar_plan": PolarPlan,
@@ -608,6 +648,7 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "CLIP_FINDINGS": ClipFindings,
     "EXPONENTIAL_FINDINGS": ExponentialFindings,
+    "SYLVESTER_FINDINGS": SylvesterFindings,
     "GRAM_POLAR_FINDINGS": GramPolarFindings,
     "UPPER_FINDINGS": UpperFindings,
     "ROOT_FINDINGS": PowerFindings,

@@ -21,27 +21,37 @@ from matfn_kernels.programs.per_matrix import Found
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["HOPELESS", "LinearEquation", "Operator", "solution"]
+__all__ = [
+    "CRUDE",
+    "HOPELESS",
+    "MARGIN",
+    "ROUNDING",
+    "STORED",
+    "SUSPICIOUS",
+    "LinearEquation",
+    "Operator",
+    "solution",
+]
 
 HOPELESS: Final = 1e-2
 """Above this condition times eps no digit is promised."""
 
 _REFINEMENTS: Final = 3
 """Most refinements of X: on 150 equations of order 8 and scales to 1e-6 the first gained a digit, the next nothing."""
-_STORED: Final = 0.25
+STORED: Final = 0.25
 """A residual in units of eps and of the terms' norms, half of what rounding of X leaves: refinement gains no more."""
-_SUSPICIOUS: Final = 1e-6
+SUSPICIOUS: Final = 1e-6
 """Value of eps (||A|| + ||B||) / sep from which on an equation is examined in exact arithmetic; rounding makes it 1.
 
 A smaller value examines more equations that are merely ill-conditioned, a larger one may miss singular ones."""
-_MARGIN: Final = 4.0
+MARGIN: Final = 4.0
 """Of the estimate over the residual's part: 1 / sep is a lower bound, seen too small by 2 at most (`growth`)."""
-_ROUNDING: Final = 4.0
+ROUNDING: Final = 4.0
 """Of the estimate over the rounding of the residual and of X.
 
 With 1 in place of both margins true errors were at most 0.9 of the estimate (1100 random equations of order 1 to 5
 against 50 digits)."""
-_CRUDE: Final = 1e-11
+CRUDE: Final = 1e-11
 """An estimate by norms that is larger is measured instead, which takes one more substitution."""
 
 
@@ -79,7 +89,7 @@ class LinearEquation:
     @property
     def may_be_singular(self) -> bool:
         """Whether the equation is near enough to a singular one to be examined in exact arithmetic."""
-        return not self.gain * self.weight * EPS < _SUSPICIOUS
+        return not self.gain * self.weight * EPS < SUSPICIOUS
 
     def terms(self, x: Array) -> Iterator[Array]:
         """P X S, in double precision."""
@@ -107,7 +117,7 @@ def solution(equation: LinearEquation, *, hermitian: bool) -> Found:
         return Found(x, 0.0, 0.0, 1.0)
     residual = norm(missing) / (sum(map(norm, equation.terms(x))) + norm(equation.right))
     condition, error = _bounded_error(equation, missing, size)
-    if error > _CRUDE:
+    if error > CRUDE:
         error = min(error, _measured_error(equation, x, missing))
     return Found(x, residual, error, condition, remarks=("ill_conditioned",) if math.isnan(error) else ())
 
@@ -116,7 +126,7 @@ def _refined(equation: LinearEquation) -> tuple[Array, Array]:
     """X and its residual, refined while that falls and is above the rounding of X."""
     x = equation.operator.solve(equation.right)
     missing = equation.missing(x)
-    least = _STORED * EPS * sum(map(norm, equation.terms(x)))
+    least = STORED * EPS * sum(map(norm, equation.terms(x)))
     for _ in range(_REFINEMENTS):
         if norm(missing) <= least:
             break
@@ -138,7 +148,7 @@ def _bounded_error(equation: LinearEquation, missing: Array, size: float) -> tup
     """
     sizes = equation.weight * size + norm(equation.right)
     condition = max(1.0, equation.gain * sizes / size)
-    error = _MARGIN * equation.gain * norm(missing) / size + _ROUNDING * (EXTENDED * condition + EPS)
+    error = MARGIN * equation.gain * norm(missing) / size + ROUNDING * (EXTENDED * condition + EPS)
     return condition, error if condition * EPS <= HOPELESS else math.nan
 
 
@@ -156,4 +166,4 @@ def _measured_error(equation: LinearEquation, x: Array, missing: Array) -> float
         return norm(y) + equation.gain * norm(sum(equation.terms(y), start=-right))
 
     rounding = asked(noise * gaussian(x.shape)) / norm(x) + EPS
-    return _MARGIN * asked(missing) / norm(x) + _ROUNDING * rounding
+    return MARGIN * asked(missing) / norm(x) + ROUNDING * rounding
