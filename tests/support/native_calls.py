@@ -607,11 +607,12 @@ def sylvester(draw: st.DrawFn) -> Case:
     random, columns = _probes(m * n), [_probes(order) for order in (m, n)]
 
     def call(addresses: list[int], first: int, last: int) -> int:
+        run: Any = library()
         at_a, at_q, at_t, at_u = addresses[:4]
         at_b, at_s, at_w = addresses[4:-2] or (None, None, None)
         tables = (table.ctypes.data for table in (random, *columns))
         plan = SylvesterPlan(*settings, at_a, at_b, at_q, at_t, at_u, at_s, at_w, *tables, *addresses[-2:])
-        return int(library().matfn_sylvester(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
+        return int(run.matfn_sylvester(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
 
     return Case("matfn_sylvester", items, (*map(Argument, given), *results), call)
 

@@ -53,6 +53,9 @@ With 1 in place of both margins true errors were at most 0.9 of the estimate (11
 against 50 digits)."""
 CRUDE: Final = 1e-11
 """An estimate by norms that is larger is measured instead, which takes one more substitution."""
+_SAMPLES: Final = 3
+"""Random matrices of the size of rounding: where one direction is far more sensitive than others, one matrix in fifty
+nearly lacks it. With one alone 8 of 2543 such equations had errors up to twice the estimate, with three 0.55 of it."""
 
 
 class Operator(Protocol):
@@ -155,8 +158,8 @@ def _bounded_error(equation: LinearEquation, missing: Array, size: float) -> tup
 def _measured_error(equation: LinearEquation, x: Array, missing: Array) -> float:
     """The relative error of X as the correction that its residual asks for, to first order the error itself.
 
-    Rounding of the residual counts by the correction that a random matrix of its size asks for, and what corrections
-    leave of their right sides by 1 / sep.
+    Rounding of the residual counts by the largest correction that random matrices of its size ask for, and what
+    corrections leave of their right sides by 1 / sep.
     """
     summed = EXTENDED * (sum(map(np.abs, equation.terms(x)), start=np.abs(equation.right)))
     noise = summed + CANCELLING * equation.weight * norm(x)
@@ -165,5 +168,6 @@ def _measured_error(equation: LinearEquation, x: Array, missing: Array) -> float
         y = equation.operator.solve(right)
         return norm(y) + equation.gain * norm(sum(equation.terms(y), start=-right))
 
-    rounding = asked(noise * gaussian(x.shape)) / norm(x) + EPS
+    signs = gaussian((_SAMPLES * len(x), x.shape[1])).reshape(_SAMPLES, *x.shape)
+    rounding = max(asked(noise * one) for one in signs) / norm(x) + EPS
     return MARGIN * asked(missing) / norm(x) + ROUNDING * rounding

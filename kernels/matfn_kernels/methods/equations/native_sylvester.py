@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Self
 
+from matfn_kernels.linalg import native_equations as equations
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.kernel_choice import Kernel
-from matfn_kernels.linalg.native import equations, lapack
+from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.scaling import normalise, rescale
 from matfn_kernels.methods.equations import linear
 from matfn_kernels.methods.equations.sylvester import SylvesterProgram, common_exponent
@@ -117,7 +118,7 @@ class NativeSylvester:
         return self.usual.empty(inputs)
 
     def seconds(self, profile: Profile) -> float:
-        """Predicted device seconds a matrix: products of iterations in C, fewer for matrices below their least tiles."""
+        """Predicted device seconds a matrix: products in C, fewer for matrices below a tile."""
         orders = [order for order in (self.usual.rows, self.usual.columns) if order is not None]
         parts = (min(1.0, order / _TILE) ** 2 * profile.cost("native", self.precision, order) for order in orders)
         return _CALL + _PRODUCTS * sum(parts)
