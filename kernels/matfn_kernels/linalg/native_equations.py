@@ -12,6 +12,7 @@ from matfn_kernels.linalg import probes
 from matfn_kernels.linalg.native import lapack
 from matfn_kernels.linalg.native.library import in_parts
 from matfn_kernels.linalg.native.structures import SylvesterFindings, SylvesterPlan
+from matfn_kernels.linalg.single_thread import threads
 from matfn_kernels.numbers.arrays import gaussian
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ _REST: Final = 30
 """Those of an equation beside, of products and substitutions."""
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread, as in `lapack`."""
+
+
+_TOGETHER: Final = 8
+"""Equations a thread that are solved together at least."""
+_NEAR: Final = 1 << 16
+"""Numbers of A and Q that are solved together at least: their Schur forms stay in a core's cache, in kept memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +88,26 @@ def solutions(a: Tensor, b: Tensor | None, q: Tensor, rules: Rules) -> tuple[Ten
         MemoryError: if there is none for some matrices.
     """
     a, q, b = a.contiguous(), q.contiguous(), None if b is None else b.contiguous()
+    x, found = torch.empty_like(q), torch.empty(len(q), len(fields(SylvesterFindings)), dtype=torch.float64)
+    step = max(_TOGETHER * threads(), _NEAR // (a[0].numel() + q[0].numel()))
+    for start in range(0, len(q), step):
+        part = slice(start, start + step)
+        _solve(a[part], None if b is None else b[part], q[part], rules, (x[part], found[part]))
+    return x, SylvesterFindings(*found.unbind(-1))
+
+
+def _solve(a: Tensor, b: Tensor | None, q: Tensor, rules: Rules, results: tuple[Tensor, Tensor]) -> None:
+    """Writes the solutions and findings of equations whose Schur forms stay in a core's cache."""
     items, rows, columns = q.shape
     t, u = real_schur_forms(a, turned=False)
     s, w = (None, None) if b is None else real_schur_forms(b, turned=True)
-    x, found = torch.empty_like(q), torch.empty(items, len(fields(SylvesterFindings)), dtype=torch.float64)
     given = (None if one is None else one.data_ptr() for one in (a, b, q, t, u, s, w))
     random, zs = _random(columns, rows), [probes.columns(order) for order in (rows, columns)]
     numbers = (getattr(rules, field.name) for field in fields(Rules))
-    rest = (random.ctypes.data, *(z.data_ptr() for z in zs), x.data_ptr(), found.data_ptr())
+    rest = (random.ctypes.data, *(z.data_ptr() for z in zs), *(one.data_ptr() for one in results))
     least = max(1, _PARALLEL // (_REST * rows * columns * max(rows, columns)))
     plan = SylvesterPlan(rows, columns, *numbers, *given, *rest)
     in_parts("matfn_sylvester", plan, items, least, f"equations of orders {rows} and {columns}")
-    return x, SylvesterFindings(*found.unbind(-1))
 
 
 @lru_cache(maxsize=64)
