@@ -659,6 +659,8 @@ static int exponent_of(int64_t count, const double *x)
     int exponent;
     for (int64_t i = 0; i < count; i++)
         peak = fabs(x[i]) > peak ? fabs(x[i]) : peak;
+    if (!isfinite(peak))
+        return -NO_EXPONENT;
     frexp(peak, &exponent);
     return peak > 0 ? exponent : NO_EXPONENT;
 }
