@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Batch, Program
     from matfn_service.encoding import Encoded
-    from matfn_service.tracing import Trace
+    from matfn_service.tracing import SpanReference, Trace
 
 __all__ = ["Job", "Served", "Ticket", "by_tenant"]
 
@@ -38,7 +38,8 @@ class Job:
         tenant: name of the caller's API key; empty on a server without keys.
         correction: the factor, found from earlier batches, in `seconds`.
         trace: of its request, if that is recorded.
-        key: that all jobs of a batch share: the program, or the decomposition that programs share.
+        key: that all jobs of a batch share: the program, or the decomposition that programs share; None takes that of
+            the program, whose hash takes microseconds.
     """
 
     program: Program
@@ -54,10 +55,11 @@ class Job:
     tenant: str = ""
     correction: float = 1.0
     trace: Trace | None = None
-    key: Hashable = field(init=False)
+    key: Hashable = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", batch_key(self.program))
+        if self.key is None:
+            object.__setattr__(self, "key", batch_key(self.program))
 
     @property
     def priced(self) -> float:
@@ -105,7 +107,7 @@ class Served:
         spans: when the device computed its batches, from and to, on the service's clock.
         batch_size: all matrices in the batch.
         fill: the batch against the largest allowed, the larger of its shares of the time and of the bytes.
-        batches: what recorded batches are linked to.
+        batches: the spans of the batches, where these are recorded.
     """
 
     evaluations: tuple[Encoded, ...]
@@ -113,7 +115,7 @@ class Served:
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
-    batches: tuple[object, ...] = ()
+    batches: tuple[SpanReference, ...] = ()
 
     @property
     def ended(self) -> float:
