@@ -34,6 +34,7 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     ResidualsPlan,
+    RiccatiFindings,
     RowsPlan,
     SolveFindings,
     SolvesPlan,
@@ -626,6 +627,22 @@ def _schur_forms(a: Array, draw: st.DrawFn) -> tuple[Array, Array]:
 
 
 @st.composite
+def riccati(draw: st.DrawFn) -> Case:
+    """Riccati equations in either time, with gains and without."""
+    blas, kind, dtype = draw(_library_and_kind().filter(lambda found: found[1] in {1, 3}))
+    items, n, m, gain = draw(ITEMS), draw(SMALL), draw(SMALL), draw(st.booleans())
+    settings = (draw(st.booleans()), draw(st.booleans()), 40, 1e-8, 1e-9, 2.0**-14, 1e100)
+    given = tuple(Argument(draw(numbers(items, *shape, dtype=dtype))) for shape in ((n, n), (n, m), (n, n), (m, m)))
+    results = (_blank(items, n, n, dtype=dtype), *([_blank(items, m, n, dtype=dtype)] if gain else []))
+    found = _blank(items, len(fields(RiccatiFindings)))
+
+    def plan(addresses: list[int]) -> tuple[float, ...]:
+        return (n, m, *settings, *addresses[:5], addresses[5] if gain else 0, addresses[-1])
+
+    return _of_lapack("riccati", blas, kind, items, (*given, *results, found), plan)
+
+
+@st.composite
 def upper_functions(draw: st.DrawFn) -> Case:
     """Logarithms and powers of upper triangles."""
     items, order, exponent = draw(ITEMS), draw(SMALL), draw(st.sampled_from([0.0, 0.3, -0.9]))
@@ -695,6 +712,7 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     "matfn_lapack_schur": schur(),
     "matfn_lapack_real_schur": real_schur(),
     "matfn_sylvester": sylvester(),
+    "matfn_lapack_riccati": riccati(),
     "matfn_upper_functions_c128": upper_functions(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},

@@ -363,6 +363,52 @@ typedef struct {
     char *out;
 } inverses_plan;
 
+/* Riccati equations without descriptor and cross term. */
+typedef struct {
+    int64_t library, kind, n, m;
+    int64_t discrete, rounded; /* whether X is to be rounded to single precision */
+    int64_t steps;             /* most doublings */
+    double settled, exact;     /* relative changes after which doubling ends, and after which Newton's method does */
+    double vanished, diverged; /* norms of a power of the loop that count as none, and as too large */
+    const char *a, *b, *q, *r;
+    char *x, *k, *found; /* K may be null */
+} riccati_plan;
+
+/* Findings of a Riccati equation in the units in which it was solved: whether there are any, steps, exponent of the cost;
+   Frobenius norms of its matrices, of X, K, W, W^-1, A - B K and H, of W K - H, B^H X, X (A - B K), B W^-1 B^H, W^-1 B^H and K in the
+   caller's units of the inputs, of K^H R K, of the residual and of its terms together; of the residual before the last step
+   of Newton's method, of that step and of what it leaves of its linear equation; a bound of the norm of the inverse of the derivative, and how far the equations of that bound are from solved. */
+enum {
+    RICCATI_FOUND,
+    RICCATI_STEPS,
+    RICCATI_EXPONENT,
+    RICCATI_A,
+    RICCATI_B,
+    RICCATI_Q,
+    RICCATI_R,
+    RICCATI_X,
+    RICCATI_GAIN,
+    RICCATI_WEIGHT,
+    RICCATI_INVERSE,
+    RICCATI_LOOP,
+    RICCATI_HELD,
+    RICCATI_MISSED,
+    RICCATI_PROJECTED,
+    RICCATI_IMAGE,
+    RICCATI_PUSH,
+    RICCATI_PRESSED,
+    RICCATI_OWN_GAIN,
+    RICCATI_COST,
+    RICCATI_MISSING,
+    RICCATI_TERMS,
+    RICCATI_BEFORE,
+    RICCATI_STEP,
+    RICCATI_LEFT,
+    RICCATI_REACH,
+    RICCATI_UNSOLVED,
+    RICCATI_FINDINGS
+};
+
 /* Steps of a program on balls (balls.inc): what a step makes of the balls X and Y. */
 enum { GIVEN, DIAGONAL, PRODUCT, SUM, FACTOR, INVERSE, ROWS_LIKE, STRICT, WIDER };
 
