@@ -82,7 +82,7 @@ def _name(written: str) -> str:
         return str(IPv4Address(written))
     for label in labels:
         if not _LABEL.fullmatch(label):
-            raise ValueError(f"{label!r} between its dots")
+            raise ValueError(f"{label!r} is no part of a name")
     return written
 
 

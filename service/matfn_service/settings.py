@@ -73,8 +73,8 @@ class Settings(BaseSettings):
     )
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         default=(),
-        description="Keys callers must send as `Authorization: Bearer KEY`, with commas between, each with its name and limits"
-        " if it has some (see Keys); empty: open.",
+        description="Keys callers must send as `Authorization: Bearer KEY`, with commas between, each with name"
+        " and limits if it has some (see Keys); empty: open.",
     )
     api_keys_file: Path | None = Field(
         default=None, description="File with the keys instead, one a line, written alike (see Keys)."

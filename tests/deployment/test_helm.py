@@ -167,6 +167,9 @@ def test_self_test_needs_a_key_where_callers_do() -> None:
     "value",
     [
         "replica=3",
+        "gpu=null",
+        "autoscaling.minReplicas=null",
+        "replicas=null",
         "autoscaling.by=cron",
         "autoscaling.queueSeconds=abc",
         "autoscaling.queueSeconds=0",
