@@ -104,7 +104,7 @@ _STRUCTURE = Parameter(
 _DAMPING = Parameter(
     "damping",
     "damping",
-    'shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": pseudo-inverse power',
+    'shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null space is left out',
     nullable=True,
     minimum=0.0,
     maximum=MAX_DAMPING,

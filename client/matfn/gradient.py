@@ -245,8 +245,8 @@ def root(
         s: The power, 1 to 64.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
-        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power, or an array, a number for each matrix.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+            space is left out, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
             as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
@@ -318,8 +318,8 @@ def inv_root(
         s: The power, 1 to 64.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
-        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power, or an array, a number for each matrix.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+            space is left out, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
             as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
@@ -387,8 +387,8 @@ def sqrt_pair(
         y: (*, n, n) array, the cotangent of the output y.
         a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
         structure: What the matrix is declared to be.
-        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power, or an array, a number for each matrix.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+            space is left out, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
             as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
@@ -454,8 +454,8 @@ def log(
         x: (*, n, n) array, the cotangent of the output x.
         a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
         structure: What the matrix is declared to be.
-        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power, or an array, a number for each matrix.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+            space is left out, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
             as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.
@@ -586,8 +586,8 @@ def power(
         p: The exponent, or an array, a number for each matrix.
         g: (*, m, n) array, matrices multiplied from the left.
         structure: What the matrix is declared to be.
-        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-            pseudo-inverse power, or an array, a number for each matrix.
+        damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+            space is left out, or an array, a number for each matrix.
         shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
             as 0 before, or an array, a number for each matrix.
         method: The cheapest by the profile (auto), or the only one that may answer.

@@ -162,6 +162,7 @@ def test_claims_are_judged(opened: Opening) -> None:
     """A claim that is off is told, and one that is right holds."""
     page = shown(opened, "verify")
     expect(page.locator(".verdict")).to_contain_text("The claim does not hold")
+    expect(page.locator(".verdict > p")).to_have_count(1)  # what missed the tolerance is said once
 
     page.get_by_role("slider", name="Disturb").fill("0")
     with page.expect_response(re.compile("/v1/verify/inv_root")):

@@ -71,6 +71,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "eigh": lambda a: invariant.eigh(hermitian(a)),
     "svd": invariant.svd,
     "svd of tall": lambda a: invariant.svd(a[:, :, :-2]) if a.shape[-1] > 2 else (a,),
+    "singular_values": lambda a: (invariant.singular_values(a),),
+    "singular_values of wide": lambda a: (invariant.singular_values(a[:, :-2]),) if a.shape[-1] > 2 else (a,),
     "cholesky": lambda a: invariant.cholesky(definite(a)),
     "cholesky_solve": lambda a: (invariant.cholesky_solve(a, factor(a)),),
     "solve_triangular": lambda a: (invariant.solve_triangular(factor(a), a, upper=False),),
@@ -144,7 +146,9 @@ def test_a_matrix_has_the_same_result_in_any_batch_and_place(name: str, dtype: t
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("name", ["product", "eigh", "svd", "cholesky", "inverse", "solve_triangular"])
+@pytest.mark.parametrize(
+    "name", ["product", "eigh", "svd", "singular_values", "cholesky", "inverse", "solve_triangular"]
+)
 def test_the_number_of_threads_changes_no_bit(name: str, dtype: torch.dtype) -> None:
     """One to four threads give the same, on matrices large enough to be worth several."""
     batch, before, found = random(3, 300, 300, dtype=dtype), torch.get_num_threads(), []
@@ -278,6 +282,8 @@ def test_results_are_those_of_the_definitions(order: int, dtype: torch.dtype) ->
     close(invariant.product(m, a, m.clone(), alpha=0.5, beta=2.0), 2 * m + torch.matmul(m, a) / 2)
     close(torch.matmul(v * w[:, None, :], v.mH), symmetric)
     close(torch.matmul(u * sigma[:, None, :], vh), m)
+    close(invariant.singular_values(m), sigma)
+    close(invariant.singular_values(m.mH), sigma)
     close(torch.matmul(left, left.mH), positive)
     close(torch.matmul(lower, invariant.solve_triangular(lower, a, upper=False)), a)
     close(torch.matmul(lower.mH, invariant.solve_triangular(lower.mH, a, upper=True)), a)
@@ -286,14 +292,16 @@ def test_results_are_those_of_the_definitions(order: int, dtype: torch.dtype) ->
     assert torch.equal(left, left.tril())
 
 
+@pytest.mark.parametrize("order", [9, 70])
 @pytest.mark.parametrize("flaw", [float("nan"), float("inf")])
-def test_a_matrix_without_a_decomposition_spoils_no_other(flaw: float) -> None:
+def test_a_matrix_without_a_decomposition_spoils_no_other(flaw: float, order: int) -> None:
     """NaN and infinities give NaN, and the other matrices the decompositions that they have alone."""
-    a = definite(random(3, 9, 9))
+    a = definite(random(3, order, order))
     flawed = a.clone()
     flawed[1, 2, 2] = flaw
 
-    for operation in (invariant.eigh, invariant.svd, lambda x: (invariant.inverse(x),)):
+    values: Operation = OPERATIONS["singular_values"]
+    for operation in (invariant.eigh, invariant.svd, values, lambda x: (invariant.inverse(x),)):
         found, right = operation(flawed), operation(a)
         assert all(part[1].isnan().all() for part in found)
         assert all(torch.equal(one[[0, 2]], other[[0, 2]]) for one, other in zip(found, right, strict=True))

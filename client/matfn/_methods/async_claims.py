@@ -57,8 +57,8 @@ class AsyncVerifyMethods(ABC):
             s: The power, 1 to 64.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -135,8 +135,8 @@ class AsyncVerifyMethods(ABC):
             s: The power, 1 to 64.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -209,8 +209,8 @@ class AsyncVerifyMethods(ABC):
             y: (*, n, n) array, the claimed output y.
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -278,8 +278,8 @@ class AsyncVerifyMethods(ABC):
             x: (*, n, n) array, the claimed output x.
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -413,8 +413,8 @@ class AsyncVerifyMethods(ABC):
             p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.

@@ -54,8 +54,8 @@ class AsyncValueMethods(ABC):
             s: The power, 1 to 64.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -129,8 +129,8 @@ class AsyncValueMethods(ABC):
             s: The power, 1 to 64.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -198,8 +198,8 @@ class AsyncValueMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive semidefinite matrices.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -263,8 +263,8 @@ class AsyncValueMethods(ABC):
         Args:
             a: (*, n, n) array, symmetric (Hermitian) positive definite matrices.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.
@@ -392,8 +392,8 @@ class AsyncValueMethods(ABC):
             p: The exponent, or an array, a number for each matrix.
             g: (*, m, n) array, matrices multiplied from the left.
             structure: What the matrix is declared to be.
-            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range":
-                pseudo-inverse power, or an array, a number for each matrix.
+            damping: Shift relative to the largest eigenvalue; None: only where needed; 0: never; "range": the null
+                space is left out, or an array, a number for each matrix.
             shift: The number added to the diagonal, in place of a damping; eigenvalues negative beyond rounding count
                 as 0 before, or an array, a number for each matrix.
             method: The cheapest by the profile (auto), or the only one that may answer.

@@ -242,6 +242,17 @@ def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return u, sigma, vh
 
 
+def singular_values(m: Tensor) -> Tensor:
+    """The values of `svd` without its vectors, to rounding, (batch, k), in less than half its time from order 65."""
+    items, rows, columns = m.shape
+    if not (m.is_cpu and lapack.is_ready()) or lockstep.decomposes(m.dtype, rows, columns):
+        return svd(m)[1]
+    m, k = m.resolve_conj().contiguous(), min(rows, columns)
+    sigma = torch.empty(items, k, dtype=_real(m.dtype))
+    lapack.call("svd", m.dtype, k, items, 4 * rows * k * k, (rows, columns, m.data_ptr(), 0, sigma.data_ptr(), 0))
+    return sigma
+
+
 def _small_svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`svd` of tall M (batch, m, n) in lockstep."""
     m, n = m.resolve_neg().contiguous(), m.shape[-1]

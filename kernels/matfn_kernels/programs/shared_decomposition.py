@@ -34,6 +34,7 @@ __all__ = [
     "Sharing",
     "batch_key",
     "shared_by",
+    "sharing_of",
 ]
 
 
@@ -62,9 +63,15 @@ class Sharing(Program, Protocol):
 
 
 @lru_cache(maxsize=4096)
+def sharing_of(program: Program) -> Sharing | None:
+    """The program, if it begins with a decomposition that it may share."""
+    return program if isinstance(program, Sharing) else None
+
+
 def shared_by(program: Program) -> SharedDecomposition | None:
     """The shared decomposition of a program; None if it has none."""
-    return program.shared if isinstance(program, Sharing) else None
+    sharing = sharing_of(program)
+    return None if sharing is None else sharing.shared
 
 
 @lru_cache(maxsize=4096)

@@ -25,7 +25,7 @@ from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
 from matfn_kernels.programs.program import Proving, Typed
-from matfn_kernels.programs.shared_decomposition import Sharing, shared_by
+from matfn_kernels.programs.shared_decomposition import shared_by, sharing_of
 from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.batches import Batch, Evaluation, concatenate, in_order, join, own_values
 from matfn_kernels.running.certification import certificates_of, immediate, refused
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from matfn_kernels.programs.call import Call
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.shared_decomposition import SharedDecomposition
+    from matfn_kernels.programs.shared_decomposition import SharedDecomposition, Sharing
 
 __all__ = [
     "Batch",
@@ -127,8 +127,8 @@ def evaluate_together(members: Sequence[tuple[Program, Batch]], backends: Backen
 
 def _by_values(program: Program, batch: Batch) -> list[tuple[Program, Batch, list[int] | None]]:
     """Programs with their matrices and the rows of these: all of one, or those of each value of varying parameters."""
-    varying = _plain(program)
-    if not isinstance(varying, Varying):
+    varying = _varying(_plain(program))
+    if varying is None:
         return [(program, batch, None)]
     groups: dict[tuple[float, ...], list[int]] = {}
     for row, values in enumerate(own_values(batch.inputs, varying.names, batch.items)):
@@ -138,6 +138,12 @@ def _by_values(program: Program, batch: Batch) -> list[tuple[Program, Batch, lis
     graphs = program.graphs if isinstance(program, Graphed) else None
     pairs = [(one if graphs is None else Graphed(one, graphs), part) for one, part in found]
     return [(*pair, rows) for pair, rows in zip(pairs, list(groups.values()) or [[]], strict=True)]
+
+
+@lru_cache(maxsize=4096)  # as below: a look at a protocol's properties takes as long as a small matrix
+def _varying(program: Program) -> Varying | None:
+    """The program, if its parameters vary."""
+    return program if isinstance(program, Varying) else None
 
 
 def _at(varying: Varying, values: tuple[float, ...], batch: Batch) -> tuple[Program, Batch]:
@@ -168,10 +174,9 @@ def _decompositions(batches: Mapping[Program, Batch]) -> dict[Program, Decomposi
     """The decompositions that more than one program shares, each computed for all of its programs at once."""
     standing: dict[SharedDecomposition, list[Sharing]] = {}
     for program, batch in batches.items():
-        shared = shared_by(program)
-        if shared is not None and not batch.is_empty:
-            assert isinstance(program, Sharing)
-            standing.setdefault(shared, []).append(program)
+        sharing, shared = sharing_of(program), shared_by(program)
+        if sharing is not None and shared is not None and not batch.is_empty:
+            standing.setdefault(shared, []).append(sharing)
     decompositions: dict[Program, Decomposition] = {}
     for shared, programs in standing.items():
         if len(programs) > 1:
@@ -285,23 +290,25 @@ def _tiles(program: Program, batch: Batch) -> Iterator[slice]:
 
 def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:
     inputs = _laid_out(batch.inputs)
-    if decomposition is None:
-        found = program.run(inputs)
-    else:
-        assert isinstance(program, Sharing)
-        found = program.finish(decomposition, inputs)
-    findings = _released(found, _output_dtypes(program, len(found.outputs)))
+    sharing = sharing_of(program)
+    found = program.run(inputs) if decomposition is None or sharing is None else sharing.finish(decomposition, inputs)
+    findings = _released(found, _output_dtypes(_plain(program), len(found.outputs)))
     outputs = tuple(output.resolve_conj().contiguous() for output in findings.outputs)
-    plain = _plain(program)
-    proves = isinstance(plain, Proving) and plain.proves_its_error
-    bounds = own_bounds(batch, findings.error) if proves else proved(batch, outputs, findings.shift)
+    own = _proves_its_error(_plain(program))
+    bounds = own_bounds(batch, findings.error) if own else proved(batch, outputs, findings.shift)
     return Evaluation(outputs, certificates_of(program, (found, findings), outputs, batch.requested, bounds))
 
 
+@lru_cache(maxsize=4096)
+def _proves_its_error(program: Program) -> bool:
+    """Whether the error of its findings is a proved bound."""
+    return isinstance(program, Proving) and program.proves_its_error
+
+
+@lru_cache(maxsize=4096)
 def _output_dtypes(program: Program, count: int) -> tuple[torch.dtype, ...]:
     """The dtype of each output: the program's own but where it names others."""
-    plain = _plain(program)
-    return plain.output_dtypes if isinstance(plain, Typed) else (program.dtype,) * count
+    return program.output_dtypes if isinstance(program, Typed) else (program.dtype,) * count
 
 
 def _released(findings: Findings, dtypes: Sequence[torch.dtype]) -> Findings:

@@ -44,7 +44,7 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
         "not_positive",
         "the eigenvalue 0 has fewer eigenvectors than its multiplicity: there is no principal root; give damping > 0",
     ),
-    "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" for the pseudo-inverse power'),
+    "singular": ("singular", 'an eigenvalue is 0: give damping > 0, or damping="range" to leave the null space out'),
     "not_differentiable": (
         "singular",
         'an eigenvalue is 0, where the power has no derivative: give damping > 0, or damping="range"',
@@ -87,12 +87,12 @@ _FAILURES: Final[Mapping[str, tuple[str, str]]] = {
 REMARKS: Final[Mapping[str, str]] = {
     "damped": (
         "default damping: the answer is that of A + {shift:.3g} I, {damping:.2g} of the largest eigenvalue; "
-        'damping="range" gives the pseudo-inverse power'
+        'damping="range" leaves the null space out'
     ),
     "negative": "eigenvalues below -8 eps of the largest count as 0",
     "semidefinite": (
         "A + {shift:.3g} I is not positive definite beyond rounding: negative eigenvalues of A count as 0, "
-        'and no error estimate can be given; damping="range" gives the pseudo-inverse power'
+        'and no error estimate can be given; damping="range" leaves the null space out'
     ),
     "unbounded": "singular to rounding, or beyond the largest number of the dtype: the upper end is infinite",
     "near_axis": "rounding of A may carry an eigenvalue across the imaginary axis: no error estimate can be given",

@@ -39,8 +39,7 @@ export function certificateCard(certificate, { tol = null, truth = null, check =
     ),
     h("p", {}, sentence(certificate, about)),
     certificate.shift ? h("p", {}, t("certificate.shifted", { shift: number(certificate.shift, 4) })) : null,
-    certificate.code ? h("p", {}, codeText(certificate.code)) : null,
-    certificate.hint ? h("p", { class: "hint", lang: "en" }, certificate.hint) : null,
+    ...moreToSay(certificate).map(([words, attributes]) => h("p", attributes, words)),
     h(
       "dl",
       { class: "facts" },
@@ -92,6 +91,17 @@ function sentence({ outcome, error_estimate: estimate, error_bound: bound }, abo
     return t(`${about}.bound`, { bound: small(bound), estimate: small(estimate) });
   if (estimate === null) return t(`${about}.unknown`);
   return t(`${about}.${outcome}`, { estimate: small(estimate) });
+}
+
+/** The code and the hint, but for what the sentence with the estimate has said. */
+function moreToSay({ code, hint, error_estimate: estimate }) {
+  const isSaid = code === "not_converged" && estimate !== null;
+  const clauses = (hint ?? "").split("; ");
+  const rest = clauses.filter((clause) => !isSaid || !clause.startsWith("estimated relative error"));
+  return [
+    [isSaid || !code ? null : codeText(code), {}],
+    [rest.join("; "), { class: "hint", lang: "en" }],
+  ].filter(([words]) => words);
 }
 
 /** A code and what it means. */

@@ -371,10 +371,11 @@ typedef void (*complex_svd)(
     void *, const int *, void *, int *, int *);
 
 /* A matrix and its decomposition as Fortran sees them:
-   (rows, columns) = left (rows, rank) diag right (rank, columns). */
+   (rows, columns) = left (rows, rank) diag right (rank, columns); job "N" computes the diagonal alone. */
 typedef struct {
     int rows, columns, rank;
     void *matrix, *values, *left, *right;
+    const char *job;
 } decomposition;
 
 static int decompose(int64_t library, int64_t kind, decomposition *of, workspace *space)
@@ -382,10 +383,10 @@ static int decompose(int64_t library, int64_t kind, decomposition *of, workspace
     routine found = libraries[library].routines[GESDD][kind];
     int rows = leading(of->rows), rank = leading(of->rank), info = 0;
     if (kind < COMPLEX_SINGLE)
-        ((real_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+        ((real_svd)found)(of->job, &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
                           of->right, &rank, space->numbers, &space->length, space->integers, &info);
     else
-        ((complex_svd)found)("S", &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
+        ((complex_svd)found)(of->job, &of->rows, &of->columns, of->matrix, &rows, of->values, of->left, &rows,
                              of->right, &rank, space->numbers, &space->length, space->reals, space->integers,
                              &info);
     return info;
@@ -398,14 +399,15 @@ static void take_svd_space(const svd_plan *plan, arena *room, decomposition *of,
     int64_t reals = k * (5 * k + 7 > 2 * longer + 2 * k + 1 ? 5 * k + 7 : 2 * longer + 2 * k + 1);
     of->matrix = take(room, plan->m * plan->n, size);
     of->values = take(room, k, real);
-    of->right = take(room, plan->m * k, size);
-    of->left = take(room, k * plan->n, size);
+    of->right = take(room, plan->u ? plan->m * k : 1, size);
+    of->left = take(room, plan->u ? k * plan->n : 1, size);
     work->numbers = take(room, work->length, size);
     work->reals = take(room, plan->kind < COMPLEX_SINGLE ? 0 : reals, real);
     work->integers = take(room, 8 * k, sizeof(int));
 }
 
-/* M = U diag(sigma) V^H for M (m, n), all without gaps: U (m, k), sigma (k) descending, V^H (k, n), NaN without one. */
+/* M = U diag(sigma) V^H for M (m, n), all without gaps: U (m, k), sigma (k) descending, V^H (k, n), NaN without one.
+   Without u and vh in the plan, sigma alone. */
 EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
 {
     int64_t library = plan->library, kind = plan->kind;
@@ -416,7 +418,7 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
     workspace work = {asked, asked + ALIGNMENT, (int *)(asked + 2 * ALIGNMENT), -1, 0, 0};
     /* Fortran sees M^T = (V^H)^T diag(sigma) U^T, whose factors, column after column, are V^H and U row by row. */
     void *nothing = asked + 3 * ALIGNMENT;
-    decomposition of = {n, m, k, nothing, nothing, nothing, nothing};
+    decomposition of = {n, m, k, nothing, nothing, nothing, nothing, plan->u ? "S" : "N"};
     int threads = one_thread(library), unasked = decompose(library, kind, &of, &work);
     as_before(library, threads);
     if (unasked)
@@ -432,12 +434,16 @@ EXPORTED int matfn_lapack_svd(const svd_plan *plan, int64_t first, int64_t last)
         memcpy(of.matrix, item_of(plan->given, item, m * n, size), m * n * size);
         if (!is_finite(of.matrix, m * n, kind) || decompose(library, kind, &of, &work)) {
             fill_with_nan(of.values, k * real, kind);
-            fill_with_nan(of.left, k * n * size, kind);
-            fill_with_nan(of.right, m * k * size, kind);
+            if (plan->u) {
+                fill_with_nan(of.left, k * n * size, kind);
+                fill_with_nan(of.right, m * k * size, kind);
+            }
         }
-        memcpy(plan->u + item * m * k * size, of.right, m * k * size);
         memcpy(plan->sigma + item * k * real, of.values, k * real);
-        memcpy(plan->vh + item * k * n * size, of.left, k * n * size);
+        if (plan->u) {
+            memcpy(plan->u + item * m * k * size, of.right, m * k * size);
+            memcpy(plan->vh + item * k * n * size, of.left, k * n * size);
+        }
     }
     as_before(library, threads);
     release(&room);
