@@ -17,6 +17,8 @@ BROWSER_BIN := .venv-browser/bin
 BROWSER_STAMP := .venv-browser/.installed
 TRITON_BIN := .venv-triton/bin
 TRITON_STAMP := .venv-triton/.installed
+COLLECTOR_BIN := .venv-collector/bin
+COLLECTOR_STAMP := .venv-collector/.installed
 ADAPTERS_BIN := .venv-adapters/bin
 ADAPTERS_STAMP := .venv-adapters/.installed
 DOCS_BIN := .venv-docs/bin
@@ -34,7 +36,7 @@ NATIVE_SOURCES := hatch_build.py $(wildcard $(NATIVE)/*.[ch] $(NATIVE)/*.inc)
 CHART := docker/helm/matfn
 MANIFESTS := $(filter-out %/kustomization.yaml,$(wildcard docker/kubernetes/*.yaml))
 
-.PHONY: help demo test test-adapters test-triton compatibility browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
+.PHONY: help demo test test-adapters test-triton collector compatibility browser screenshots languages examples notebooks test-machines sanitize faults soak hostile mutations ray lint observability image lock serve up down bench study native kernels test-gpu bench-gpu format wheel clean test-cov test-minimum hooks docs pictures
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -85,6 +87,11 @@ $(BROWSER_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 $(TRITON_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 	@$(VENV) .venv-triton
 	$(TRITON_BIN)/python $(PIP_INSTALL) -e '.[triton]'
+	@touch $@
+
+$(COLLECTOR_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
+	@$(VENV) .venv-collector
+	$(COLLECTOR_BIN)/python $(PIP_INSTALL) -e '.[collector]'
 	@touch $@
 
 $(NOTEBOOKS_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
@@ -144,6 +151,9 @@ compatibility: $(TEST) $(KERNELS) ## the last release's client with this server,
 
 test-triton: $(TRITON_STAMP) ## the four clients of tritonclient over every function, in an environment of their own
 	$(TRITON_BIN)/python -m pytest tests/triton
+
+collector: $(COLLECTOR_STAMP) ## traces and metrics of a mixed load through Rotel, a collector of OpenTelemetry, in an environment of its own
+	$(COLLECTOR_BIN)/python -m pytest tests/collector
 
 browser: $(BROWSER_STAMP) ## the page in a browser, axe-core too; needs Chromium: apt-get install chromium fonts-dejavu-core fonts-wqy-microhei
 	$(BROWSER_BIN)/python -m pytest tests/browser
@@ -290,4 +300,4 @@ wheel: $(TEST) ## the source archive and this machine's wheel, in dist/
 	$(BIN)/python -m build
 
 clean: ## remove what make made
-	rm -rf .venv .venv-adapters .venv-browser .venv-triton .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site service/matfn_service/site.zip
+	rm -rf .venv .venv-adapters .venv-browser .venv-collector .venv-triton .venv-notebooks .venv-bench .venv-ray .venv-minimum .coverage .coverage.* dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(NATIVE)/*.so .venv-docs site service/matfn_service/site.zip

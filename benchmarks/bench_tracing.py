@@ -161,10 +161,9 @@ def ledger_in(file: BinaryIO) -> memoryview:
 
 def serve_timed() -> int:
     """The server, with all that exports under the clock."""
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    from matfn_service.telemetry import OpenTelemetry, RequestTrace
+    from matfn_service.telemetry import OpenTelemetry, RequestTrace, SpanExporter
 
     with Path(os.environ[LEDGER]).open("r+b") as file:
         ledger = ledger_in(file)
@@ -172,7 +171,7 @@ def serve_timed() -> int:
         (OpenTelemetry, "begin"),
         (OpenTelemetry, "end"),
         (RequestTrace, "record_batch"),
-        (OTLPSpanExporter, "export"),
+        (SpanExporter, "export"),
     ):
         setattr(owner, name, timed(getattr(owner, name), ledger))
     PeriodicExportingMetricReader.collect = timed(PeriodicExportingMetricReader.collect, ledger, METRICS)  # type: ignore[method-assign]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matfn_service.heads import Head
     from matfn_service.jobs import Served
     from matfn_service.settings import Settings
-    from matfn_service.tracing import Trace
+    from matfn_service.tracing import SpanReference, Trace
 
 __all__ = ["LEFT", "AccessLog", "Entry", "access_log_of", "line_of", "plain_path"]
 
@@ -59,7 +59,7 @@ class Entry:
         computed: when their answers had come back; 0 before.
         encoded: when these had been made; 0 before.
         spans: when the device computed their batches, from and to.
-        batches: what recorded batches are linked to, by identity.
+        batches: the spans of the batches, where these are recorded, each once.
         trace: of the request, where the service is traced.
     """
 
@@ -77,7 +77,7 @@ class Entry:
     computed: float = 0.0
     encoded: float = 0.0
     spans: set[tuple[float, float]] = field(default_factory=set)
-    batches: dict[int, object] = field(default_factory=dict)
+    batches: dict[SpanReference, None] = field(default_factory=dict)
     trace: Trace | None = None
 
     def count_call(self, call: Prepared) -> None:
@@ -93,7 +93,7 @@ class Entry:
                 self.spans.add(span)
                 self.device_seconds += span[1] - span[0]
         for batch in served.batches:
-            self.batches[id(batch)] = batch
+            self.batches[batch] = None
 
 
 def access_log_of(settings: Settings) -> AccessLog | None:

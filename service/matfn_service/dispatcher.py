@@ -34,7 +34,7 @@ from matfn_service.isolation import Isolator, ShareRun
 from matfn_service.jobs import Job, Served, by_tenant
 from matfn_service.prices import UNMEASURED, Prices
 from matfn_service.queue import Limit
-from matfn_service.tracing import RanBatch
+from matfn_service.tracing import RanBatch, SpanReference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -399,7 +399,7 @@ class Dispatcher:
                 self._callers.fail(job, error if isinstance(error, Exception) else RuntimeError(str(error)))
 
 
-def _recorded(launch: _Launch, matrices: int, ended: float) -> tuple[object, ...]:
+def _recorded(launch: _Launch, matrices: int, ended: float) -> tuple[SpanReference, ...]:
     """The span of a batch that ended then, for links from the requests in it that are recorded; empty without one."""
     traces = [job.trace for job in launch.jobs if job.trace is not None]
     if not traces:

@@ -6,6 +6,7 @@ Rules of this file:
   message is read when its caller's key is known and charged when it has come, and an answer is charged until it is
   read. Methods that need no message do not read it.
 - A call is served in a task of its own, which nobody cancels: a caller that leaves is told to it as over HTTP.
+- A call has a trace as a request over HTTP has: `traceparent` and `tracestate` are metadata, of its answer too.
 - Errors have the status of the table in docs/interoperability.md, and the problem's code in the trailing metadata.
 """
 
@@ -47,6 +48,8 @@ from matfn_service.inference_messages import (
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
 from matfn_service.protobuf import written
+from matfn_service.tracing import Request as EndedRequest
+from matfn_service.tracing import enter_trace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -66,14 +69,16 @@ _ROOT: Final = "/inference.GRPCInferenceService/"
 _HEALTH: Final = "/grpc.health.v1.Health/Check"
 _OPEN: Final = frozenset({f"{_ROOT}ServerLive", f"{_ROOT}ServerReady", _HEALTH})
 _SERVING, _NOT_SERVING = 1, 2
-_READ_METADATA: Final = frozenset({"authorization", "x-request-id", "traceparent"})
+_READ_METADATA: Final = frozenset({"authorization", "x-request-id", "traceparent", "tracestate"})
 _LARGEST: Final = 2**31 - 1  # of a message, by Protocol Buffers
 _SOON: Final = 0.25  # seconds in which most messages come; what comes in it is bounded by the network
 _TWICE: Final = 2  # a message lies in memory as it came, and its numbers as workers see them
 _COPIES: Final = 2  # of outputs: in the message, and in the transport
 _DETAIL: Final = 2000
 _MOST_OF_REPORT: Final = 4096  # bytes of a message that names a model
-_CODES: Final[Mapping[int, str]] = {
+_CODES: Final[Mapping[int | None, str]] = {
+    None: "CANCELLED",  # the caller has left
+    200: "OK",
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
@@ -146,8 +151,9 @@ class GrpcServer:
     async def serve(self, caller: _RpcCaller, answer: Callable[[_RpcCaller], Awaitable[None]]) -> Refusal | None:
         """Serves one request; returns what the caller is to be told instead of an answer."""
         edge, head, entry = self._application.edge, caller.head, caller.entry
+        self._begin(caller)
         try:
-            refuse_two_keys(caller.headers)
+            refuse_two_keys(caller.scope["headers"])
             if head.path not in _OPEN:
                 entry.key = edge.authorize(head)
             await answer(caller)
@@ -161,14 +167,34 @@ class GrpcServer:
             return refusal
         finally:
             edge.log_access(head, entry, caller.status)
+            self._end(caller)
         return None
+
+    def _begin(self, caller: _RpcCaller) -> None:
+        """Begins the trace of a call, in whose task this runs."""
+        if self._service.telemetry is not None:
+            caller.entry.trace = self._service.telemetry.begin(caller.scope)
+            enter_trace(caller.entry.trace)
+
+    def _end(self, caller: _RpcCaller) -> None:
+        telemetry, entry = self._service.telemetry, caller.entry
+        if telemetry is not None:
+            ended = EndedRequest(caller.scope, caller.head, entry, code_of(caller.status), self._service.clock())
+            telemetry.end(entry.trace, ended)
 
     def caller(self, context: Any, method: str) -> _RpcCaller:
         """The caller of a method."""
         metadata = [(key, value) for key, value in context.invocation_metadata() if key in _READ_METADATA]
         headers = [(key.encode(), value.encode()) for key, value in metadata if isinstance(value, str)]
-        head = parse_head({"method": "POST", "path": method, "headers": headers}, self._service.clock())
-        return _RpcCaller(context, head, headers, self._service, context.time_remaining())
+        scope = {
+            "type": "rpc",
+            "method": "POST",
+            "path": method,
+            "headers": headers,
+            "matfn.is_known": method in self._methods,
+        }
+        head = parse_head(scope, self._service.clock())
+        return _RpcCaller(context, scope, head, self._service, context.time_remaining())
 
     async def _tell_ready(self, caller: _RpcCaller) -> None:
         await _tell(caller, message=written((1, self._service.is_ready)))
@@ -240,15 +266,19 @@ async def _handle(
         raise
     if refusal is not None and not context.cancelled():
         problem = problem_of(refusal, caller.head.request_id)
-        code = getattr(grpc.StatusCode, _CODES.get(problem.status, "INTERNAL"))
-        await context.abort(code, problem.detail[:_DETAIL], _trailers(problem))
+        code = getattr(grpc.StatusCode, code_of(problem.status))
+        await context.abort(code, problem.detail[:_DETAIL], (*caller.trailers, *_trailers(problem)))
+
+
+def code_of(status: int | None) -> str:
+    """The name of the status that stands for one of HTTP; None is that of a request without an answer."""
+    return _CODES.get(status, "INTERNAL")
 
 
 def _trailers(problem: Problem) -> tuple[tuple[str, str], ...]:
     """Metadata of a problem besides its words; the last is gRPC's own Retry-After."""
     index_, wait = problem.index, problem.retry_after_ms
     return (
-        ("x-request-id", problem.request_id),
         ("matfn-code", problem.code),
         *([] if index_ is None else [("matfn-index", str(index_))]),
         *([] if wait is None else [("grpc-retry-pushback-ms", str(math.ceil(wait)))]),
@@ -294,13 +324,13 @@ class _RpcCaller:
     def __init__(
         self,
         context: Any,
+        scope: dict[str, Any],
         head: Head,
-        headers: Sequence[tuple[bytes, bytes]],
         service: Service,
         seconds: float | None,
     ) -> None:
         self.head = head
-        self.headers = headers
+        self.scope = scope
         self.entry = Entry()
         self.seconds = seconds
         self.status: int | None = None
@@ -314,6 +344,13 @@ class _RpcCaller:
     def key(self) -> str:
         """Name of the request's API key."""
         return self.entry.key
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """Metadata of every answer: the request's name, and that of its span."""
+        trace = self.entry.trace
+        named = [] if trace is None else [(name.decode(), value.decode()) for name, value in trace.headers]
+        return ("x-request-id", self.head.request_id), *named
 
     def leave(self) -> None:
         """The caller has given up its request."""
@@ -383,7 +420,7 @@ class _RpcCaller:
         message = bytes(buffers[0])
         if len(message) > _LARGEST:
             raise Refusal("too_large", f"the answer has {len(message)} bytes; a message has {_LARGEST} at most")
-        self._context.set_trailing_metadata((("x-request-id", self.head.request_id),))
+        self._context.set_trailing_metadata(self.trailers)
         settings = self._service.settings
         slowest = settings.write_idle_seconds + len(message) / settings.write_rate if settings.write_rate else None
         try:

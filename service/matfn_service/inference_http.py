@@ -97,6 +97,7 @@ class InferenceRoutes:
         exchange: Exchange = scope["matfn.exchange"]
         path, method = scope["path"].rstrip("/"), scope["method"]
         if path in self._reports:
+            exchange.entry.route = path
             wanted, report = self._reports[path]
             _require(method, wanted, path)
             await _tell(exchange, report())
@@ -105,7 +106,7 @@ class InferenceRoutes:
         if found is None:
             raise Refusal("not_found", f"there is no route {path[: _LENGTH_DIGITS * 4]!r}", _routes())
         function, what = model(found["name"], found["version"] or ""), found["what"]
-        exchange.entry.function = function.name
+        exchange.entry.function, exchange.entry.route = function.name, f"/v2/models/{{function}}{what or ''}"
         _require(method, "POST" if what == "/infer" else "GET", path)
         if what == "/infer":
             await self._computation.serve(exchange, _InferenceForm(function, exchange.head))

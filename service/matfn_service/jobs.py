@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Batch, Program
     from matfn_service.encoding import Encoded
-    from matfn_service.tracing import Trace
+    from matfn_service.tracing import SpanReference, Trace
 
 __all__ = ["Job", "Served", "Ticket", "by_tenant"]
 
@@ -105,7 +105,7 @@ class Served:
         spans: when the device computed its batches, from and to, on the service's clock.
         batch_size: all matrices in the batch.
         fill: the batch against the largest allowed, the larger of its shares of the time and of the bytes.
-        batches: what recorded batches are linked to.
+        batches: the spans of the batches, where these are recorded.
     """
 
     evaluations: tuple[Encoded, ...]
@@ -113,7 +113,7 @@ class Served:
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
-    batches: tuple[object, ...] = ()
+    batches: tuple[SpanReference, ...] = ()
 
     @property
     def ended(self) -> float:

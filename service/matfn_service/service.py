@@ -126,8 +126,7 @@ class Service:
             self.watchdog.run(),
         )
         tasks = [loop.create_task(life) for life in lives]
-        if self.telemetry is not None:
-            self.telemetry.watch(self)
+        self._export_counts()
         try:
             yield
         finally:
@@ -138,6 +137,11 @@ class Service:
             readers.shutdown(wait=False, cancel_futures=True)
             if self.telemetry is not None:
                 await close_in_time(self.telemetry)
+
+    def _export_counts(self) -> None:
+        """Has what is counted here exported."""
+        if self.telemetry is not None:
+            self.telemetry.watch(self)
 
     def _made_batcher(self) -> Batcher:
         limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)

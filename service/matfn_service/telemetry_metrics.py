@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
@@ -27,6 +27,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
+from matfn_service.conventions import HTTP_LABELS, RPC_LABELS
 from matfn_service.histogram import Histogram
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+    from matfn_service.conventions import Labels
     from matfn_service.service import Service
 
-__all__ = ["Labels", "ServiceMetrics"]
+__all__ = ["ServiceMetrics"]
 
 _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
 _DURATIONS: Final = (
@@ -61,20 +63,12 @@ _DURATIONS: Final = (
 _SIZES: Final = tuple(float(4**power) for power in range(4, 16))  # bytes, from 256 to 1 GiB
 _BATCHES: Final = tuple(float(2**power) for power in range(15))  # matrices
 
-Labels: TypeAlias = "tuple[str, str, str, str, int | None, str]"  # the values of these attributes
-_LABELS: Final = (
-    "http.request.method",
-    "url.scheme",
-    "network.protocol.version",
-    "http.route",
-    "http.response.status_code",
-    "error.type",
-)
+_NAMES: Final = {"http": HTTP_LABELS, "rpc": RPC_LABELS}
 
 
 @dataclass(slots=True)
 class _Requests:
-    """Requests with the same method, route and status."""
+    """Requests of one protocol with the same method, route and status."""
 
     seconds: Histogram = field(default_factory=partial(Histogram, _DURATIONS))
     received: Histogram = field(default_factory=partial(Histogram, _SIZES))
@@ -92,8 +86,9 @@ class ServiceMetrics:
 
     def __init__(self, resource: Resource, scope: InstrumentationScope, exporter: MetricExporter) -> None:
         self._scope = scope
-        self._requests: dict[Labels, _Requests] = {}
-        self._active: Counter[tuple[str, str]] = Counter()
+        self._requests: dict[str, dict[Labels, _Requests]] = {kind: {} for kind in _NAMES}
+        # the library exports nothing, ours neither, as long as it has no figure of its own
+        self._active: Counter[Labels] = Counter({("POST", "http"): 0})
         self._service: Service | None = None
         self._started = time.time_ns()
         reader = PeriodicExportingMetricReader(_Completing(self, exporter))
@@ -110,16 +105,28 @@ class ServiceMetrics:
         """Counts a request that has begun."""
         self._active[method, scheme] += 1
 
-    def end(self, labels: Labels, figures: tuple[float, int, int]) -> None:
-        """Counts a request that has ended by its labels: its seconds, and the bytes of its body and its answer."""
-        self._active[labels[:2]] -= 1
-        requests = self._requests.get(labels)
+    def end(self, kind: str, labels: Labels, figures: tuple[float, int, int]) -> None:
+        """Counts a request that has ended: its seconds, and the bytes of its body and its answer.
+
+        Args:
+            kind: `http` or `rpc`.
+            labels: its attributes, in the order of `conventions.HTTP_LABELS` or `RPC_LABELS`.
+            figures: what is counted.
+        """
+        if kind == "http":
+            self._active[labels[:2]] -= 1
+        alike = self._requests[kind]
+        requests = alike.get(labels)
         if requests is None:
-            requests = self._requests[labels] = _Requests()
+            requests = alike[labels] = _Requests()
         seconds, received, sent = figures
         requests.seconds.count(seconds)
         requests.received.count(received)
         requests.sent.count(sent)
+
+    def flush(self) -> None:
+        """Exports the figures as they are."""
+        self._provider.force_flush()
 
     def shutdown(self) -> None:
         """Exports the last figures."""
@@ -127,8 +134,8 @@ class ServiceMetrics:
 
     def _observed(self, options: CallbackOptions) -> Iterator[Observation]:
         del options
-        for (method, scheme), number in dict(self._active).items():
-            yield Observation(number, {"http.request.method": method, "url.scheme": scheme})
+        for labels, number in dict(self._active).items():
+            yield Observation(number, _named("http", labels))
 
     def written(self) -> ScopeMetrics:
         """All but the requests in flight."""
@@ -136,14 +143,16 @@ class ServiceMetrics:
         return ScopeMetrics(self._scope, metrics, self._scope.schema_url or "")
 
     def _of_requests(self) -> Iterator[Metric]:
-        counted = dict(self._requests)  # a copy: requests end meanwhile
-        for name, unit, text, attribute in (
-            ("http.server.request.duration", "s", "Duration of requests.", "seconds"),
-            ("http.server.request.body.size", "By", "Size of their bodies.", "received"),
-            ("http.server.response.body.size", "By", "Size of their answers.", "sent"),
+        for kind, name, unit, text, attribute in (
+            ("http", "http.server.request.duration", "s", "Duration of requests.", "seconds"),
+            ("http", "http.server.request.body.size", "By", "Size of their bodies.", "received"),
+            ("http", "http.server.response.body.size", "By", "Size of their answers.", "sent"),
+            ("rpc", "rpc.server.call.duration", "s", "Duration of calls over gRPC.", "seconds"),
         ):
-            values = [(_named(labels), getattr(requests, attribute)) for labels, requests in counted.items()]
-            yield self._histogram(name, unit, text, values)
+            counted = dict(self._requests[kind])  # a copy: requests end meanwhile
+            values = [(_named(kind, labels), getattr(requests, attribute)) for labels, requests in counted.items()]
+            if values or kind == "http":
+                yield self._histogram(name, unit, text, values)
 
     def _of_service(self) -> Iterator[Metric]:
         service = self._service
@@ -202,9 +211,9 @@ class ServiceMetrics:
         return Metric(name, text, unit, Gauge([NumberDataPoint({}, self._started, time.time_ns(), value)]))
 
 
-def _named(labels: Labels) -> dict[str, Any]:
-    """The attributes that a request has."""
-    return {name: value for name, value in zip(_LABELS, labels, strict=True) if value not in {None, ""}}
+def _named(kind: str, labels: Labels) -> dict[str, Any]:
+    """The attributes that a request has, or the first of them."""
+    return {name: value for name, value in zip(_NAMES[kind], labels, strict=False) if value not in {None, ""}}
 
 
 class _Completing(MetricExporter):

@@ -14,7 +14,7 @@ import threading
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RanBatch",
     "Request",
+    "SpanReference",
     "Telemetry",
     "Trace",
     "add_trace",
@@ -47,6 +48,13 @@ _CLOSING_SECONDS: Final = 3.0  # after the drain, which orchestrators give a gra
 
 _current: ContextVar[Trace | None] = ContextVar("matfn_trace", default=None)
 _log = structlog.get_logger(__name__)
+
+
+class SpanReference(NamedTuple):
+    """What names a span, eight and sixteen octets; it passes between processes."""
+
+    trace_id: bytes
+    span_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +81,27 @@ class Request:
     """A request that has ended.
 
     Attributes:
-        scope: as the routes saw it.
+        scope: as the routes saw it; of a call over gRPC of type `rpc`, with its `path`, `headers` and whether the
+            server has its method, `matfn.is_known`.
         head: its head.
         entry: what was learnt of it.
-        status: of its answer; None without one.
+        status: of its answer, None without one; over gRPC the name of the status.
         ended: when, on the service's clock.
     """
 
     scope: Scope
     head: Head
     entry: Entry
-    status: int | None
+    status: int | str | None
     ended: float
 
 
 class Trace(Protocol):
     """The trace of one request."""
+
+    @property
+    def span(self) -> SpanReference:
+        """The request's span."""
 
     @property
     def ids(self) -> Mapping[str, str]:
@@ -102,8 +115,8 @@ class Trace(Protocol):
     def is_recorded(self) -> bool:
         """Whether its spans are exported."""
 
-    def record_batch(self, traces: Sequence[Trace], ran: RanBatch) -> object:
-        """Records a batch with links to these requests' spans; returns what they are linked to."""
+    def record_batch(self, traces: Sequence[Trace], ran: RanBatch) -> SpanReference:
+        """Records a batch with links to these requests' spans; returns its own, to which they are linked."""
 
 
 class Telemetry(Protocol):
@@ -114,6 +127,9 @@ class Telemetry(Protocol):
 
     def begin(self, scope: Scope) -> Trace | None:
         """The trace of a request whose head has come; None where only metrics are wanted."""
+
+    def passed_on(self, span: SpanReference) -> Trace | None:
+        """The trace of a request that another process of this server has begun and records."""
 
     def end(self, trace: Trace | None, request: Request) -> None:
         """Counts the request, and records its spans."""

@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import grpc
 import numpy as np
 import pytest
+import torch
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 import matfn
+from inference_calls import Example
+from inference_proto import ROOT, request_of
 from otlp_receiver import exported, plain, receiver
 from processes import running_server
 
@@ -26,6 +30,8 @@ pytestmark = pytest.mark.timeout(120)
 
 CALLERS, CALLS = 6, 4
 A = np.diag([1.0, 2.0, 3.0])
+INFER = f"{ROOT}ModelInfer".removeprefix("/")
+GRPC_TRACES = range(1, CALLERS + 1)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,13 @@ def trace_id(caller: int) -> int:
     return (caller + 1) << 64
 
 
+def call_grpc(channel: grpc.Channel, trace: int) -> None:
+    """A call over gRPC in a trace."""
+    message = request_of(Example("root", "float64", {"a": torch.eye(3, dtype=torch.float64)}, {"r": 2}))
+    metadata = [("traceparent", f"00-{trace:032x}-{7:016x}-01")]
+    channel.unary_unary(f"/{INFER}")(message.SerializeToString(), metadata=metadata)
+
+
 def call(url: str, caller: int) -> None:
     """Some calls of a traced caller: alone, together, and one that is refused."""
     span = SpanContext(trace_id(caller), 7, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
@@ -64,9 +77,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
     folder = tmp_path_factory.mktemp("otlp")
     with receiver(folder) as url:
         variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
-        with patch.dict(os.environ, variables), running_server(access_log="json") as server:
-            with ThreadPoolExecutor(CALLERS) as threads:
+        with patch.dict(os.environ, variables), running_server(access_log="json", grpc_port="0") as server:
+            address = str(server.wait_for("listening for gRPC")["address"])
+            with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(2 * CALLERS) as threads:
+                asked = [threads.submit(call_grpc, channel, trace) for trace in GRPC_TRACES]
                 list(threads.map(lambda caller: call(server.url, caller), range(CALLERS)))
+                for one in asked:
+                    one.result()
             server.terminate()
             code = server.exit_code()
         yield Exported(exported(folder, "traces"), exported(folder, "metrics"), server.lines, code)
@@ -111,7 +128,8 @@ def test_every_answer_has_its_stages(found: Exported) -> None:
 
 def test_batches_and_requests_are_linked(found: Exported) -> None:
     """Each batch is linked to the requests in it, and the device stage of each of these to the batch."""
-    batches, requests = found.named("batch"), {span["spanId"]: span for span in found.named("POST .*")}
+    requests = {span["spanId"]: span for span in found.named(rf"POST .*|{re.escape(INFER)}")}
+    batches = found.named("batch")
     devices = {span["parentSpanId"]: span for span in found.named("device")}
 
     assert batches
@@ -125,6 +143,23 @@ def test_batches_and_requests_are_linked(found: Exported) -> None:
             if link["spanId"] in devices:  # a request that was refused for its answer has been computed as well
                 linked += batch["spanId"] in {back["spanId"] for back in devices[link["spanId"]]["links"]}
     assert linked >= 2 * CALLERS * CALLS
+
+
+def test_calls_over_grpc_are_in_their_callers_trace(found: Exported) -> None:
+    """A call over gRPC has its caller's trace, its stages and links to batches and back, as one over HTTP."""
+    calls = {span["spanId"]: span for span in found.named(re.escape(INFER))}
+    devices = {span["parentSpanId"]: span for span in found.named("device") if span["parentSpanId"] in calls}
+    batches = {span["spanId"]: span for span in found.named("batch")}
+
+    assert Counter(int(span["traceId"], 16) for span in calls.values()) == dict.fromkeys(GRPC_TRACES, 1)
+    assert {span["parentSpanId"] for span in calls.values()} == {f"{7:016x}"}
+    for name, call_ in calls.items():
+        facts = plain(call_["attributes"])
+        assert (facts["rpc.system.name"], facts["rpc.method"], facts["rpc.status_code"]) == ("grpc", INFER, "OK")
+        own = {span["name"] for span in found.spans if span.get("parentSpanId") == name}
+        assert own == {"decode", "queue", "device", "encode"}
+        for link in devices[name]["links"]:
+            assert name in {back["spanId"] for back in batches[link["spanId"]]["links"]}
 
 
 def test_metrics_count_every_request(found: Exported) -> None:
@@ -154,7 +189,7 @@ def test_log_lines_name_their_spans(found: Exported) -> None:
     spans = {(span["traceId"], span["spanId"]) for span in found.spans}
     lines = [line for line in found.lines if line["event"] in {"request", "request failed"}]
 
-    assert len(lines) == CALLERS * (2 * CALLS + 3)
+    assert len(lines) == CALLERS * (2 * CALLS + 3) + len(GRPC_TRACES)
     assert all((line["trace_id"], line["span_id"]) in spans for line in lines)
 
 

@@ -106,7 +106,7 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
             raise refusal
 
     executor = SimpleNamespace(device="cpu", workers=1)
-    service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission)
+    service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission, telemetry=None)
     service.profile, service.executor = "profile", executor
     desk, server = Desk(cast("Any", None), service, memories[0], lambda: None), Server(far, memories[1])
     near.setblocking(False)  # noqa: FBT003 - socket's own

@@ -1,4 +1,4 @@
-"""Traces, metrics and log lines of the service, as OpenTelemetry's in-memory exporters see them."""
+"""Traces, metrics and log lines of the service, as a queue of spans and an exporter of metrics see them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import structlog
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
+from kept_metrics import KeptMetrics
+from kept_spans import KeptSpans
 from matfn import wire
 from matfn_service.app import create_app
 from matfn_service.settings import Settings
@@ -31,65 +29,20 @@ from scripted import MSGPACK, ScriptedExecutor, call_body, matrices, post, servi
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from opentelemetry.sdk.metrics.export import MetricsData
-
 pytestmark = pytest.mark.anyio
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STAGES = {"decode", "queue", "device", "encode"}
 
 
-class Spans:
-    """The spans that the service has exported, by the sampler's choice."""
-
-    def __init__(self, sampler: Sampler = DEFAULT_ON) -> None:
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(sampler, shutdown_on_exit=False)
-        self.telemetry = OpenTelemetry(provider, SimpleSpanProcessor(self._exporter))
-
-    def __call__(self, name: str) -> list[Any]:
-        """Those of this name."""
-        return [span for span in self._exporter.get_finished_spans() if span.name == name]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all, in order."""
-        return sorted(span.name for span in self._exporter.get_finished_spans())
-
-
-class KeptMetrics(MetricExporter):
-    """Keeps what was exported last, by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: dict[str, list[Any]] = {}
-
-    def export(self, metrics_data: MetricsData, timeout_millis: float = 0.0, **named: Any) -> MetricExportResult:
-        """Keeps them."""
-        del timeout_millis, named
-        (resource,) = metrics_data.resource_metrics
-        metrics = [metric for scope in resource.scope_metrics for metric in scope.metrics]
-        self.found = {metric.name: [*metric.data.data_points] for metric in metrics}
-        return MetricExportResult.SUCCESS
-
-    def force_flush(self, timeout_millis: float = 0.0) -> bool:
-        """Nothing waits."""
-        del timeout_millis
-        return True
-
-    def shutdown(self, timeout_millis: float = 0.0, **named: Any) -> None:
-        """Nothing to end."""
-        del timeout_millis, named
-
-
 @pytest.fixture
-def spans() -> Spans:
+def spans() -> KeptSpans:
     """All spans."""
-    return Spans()
+    return KeptSpans()
 
 
 @pytest.fixture
-async def client(spans: Spans, executor: ScriptedExecutor) -> AsyncIterator[httpx.AsyncClient]:
+async def client(spans: KeptSpans, executor: ScriptedExecutor) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a traced service."""
     async with opened(spans.telemetry, executor) as client:
         yield client
@@ -115,15 +68,15 @@ def parent(sampled: str = "01") -> dict[str, str]:
     return {"traceparent": f"00-{TRACE}-{SPAN}-{sampled}", "tracestate": "vendor=1", **MSGPACK}
 
 
-async def test_call_is_a_span_with_its_stages(client: httpx.AsyncClient, spans: Spans) -> None:
+async def test_call_is_a_span_with_its_stages(client: httpx.AsyncClient, spans: KeptSpans) -> None:
     """A call's span says what the conventions ask for; its stages lie in it, one after the other."""
     answer = await post(client, "msign", 3, 4, 4)
     (call,) = spans("POST /v1/{function}")
     stages = [span for name in ("decode", "queue", "device", "encode") for span in spans(name)]
 
     assert answer.status_code == 200
-    assert call.kind is SpanKind.SERVER
-    assert call.status.status_code is StatusCode.UNSET
+    assert call.is_of_server
+    assert not call.is_error
     assert call.attributes == {
         "http.request.method": "POST",
         "http.route": "/v1/{function}",
@@ -138,14 +91,14 @@ async def test_call_is_a_span_with_its_stages(client: httpx.AsyncClient, spans: 
         "matfn.matrices": 3,
     }
     assert [stage.name for stage in stages] == ["decode", "queue", "device", "encode"]
-    assert all(stage.parent == call.context for stage in stages)
-    moments = [moment for stage in stages for moment in (stage.start_time, stage.end_time)]
-    assert all(call.start_time <= moment <= call.end_time for moment in moments)
-    assert moments[0] == call.start_time
+    assert all((stage.ids[0], stage.parent) == call.ids for stage in stages)
+    moments = [moment for stage in stages for moment in (stage.start, stage.end)]
+    assert all(call.start <= moment <= call.end for moment in moments)
+    assert moments[0] == call.start
 
 
 async def test_batch_and_requests_are_linked(
-    client: httpx.AsyncClient, spans: Spans, executor: ScriptedExecutor
+    client: httpx.AsyncClient, spans: KeptSpans, executor: ScriptedExecutor
 ) -> None:
     """A batch is a trace of its own, linked to the requests in it, and the stage of each that it computed to it."""
     await executor.hold()
@@ -156,17 +109,17 @@ async def test_batch_and_requests_are_linked(
     executor.gate.set()
     await asyncio.gather(first, *others)
 
-    calls = {span.context.span_id for span in spans("POST /v1/{function}")}
+    calls = {span.ids for span in spans("POST /v1/{function}")}
     small, large = sorted(spans("batch"), key=lambda span: len(span.links))
     assert (len(small.links), len(large.links)) == (1, 3)
-    assert {link.context.span_id for span in (small, large) for link in span.links} == calls
+    assert {link for span in (small, large) for link in span.links} == calls
     assert (large.attributes["matfn.batch.size"], large.attributes["matfn.function"]) == (3, "msign")
-    assert large.parent is None
-    computed = [link.context.span_id for span in spans("device") for link in span.links]
-    assert [computed.count(span.context.span_id) for span in (small, large)] == [1, 3]
+    assert not large.parent
+    computed = [link for span in spans("device") for link in span.links]
+    assert [computed.count(span.ids) for span in (small, large)] == [1, 3]
 
 
-async def test_many_calls_are_one_span(client: httpx.AsyncClient, spans: Spans) -> None:
+async def test_many_calls_are_one_span(client: httpx.AsyncClient, spans: KeptSpans) -> None:
     """A request of many calls has each stage once, however many batches it takes part in."""
     calls = [wire.Call("msign", {"m": matrices(n, n)}, {}, {}) for n in (2, 3, 4)]
     body = b"".join(wire.encode_calls(calls, wire.Media.MSGPACK))
@@ -178,24 +131,24 @@ async def test_many_calls_are_one_span(client: httpx.AsyncClient, spans: Spans) 
     assert len(spans("device")[0].links) == len(spans("batch"))
 
 
-async def test_callers_trace_is_continued(client: httpx.AsyncClient, spans: Spans) -> None:
+async def test_callers_trace_is_continued(client: httpx.AsyncClient, spans: KeptSpans) -> None:
     """The span is a child of the caller's, whose state goes along; the answer names the span."""
     answer = await client.post("/v1/msign", content=call_body(), headers=parent())
     (call,) = spans("POST /v1/{function}")
 
-    assert (format_trace_id(call.context.trace_id), format_span_id(call.parent.span_id)) == (TRACE, SPAN)
-    assert answer.headers["traceparent"] == f"00-{TRACE}-{format_span_id(call.context.span_id)}-01"
+    assert (call.ids[0], call.parent) == (TRACE, SPAN)
+    assert answer.headers["traceparent"] == f"00-{TRACE}-{call.ids[1]}-01"
     assert answer.headers["tracestate"] == "vendor=1"
 
 
 @pytest.mark.parametrize("named", ["", "00-0-0-01", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01", "\xe9"])
-async def test_odd_traceparent_is_as_none(client: httpx.AsyncClient, spans: Spans, named: str) -> None:
+async def test_odd_traceparent_is_as_none(client: httpx.AsyncClient, spans: KeptSpans, named: str) -> None:
     """What is no traceparent begins a trace, and fails nothing."""
     headers = {b"content-type": b"application/msgpack", b"traceparent": named.encode("latin-1")}
     answer = await client.post("/v1/msign", content=call_body(), headers=headers)
     (call,) = spans("POST /v1/{function}")
 
-    assert (answer.status_code, call.parent) == (200, None)
+    assert (answer.status_code, call.parent) == (200, "")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +162,7 @@ async def test_odd_traceparent_is_as_none(client: httpx.AsyncClient, spans: Span
 )
 async def test_sampler_chooses(executor: ScriptedExecutor, sampler: Sampler, sampled: str, recorded: bool) -> None:
     """The sampler that OTEL_TRACES_SAMPLER names decides what is recorded; the answer names its span all the same."""
-    spans = Spans(sampler)
+    spans = KeptSpans(sampler)
     async with opened(spans.telemetry, executor) as client:
         answer = await client.post("/v1/msign", content=call_body(), headers=parent(sampled))
 
@@ -222,9 +175,17 @@ async def test_sampler_chooses(executor: ScriptedExecutor, sampler: Sampler, sam
     ("request_line", "content", "name", "facts"),
     [
         ("GET /healthz", b"", "GET /healthz", {"http.response.status_code": 200, "http.route": "/healthz"}),
-        ("GET /nowhere", b"", "GET", {"http.response.status_code": 404, "matfn.codes": ("not_found",)}),
+        ("GET /nowhere", b"", "GET", {"http.response.status_code": 404, "matfn.codes": ["not_found"]}),
         ("BREW /nowhere", b"", "HTTP", {"http.request.method": "_OTHER"}),
-        ("POST /v1/msign", b"\xc1", "POST /v1/{function}", {"matfn.codes": ("malformed",)}),
+        ("POST /v1/msign", b"\xc1", "POST /v1/{function}", {"matfn.codes": ["malformed"]}),
+        ("GET /v2/health/live", b"", "GET /v2/health/live", {"http.response.status_code": 200}),
+        ("GET /v2/models/msign", b"", "GET /v2/models/{function}", {"matfn.function": "msign"}),
+        (
+            "POST /v2/models/msign/versions/1/infer",
+            b"[",
+            "POST /v2/models/{function}/infer",
+            {"http.route": "/v2/models/{function}/infer", "matfn.codes": ["malformed"]},
+        ),
         (
             "POST /v1/verify/msign",
             b"\xc1",
@@ -234,7 +195,7 @@ async def test_sampler_chooses(executor: ScriptedExecutor, sampler: Sampler, sam
     ],
 )
 async def test_every_request_is_a_span(
-    client: httpx.AsyncClient, spans: Spans, request_line: str, content: bytes, name: str, facts: Mapping[str, Any]
+    client: httpx.AsyncClient, spans: KeptSpans, request_line: str, content: bytes, name: str, facts: Mapping[str, Any]
 ) -> None:
     """Reports, probes and refusals have a span too, and a caller's mistake is no error of the server's."""
     method, path = request_line.split()
@@ -243,32 +204,32 @@ async def test_every_request_is_a_span(
 
     assert facts.items() <= span.attributes.items()
     assert "error.type" not in span.attributes
-    assert span.status.status_code is StatusCode.UNSET
+    assert not span.is_error
 
 
-async def test_failure_is_an_error(client: httpx.AsyncClient, spans: Spans, executor: ScriptedExecutor) -> None:
+async def test_failure_is_an_error(client: httpx.AsyncClient, spans: KeptSpans, executor: ScriptedExecutor) -> None:
     """A request that failed on the server's side has an error with the problem's code, and the stages it came to."""
     executor.fault = lambda _: RuntimeError("broken")
     await post(client)
     (span,) = spans("POST /v1/{function}")
 
-    assert span.status.status_code is StatusCode.ERROR
+    assert span.is_error
     assert span.attributes["error.type"] == "internal"
     assert spans.names == ["POST /v1/{function}", "batch", "decode"]
 
 
-async def test_log_lines_name_the_trace(client: httpx.AsyncClient, spans: Spans) -> None:
+async def test_log_lines_name_the_trace(client: httpx.AsyncClient, spans: KeptSpans) -> None:
     """The line of a failed request has the names of its trace and span."""
     with structlog.testing.capture_logs(processors=[add_trace]) as lines:
         await client.post("/v1/msign", content=b"\xc1", headers=parent())
     (span,) = spans("POST /v1/{function}")
     (line,) = [line for line in lines if line["event"] == "request failed"]
 
-    assert (line["trace_id"], line["span_id"]) == (TRACE, format_span_id(span.context.span_id))
+    assert (line["trace_id"], line["span_id"]) == (TRACE, span.ids[1])
 
 
 async def test_access_log_names_the_trace(
-    spans: Spans, executor: ScriptedExecutor, capsys: pytest.CaptureFixture[str]
+    spans: KeptSpans, executor: ScriptedExecutor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So has the line of the access log."""
     async with opened(spans.telemetry, executor, access_log="json") as client:
@@ -285,7 +246,7 @@ async def test_metrics_are_those_of_the_conventions(executor: ScriptedExecutor) 
     async with opened(OpenTelemetry(provider, None, metrics), executor) as client:
         answer = await post(client, "msign", 3, 4, 4)
         await client.get("/nowhere")
-        metrics._provider.force_flush()
+        metrics.flush()
         active = {
             point.attributes["http.request.method"]: point.value for point in kept.found["http.server.active_requests"]
         }

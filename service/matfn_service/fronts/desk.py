@@ -106,6 +106,7 @@ class Desk:
         program = message.program.value
         inputs = {name: unpacked(parcel, self._seen) for name, parcel in message.inputs.items()}
         correction = self._service.batcher.correction(batch_key(program))
+        telemetry = self._service.telemetry
         return Job(
             program=program,
             batch=Batch(inputs, message.requested),
@@ -118,6 +119,7 @@ class Desk:
             deadline=message.deadline,
             tenant=message.tenant,
             correction=correction,
+            trace=None if telemetry is None or message.span is None else telemetry.passed_on(message.span),
         )
 
     def _enter(self, request: int, tenant: str) -> None:
@@ -149,7 +151,15 @@ class Desk:
         )
         if any(isinstance(parcel, Slot) for outputs, _, _ in evaluations for parcel in outputs):
             self._lent[number] = visible  # until the front has sent it
-        return Delivered(number, evaluations, served.queue_seconds, served.spans, served.batch_size, served.fill)
+        return Delivered(
+            number,
+            evaluations,
+            served.queue_seconds,
+            served.spans,
+            served.batch_size,
+            served.fill,
+            served.batches,
+        )
 
     def _abandon(self, number: int) -> None:
         ticket = self._tickets.pop(number, None)

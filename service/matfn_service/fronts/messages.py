@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
     from matfn_service.statistics import Statistics
+    from matfn_service.tracing import SpanReference
 
 __all__ = [
     "Abandon",
@@ -66,7 +67,11 @@ class Unready:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request."""
+    """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request.
+
+    Attributes:
+        span: of the request, if it is recorded.
+    """
 
     number: int
     request: int
@@ -82,6 +87,7 @@ class Submit:
     arrived: float
     deadline: float
     tenant: str
+    span: SpanReference | None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
@@ -112,6 +118,7 @@ class Delivered:
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
+    batches: tuple[SpanReference, ...]
 
 
 @dataclass(frozen=True, slots=True)

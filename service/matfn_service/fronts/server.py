@@ -126,6 +126,7 @@ class Server:
                 job.arrived,
                 job.deadline,
                 job.tenant,
+                None if job.trace is None else job.trace.span,
             )
         )
         ticket.future.add_done_callback(partial(self._over, number, visible))
@@ -192,7 +193,9 @@ class Server:
             for outputs, statuses, certificates in message.evaluations
         )
         self._release_with(message.number, list(anchors.values()))
-        return Served(evaluations, message.queue_seconds, message.spans, message.batch_size, message.fill)
+        return Served(
+            evaluations, message.queue_seconds, message.spans, message.batch_size, message.fill, message.batches
+        )
 
     def _output(self, parcel: Parcel | Slot, anchors: dict[Piece, np.ndarray]) -> Tensor:
         """An output; one in shared memory refers to the anchor of its piece for as long as it is read."""

@@ -26,7 +26,6 @@ __all__ = ["Supervisor"]
 
 _ENVIRONMENT: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # as for workers
-    "OTEL_METRICS_EXPORTER": "none",  # what a front counts is in the server's metrics
 }
 _PAUSE_SECONDS: Final = 1.0  # before a lost front is replaced: one that cannot start must not take a core
 _DYING_SECONDS: Final = 1.0
