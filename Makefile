@@ -126,7 +126,7 @@ demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, e
 
 # two processes for two cores, equally long, of one thread each: threads of both would spin while they wait for one another;
 # in the second one tests wait for servers, and it goes first
-COMPUTING := tests/kernels tests/client
+COMPUTING := $(addprefix tests/,kernels client optim benchmarks deployment)
 test: export OMP_NUM_THREADS := 1
 test: $(TEST) $(KERNELS) ## the whole test suite, some of the kernels' also as on three other machines
 	{ nice -n 5 $(BIN)/python -m pytest $(COMPUTING) && nice -n 5 $(BIN)/python scripts/test_machines.py --short; } \
