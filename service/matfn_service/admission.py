@@ -28,7 +28,7 @@ from matfn_service.tensors import from_wire, layout_of, spread
 from matfn_service.to_its_end import to_its_end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
     from torch import Tensor
@@ -61,8 +61,10 @@ class Prepared:
     batch: Batch
     checking: float
 
-    def job(self, arrived: float, now: float, tenant: str, correction: float, trace: Trace | None = None) -> Job:
-        """The job to queue now; the call's deadline counts from the arrival of its request."""
+    def job(
+        self, arrived: float, now: float, tenant: str, correction: float, trace: Trace | None, key: Hashable
+    ) -> Job:
+        """The job to queue now, of this key; the call's deadline counts from the arrival of its request."""
         options = self.call.options
         items = self.batch.items
         return Job(
@@ -78,6 +80,7 @@ class Prepared:
             tenant=tenant,
             correction=correction,
             trace=trace,
+            key=key,
         )
 
 

@@ -124,13 +124,14 @@ class Admittance:
     def _has_room(self, job: Job, caller: str, device: Occupancy, now: float) -> bool:
         """Whether the job fits the bound, or its newcomers' share if others have reservations and its caller none."""
         reservations = self.reservations[job.tenant]
-        reservations.expire(now)
         part, held = 1.0, self.held_bytes(device)
-        has_reservation = reservations.claim(caller, now)
-        if reservations and not has_reservation and held:
-            part = _NEWCOMERS_SHARE
-        bound = self._queue.bound.scaled(part)
-        return self._queue.has_room(job.tenant, job.seconds, 0, part) and held + job.bytes <= bound.bytes
+        if reservations:
+            reservations.expire(now)
+            has_reservation = reservations.claim(caller, now)
+            if reservations and not has_reservation and held:
+                part = _NEWCOMERS_SHARE
+        fits = held + job.bytes <= int(self._queue.bound.bytes * part)
+        return fits and self._queue.has_room(job.tenant, job.seconds, 0, part)
 
     def _full(self, job: Job, caller: str, device: Occupancy, now: float) -> Refusal:
         """The refusal of a job for which there is no room; reserves room if there ever will be."""

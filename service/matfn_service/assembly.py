@@ -60,6 +60,8 @@ def deal(whole: Sequence[Part], shares: int) -> list[list[Part]]:
     """The rows of all parts in up to `shares` shares of nearly equal size, as views; no share is empty."""
     total = sum(part.items for part in whole)
     shares = min(shares, max(1, total))
+    if shares == 1:  # as for all small batches
+        return [list(whole)] if whole else []
     bounds = [total * share // shares for share in range(shares + 1)]
     dealt: list[list[Part]] = [[] for _ in range(shares)]
     start = 0

@@ -1,5 +1,7 @@
 """The batcher: admits jobs to the queue, has them dispatched, and keeps the tickets of their callers.
 
+`Batching` is what the service and its metrics use of it; a front has another one, which sends jobs to the server's.
+
 All state is touched on the event loop only, so there are no locks; `submit` and `abandon` are plain calls.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from matfn_service.admittance import Admittance
 from matfn_service.dispatcher import Dispatcher
@@ -22,7 +24,50 @@ if TYPE_CHECKING:
     from matfn_service.queue import KeyedQueue, Limit
     from matfn_service.statistics import Statistics
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "Batching"]
+
+
+class Batching(Protocol):
+    """Takes jobs and gives each caller its answer."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being computed."""
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that wait."""
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Predicted time until everything that runs or waits now is done."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all jobs that wait or run."""
+
+    @property
+    def corrected(self) -> int:
+        """Number of keys whose prices are corrected."""
+
+    async def run(self) -> None:
+        """Serves until it is cancelled."""
+
+    def correction(self, key: Hashable) -> float:
+        """The factor, found from earlier batches, in the prices of jobs of this key."""
+
+    def submit(self, job: Job, caller: str) -> Ticket:
+        """Queues a job of the request with this name, and returns its caller's ticket.
+
+        Raises:
+            Refusal: if there is no room or no time for it.
+        """
+
+    def abandon(self, ticket: Ticket) -> None:
+        """Ends a ticket whose caller has hung up."""
+
+    def fail_all(self, error: Refusal) -> None:
+        """Ends every wait with this error."""
 
 
 class Batcher:
@@ -62,6 +107,16 @@ class Batcher:
     def is_busy(self) -> bool:
         """Whether a worker is computing."""
         return self.dispatcher.is_busy
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs in the queue."""
+        return len(self._queue)
+
+    @property
+    def corrected(self) -> int:
+        """Number of keys whose prices are corrected."""
+        return len(self.dispatcher.prices.corrections)
 
     @property
     def backlog_seconds(self) -> float:

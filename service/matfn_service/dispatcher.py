@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from matfn_service.admittance import Occupancy
 from matfn_service.assembly import Part, deal, gather
 from matfn_service.cost_ratio import CostRatio
+from matfn_service.encoding import Encoded
 from matfn_service.expectations import Expectations
 from matfn_service.isolation import Isolator, ShareRun
 from matfn_service.jobs import Job, Served, by_tenant
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from matfn_service.batch_log import BatchRecord
-    from matfn_service.encoding import Encoded
     from matfn_service.executor import Executor
     from matfn_service.queue import KeyedQueue
     from matfn_service.statistics import Statistics
@@ -364,7 +364,7 @@ class Dispatcher:
         predicted, measured = launch.load.seconds, sum(run.seconds for run in runs)
         if len(self._queue):  # the time of a small batch on an idle device says nothing of full ones
             self._cost_ratio.count(predicted, measured)
-        slowest, copying = (max(getattr(run, name) for run in runs) for name in ("seconds", "copying"))
+        slowest, copying = max(run.seconds for run in runs), max(run.copying for run in runs)
         self._statistics.count_run(launch.priced, predicted, slowest, measured, copying)
 
     def _settle(self, launch: _Launch, runs: Sequence[ShareRun], ended: float) -> None:
@@ -375,11 +375,10 @@ class Dispatcher:
         batch_size = sum(job.batch.items for job in jobs)
         batches = _recorded(launch, batch_size, ended)
         for job, answered in zip(jobs, pieces, strict=True):
-            error = next((piece for piece in answered if isinstance(piece, Exception)), None)
-            if error is not None:
-                self._callers.fail(job, error)
+            evaluations = tuple(piece for piece in answered if isinstance(piece, Encoded))
+            if len(evaluations) < len(answered):
+                self._callers.fail(job, next(piece for piece in answered if isinstance(piece, Exception)))
                 continue
-            evaluations = tuple(piece for piece in answered if not isinstance(piece, Exception))
             self._count_outcomes(job, evaluations)
             served = Served(evaluations, launch.at - job.arrived, (span,), batch_size, launch.fill, batches)
             self._callers.deliver(job, served)

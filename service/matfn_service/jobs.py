@@ -38,7 +38,8 @@ class Job:
         tenant: name of the caller's API key; empty on a server without keys.
         correction: the factor, found from earlier batches, in `seconds`.
         trace: of its request, if that is recorded.
-        key: that all jobs of a batch share: the program, or the decomposition that programs share.
+        key: that all jobs of a batch share: the program, or the decomposition that programs share; None takes that of
+            the program, whose hash takes microseconds.
     """
 
     program: Program
@@ -54,10 +55,11 @@ class Job:
     tenant: str = ""
     correction: float = 1.0
     trace: Trace | None = None
-    key: Hashable = field(init=False)
+    key: Hashable = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", batch_key(self.program))
+        if self.key is None:
+            object.__setattr__(self, "key", batch_key(self.program))
 
     @property
     def priced(self) -> float:

@@ -26,9 +26,9 @@ T = TypeVar("T")
 Answer: TypeAlias = "tuple[list[Slot], tuple[Status, ...], tuple[bytes, ...]]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Repeated(Generic[T]):
-    """A value that message after message has: either end pickles it once."""
+    """A value that message after message has: either end pickles it once, and the other keeps one object of it."""
 
     value: T
 

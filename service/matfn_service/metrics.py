@@ -31,6 +31,7 @@ from matfn_service.version import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from matfn_service.fronts.supervisor import Supervisor
     from matfn_service.ledger import Ledger
     from matfn_service.service import Service
     from matfn_service.statistics import Statistics
@@ -73,6 +74,7 @@ class Metrics(Collector):
         for metric in _device(self._service):
             yield metric
             yield from _deprecated(metric)
+        yield from _fronts(self._service.fronts)
         yield _state(self._service.state)
         yield InfoMetricFamily("matfn_build", "What runs, and on what.", _build(self._service.executor.device))
 
@@ -174,18 +176,24 @@ def _device(service: Service) -> Iterator[CounterMetricFamily | GaugeMetricFamil
     executor = service.executor
     yield GaugeMetricFamily("matfn_workers", "Shares that the device computes side by side.", executor.workers)
     yield GaugeMetricFamily("matfn_workers_alive", "Workers that can compute.", executor.alive)
-    yield _losses(executor.losses)
+    yield _losses("matfn_workers_lost", "Workers that were lost and replaced.", executor.losses)
     counted = service.statistics
     yield CounterMetricFamily("matfn_worker_seconds", "Time that workers computed.", counted.worker_seconds)
     yield CounterMetricFamily("matfn_predicted_seconds", "The same as it was predicted.", counted.predicted_seconds)
     yield CounterMetricFamily("matfn_priced_seconds", "The same by the profile alone.", counted.priced_seconds)
-    yield GaugeMetricFamily(
-        "matfn_corrections", "Programs with a corrected price.", len(service.batcher.dispatcher.prices.corrections)
-    )
+    yield GaugeMetricFamily("matfn_corrections", "Programs with a corrected price.", service.batcher.corrected)
 
 
-def _losses(losses: Mapping[Loss, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily("matfn_workers_lost", "Workers that were lost and replaced.", labels=("reason",))
+def _fronts(others: Supervisor | None) -> Iterator[Metric]:
+    """Processes that hold connections, the service's own among them."""
+    wanted, alive, losses = (0, 0, {}) if others is None else (others.wanted, others.alive, others.losses)
+    yield GaugeMetricFamily("matfn_fronts", "Processes that hold connections.", 1 + wanted)
+    yield GaugeMetricFamily("matfn_fronts_alive", "Those of them that run.", 1 + alive)
+    yield _losses("matfn_fronts_lost", "Those of them that were lost and replaced.", losses)
+
+
+def _losses(name: str, text: str, losses: Mapping[Loss, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=("reason",))
     for loss in Loss:
         family.add_metric((loss,), losses.get(loss, 0))
     return family

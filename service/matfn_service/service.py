@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
     from matfn_kernels import Profile
+    from matfn_service.batcher import Batching
     from matfn_service.executor import Executor
     from matfn_service.fronts.supervisor import Supervisor
     from matfn_service.jobs import Job, Ticket
@@ -81,15 +82,13 @@ class Service:
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
         self.ledger = Ledger(Bounds(settings.held_bytes // settings.fronts, settings.queue_bytes), self._wait_for_room)
         self.allowances = Allowances([key.tenant for key in settings.api_keys], settings.queue_bytes)
-        self.queue: KeyedQueue[Job] = KeyedQueue(
-            Limit(settings.queue_seconds, settings.queue_bytes), settings.aging_seconds, self.allowances.weight_of
-        )
         self.fronts: Supervisor | None = None
         self.profile: Profile | None = None
         self.profile_label = ""
         self.failure = "the service could not warm up; its log has the reason"
         self._executor = executor
-        self._batcher: Batcher | None = None
+        self._batcher: Batching | None = None
+        self._queue: KeyedQueue[Job] | None = None
         self._admission: Admission | None = None
         self._warm = asyncio.Event()
         self._drain_ends: float | None = None
@@ -103,10 +102,16 @@ class Service:
         return self._executor
 
     @property
-    def batcher(self) -> Batcher:
+    def batcher(self) -> Batching:
         """The batcher; there is one while the service is running."""
         assert self._batcher is not None
         return self._batcher
+
+    @property
+    def queue(self) -> KeyedQueue[Job]:
+        """The queue; there is one while the service is running, unless that is a front's."""
+        assert self._queue is not None
+        return self._queue
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,9 +148,12 @@ class Service:
         if self.telemetry is not None:
             self.telemetry.watch(self)
 
-    def _made_batcher(self) -> Batcher:
-        limit = Limit(self.settings.batch_seconds, self.settings.batch_bytes)
-        return Batcher(self.executor, self.queue, limit, self.allowances, self.statistics, self.clock)
+    def _made_batcher(self) -> Batching:
+        settings, weight_of = self.settings, self.allowances.weight_of
+        bound = Limit(settings.queue_seconds, settings.queue_bytes)
+        self._queue = KeyedQueue(bound, settings.aging_seconds, weight_of)
+        limit = Limit(settings.batch_seconds, settings.batch_bytes)
+        return Batcher(self.executor, self._queue, limit, self.allowances, self.statistics, self.clock)
 
     async def _warm_up(self, readers: ThreadPoolExecutor) -> None:
         try:
@@ -159,15 +167,22 @@ class Service:
         else:
             if self.state is State.WARMING:
                 self.state = State.READY
-            _log.info(
-                "ready",
-                device=self.executor.device,
-                workers=self.executor.workers,
-                kernels=variant(),
-                profile=self.profile_label,
-            )
         finally:
             self._warm.set()
+        if self.state is State.READY:
+            await self._tell_ready()
+
+    async def _tell_ready(self) -> None:
+        """Logs that calls are taken, once all fronts take them too."""
+        if self.fronts is not None:
+            await self.fronts.all_serve()
+        _log.info(
+            "ready",
+            device=self.executor.device,
+            workers=self.executor.workers,
+            kernels=variant(),
+            profile=self.profile_label,
+        )
 
     def _fail(self, error: Exception) -> None:
         """Says why nothing can be computed."""
@@ -241,8 +256,10 @@ class Service:
         Raises:
             Refusal: if there is no room or no time for it.
         """
-        correction = self.batcher.correction(batch_key(prepared.plan.program))
-        return self.batcher.submit(prepared.job(arrived, self.clock(), tenant, correction, recorded_trace()), caller)
+        key = batch_key(prepared.plan.program)
+        correction = self.batcher.correction(key)
+        job = prepared.job(arrived, self.clock(), tenant, correction, recorded_trace(), key)
+        return self.batcher.submit(job, caller)
 
     def enter(self) -> Callable[[], None]:
         """Marks the current task as one that a drain waits for; returns what ends that."""
@@ -285,7 +302,7 @@ class Service:
         self._warm.set()
         seconds = self.settings.drain_seconds
         self._drain_ends = asyncio.get_running_loop().time() + seconds
-        _log.info("draining", calls=len(self._serving), jobs=len(self.queue), seconds=seconds)
+        _log.info("draining", calls=len(self._serving), jobs=self.batcher.waiting, seconds=seconds)
         for timeout in self._reading:
             self._hurry(timeout)
         if self._serving:

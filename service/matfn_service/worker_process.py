@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -36,7 +35,7 @@ from matfn_service.encoding import Encoded
 from matfn_service.link import Link
 from matfn_service.memory import DeviceMemoryError
 from matfn_service.messages import Answer, Call, Done, Evaluate, Failed, Repeated
-from matfn_service.pulse import Loss, Pulse, WorkerError, WorkerLost, memory_kills
+from matfn_service.pulse import Loss, Pulse, WorkerError, WorkerLost, loss_of, memory_kills
 from matfn_service.shared_memory import LEAST, SHARED, anonymous_file, lent
 from matfn_service.to_its_end import to_its_end
 
@@ -214,7 +213,8 @@ class WorkerProcess:
 
     def _replace(self) -> WorkerLost:
         """Starts a process in place of one that ended, and returns the reason why that was lost."""
-        loss, code = self._loss(), self._process.returncode
+        code = self._process.returncode
+        loss = self._verdict or loss_of(code, self._memory_kills)
         old = self._connection, self._arena.descriptor
         _log.warning("worker lost", pid=self._process.pid, reason=loss, code=code)
         try:
@@ -226,15 +226,6 @@ class WorkerProcess:
         old[0].close()
         os.close(old[1])
         return WorkerLost(loss, f"the computing process was lost ({loss})")
-
-    def _loss(self) -> Loss:
-        """Why the process ended."""
-        if self._verdict is not None:
-            return self._verdict
-        if self._process.returncode != -signal.SIGKILL:
-            return Loss.ENDED
-        kills = memory_kills()  # where the system tells nothing, memory is what it mostly kills for
-        return Loss.KILLED if kills is not None and kills == self._memory_kills else Loss.MEMORY
 
     def _packed(self, parts: Sequence[Part], members: Mapping[Program, list[int]], room: memoryview | None) -> Evaluate:
         put = []

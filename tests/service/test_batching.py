@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from matfn import wire
+from matfn_service.batcher import Batcher
 from matfn_service.executor import DeviceMemoryError
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, matrices, post, service_behind, until
 
@@ -237,6 +238,7 @@ async def test_program_recovers_its_batch_size(
     """After a shortage a program's batches grow back with every batch that fits."""
     executor.memory_for(items=4)
     await post(client, "msign", 8, 4, 4)
+    assert isinstance(service.batcher, Batcher)
     caps = service.batcher.dispatcher.isolator.caps
     shrunk = dict(caps._below_one)
     for _ in range(20):

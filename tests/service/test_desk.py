@@ -18,6 +18,7 @@ import torch
 from matfn_kernels import Batch
 from matfn_service.allowances import Allowances
 from matfn_service.fronts.desk import Desk
+from matfn_service.fronts.messages import Counted
 from matfn_service.fronts.remote import FrontService
 from matfn_service.fronts.server import Server
 from matfn_service.jobs import Job, Ticket
@@ -25,6 +26,7 @@ from matfn_service.problems import Refusal
 from matfn_service.pulse import WorkerLost
 from matfn_service.settings import Settings
 from matfn_service.shared_memory import LEAST, anonymous_file
+from matfn_service.statistics import Statistics
 from matfn_service.tenants import Tenant
 
 if TYPE_CHECKING:
@@ -55,6 +57,13 @@ class Queue:
         ticket.abandon()
 
 
+class Signs:
+    """What a desk has told of its front."""
+
+    def __init__(self) -> None:
+        self.serving, self.beats, self.lost = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Lets the loop run until something holds; pytest's own limit ends a wait in vain."""
     while not holds():  # noqa: ASYNC110 - there is nothing that would set an event
@@ -64,8 +73,9 @@ async def until(holds: Callable[[], bool]) -> None:
 class Pair:
     """A desk and the front's end of its pipe."""
 
-    def __init__(self, server: Server, desk: Desk, queue: Queue, allowances: Allowances) -> None:
+    def __init__(self, server: Server, desk: Desk, queue: Queue, allowances: Allowances, signs: Signs) -> None:
         self.server = server
+        self.signs = signs
         self.desk: Desk | None = desk
         self.queue = queue
         self.allowances = allowances
@@ -107,13 +117,16 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
 
     executor = SimpleNamespace(device="cpu", workers=1)
     service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission, telemetry=None)
-    service.profile, service.executor = "profile", executor
-    desk, server = Desk(cast("Any", None), service, memories[0], lambda: None), Server(far, memories[1])
+    service.profile, service.executor = SimpleNamespace(label="profile"), executor
+    service.statistics = Statistics()
+    signs = Signs()
+    desk = Desk(cast("Any", None), service, memories[0], signs.serving.set, signs.beats.set, signs.lost.set)
+    server = Server(far, memories[1])
     near.setblocking(False)  # noqa: FBT003 - socket's own
     await server.connect()
     pipe = desk.pipe
     await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=near)
-    made = Pair(server, desk, queue, allowances)
+    made = Pair(server, desk, queue, allowances, signs)
     del desk, service
     try:
         yield made
@@ -182,13 +195,43 @@ async def test_large_inputs_do_not_travel_through_the_pipe(monkeypatch: pytest.M
     sent: list[Any] = []
     broadcast = torch.ones(1, 1, 64).expand(64, 64, 64)
     async with pair() as both:
-        monkeypatch.setattr(both.server.pipe, "send", sent.append)
+        monkeypatch.setattr(both.server.pipe, "send", lambda *content: sent.append(content))
         ticket = both.server.submit(job_of(broadcast), "one name", 1)
 
-        (place,) = sent[0].inputs.values()
+        message, numbers = sent[0]
+        (place,) = message.inputs.values()
+        assert not numbers
         assert place.nbytes == LEAST
         assert place.piece is not None
         ticket.abandon()
+
+
+async def test_front_beats_with_what_it_has_counted() -> None:
+    """What it counts is a sign of life, and nothing else is."""
+    async with pair() as both:
+        await both.submitted(request=1)
+        assert not both.signs.beats.is_set()
+
+        both.server.pipe.send(Counted(Statistics()))
+        await both.signs.beats.wait()
+
+
+@pytest.mark.parametrize("listens_first", [True, False])
+async def test_front_serves_once_it_listens_and_the_server_is_warm(listens_first: bool) -> None:
+    """Whichever comes last."""
+    async with pair() as both:
+        assert both.desk is not None
+        front = FrontService(Settings(), both.server, time.monotonic, None)
+        steps = [front.listens.set, both.desk.tell_when_warm]
+        telling = asyncio.create_task(front._warm_up(cast("Any", None)))
+        for number, step in enumerate(steps if listens_first else reversed(steps)):
+            await asyncio.sleep(0)
+            assert not both.signs.serving.is_set(), number
+            done = step()
+            if done is not None:
+                await done
+        await both.signs.serving.wait()
+        await telling
 
 
 @pytest.mark.parametrize("code", ["internal", "draining"])

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from matfn_service.arena import Arena, Slot
-from matfn_service.fronts.parcels import Parcel, packed, unpacked
+from matfn_service.arena import Arena
+from matfn_service.fronts.parcels import Parcels, unpacked
 from matfn_service.fronts.pipe import Pipe, framed
 from matfn_service.problems import Refusal, problem_of
 from matfn_service.settings import Settings
@@ -25,45 +25,98 @@ if TYPE_CHECKING:
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
 
 
+class End(Pipe):
+    """An end of a pipe that receives what it is fed."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[object, bytes]] = []
+        self.numbers: list[memoryview] = []
+        super().__init__(self._keep, lambda: None)
+
+    def _keep(self, message: object, numbers: memoryview) -> None:
+        self.received.append((message, bytes(numbers)))
+        self.numbers.append(numbers)
+
+    def feed(self, octets: bytes) -> None:
+        """Receives octets, as many at a time as it takes."""
+        while octets:
+            room = self.get_buffer(-1)
+            size = min(len(room), len(octets))
+            room[:size] = octets[:size]
+            octets = octets[size:]
+            self.buffer_updated(size)
+
+
+def octets_of(message: object, numbers: Sequence[bytes] = ()) -> bytes:
+    """A message as it is sent."""
+    return b"".join(framed(message, [memoryview(piece) for piece in numbers]))
+
+
 def arrived(message: object) -> object:
     """A message at the other end of a pipe."""
-    received: list[object] = []
-    Pipe(received.append, lambda: None).data_received(framed(message))
-    (one,) = received
+    end = End()
+    end.feed(octets_of(message))
+    ((one, _),) = end.received
     return one
 
 
-@given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(0, 300), max_size=6))
-def test_messages_arrive_however_they_are_cut(messages: Sequence[bytes], cuts: Sequence[int]) -> None:
-    """Each once and in order."""
-    received: list[object] = []
-    pipe = Pipe(received.append, lambda: None)
-    octets = b"".join(map(framed, messages))
+def carried(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """Tensors at the other end of a pipe."""
+    parcels, end = Parcels(), End()
+    slots = [parcels.add(tensor) for tensor in tensors]
+    end.feed(b"".join(framed(slots, parcels.numbers)))
+    ((found, _),) = end.received
+    assert isinstance(found, list)
+    return [unpacked(slot, end.numbers[0], Arena(-1, SHARED.descriptor)) for slot in found]
 
+
+LENGTHS = st.one_of(st.integers(0, 50), st.integers(0, 10_000))
+MESSAGES = st.lists(st.tuples(LENGTHS, LENGTHS), max_size=5)
+
+
+@given(MESSAGES, st.lists(st.integers(0, 40_000), max_size=6))
+def test_messages_arrive_however_they_are_cut(lengths: Sequence[tuple[int, int]], cuts: Sequence[int]) -> None:
+    """Each once and in order, with its numbers."""
+    messages = [(bytes([at]) * pickled, bytes([at + 1]) * numbers) for at, (pickled, numbers) in enumerate(lengths)]
+    octets = b"".join(octets_of(message, [numbers]) for message, numbers in messages)
+
+    end = End()
     bounds = [0, *sorted(min(cut, len(octets)) for cut in cuts), len(octets)]
     for start, stop in pairwise(bounds):
-        pipe.data_received(octets[start:stop])
+        end.feed(octets[start:stop])
 
-    assert received == messages
+    assert end.received == messages
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 3), (0, 4, 4), (2, 0)])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 3), (0, 4, 4), (2, 0), (5, 31, 33)])
 def test_small_tensors_travel_by_their_numbers(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Any dtype and shape, rows of a larger tensor and what is broadcast among them."""
-    tensor = torch.ones(shape).to(dtype) * 3
-    parcel = arrived(packed(tensor))
+    """Any dtype and shape, several in one message, aligned; they may be written at the other end."""
+    tensors = [torch.ones(2, 1).to(torch.float16), torch.ones(shape).to(dtype) * 3, torch.ones(shape).to(dtype)]
 
-    assert isinstance(parcel, Parcel)
-    assert torch.equal(unpacked(parcel, Arena(-1, -1)), tensor)
+    found = carried(*tensors)
+
+    assert all(torch.equal(one, other) for one, other in zip(found, tensors, strict=True))
+    assert all(one.dtype == other.dtype for one, other in zip(found, tensors, strict=True))
+    assert all(one.data_ptr() % one.dtype.itemsize == 0 for one in found)
+    found[1].zero_()
+    assert torch.equal(found[2], tensors[2])
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (5, 1, 4)])
-def test_strided_tensors_travel(shape: tuple[int, ...]) -> None:
-    """A broadcast or transposed tensor arrives as the numbers that it shows."""
-    tensor = torch.arange(4.0).expand(shape).transpose(-1, -2)
+def test_strided_tensors_travel() -> None:
+    """Broadcast, transposed and conjugated tensors arrive as the numbers that they show."""
+    matrix = torch.arange(20.0).view(4, 5)
+    complex_one = torch.complex(matrix, -matrix)
+    tensors = [
+        matrix.T,
+        matrix.expand(3, 4, 5),
+        matrix[1:, ::2],
+        complex_one.conj(),
+        complex_one.mH,
+        complex_one.conj().imag,
+    ]
 
-    assert torch.equal(unpacked(packed(tensor), Arena(-1, -1)), tensor)
+    assert all(torch.equal(one, other) for one, other in zip(carried(*tensors), tensors, strict=True))
 
 
 def test_large_tensors_stay_where_they_lie() -> None:
@@ -71,10 +124,8 @@ def test_large_tensors_stay_where_they_lie() -> None:
     tensor = torch.frombuffer(lent(2 * LEAST), dtype=torch.float64).view(4, -1)[1:3]
     tensor.fill_(7.0)
 
-    place = packed(tensor)
+    (seen,) = carried(tensor)
 
-    assert isinstance(place, Slot)
-    seen = unpacked(place, Arena(-1, SHARED.descriptor))
     assert seen.data_ptr() != tensor.data_ptr()
     tensor[0, 0] = 9.0
     assert torch.equal(seen, tensor)

@@ -12,6 +12,7 @@ import pytest
 
 from matfn import wire
 from matfn_service.app import create_app
+from matfn_service.batcher import Batcher
 from matfn_service.settings import Settings
 from scripted import MSGPACK, ScriptedExecutor, call_body, until
 
@@ -106,4 +107,5 @@ async def test_nobody_is_expected_for_ever(executor: ScriptedExecutor) -> None:
         clock.now += 1e6
         wait_of(await send(client, "newcomer"))
 
+        assert isinstance(service.batcher, Batcher)
         assert len(service.batcher.admittance.reservations[""]) == 1

@@ -320,7 +320,7 @@ def test_prices_are_taken_a_hundredfold(
 ) -> None:
     """Work has a minute of the processor and a hundred times its prediction, or ten times as long with less of it."""
     times = (int(share * pulse._TICKS * second) for second in itertools.count(1))
-    monkeypatch.setattr(pulse, "_stat", lambda _: (b"R", next(times)))
+    monkeypatch.setattr(pulse, "look_at", lambda _: pulse.Look("R", next(times)))
     watched = pulse.Pulse()
     watched.begin(predicted)
 

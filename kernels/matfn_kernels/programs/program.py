@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from matfn_kernels.linalg.kernel_choice import Kernel
     from matfn_kernels.numbers.precision import Precision
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
 
-__all__ = ["Program", "Proving", "Recordable", "Typed"]
+__all__ = ["Pinned", "Program", "Proving", "Recordable", "Typed", "WithKernel"]
 
 
 class Program(Protocol):
@@ -80,3 +81,21 @@ class Proving(Protocol):
     @property
     def proves_its_error(self) -> bool:
         """Whether the error of its findings is a bound that holds for certain."""
+
+
+@runtime_checkable
+class Pinned(Protocol):
+    """A program that says whether the caller asked for its method."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the caller asked for the method, so that no other may answer."""
+
+
+@runtime_checkable
+class WithKernel(Protocol):
+    """A program that says which kernels compute it."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernels that compute most of it."""

@@ -11,6 +11,7 @@ import torch
 
 from matfn_kernels.contract.certificate import Certificate, Outcome, Residual
 from matfn_kernels.programs.findings import ROUNDINGS
+from matfn_kernels.programs.program import Pinned
 from matfn_kernels.running.hints import OVER_RANGE, PINNED, REMARKS, lost, refusal
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _by_bound(bound: float, tol: float, said: list[str]) -> tuple[str | None, st
 
 def _absent(program: Program) -> str:
     """The hint where there is no finite answer."""
-    if getattr(program, "pinned", False):
+    if isinstance(program, Pinned) and program.pinned:
         return PINNED.format(method=program.method)
     return lost(program.precision)
 

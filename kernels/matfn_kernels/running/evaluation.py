@@ -24,7 +24,7 @@ from matfn_kernels.linalg.scaling import release
 from matfn_kernels.linalg.single_thread import one_thread
 from matfn_kernels.numbers.blocks import blocks
 from matfn_kernels.numbers.precision import Precision, spacing
-from matfn_kernels.programs.program import Proving, Typed
+from matfn_kernels.programs.program import Proving, Typed, WithKernel
 from matfn_kernels.programs.shared_decomposition import shared_by, sharing_of
 from matfn_kernels.programs.verification import Verification
 from matfn_kernels.running.batches import Batch, Evaluation, concatenate, in_order, join, own_values
@@ -279,13 +279,18 @@ def _tiles(program: Program, batch: Batch) -> Iterator[slice]:
     """
     first = next(iter(batch.inputs.values()))
     elements = max(1, *(math.prod(tensor.shape[1:]) for tensor in batch.inputs.values()))
-    native = getattr(program, "kernel", None) is Kernel.NATIVE
     size = (
-        max(1, (_NATIVE_TILES if native else 1) * _TILE_ELEMENTS // elements)
+        max(1, (_NATIVE_TILES if _is_native(program) else 1) * _TILE_ELEMENTS // elements)
         if first.device.type == "cpu"
         else batch.items
     )
     return blocks(batch.items, size)
+
+
+@lru_cache(maxsize=4096)
+def _is_native(program: Program) -> bool:
+    """Whether the kernels in C compute most of it."""
+    return isinstance(program, WithKernel) and program.kernel is Kernel.NATIVE
 
 
 def _computed(program: Program, batch: Batch, decomposition: Decomposition | None) -> Evaluation:

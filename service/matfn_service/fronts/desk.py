@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
 from matfn_kernels import Batch, batch_key
-from matfn_service.arena import Arena, Slot
+from matfn_service.arena import Arena
 from matfn_service.fronts.messages import (
     Abandon,
     Ask,
@@ -21,21 +21,24 @@ from matfn_service.fronts.messages import (
     Ready,
     Refused,
     Release,
+    Serving,
     Submit,
     Told,
     Unready,
 )
-from matfn_service.fronts.parcels import packed, shared, unpacked
+from matfn_service.fronts.parcels import Parcels, shared, unpacked
 from matfn_service.fronts.pipe import Pipe
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.problems import REFUSALS, Refusal, as_refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Mapping
 
     from torch import Tensor
 
+    from matfn_kernels import Program
     from matfn_service.app import Application
+    from matfn_service.messages import Repeated
     from matfn_service.service import Service
 
 __all__ = ["Desk"]
@@ -50,11 +53,22 @@ class Desk:
         app: answers the requests that a front passes on.
         service: the service, which owns queue, limits and batches.
         memory: descriptor of the front's shared memory.
+        on_serving: called when the front takes calls.
+        on_beat: called at each sign that its loop turns.
         on_lost: called when the front has closed its end.
     """
 
-    def __init__(self, app: Application, service: Service, memory: int, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        service: Service,
+        memory: int,
+        on_serving: Callable[[], None],
+        on_beat: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
         self.pipe = Pipe(self._receive, partial(self._lost, on_lost))
+        self._on_serving, self._on_beat = on_serving, on_beat
         self._app = app
         self._service = service
         self._seen = Arena(-1, memory)
@@ -75,37 +89,34 @@ class Desk:
         assert profile is not None
         self.pipe.send(Ready(profile, executor.device, executor.workers))
 
-    def _receive(self, message: object) -> None:
-        match message:
-            case Submit():
-                self._submit(message)
-            case Abandon(number):
-                self._abandon(number)
-            case Release(number):
-                self._lent.pop(number, None)
-            case Over(request):
-                self._leave(request)
-            case Counted(statistics):
-                self._service.statistics.add_edge(statistics)
-            case Ask(number, scope):
-                self._ask(number, scope)
-            case Asked(number, content) if number in self._questions:
-                self._questions[number][1].put_nowait(content)
+    def _receive(self, message: object, numbers: memoryview) -> None:
+        if isinstance(message, Submit):
+            self._submit(message, numbers)
+        else:
+            self._TAKEN[type(message)](self, message)
 
-    def _submit(self, message: Submit) -> None:
+    def _serves(self, _: Serving) -> None:
+        self._on_serving()
+
+    def _count(self, message: Counted) -> None:
+        self._on_beat()
+        self._service.statistics.add_edge(message.statistics)
+
+    def _submit(self, message: Submit, numbers: memoryview) -> None:
         try:
             self._enter(message.request, message.tenant)
-            ticket = self._service.batcher.submit(self._job(message), message.caller)
+            ticket = self._service.batcher.submit(self._job(message, numbers), message.caller)
         except Exception as error:  # noqa: BLE001 - the front's caller is to hear of it
             self.pipe.send(Refused(message.number, _told(error)))
             return
         self._tickets[message.number] = ticket
         ticket.future.add_done_callback(partial(self._done, message.number))
 
-    def _job(self, message: Submit) -> Job:
+    def _job(self, message: Submit, numbers: memoryview) -> Job:
         program = message.program.value
-        inputs = {name: unpacked(parcel, self._seen) for name, parcel in message.inputs.items()}
-        correction = self._service.batcher.correction(batch_key(program))
+        inputs = {name: unpacked(slot, numbers, self._seen) for name, slot in message.inputs.items()}
+        key = _key_of(message.program)
+        correction = self._service.batcher.correction(key)
         telemetry = self._service.telemetry
         return Job(
             program=program,
@@ -120,6 +131,7 @@ class Desk:
             tenant=message.tenant,
             correction=correction,
             trace=None if telemetry is None or message.span is None else telemetry.passed_on(message.span),
+            key=key,
         )
 
     def _enter(self, request: int, tenant: str) -> None:
@@ -128,8 +140,8 @@ class Desk:
             self._service.allowances.enter(tenant)
             self._requests[request] = tenant
 
-    def _leave(self, request: int) -> None:
-        tenant = self._requests.pop(request, None)
+    def _leave(self, message: Over) -> None:
+        tenant = self._requests.pop(message.request, None)
         if tenant is not None:
             self._service.allowances.leave(tenant)
 
@@ -138,20 +150,21 @@ class Desk:
             return
         error = future.exception()
         if error is None:
-            self.pipe.send(self._delivered(number, future.result()))
+            self._deliver(number, future.result())
         else:
             assert isinstance(error, Exception)
             self.pipe.send(Refused(number, _told(error)))
 
-    def _delivered(self, number: int, served: Served) -> Delivered:
+    def _deliver(self, number: int, served: Served) -> None:
         visible = [tuple(map(shared, one.outputs)) for one in served.evaluations]
+        parcels = Parcels()
         evaluations = tuple(
-            (tuple(map(packed, outputs)), one.statuses, one.certificates)
+            (tuple(map(parcels.add, outputs)), one.statuses, one.certificates)
             for outputs, one in zip(visible, served.evaluations, strict=True)
         )
-        if any(isinstance(parcel, Slot) for outputs, _, _ in evaluations for parcel in outputs):
+        if any(slot.piece is not None for outputs, _, _ in evaluations for slot in outputs):
             self._lent[number] = visible  # until the front has sent it
-        return Delivered(
+        answer = Delivered(
             number,
             evaluations,
             served.queue_seconds,
@@ -160,17 +173,25 @@ class Desk:
             served.fill,
             served.batches,
         )
+        self.pipe.send(answer, parcels.numbers)
 
-    def _abandon(self, number: int) -> None:
-        ticket = self._tickets.pop(number, None)
+    def _release(self, message: Release) -> None:
+        self._lent.pop(message.number, None)
+
+    def _abandon(self, message: Abandon) -> None:
+        ticket = self._tickets.pop(message.number, None)
         if ticket is not None:
             self._service.batcher.abandon(ticket)
 
-    def _ask(self, number: int, scope: dict[str, Any]) -> None:
-        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        task = asyncio.get_running_loop().create_task(self._answer(number, scope, messages))
+    def _ask(self, message: Ask) -> None:
+        number, messages = message.number, asyncio.Queue[dict[str, Any]]()
+        task = asyncio.get_running_loop().create_task(self._answer(number, message.scope, messages))
         self._questions[number] = task, messages
         task.add_done_callback(lambda _: self._questions.pop(number, None))
+
+    def _asked(self, message: Asked) -> None:
+        if message.number in self._questions:
+            self._questions[message.number][1].put_nowait(message.message)
 
     async def _answer(self, number: int, scope: dict[str, Any], messages: asyncio.Queue[dict[str, Any]]) -> None:
         async def send(message: Any) -> None:
@@ -186,13 +207,29 @@ class Desk:
     def _lost(self, on_lost: Callable[[], None]) -> None:
         """Drops everything that the front's callers wait for, and all that is known of the front."""
         for number in tuple(self._tickets):
-            self._abandon(number)
+            self._abandon(Abandon(number))
         for request in tuple(self._requests):
-            self._leave(request)
+            self._leave(Over(request))
         for task, _ in tuple(self._questions.values()):
             task.cancel()
         self._lent.clear()
         on_lost()
+
+    _TAKEN: ClassVar[Mapping[type, Callable[[Desk, Any], None]]] = {
+        Abandon: _abandon,
+        Release: _release,
+        Over: _leave,
+        Counted: _count,
+        Serving: _serves,
+        Ask: _ask,
+        Asked: _asked,
+    }
+
+
+@lru_cache(maxsize=256)
+def _key_of(program: Repeated[Program]) -> Hashable:
+    """The key of a program that message after message has, of which there is one object."""
+    return batch_key(program.value)
 
 
 def _told(error: Exception) -> Refusal:

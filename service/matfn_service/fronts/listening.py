@@ -12,6 +12,12 @@ from matfn_service.server import HttpServer
 if TYPE_CHECKING:
     import socket
 
+    import uvicorn
+
+    from matfn_service.app import Application
+    from matfn_service.fronts.remote import FrontService
+    from matfn_service.listening import Listener
+
 __all__ = ["FrontServer"]
 
 _log = structlog.get_logger(__name__)
@@ -20,9 +26,14 @@ _log = structlog.get_logger(__name__)
 class FrontServer(HttpServer):
     """uvicorn's server in a front."""
 
+    def __init__(self, config: uvicorn.Config, app: Application, listener: Listener, service: FrontService) -> None:
+        super().__init__(config, app, listener, None)
+        self._front = service
+
     def announce(self) -> None:
         """Says that this front listens too."""
         _log.info("front listening", pid=os.getpid())
+        self._front.listens.set()
 
     def _renew(self) -> None:
         """Nothing: the server tells its fronts what is in force."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from matfn_kernels import Profile, Program, Requested
     from matfn_service.arena import Slot
     from matfn_service.encoding import Status
-    from matfn_service.fronts.parcels import Parcel
     from matfn_service.messages import Repeated
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
@@ -29,6 +29,7 @@ __all__ = [
     "Refused",
     "Release",
     "Renewed",
+    "Serving",
     "Submit",
     "Told",
     "Unready",
@@ -66,6 +67,11 @@ class Unready:
 
 
 @dataclass(frozen=True, slots=True)
+class Serving:
+    """The front listens, and takes calls."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submit:
     """A job for the queue, with the attributes of `matfn_service.jobs.Job`, and the number and name of its request.
 
@@ -77,7 +83,7 @@ class Submit:
     request: int
     caller: str
     program: Repeated[Program]
-    inputs: dict[str, Parcel | Slot]
+    inputs: dict[str, Slot]
     requested: tuple[Requested, ...]
     function: str
     seconds: float
@@ -91,7 +97,10 @@ class Submit:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as a constructor call, several times as fast as the default."""
-        return Submit, tuple(getattr(self, name) for name in Submit.__slots__)
+        return Submit, _FIELDS_OF(self)
+
+
+_FIELDS_OF: Final = attrgetter(*Submit.__slots__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +122,17 @@ class Delivered:
     """The answer to a job: what `matfn_service.jobs.Served` has, the outputs as they travel."""
 
     number: int
-    evaluations: tuple[tuple[tuple[Parcel | Slot, ...], tuple[Status, ...], tuple[bytes, ...]], ...]
+    evaluations: tuple[tuple[tuple[Slot, ...], tuple[Status, ...], tuple[bytes, ...]], ...]
     queue_seconds: float
     spans: tuple[tuple[float, float], ...]
     batch_size: int
     fill: float
     batches: tuple[SpanReference, ...]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickles as a constructor call, likewise."""
+        first = self.number, self.evaluations, self.queue_seconds
+        return Delivered, (*first, self.spans, self.batch_size, self.fill, self.batches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,6 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Counts of a front since it last told."""
+    """Counts of a front since it last told, and a sign that its loop turns."""
 
     statistics: Statistics

@@ -47,7 +47,7 @@ def main(pipe: int, listener: int, own: int, shared: int, parent: int) -> None:
     app = application_of(service, partial(FrontApplication, server=server))
     listening = Listener(socket.socket(fileno=listener))
     connections = most_connections(settings.max_connections // settings.fronts)
-    FrontServer(http_config(app, settings, connections), app, listening, None).run([listening.socket])
+    FrontServer(http_config(app, settings, connections), app, listening, service).run([listening.socket])
 
 
 if __name__ == "__main__":

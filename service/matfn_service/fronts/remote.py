@@ -13,14 +13,13 @@ import structlog
 
 from matfn_service.allowances import Allowances
 from matfn_service.app import Application
-from matfn_service.batcher import Batcher
-from matfn_service.fronts.messages import Counted
+from matfn_service.fronts.heartbeat import BEAT_SECONDS
+from matfn_service.fronts.messages import Counted, Serving
 from matfn_service.logs import configure_logs
-from matfn_service.queue import Limit
 from matfn_service.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from starlette.types import Receive, Scope, Send
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FrontApplication", "FrontService"]
 
-_COUNT_SECONDS: Final = 0.5
 _READ: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _log = structlog.get_logger(__name__)
@@ -88,24 +86,44 @@ class RemoteExecutor:
         """Nothing to end."""
 
 
-class RemoteBatcher(Batcher):
-    """The server's batcher, as a front knows it: the queue of this one stays empty."""
+class RemoteBatcher:
+    """The server's batcher, as a front knows it: jobs that were sent there wait until their answers come."""
 
     def __init__(self, service: FrontService, server: Server) -> None:
-        limit = Limit(service.settings.batch_seconds, service.settings.batch_bytes)
-        super().__init__(service.executor, service.queue, limit, service.allowances, service.statistics, service.clock)
+        self._executor = service.executor
+        self._statistics = service.statistics
         self._server = server
 
     @property
     def is_busy(self) -> bool:
         """Whether a caller waits for an answer."""
-        return self._server.is_busy
+        return bool(self.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """Number of jobs without an answer."""
+        return len(self._server.tickets)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Predicted time until this front's own jobs are done."""
+        return sum(job.seconds for job in self._jobs()) / self._executor.workers
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of this front's own jobs."""
+        return sum(job.bytes for job in self._jobs())
+
+    @property
+    def corrected(self) -> int:
+        """None: the server corrects prices itself."""
+        return 0
 
     async def run(self) -> None:
         """Tells the server twice a second what was counted, and what is left when it is cancelled."""
         try:
             while True:
-                await asyncio.sleep(_COUNT_SECONDS)
+                await asyncio.sleep(BEAT_SECONDS)
                 self._server.pipe.send(Counted(self._statistics.taken_edge()))
         finally:
             self._server.pipe.send(Counted(self._statistics.taken_edge()))
@@ -129,6 +147,9 @@ class RemoteBatcher(Batcher):
         """Ends every wait with this error."""
         self._server.fail_all(error)
 
+    def _jobs(self) -> Iterator[Job]:
+        return (job for ticket in tuple(self._server.tickets.values()) for job in ticket.jobs)
+
 
 class RemoteAllowances(Allowances):
     """The limits of keys are the server's: a request is counted where its jobs are queued."""
@@ -148,6 +169,7 @@ class FrontService(Service):
     ) -> None:
         super().__init__(settings, RemoteExecutor(server), clock, telemetry)
         self.allowances = RemoteAllowances([], settings.queue_bytes)
+        self.listens = asyncio.Event()
         self._server = server
 
     @asynccontextmanager
@@ -177,6 +199,11 @@ class FrontService(Service):
 
     async def _compute_first(self, profile: Profile) -> None:
         """Nothing: the server has computed before it told its profile."""
+
+    async def _tell_ready(self) -> None:
+        """Tells the server that this front takes calls; the log hears of it from the server."""
+        await self.listens.wait()
+        self._server.pipe.send(Serving())
 
     def _fail(self, error: Exception) -> None:
         """Says what the server says, whose log has the reason."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from matfn_service.arena import Arena, Slot, numbers_at
+from matfn_service.arena import Arena, numbers_at
 from matfn_service.encoding import Encoded
 from matfn_service.fronts.messages import (
     Abandon,
@@ -27,7 +27,7 @@ from matfn_service.fronts.messages import (
     Told,
     Unready,
 )
-from matfn_service.fronts.parcels import Parcel, packed, shared, unpacked
+from matfn_service.fronts.parcels import Parcels, shared, unpacked
 from matfn_service.fronts.pipe import Pipe
 from matfn_service.jobs import Job, Served, Ticket
 from matfn_service.messages import Repeated
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
     from torch import Tensor
 
+    from matfn_service.arena import Slot
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
     from matfn_service.shared_memory import Piece
@@ -69,6 +70,9 @@ class Server:
     Args:
         end: of the pipe.
         memory: descriptor of the server's shared memory.
+
+    Attributes:
+        tickets: those without an answer, by their numbers.
     """
 
     def __init__(self, end: socket.socket, memory: int) -> None:
@@ -76,7 +80,7 @@ class Server:
         self._end = end
         self._seen = Arena(-1, memory)
         self._numbers = count()
-        self._tickets: dict[int, Ticket] = {}
+        self.tickets: dict[int, Ticket] = {}
         self._questions: dict[int, asyncio.Queue[Told | Ended | Refused]] = {}
         self._renew: Callable[[Settings], None] = lambda _: None
 
@@ -91,11 +95,6 @@ class Server:
         self._end.setblocking(False)  # noqa: FBT003 - socket's own
         await self._loop.create_unix_connection(lambda: self.pipe, sock=self._end)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a caller waits for an answer of the server's."""
-        return bool(self._tickets)
-
     def new_request(self) -> int:
         """A number for a request whose jobs will be submitted."""
         return next(self._numbers)
@@ -108,15 +107,16 @@ class Server:
         """Sends a job of a request, and returns the ticket that will have its answer."""
         number = next(self._numbers)
         visible = {name: shared(tensor.contiguous()) for name, tensor in job.batch.inputs.items()}
+        parcels = Parcels()
         ticket = Ticket((job,), self._loop.create_future())
-        self._tickets[number] = ticket
+        self.tickets[number] = ticket
         self.pipe.send(
             Submit(
                 number,
                 request,
                 caller,
                 Repeated(job.program),
-                {name: packed(tensor) for name, tensor in visible.items()},
+                {name: parcels.add(tensor) for name, tensor in visible.items()},
                 job.batch.requested,
                 job.function,
                 job.seconds,
@@ -127,7 +127,8 @@ class Server:
                 job.deadline,
                 job.tenant,
                 None if job.trace is None else job.trace.span,
-            )
+            ),
+            parcels.numbers,
         )
         ticket.future.add_done_callback(partial(self._over, number, visible))
         return ticket
@@ -157,28 +158,28 @@ class Server:
 
     def fail_all(self, error: Refusal) -> None:
         """Ends every wait with this error."""
-        for number, ticket in tuple(self._tickets.items()):
-            del self._tickets[number]
+        for number, ticket in tuple(self.tickets.items()):
+            del self.tickets[number]
             ticket.fail(error)
             self.pipe.send(Abandon(number))
 
     def _over(self, number: int, visible: dict[str, Tensor], future: asyncio.Future[Served]) -> None:
         """Forgets a ticket, and what was kept for the server to read; the server forgets one whose caller has left."""
         visible.clear()
-        if self._tickets.pop(number, None) is not None and future.cancelled():
+        if self.tickets.pop(number, None) is not None and future.cancelled():
             self.pipe.send(Abandon(number))
 
-    def _receive(self, message: object) -> None:
+    def _receive(self, message: object, numbers: memoryview) -> None:
         match message:
-            case Delivered(number) if number in self._tickets:
-                ticket = self._tickets.pop(number)
-                ticket.deliver(ticket.jobs[0], self._served(message))
+            case Delivered(number) if number in self.tickets:
+                ticket = self.tickets.pop(number)
+                ticket.deliver(ticket.jobs[0], self._served(message, numbers))
             case Delivered(number):
                 self.pipe.send(Release(number))
             case Told(number) | Ended(number) | Refused(number) if number in self._questions:
                 self._questions[number].put_nowait(message)
-            case Refused(number, refusal) if number in self._tickets:
-                self._tickets.pop(number).fail(refusal)
+            case Refused(number, refusal) if number in self.tickets:
+                self.tickets.pop(number).fail(refusal)
             case Renewed(settings):
                 self._renew(settings)
             case Ready():
@@ -186,10 +187,10 @@ class Server:
             case Unready(reason):
                 self.ready.set_exception(WorkerLost(Loss.ENDED, reason))
 
-    def _served(self, message: Delivered) -> Served:
+    def _served(self, message: Delivered, numbers: memoryview) -> Served:
         anchors: dict[Piece, np.ndarray] = {}
         evaluations = tuple(
-            Encoded(tuple(self._output(parcel, anchors) for parcel in outputs), statuses, certificates)
+            Encoded(tuple(self._output(slot, numbers, anchors) for slot in outputs), statuses, certificates)
             for outputs, statuses, certificates in message.evaluations
         )
         self._release_with(message.number, list(anchors.values()))
@@ -197,13 +198,13 @@ class Server:
             evaluations, message.queue_seconds, message.spans, message.batch_size, message.fill, message.batches
         )
 
-    def _output(self, parcel: Parcel | Slot, anchors: dict[Piece, np.ndarray]) -> Tensor:
+    def _output(self, slot: Slot, numbers: memoryview, anchors: dict[Piece, np.ndarray]) -> Tensor:
         """An output; one in shared memory refers to the anchor of its piece for as long as it is read."""
-        if isinstance(parcel, Parcel) or parcel.piece is None:
-            return unpacked(parcel, self._seen)
-        if parcel.piece not in anchors:
-            anchors[parcel.piece] = np.frombuffer(self._seen.piece(parcel.piece), np.uint8)
-        return numbers_at(anchors[parcel.piece], parcel.dtype, parcel.shape, parcel.offset)
+        if slot.piece is None:
+            return unpacked(slot, numbers, self._seen)
+        if slot.piece not in anchors:
+            anchors[slot.piece] = np.frombuffer(self._seen.piece(slot.piece), np.uint8)
+        return numbers_at(anchors[slot.piece], slot.dtype, slot.shape, slot.offset)
 
     def _release_with(self, number: int, anchors: list[np.ndarray]) -> None:
         """Tells the server that it may use its memory again, once nothing refers to it here."""

@@ -1,34 +1,32 @@
-"""The front processes as the server sees them: started, replaced when they are lost, and ended with it."""
+"""The front processes of a server: started, replaced when they are lost, and ended with it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
-from contextlib import suppress
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from matfn_service.fronts.desk import Desk
+from matfn_service.fronts.front_process import FrontProcess
 from matfn_service.fronts.messages import Hello, Renewed
-from matfn_service.shared_memory import SHARED, anonymous_file
+from matfn_service.pulse import LOOK_SECONDS
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
     from matfn_service.app import Application
+    from matfn_service.pulse import Loss
     from matfn_service.service import Service
     from matfn_service.settings import Settings
 
 __all__ = ["Supervisor"]
 
-_ENVIRONMENT: Final = {
-    "OPENBLAS_NUM_THREADS": "1",  # as for workers
-}
 _PAUSE_SECONDS: Final = 1.0  # before a lost front is replaced: one that cannot start must not take a core
-_DYING_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -44,20 +42,31 @@ class Supervisor:
 
     def __init__(self, app: Application, service: Service, listener: socket.socket) -> None:
         self.wanted = service.settings.fronts - 1
-        self.lost = 0
+        self._losses: Counter[Loss] = Counter()
         self._app = app
         self._service = service
         self._listener = listener
         self._settings = service.settings
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self._desks: set[Desk] = set()
+        self._fronts: dict[FrontProcess, Desk] = {}
+        self._serving: set[FrontProcess] = set()
+        self._all_serve = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_ending = False
 
     @property
     def alive(self) -> int:
-        """Number of fronts that run."""
-        return len(self._processes)
+        """Number of fronts that run, as far as is known."""
+        return sum(front.is_alive for front in self._fronts)
+
+    @property
+    def losses(self) -> Mapping[Loss, int]:
+        """Fronts that were lost and replaced, by reason."""
+        return self._losses
+
+    async def all_serve(self) -> None:
+        """Waits until every front has taken calls."""
+        if self.wanted:
+            await self._all_serve.wait()
 
     def start(self) -> None:
         """Starts all fronts."""
@@ -85,79 +94,57 @@ class Supervisor:
     def renew(self, settings: Settings) -> None:
         """Has every front take these settings, those that are still to come as well."""
         self._settings = settings
-        for desk in self._desks:
+        for desk in self._fronts.values():
             desk.pipe.send(Renewed(settings))
 
     def _end(self, number: signal.Signals) -> None:
         self._is_ending = True
-        self._signal(number)
-
-    def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            process.send_signal(number)
+        for front in self._fronts:
+            front.signal(number)
 
     async def _keep(self) -> None:
         """Runs one front, and another one in its place whenever it is lost."""
         while not self._is_ending:
             try:
-                code = await self._run()
+                front = FrontProcess(self._listener)
             except OSError as error:
                 _log.error("no front can be started", reason=error.strerror)
-                code = None
-            if self._is_ending:
-                return
-            self.lost += 1
-            _log.warning("front lost", code=code)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                await self._serve(front)
+                if front.verdict is not None or not self._is_ending:
+                    self._losses[front.loss] += 1
+                    _log.warning("front lost", pid=front.pid, reason=front.loss, code=front.code)
+            if not self._is_ending:
+                await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _run(self) -> int:
-        """Starts a front, serves it, and returns the code with which it ended."""
-        memory = anonymous_file()
-        try:
-            near, far = socket.socketpair()
-            with near, far:
-                process = self._started(far, memory)
-                far.close()  # so that the end of the front is that of the stream
-                return await self._served(process, near, memory)
-        finally:
-            os.close(memory)
-
-    async def _served(self, process: subprocess.Popen[bytes], near: socket.socket, memory: int) -> int:
-        """Serves a front until it is lost, and returns the code with which it ended."""
+    async def _serve(self, front: FrontProcess) -> None:
+        """Serves a front until it has ended."""
         over = asyncio.Event()
-        desk = Desk(self._app, self._service, memory, over.set)
+        desk = Desk(self._app, self._service, front.memory, partial(self._takes_calls, front), front.beat, over.set)
         loop = asyncio.get_running_loop()
-        self._processes.add(process)
-        telling = None
+        self._fronts[front] = desk
+        tasks = [loop.create_task(_watch(front))]
         try:
-            near.setblocking(False)  # noqa: FBT003 - socket's own
-            await loop.create_unix_connection(lambda: desk.pipe, sock=near)
+            await front.connect(desk.pipe)
             desk.pipe.send(Hello(self._settings))
-            self._desks.add(desk)
-            telling = loop.create_task(desk.tell_when_warm())
+            tasks.append(loop.create_task(desk.tell_when_warm()))
             await over.wait()
         finally:
-            if telling is not None:
-                telling.cancel()
-            self._desks.discard(desk)
+            self._serving.discard(front)
             desk.pipe.close()
-            await _ended(process)
-            self._processes.discard(process)
-        return process.returncode
+            await front.ended()
+            del self._fronts[front]
+            for task in tasks:
+                task.cancel()
 
-    def _started(self, far: socket.socket, memory: int) -> subprocess.Popen[bytes]:
-        ends = far.fileno(), self._listener.fileno(), memory, SHARED.descriptor
-        command = [sys.executable, "-P", "-m", "matfn_service.fronts.process", *map(str, (*ends, os.getpid()))]
-        # a group of its own: an interrupt at the terminal is the server's to pass on
-        return subprocess.Popen(  # noqa: S603 - our own command
-            command, pass_fds=ends, env={**os.environ, **_ENVIRONMENT}, process_group=0
-        )
+    def _takes_calls(self, front: FrontProcess) -> None:
+        self._serving.add(front)
+        if len(self._serving) == self.wanted:
+            self._all_serve.set()
 
 
-async def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Waits for the end of a process that has closed its end of the pipe; kills it if that does not come."""
-    with suppress(subprocess.TimeoutExpired):
-        await asyncio.to_thread(process.wait, _DYING_SECONDS)
-        return
-    process.kill()
-    await asyncio.to_thread(process.wait)
+async def _watch(front: FrontProcess) -> None:
+    """Looks after a front once a second until it is cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        front.look()

@@ -28,6 +28,7 @@ from matfn_kernels.linalg.scaling import overflows
 from matfn_kernels.methods.roots.isolated import isolated, may_be_isolated
 from matfn_kernels.numbers.precision import FLOOR, Precision, working
 from matfn_kernels.programs.findings import Findings, replaced
+from matfn_kernels.programs.program import Pinned
 from matfn_kernels.programs.tolerances import default_tolerance
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class NativeExponential:
     @property
     def pinned(self) -> bool:
         """Whether the caller asked for the method, so that no other may answer."""
-        return self.usual.method == self.method and bool(getattr(self.usual, "pinned", False))
+        return self.usual.method == self.method and isinstance(self.usual, Pinned) and self.usual.pinned
 
     def empty(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """An empty matrix."""
@@ -174,7 +175,7 @@ class SymmetricPart:
     @property
     def pinned(self) -> bool:
         """That of the program."""
-        return bool(getattr(self.program, "pinned", False))
+        return isinstance(self.program, Pinned) and self.program.pinned
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: input a (batch, n, n)."""
