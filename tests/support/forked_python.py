@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Ended", "ForkedPython", "forked_python"]
 
 _PARENT: Final = """
-import json, os, sys, types
+import atexit, gc, json, os, sys, threading, traceback, types
 import numpy, torch, matfn, matfn_kernels
+gc.freeze()
 
 def request():
     for line in sys.stdin:
@@ -40,9 +41,23 @@ for stream in (1, 2):
     os.dup2(os.open(asked[str(stream)], os.O_WRONLY | os.O_CREAT, 0o600), stream)
 main = sys.modules["__main__"] = types.ModuleType("__main__")
 main.__file__ = sys.argv[0]
-exec(compile(asked["code"], main.__file__, "exec"), main.__dict__)
+code = 0
+try:
+    exec(compile(asked["code"], main.__file__, "exec"), main.__dict__)
+except SystemExit as end:
+    code = end.code if isinstance(end.code, int) else int(end.code is not None)
+except BaseException:
+    traceback.print_exc()
+    code = 1
+threading._shutdown()
+atexit._run_exitfuncs()
+main.__dict__.clear()
+gc.collect()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
 """
-"""A program is the last that the parent's child does, so that it ends as any other."""
+"""A program ends as any other, but for what was there before it: taking that apart would copy all of its pages."""
 
 
 @dataclass(frozen=True, slots=True)
