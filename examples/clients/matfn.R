@@ -52,6 +52,7 @@ encoded <- function(value, name) {
 written <- function(value) {
   if (is.list(value)) return(lapply(value, written))
   if (!is.numeric(value) || !all(is.finite(value))) return(value)
+  if (length(dim(value)) > 2) stop("a parameter is an array of ", length(dim(value)), " dimensions: give a list of its parts", call. = FALSE)
   text <- array(sprintf("%.17g", value), if (is.null(dim(value))) length(value) else dim(value))
   joined <- function(texts) paste0("[", paste(texts, collapse = ","), "]")
   if (length(dim(text)) > 1) text <- joined(apply(text, 1, joined))

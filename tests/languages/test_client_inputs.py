@@ -28,6 +28,7 @@ OCTAVE = """
 addpath('{folder}');
 t = permute(reshape([2 1 0 4 1 3 0 5], [2 2 2]), [3 2 1]);
 b = [1 2; 3 4];
+v = struct('value', b(1, :), 'shape', 2);
 w = [1 -2 3 4; 5 6 -7 8; 9 1 2 3];
 answer = matfn({call});
 x = answer.outputs.x;
@@ -59,7 +60,8 @@ def recorder() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             calls.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(422)
             self.end_headers()
-            self.wfile.write(b'{"code": "recorded", "detail": "the call", "hint": "none"}')
+            page = self.path.startswith("/page")
+            self.wfile.write(b"<html>" if page else b'{"code": "recorded", "detail": "the call", "hint": "none"}')
 
         def log_message(self, *_: object) -> None:
             pass
@@ -86,13 +88,15 @@ def octave(call: str) -> list[str]:
 
 def r(call: str) -> list[str]:
     """The command that prints the first output of a call in R, row by row."""
-    program = f'source("{CLIENTS}/matfn.R"); x <- matfn({call})$x; cat(sprintf("%.17g", if (is.null(dim(x))) x else aperm(x)))'
+    program = f'source("{CLIENTS}/matfn.R"); x <- matfn({call})$x; rows <- if (is.null(dim(x))) x else aperm(x)'
+    program += '; cat(sprintf("%.17g", rows))'
     return ["Rscript", "-e", program]
 
 
 def javascript(call: str) -> list[str]:
     """The command that prints the first output of a call in JavaScript."""
-    program = f'import {{ call, matrix }} from "{CLIENTS}/matfn.mjs"; console.log([...(await call({call})).outputs.x.data].join(" "))'
+    program = f'import {{ call, matrix }} from "{CLIENTS}/matfn.mjs"; const {{ outputs }} = await call({call})'
+    program += '; console.log([...outputs.x.data].join(" "))'
     return ["node", "--input-type=module", "--eval", program]
 
 
@@ -110,29 +114,31 @@ def numbers(done: subprocess.CompletedProcess[str]) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("call", "function", "arguments", "params"),
+    ("inputs", "function", "arguments"),
     [
-        ("'tri_solve', struct('t', t, 'b', struct('value', b, 'shape', [2 2 1]))", "tri_solve", [TRIANGLES, COLUMNS[..., None]], {}),
-        ("'tri_solve', struct('t', t, 'b', struct('value', b, 'shape', [2 2]))", "tri_solve", [TRIANGLES, COLUMNS], {}),
-        ("'tri_solve', struct('t', b', 'b', struct('value', [1; 2], 'shape', [2 1]))", "tri_solve", [COLUMNS.T, np.array([[1.0], [2.0]])], {}),
-        ("'msign', struct('m', struct('value', w, 'shape', [3 4 1]))", "msign", [WIDE[..., None]], {}),
-        ("'msign', struct('m', struct('value', w, 'shape', [1 3 4]))", "msign", [WIDE[None]], {}),
-        ("'msign', struct('m', w)", "msign", [WIDE], {}),
-        ("'inv_root', struct('a', 4), struct('r', 2)", "inv_root", [np.array([[4.0]])], {"r": 2}),
-        ("'frechet_distance', struct('mu1', struct('value', [1; 2], 'shape', 2), 's1', eye(2), 'mu2', struct('value', [1 5], 'shape', 2), 's2', eye(2))",
-         "frechet_distance", [np.array([1.0, 2.0]), np.eye(2), np.array([1.0, 5.0]), np.eye(2)], {}),
-        ("'msign', struct('m', zeros(0, 3, 3))", "msign", [np.zeros((0, 3, 3))], {}),
-        ("'msign', struct('m', zeros(0, 0))", "msign", [np.zeros((0, 0))], {}),
-        ("'power', struct('a', b' * b), struct('p', [2/3 0.5])", "power", [COLUMNS.T @ COLUMNS], {"p": np.array([2 / 3, 0.5])}),
+        ("'t', t, 'b', struct('value', b, 'shape', [2 2 1])", "tri_solve", [TRIANGLES, COLUMNS[..., None]]),
+        ("'t', t, 'b', struct('value', b, 'shape', [2 2])", "tri_solve", [TRIANGLES, COLUMNS]),
+        ("'t', b', 'b', struct('value', [1; 3], 'shape', [2 1])", "tri_solve", [COLUMNS.T, COLUMNS[:, :1]]),
+        ("'m', struct('value', w, 'shape', [3 4 1])", "msign", [WIDE[..., None]]),
+        ("'m', struct('value', w, 'shape', [1 3 4])", "msign", [WIDE[None]]),
+        ("'m', w", "msign", [WIDE]),
+        ("'m', -4", "msign", [np.array([[-4.0]])]),
+        (
+            "'mu1', v, 's1', eye(2), 'mu2', struct('value', b(:, 1), 'shape', 2), 's2', b * b'",
+            "frechet_distance",
+            [COLUMNS[0], np.eye(2), COLUMNS[:, 0], COLUMNS @ COLUMNS.T],
+        ),
+        ("'m', zeros(0, 3, 3)", "msign", [np.zeros((0, 3, 3))]),
+        ("'m', zeros(0, 0)", "msign", [np.zeros((0, 0))]),
     ],
-)  # fmt: skip
+)
 def test_octave_sends_the_shape(
-    url: str, client: matfn.Client, call: str, function: str, arguments: list[np.ndarray], params: dict[str, Any]
+    url: str, client: matfn.Client, inputs: str, function: str, arguments: list[np.ndarray]
 ) -> None:
     """A stated shape, and else the size of a matrix or array: the answer is that of numpy's array of this shape."""
-    expected = getattr(client, function)(*arguments, **params)
+    expected = getattr(client, function)(*arguments)
 
-    done = ran(octave(call), url)
+    done = ran(octave(f"'{function}', struct({inputs})"), url)
 
     assert numbers(done) == pytest.approx(np.ravel(expected), rel=1e-14)
 
@@ -173,20 +179,20 @@ def test_octave_refuses_what_is_no_real_number(url: str, value: str) -> None:
 
 @pytest.mark.parametrize("language", ["javascript", "r", "octave"])
 def test_every_digit_of_a_parameter_is_sent(recorder: tuple[str, list[dict[str, Any]]], language: str) -> None:
-    """Seventeen digits, numbers near 0 and whole numbers arrive as they were, in parameters, lists of them and options."""
+    """Numbers of seventeen digits, near 0 and whole ones arrive as they were, in lists and options too."""
     address, calls = recorder
     line = {
         "javascript": lambda: javascript(
-            '"f", {}, {a: 2/3, b: 0.1 + 0.2, c: 4/3, d: 1e-17, e: 1e-300, r: 4, n: 2**53, l: [1e-17, 1/3], m: [[0.5, 2/3], [1e-17, 7]], '
-            's: "x", t: true}, {options: {tol: 1/3e17}}'
+            '"f", {}, {a: 2/3, b: 0.1 + 0.2, c: 4/3, d: 1e-17, e: 1e-300, r: 4, n: 2**53, l: [1e-17, 1/3], '
+            'm: [[0.5, 2/3], [1e-17, 7]], s: "x", t: true}, {options: {tol: 1/3e17}}'
         ),
         "r": lambda: r(
-            '"f", list(x = matrix(1)), list(a = 2/3, b = 0.1 + 0.2, c = 4/3, d = 1e-17, e = 1e-300, r = 4, n = 2^53, l = c(1e-17, 1/3), '
-            'm = rbind(c(0.5, 2/3), c(1e-17, 7)), s = "x", t = TRUE), list(tol = 1/3e17)'
+            '"f", list(x = matrix(1)), list(a = 2/3, b = 0.1 + 0.2, c = 4/3, d = 1e-17, e = 1e-300, r = 4, n = 2^53, '
+            'l = c(1e-17, 1/3), m = rbind(c(0.5, 2/3), c(1e-17, 7)), s = "x", t = TRUE), list(tol = 1/3e17)'
         ),
         "octave": lambda: octave(
-            "'f', struct(), struct('a', 2/3, 'b', 0.1 + 0.2, 'c', 4/3, 'd', 1e-17, 'e', 1e-300, 'r', 4, 'n', 2^53, 'l', [1e-17 1/3], "
-            "'m', [0.5 2/3; 1e-17 7], 's', 'x', 't', true), struct('tol', 1/3e17)"
+            "'f', struct(), struct('a', 2/3, 'b', 0.1 + 0.2, 'c', 4/3, 'd', 1e-17, 'e', 1e-300, 'r', 4, 'n', 2^53, "
+            "'l', [1e-17 1/3], 'm', [0.5 2/3; 1e-17 7], 's', 'x', 't', true), struct('tol', 1/3e17)"
         ),
     }[language]()
 
@@ -357,12 +363,14 @@ def test_dead_server_is_unreachable(line: list[str], words: str) -> None:
     [javascript('"norm2", {m: [[1]]}'), r('"norm2", list(m = matrix(1))'), octave("'norm2', struct('m', 1)")],
     ids=["javascript", "r", "octave"],
 )
-def test_answer_of_another_server_is_told(url: str, line: list[str]) -> None:
+def test_answer_of_another_server_is_told(recorder: tuple[str, list[dict[str, Any]]], line: list[str]) -> None:
     """A page instead of JSON, such as a proxy's."""
-    done = ran(line, url + "/docs?")
+    address, _ = recorder
+
+    done = ran(line, address + "/page")
 
     assert done.returncode != 0
-    assert f"unreachable: {url}/docs?/v1/norm2" in done.stderr
+    assert f"unreachable: {address}/page/v1/norm2" in done.stderr
     assert "without JSON" in done.stderr
 
 
