@@ -263,6 +263,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_eigh.py > benchmarks/results/eigh.md
 	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md
 	$(BENCH_BIN)/python benchmarks/bench_spectral.py > benchmarks/results/spectral.md
+	OMP_NUM_THREADS=1 $(BENCH_BIN)/python benchmarks/bench_equations.py > benchmarks/results/equations.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/bench_accuracy.py
 	$(BENCH_BIN)/python benchmarks/scaling.py
