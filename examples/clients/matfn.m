@@ -92,6 +92,7 @@ end
 function shape = shape_of(name, value)
   shape = size(value);
   if isstruct(value)
+    if ~all(isfield(value, {'value', 'shape'})), error('matfn:invalid_shape', 'input %s is a struct without value and shape', name); end
     shape = double(value.shape(:)');
     value = value.value;
     own = size(value);
@@ -99,7 +100,7 @@ function shape = shape_of(name, value)
       error('matfn:invalid_shape', 'input %s is %s, not %s', name, mat2str(own), mat2str(shape));
     end
   elseif iscolumn(value) && ~isscalar(value)
-    ambiguous(name, value, 'a column', shape, numel(value));
+    ambiguous(name, value, 'a column', numel(value), shape);
   end
   if ~(isnumeric(value) || islogical(value)) || ~isreal(value)
     error('matfn:invalid_dtype', 'input %s is not an array of real numbers', name);
@@ -107,7 +108,7 @@ function shape = shape_of(name, value)
 end
 
 function ambiguous(name, value, what, first, second)
-  error('matfn:ambiguous_shape', ['input %s is %s, %s: state its shape, struct(''value'', %s, ''shape'', S) where S is %s or %s'], ...
+  error('matfn:ambiguous_shape', 'input %s is %s, %s: state its shape, struct(''value'', %s, ''shape'', S) where S is %s or %s', ...
     name, mat2str(size(value)), what, name, mat2str(first), mat2str(second));
 end
 

@@ -8,13 +8,15 @@ export function matrix(rows, where = "matrix") {
   const isList = (value) => Array.isArray(value) || (ArrayBuffer.isView(value) && "length" in value);
   const shape = [];
   for (let list = rows; isList(list); list = list[0]) shape.push(list.length);
-  const names = (place) => [where, ...place.map((i, level) => `${["row", "column"][level + 2 - shape.length] ?? "matrix"} ${i + 1}`)].join(", ");
+  const title = (level) => ["row", "column"][level + 2 - shape.length] ?? "matrix";
+  const wrong = (place, words) => new TypeError(`${[where, ...place.map((i, level) => `${title(level)} ${i + 1}`)].join(", ")}: ${words}`);
   const data = [];
   const add = (value, place) => {
     const length = shape[place.length];
     if (isList(value) && value.length === length) for (let i = 0; i < length; i++) add(value[i], [...place, i]);
-    else if (isList(value)) throw new TypeError(`${names(place)}: ${value.length} entries, and ${length ?? "a number"} before`);
-    else if (typeof value !== "number" || length !== undefined) throw new TypeError(`${names(place)}: ${JSON.stringify(value)} is not a ${length === undefined ? "number" : "list"}`);
+    else if (isList(value)) throw wrong(place, `${value.length} entries, and ${length ?? "a number"} before`);
+    else if (length !== undefined) throw wrong(place, `${JSON.stringify(value)} is not a list`);
+    else if (typeof value !== "number") throw wrong(place, `${JSON.stringify(value)} is not a number`);
     else data.push(value);
   };
   add(rows, []);
