@@ -25,8 +25,8 @@ import structlog
 from matfn_service import body
 from matfn_service.access_log import LEFT, Entry
 from matfn_service.admission import INLINE_BYTES
-from matfn_service.edge import parse_head, refuse_two_keys
 from matfn_service.endpoints import Reply
+from matfn_service.heads import parse_head, refuse_two_keys
 from matfn_service.inference import (
     Request,
     check_wanted,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from matfn.errors import Problem
     from matfn_service.admission import Admission, Prepared
     from matfn_service.app import Application
-    from matfn_service.edge import Head
+    from matfn_service.heads import Head
     from matfn_service.ledger import Account
     from matfn_service.service import Service
     from matfn_service.settings import Settings
