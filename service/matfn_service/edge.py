@@ -32,6 +32,7 @@ from matfn_service.access_log import LEFT, Entry, access_log_of, line_of, plain_
 from matfn_service.body_reader import BodyReader, body_reader_of
 from matfn_service.cors import Cors
 from matfn_service.front_page import FILES_ROOT
+from matfn_service.inference_problems import HTTP_HINT, inference_problem, told
 from matfn_service.ledger import Kind
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_headers, problem_of
 from matfn_service.segments import parse_claim
@@ -137,6 +138,8 @@ def parse_head(scope: Scope, now: float) -> Head:
         headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), headers.get(b"accept", b"")
     )
     to_inference, inference = is_inference(scope["path"]), headers.get(_INFERENCE, b"")
+    if inference:  # two of them would be two places where the JSON ends; joined as HTTP joins them they are no number
+        inference = b", ".join(value for name, value in scope["headers"] if name == _INFERENCE)
     return Head(
         method=scope["method"],
         path=scope["path"],
@@ -350,8 +353,11 @@ class Exchange:
 
     async def refuse(self, refusal: Refusal) -> None:
         """Sends the problem document of a refusal."""
-        problem = problem_of(refusal, self.head.request_id)
-        twice = {"error": problem.detail} if is_inference(self.head.path) else {}  # where its clients look for it
+        if is_inference(self.head.path):
+            problem = inference_problem(refusal, self.head.request_id, HTTP_HINT)
+            twice = {"error": told(problem)}  # where its clients look for it
+        else:
+            problem, twice = problem_of(refusal, self.head.request_id), {}
         document = wire.encode_problem(problem, self.head.answer, twice)
         await self.answer(problem.status, self.head.answer.problem, [document], problem_headers(refusal))
 
