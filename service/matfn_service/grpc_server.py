@@ -235,10 +235,11 @@ def _why_not(settings: Settings) -> OSError | None:
 
 
 def _options(settings: Settings) -> Sequence[tuple[str, int]]:
-    half = math.ceil(settings.write_idle_seconds * 500)  # milliseconds: a caller is asked after one, dropped after both
+    idle = math.ceil(settings.write_idle_seconds * 1000)
     return (
-        ("grpc.keepalive_time_ms", half),
-        ("grpc.keepalive_timeout_ms", half),
+        ("grpc.keepalive_time_ms", math.ceil(idle / 2)),  # without a sign of life, until the caller is asked for one
+        ("grpc.keepalive_timeout_ms", idle),
+        ("grpc.http2.ping_timeout_ms", idle),  # which grpc 1.85 goes by
         ("grpc.so_reuseport", 0),  # a port that is taken is to be told
         ("grpc.max_receive_message_length", settings.grpc_message_bytes),
         ("grpc.max_send_message_length", -1),
