@@ -124,12 +124,15 @@ $(MINIMUM_STAMP): pyproject.toml constraints.txt $(NATIVE_SOURCES)
 demo: $(KERNELS) ## the service on a free port, real matrices from 16 callers, every answer checked against float64
 	$(BIN)/python demo/demo.py
 
-# the kernels' tests compute and most others wait: side by side they take two thirds of the time, the others going first
+# two processes for two cores, equally long, of one thread each: threads of both would spin while they wait for one another;
+# in the second one tests wait for servers, and it goes first
+COMPUTING := $(addprefix tests/,kernels client optim benchmarks deployment)
+test: export OMP_NUM_THREADS := 1
 test: $(TEST) $(KERNELS) ## the whole test suite, some of the kernels' also as on three other machines
-	nice -n 5 $(BIN)/python -m pytest tests/kernels > .venv/kernels-tests.txt 2>&1 & kernels=$$!; \
-	$(BIN)/python -m pytest --ignore=tests/kernels; others=$$?; \
-	wait $$kernels; kernels=$$?; cat .venv/kernels-tests.txt; exit $$((others | kernels))
-	$(BIN)/python scripts/test_machines.py --short
+	{ nice -n 5 $(BIN)/python -m pytest $(COMPUTING) && nice -n 5 $(BIN)/python scripts/test_machines.py --short; } \
+		> .venv/computing-tests.txt 2>&1 & computing=$$!; \
+	$(BIN)/python -m pytest $(COMPUTING:%=--ignore=%); others=$$?; \
+	wait $$computing; computing=$$?; cat .venv/computing-tests.txt; exit $$((others | computing))
 
 test-cov: $(TEST) $(KERNELS) ## the whole test suite, with the lines and branches that it runs; fails below the floor in pyproject.toml
 	$(BIN)/coverage erase
@@ -263,6 +266,7 @@ bench: $(BENCH_STAMP) ## the benchmarks, tables under benchmarks/results/, on a 
 	$(BENCH_BIN)/python benchmarks/bench_eigh.py > benchmarks/results/eigh.md
 	$(BENCH_BIN)/python benchmarks/bench_roots.py > benchmarks/results/roots.md
 	$(BENCH_BIN)/python benchmarks/bench_spectral.py > benchmarks/results/spectral.md
+	OMP_NUM_THREADS=1 $(BENCH_BIN)/python benchmarks/bench_equations.py > benchmarks/results/equations.md
 	$(BENCH_BIN)/python benchmarks/bench_functions.py
 	$(BENCH_BIN)/python benchmarks/bench_accuracy.py
 	$(BENCH_BIN)/python benchmarks/scaling.py

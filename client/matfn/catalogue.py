@@ -456,7 +456,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
             on_request=(_GAIN,),
             reference="solve_care",
             verifiability="estimate",
-            methods=("newton_kleinman",),
+            methods=("doubling", "newton_kleinman"),
             gradient_methods=("newton_kleinman",),
         ),
         Function(

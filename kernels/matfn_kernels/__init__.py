@@ -21,13 +21,14 @@ from matfn_kernels.linalg.backends import TORCHS_OWN, Backends
 from matfn_kernels.linalg.native.library import is_built, variant
 from matfn_kernels.linalg.native.machine import described
 from matfn_kernels.programs.calibration import measure
+from matfn_kernels.programs.call import Call, Layout, Limits, refilled
 from matfn_kernels.programs.findings import Findings
 from matfn_kernels.programs.profile import Profile
 from matfn_kernels.programs.profile_loading import load_profile, read_profile
 from matfn_kernels.programs.program import Program
 from matfn_kernels.programs.screening import screen
 from matfn_kernels.programs.shared_decomposition import batch_key
-from matfn_kernels.programs.validation import Call, Layout, Limits, outline_call, parse_call, refilled
+from matfn_kernels.programs.validation import outline_call, parse_call
 from matfn_kernels.running.compute import compute
 from matfn_kernels.running.cuda_graphs import Graphed, Graphs, record
 from matfn_kernels.running.evaluation import (

@@ -22,7 +22,7 @@ from matfn_service.statistics import ANSWERED
 
 if TYPE_CHECKING:
     from matfn_service.admission import Prepared
-    from matfn_service.edge import Head
+    from matfn_service.heads import Head
     from matfn_service.jobs import Served
     from matfn_service.settings import Settings
     from matfn_service.tracing import SpanReference, Trace

@@ -10,7 +10,7 @@ from matfn_service.tensors import rows_to_wire
 
 if TYPE_CHECKING:
     from matfn_service.admission import Prepared
-    from matfn_service.edge import Head
+    from matfn_service.heads import Head
     from matfn_service.jobs import Served
 
 __all__ = ["answer_of", "copies_for", "weight"]

@@ -15,9 +15,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from matfn_kernels import VERIFY, VJP
-from matfn_service.edge import Edge, is_inference
+from matfn_service.edge import Edge
 from matfn_service.endpoints import PLAN, Computation
 from matfn_service.front_page import add_front_page
+from matfn_service.heads import is_inference
 from matfn_service.inference_http import InferenceRoutes
 from matfn_service.manual import MANUAL_POLICY, manual
 from matfn_service.metrics import Metrics

@@ -25,7 +25,7 @@ from matfn_kernels import ENTRIES, VERIFY, VJP, unknown
 from matfn_service import body
 from matfn_service.admission import INLINE_BYTES, Prepared
 from matfn_service.answers import answer_of, copies_for, weight
-from matfn_service.edge import media_of
+from matfn_service.heads import media_of
 from matfn_service.ledger import Kind
 from matfn_service.plans import plan_report
 from matfn_service.problems import REFUSALS, CallerLeft, Refusal, as_refusal, problem_of
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from matfn.errors import Problem
     from matfn_service.access_log import Entry
     from matfn_service.admission import Admission
-    from matfn_service.edge import Exchange, Head
+    from matfn_service.exchange import Exchange
+    from matfn_service.heads import Head
     from matfn_service.jobs import Ticket
     from matfn_service.ledger import Account
     from matfn_service.service import Service

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from matfn import wire
-    from matfn_service.edge import Head
+    from matfn_service.heads import Head
     from matfn_service.ledger import Account
     from matfn_service.service import Service
     from matfn_service.settings import Settings

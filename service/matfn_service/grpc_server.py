@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from matfn_service.access_log import LEFT
 from matfn_service.admission import INLINE_BYTES
-from matfn_service.edge import parse_head, refuse_two_keys
 from matfn_service.endpoints import Reply
 from matfn_service.grpc_caller import RpcCaller
+from matfn_service.heads import parse_head, refuse_two_keys
 from matfn_service.inference import (
     Request,
     check_wanted,

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from matfn import wire
 from matfn_service.body import REST_BYTES, REST_SECONDS
 from matfn_service.body_reader import BodyReader
-from matfn_service.edge import request_id_of
+from matfn_service.heads import request_id_of
 from matfn_service.outflow import Outflow, Pace
 from matfn_service.problems import Refusal, problem_headers, problem_of
 

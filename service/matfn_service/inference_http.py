@@ -23,8 +23,8 @@ import torch
 from matfn import wire
 from matfn._fields import items, mapping, only, optional_text, text
 from matfn_service.admission import INLINE_BYTES, decoding
-from matfn_service.edge import require_identity
 from matfn_service.endpoints import Reply
+from matfn_service.heads import require_identity
 from matfn_service.inference import (
     CERTIFICATES,
     DATATYPES,
@@ -56,8 +56,9 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Function
     from matfn_service.admission import Admission, Prepared
-    from matfn_service.edge import Exchange, Head
     from matfn_service.endpoints import Computation
+    from matfn_service.exchange import Exchange
+    from matfn_service.heads import Head
     from matfn_service.ledger import Account
     from matfn_service.service import Service
 

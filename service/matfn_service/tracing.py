@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from matfn_service.access_log import Entry
-    from matfn_service.edge import Head
+    from matfn_service.heads import Head
     from matfn_service.service import Service
 
 __all__ = [

@@ -13,11 +13,10 @@ import pytest
 
 import matfn
 from matfn.forks import Slots
-from processes import running_server
 from scripted_socket import Conversation, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from processes import ServerProcess
 
@@ -25,13 +24,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has 
 
 M = np.diag([2.0, -3.0, 4.0])
 _SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """A real server."""
-    with running_server() as running:
-        yield running
 
 
 def forked(work: Callable[[], None]) -> None:

@@ -83,8 +83,8 @@ both = pytest.mark.parametrize("kind", [matfn.Client, matfn.AsyncClient])
     [
         ({"timeout": 8, "max_retries": 0}, matfn.call.root(A, 2, deadline=0.2), 1.2),
         ({"timeout": 8}, matfn.call.root(A, 2, deadline=0.2), 1.2),
-        ({"timeout": 0.5}, GOOD, 0.5),
-        ({"timeout": 0.5}, matfn.call.root(A, 2, deadline=30), 0.5),
+        ({"timeout": 0.2}, GOOD, 0.2),
+        ({"timeout": 0.2}, matfn.call.root(A, 2, deadline=30), 0.2),
     ],
 )
 @pytest.mark.parametrize("many", [False, True])

@@ -55,15 +55,21 @@ class Meeting:
             self._changed.notify_all()
             self._changed.wait_for(lambda: self.most >= self.together, 10)
 
+    def end(self) -> None:
+        """Lets all go, whoever has not come."""
+        with self._changed:
+            self.together = 0
+            self._changed.notify_all()
+
 
 def _answer(target: str, body: bytes) -> bytes:
     call = wire.decode_call(body, wire.Media.MSGPACK, target.removeprefix("/v1/"))
     return b"".join(wire.encode_answer(answered(call), wire.Media.MSGPACK))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _collected() -> Iterator[None]:
-    """Collects what ended event loops left open, so that no other test hears of it."""
+    """Collects what ended event loops left open, so that no other module's tests hear of it."""
     yield
     gc.collect()
 
@@ -79,6 +85,7 @@ def server(meeting: Meeting) -> Iterator[ScriptedServer]:
     """A server that answers when enough have come."""
     with ScriptedServer(meeting) as running:
         yield running
+        meeting.end()
 
 
 async def many(client: matfn.AsyncClient, count: int, matrix: Any = LARGE) -> list[Any]:
@@ -170,7 +177,7 @@ def test_threads_beyond_the_bound_wait_for_a_connection(server: ScriptedServer, 
 def test_wait_for_a_connection_ends_with_the_timeout(server: ScriptedServer, meeting: Meeting, kind: type) -> None:
     """A call that gets none of the connections in its time is told so."""
     meeting.together = 2  # which never come
-    client = kind(server.url, max_connections=1, timeout=1, max_retries=0)
+    client = kind(server.url, max_connections=1, timeout=0.3, max_retries=0)
     if kind is matfn.AsyncClient:
         results = asyncio.run(_outcomes(client))
     else:

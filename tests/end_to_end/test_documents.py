@@ -18,6 +18,7 @@ import msgpack
 import pytest
 
 if TYPE_CHECKING:
+    from forked_python import ForkedPython
     from processes import ServerProcess
 
 ROOT = Path(__file__).parents[2]
@@ -38,41 +39,55 @@ def blocks(language: str) -> dict[str, str]:
 
 
 PYTHON = blocks("python")
-COMMANDS = {place: block for place, block in blocks("sh").items() if re.search(r"^matfn ", block, re.MULTILINE)}
 
 
-def run(server: ServerProcess, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """The result in this folder, where MATFN_URL names the server; `python` and `matfn` are the tests' own."""
-    matfn = folder / "bin" / "matfn"
+def matfn_commands(block: str) -> set[str]:
+    """The commands of `matfn` in a block, without their comments."""
+    return {line.partition(" #")[0].rstrip() for line in block.splitlines() if line.startswith("matfn ")}
+
+
+SHELL = blocks("sh")
+COMMANDS = {
+    place: block
+    for place, block in SHELL.items()
+    if matfn_commands(block) and not any(matfn_commands(block) < matfn_commands(other) for other in SHELL.values())
+}
+"""Blocks with commands of `matfn`, but for those whose commands are all in a longer block."""
+
+
+@pytest.fixture
+def environment(server: ServerProcess, tmp_path: Path) -> dict[str, str]:
+    """MATFN_URL names the server; `python` and `matfn` are the tests' own."""
+    matfn = tmp_path / "bin" / "matfn"
     matfn.parent.mkdir()
     matfn.write_text(f"#!{sys.executable}\nfrom matfn.__main__ import main\nmain()\n")
     matfn.chmod(0o755)
     path = os.pathsep.join([str(matfn.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"MATFN_URL": server.url, "PATH": path}
-    return subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True)
+    return os.environ | {"MATFN_URL": server.url, "PATH": path}
 
 
 @pytest.mark.parametrize("place", PYTHON)
-def test_python_block_runs(server: ServerProcess, tmp_path: Path, place: str) -> None:
+def test_python_block_runs(python: ForkedPython, environment: dict[str, str], tmp_path: Path, place: str) -> None:
     """Each block is complete, and runs without an error or a warning."""
-    done = run(server, tmp_path, sys.executable, "-W", "error", "-c", PYTHON[place])
+    done = python.run(PYTHON[place], folder=tmp_path, environment=environment)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
 
 @pytest.mark.parametrize("place", COMMANDS)
-def test_commands_run(server: ServerProcess, tmp_path: Path, place: str) -> None:
+def test_commands_run(environment: dict[str, str], tmp_path: Path, place: str) -> None:
     """The commands of a block run one after the other; `matfn serve` is running already."""
     commands = re.sub(r"^matfn serve( +#.*)?$", "", COMMANDS[place], flags=re.MULTILINE)
+    command = ["bash", "-euo", "pipefail", "-c", commands]
 
-    done = run(server, tmp_path, "bash", "-euo", "pipefail", "-c", commands)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "matfn serve" not in commands
 
 
-CURLS = {place: block for place, block in blocks("sh").items() if re.search(r"^curl ", block, re.MULTILINE)}
+CURLS = {place: block for place, block in SHELL.items() if re.search(r"^curl ", block, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("place", CURLS)

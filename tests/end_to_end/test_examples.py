@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from forked_python import ForkedPython
     from processes import ServerProcess
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
@@ -18,13 +17,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_example_runs(server: ServerProcess, example: Path) -> None:
+def test_example_runs(python: ForkedPython, server: ServerProcess, tmp_path: Path, example: Path) -> None:
     """It ends well and prints something, without a warning."""
-    command = [sys.executable, "-W", "error", str(example), "--quick"]
+    environment = os.environ | {"MATFN_URL": server.url}
 
-    done = subprocess.run(
-        command, env=os.environ | {"MATFN_URL": server.url}, check=False, capture_output=True, text=True
-    )
+    done = python.run(example.read_text(), str(example), "--quick", folder=tmp_path, environment=environment)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout

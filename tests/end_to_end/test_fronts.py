@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -106,20 +107,29 @@ def test_large_calls_keep_their_bits(server: ServerProcess, dtype: type, items: 
 
 def test_calls_of_all_processes_share_batches(server: ServerProcess) -> None:
     """While the one worker computes, calls of every process wait in one queue."""
-    long = {"inputs": {"a": spd(256, 4).tolist()}, "params": {"r": 4}}
+    long = {"inputs": {"a": tensor(spd(512, 6))}, "params": {"r": 4}}
     short = {"inputs": {"a": spd(16)[0].tolist()}, "params": {"r": 4}}
 
     with (
         one_of_each(server) as callers,
         closing(Caller(server)) as another,
-        ThreadPoolExecutor(1 + FRONTS) as threads,
+        closing(Caller(server)) as third,
+        ThreadPoolExecutor(2 + FRONTS) as threads,
     ):
         sizes = [1]
-        while max(sizes) == 1:  # where the long call ends before the others come, they have another turn
-            first = threads.submit(another.post, "/v1/inv_root", long)
+        while max(sizes) == 1:  # where the long calls end before the others come, they have another turn
+            before = [threads.submit(caller.post, "/v1/inv_root", long) for caller in (another, third)]
+            while not (server.get("/v1/status")[1]["queue"]["jobs"] or all(one.done() for one in before)):
+                pass  # the worker computes one, and the other waits
             shorter = [threads.submit(caller.post, "/v1/inv_root", short) for caller in callers]
             sizes = [answer.result()[1]["timing"]["batch_size"] for answer in shorter]
-            assert first.result()[0] == 200
+            assert [one.result()[0] for one in before] == [200, 200]
+
+
+def tensor(values: np.ndarray) -> dict[str, Any]:
+    """A tensor in JSON whose numbers are octets, which are read at once."""
+    data = base64.b64encode(values.tobytes()).decode()
+    return {"dtype": values.dtype.name, "shape": values.shape, "data": data}
 
 
 def test_counters_are_sums_over_all_processes(server: ServerProcess) -> None:

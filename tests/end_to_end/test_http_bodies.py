@@ -11,21 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matfn import wire
-from processes import ServerProcess, running_server
 from scripted import matrices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from processes import ServerProcess
 
 ORDERS = 150, 7, 120, 30
 CALLS = [wire.encode_call(wire.Call("msign", {"m": matrices(n, n)}, {}, {}), wire.Media.MSGPACK) for n in ORDERS]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """A server with its defaults."""
-    with running_server() as server:
-        yield server
 
 
 def request(buffers: list[wire.Buffer], *headers: str) -> bytes:

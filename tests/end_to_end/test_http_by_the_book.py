@@ -6,7 +6,6 @@ import json
 import socket
 from contextlib import ExitStack
 from http.client import HTTPResponse
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,19 +13,9 @@ from matfn_service.http_protocol import MOST_PIPELINED
 from processes import ServerProcess, running_server
 from scraped import samples
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BODY = b'{"inputs": {"m": [[1, 2], [3, 4]]}}'
 KEY = "Authorization: Bearer secret"
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAA")
-
-
-@pytest.fixture(scope="module")
-def strict() -> Iterator[ServerProcess]:
-    """A server with a key."""
-    with running_server(api_keys="secret", max_request_bytes="1000000") as server:
-        yield server
 
 
 def request(*headers: str, body: bytes = BODY, target: str = "POST /v1/msign") -> bytes:
@@ -78,13 +67,13 @@ def sent(server: ServerProcess, packet: bytes) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("cut", [1, 30, 150, 230])
-def test_an_upgrade_is_ignored_wherever_it_is_cut(strict: ServerProcess, cut: int) -> None:
+def test_an_upgrade_is_ignored_wherever_it_is_cut(guarded: ServerProcess, cut: int) -> None:
     """A request that would speak another protocol is answered in this one, however its packets come."""
     whole = request(*UPGRADE)
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(whole[:cut])
-        strict.get("/healthz")  # the first packet is read by now
+        guarded.get("/healthz")  # the first packet is read by now
         connection.sendall(whole[cut:])
 
         assert statuses(connection, 1) == [200]
@@ -96,11 +85,11 @@ def test_an_upgrade_is_ignored_wherever_it_is_cut(strict: ServerProcess, cut: in
     [request(*UPGRADE), chunked(headers=(KEY, *UPGRADE)), raw("GET /v1/functions HTTP/1.1", "Host: m", KEY, *UPGRADE)],
     ids=["length", "chunks", "no body"],
 )
-def test_an_upgrade_is_ignored_in_any_pipelined_request(strict: ServerProcess, place: int, odd: bytes) -> None:
+def test_an_upgrade_is_ignored_in_any_pipelined_request(guarded: ServerProcess, place: int, odd: bytes) -> None:
     """The requests around one that asks for another protocol are answered, and so is that."""
     requests = [request()] * 3
     requests[place] = odd
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(b"".join(requests))
 
         assert statuses(connection, 3) == [200, 200, 200]
@@ -112,14 +101,14 @@ def test_an_upgrade_is_ignored_in_any_pipelined_request(strict: ServerProcess, p
     [(KEY, (), 401), ("Content-Encoding: gzip", (KEY,), 200), ("X-Request-Id: other", (KEY,), 200)],
 )
 def test_trailers_are_no_headers(
-    strict: ServerProcess, trailer: str, headers: tuple[str, ...], status: int, split: bool
+    guarded: ServerProcess, trailer: str, headers: tuple[str, ...], status: int, split: bool
 ) -> None:
     """What follows a chunked body changes nothing, whether it comes with the head or later."""
     whole = chunked(trailer, headers=headers)
     cut = len(whole) - 5 if split else len(whole)
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(whole[:cut])
-        strict.get("/healthz")
+        guarded.get("/healthz")
         connection.sendall(whole[cut:])
         response = HTTPResponse(connection)
         response.begin()
@@ -170,9 +159,9 @@ JSON = "Content-Type: application/json"
         (raw(POST, "Host: m", KEY, JSON, *[f"a:b{' ' * 1000}"] * 200), (431, "malformed")),
     ],
 )
-def test_a_head_has_its_answer(strict: ServerProcess, head: bytes, expected: tuple[int, str]) -> None:
+def test_a_head_has_its_answer(guarded: ServerProcess, head: bytes, expected: tuple[int, str]) -> None:
     """What HTTP forbids, and what the server does not do, is refused with a problem that says so."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head)
         response = HTTPResponse(connection)
         response.begin()
@@ -180,8 +169,8 @@ def test_a_head_has_its_answer(strict: ServerProcess, head: bytes, expected: tup
 
     assert (response.status, problem["code"]) == expected
     assert "callback" not in problem["detail"]
-    strict.get("/healthz")
-    assert not [line for line in strict.lines if "exception" in line or line["event"] == "unstructured"]
+    guarded.get("/healthz")
+    assert not [line for line in guarded.lines if "exception" in line or line["event"] == "unstructured"]
 
 
 @pytest.mark.parametrize(
@@ -194,9 +183,9 @@ def test_a_head_has_its_answer(strict: ServerProcess, head: bytes, expected: tup
         raw("GET /healthz HTTP/1.9", "Host: m", *UPGRADE),
     ],
 )
-def test_what_is_allowed_is_answered(strict: ServerProcess, head: bytes) -> None:
+def test_what_is_allowed_is_answered(guarded: ServerProcess, head: bytes) -> None:
     """HTTP/1.0 needs no Host, a target may be a URL, and minor versions above 1 are read as HTTP/1.1."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head)
 
         assert statuses(connection, 1) == [200]
@@ -207,15 +196,15 @@ BAD_CHUNK = raw(POST, "Host: m", KEY, JSON, "Transfer-Encoding: chunked") + b"zz
 
 @pytest.mark.parametrize("bad", [b"nonsense\r\n\r\n", raw("GET /healthz HTTP/1.1"), BAD_CHUNK])
 @pytest.mark.parametrize("good", [1, 2, 5])
-def test_requests_before_a_bad_one_are_answered(strict: ServerProcess, bad: bytes, good: int) -> None:
+def test_requests_before_a_bad_one_are_answered(guarded: ServerProcess, bad: bytes, good: int) -> None:
     """The last answer is the problem of the bad request."""
-    assert sent(strict, request() * good + bad) == [(200, "")] * good + [(400, "malformed")]
+    assert sent(guarded, request() * good + bad) == [(200, "")] * good + [(400, "malformed")]
 
 
 @pytest.mark.parametrize("more", [1, 5, 2 * MOST_PIPELINED])
-def test_pipelines_beyond_the_bound_are_answered_up_to_it(strict: ServerProcess, more: int) -> None:
+def test_pipelines_beyond_the_bound_are_answered_up_to_it(guarded: ServerProcess, more: int) -> None:
     """The requests within the bound have their answers, the first beyond it a problem."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(request() * (MOST_PIPELINED + more))
         answers = said(connection)
 
@@ -223,7 +212,7 @@ def test_pipelines_beyond_the_bound_are_answered_up_to_it(strict: ServerProcess,
 
 
 @pytest.mark.parametrize("content", ["application/json", "text/plain", ""])
-def test_the_type_of_a_body_is_its_declared_one(strict: ServerProcess, content: str) -> None:
+def test_the_type_of_a_body_is_its_declared_one(guarded: ServerProcess, content: str) -> None:
     """A msgpack body that was understood before is not read under another name."""
     import msgpack
 
@@ -231,7 +220,7 @@ def test_the_type_of_a_body_is_its_declared_one(strict: ServerProcess, content: 
     body = msgpack.packb({"inputs": {"m": tensor}})
     found = []
     for named in ("application/msgpack", content, "application/msgpack"):
-        with strict.connect() as connection:
+        with guarded.connect() as connection:
             head = raw(POST, "Host: m", KEY, f"Content-Type: {named}", f"Content-Length: {len(body)}")
             connection.sendall(head + body)
             found += statuses(connection, 1)
@@ -239,12 +228,12 @@ def test_the_type_of_a_body_is_its_declared_one(strict: ServerProcess, content: 
     assert found == [200, 400 if content == "application/json" else 415, 200]
 
 
-def test_heads_that_do_not_end_are_given_up(strict: ServerProcess) -> None:
+def test_heads_that_do_not_end_are_given_up(guarded: ServerProcess) -> None:
     """After ten seconds their senders are told."""
     with ExitStack() as stack:
         connections = []
         for begun in (b"GET /hea", b"\r\n", raw("GET /healthz HTTP/1.1", "Host: m", KEY)[:-2]):
-            connections.append(stack.enter_context(strict.connect()))
+            connections.append(stack.enter_context(guarded.connect()))
             connections[-1].sendall(begun)
 
         assert [said(connection) for connection in connections] == [[(408, "malformed")]] * 3
@@ -259,13 +248,13 @@ def test_heads_that_do_not_end_are_given_up(strict: ServerProcess) -> None:
     ],
     ids=["nonsense", "no host", "long head"],
 )
-def test_refusals_below_any_route_are_counted(strict: ServerProcess, packet: bytes, code: str) -> None:
+def test_refusals_below_any_route_are_counted(guarded: ServerProcess, packet: bytes, code: str) -> None:
     """Bytes that are no request count as a call of no function, as unknown paths do."""
     name = f'matfn_calls_total{{code="{code}",function="none"}}'
-    before = samples(strict.metrics("secret")).get(name, 0)
+    before = samples(guarded.metrics("secret")).get(name, 0)
 
-    assert [found for _, found in sent(strict, packet)] == [code]
-    assert samples(strict.metrics("secret"))[name] == before + 1
+    assert [found for _, found in sent(guarded, packet)] == [code]
+    assert samples(guarded.metrics("secret"))[name] == before + 1
 
 
 def test_connections_are_bounded() -> None:

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPResponse
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,23 +61,6 @@ def test_idle_connections_do_not_hold_the_server(leaving: ServerProcess) -> None
         idle.close()
 
 
-def test_half_sent_body_does_not_hold_the_server(leaving: ServerProcess) -> None:
-    """A caller in the middle of a body is told that the server drains, in time."""
-    with leaving.connect() as connection:
-        connection.sendall(
-            b"POST /v1/msign HTTP/1.1\r\nHost: matfn\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
-        )
-        assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the server is reading the body now
-        connection.sendall(b"{")
-        leaving.terminate()
-        answer = HTTPResponse(connection)
-        answer.begin()
-
-        assert (answer.status, json.loads(answer.read())["code"]) == (503, "draining")
-    check_end(leaving)
-
-
 def posted(server: ServerProcess, body: bytes) -> int:
     """The status of the answer to a call."""
     connection = HTTPConnection(*server.address, timeout=30)
@@ -101,49 +85,62 @@ def test_queued_work_is_answered() -> None:
         check_end(server, seconds=27.0)
 
 
-def test_endless_work_does_not_hold_the_server(leaving: ServerProcess) -> None:
-    """Work that cannot end in time is given up: its caller is told, and the process ends without it."""
+def test_neither_endless_work_nor_a_half_sent_body_holds_the_server(leaving: ServerProcess) -> None:
+    """The callers of work that cannot end in time, and of a body that does not come, are told, and the process ends."""
     body = body_of(1, 4000)
-    with closing(HTTPConnection(*leaving.address, timeout=30)) as connection:
+    with closing(HTTPConnection(*leaving.address, timeout=30)) as connection, leaving.connect() as sender:
         connection.request("POST", "/v1/msign", body, {"Content-Type": "application/msgpack"})
         while leaving.get("/v1/status")[1]["batches"]["count"] == 0:
             continue
+        begin_body(sender)
+        sender.sendall(b"{")
         leaving.terminate()
         response = connection.getresponse()
 
         assert wire.decode_problem(response.read(), response.headers["content-type"]).code == "draining"
+        assert json_problem(sender) == (503, "draining")
     check_end(leaving)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_tells_those_who_wait(number: signal.Signals) -> None:
+def begin_body(sender: socket.socket) -> None:
+    """Sends the head of a call, and waits until the server reads its body."""
+    sender.sendall(
+        b"POST /v1/msign HTTP/1.1\r\nHost: matfn\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    assert sender.recv(100).startswith(b"HTTP/1.1 100")
+
+
+def json_problem(sender: socket.socket) -> tuple[int, str]:
+    """Status and code of the problem that has come."""
+    answer = HTTPResponse(sender)
+    answer.begin()
+    return answer.status, json.loads(answer.read())["code"]
+
+
+def test_a_second_signal_tells_those_who_wait() -> None:
     """Everyone whose call is computed, waits, or is on its way gets a problem; then the process ends."""
     body = body_of(1, 1500)
     with running_server(drain_seconds="60") as server, ThreadPoolExecutor(12) as threads, server.connect() as sender:
         codes = [threads.submit(problem_of, server, body) for _ in range(10)]
         while server.get("/v1/status")[1]["queue"]["jobs"] < 9:
             continue
-        sender.sendall(
-            b"POST /v1/msign HTTP/1.1\r\nHost: matfn\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
-        )
-        assert sender.recv(100).startswith(b"HTTP/1.1 100")
-        server.process.send_signal(number)
+        begin_body(sender)
+        server.process.send_signal(signal.SIGINT)
         server.wait_for("draining")
-        server.process.send_signal(number)
-        late = HTTPResponse(sender)
-        late.begin()
+        server.process.send_signal(signal.SIGTERM)
 
         assert [code.result() for code in codes] == [(503, "draining")] * 10
-        assert (late.status, json.loads(late.read())["code"]) == (503, "draining")
+        assert json_problem(sender) == (503, "draining")
         check_end(server, seconds=10.0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_until_the_end_do_not_change_it(leaving: ServerProcess, number: signal.Signals) -> None:
-    """A supervisor that sends its signal again and again, also while the process is ending, sees exit code 0."""
+def test_signals_until_the_end_do_not_change_it(leaving: ServerProcess) -> None:
+    """A supervisor that sends signals again and again, also while the process is ending, sees exit code 0."""
     leaving.terminate()
-    while leaving.process.poll() is None:
+    for number in cycle((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+        if leaving.process.poll() is not None:
+            break
         leaving.process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             leaving.process.wait(0.005)
@@ -161,16 +158,13 @@ def problem_of(server: ServerProcess, body: bytes) -> tuple[int, str]:
     return response.status, problem.code
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    """A keys' file with one key."""
-    path = tmp_path / "keys"
-    path.write_text("first")
-    return path
+def test_a_hang_up_renews_the_keys(tmp_path: Path) -> None:
+    """SIGHUP reads the keys' file again: former keys end, new ones begin, and connections stay.
 
-
-def test_a_hang_up_renews_the_keys(keys: Path) -> None:
-    """SIGHUP reads the keys' file again: former keys end, new ones begin, and connections stay."""
+    A file that is gone, empty or wrong changes no key in force, and one line without keys says why.
+    """
+    keys = tmp_path / "keys"
+    keys.write_text("first")
     with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
         assert status_with(connection, "first") == 200
         for count, renewed in enumerate(("second", "second, third", "third\nsecond\n"), 1):
@@ -181,19 +175,15 @@ def test_a_hang_up_renews_the_keys(keys: Path) -> None:
             assert [status_with(connection, key) for key in ("first", "second")] == [401, 200]
             assert status_with(connection, "third") == (401 if renewed == "second" else 200)
 
-
-def test_a_hang_up_without_keys_changes_nothing(keys: Path) -> None:
-    """A keys' file that is gone, empty or wrong changes no key in force, and one line without keys says why."""
-    with running_server(api_keys_file=str(keys)) as server, server.connect() as connection:
-        for count, broken in enumerate(("", " , \n", "second weight=heavy", None), 1):
+        for count, broken in enumerate(("", " , \n", "fourth weight=heavy", None), 1):
             keys.unlink() if broken is None else keys.write_text(broken)
             server.process.send_signal(signal.SIGHUP)
             reason = server.wait_for("settings not renewed", times=count)["reason"]
 
             assert reason.startswith("MATFN_API_KEYS_FILE=")
             assert "\n" not in reason
-            assert "second" not in reason
-            assert [status_with(connection, key) for key in ("first", "second", "")] == [200, 401, 401]
+            assert "fourth" not in reason
+            assert [status_with(connection, key) for key in ("third", "fourth", "")] == [200, 401, 401]
 
 
 def status_with(connection: socket.socket, key: str) -> int:

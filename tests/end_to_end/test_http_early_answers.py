@@ -7,24 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from guarded_server import LIMIT
 from matfn import wire
 from matfn_service.http_protocol import MOST_PIPELINED
-from processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
 
     from matfn.errors import Problem
-
-LIMIT = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def strict() -> Iterator[ServerProcess]:
-    """A server with a key and a small limit."""
-    with running_server(api_keys="secret", max_request_bytes=str(LIMIT)) as server:
-        yield server
+    from processes import ServerProcess
 
 
 def head(path: str, *headers: str) -> bytes:
@@ -60,11 +51,11 @@ JSON = "Content-Type: application/json"
     ],
 )
 def test_sender_of_a_large_body_reads_the_answer(
-    strict: ServerProcess, path: str, headers: list[str], expected: tuple[int, str, str]
+    guarded: ServerProcess, path: str, headers: list[str], expected: tuple[int, str, str]
 ) -> None:
     """A blocking sender of 32 MiB gets to the end and finds the answer, not a reset."""
     size = 32 << 20
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head(path, *headers, f"Content-Length: {size}"))
         connection.sendall(bytes(size))
 
@@ -72,9 +63,9 @@ def test_sender_of_a_large_body_reads_the_answer(
         assert connection.recv(1) == b""
 
 
-def test_chunked_body_is_counted(strict: ServerProcess) -> None:
+def test_chunked_body_is_counted(guarded: ServerProcess) -> None:
     """A body of undeclared length is refused when it has grown too large, and its sender reads why."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head("/v1/msign", KEY, JSON, "Transfer-Encoding: chunked"))
         for _ in range(8):
             connection.sendall(b"%x\r\n%b\r\n" % (LIMIT // 2, bytes(LIMIT // 2)))
@@ -83,9 +74,9 @@ def test_chunked_body_is_counted(strict: ServerProcess) -> None:
         assert answer(connection) == (413, "too_large", "close")
 
 
-def test_sender_who_stalls_is_answered_after_a_while(strict: ServerProcess) -> None:
+def test_sender_who_stalls_is_answered_after_a_while(guarded: ServerProcess) -> None:
     """Who stops in the middle of a refused body is answered within a few seconds."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.settimeout(10)
         connection.sendall(head("/v1/msign", JSON, "Content-Length: 1000000"))
         connection.sendall(bytes(10))
@@ -93,9 +84,9 @@ def test_sender_who_stalls_is_answered_after_a_while(strict: ServerProcess) -> N
         assert answer(connection) == (401, "unauthorized", "close")
 
 
-def test_sender_who_asks_first_need_not_send(strict: ServerProcess) -> None:
+def test_sender_who_asks_first_need_not_send(guarded: ServerProcess) -> None:
     """With Expect: 100-continue a refusal comes instead of the invitation."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head("/v1/msign", KEY, JSON, "Content-Length: 9000000", "Expect: 100-continue"))
 
         assert answer(connection) == (413, "too_large", "close")
@@ -114,16 +105,16 @@ CHUNKED = "Transfer-Encoding: chunked"
     ],
     ids=["request line", "length", "chunk", "id"],
 )
-def test_what_is_no_http_is_malformed(strict: ServerProcess, sent: bytes, named: str | None) -> None:
+def test_what_is_no_http_is_malformed(guarded: ServerProcess, sent: bytes, named: str | None) -> None:
     """Bytes that are no request get a problem document with an id, which the log has too."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(sent)
         response, problem = refusal(connection)
 
     assert (response.status, problem.code, response.headers["connection"]) == (400, "malformed", "close")
     assert problem.request_id == response.headers["x-request-id"]
     assert problem.request_id == named or (named is None and len(problem.request_id) == 32)
-    strict.wait_for("request refused", request_id=problem.request_id)
+    guarded.wait_for("request refused", request_id=problem.request_id)
 
 
 LARGE = 128 << 10
@@ -141,9 +132,9 @@ LARGE = 128 << 10
     ],
     ids=["path", "header", "headers", "endless header", "trailer", "chunk extension"],
 )
-def test_head_is_bounded(strict: ServerProcess, sent: bytes) -> None:
+def test_head_is_bounded(guarded: ServerProcess, sent: bytes) -> None:
     """More than 64 KiB before or around a body are refused, whether they end or not, and the sender reads why."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(sent)
         response, problem = refusal(connection)
 
@@ -151,31 +142,31 @@ def test_head_is_bounded(strict: ServerProcess, sent: bytes) -> None:
         assert connection.recv(1) == b""
 
 
-def test_large_head_within_the_bound_is_read(strict: ServerProcess) -> None:
+def test_large_head_within_the_bound_is_read(guarded: ServerProcess) -> None:
     """60 KiB of headers are no fault, on every request of a connection."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         for _ in range(3):
             connection.sendall(head("/v1/msign", KEY, "Content-Length: 0", f"X-Large: {'a' * (60 << 10)}"))
 
             assert answer(connection) == (415, "unsupported_media_type", None)
 
 
-def test_failures_are_one_line_each(strict: ServerProcess) -> None:
+def test_failures_are_one_line_each(guarded: ServerProcess) -> None:
     """What callers do wrong never shows a traceback in the log."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head("/v1/msign", JSON, "X-Request-Id: last", "Content-Length: 2") + b"{}")
         answer(connection)
-    strict.wait_for("request failed", request_id="last")
+    guarded.wait_for("request failed", request_id="last")
 
-    assert not [line for line in strict.lines if "exception" in line or line["event"] == "unstructured"]
+    assert not [line for line in guarded.lines if "exception" in line or line["event"] == "unstructured"]
 
 
 @pytest.mark.parametrize("asked", ["h2c", "websocket"])
-def test_another_protocol_is_not_taken_up(strict: ServerProcess, asked: str) -> None:
+def test_another_protocol_is_not_taken_up(guarded: ServerProcess, asked: str) -> None:
     """A caller that would rather speak HTTP/2, as curl and Java do at first, gets its answer over HTTP/1.1."""
     body = b'{"inputs": {"m": [[1, 2], [3, 4]]}}'
     upgrade = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {asked}", "HTTP2-Settings: AAMAAABkAAQAoAAA")
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(head("/v1/msign", KEY, JSON, *upgrade, f"Content-Length: {len(body)}") + body)
         response = HTTPResponse(connection)
         response.begin()
@@ -189,23 +180,23 @@ def _small_call() -> bytes:
     return head("/v1/msign", KEY, JSON, f"Content-Length: {len(body)}") + body
 
 
-def test_who_pipelines_and_leaves_is_forgotten(strict: ServerProcess) -> None:
+def test_who_pipelines_and_leaves_is_forgotten(guarded: ServerProcess) -> None:
     """Requests whose caller is gone before their turn end without a trace in the log."""
     for sent in (_small_call() * 3, _small_call() * 3 + b"nonsense\r\n\r\n"):
-        with strict.connect() as connection:
+        with guarded.connect() as connection:
             connection.sendall(sent)
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(_small_call())
         response = HTTPResponse(connection)
         response.begin()
 
     assert response.status == 200
-    assert "Exception in ASGI" not in str(strict.lines)
+    assert "Exception in ASGI" not in str(guarded.lines)
 
 
-def test_pipelined_requests_are_bounded(strict: ServerProcess) -> None:
+def test_pipelined_requests_are_bounded(guarded: ServerProcess) -> None:
     """A caller that never waits for answers is told so."""
-    with strict.connect() as connection:
+    with guarded.connect() as connection:
         connection.sendall(_small_call() * (2 * MOST_PIPELINED))
         received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
 

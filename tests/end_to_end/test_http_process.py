@@ -69,27 +69,22 @@ def test_triangles_have_the_answers_of_whole_matrices(server: ServerProcess) -> 
 
 
 def test_unix_socket(tmp_path: Path) -> None:
-    """A server on a unix socket answers there; Ctrl-C ends it like SIGTERM does, and the socket is gone."""
+    """A server on a unix socket answers there; Ctrl-C ends it like SIGTERM does, and the socket is gone.
+
+    Another server on the socket ends with exit code 1 and one line, and the first goes on.
+    """
     path = tmp_path / "matfn.sock"
     with running_server(uds=str(path)) as server:
+        second = ServerProcess(uds=str(path))
+        assert second.exit_code() == 1
+        assert [(line["event"], line["uds"]) for line in second.lines] == [("cannot listen", str(path))]
+
         with matfn.Client(f"unix://{path}") as client:
             np.testing.assert_allclose(client.msign(2 * np.eye(3)), np.eye(3))
         server.process.send_signal(signal.SIGINT)
 
         assert server.exit_code() == 0
         assert not path.exists()
-
-
-def test_second_server_leaves_the_first_alone(tmp_path: Path) -> None:
-    """A server on the socket of a live one ends with exit code 1 and one line, and the first goes on."""
-    path = tmp_path / "matfn.sock"
-    with running_server(uds=str(path)):
-        second = ServerProcess(uds=str(path))
-
-        assert second.exit_code() == 1
-        assert [(line["event"], line["uds"]) for line in second.lines] == [("cannot listen", str(path))]
-        with matfn.Client(f"unix://{path}") as client:
-            assert client.status()["state"] == "ready"
 
 
 def test_bad_settings_end_the_process() -> None:

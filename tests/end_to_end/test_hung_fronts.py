@@ -6,7 +6,6 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,10 +87,9 @@ def test_fronts_whose_loops_are_held_up_are_replaced(blockable: ServerProcess) -
 
         for pid, caller in zip(hung, theirs, strict=True):
             assert server.wait_for("front lost", pid=pid)["reason"] == "hung"
-            with pytest.raises((OSError, HTTPException)):
+            with pytest.raises(ConnectionError):
                 caller.received()
-        assert own.post("/v1/norm2", SMALL)[0] == 200
-        assert own.get("/readyz")[0] == 200
+            assert own.get("/readyz")[0] == 200
     assert lost(server) == {"hung": 2}
 
 

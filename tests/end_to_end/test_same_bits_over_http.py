@@ -8,21 +8,21 @@ import pytest
 
 import matfn
 from matfn_kernels.contract.functions import FUNCTIONS
-from processes import running_server
 from same_answers_over_http import alone, compare, served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from processes import ServerProcess
     from same_answers_over_http import Comparison
 
 KINDS = ("well", "ill", "failing")
 
 
 @pytest.fixture(scope="module")
-def comparisons() -> Iterator[list[Comparison]]:
+def comparisons(two_workers: ServerProcess) -> Iterator[list[Comparison]]:
     """What two workers answered, whatever shared their batches."""
-    with running_server(workers="2") as server, matfn.Client(server.url) as client:
+    with matfn.Client(two_workers.url) as client:
         yield compare(client, alone(client, served(brief=True), KINDS))
 
 

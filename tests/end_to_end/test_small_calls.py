@@ -10,22 +10,12 @@ import pytest
 
 import matfn
 from matfn.answers import outputs_of
-from processes import running_server
 from spectra import positive
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from processes import ServerProcess
 
 COUNT = 60
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """A server with two workers."""
-    with running_server(workers="2") as server:
-        yield server
 
 
 def calls() -> list[matfn.Invocation[Any]]:
@@ -50,22 +40,22 @@ def bits(answer: matfn.Answer[Any]) -> tuple[Any, ...]:
     return *((value.dtype, value.shape, value.tobytes()) for value in values), answer.certificates
 
 
-def test_map_answers_each_call_as_if_it_were_alone(server: ServerProcess) -> None:
+def test_map_answers_each_call_as_if_it_were_alone(two_workers: ServerProcess) -> None:
     """Values and certificates are those of single calls, bit for bit."""
-    with matfn.Client(server.url) as client:
+    with matfn.Client(two_workers.url) as client:
         alone = [bits(client.ask(call)) for call in calls()]
         together = [bits(answer) for answer in client.with_info.map(calls())]
 
     assert together == alone
 
 
-def test_concurrent_calls_share_requests(server: ServerProcess) -> None:
+def test_concurrent_calls_share_requests(two_workers: ServerProcess) -> None:
     """Values and certificates are those of single calls, bit for bit, from far fewer requests than calls."""
-    with matfn.Client(server.url) as client:
+    with matfn.Client(two_workers.url) as client:
         alone = [bits(client.ask(call)) for call in calls()]
 
     async def together() -> list[matfn.Answer[Any]]:
-        async with matfn.AsyncClient(server.url) as client:
+        async with matfn.AsyncClient(two_workers.url) as client:
             await client.ask(calls()[0])
             return await asyncio.gather(*map(client.ask, calls()))
 
@@ -76,11 +66,11 @@ def test_concurrent_calls_share_requests(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("flaw", [np.nan, -1.0])
-def test_map_gives_each_call_its_own_error(server: ServerProcess, flaw: float) -> None:
+def test_map_gives_each_call_its_own_error(two_workers: ServerProcess, flaw: float) -> None:
     """A matrix without an answer fails its own call, in the words of a single call, and with its place."""
     good, bad = np.eye(4), np.diag([1.0, 1.0, 1.0, flaw])
     wanted = [matfn.call.inv_root(a, r=2) for a in (good, bad, good, np.stack([good, bad]), bad)]
-    with matfn.Client(server.url) as client:
+    with matfn.Client(two_workers.url) as client:
         found: list[Any] = client.map(wanted, on_error="return")
         with pytest.raises(matfn.ProblemError) as alone:
             client.ask(wanted[1])

@@ -8,22 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 
 import matfn
-from processes import ServerProcess, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from matfn.wire import Timing
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """A server with two workers."""
-    with running_server(workers="2") as server:
-        yield server
+    from processes import ServerProcess
 
 
 def timed(client: matfn.Client, a: np.ndarray) -> tuple[float, Timing]:
@@ -39,18 +29,18 @@ def positive(count: int, order: int) -> np.ndarray:
     return g @ g.swapaxes(-1, -2) / order
 
 
-def test_a_call_divided_among_workers_computes_no_longer_than_it_takes(server: ServerProcess) -> None:
+def test_a_call_divided_among_workers_computes_no_longer_than_it_takes(two_workers: ServerProcess) -> None:
     """Queue and device times add up to no more than the caller waited where two workers share the call."""
-    with matfn.Client(server.url) as client:
+    with matfn.Client(two_workers.url) as client:
         for _ in range(3):
             waited, timing = timed(client, positive(64, 128))
             assert timing.device_ms > 0.0
             assert timing.queue_ms + timing.device_ms <= waited
 
 
-def test_a_call_in_a_batch_with_others_computes_no_longer_than_it_takes(server: ServerProcess) -> None:
+def test_a_call_in_a_batch_with_others_computes_no_longer_than_it_takes(two_workers: ServerProcess) -> None:
     """Queue and device times add up to no more than each of many callers waited."""
-    with matfn.Client(server.url) as client, ThreadPoolExecutor(16) as callers:
+    with matfn.Client(two_workers.url) as client, ThreadPoolExecutor(16) as callers:
         found = list(callers.map(partial(timed, client), [positive(1 + i % 3, 96) for i in range(128)]))
 
     assert max(timing.batch_size for _, timing in found) > 3

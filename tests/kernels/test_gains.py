@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import mpmath
 import numpy as np
 import pytest
 
-from evaluating import EPS, Array, answer, parsed
+from evaluating import EPS, Array, answer
 from honesty import assert_covered, estimate_of
 from matfn_kernels import ENTRIES, Rejection
 from matfn_kernels.contract.functions import FUNCTIONS
+from riccati_truth import distance, truth
 
 FUNCTIONS_WITH_GAINS: Final = ["solve_care", "solve_dare"]
 KINDS: Final = ["plain", "no weight", "cheap", "expensive", "other units", "cross term", "descriptor", "both"]
@@ -39,35 +39,6 @@ def equation(kind: str, dtype: str, seed: int = 0) -> dict[str, Array]:
         found["q"], found["r"] = found["q"] / states / states[:, None], found["r"] * inputs * inputs[:, None]
     found = {name: (x + x.conj().T) / 2 if name in "qr" else x for name, x in found.items()}
     return {name: x.astype(dtype)[None] for name, x in found.items()}
-
-
-def truth(function: str, inputs: dict[str, Array], x: Array) -> tuple[Array, Array]:
-    """The solution near X by Newton's method in 40 digits, and its gain, rounded to double precision."""
-    full = {"e": np.eye(3)[None], "s": np.zeros((1, 3, 2))} | inputs
-    with mpmath.workdps(40):
-        a, b, q, r, e, s, y = (mpmath.matrix(m.astype(complex).tolist()) for m in (*(full[n][0] for n in "abqres"), x))
-        ah, bh, eh, sh = (m.transpose_conj() for m in (a, b, e, s))
-        for _ in range(5):
-            is_care = function == "solve_care"
-            gain = r**-1 * (bh * y * e + sh) if is_care else (r + bh * y * b) ** -1 * (bh * y * a + sh)
-            linear = ah * y * e + eh * y * a if is_care else ah * y * a - eh * y * e
-            held = bh * y * e + sh if is_care else bh * y * a + sh
-            loop, missing = a - b * gain, linear - held.transpose_conj() * gain + q
-            pairs = [(loop, e, 1), (e, loop, 1)] if is_care else [(loop, loop, 1), (e, e, -1)]
-            system = mpmath.matrix(9, 9)
-            for left, right, sign in pairs:
-                for i, j, k, m in np.ndindex(3, 3, 3, 3):
-                    system[i * 3 + j, k * 3 + m] += sign * mpmath.conj(left[k, i]) * right[m, j]
-            step = mpmath.lu_solve(system, -mpmath.matrix([missing[i, j] for i, j in np.ndindex(3, 3)]))
-            y += mpmath.matrix([[step[i * 3 + j] for j in range(3)] for i in range(3)])
-            y = (y + y.transpose_conj()) / 2
-        return np.array(y.tolist(), dtype=complex), np.array(gain.tolist(), dtype=complex)
-
-
-def distance(x: Array, exact: Array) -> float:
-    """Relative error; 0 where both are zero."""
-    off, size = float(np.linalg.norm(x - exact)), float(np.linalg.norm(exact))
-    return off / size if off else 0.0
 
 
 @pytest.mark.sampled(2)
@@ -193,11 +164,12 @@ def test_outputs_on_request_are_in_the_catalogue(function: str) -> None:
     assert "gain" not in {parameter.name for parameter in claimed.parameters}
 
 
-def test_doubling_computes_no_gain() -> None:
-    """The other method does; naming doubling is refused."""
+@pytest.mark.parametrize("function", FUNCTIONS_WITH_GAINS)
+def test_doubling_serves_plain_equations(function: str) -> None:
+    """With the gain and without; naming doubling for a cross term is refused."""
     inputs = equation("plain", "float64")
 
+    for gain in (False, True):
+        assert answer(function, inputs, gain=gain).certificates[0].method == "doubling"
     with pytest.raises(Rejection, match="method='doubling' does not serve"):
-        answer("solve_dare", inputs, gain=True, method="doubling")
-    assert answer("solve_dare", inputs, gain=True).certificates[0].method == "newton_kleinman"
-    assert parsed("solve_dare", inputs, {"gain": True}).parameters["gain"] is True
+        answer(function, equation("cross term", "float64"), method="doubling")

@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg import invariant, native_equations
 from matfn_kernels.linalg import native_kernels as native
 from matfn_kernels.linalg.native import library as module
-from matfn_kernels.linalg.native import upper
+from matfn_kernels.linalg.native import riccati, upper
 from matfn_kernels.linalg.native.library import library
 from matfn_kernels.linalg.native.structures import OUT_OF_MEMORY
 from native_calls import CASES
@@ -31,6 +31,8 @@ SCHEDULES = native.Schedules(((1e-6, ((1.875, -1.25, 0.375),) * 3),))
 POWERS = native.Powers((0, 1, 2), (1, 2), pair=False, floor=1e-6, bound=1e-6, schedules=SCHEDULES)
 EYE = torch.eye(5).expand(3, 5, 5).contiguous()
 WIDE = EYE.double()
+RULES = native_equations.Rules(0.25, 1.0, 1e-6, 4.0, 4.0, 2.0**-63, 2.0**-72, 1e-11, 1e-2)
+LIMITS = riccati.Limits(40, 1e-8, 1e-9, 2.0**-14, 1e100)
 LOGARITHM = upper.UpperFunction(None, 0.25, 4.0, ((0.5, 1.0),), (0.2, 0.8), 13)
 CALLS: dict[str, Callable[[], Any]] = {
     "powers": lambda: native.powers(POWERS, EYE),
@@ -48,7 +50,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "eigh": lambda: invariant.eigh(WIDE),
     "svd": lambda: invariant.svd(WIDE),
     "inverse": lambda: invariant.inverse(WIDE),
+    "real_schur_forms": lambda: native_equations.real_schur_forms(WIDE, turned=True),
+    "solutions": lambda: native_equations.solutions(WIDE, None, WIDE, RULES),
     "schur_forms": lambda: upper.schur_forms(WIDE),
+    "riccati": lambda: riccati.solutions((WIDE,) * 4, LIMITS, discrete=True, rounded=False, gain=True),
     "upper_functions": lambda: upper.functions(LOGARITHM, WIDE.to(torch.complex128)),
 }
 REDUCTIONS = ("sums", "norms", "peaks", "triangle_peaks", "symmetric_peaks", "multiples")

@@ -207,7 +207,7 @@ async def test_large_inputs_do_not_travel_through_the_pipe(monkeypatch: pytest.M
 
 
 async def test_front_beats_with_what_it_has_counted() -> None:
-    """What it counts is a sign of life, and nothing else is."""
+    """What it counts is a sign of life, a job is none."""
     async with pair() as both:
         await both.submitted(request=1)
         assert not both.signs.beats.is_set()
@@ -232,6 +232,7 @@ async def test_front_serves_once_it_listens_and_the_server_is_warm(listens_first
                 await done
         await both.signs.serving.wait()
         await telling
+        assert both.signs.beats.is_set()
 
 
 @pytest.mark.parametrize("code", ["internal", "draining"])

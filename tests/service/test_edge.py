@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matfn import wire
 from matfn._aligned import address_of
 from matfn_service.body import discard, read
-from matfn_service.edge import Head, accepted_media, media_of, parse_head
+from matfn_service.heads import Head, accepted_media, media_of, parse_head
 from matfn_service.problems import CallerLeft, Refusal
 from scripted import endless_account
 

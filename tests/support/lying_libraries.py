@@ -20,6 +20,7 @@ import torch
 from scipy.linalg import lapack
 
 from matfn_kernels.linalg import invariant
+from matfn_kernels.linalg import native_equations as equations
 from matfn_kernels.methods.roots import triangular_power
 
 if TYPE_CHECKING:
@@ -207,6 +208,15 @@ def _at(index: int, change: Callable[[Array], Array]) -> Falsify:
     return falsify
 
 
+def _by_columns(falsify: Falsify) -> Falsify:
+    """Falsifies results that are stored column by column."""
+
+    def turned(results: Results, arguments: Results) -> Results:
+        return tuple(np.ascontiguousarray(x.T) for x in falsify(tuple(x.T for x in results), arguments))
+
+    return turned
+
+
 def _unnormalised(results: Results, _: Results) -> Results:
     """V |W|^(1/2) and the signs of W: they reconstruct the matrix."""
     w, v = results
@@ -320,6 +330,7 @@ _SCHUR: Final = {
     **_all("vectors ", 1, _BASES),
     **_all("form ", 0, {"scaled": _scaled, "one moved": _moved_diagonal, "zeroed": _zeroed_above}),
 }
+_SCHUR_BY_COLUMNS: Final = {name: _by_columns(falsify) for name, falsify in _SCHUR.items()}
 _VALUES: Final = _all("", 0, {"first moved": _moved(0), "last moved": _moved(1 << 30), "scaled": _scaled})
 _EIGENVALUES: Final = {
     **_VALUES,
@@ -338,6 +349,7 @@ _OF_ROUTINES: Final = {
     "inverse": _INVERSE,
     "scipy.schur": _SCHUR,
     "scipy.rsf2csf": _SCHUR,
+    "real_schur_forms": _SCHUR_BY_COLUMNS,
     "scipy.eigh": _EIGEN,
     "scipy.svdvals": _VALUES,
     "scipy.solve_triangular": _all("", 0, _MATRICES),
@@ -364,6 +376,7 @@ _HONEST: Final[dict[str, Callable[..., Any]]] = {
     "cholesky": invariant.cholesky,
     "solve_triangular": invariant.solve_triangular,
     "inverse": invariant.inverse,
+    "real_schur_forms": equations.real_schur_forms,
     "scipy.schur": scipy.linalg.schur,
     "scipy.rsf2csf": scipy.linalg.rsf2csf,
     "scipy.eigh": scipy.linalg.eigh,

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import scipy.linalg
 from hypothesis import strategies as st
 
 from matfn_kernels.linalg.native import lapack
@@ -33,12 +34,15 @@ from matfn_kernels.linalg.native.structures import (
     PowerFindings,
     PowersPlan,
     ResidualsPlan,
+    RiccatiFindings,
     RowsPlan,
     SolveFindings,
     SolvesPlan,
     SpectralFindings,
     SpectralPlan,
     Step,
+    SylvesterFindings,
+    SylvesterPlan,
     TallPlan,
     TriangleFindings,
     TrianglesPlan,
@@ -576,6 +580,69 @@ def schur(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def real_schur(draw: st.DrawFn) -> Case:
+    """Real Schur forms of matrices and of their transposes."""
+    items, n, turned = draw(ITEMS), draw(SIZES), draw(st.booleans())
+    results = [_blank(items, n, n, dtype=F64) for _ in range(2)]
+    a = Argument(draw(numbers(items, n, n, dtype=F64)))
+    blas = int(max(lapack.libraries()))
+    return _of_lapack("real_schur", blas, 1, items, (a, *results), lambda addresses: (n, turned, *addresses))
+
+
+SYLVESTER_RULES: Final = (0.25, 1.0, 1e-6, 4.0, 4.0, 2.0**-63, 2.0**-72)
+
+
+@st.composite
+def sylvester(draw: st.DrawFn) -> Case:
+    """Equations with Schur forms, and with any other numbers in their places."""
+    items, m, with_b = draw(ITEMS), draw(SIZES), draw(st.booleans())
+    n = draw(SIZES) if with_b else m
+    a, q = (draw(numbers(items, m, columns, dtype=F64)) for columns in (m, n))
+    forms = [_schur_forms(a, draw)]
+    if with_b:
+        b = draw(numbers(items, n, n, dtype=F64))
+        forms.append(_schur_forms(b.swapaxes(1, 2), draw))
+    given = [a, q, *forms[0], *((b, *forms[1]) if with_b else ())]
+    results = [_blank(items, m, n), _blank(items, len(fields(SylvesterFindings)))]
+    settings = (m, n, *SYLVESTER_RULES, draw(st.sampled_from([1e-11, 0.0])), 1e-2)
+    random, columns = _probes(m * n), [_probes(order) for order in (m, n)]
+
+    def call(addresses: list[int], first: int, last: int) -> int:
+        run: Any = library()
+        at_a, at_q, at_t, at_u = addresses[:4]
+        at_b, at_s, at_w = addresses[4:-2] or (None, None, None)
+        tables = (table.ctypes.data for table in (random, *columns))
+        plan = SylvesterPlan(*settings, at_a, at_b, at_q, at_t, at_u, at_s, at_w, *tables, *addresses[-2:])
+        return int(run.matfn_sylvester(ctypes.byref(plan), *map(ctypes.c_int64, (first, last))))
+
+    return Case("matfn_sylvester", items, (*map(Argument, given), *results), call)
+
+
+def _schur_forms(a: Array, draw: st.DrawFn) -> tuple[Array, Array]:
+    """T and U column by column, or numbers that are no Schur forms."""
+    if not (np.isfinite(a).all() and a.size and draw(st.booleans())):
+        return draw(numbers(*a.shape, dtype=F64)), draw(numbers(*a.shape, dtype=F64))
+    pairs = [scipy.linalg.schur(one) for one in a]
+    return np.stack([t.T for t, _ in pairs]), np.stack([u.T for _, u in pairs])
+
+
+@st.composite
+def riccati(draw: st.DrawFn) -> Case:
+    """Riccati equations in either time, with gains and without."""
+    blas, kind, dtype = draw(_library_and_kind().filter(lambda found: found[1] in {1, 3}))
+    items, n, m, gain = draw(ITEMS), draw(SMALL), draw(SMALL), draw(st.booleans())
+    settings = (draw(st.booleans()), draw(st.booleans()), 40, 1e-8, 1e-9, 2.0**-14, 1e100)
+    given = tuple(Argument(draw(numbers(items, *shape, dtype=dtype))) for shape in ((n, n), (n, m), (n, n), (m, m)))
+    results = (_blank(items, n, n, dtype=dtype), *([_blank(items, m, n, dtype=dtype)] if gain else []))
+    found = _blank(items, len(fields(RiccatiFindings)))
+
+    def plan(addresses: list[int]) -> tuple[float, ...]:
+        return (n, m, *settings, *addresses[:5], addresses[5] if gain else 0, addresses[-1])
+
+    return _of_lapack("riccati", blas, kind, items, (*given, *results, found), plan)
+
+
+@st.composite
 def upper_functions(draw: st.DrawFn) -> Case:
     """Logarithms and powers of upper triangles."""
     items, order, exponent = draw(ITEMS), draw(SMALL), draw(st.sampled_from([0.0, 0.3, -0.9]))
@@ -643,6 +710,9 @@ CASES: Final[dict[str, st.SearchStrategy[Case]]] = {
     "matfn_random_numbers": random_numbers(),
     "matfn_balls": balls(),
     "matfn_lapack_schur": schur(),
+    "matfn_lapack_real_schur": real_schur(),
+    "matfn_sylvester": sylvester(),
+    "matfn_lapack_riccati": riccati(),
     "matfn_upper_functions_c128": upper_functions(),
     **{f"matfn_unexplained_{_suffix(x)}": residuals(x) for x in (F32, F64)},
     **{f"matfn_lapack_{make.__name__}": make() for make in (products, substitutions)},

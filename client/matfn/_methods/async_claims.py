@@ -842,7 +842,7 @@ class AsyncVerifyMethods(ABC):
         *,
         e: ArrayT | None = None,
         s: ArrayT | None = None,
-        method: Literal["auto", "newton_kleinman"] | None = "auto",
+        method: Literal["auto", "doubling", "newton_kleinman"] | None = "auto",
         certify: Literal["estimate", "proved"] = "estimate",
         tol: float | None = None,
         precision: Literal["auto", "bf16", "fp32", "fp64"] = "auto",

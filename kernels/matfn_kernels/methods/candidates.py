@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from matfn_kernels.methods.attention import max_logit, packed, qk_clip
-from matfn_kernels.methods.equations import riccati_candidates, smith, sylvester
+from matfn_kernels.methods.equations import riccati_candidates, smith, sylvester_candidates
 from matfn_kernels.methods.hermitian import eig_clip, eigenbasis, eigh, frechet_distance, geodesic
 from matfn_kernels.methods.polar import candidates as polar
 from matfn_kernels.methods.polar import decomposition, intervals
@@ -36,8 +36,8 @@ CANDIDATES: Final[Mapping[str, Callable[[Signature], Sequence[Program]]]] = {
     "norm2": intervals.candidates,
     "cond": intervals.candidates,
     "mcsgn": sign.candidates,
-    "solve_sylvester": sylvester.candidates,
-    "solve_lyapunov": sylvester.candidates,
+    "solve_sylvester": sylvester_candidates.candidates,
+    "solve_lyapunov": sylvester_candidates.candidates,
     "solve_discrete_lyapunov": smith.candidates,
     "solve_care": riccati_candidates.candidates,
     "solve_dare": riccati_candidates.candidates,

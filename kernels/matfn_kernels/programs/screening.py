@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.contract.schema import Input
-    from matfn_kernels.programs.validation import Call
+    from matfn_kernels.programs.call import Call
 
 __all__ = ["asymmetry_limit", "screen"]
 

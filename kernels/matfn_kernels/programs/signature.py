@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from matfn_kernels.contract.functions import Function, Value
-    from matfn_kernels.programs.validation import Call
+    from matfn_kernels.programs.call import Call
 
 __all__ = ["Signature"]
 

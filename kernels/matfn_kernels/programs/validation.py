@@ -8,16 +8,23 @@ two refuse the same things in the same words.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache, reduce
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
 import torch
 
-from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Input, Value, options_of, unknown
+from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS, Function, Value, options_of, unknown
 from matfn_kernels.contract.rejection import Rejection
 from matfn_kernels.programs.attention_shapes import check_heads
+from matfn_kernels.programs.call import Call, Layout, Limits, Options, refilled
+from matfn_kernels.programs.call_shapes import (
+    check_elements,
+    check_offsets,
+    check_shapes,
+    leading,
+    tensors,
+    trailing,
+)
 from matfn_kernels.programs.parameters import parse_parameters
 
 if TYPE_CHECKING:
@@ -37,73 +44,6 @@ _DTYPE_NAMES: Final = {
     torch.complex64: "complex64",
     torch.complex128: "complex128",
 }
-_MAX_DIMENSION: Final = 2**31
-"""BLAS and LAPACK count rows and columns in 32-bit integers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes that a call may not exceed.
-
-    Attributes:
-        max_order: each dimension of a matrix.
-        max_items: product of the leading dimensions.
-        max_elements: numbers in all inputs after broadcasting, and in all outputs.
-    """
-
-    max_order: int = 8192
-    max_items: int = 65536
-    max_elements: int = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Options of a call, which all functions have in common."""
-
-    method: str = "auto"
-    certify: str = "estimate"
-    tol: float | None = None
-    precision: str = "auto"
-    deadline: float | None = None
-    priority: int = 0
-    on_failure: str = "raise"
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call whose names, shapes, dtypes and parameters are right.
-
-    Attributes:
-        function: a name of the catalogue.
-        inputs: tensors of shape (items, ...), leading dimensions broadcast and flattened.
-        lead: the leading dimensions, to be restored on the outputs.
-        parameters: every parameter of the function, defaults filled in, but those of which each matrix has its own:
-            they are inputs (items,) by their names.
-        options: the options of the call.
-        rejected: matrices without an answer, by their index; their content has been replaced.
-    """
-
-    function: str
-    inputs: Mapping[str, Tensor]
-    lead: tuple[int, ...]
-    parameters: Mapping[str, Value]
-    options: Options
-    rejected: Mapping[int, Rejection]
-
-    @property
-    def items(self) -> int:
-        """Number of matrices."""
-        return math.prod(self.lead)
-
-    @property
-    def varying(self) -> tuple[str, ...]:
-        """Names of the parameters of which each matrix has its own."""
-        return tuple(entry.name for entry in ENTRIES[self.function].varying if entry.name in self.inputs)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype all inputs share."""
-        return next(iter(self.inputs.values())).dtype
 
 
 def parse_call(
@@ -125,14 +65,6 @@ def parse_call(
     rest = {name: value for name, value in parameters.items() if name not in arrays}
     layouts = {name: Layout(tuple(tensor.shape), tensor.dtype) for name, tensor in inputs.items()}
     return refilled(outline_call(function, layouts, rest, options, limits), inputs)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Shape and dtype of an input."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
 
 
 def outline_call(
@@ -185,26 +117,21 @@ def _outlined(
     _check_dtypes(spec, inputs)
     inputs = _promoted(spec, inputs)
     spec = spec.packed(given.given)
-    _check_shapes(spec, inputs, limits)
+    check_shapes(spec, inputs, limits)
     parameters, options = _with_method(spec, given.given, chosen.given)
     values = parse_parameters(f"{function}()", _shared(spec, inputs, parameters), parameters)
     check_heads(spec, {name: layout.shape for name, layout in inputs.items()}, values)
-    _check_offsets(spec, inputs, values)
-    lead = _leading(spec, inputs, limits)
-    _check_elements(spec, inputs, values, math.prod(lead), limits)
+    check_offsets(spec, inputs, values)
+    lead = leading(spec, inputs, limits)
+    check_elements(spec, inputs, values, math.prod(lead), limits)
     settled = _options(parse_parameters("options", options_of(spec), options), next(iter(inputs.values())).dtype)
     _check_together(function, values, inputs, settled.method)
     stand_ins = {
-        entry.name: _stand_in((math.prod(lead), *_trailing(inputs[entry.name], entry)), inputs[entry.name].dtype)
-        for entry in _tensors(spec)
+        entry.name: _stand_in((math.prod(lead), *trailing(inputs[entry.name], entry)), inputs[entry.name].dtype)
+        for entry in tensors(spec)
         if entry.name in inputs
     }
     return Call(function, stand_ins, lead, values, settled, {})
-
-
-def _tensors(spec: Function) -> tuple[Input, ...]:
-    """All that may be a tensor: the inputs, then the parameters of which each matrix may have its own."""
-    return (*spec.inputs, *spec.varying)
 
 
 def _shared(spec: Function, inputs: Mapping[str, Layout], parameters: Mapping[str, object]) -> tuple[Parameter, ...]:
@@ -221,28 +148,6 @@ def _shared(spec: Function, inputs: Mapping[str, Layout], parameters: Mapping[st
 
 def _stand_in(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     return torch.empty((), dtype=dtype).expand(shape)
-
-
-def refilled(call: Call, inputs: Mapping[str, Tensor]) -> Call:
-    """A call with its inputs replaced by others of the layouts that it was parsed from.
-
-    Args:
-        call: an outline, or what `parse_call` returned; the numbers of its inputs are not read.
-        inputs: by name, as they were sent; other dtypes are promoted.
-    """
-    flat = {
-        name: _spread(inputs[name].to(former.dtype), call.lead, tuple(former.shape))
-        for name, former in call.inputs.items()
-    }
-    return Call(call.function, flat, call.lead, call.parameters, call.options, {})
-
-
-def _spread(tensor: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
-    if tensor.shape == shape:
-        return tensor
-    if tensor.numel() == math.prod(shape):
-        return tensor.reshape(shape)
-    return tensor.expand(*lead, *shape[1:]).reshape(shape)
 
 
 def _check_names(spec: Function, inputs: Mapping[str, Layout]) -> None:
@@ -295,120 +200,6 @@ def _for_complex() -> str:
     """Hint for complex inputs of a real function."""
     refusing = ", ".join(function.name for function in FUNCTIONS.values() if not function.complex_ok)
     return f"complex inputs are taken by all functions but {refusing}"
-
-
-def _check_shapes(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> None:
-    sizes: dict[str, tuple[int, str]] = {}
-    for entry in sorted(_tensors(spec), key=lambda entry: entry.name in (*spec.claims, *spec.cotangents)):
-        if entry.name not in inputs:
-            continue
-        shape = inputs[entry.name].shape
-        _check_rank(entry, shape)
-        _check_square(entry, shape)
-        for labels, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True):
-            label = next((label for label in labels.split("|") if label in sizes), labels)
-            if label.isdigit():
-                sizes.setdefault(label, (int(label), spec.packing.parameter if spec.packing else ""))
-            expected, owner = sizes.setdefault(label, (size, entry.name))
-            if size != expected:
-                raise Rejection(
-                    "invalid_shape",
-                    f"{entry.name} has shape {shape}: {label} is {size}, but {owner} makes it {expected}",
-                    f"{entry.name} must be (*, {', '.join(entry.shape)})",
-                )
-            if size > limits.max_order:
-                raise Rejection(
-                    "invalid_shape",
-                    f"{entry.name} has shape {shape}; each matrix dimension may be at most {limits.max_order}",
-                    "split the matrix, or ask the operator to raise MATFN_MAX_ORDER",
-                )
-
-
-def _check_square(entry: Input, shape: tuple[int, ...]) -> None:
-    if len(set(entry.shape)) < len(entry.shape) and shape[-1] != shape[-2]:
-        raise Rejection(
-            "invalid_shape",
-            f"{entry.name} has shape {shape}; its last two sizes must be equal, since its matrices are square",
-            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}",
-        )
-
-
-def _check_rank(entry: Input, shape: tuple[int, ...]) -> None:
-    if len(shape) < len(entry.shape):
-        is_column = len(shape) == 1 and len(entry.shape) == 2 and len(set(entry.shape)) == 2  # noqa: PLR2004
-        column = f"; a vector is one column, {(*shape, 1)}" if is_column else ""
-        raise Rejection(
-            "invalid_shape",
-            f"{entry.name} has shape {shape}",
-            f"{entry.name} must be (*, {', '.join(entry.shape)}): {entry.summary}{column}",
-        )
-    if max(shape, default=0) >= _MAX_DIMENSION:
-        raise Rejection("invalid_shape", f"{entry.name} has shape {shape}; each dimension must be below 2^31")
-
-
-def _check_offsets(spec: Function, inputs: Mapping[str, Layout], values: Mapping[str, Value]) -> None:
-    """Refuses offsets of packed sequences that do not end where the rows do."""
-    offsets = None if spec.packing is None else values[spec.packing.parameter]
-    if spec.packing is None or not isinstance(offsets, tuple):
-        return
-    length = spec.sizes({name: layout.shape for name, layout in inputs.items()})[spec.packing.along]
-    if offsets[-1] != length:
-        raise Rejection(
-            "invalid_shape",
-            f"{spec.packing.parameter} ends with {offsets[-1]}, but {spec.packing.along} is {length}",
-            "offsets go from 0 to the number of all rows",
-        )
-
-
-def _leading(spec: Function, inputs: Mapping[str, Layout], limits: Limits) -> tuple[int, ...]:
-    leads = {
-        entry.name: inputs[entry.name].shape[: len(inputs[entry.name].shape) - len(entry.shape)]
-        for entry in _tensors(spec)
-        if entry.name in inputs
-    }
-    lead = _broadcast(tuple(leads.values()))
-    if lead is None:
-        named = ", ".join(f"{name}: {shape}" for name, shape in leads.items())
-        raise Rejection("invalid_shape", f"leading dimensions ({named}) do not broadcast")
-    if math.prod(size for size in lead if size) > limits.max_items:
-        raise Rejection(
-            "invalid_shape",
-            f"leading dimensions {lead} hold more than {limits.max_items} matrices",
-            "split the call, or ask the operator to raise MATFN_MAX_ITEMS",
-        )
-    return lead
-
-
-def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...] | None:
-    """The shape that all of these broadcast to, of any number of dimensions; None if there is none."""
-    columns = zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1)
-    sizes = [set(column) - {1} or {1} for column in columns]
-    return tuple(size for (size,) in reversed(sizes)) if all(len(one) == 1 for one in sizes) else None
-
-
-def _check_elements(
-    spec: Function, inputs: Mapping[str, Layout], values: Mapping[str, Value], items: int, limits: Limits
-) -> None:
-    """Refuses small requests that would need a large allocation, by broadcasting or by outputs that are larger."""
-    sizes = {
-        label: size
-        for entry in spec.inputs
-        if entry.name in inputs
-        for label, size in zip(entry.shape, _trailing(inputs[entry.name], entry), strict=True)
-    }
-    taken = sum(math.prod(sizes[label] for label in entry.shape) for entry in spec.inputs if entry.name in inputs)
-    held = items * max(taken, sum(spec.output_elements(sizes, values)))
-    if held > limits.max_elements:
-        raise Rejection(
-            "invalid_shape",
-            f"{spec.name}() of {items} matrices would hold {held} numbers, allowed {limits.max_elements}",
-            "split the call",
-        )
-
-
-def _trailing(layout: Layout, entry: Input) -> tuple[int, ...]:
-    """The shape of one matrix of an input."""
-    return layout.shape[len(layout.shape) - len(entry.shape) :]
 
 
 def _with_method(

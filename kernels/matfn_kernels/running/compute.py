@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from matfn_kernels.linalg.single_thread import one_thread
+from matfn_kernels.programs.call import Limits
 from matfn_kernels.programs.screening import screen
-from matfn_kernels.programs.validation import Limits, parse_call
+from matfn_kernels.programs.validation import parse_call
 from matfn_kernels.running.evaluation import batch_of, evaluate, settle
 from matfn_kernels.running.plan import make_plan
 

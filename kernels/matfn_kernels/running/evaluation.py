@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
     from matfn_kernels.linalg.backends import Backends
     from matfn_kernels.linalg.decompositions import Decomposition
+    from matfn_kernels.programs.call import Call
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.program import Program
     from matfn_kernels.programs.shared_decomposition import SharedDecomposition, Sharing
-    from matfn_kernels.programs.validation import Call
 
 __all__ = [
     "Batch",

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from matfn_kernels.linalg.backends import Backends
     from matfn_kernels.numbers.precision import Precision
+    from matfn_kernels.programs.call import Call
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
     from matfn_kernels.programs.program import Program
-    from matfn_kernels.programs.validation import Call
 
 __all__ = ["Plan", "Varying", "explain", "make_plan"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from matfn_kernels.contract.schema import Value
-    from matfn_kernels.programs.validation import Call
+    from matfn_kernels.programs.call import Call
 
 __all__ = ["Requested", "Statement"]
 

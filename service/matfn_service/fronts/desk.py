@@ -96,6 +96,7 @@ class Desk:
             self._TAKEN[type(message)](self, message)
 
     def _serves(self, _: Serving) -> None:
+        self._on_beat()
         self._on_serving()
 
     def _count(self, message: Counted) -> None:

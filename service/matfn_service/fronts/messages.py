@@ -68,7 +68,7 @@ class Unready:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The front listens, and takes calls."""
+    """The front listens, and takes calls: its loop turns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,6 +284,12 @@ EXPORTED int matfn_exponentials_f64(const exponentials_plan *plan, const double 
     return chosen.table->exponentials(plan, a, out, findings);
 }
 
+/* Solves some of the equations of a plan. */
+EXPORTED int matfn_sylvester(const sylvester_plan *plan, int64_t first, int64_t last)
+{
+    return chosen.table->sylvester(plan, first, last);
+}
+
 /* REFUSED where the variant has no products of bf16 numbers. */
 EXPORTED int matfn_half_polar_f32(const polar_plan *plan, const float *m, float *out, double *findings)
 {

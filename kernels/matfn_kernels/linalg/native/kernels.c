@@ -122,6 +122,10 @@ static int64_t schedule_for(int64_t schedules, const double *bounds, double reac
 
 #include "exponentials.inc"
 
+#include "quasi_triangles.inc"
+
+#include "sylvester.inc"
+
 #include "balls.inc"
 
 #define TABLE_OF(variant) matfn_table_##variant
@@ -163,6 +167,7 @@ const native_table TABLE(VARIANT) = {
     gram_polars,
     singular_clips,
     exponentials,
+    sylvester,
     half_polars,
     upper_functions,
 };

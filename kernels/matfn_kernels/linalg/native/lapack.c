@@ -9,6 +9,7 @@
 #include <complex.h>
 #include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arena.h"
@@ -613,4 +614,115 @@ EXPORTED int matfn_lapack_schur(const schur_plan *plan, int64_t first, int64_t l
     as_before(plan->library, threads);
     release(&space.room);
     return DONE;
+}
+
+/* A = Q T Q^T for real A (n, n) without gaps, or A^T, T upper triangular but for blocks of two rows; NaN without one. */
+EXPORTED int matfn_lapack_real_schur(const real_schur_plan *plan, int64_t first, int64_t last)
+{
+    int64_t n = plan->n;
+    schur_plan of = {.library = plan->library, .kind = plan->kind, .n = n};
+    double asked[8] __attribute__((aligned(ALIGNMENT)));
+    schur_space space = {asked, asked + 2, asked + 4, asked + 6, asked, -1, {0}};
+    int threads = one_thread(of.library), unasked = triangulate(&of, &space);
+    as_before(of.library, threads);
+    if (unasked)
+        return REFUSED;
+    space.length = length_in(space.numbers, of.kind);
+    take_schur_space(&of, &space);
+    if (!reserve(&space.room))
+        return OUT_OF_MEMORY;
+    take_schur_space(&of, &space);
+    threads = one_thread(of.library);
+    for (int64_t item = first; item < last; item++) {
+        const double *a = (const double *)(const void *)plan->a + item * n * n;
+        double *t = (double *)(void *)plan->t + item * n * n, *q = (double *)(void *)plan->q + item * n * n;
+        for (int64_t i = 0; i < n; i++) /* Fortran sees A^T */
+            for (int64_t j = 0; j < n; j++)
+                space.t[j * n + i] = plan->turned ? a[j * n + i] : a[i * n + j];
+        if (!is_finite(a, n * n, of.kind) || triangulate(&of, &space)) {
+            fill_with_nan(t, n * n * sizeof(double), DOUBLE);
+            fill_with_nan(q, n * n * sizeof(double), DOUBLE);
+            continue;
+        }
+        memcpy(t, space.t, n * n * sizeof(double));
+        memcpy(q, space.q, n * n * sizeof(double));
+    }
+    as_before(of.library, threads);
+    release(&space.room);
+    return DONE;
+}
+
+/* sqrt(sum of x^2); no square under- or overflows. */
+static double length_of(int64_t count, const double *x)
+{
+    double sums[4] = {0}, peak = 0;
+    int64_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (int j = 0; j < 4; j++)
+            sums[j] += x[i + j] * x[i + j];
+    for (; i < count; i++)
+        sums[0] += x[i] * x[i];
+    double sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    if (sum > 1e-250 && sum < 1e300)
+        return sqrt(sum);
+    for (i = 0; i < count; i++) {
+        if (!isfinite(x[i]))
+            return INFINITY;
+        peak = fabs(x[i]) > peak ? fabs(x[i]) : peak;
+    }
+    sum = 0;
+    for (i = 0; peak > 0 && i < count; i++)
+        sum += x[i] / peak * (x[i] / peak);
+    return peak * sqrt(sum);
+}
+
+enum { NO_EXPONENT = -100000, FARTHEST = 200, SINGLE_RANGE = 100, DOUBLE_RANGE = 900, DIGITS = 53, ROUNDS = 3 };
+
+/* high + low <- high + low + sign (x + y), y of null nothing: the error of a sum in two numbers goes to low. */
+static void add_in_two(int64_t count, double sign, const double *x, const double *y, double *high, double *low)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double term = sign * x[i], sum = high[i] + term, part = sum - high[i];
+        low[i] += (high[i] - (sum - part)) + (term - part) + (y ? sign * y[i] : 0);
+        high[i] = sum;
+    }
+}
+
+/* Of the largest magnitude, which is below 2^exponent. */
+static int exponent_of(int64_t count, const double *x)
+{
+    double peak = 0;
+    int exponent;
+    for (int64_t i = 0; i < count; i++)
+        peak = fabs(x[i]) > peak ? fabs(x[i]) : peak;
+    if (!isfinite(peak))
+        return -NO_EXPONENT;
+    frexp(peak, &exponent);
+    return peak > 0 ? exponent : NO_EXPONENT;
+}
+
+/* Whether numbers of that size can be scaled without a look at each step; others are left to another method. */
+static int in_range(int exponent) { return exponent == NO_EXPONENT || abs(exponent) <= FARTHEST; }
+
+#define PARTS_OF(type) ((int64_t)(sizeof(type) / sizeof(double)))
+
+#define NUMBER double
+#define CONJUGATE(x) (x)
+#define MAGNITUDE(x) fabs(x)
+#define ROUNDED_TO(x) ((double)(float)(x))
+#define OF(name) name##_real
+#include "riccati.inc"
+
+#define NUMBER double _Complex
+#define CONJUGATE(x) conj(x)
+#define MAGNITUDE(x) cabs(x)
+#define ROUNDED_TO(x) CMPLX((float)creal(x), (float)cimag(x))
+#define OF(name) name##_complex
+#include "riccati.inc"
+
+/* Stabilising solutions X (n, n) of plain Riccati equations, and gains K (m, n) if there is room for them; zeros where
+   RICCATI_FOUND is 0. */
+EXPORTED int matfn_lapack_riccati(const riccati_plan *plan, int64_t first, int64_t last)
+{
+    return plan->kind == DOUBLE ? riccati_batch_real(plan, first, last) : riccati_batch_complex(plan, first, last);
 }

@@ -53,7 +53,7 @@ _ROUTED: Final[Mapping[str, Routine]] = MappingProxyType(
     {"products": "products", "cholesky": "cholesky", "eigh": "eigh"}
 )
 """Functions of lapack.c whose library is chosen by a routine of their own."""
-_OF_SCIPY: Final = {"schur"}
+_OF_SCIPY: Final = {"schur", "real_schur"}
 """Functions of lapack.c that call one of those: of scipy's library, the last in number, which is always there."""
 _PARALLEL: Final = 1 << 20
 """Multiplications that are worth a thread: some 20 us of a core."""

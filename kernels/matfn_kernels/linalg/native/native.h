@@ -252,6 +252,30 @@ enum {
     EXPONENTIAL_FINDINGS
 };
 
+/* Equations A X + X B = Q of small real matrices, or A X + X A^T = Q without B, with the Schur forms A = U T U^T and
+   B^T = W S W^T, all of these column by column. */
+typedef struct {
+    int64_t rows, columns; /* of X */
+    double stored, enough; /* residuals in units of eps and of the terms: at first and once refined, none is refined */
+    double suspicious;     /* (||A|| + ||B||) eps / sep from which on another method has to look at an equation */
+    double margin, rounding;
+    double extended, cancelling; /* rounding of residuals, relative to their sums and to the sizes of their terms */
+    double crude;                /* error by norms above which it is measured instead */
+    double hopeless;             /* condition times eps from which on no digit is promised */
+    const double *a, *b, *q, *t, *u, *s, *w;
+    const double *random;               /* (columns, rows) */
+    const double *probes, *other_probes; /* (rows, PROBES) and (columns, PROBES) */
+    char *x, *findings;
+} sylvester_plan;
+
+enum {
+    SYLVESTER_OPEN, /* 1 if there is no answer: another method has to look at the equation */
+    SYLVESTER_CONDITION,
+    SYLVESTER_ERROR,
+    SYLVESTER_RESIDUAL,
+    SYLVESTER_FINDINGS
+};
+
 /* Logarithms or powers of a batch of complex upper triangular matrices. */
 typedef struct {
     int64_t items, order;
@@ -320,6 +344,13 @@ typedef struct {
     char *t, *q;
 } schur_plan;
 
+/* Real Schur forms of A, or of A^T if `turned`; `t` and `q` column by column. */
+typedef struct {
+    int64_t library, kind, n, turned;
+    const char *a;
+    char *t, *q;
+} real_schur_plan;
+
 typedef struct {
     int64_t library, kind, m, n;
     const char *given;
@@ -331,6 +362,52 @@ typedef struct {
     const char *a;
     char *out;
 } inverses_plan;
+
+/* Riccati equations without descriptor and cross term. */
+typedef struct {
+    int64_t library, kind, n, m;
+    int64_t discrete, rounded; /* whether X is to be rounded to single precision */
+    int64_t steps;             /* most doublings */
+    double settled, exact;     /* relative changes after which doubling ends, and after which Newton's method does */
+    double vanished, diverged; /* norms of a power of the loop that count as none, and as too large */
+    const char *a, *b, *q, *r;
+    char *x, *k, *found; /* K may be null */
+} riccati_plan;
+
+/* Findings of a Riccati equation in the units in which it was solved: whether there are any, steps, exponent of the cost;
+   Frobenius norms of its matrices, of X, K, W, W^-1, A - B K and H, of W K - H, B^H X, X (A - B K), B W^-1 B^H, W^-1 B^H and K in the
+   caller's units of the inputs, of K^H R K, of the residual and of its terms together; of the residual before the last step
+   of Newton's method, of that step and of what it leaves of its linear equation; a bound of the norm of the inverse of the derivative, and how far the equations of that bound are from solved. */
+enum {
+    RICCATI_FOUND,
+    RICCATI_STEPS,
+    RICCATI_EXPONENT,
+    RICCATI_A,
+    RICCATI_B,
+    RICCATI_Q,
+    RICCATI_R,
+    RICCATI_X,
+    RICCATI_GAIN,
+    RICCATI_WEIGHT,
+    RICCATI_INVERSE,
+    RICCATI_LOOP,
+    RICCATI_HELD,
+    RICCATI_MISSED,
+    RICCATI_PROJECTED,
+    RICCATI_IMAGE,
+    RICCATI_PUSH,
+    RICCATI_PRESSED,
+    RICCATI_OWN_GAIN,
+    RICCATI_COST,
+    RICCATI_MISSING,
+    RICCATI_TERMS,
+    RICCATI_BEFORE,
+    RICCATI_STEP,
+    RICCATI_LEFT,
+    RICCATI_REACH,
+    RICCATI_UNSOLVED,
+    RICCATI_FINDINGS
+};
 
 /* Steps of a program on balls (balls.inc): what a step makes of the balls X and Y. */
 enum { GIVEN, DIAGONAL, PRODUCT, SUM, FACTOR, INVERSE, ROWS_LIKE, STRICT, WIDER };
@@ -418,6 +495,7 @@ typedef struct {
     int (*gram_polars)(const gram_polar_plan *, const float *m, float *out, double *findings);
     int (*singular_clips)(const gram_polar_plan *, const double *m, double *out, double *findings);
     int (*exponentials)(const exponentials_plan *, const double *a, double *out, double *findings);
+    int (*sylvester)(const sylvester_plan *, int64_t first, int64_t last);
     int (*half_polars)(const half_table *, const polar_plan *, const float *m, float *out, double *findings);
     int (*upper_functions)(const upper_plan *, const double *t, double *out, double *findings); /* in pairs */
 } native_table;

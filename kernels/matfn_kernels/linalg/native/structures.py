@@ -40,6 +40,7 @@ __all__ = [
     "PowerFindings",
     "PowersPlan",
     "ResidualsPlan",
+    "RiccatiFindings",
     "RowsPlan",
     "Rule",
     "SolveFindings",
@@ -47,6 +48,8 @@ __all__ = [
     "SpectralFindings",
     "SpectralPlan",
     "Step",
+    "SylvesterFindings",
+    "SylvesterPlan",
     "TallPlan",
     "Term",
     "TriangleFindings",
@@ -189,6 +192,18 @@ class GramPolarPlan(ctypes.Structure):
     )
 
 
+class SylvesterPlan(ctypes.Structure):
+    """`sylvester_plan` of native.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("rows", "columns")),
+        *((name, ctypes.c_double) for name in ("stored", "enough", "suspicious", "margin", "rounding")),
+        *((name, ctypes.c_double) for name in ("extended", "cancelling", "crude", "hopeless")),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "q", "t", "u", "s", "w")),
+        *((name, ctypes.c_void_p) for name in ("random", "probes", "other_probes", "x", "findings")),
+    )
+
+
 class UpperPlan(ctypes.Structure):
     """`upper_plan` of native.h."""
 
@@ -282,11 +297,89 @@ class _SchurPlan(ctypes.Structure):
     )
 
 
+class _RealSchurPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n", "turned")),
+        *((name, ctypes.c_void_p) for name in ("a", "t", "q")),
+    )
+
+
 class _SvdPlan(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("library", "kind", "m", "n")),
         *((name, ctypes.c_void_p) for name in ("given", "u", "sigma", "vh")),
     )
+
+
+class _RiccatiPlan(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in ("library", "kind", "n", "m", "discrete", "rounded", "steps")),
+        *((name, ctypes.c_double) for name in ("settled", "exact", "vanished", "diverged")),
+        *((name, ctypes.c_void_p) for name in ("a", "b", "q", "r", "x", "k", "found")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RiccatiFindings:
+    """Findings of each Riccati equation, (batch,) float64 each, in the units in which it was solved.
+
+    Attributes:
+        found: 1 where there is an answer, 0 where the rest says nothing.
+        steps: doublings.
+        exponent: X is to be multiplied by this power of two.
+        a: ||A||_F, as all norms are.
+        b: ||B||.
+        q: ||Q||.
+        r: ||R||.
+        x: ||X||.
+        gain: ||K||.
+        weight: ||W|| in K = W^-1 H.
+        inverse: ||W^-1||.
+        loop: ||A - B K||.
+        held: ||H||.
+        missed: ||W K - H||.
+        projected: ||B^H X||.
+        image: ||X (A - B K)||.
+        push: ||B W^-1 B^H||.
+        pressed: ||W^-1 B^H|| in the caller's units of the inputs, but for a common factor.
+        own_gain: ||K|| in these units.
+        cost: ||K^H R K||.
+        missing: the residual's norm.
+        terms: the sum of its terms' norms.
+        before: the residual's norm before the last Newton step.
+        step: the norm of that step, which led to X.
+        left: the norm of what it leaves of its linear equation.
+        reach: a bound of the norm of the inverse of the derivative before that step.
+        unsolved: by how much the equations of that bound are not solved, relative to it.
+    """
+
+    found: Tensor
+    steps: Tensor
+    exponent: Tensor
+    a: Tensor
+    b: Tensor
+    q: Tensor
+    r: Tensor
+    x: Tensor
+    gain: Tensor
+    weight: Tensor
+    inverse: Tensor
+    loop: Tensor
+    held: Tensor
+    missed: Tensor
+    projected: Tensor
+    image: Tensor
+    push: Tensor
+    pressed: Tensor
+    own_gain: Tensor
+    cost: Tensor
+    missing: Tensor
+    terms: Tensor
+    before: Tensor
+    step: Tensor
+    left: Tensor
+    reach: Tensor
+    unsolved: Tensor
 
 
 class _InversesPlan(ctypes.Structure):
@@ -422,6 +515,23 @@ class ExponentialFindings:
     asymmetry: Tensor
     exponent: Tensor
     steps: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SylvesterFindings:
+    """Findings of each equation, (batch,) float64 each, NaN for what was not reached.
+
+    Attributes:
+        open: 1 where there is no answer: another method has to look at the equation.
+        condition: of the equation, at least 1.
+        error: estimate of the relative error.
+        residual: relative to the sum of the terms' norms.
+    """
+
+    open: Tensor
+    condition: Tensor
+    error: Tensor
+    residual: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,9 +690,11 @@ _CALLS: Final[dict[str, type[ctypes.Structure]]] = {
     "substitutions": _SubstitutionsPlan,
     "cholesky": _CholeskyPlan,
     "eigh": _EighPlan,
+    "real_schur": _RealSchurPlan,
     "schur": _SchurPlan,
     "svd": _SvdPlan,
     "inverses": _InversesPlan,
+    "riccati": _RiccatiPlan,
 }
 _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "roots_plan": PowersPlan,
@@ -595,6 +707,7 @@ _PLANS: Final[dict[str, type[ctypes.Structure]]] = {
     "spectral_plan": SpectralPlan,
     "clip_plan": ClipPlan,
     "exponentials_plan": ExponentialsPlan,
+    "sylvester_plan": SylvesterPlan,
     "gram_polar_plan": GramPolarPlan,
     "upper_plan": UpperPlan,
     "polar_plan": PolarPlan,
@@ -608,11 +721,13 @@ _FINDINGS: Final[dict[str, type[Any]]] = {
     "SPECTRAL_FINDINGS": SpectralFindings,
     "CLIP_FINDINGS": ClipFindings,
     "EXPONENTIAL_FINDINGS": ExponentialFindings,
+    "SYLVESTER_FINDINGS": SylvesterFindings,
     "GRAM_POLAR_FINDINGS": GramPolarFindings,
     "UPPER_FINDINGS": UpperFindings,
     "ROOT_FINDINGS": PowerFindings,
     "TRIANGLE_FINDINGS": TriangleFindings,
     "SOLVE_FINDINGS": SolveFindings,
+    "RICCATI_FINDINGS": RiccatiFindings,
     "IMAGE_FINDINGS": ImageFindings,
     "POLAR_FINDINGS": PolarFindings,
     "HALF_POLAR_FINDINGS": HalfPolarFindings,

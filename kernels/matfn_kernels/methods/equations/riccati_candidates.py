@@ -21,11 +21,11 @@ _LINEAR: Final = {
 
 
 _LARGEST: Final = 256
-"""Largest order of which doubling is tried for a batch: errors of larger ones are bounded too loosely by norms."""
+"""Largest order, and number of inputs, of which doubling is tried: errors of larger ones are bounded too loosely."""
 
 
 def candidates(call: Signature) -> list[Program]:
-    """The programs that may serve a call: doubling alone takes plain equations in discrete time only, without a gain.
+    """The programs that may serve a call: doubling takes plain equations only.
 
     Raises:
         Rejection: for a system without inputs, which is another equation.
@@ -34,9 +34,8 @@ def candidates(call: Signature) -> list[Program]:
     order, columns = call.sizes("b")
     if order and not columns:
         raise Rejection("invalid_shape", "b has no columns", f"use {_LINEAR[call.subject]}")
-    gain = call.parameter("gain") is True
-    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype, gain)
-    plain = call.shape("e") is None and call.shape("s") is None and not gain
-    if call.subject == "solve_dare" and plain and order <= _LARGEST:
+    general = RiccatiProgram(call.subject, order, columns, call.given, call.dtype, call.parameter("gain") is True)
+    plain = call.shape("e") is None and call.shape("s") is None
+    if plain and max(order, columns) <= _LARGEST:
         return [DoublingProgram(general), general]
     return [general]

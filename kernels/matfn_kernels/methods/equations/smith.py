@@ -10,7 +10,7 @@ References: Smith, SIAM J. Appl. Math. 16 (1968); Konstantinov et al., Perturbat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
@@ -21,7 +21,7 @@ from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.methods.equations.stein import SteinProgram
 from matfn_kernels.numbers.arrays import EPS
 from matfn_kernels.numbers.precision import Precision, working
-from matfn_kernels.programs.findings import Findings
+from matfn_kernels.programs.findings import Findings, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class SmithProgram:
         x = _hermitian(x, q)
         residual, condition, error = _judged(a, q, x, (h, y))
         trusted = settled & (condition * EPS <= _TRUSTED)
-        return Findings(
+        found = Findings(
             outputs=(torch.where(settled[:, None, None], x, 0),),
             exponents=(exponent,),
             residual_name="A X A^H - X + Q",
@@ -87,6 +87,14 @@ class SmithProgram:
             condition=torch.where(settled, condition, torch.inf),
             steps=steps,
         )
+        return self._completed(found, trusted, inputs)
+
+    def _completed(self, found: Findings, trusted: Tensor, inputs: Mapping[str, Tensor]) -> Findings:
+        """The findings with those of the method for any A where the terms have not vanished."""
+        if bool(trusted.all()):
+            return found
+        other = self.fallbacks()[0].run({name: x[~trusted] for name, x in inputs.items()})
+        return replaced(found, ~trusted, replace(other, escalated=torch.ones_like(other.error)))
 
     def fallbacks(self) -> tuple[Program, ...]:
         """The method for any A."""
@@ -101,7 +109,7 @@ class SmithProgram:
         return _PRODUCTS * profile.cost("gemm", Precision.FP64, self.order)
 
 
-def candidates(call: Signature) -> list[SmithProgram | SteinProgram]:
+def candidates(call: Signature) -> list[Program]:
     """The programs that may serve a call; none but `stein` takes a descriptor, or a large order."""
     call.require_double()
     order = call.sizes("a")[-1]

@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
-    from matfn_kernels.programs.signature import Signature
 
 __all__ = [
     "EXACT_ORDER",
     "SCHUR",
     "SylvesterProgram",
-    "candidates",
     "common_exponent",
     "descriptor_failure",
     "singular_to_rounding",
@@ -49,6 +47,10 @@ EXACT_ORDER: Final = 256
 """Largest order that is examined in exact arithmetic, in 0.6 s of an Intel Xeon's core; the cost is cubic."""
 SCHUR: Final = 3.0
 """Cost of a real Schur form in units of eigh of its order."""
+_CALLS: Final = 3.5e-4
+"""Seconds of some 60 calls of numpy and LAPACK for an equation of order 2: a price, on which no answer rests."""
+_PRODUCTS: Final = 400.0
+"""What an equation takes beside, in products: 440 at order 20, 340 at order 100 (AMD EPYC, AVX-512); a price too."""
 _SUSPICIOUS: Final = 1e-6
 """Value of eps cond E from which on it is examined whether E is singular, as for equations."""
 
@@ -96,15 +98,8 @@ class SylvesterProgram:
 
     def seconds(self, profile: Profile) -> float:
         """Predicted device seconds a matrix."""
-        orders = (self.rows, *(() if self.columns is None else (self.columns,)))
-        return sum(SCHUR * profile.cost("eigh", Precision.FP64, order) for order in orders)
-
-
-def candidates(call: Signature) -> list[SylvesterProgram]:
-    """The one program that serves a call."""
-    call.require_double()
-    b = call.shape("b")
-    return [SylvesterProgram(call.sizes("a")[-1], None if b is None else b[-1], call.given, call.dtype)]
+        order = max(self.rows, self.columns or 0)
+        return _CALLS + _PRODUCTS * profile.cost("gemm", Precision.FP64, order)
 
 
 def common_exponent(matrices: Sequence[Tensor]) -> Tensor:

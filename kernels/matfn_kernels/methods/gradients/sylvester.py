@@ -22,8 +22,7 @@ from matfn_kernels.linalg.backward_error import orthogonality
 from matfn_kernels.linalg.products import product
 from matfn_kernels.linalg.scaling import norm, normalise
 from matfn_kernels.methods.equations.stein import SteinProgram
-from matfn_kernels.methods.equations.sylvester import SylvesterProgram
-from matfn_kernels.methods.equations.sylvester import candidates as solvers
+from matfn_kernels.methods.equations.sylvester_candidates import candidates as solvers
 from matfn_kernels.methods.gradients.products import Factor, multiplied_out, of_factor
 from matfn_kernels.methods.gradients.program import EPS, GradientProgram, joined
 
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from matfn_kernels.methods.equations.native_sylvester import NativeSylvester
+    from matfn_kernels.methods.equations.sylvester import SylvesterProgram
     from matfn_kernels.methods.gradients.program import Gradient
     from matfn_kernels.programs.findings import Findings
     from matfn_kernels.programs.profile import Profile
@@ -48,7 +49,7 @@ class SylvesterGradient(GradientProgram):
         program: computes the solution.
     """
 
-    program: SylvesterProgram | SteinProgram
+    program: SylvesterProgram | NativeSylvester | SteinProgram
 
     def run(self, inputs: Mapping[str, Tensor]) -> Findings:
         """Computes a batch: a (batch, m, m), q and x (batch, m, n), of Sylvester's equation b (batch, n, n), e as a."""
@@ -108,7 +109,7 @@ def either(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> dict[str, 
 
 
 def candidates(call: Signature) -> list[SylvesterGradient]:
-    """The one program that serves a call."""
+    """A program for each that computes the solution."""
     return [SylvesterGradient(program, max(call.sizes("q")), call.names, call.cotangents) for program in solvers(call)]
 
 
