@@ -12,6 +12,7 @@ from matfn_service.cors import origins_in
 from matfn_service.memory_limit import memory_limit
 from matfn_service.memory_plan import (
     default_batch_bytes,
+    default_message_bytes,
     default_queue_bytes,
     default_request_bytes,
     default_shared_bytes,
@@ -113,11 +114,11 @@ class Settings(BaseSettings):
         description="Largest request body, in bytes; unset: 576 MiB, or a third of MATFN_QUEUE_BYTES.",
     )
     grpc_message_bytes: int = Field(
-        default_factory=lambda given: min(64 * _MIB, given["max_request_bytes"]),
+        default_factory=lambda given: default_message_bytes(given["max_request_bytes"]),
         ge=1024,
         le=2**31 - 1,
-        description="Largest message over gRPC, in bytes; each that takes long to arrive is charged as much; unset:"
-        " 64 MiB, at most MATFN_MAX_REQUEST_BYTES.",
+        description="Largest message over gRPC, in bytes; each that takes long to arrive is charged as much; unset: an"
+        " eighth of MATFN_MAX_REQUEST_BYTES, 4 to 64 MiB.",
     )
     queue_seconds: float = Field(
         default=120.0, gt=0, description="Predicted device seconds that may wait; beyond: 429."

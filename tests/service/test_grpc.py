@@ -344,19 +344,19 @@ async def test_large_messages_are_refused(connect: Connect) -> None:
 
 
 async def test_several_slow_messages_fit(connect: Connect) -> None:
-    """With the bound of bodies at a share of the memory, slow messages of the default bound arrive together."""
-    async with connect(memory=4 * 2**30, workers=1) as found:
+    """Even on a small machine slow messages arrive together, each charged as the largest by default."""
+    async with connect(memory=2 * 10**9, workers=1) as found:
         ledger, size = found.service.ledger, found.service.settings.grpc_message_bytes
-        calls = [found.channel.stream_stream(f"{ROOT}ModelInfer")() for _ in range(4)]
-        await until(lambda: ledger.held(Kind.ARRIVING) == 4 * size)
+        calls = [found.channel.stream_stream(f"{ROOT}ModelInfer")() for _ in range(8)]
+        await until(lambda: ledger.held(Kind.ARRIVING) == 8 * size)
         for call in calls:
             await call.write(request().SerializeToString())
             await call.done_writing()
         answers = [MESSAGES["ModelInferResponse"].FromString(await call.read()).model_name for call in calls]
         statuses = {(await call.code()).name for call in calls}
 
-    assert size == 64 * 2**20
-    assert (answers, statuses) == (["root"] * 4, {"OK"})
+    assert size >= 4 * 2**20
+    assert (answers, statuses) == (["root"] * 8, {"OK"})
 
 
 async def test_slow_reports_are_charged_as_much(connect: Connect) -> None:
