@@ -120,7 +120,7 @@ def test_numbers_are_those_of_the_python_client(
     lines = done.stdout.split()
     assert len(lines) == len(rows), done.stderr
     for line, row in zip(lines, rows, strict=True):
-        # R's format() keeps fifteen to seventeen digits
+        # R may read the decimals of a file to another last bit
         assert np.array([float(number) for number in line.split(",")]) == pytest.approx(row, rel=1e-14, abs=0)
 
 
