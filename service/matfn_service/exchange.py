@@ -15,6 +15,7 @@ from matfn.segments import SEGMENT_HEADER
 from matfn_service import body
 from matfn_service.access_log import Entry
 from matfn_service.heads import is_inference
+from matfn_service.inference_problems import HTTP_HINT, inference_problem, told
 from matfn_service.ledger import Kind
 from matfn_service.problems import problem_headers, problem_of
 
@@ -155,7 +156,10 @@ class Exchange:
 
     async def refuse(self, refusal: Refusal) -> None:
         """Sends the problem document of a refusal."""
-        problem = problem_of(refusal, self.head.request_id)
-        twice = {"error": problem.detail} if is_inference(self.head.path) else {}  # where its clients look for it
+        if is_inference(self.head.path):
+            problem = inference_problem(refusal, self.head.request_id, HTTP_HINT)
+            twice = {"error": told(problem)}  # where its clients look for it
+        else:
+            problem, twice = problem_of(refusal, self.head.request_id), {}
         document = wire.encode_problem(problem, self.head.answer, twice)
         await self.answer(problem.status, self.head.answer.problem, [document], problem_headers(refusal))

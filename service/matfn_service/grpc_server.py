@@ -15,23 +15,23 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import socket
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
-from matfn_service import body
-from matfn_service.access_log import LEFT, Entry
+from matfn_service.access_log import LEFT
 from matfn_service.admission import INLINE_BYTES
 from matfn_service.endpoints import Reply
+from matfn_service.grpc_caller import RpcCaller
 from matfn_service.heads import parse_head, refuse_two_keys
 from matfn_service.inference import (
     Request,
     check_wanted,
     config_of,
     index,
+    is_model,
     metadata_of,
     model,
     server_metadata,
@@ -45,7 +45,7 @@ from matfn_service.inference_messages import (
     reply_message,
     server_message,
 )
-from matfn_service.ledger import Kind
+from matfn_service.inference_problems import GRPC_HINT, inference_problem, told
 from matfn_service.problems import CallerLeft, Refusal, as_refusal, problem_of
 from matfn_service.protobuf import written
 from matfn_service.tracing import Request as EndedRequest
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from matfn.errors import Problem
     from matfn_service.admission import Admission, Prepared
     from matfn_service.app import Application
-    from matfn_service.heads import Head
     from matfn_service.ledger import Account
     from matfn_service.service import Service
     from matfn_service.settings import Settings
@@ -70,9 +69,6 @@ _HEALTH: Final = "/grpc.health.v1.Health/Check"
 _OPEN: Final = frozenset({f"{_ROOT}ServerLive", f"{_ROOT}ServerReady", _HEALTH})
 _SERVING, _NOT_SERVING = 1, 2
 _READ_METADATA: Final = frozenset({"authorization", "x-request-id", "traceparent", "tracestate"})
-_LARGEST: Final = 2**31 - 1  # of a message, by Protocol Buffers
-_SOON: Final = 0.25  # seconds in which most messages come; what comes in it is bounded by the network
-_TWICE: Final = 2  # a message lies in memory as it came, and its numbers as workers see them
 _COPIES: Final = 2  # of outputs: in the message, and in the transport
 _DETAIL: Final = 2000
 _MOST_OF_REPORT: Final = 4096  # bytes of a message that names a model
@@ -91,8 +87,6 @@ _CODES: Final[Mapping[int | None, str]] = {
     504: "DEADLINE_EXCEEDED",
 }
 
-_log = structlog.get_logger(__name__)
-
 
 class GrpcServer:
     """Serves the protocol on a port of its own.
@@ -106,7 +100,8 @@ class GrpcServer:
         self._application = application
         self._service = service
         self._server: Any = None
-        self._methods: Mapping[str, Callable[[_RpcCaller], Awaitable[None]]] = {
+        self._port = 0
+        self._methods: Mapping[str, Callable[[RpcCaller], Awaitable[None]]] = {
             f"{_ROOT}ServerLive": partial(_tell, message=written((1, True))),
             f"{_ROOT}ServerReady": self._tell_ready,
             f"{_ROOT}ModelReady": self._tell_model_ready,
@@ -132,23 +127,24 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers((_handlers(self),))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+            self._port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
         except RuntimeError as error:
-            raise OSError(f"{host}:{settings.grpc_port} cannot be listened on: {error}") from None
+            reason = _why_not(settings) or error
+            raise OSError(f"{host}:{settings.grpc_port} cannot be listened on: {reason}") from None
         await self._server.start()
-        return f"{host}:{port}"
+        return f"{host}:{self._port}"
 
     async def stop(self, seconds: float) -> None:
         """Closes all connections; answers on their way have so many seconds."""
         await self._server.stop(seconds)
 
-    def served_by(self, method: str) -> Callable[[_RpcCaller], Awaitable[None]] | None:
+    def served_by(self, method: str) -> Callable[[RpcCaller], Awaitable[None]] | None:
         """The handler of a method; None for those of other services."""
         if method in self._methods:
             return self._methods[method]
         return partial(_tell_unknown, method=method) if method.startswith(_ROOT) else None
 
-    async def serve(self, caller: _RpcCaller, answer: Callable[[_RpcCaller], Awaitable[None]]) -> Refusal | None:
+    async def serve(self, caller: RpcCaller, answer: Callable[[RpcCaller], Awaitable[None]]) -> Refusal | None:
         """Serves one request; returns what the caller is to be told instead of an answer."""
         edge, head, entry = self._application.edge, caller.head, caller.entry
         self._begin(caller)
@@ -170,19 +166,19 @@ class GrpcServer:
             self._end(caller)
         return None
 
-    def _begin(self, caller: _RpcCaller) -> None:
+    def _begin(self, caller: RpcCaller) -> None:
         """Begins the trace of a call, in whose task this runs."""
         if self._service.telemetry is not None:
             caller.entry.trace = self._service.telemetry.begin(caller.scope)
             enter_trace(caller.entry.trace)
 
-    def _end(self, caller: _RpcCaller) -> None:
+    def _end(self, caller: RpcCaller) -> None:
         telemetry, entry = self._service.telemetry, caller.entry
         if telemetry is not None:
             ended = EndedRequest(caller.scope, caller.head, entry, code_of(caller.status), self._service.clock())
             telemetry.end(entry.trace, ended)
 
-    def caller(self, context: Any, method: str) -> _RpcCaller:
+    def caller(self, context: Any, method: str) -> RpcCaller:
         """The caller of a method."""
         metadata = [(key, value) for key, value in context.invocation_metadata() if key in _READ_METADATA]
         headers = [(key.encode(), value.encode()) for key, value in metadata if isinstance(value, str)]
@@ -194,42 +190,58 @@ class GrpcServer:
             "matfn.is_known": method in self._methods,
         }
         head = parse_head(scope, self._service.clock())
-        return _RpcCaller(context, scope, head, self._service, context.time_remaining())
+        return RpcCaller(context, scope, head, self._service, self._port)
 
-    async def _tell_ready(self, caller: _RpcCaller) -> None:
+    async def _tell_ready(self, caller: RpcCaller) -> None:
         await _tell(caller, message=written((1, self._service.is_ready)))
 
-    async def _tell_health(self, caller: _RpcCaller) -> None:
+    async def _tell_health(self, caller: RpcCaller) -> None:
         await _tell(caller, message=written((1, _SERVING if self._service.is_ready else _NOT_SERVING)))
 
-    async def _tell_model_ready(self, caller: _RpcCaller) -> None:
-        model(*named_model(await self._small_message(caller)))
-        await self._tell_ready(caller)
+    async def _tell_model_ready(self, caller: RpcCaller) -> None:
+        """No model is ready that does not exist: clients of the protocol ask this to learn whether it does."""
+        name, version = named_model(await self._small_message(caller))
+        is_ready = self._service.is_ready and is_model(name, version)
+        await _tell(caller, message=written((1, is_ready)))
 
-    async def _tell_metadata(self, caller: _RpcCaller) -> None:
+    async def _tell_metadata(self, caller: RpcCaller) -> None:
         function = model(*named_model(await self._small_message(caller)))
         await _tell(caller, message=metadata_message(metadata_of(function)))
 
-    async def _tell_config(self, caller: _RpcCaller) -> None:
+    async def _tell_config(self, caller: RpcCaller) -> None:
         function = model(*named_model(await self._small_message(caller)))
         await _tell(caller, message=config_message(config_of(function)))
 
-    async def _tell_index(self, caller: _RpcCaller) -> None:
+    async def _tell_index(self, caller: RpcCaller) -> None:
         await _tell(caller, message=index_message(index(is_ready=self._service.is_ready)))
 
-    async def _small_message(self, caller: _RpcCaller) -> memoryview:
+    async def _small_message(self, caller: RpcCaller) -> memoryview:
         with self._service.ledger.account(caller.key) as account:
             async with self._service.reading():
                 return await caller.read(_MOST_OF_REPORT, account)
 
-    async def _infer(self, caller: _RpcCaller) -> None:
+    async def _infer(self, caller: RpcCaller) -> None:
         await self._application.computation.serve(caller, _MessageForm(caller))
 
 
+def _why_not(settings: Settings) -> OSError | None:
+    """Why an address cannot be listened on, which grpc does not say."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.grpc_port or 0), family=family).close()
+    except OSError as error:
+        return error
+    return None
+
+
 def _options(settings: Settings) -> Sequence[tuple[str, int]]:
+    idle = math.ceil(settings.write_idle_seconds * 1000)
     return (
+        ("grpc.keepalive_time_ms", math.ceil(idle / 2)),  # without a sign of life, until the caller is asked for one
+        ("grpc.keepalive_timeout_ms", idle),
+        ("grpc.http2.ping_timeout_ms", idle),  # which grpc 1.85 goes by
         ("grpc.so_reuseport", 0),  # a port that is taken is to be told
-        ("grpc.max_receive_message_length", min(settings.max_request_bytes, _LARGEST)),
+        ("grpc.max_receive_message_length", settings.grpc_message_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_connection_idle_ms", settings.keep_alive_seconds * 1000),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
@@ -253,7 +265,7 @@ def _handlers(server: GrpcServer) -> Any:
 
 
 async def _handle(
-    grpc: Any, server: GrpcServer, method: str, answer: Callable[[_RpcCaller], Awaitable[None]], *call: Any
+    grpc: Any, server: GrpcServer, method: str, answer: Callable[[RpcCaller], Awaitable[None]], *call: Any
 ) -> None:
     """Serves a request in a task of its own, and ends it with a status."""
     context = call[1]
@@ -265,9 +277,9 @@ async def _handle(
         caller.leave()
         raise
     if refusal is not None and not context.cancelled():
-        problem = problem_of(refusal, caller.head.request_id)
+        problem = inference_problem(refusal, caller.head.request_id, GRPC_HINT)
         code = getattr(grpc.StatusCode, code_of(problem.status))
-        await context.abort(code, problem.detail[:_DETAIL], (*caller.trailers, *_trailers(problem)))
+        await context.abort(code, told(problem)[:_DETAIL], (*caller.trailers, *_trailers(problem)))
 
 
 def code_of(status: int | None) -> str:
@@ -285,12 +297,12 @@ def _trailers(problem: Problem) -> tuple[tuple[str, str], ...]:
     )
 
 
-async def _tell(caller: _RpcCaller, *, message: bytes) -> None:
+async def _tell(caller: RpcCaller, *, message: bytes) -> None:
     """Sends a report."""
     await caller.answer(HTTPStatus.OK, "", [message])
 
 
-async def _tell_unknown(caller: _RpcCaller, *, method: str) -> None:
+async def _tell_unknown(caller: RpcCaller, *, method: str) -> None:
     del caller
     name = method.removeprefix(_ROOT)[:_DETAIL]
     raise Refusal("method_not_allowed", f"there is no method {name}", "ModelInfer computes; statistics are at /metrics")
@@ -300,7 +312,7 @@ async def _tell_unknown(caller: _RpcCaller, *, method: str) -> None:
 class _MessageForm:
     """The form of ModelInfer."""
 
-    caller: _RpcCaller
+    caller: RpcCaller
     request: Request | None = field(default=None, init=False)
 
     async def prepared(self, admission: Admission, content: memoryview, account: Account) -> Prepared:
@@ -316,119 +328,3 @@ class _MessageForm:
         """The answer as one message."""
         assert self.request is not None
         return Reply("", [reply_message(self.request, answer)])
-
-
-class _RpcCaller:
-    """One request over gRPC, and the way back to its caller."""
-
-    def __init__(
-        self,
-        context: Any,
-        scope: dict[str, Any],
-        head: Head,
-        service: Service,
-        seconds: float | None,
-    ) -> None:
-        self.head = head
-        self.scope = scope
-        self.entry = Entry()
-        self.seconds = seconds
-        self.status: int | None = None
-        self.body_has_come = False
-        self._context = context
-        self._service = service
-        self._left = asyncio.Event()
-        self._on_leave: Callable[[], None] | None = None
-
-    @property
-    def key(self) -> str:
-        """Name of the request's API key."""
-        return self.entry.key
-
-    @property
-    def trailers(self) -> tuple[tuple[str, str], ...]:
-        """Metadata of every answer: the request's name, and that of its span."""
-        trace = self.entry.trace
-        named = [] if trace is None else [(name.decode(), value.decode()) for name, value in trace.headers]
-        return ("x-request-id", self.head.request_id), *named
-
-    def leave(self) -> None:
-        """The caller has given up its request."""
-        self._left.set()
-        if self._on_leave is not None:
-            self._on_leave()
-
-    def watch(self, on_leave: Callable[[], None]) -> Callable[[], object]:
-        """Calls `on_leave` if the caller gives up; at once if it has."""
-        self._on_leave = on_leave
-        if self._left.is_set():
-            on_leave()
-        return self._unwatch
-
-    def _unwatch(self) -> None:
-        self._on_leave = None
-
-    async def read(self, limit: int, account: Account) -> memoryview:
-        """The message; one that takes long is charged as if it had the largest size, which nobody tells before."""
-        reading = asyncio.ensure_future(self._context.read())
-        try:
-            await asyncio.wait([reading], timeout=_SOON)
-            if not reading.done():
-                account.charge({Kind.ARRIVING: min(limit, _LARGEST)})
-            message = await self._unless_left(reading)
-        finally:
-            reading.cancel()
-        if not isinstance(message, bytes):
-            await self._require_left()
-        body.check_length(len(message), limit)
-        account.release(Kind.ARRIVING)
-        account.charge({Kind.BODIES: _TWICE * len(message)})
-        self.entry.received = len(message)
-        return memoryview(message)
-
-    async def _unless_left(self, work: Awaitable[Any]) -> Any:
-        try:
-            return await work
-        except asyncio.CancelledError:
-            if self._left.is_set():
-                raise CallerLeft from None
-            raise
-
-    async def _require_left(self) -> None:
-        """Waits to be told that the caller has left, or that its message was too large for grpc, which has said so.
-
-        Raises:
-            CallerLeft: if it did.
-            Refusal: `malformed` if it has sent no message.
-        """
-        try:
-            async with asyncio.timeout(_SOON):
-                await self._left.wait()
-        except TimeoutError:
-            raise Refusal("malformed", "the request has no message") from None
-        raise CallerLeft
-
-    async def answer(
-        self,
-        status: int,
-        content_type: str,
-        buffers: Sequence[wire.Buffer],
-        headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> int:
-        """Sends a message, and waits until the transport has taken it; returns its size."""
-        del content_type, headers
-        message = bytes(buffers[0])
-        if len(message) > _LARGEST:
-            raise Refusal("too_large", f"the answer has {len(message)} bytes; a message has {_LARGEST} at most")
-        self._context.set_trailing_metadata(self.trailers)
-        settings = self._service.settings
-        slowest = settings.write_idle_seconds + len(message) / settings.write_rate if settings.write_rate else None
-        try:
-            async with asyncio.timeout(slowest):
-                await self._unless_left(self._context.write(message))
-        except TimeoutError:
-            self._service.statistics.count_unread()
-            _log.warning("answers not read", idle_seconds=settings.write_idle_seconds, rate=settings.write_rate)
-            raise CallerLeft from None
-        self.status, self.entry.sent = status, len(message)
-        return len(message)

@@ -105,6 +105,8 @@ def parse_head(scope: Scope, now: float) -> Head:
         headers.get(b"content-type", b""), headers.get(b"content-encoding", b""), headers.get(b"accept", b"")
     )
     to_inference, inference = is_inference(scope["path"]), headers.get(_INFERENCE, b"")
+    if inference:  # two of them would be two places where the JSON ends; joined as HTTP joins them they are no number
+        inference = b", ".join(value for name, value in scope["headers"] if name == _INFERENCE)
     return Head(
         method=scope["method"],
         path=scope["path"],

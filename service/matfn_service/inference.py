@@ -9,6 +9,7 @@ data, parameters, schedule policy).
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ __all__ = [
     "distinct",
     "dtype_of",
     "index",
+    "is_model",
     "metadata_of",
     "model",
     "outputs_of",
@@ -85,12 +87,14 @@ class Request:
         id: the caller's name for it, which the answer repeats; empty for none.
         wanted: names of the outputs that it asks for, and whether each is to be binary; None for all outputs.
         is_binary: whether outputs are to be binary where it does not say so one by one.
+        says_certificates: whether the answer has them as a parameter.
     """
 
     call: wire.Call
     id: str = ""
     wanted: Mapping[str, bool] | None = None
     is_binary: bool = False
+    says_certificates: bool = True
 
 
 def model(name: str, version: str = "") -> Function:
@@ -101,10 +105,15 @@ def model(name: str, version: str = "") -> Function:
     """
     if name not in ENTRIES:
         raise Refusal("unknown_function", *unknown(name))
-    if version not in {"", MODEL_VERSION}:
+    if not is_model(name, version):
         detail = f"the model {name} has no version {version[:_MOST_RANK]!r}"
         raise Refusal("unknown_function", detail, f"its only version is {MODEL_VERSION}; a request may leave it out")
     return ENTRIES[name]
+
+
+def is_model(name: str, version: str = "") -> bool:
+    """Whether there is such a model, in this version."""
+    return name in ENTRIES and version in {"", MODEL_VERSION}
 
 
 # Reports.
@@ -262,9 +271,16 @@ def call_of(
     options = {name: values.pop(name) for name in tuple(values) if name in _OPTIONS}
     options |= _scheduled(given, options)
     if seconds is not None:
-        deadline = options.get("deadline")
-        options["deadline"] = min(seconds, deadline) if isinstance(deadline, int | float) else seconds
+        options["deadline"] = _sooner(options.get("deadline"), seconds)
     return wire.Call(function.name, dict(inputs), values, options)
+
+
+def _sooner(deadline: wire.Value, seconds: float) -> wire.Value:
+    """The sooner of a deadline and the caller's own; one that is no time stays, and is refused as such."""
+    if deadline is None:
+        return seconds
+    is_time = isinstance(deadline, int | float) and not isinstance(deadline, bool) and math.isfinite(deadline)
+    return min(seconds, deadline) if is_time else deadline
 
 
 def _value(value: object, name: str, rule: Parameter | None) -> wire.Value:
@@ -366,11 +382,12 @@ def texts_of(answer: wire.EncodedAnswer) -> list[bytes]:
     return [wire.certificate_json(octets) for octets in answer.certificates]
 
 
-def remarks(answer: wire.EncodedAnswer, texts: Sequence[bytes]) -> dict[str, str | float]:
-    """The parameters of an answer: its certificates, and where the time went."""
+def remarks(request: Request, answer: wire.EncodedAnswer, texts: Sequence[bytes]) -> dict[str, str | float]:
+    """The parameters of an answer: its certificates, unless they are not asked for, and where the time went."""
     timing = answer.timing
+    certificates = {CERTIFICATES: f"[{b','.join(texts).decode()}]"} if request.says_certificates else {}
     return {
-        CERTIFICATES: f"[{b','.join(texts).decode()}]",
+        **certificates,
         "queue_ms": timing.queue_ms,
         "device_ms": timing.device_ms,
         "batch_size": timing.batch_size,

@@ -26,6 +26,7 @@ from matfn_service.admission import INLINE_BYTES, decoding
 from matfn_service.endpoints import Reply
 from matfn_service.heads import require_identity
 from matfn_service.inference import (
+    CERTIFICATES,
     DATATYPES,
     MODEL_VERSION,
     TEXTS,
@@ -196,14 +197,27 @@ def read_request(body: memoryview, end: int, function: Function) -> Request:
         DecodeError: if it cannot be read.
         Refusal: if a parameter is out of its domain.
     """
-    tree = mapping(wire.request_tree(body[:end], wire.Media.JSON), "the request")
+    tree = mapping(_tree(body, end), "the request")
     only(tree, {"id", "parameters", "inputs", "outputs"}, "the request")
     parameters = dict(mapping(tree.get("parameters", {}), "parameters"))
     is_binary = _flag(parameters.pop("binary_data_output", False), "binary_data_output")
     wanted = _wanted(tree.get("outputs"), is_binary)
+    says_certificates = _flag(parameters.pop(CERTIFICATES, True), CERTIFICATES)
     inputs = _inputs(items(tree.get("inputs"), "inputs"), body[end:])
     called = optional_text(tree.get("id"), "id") or ""
-    return Request(call_of(function, inputs, parameters), called, wanted, is_binary)
+    return Request(call_of(function, inputs, parameters), called, wanted, is_binary, says_certificates)
+
+
+def _tree(body: memoryview, end: int) -> object:
+    """The tree of the JSON; where binary tensors follow it without the header, that is said."""
+    try:
+        return wire.request_tree(body[:end], wire.Media.JSON)
+    except wire.DecodeError as error:
+        is_headless = end == len(body) and re.search(b"binary_data_size", body[:_SHORT]) is not None
+        if error.code != "malformed" or not is_headless:
+            raise
+        detail = "binary tensors follow the JSON, and the header Inference-Header-Content-Length does not say where"
+        raise wire.DecodeError(f"{detail} ({error.detail})") from None
 
 
 def _flag(value: object, what: str) -> bool:
@@ -289,15 +303,27 @@ def _listed(
     found = wire.nested(rows, name, _ROOM)
     if len(found.shape) > 1 and found.shape != shape:
         raise wire.DecodeError(f"the data of {name!r:.64} are nested as {list(found.shape)}, not as its shape says")
-    return tensor_of(name, dtype, shape, _rounded(found.data, dtype))
+    octets = _rounded(found.data, dtype, name)
+    return tensor_of(name, dtype, shape, octets) if isinstance(octets, bytes) else octets
 
 
-def _rounded(numbers: wire.Buffer, dtype: str) -> bytes:
-    """The octets of float64 numbers in another dtype."""
+def _rounded(numbers: wire.Buffer, dtype: str, name: str) -> bytes | wire.DecodeError:
+    """The octets of float64 numbers in another dtype; an infinite one was a number that the dtype cannot hold."""
     if not len(numbers):
         return b""
-    rounded = torch.frombuffer(numbers, dtype=torch.float64).to(getattr(torch, dtype))
+    exact = torch.frombuffer(numbers, dtype=torch.float64)
+    rounded = exact.to(getattr(torch, dtype))
+    if rounded.isinf().any():
+        return _out_of_range(float(exact[rounded.isinf()][0]), dtype, name)
     return (rounded.view(torch.int16) if dtype == "bfloat16" else rounded).numpy().tobytes()
+
+
+def _out_of_range(number: float, dtype: str, name: str) -> wire.DecodeError:
+    datatype = next(known for known, other in DATATYPES.items() if other == dtype)
+    most = torch.finfo(getattr(torch, dtype)).max
+    shown = f"{number:g}" if math.isfinite(number) else "a number beyond that"
+    detail = f"{name!r:.64} has {shown}, out of the range of {datatype}, which ends at {most:g}"
+    return wire.DecodeError(detail, "not_finite", "scale the matrices, or send a wider datatype")
 
 
 def _copies(request: Request) -> int:
@@ -320,7 +346,7 @@ def _reply(request: Request, answer: wire.EncodedAnswer) -> Reply:
         "model_name": request.call.function,
         "model_version": MODEL_VERSION,
         **({"id": request.id} if request.id else {}),
-        "parameters": {name: _plain(value) for name, value in remarks(answer, texts).items()},
+        "parameters": {name: _plain(value) for name, value in remarks(request, answer, texts).items()},
     }
     listed = b",".join(_described(one, texts) for one in outputs)
     header = b'%b,"outputs":[%b]}' % (_dumped(head)[:-1], listed)

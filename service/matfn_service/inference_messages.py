@@ -13,6 +13,7 @@ import numpy as np
 
 from matfn import wire
 from matfn_service.inference import (
+    CERTIFICATES,
     MODEL_VERSION,
     MOST_TENSORS,
     Request,
@@ -46,7 +47,7 @@ __all__ = [
 _PARAMETERS: Final = {1: flag, 2: signed, 3: text, 4: real, 5: unsigned}
 _CONTENTS: Final = {"float32": 6, "float64": 7}
 _DATA_TYPES: Final = {"TYPE_FP32": 11, "TYPE_STRING": 13}
-_TEXTS: Final = {1: "name", 2: "version", 3: "id"}
+_TEXTS: Final = {1: ("name", "model_name"), 2: ("version", "model_version"), 3: ("id", "id")}
 _MOST_FIELDS: Final = 8 * MOST_TENSORS
 _SHOWN: Final = 64
 
@@ -97,15 +98,19 @@ def read_request(content: memoryview, seconds: float | None = None) -> Request:
         if isinstance(tensor, wire.DecodeError):
             raise tensor
     inputs = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, wire.Tensor)}
+    says_certificates = sent.parameters.pop(CERTIFICATES, True)
+    if not isinstance(says_certificates, bool):
+        raise wire.DecodeError(f"{CERTIFICATES} is neither true nor false")
     call = call_of(function, inputs, sent.parameters, seconds)
-    return Request(call, sent.id, dict.fromkeys(sent.outputs, True) or None, is_binary=True)
+    return Request(call, sent.id, dict.fromkeys(sent.outputs, True) or None, True, says_certificates)  # noqa: FBT003
 
 
 def _sent(content: memoryview) -> _Sent:
     sent = _Sent()
     for number, value in fields(content, _MOST_FIELDS):
         if number in _TEXTS:
-            setattr(sent, _TEXTS[number], text(value, f"model_{_TEXTS[number]}"))
+            attribute, called = _TEXTS[number]
+            setattr(sent, attribute, text(value, called))
         elif number == 4:  # noqa: PLR2004 - as below, the published number
             name, parameter = entries(value, "parameters")
             sent.parameters[name] = _parameter(parameter, name)
@@ -214,7 +219,7 @@ def reply_message(request: Request, answer: wire.EncodedAnswer) -> bytes:
     """The message that answers a request."""
     texts = texts_of(answer)
     outputs = list(outputs_of(request, answer, texts))
-    said = [written((1, name), (2, _said(value))) for name, value in remarks(answer, texts).items()]
+    said = [written((1, name), (2, _said(value))) for name, value in remarks(request, answer, texts).items()]
     described = [written((1, one.name), (2, one.datatype), (3, one.shape)) for one in outputs]
     opening = written(
         (1, request.call.function),

@@ -129,6 +129,7 @@ def _request() -> dict[str, Any]:
             "type": "object",
             "properties": {
                 "binary_data_output": {"type": "boolean"},
+                CERTIFICATES: {"type": "boolean", "description": "whether the answer's parameters have them"},
                 "timeout": {"type": "integer", "minimum": 0, "description": "microseconds"},
                 "priority": {"type": "integer", "minimum": 0, "maximum": 9, "description": "1 goes first, 0: none"},
             },

@@ -7,6 +7,7 @@ from typing import Final
 
 __all__ = [
     "default_batch_bytes",
+    "default_message_bytes",
     "default_queue_bytes",
     "default_request_bytes",
     "default_shared_bytes",
@@ -72,6 +73,11 @@ def default_shared_bytes(request_bytes: int, held: int) -> int:
 def default_queue_bytes(held: int) -> int:
     """Bytes of all calls that wait or run: 4 GiB, less where there is less."""
     return min(4 * _GIB, held)
+
+
+def default_message_bytes(request_bytes: int) -> int:
+    """Bytes of a message over gRPC: an eighth of a body, for many may arrive slowly, or 4 MiB as in gRPC."""
+    return min(request_bytes, 64 * _MIB, max(4 * _MIB, request_bytes // 8))
 
 
 def default_request_bytes(queue_bytes: int) -> int:

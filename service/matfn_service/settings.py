@@ -12,6 +12,7 @@ from matfn_service.cors import origins_in
 from matfn_service.memory_limit import memory_limit
 from matfn_service.memory_plan import (
     default_batch_bytes,
+    default_message_bytes,
     default_queue_bytes,
     default_request_bytes,
     default_shared_bytes,
@@ -112,6 +113,13 @@ class Settings(BaseSettings):
         default_factory=lambda given: default_request_bytes(given["queue_bytes"]),
         ge=1024,
         description="Largest request body, in bytes; unset: 576 MiB, or a third of MATFN_QUEUE_BYTES.",
+    )
+    grpc_message_bytes: int = Field(
+        default_factory=lambda given: default_message_bytes(given["max_request_bytes"]),
+        ge=1024,
+        le=2**31 - 1,
+        description="Largest message over gRPC, in bytes; each that takes long to arrive is charged as much; unset: an"
+        " eighth of MATFN_MAX_REQUEST_BYTES, 4 to 64 MiB.",
     )
     queue_seconds: float = Field(
         default=120.0, gt=0, description="Predicted device seconds that may wait; beyond: 429."
@@ -251,6 +259,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"MATFN_QUEUE_BYTES={self.queue_bytes} is below MATFN_MAX_REQUEST_BYTES={self.max_request_bytes}:"
                 " raise the first or lower the second"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _request_holds_a_message(self) -> Self:
+        if self.max_request_bytes < self.grpc_message_bytes:
+            raise ValueError(
+                f"MATFN_GRPC_MESSAGE_BYTES={self.grpc_message_bytes} exceeds"
+                f" MATFN_MAX_REQUEST_BYTES={self.max_request_bytes}: lower the first or raise the second"
             )
         return self
 

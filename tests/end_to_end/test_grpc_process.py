@@ -127,7 +127,7 @@ def test_port_that_is_taken_ends_the_start() -> None:
         server = ServerProcess(grpc_port=str(taken.getsockname()[1]))
         try:
             assert server.exit_code(50) == 1
-            assert "cannot be listened on" in server.wait_for("cannot listen for gRPC")["reason"]
+            assert "in use" in server.wait_for("cannot listen for gRPC")["reason"]
         finally:
             server.stop()
 

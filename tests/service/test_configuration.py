@@ -116,6 +116,7 @@ def test_file_is_no_socket(tmp_path: Path) -> None:
 def test_settings_that_disagree_are_told() -> None:
     """A fault of several settings together has a line of its own."""
     assert fault(queue_bytes=2048, max_request_bytes=4096).startswith("MATFN_QUEUE_BYTES=2048 is below")
+    assert fault(max_request_bytes=2048, grpc_message_bytes=4096).startswith("MATFN_GRPC_MESSAGE_BYTES=4096 exceeds")
 
 
 def test_every_fault_has_its_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,8 +21,11 @@ from inference_proto import MESSAGES, ROOT, request_of, set_parameter
 from matfn import wire
 from matfn_kernels.contract.functions import ENTRIES
 from matfn_service.app import create_app
+from matfn_service.grpc_caller import longest_write
 from matfn_service.grpc_server import GrpcServer
 from matfn_service.inference_messages import read_request
+from matfn_service.inference_problems import GRPC_HINT
+from matfn_service.ledger import Kind
 from matfn_service.problems import Refusal
 from matfn_service.settings import Settings
 from scripted import MSGPACK, ScriptedExecutor, call_body, until
@@ -37,6 +41,7 @@ pytestmark = pytest.mark.anyio
 
 INVALID = "INVALID_ARGUMENT"
 A = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+BIG = Example("msign", "float64", {"m": torch.eye(200).double()}, {})
 CALL = Example("root", "float32", {"a": A}, {"r": 2})
 
 
@@ -338,6 +343,84 @@ async def test_large_messages_are_refused(connect: Connect) -> None:
     assert calls == {("root", "ok"): 1}
 
 
+async def test_several_slow_messages_fit(connect: Connect) -> None:
+    """Even on a small machine slow messages arrive together, each charged as the largest by default."""
+    async with connect(memory=2 * 10**9, workers=1) as found:
+        ledger, size = found.service.ledger, found.service.settings.grpc_message_bytes
+        calls = [found.channel.stream_stream(f"{ROOT}ModelInfer")() for _ in range(8)]
+        await until(lambda: ledger.held(Kind.ARRIVING) == 8 * size)
+        for call in calls:
+            await call.write(request().SerializeToString())
+            await call.done_writing()
+        answers = [MESSAGES["ModelInferResponse"].FromString(await call.read()).model_name for call in calls]
+        statuses = {(await call.code()).name for call in calls}
+
+    assert size >= 4 * 2**20
+    assert (answers, statuses) == (["root"] * 8, {"OK"})
+
+
+async def test_slow_reports_are_charged_as_much(connect: Connect) -> None:
+    """A slow message about a model is charged what grpc takes, though it is refused beyond 4 KiB."""
+    async with connect(max_request_bytes=2**21, grpc_message_bytes=2**20) as found:
+        call = found.channel.stream_stream(f"{ROOT}ModelMetadata")()
+        await call.wait_for_connection()
+        await until(lambda: found.service.ledger.total == 2**20)
+        call.cancel()
+        await until(lambda: found.service.ledger.total == 0)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await found.ask("ModelMetadata", MESSAGES["ModelRequest"](name="a" * 10**4))
+
+    assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+    assert "has 4096 at most" in caught.value.details()
+    assert "MATFN" not in caught.value.details()
+
+
+async def test_details_have_the_hint(connected: Connected) -> None:
+    """Clients show the details alone; they say what to try as well."""
+    nope = request(model_name="inv_rot")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await connected.infer(nope)
+    long = request(id="i" * 10**5)
+    with pytest.raises(grpc.aio.AioRpcError) as named:
+        await connected.infer(long)
+
+    assert "inv_root" in caught.value.details().partition(": ")[2]
+    assert named.value.details().startswith("id is a text of 100000 bytes: ")
+
+
+@pytest.mark.parametrize(
+    "deadline",
+    [math.nan, math.inf, -3.0, "abc", "[1, 2]", True],
+    ids=["nan", "inf", "negative", "text", "list", "bool"],
+)
+@pytest.mark.parametrize("seconds", [None, 20.0])
+async def test_deadline_is_checked_with_any_timeout(
+    connected: Connected, deadline: object, seconds: float | None
+) -> None:
+    """A deadline that is no time is refused, whether the caller has one of its own or not."""
+    asked = changed(lambda one: set_parameter(one, "deadline", deadline))
+
+    assert await connected.refused(asked, timeout=seconds) == (INVALID, "invalid_parameter")
+
+
+async def test_unknown_models_are_not_ready(connected: Connected) -> None:
+    """A model that does not exist is not ready, as clients over HTTP are told as well."""
+    names = [("root", ""), ("root", "1"), ("root", "2"), ("nothing", "")]
+    asked = [MESSAGES["ModelRequest"](name=name, version=version) for name, version in names]
+
+    assert [(await connected.ask("ModelReady", one)).ready for one in asked] == [True, True, False, False]
+
+
+async def test_certificates_may_be_left_out(connected: Connected) -> None:
+    """The parameter of the same name leaves them out of the answer's parameters."""
+    answer = await connected.infer(changed(lambda one: set_parameter(one, "certificates", value=False)))
+    wrong = changed(lambda one: set_parameter(one, "certificates", "no"))
+
+    assert "certificates" not in {one.key for one in answer.parameters}
+    assert [one.name for one in answer.outputs] == ["x"]
+    assert await connected.refused(wrong) == (INVALID, "malformed")
+
+
 async def test_request_without_a_message(connected: Connected) -> None:
     """A caller that ends its request before a message is told so."""
     call = connected.channel.stream_stream(f"{ROOT}ModelInfer")()
@@ -345,7 +428,7 @@ async def test_request_without_a_message(connected: Connected) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
 
-    assert caught.value.details() == "the request has no message"
+    assert caught.value.details() == f"the request has no message: {GRPC_HINT}"
 
 
 async def test_connections_are_limited(connect: Connect) -> None:
@@ -398,23 +481,94 @@ async def test_caller_that_leaves_is_dropped(connected: Connected, executor: Scr
     await until(lambda: connected.service.ledger.total == 0)
 
 
-async def test_answers_that_are_not_read_are_dropped(connect: Connect) -> None:
-    """An answer beyond the window of its stream is charged until it is read, and given up after a while."""
-    big = Example("msign", "float64", {"m": torch.eye(200).double()}, {})
-    async with connect(write_idle_seconds=0.2, write_rate=10**9) as found:
-        options = [("grpc.http2.bdp_probe", 0)]
+@pytest.mark.parametrize("how", [{"write_rate": 10**9}, {"write_rate": 0, "body_seconds": 0.2}])
+async def test_answers_that_are_not_read_are_dropped(connect: Connect, how: dict[str, float]) -> None:
+    """An answer beyond the window of its stream is charged until it is read, and its connection cut after a while."""
+    async with connect(write_idle_seconds=0.2, **how) as found:
+        options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
         async with grpc.aio.insecure_channel(found.address, options=options) as channel:
             call = channel.stream_stream(f"{ROOT}ModelInfer")()
-            await call.write(request_of(big).SerializeToString())
+            await call.write(request_of(BIG).SerializeToString())
             await call.done_writing()
             await until(lambda: found.service.statistics.dropped_unread == 1)
             await until(lambda: found.service.ledger.total == 0)
-            call.cancel()
+            status = await call.code()
+        live = (await found.ask("ServerLive")).live
+
+    assert (status.name, live) == ("UNAVAILABLE", True)
+
+
+async def test_answers_stay_charged_while_they_hold_memory(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no connection could be cut, an answer that is not read is charged until its caller leaves."""
+    monkeypatch.setattr("matfn_service.grpc_caller.cut", lambda *_: False)
+    async with connect(write_idle_seconds=0.2, write_rate=10**9) as found:
+        channel = grpc.aio.insecure_channel(found.address, options=[("grpc.http2.bdp_probe", 0)])
+        call = channel.stream_stream(f"{ROOT}ModelInfer")()
+        await call.write(request_of(BIG).SerializeToString())
+        await call.done_writing()
+        await until(lambda: found.service.statistics.dropped_unread == 1)
+        held = found.service.ledger.held(Kind.ANSWERS)
+        call.cancel()
+        await until(lambda: found.service.ledger.total == 0)
+        await channel.close()
+
+    assert held >= 200 * 200 * 8
+
+
+async def test_mute_callers_are_dropped(connect: Connect) -> None:
+    """A caller that answers no ping of HTTP/2, as one that is stopped or gone, loses its connection."""
+    async with connect(write_idle_seconds=0.2, write_rate=0) as found:
+        reader, writer = await asyncio.open_connection(*found.address.rsplit(":", 1))
+        two = Example("sqrt_pair", "float64", {"a": torch.eye(88).double()}, {})  # whose outputs exceed the window
+        writer.write(begun(f"{ROOT}ModelInfer", request_of(two).SerializeToString()))
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+        await until(lambda: found.service.ledger.total == 0)
+
+    assert found.service.statistics.dropped_unread == 0
+
+
+def begun(path: str, message: bytes) -> bytes:
+    """What opens a connection of HTTP/2 and sends one message, in frames within the first window."""
+    fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a", "te": "trailers"}
+    fields["content-type"] = "application/grpc"
+    block = b"".join(
+        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in fields.items()
+    )
+    data = b"\x00" + len(message).to_bytes(4) + message
+    pieces = [data[start : start + 2**14] for start in range(0, len(data), 2**14)]
+    ends = [0] * (len(pieces) - 1) + [1]
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(
+        len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + content
+        for kind, flags, stream, content in [
+            (4, 0, 0, b""),
+            (1, 4, 1, block),
+            *((0, flags, 1, piece) for flags, piece in zip(ends, pieces, strict=True)),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "size", "seconds"),
+    [
+        ({}, 0, 30.0),
+        ({}, 10 * 2**20, 40.0),
+        ({}, 500 * 2**20, 300.0),
+        ({"write_rate": 2**24}, 160 * 2**20, 40.0),
+        ({"write_rate": 0}, 1, 300.0),
+        ({"write_rate": 0, "body_seconds": 7.0}, 2**30, 30.0),
+    ],
+)
+def test_time_to_read_an_answer_is_bounded(how: dict[str, float], size: int, seconds: float) -> None:
+    """It grows with the size, by 1 s a MiB at most, up to the time that a body may take, whatever the rate."""
+    assert longest_write(Settings.model_validate(how), size) == seconds
 
 
 async def test_messages_that_take_long_are_charged_ahead(connect: Connect) -> None:
     """A message that does not come is charged as the largest; while others like it take all room, it is refused."""
-    async with connect(max_request_bytes=2**20) as found:
+    async with connect(max_request_bytes=2**21, grpc_message_bytes=2**20) as found:
         ledger = found.service.ledger
         call = found.channel.stream_stream(f"{ROOT}ModelInfer")()
         await call.wait_for_connection()

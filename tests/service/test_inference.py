@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from inference_calls import LENGTH, Content, Example, answer_in, body_of, examples, numbers_in, octets, written
 from matfn import wire
 from matfn_kernels.contract.functions import ENTRIES, FUNCTIONS
+from matfn_service.inference_problems import HTTP_HINT
 from scripted import MSGPACK, Opened, ScriptedExecutor, call_body, post, service_behind, until
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ async def inferred(client: httpx.AsyncClient, **parts: Any) -> httpx.Response:
 def problem_of(answer: httpx.Response) -> tuple[int, str]:
     """Status and code of a problem document, which has its detail where clients of the protocol look for it."""
     problem = wire.decode_problem(answer.content, answer.headers["content-type"])
-    assert answer.json()["error"] == problem.detail
+    assert answer.json()["error"] == (f"{problem.detail}: {problem.hint}" if problem.hint else problem.detail)
     assert problem.status == answer.status_code
     return problem.status, problem.code
 
@@ -306,6 +307,7 @@ MALFORMED: Mapping[str, Content] = {
     "header is no number": with_binary(octets(A), "-1"),
     "header of many digits": with_binary(octets(A), "1" * 400),
     "header in the middle": with_binary(octets(A), 10),
+    "binary without the header": Content(with_binary(octets(A)).content, {}),
     "unknown parameter of an output": body_of(
         {"inputs": [IN_JSON], "outputs": [{"name": "x", "parameters": {"classification": 2}}]}
     ),
@@ -319,10 +321,61 @@ MALFORMED: Mapping[str, Content] = {
 
 async def test_requests_that_cannot_be_read_are_malformed(client: httpx.AsyncClient) -> None:
     """What cannot be read is 400, and the next request is answered."""
-    found = {name: problem_of(await infer(client, "root", body)) for name, body in MALFORMED.items()}
+    answers = {name: await infer(client, "root", body) for name, body in MALFORMED.items()}
 
+    found = {name: problem_of(answer) for name, answer in answers.items()}
     assert found == dict.fromkeys(MALFORMED, (400, "malformed"))
+    assert {answer.json()["hint"] for answer in answers.values()} == {HTTP_HINT}
     assert (await inferred(client)).status_code == 200
+
+
+@pytest.mark.parametrize("x", [torch.eye(2), torch.full((2, 2), -1.0), torch.zeros(2, 2)])
+async def test_missing_header_is_named(client: httpx.AsyncClient, x: torch.Tensor) -> None:
+    """Binary tensors without the header that says where they begin are refused by its name."""
+    answer = await infer(client, "root", Content(with_binary(octets(x)).content, {}))
+
+    assert problem_of(answer) == (400, "malformed")
+    assert "Inference-Header-Content-Length does not say where" in answer.json()["detail"]
+
+
+async def test_two_headers_are_refused(client: httpx.AsyncClient) -> None:
+    """Of two places where the JSON ends neither is taken, even if they are the same."""
+    body = with_binary(octets(A))
+    length = body.headers[LENGTH]
+    answer = await client.post("/v2/models/root/infer", content=body.content, headers=[(LENGTH, length)] * 2)
+
+    assert problem_of(answer) == (400, "malformed")
+    assert f"{length}, {length}" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("datatype", "number"), [("FP16", 1e6), ("FP32", 1e300), ("BF16", -1e39)])
+async def test_numbers_beyond_a_datatype_are_named(client: httpx.AsyncClient, datatype: str, number: float) -> None:
+    """A finite number that the datatype cannot hold is said to be out of its range, and not to be infinite."""
+    answer = await inferred(client, inputs=[{**IN_JSON, "datatype": datatype, "data": [1, 0, 0, number]}])
+
+    assert problem_of(answer) == (422, "not_finite")
+    assert f"has {number:g}, out of the range of {datatype}" in answer.json()["detail"]
+
+
+async def test_largest_number_of_a_datatype_is_taken(client: httpx.AsyncClient) -> None:
+    """What rounds to the largest number is within the range."""
+    answer = await inferred(client, inputs=[{**IN_JSON, "datatype": "FP16", "data": [1, 0, 0, 65519]}])
+
+    assert answer.json().get("code") != "not_finite"
+
+
+async def test_certificates_may_be_left_out(client: httpx.AsyncClient) -> None:
+    """Without the parameter the rest of the answer is the same, and a tensor of certificates may still be asked for."""
+    wanted = [{"name": "x"}, {"name": "certificates"}]
+    whole, less = [
+        (await inferred(client, outputs=wanted, parameters=parameters)).json()
+        for parameters in ({}, {"certificates": False})
+    ]
+    wrong = await inferred(client, parameters={"certificates": 0})
+
+    assert set(whole["parameters"]) - set(less["parameters"]) == {"certificates"}
+    assert less["outputs"] == whole["outputs"]
+    assert problem_of(wrong) == (400, "malformed")
 
 
 UNPROCESSABLE: Sequence[tuple[dict[str, Any], str]] = [

@@ -203,7 +203,7 @@ def test_what_a_request_may_say(server: ServerProcess, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_are_in_words(server: ServerProcess, kind: str) -> None:
-    """Errors have the words of /v1."""
+    """Errors have the words of /v1 with what to try, and a model that does not exist is not ready."""
 
     async def words(asking: Coroutine[Any, Any, Any]) -> str:
         with pytest.raises(InferenceServerException) as caught:
@@ -212,7 +212,8 @@ def test_errors_are_in_words(server: ServerProcess, kind: str) -> None:
 
     async def errors(client: Client) -> None:
         nothing = Example("nothing", "float32", {"a": A}, {})
-        assert await words(client.infer(nothing)) == "there is no function 'nothing'"
+        assert (await words(client.infer(nothing))).startswith("there is no function 'nothing': known: root, ")
+        assert not await client.ask("is_model_ready", "nothing")
         assert "'surprise'" in await words(client.infer(CALL, parameters={"surprise": 1}))
         assert "no output 'y'" in await words(client.infer(CALL, "y"))
         wrong = Example("root", "float32", {"b": A}, {"r": 2})
@@ -221,7 +222,7 @@ def test_errors_are_in_words(server: ServerProcess, kind: str) -> None:
         assert "eigenvalue is negative" in await words(client.infer(negative))
         integers = client.module.InferInput("a", [2, 2], "INT32")
         integers.set_data_from_numpy(np.ones((2, 2), np.int32))
-        assert "INT32" in await words(client.ask("infer", "root", [integers]))
+        assert "'a' is INT32: send it as one of FP32" in await words(client.ask("infer", "root", [integers]))
         assert await words(client.ask("get_model_metadata", "nothing"))
         assert await words(client.ask("get_inference_statistics"))
         assert np.allclose((await client.infer(CALL)).as_numpy("x") @ (await client.infer(CALL)).as_numpy("x"), A)
