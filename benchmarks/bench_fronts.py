@@ -35,6 +35,7 @@ ROUNDS = 5
 CALLERS = 8
 CALLS = 100
 """Of each caller in a round."""
+ALONE, FRONT = "alone", "a front"
 SHAPES = {"8 of order 32": (8, 32, 32), "one of order 256": (1, 256, 256)}
 TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 
@@ -46,6 +47,10 @@ class Round:
     server: float
     front: float
     worker: float
+
+
+Rounds = dict[str, dict[str, list[Round]]]
+"""By the shape, and by who holds the connections."""
 
 
 def body_of(shape: tuple[int, ...]) -> bytes:
@@ -108,11 +113,24 @@ def one_round(server: ServerProcess, process: int, body: bytes) -> Round:
     return Round(**took)
 
 
+def rounds_of_all() -> Rounds:
+    """The rounds of every shape, with each process that holds the connections."""
+    found: Rounds = {}
+    with running_server(fronts="2") as server:
+        server.wait_for("front listening")
+        holders = {ALONE: server.process.pid, FRONT: fronts_of(server)[0]}
+        for name, shape in SHAPES.items():
+            body = body_of(shape)
+            rounds = [{who: one_round(server, pid, body) for who, pid in holders.items()} for _ in range(ROUNDS)]
+            found[name] = {who: [one[who] for one in rounds] for who in holders}
+    return found
+
+
 def row(name: str, who: str, rounds: list[Round]) -> str:
     """A line of the table: medians, and the range of what the server takes."""
     server = [one.server for one in rounds]
     worker = statistics.median(one.worker for one in rounds)
-    front = "" if who == "alone" else f"{statistics.median(one.front for one in rounds):.2f}"
+    front = "" if who == ALONE else f"{statistics.median(one.front for one in rounds):.2f}"
     middle = statistics.median(server)
     spread = f"{middle:.2f} ({min(server):.2f}..{max(server):.2f})"
     return f"| {name} | {who} | {spread} | {front} | {worker:.2f} | {worker / middle:.1f} |"
@@ -126,14 +144,9 @@ def main() -> None:
     )
     print("| call | connections held by | server | front | worker | workers that the server feeds |")
     print("|---|---|---|---|---|---|")
-    with running_server(fronts="2") as server:
-        server.wait_for("front listening")
-        holders = {"alone": server.process.pid, "a front": fronts_of(server)[0]}
-        for name, shape in SHAPES.items():
-            body = body_of(shape)
-            rounds = [{who: one_round(server, pid, body) for who, pid in holders.items()} for _ in range(ROUNDS)]
-            for who in holders:
-                print(row(name, who, [one[who] for one in rounds]))
+    for name, found in rounds_of_all().items():
+        for who, rounds in found.items():
+            print(row(name, who, rounds))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Demand:
         received: bytes a second of requests.
         sent: bytes a second of answers.
         loop: share of a core that the event loop takes.
+        front: share of a core that fronts take.
         hottest: share of the device seconds that calls of one hint have.
     """
 
@@ -33,6 +34,7 @@ class Demand:
     received: float
     sent: float
     loop: float
+    front: float
     hottest: float
 
 
@@ -51,7 +53,8 @@ def demand(uses: tuple[Sort, ...], rate: float, fleet: Fleet) -> Demand:
         rate=rate,
         received=received,
         sent=sent,
-        loop=rate * fleet.loop_call + (received + sent) * fleet.loop_byte,
+        loop=rate * fleet.loop.call + (received + sent) * fleet.loop.byte,
+        front=rate * fleet.front.call + (received + sent) * fleet.front.byte,
         hottest=max(seconds.values()) / total,
     )
 

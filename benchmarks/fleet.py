@@ -1,9 +1,10 @@
 """A fleet of replicas as a sequence of events: who takes a call, when it is batched, computed and answered.
 
-A replica is one event loop, the service's own queue and one device. A call takes the loop twice, for the request and
-for the answer; a free device takes the batch that is due first, at once, and is busy for a launch and the matrices'
-seconds. Routers know of a queue what Ray's routers know: its length when they last sent there, less what they have sent
-and has been answered since. Nothing fails, is refused or has a deadline here.
+A replica is one event loop, the service's own queue, its devices, and perhaps fronts: loops that read requests and
+write answers for it. A call takes each of its loops twice, for the request and for the answer; a free device takes the
+batch that is due first, at once, and is busy for a launch and the matrices' seconds. Routers know of a queue what Ray's
+routers know: its length when they last sent there, less what they have sent and has been answered since. Nothing fails,
+is refused or has a deadline here.
 
 `simulate` is a pure function of its arguments.
 """
@@ -26,11 +27,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Fleet", "Kind", "Outcome", "Policy", "Trace", "View", "by_key", "shorter_of_two", "simulate", "uniform"]
+__all__ = [
+    "Fleet",
+    "Kind",
+    "Loop",
+    "Outcome",
+    "Policy",
+    "Trace",
+    "View",
+    "by_key",
+    "shorter_of_two",
+    "simulate",
+    "uniform",
+]
 
 _UNBOUNDED: Final = Limit(math.inf, 1 << 62)
 _AGING: Final = 10.0
-_READY, _DONE = 0, 1
+_LEAST_SECONDS: Final = 0.002  # of matfn_service.dispatcher: a batch is not made smaller than this
+_CAME, _READY, _DONE, _MADE = range(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +80,49 @@ class Trace:
 
 
 @dataclass(frozen=True, slots=True)
+class Loop:
+    """What an event loop takes for its part of a call.
+
+    Attributes:
+        call: seconds without the bytes.
+        byte: seconds for each byte received or sent.
+    """
+
+    call: float = 0.0
+    byte: float = 0.0
+
+    def seconds(self, size: int) -> float:
+        """For a request or an answer of so many bytes, half of the call."""
+        return self.call / 2 + size * self.byte
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
     """What calls are sent to.
 
     Attributes:
         replicas: how many.
         routers: how many; calls come to them in turn.
+        devices: of each replica.
         launch: seconds of a batch beside its matrices.
         limit: the largest batch.
-        loop_call: seconds of the event loop for a call without its bytes.
-        loop_byte: seconds of the event loop for each byte received or sent.
+        parts: one batch takes at most the work of its replica, waiting and under way, divided by this.
+        loop: the event loop of a replica.
+        fronts: of each replica; its calls come to them in turn.
+        front: the event loop of a front.
         hop: seconds between a caller and a replica, each way.
         byte: seconds that a byte takes on the wire.
     """
 
     replicas: int
     routers: int = 1
+    devices: int = 1
     launch: float = 0.0
     limit: Limit = _UNBOUNDED
-    loop_call: float = 0.0
-    loop_byte: float = 0.0
+    parts: int = 1
+    loop: Loop = Loop()
+    fronts: int = 0
+    front: Loop = Loop()
     hop: float = 0.0
     byte: float = 0.0
 
@@ -98,8 +135,9 @@ class Outcome:
         finished: when each call's answer was with its caller.
         replica: which replica each call was sent to.
         batches: rows (launched, calls, matrices, predicted seconds), one a batch.
-        device_seconds: that each device was busy.
-        loop_seconds: that each event loop was busy.
+        device_seconds: that each replica's devices were busy.
+        loop_seconds: that each replica's event loop was busy.
+        front_seconds: that each front was busy.
     """
 
     finished: NDArray[np.float64]
@@ -107,6 +145,7 @@ class Outcome:
     batches: NDArray[np.float64]
     device_seconds: NDArray[np.float64]
     loop_seconds: NDArray[np.float64]
+    front_seconds: NDArray[np.float64]
 
 
 class View:
@@ -218,21 +257,41 @@ class _Waiting:
         return math.inf
 
 
-class _Replica:
-    """An event loop, a queue and a device."""
+class _Busy:
+    """An event loop, which does one thing after the other."""
 
     def __init__(self) -> None:
-        self.queue: KeyedQueue[_Waiting] = KeyedQueue(_UNBOUNDED, _AGING)
-        self.is_computing = False
-        self.device_seconds = 0.0
-        self.loop_seconds = 0.0
-        self._loop_free = 0.0
+        self.seconds = 0.0
+        self._free = 0.0
 
-    def take_loop(self, now: float, seconds: float) -> float:
-        """When the loop has done work of so many seconds, after all that came before."""
-        self._loop_free = max(self._loop_free, now) + seconds
-        self.loop_seconds += seconds
-        return self._loop_free
+    def take(self, now: float, seconds: float) -> float:
+        """When it has done work of so many seconds, after all that came before."""
+        self._free = max(self._free, now) + seconds
+        self.seconds += seconds
+        return self._free
+
+
+class _Replica:
+    """An event loop, its fronts, a queue and devices."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.queue: KeyedQueue[_Waiting] = KeyedQueue(_UNBOUNDED, _AGING)
+        self.loop = _Busy()
+        self.fronts = [_Busy() for _ in range(fleet.fronts)]
+        self.free = fleet.devices
+        self.device_seconds = 0.0
+        self.running = 0.0
+        self._fleet = fleet
+
+    def front(self, number: int) -> _Busy:
+        """The front that a call came to."""
+        return self.fronts[number % len(self.fronts)]
+
+    @property
+    def limit(self) -> Limit:
+        """The largest batch now, as `matfn_service.dispatcher` shares what waits among workers."""
+        share = (self.queue.seconds + self.running) / self._fleet.parts
+        return Limit(min(self._fleet.limit.seconds, max(share, _LEAST_SECONDS)), self._fleet.limit.bytes)
 
 
 class _Run:
@@ -240,13 +299,14 @@ class _Run:
 
     def __init__(self, trace: Trace, fleet: Fleet, policy: Policy, chance: random.Random) -> None:
         self._trace, self._fleet, self._policy, self._chance = trace, fleet, policy, chance
-        self._replicas = [_Replica() for _ in range(fleet.replicas)]
+        self._replicas = [_Replica(fleet) for _ in range(fleet.replicas)]
         self._lengths = [0] * fleet.replicas
         self._routers = [View(fleet.replicas) for _ in range(fleet.routers)]
         self._events: list[tuple[float, int, int, int, Sequence[_Waiting]]] = []
         self._batches: list[tuple[float, int, int, float]] = []
         self._sent = np.full(len(trace.times), -1)
         self._finished = np.full(len(trace.times), np.nan)
+        self._steps = (self._came, self._ready, self._done, self._made)
 
     def outcome(self) -> Outcome:
         """Everything that happens, in the order of time."""
@@ -259,45 +319,53 @@ class _Run:
             self._sent,
             np.array(self._batches).reshape(-1, 4),
             np.array([replica.device_seconds for replica in self._replicas]),
-            np.array([replica.loop_seconds for replica in self._replicas]),
+            np.array([replica.loop.seconds for replica in self._replicas]),
+            np.array([front.seconds for replica in self._replicas for front in replica.fronts]),
         )
 
     def _until(self, now: float) -> None:
         while self._events and self._events[0][0] <= now:
             at, event, _, index, calls = heapq.heappop(self._events)
-            (self._ready if event == _READY else self._done)(at, index, calls)
+            self._steps[event](at, index, calls)
+
+    def _push(self, at: float, event: int, index: int, calls: Sequence[_Waiting]) -> None:
+        heapq.heappush(self._events, (at, event, calls[0].number, index, calls))
 
     def _route(self, number: int, now: float) -> None:
-        """Sends a call to a replica, whose loop reads it."""
+        """Sends a call to a replica, where a front reads it, or the loop itself."""
         kind = self._trace.kinds[self._trace.which[number]]
         view = self._routers[number % self._fleet.routers]
         index = self._policy(kind.hint, view, self._chance)
         self._lengths[index] += 1
         view.place(kind.hint, index, self._lengths[index])
         self._sent[number] = index
+        replica = self._replicas[index]
         there = now + self._fleet.hop + kind.received * self._fleet.byte
-        read = self._replicas[index].take_loop(there, self._loop_seconds(kind.received))
-        self._push(read, _READY, index, [_Waiting(number, kind, read)])
+        if replica.fronts:
+            read = replica.front(number).take(there, self._fleet.front.seconds(kind.received))
+            self._push(read, _CAME, index, [_Waiting(number, kind, read)])
+        else:
+            self._came(there, index, [_Waiting(number, kind, there)])
 
-    def _loop_seconds(self, size: int) -> float:
-        """Half of a call's, and its bytes'."""
-        return self._fleet.loop_call / 2 + size * self._fleet.loop_byte
-
-    def _push(self, at: float, event: int, index: int, calls: Sequence[_Waiting]) -> None:
-        heapq.heappush(self._events, (at, event, calls[0].number, index, calls))
+    def _came(self, now: float, index: int, calls: Sequence[_Waiting]) -> None:
+        """The loop takes a call."""
+        (call,) = calls
+        taken = self._replicas[index].loop.take(now, self._fleet.loop.seconds(call.kind.received))
+        self._push(taken, _READY, index, [_Waiting(call.number, call.kind, taken)])
 
     def _ready(self, now: float, index: int, calls: Sequence[_Waiting]) -> None:
-        """A call has been read: it waits, or is computed at once."""
+        """A call waits, or is computed at once."""
         self._replicas[index].queue.push(*calls)
         self._launch(now, index)
 
     def _launch(self, now: float, index: int) -> None:
         replica = self._replicas[index]
-        calls = [] if replica.is_computing else replica.queue.next_batch(now, self._fleet.limit)
+        calls = replica.queue.next_batch(now, replica.limit) if replica.free else []
         if not calls:
             return
         seconds = math.fsum(call.seconds for call in calls)
-        replica.is_computing = True
+        replica.free -= 1
+        replica.running += seconds
         replica.device_seconds += self._fleet.launch + seconds
         self._batches.append((now, len(calls), sum(call.kind.matrices for call in calls), seconds))
         self._push(now + self._fleet.launch + seconds, _DONE, index, calls)
@@ -305,10 +373,23 @@ class _Run:
     def _done(self, now: float, index: int, calls: Sequence[_Waiting]) -> None:
         """A batch is done: the device takes the next one, the loop answers."""
         replica = self._replicas[index]
-        replica.is_computing = False
+        replica.free += 1
+        replica.running -= math.fsum(call.seconds for call in calls)
         self._launch(now, index)
         self._lengths[index] -= len(calls)
         for call in calls:
             self._routers[call.number % self._fleet.routers].remove(call.kind.hint, index)
-            answered = replica.take_loop(now, self._loop_seconds(call.kind.sent))
-            self._finished[call.number] = answered + self._fleet.hop + call.kind.sent * self._fleet.byte
+            made = replica.loop.take(now, self._fleet.loop.seconds(call.kind.sent))
+            if replica.fronts:
+                self._push(made, _MADE, index, [call])
+            else:
+                self._answer(made, call)
+
+    def _made(self, now: float, index: int, calls: Sequence[_Waiting]) -> None:
+        """The front that read the call writes its answer."""
+        (call,) = calls
+        front = self._replicas[index].front(call.number)
+        self._answer(front.take(now, self._fleet.front.seconds(call.kind.sent)), call)
+
+    def _answer(self, now: float, call: _Waiting) -> None:
+        self._finished[call.number] = now + self._fleet.hop + call.kind.sent * self._fleet.byte

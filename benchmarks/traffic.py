@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from matfn_kernels import Profile
 
-__all__ = ["BURST", "SHARES", "Sort", "seconds_a_call", "sorts", "trace"]
+__all__ = ["BURST", "EEG_MATRICES", "SHARES", "Sort", "seconds_a_call", "sorts", "trace"]
 
 SHARES: Final = {"Shampoo": 0.39, "FID": 0.01, "EEG": 0.60}
 """Of all calls."""
@@ -36,7 +36,7 @@ _SHAMPOO_ORDERS: Final = (256, 128, 512, 64, 384, 192, 96, 320)
 _SHAMPOO_ROOTS: Final = (4, 2)
 _FID_ORDERS: Final = (64, 192, 768)
 _EEG_ORDERS: Final = (32, 64, 22)
-_EEG_MATRICES: Final = 8
+EEG_MATRICES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ class Sort:
         return np.asarray(weights / weights.sum())
 
 
-def sorts(profile: Profile) -> tuple[Sort, ...]:
-    """The three uses, priced by the planner with these speeds."""
+def sorts(profile: Profile, eeg_matrices: int = EEG_MATRICES) -> tuple[Sort, ...]:
+    """The three uses, priced by the planner with these speeds; EEG with so many matrices in a call."""
     shampoo = tuple(_root(n, r, torch.float32, 1, profile) for n in _SHAMPOO_ORDERS for r in _SHAMPOO_ROOTS)
     fid = tuple(_distance(n, profile) for n in _FID_ORDERS)
-    eeg = tuple(_root(n, 2, torch.float64, _EEG_MATRICES, profile) for n in _EEG_ORDERS)
+    eeg = tuple(_root(n, 2, torch.float64, eeg_matrices, profile) for n in _EEG_ORDERS)
     return (
         Sort("Shampoo", SHARES["Shampoo"], BURST, shampoo),
         Sort("FID", SHARES["FID"], 1, fid),

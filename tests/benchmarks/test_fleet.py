@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ceilings import ceilings, demand
-from fleet import Fleet, Kind, Trace, View, by_key, shorter_of_two, simulate, uniform
+from fleet import Fleet, Kind, Loop, Trace, View, by_key, shorter_of_two, simulate, uniform
 from matfn_kernels.programs.profile import Profile
 from matfn_service.affinity import preferred
 from matfn_service.queue import Limit
@@ -54,19 +54,66 @@ def test_batches_grow_until_launches_leave_room() -> None:
     assert float(found.batches[:, 1].mean()) == pytest.approx(rate * LAUNCH / (1 - rate * SECONDS), rel=0.01)
 
 
+@pytest.mark.parametrize(("devices", "fronts"), [(1, 0), (1, 2), (3, 0), (3, 2)])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_every_call_is_served_once(policy: Policy) -> None:
+def test_every_call_is_served_once(policy: Policy, devices: int, fronts: int) -> None:
     """What comes is computed once and answered no sooner than it can be; devices and loops do that work, no more."""
-    fleet = Fleet(6, 2, LAUNCH, Limit(0.1, 1 << 20), loop_call=1e-4, loop_byte=1e-7, hop=1e-3, byte=1e-8)
+    fleet = Fleet(
+        replicas=6,
+        routers=2,
+        devices=devices,
+        launch=LAUNCH,
+        limit=Limit(0.1, 1 << 20),
+        parts=max(2, devices),
+        loop=Loop(1e-4, 1e-7),
+        fronts=fronts,
+        front=Loop(2e-4, 2e-7),
+        hop=1e-3,
+        byte=1e-8,
+    )
     sent = poisson(3 / SECONDS, 20_000, kinds=9)
 
     found = simulate(sent, fleet, policy, seed=1)
 
-    least = SECONDS + LAUNCH + fleet.loop_call + 2 * fleet.hop + 300 * (fleet.loop_byte + fleet.byte)
+    loops = _seconds_a_call(fleet.loop)
+    reading = _seconds_a_call(fleet.front) if fronts else 0.0
+    least = SECONDS + LAUNCH + loops + reading + 2 * fleet.hop + 300 * fleet.byte
     assert float((found.finished - sent.times).min()) >= least - 1e-12
     assert found.batches[:, 1].sum() == len(sent.times)
     assert found.device_seconds.sum() == pytest.approx(len(found.batches) * LAUNCH + len(sent.times) * SECONDS)
-    assert found.loop_seconds.sum() == pytest.approx(len(sent.times) * (fleet.loop_call + 300 * fleet.loop_byte))
+    assert found.loop_seconds.sum() == pytest.approx(len(sent.times) * loops)
+    assert len(found.front_seconds) == 6 * fronts
+    assert found.front_seconds.sum() == pytest.approx(len(sent.times) * reading)
+
+
+def _seconds_a_call(loop: Loop) -> float:
+    """Of a request of 100 bytes and an answer of 200."""
+    return loop.seconds(100) + loop.seconds(200)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 5])
+def test_calls_that_come_together_go_to_all_devices(devices: int) -> None:
+    """Calls alone in their batches are done after as many rounds as the devices of one replica need."""
+    calls = 23
+    sent = Trace(poisson(1.0, 1).kinds, np.zeros(calls), np.zeros(calls, np.int64))
+
+    found = simulate(sent, Fleet(1, devices=devices, limit=ALONE), uniform, seed=1)
+
+    assert float(found.finished.max()) == pytest.approx(math.ceil(calls / devices) * SECONDS)
+
+
+@pytest.mark.parametrize("fronts", [1, 4])
+def test_fronts_feed_what_one_loop_could_not(fronts: int) -> None:
+    """A loop that is asked for twice its time keeps up once a front has taken three quarters of its work over."""
+    sent = poisson(0.5 / SECONDS, 4_000)
+    whole, part = Loop(call=4 * SECONDS), Loop(call=SECONDS)
+
+    alone = simulate(sent, Fleet(1, loop=whole), uniform, seed=1)
+    behind = simulate(sent, Fleet(1, loop=part, fronts=fronts, front=part), uniform, seed=1)
+
+    took = float(sent.times[-1])
+    assert float(alone.finished.max()) == pytest.approx(2 * took, rel=0.05)
+    assert float(behind.finished.max()) == pytest.approx(took, rel=0.02)
 
 
 def test_batches_keep_to_keys_and_limits() -> None:
@@ -133,12 +180,12 @@ def test_bursts_come_at_their_rate() -> None:
 def test_ceilings_are_where_the_simulation_is_full() -> None:
     """One event loop that is asked for what it can just do is busy all the time."""
     uses = sorts(Profile.nominal())
-    fleet = Fleet(1, loop_call=2e-4, loop_byte=1e-10, byte=1e-12)
+    fleet = Fleet(1, loop=Loop(2e-4, 1e-10), byte=1e-12)
     rate = 0.5 / seconds_a_call(uses)
     devices = ceilings(demand(uses, rate, fleet), 0.5, fleet, look=1e-6)["one event loop"]
 
     sent = trace(uses, rate * devices, seconds=200, seed=3)
     kinds = [sent.kinds[kind] for kind in sent.which.tolist()]
-    work = sum(fleet.loop_call + (kind.received + kind.sent) * fleet.loop_byte for kind in kinds)
+    work = sum(fleet.loop.call + (kind.received + kind.sent) * fleet.loop.byte for kind in kinds)
 
     assert work / 200 == pytest.approx(1.0, rel=0.05)
