@@ -254,7 +254,7 @@ def main() -> None:
     print(
         f"{CALLERS} callers, one worker, {ROUNDS} rounds of {SECONDS:g} s for each server, in turns. Requests a"
         " second are the median, times the mean of all rounds, the last column also has the least and the largest of a"
-        " round. Other programs used the machine as well, which makes all times longer.\n"
+        " round.\n"
     )
     print("| requests | exported | requests/s | server, CPU µs | with worker | exporting, CPU µs | adds, % |")
     print("|---|---|---|---|---|---|---|")
