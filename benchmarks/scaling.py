@@ -361,18 +361,20 @@ def main() -> None:
         _write(_measured())
     inputs = _read()
     mixed, larger = sorts(inputs.profile), sorts(inputs.profile, _LARGER)
-    traffics = {
-        "mixed": mixed,
-        "EEG alone": (replace(mixed[-1], share=1.0),),
-        f"EEG alone, {_LARGER} matrices a call": (replace(larger[-1], share=1.0),),
-    }
-    parts = [[_head(inputs)]]
-    points: list[Point] = []
-    for name, uses in traffics.items():
-        own = _fleets(name, uses, inputs, asked.calls)
-        servers = _larger_servers(name, uses, inputs, asked.calls)
-        points += own
-        parts += [[f"## {name}"], _kinds(uses), _ceilings(uses, inputs), _rows(own), _servers(servers)]
+    eeg, eeg_of_many = ((replace(uses[-1], share=1.0),) for uses in (mixed, larger))
+    together = _fleets("mixed", mixed, inputs, asked.calls)
+    servers = _larger_servers("mixed", mixed, inputs, asked.calls)
+    alone = _fleets("EEG alone", eeg, inputs, asked.calls)
+    parts = [
+        [_head(inputs)],
+        ["## mixed"],
+        *(_kinds(mixed), _ceilings(mixed, inputs), _rows(together), _servers(servers)),
+        ["## EEG alone"],
+        *(_kinds(eeg), _ceilings(eeg, inputs), _rows(alone)),
+        [f"## EEG alone, {_LARGER} matrices a call"],
+        *(_kinds(eeg_of_many), _ceilings(eeg_of_many, inputs)),
+    ]
+    points = together + alone
     (_RESULTS / "scaling.md").write_text("\n\n".join("\n".join(part) for part in parts) + "\n")
     _plot(points)
 
