@@ -67,6 +67,19 @@ class Bounds:
     request: int
 
 
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """What a ledger holds at a moment.
+
+    Attributes:
+        bound: most bytes of all accounts together.
+        held: bytes of each kind.
+    """
+
+    bound: int
+    held: Mapping[Kind, int]
+
+
 class Ledger:
     """The sums of all accounts.
 
@@ -88,6 +101,11 @@ class Ledger:
     def total(self) -> int:
         """Bytes of all accounts."""
         return self._total
+
+    @property
+    def charges(self) -> Charges:
+        """What it holds now."""
+        return Charges(self.bounds.server, dict(self._held))
 
     def held(self, kind: Kind) -> int:
         """Bytes of this kind of all accounts."""

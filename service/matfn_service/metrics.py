@@ -29,10 +29,10 @@ from matfn_service.service import State
 from matfn_service.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from matfn_service.fronts.supervisor import Supervisor
-    from matfn_service.ledger import Ledger
+    from matfn_service.ledger import Charges
     from matfn_service.service import Service
     from matfn_service.statistics import Statistics
 
@@ -69,7 +69,7 @@ class Metrics(Collector):
         yield from _batches(statistics)
         yield from _faults(statistics)
         yield from _queue(self._service)
-        yield from _memory(self._service.ledger)
+        yield from _memory(self._service.charges)
         yield from _keys(self._service)
         for metric in _device(self._service):
             yield metric
@@ -149,12 +149,13 @@ def _queue(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily("matfn_held_bound_bytes", "Most of them that may be held.", queue.bound.bytes)
 
 
-def _memory(ledger: Ledger) -> Iterator[Metric]:
+def _memory(processes: Sequence[Charges]) -> Iterator[Metric]:
     charged = GaugeMetricFamily("matfn_charged_bytes", "Memory that requests are charged, by use.", labels=["use"])
     for kind in Kind:
-        charged.add_metric([kind.value], float(ledger.held(kind)))
+        charged.add_metric([kind.value], float(sum(one.held[kind] for one in processes)))
     yield charged
-    yield GaugeMetricFamily("matfn_charged_bound_bytes", "Most of it for all requests.", ledger.bounds.server)
+    bound = sum(one.bound for one in processes)
+    yield GaugeMetricFamily("matfn_charged_bound_bytes", "Most of it for all requests.", bound)
 
 
 def _keys(service: Service) -> Iterator[Metric]:

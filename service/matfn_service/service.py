@@ -17,7 +17,7 @@ from matfn_service.allowances import Allowances
 from matfn_service.batcher import Batcher
 from matfn_service.body import REST_SECONDS
 from matfn_service.executor import computing_threads, make_executor
-from matfn_service.ledger import Bounds, Ledger
+from matfn_service.ledger import Bounds, Charges, Ledger
 from matfn_service.memory import DeviceMemoryError, trim_when_idle
 from matfn_service.problems import Refusal
 from matfn_service.pulse import WorkerLost
@@ -80,6 +80,7 @@ class Service:
         self.watchdog = Watchdog(self.statistics.loop_lag_seconds, clock)
         self.segments = Segments(settings.most_shared_bytes, settings.most_shared_client_bytes)
         self.limits = Limits(settings.max_order, settings.max_items, settings.max_elements)
+        self.charges_of_fronts: dict[object, Charges] = {}
         self.ledger = Ledger(Bounds(settings.held_bytes // settings.fronts, settings.queue_bytes), self._wait_for_room)
         self.allowances = Allowances([key.tenant for key in settings.api_keys], settings.queue_bytes)
         self.fronts: Supervisor | None = None
@@ -106,6 +107,11 @@ class Service:
         """The batcher; there is one while the service is running."""
         assert self._batcher is not None
         return self._batcher
+
+    @property
+    def charges(self) -> list[Charges]:
+        """What every process holds for its callers."""
+        return [self.ledger.charges, *self.charges_of_fronts.values()]
 
     @property
     def queue(self) -> KeyedQueue[Job]:

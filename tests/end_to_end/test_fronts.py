@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,6 +143,23 @@ def test_counters_are_sums_over_all_processes(server: ServerProcess) -> None:
     while (counted := _norms(server)) < before + FRONTS:  # pytest's own limit ends a wait in vain
         pass
     assert counted == before + FRONTS
+
+
+def test_memory_of_all_processes_is_in_the_metrics(server: ServerProcess) -> None:
+    """Half a body is charged wherever it waits, and nowhere once its sender has left."""
+    head = b"POST /v1/msign HTTP/1.1\r\nHost: x\r\nContent-Type: application/msgpack\r\nContent-Length: 200000\r\n\r\n"
+    with ExitStack() as opened:
+        for caller in opened.enter_context(one_of_each(server)):
+            caller.send_octets(head + bytes(100_000))
+        while _arriving(server) < FRONTS * 200_000:  # by the declared length; pytest's own limit ends a wait in vain
+            pass
+    while _arriving(server):
+        pass
+
+
+def _arriving(server: ServerProcess) -> float:
+    """Bytes charged for bodies on their way."""
+    return samples(server.metrics())['matfn_charged_bytes{use="arriving"}']
 
 
 def _norms(server: ServerProcess) -> float:

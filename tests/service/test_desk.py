@@ -22,6 +22,7 @@ from matfn_service.fronts.messages import Counted
 from matfn_service.fronts.remote import FrontService
 from matfn_service.fronts.server import Server
 from matfn_service.jobs import Job, Ticket
+from matfn_service.ledger import Bounds, Ledger
 from matfn_service.problems import Refusal
 from matfn_service.pulse import WorkerLost
 from matfn_service.settings import Settings
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from torch import Tensor
+
+    from matfn_service.ledger import Charges
 
 
 class Queue:
@@ -79,6 +82,7 @@ class Pair:
         self.desk: Desk | None = desk
         self.queue = queue
         self.allowances = allowances
+        self.held: dict[object, Charges] = {}
 
     async def submitted(self, request: int, a: Tensor | None = None, tenant: str = "k") -> Ticket:
         """A job of a request, as the server has judged it."""
@@ -118,7 +122,7 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
     executor = SimpleNamespace(device="cpu", workers=1)
     service: Any = SimpleNamespace(batcher=queue, allowances=allowances, admission=admission, telemetry=None)
     service.profile, service.executor = SimpleNamespace(label="profile"), executor
-    service.statistics = Statistics()
+    service.statistics, service.charges_of_fronts = Statistics(), {}
     signs = Signs()
     desk = Desk(cast("Any", None), service, memories[0], signs.serving.set, signs.beats.set, signs.lost.set)
     server = Server(far, memories[1])
@@ -127,6 +131,7 @@ async def pair(refusal: Refusal | None = None) -> AsyncIterator[Pair]:
     pipe = desk.pipe
     await asyncio.get_running_loop().create_unix_connection(lambda: pipe, sock=near)
     made = Pair(server, desk, queue, allowances, signs)
+    made.held = service.charges_of_fronts
     del desk, service
     try:
         yield made
@@ -206,14 +211,22 @@ async def test_large_inputs_do_not_travel_through_the_pipe(monkeypatch: pytest.M
         ticket.abandon()
 
 
+LEDGER = Ledger(Bounds(server=1000, request=100), lambda: 0.0)
+
+
 async def test_front_beats_with_what_it_has_counted() -> None:
-    """What it counts is a sign of life, a job is none."""
+    """What it counts and holds is a sign of life, a job is none; a lost front holds nothing."""
     async with pair() as both:
         await both.submitted(request=1)
         assert not both.signs.beats.is_set()
 
-        both.server.pipe.send(Counted(Statistics()))
+        both.server.pipe.send(Counted(Statistics(), LEDGER.charges))
         await both.signs.beats.wait()
+
+        assert [one.bound for one in both.held.values()] == [LEDGER.bounds.server]
+        both.server.pipe.close()
+        await both.signs.lost.wait()
+        assert not both.held
 
 
 @pytest.mark.parametrize("listens_first", [True, False])

@@ -30,6 +30,10 @@ class Caller:
         """Ends the connection."""
         self._connection.close()
 
+    def send_octets(self, octets: bytes) -> None:
+        """Sends octets as they are."""
+        self._connection.sock.sendall(octets)
+
     def get(self, path: str, key: str = "") -> tuple[int, bytes]:
         """Status and body of a GET."""
         self._connection.request("GET", path, headers={"Authorization": f"Bearer {key}"})

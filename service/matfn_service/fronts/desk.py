@@ -102,6 +102,7 @@ class Desk:
     def _count(self, message: Counted) -> None:
         self._on_beat()
         self._service.statistics.add_edge(message.statistics)
+        self._service.charges_of_fronts[self] = message.charges
 
     def _submit(self, message: Submit, numbers: memoryview) -> None:
         try:
@@ -214,6 +215,7 @@ class Desk:
         for task, _ in tuple(self._questions.values()):
             task.cancel()
         self._lent.clear()
+        self._service.charges_of_fronts.pop(self, None)
         on_lost()
 
     _TAKEN: ClassVar[Mapping[type, Callable[[Desk, Any], None]]] = {

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matfn_kernels import Profile, Program, Requested
     from matfn_service.arena import Slot
     from matfn_service.encoding import Status
+    from matfn_service.ledger import Charges
     from matfn_service.messages import Repeated
     from matfn_service.problems import Refusal
     from matfn_service.settings import Settings
@@ -183,6 +184,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Counts of a front since it last told, and a sign that its loop turns."""
+    """Counts of a front since it last told, what it holds, and a sign that its loop turns."""
 
     statistics: Statistics
+    charges: Charges

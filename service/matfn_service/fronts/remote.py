@@ -92,6 +92,7 @@ class RemoteBatcher:
     def __init__(self, service: FrontService, server: Server) -> None:
         self._executor = service.executor
         self._statistics = service.statistics
+        self._ledger = service.ledger
         self._server = server
 
     @property
@@ -120,13 +121,16 @@ class RemoteBatcher:
         return 0
 
     async def run(self) -> None:
-        """Tells the server twice a second what was counted, and what is left when it is cancelled."""
+        """Tells the server twice a second what was counted and is held, and what is left when it is cancelled."""
         try:
             while True:
                 await asyncio.sleep(BEAT_SECONDS)
-                self._server.pipe.send(Counted(self._statistics.taken_edge()))
+                self._tell()
         finally:
-            self._server.pipe.send(Counted(self._statistics.taken_edge()))
+            self._tell()
+
+    def _tell(self) -> None:
+        self._server.pipe.send(Counted(self._statistics.taken_edge(), self._ledger.charges))
 
     def correction(self, key: Hashable) -> float:
         """One: the server corrects prices itself."""
