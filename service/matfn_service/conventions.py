@@ -1,4 +1,4 @@
-"""What a request is called in spans and metrics: the semantic conventions of OpenTelemetry for HTTP and for RPC.
+"""Names of requests in spans and metrics: the semantic conventions of OpenTelemetry for HTTP and for RPC.
 
 Attributes of our own, `matfn.*`, are the same for both. The octets of requests that are alike are made once.
 

@@ -69,7 +69,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Charges:
-    """What a ledger holds at a moment.
+    """Bytes that a ledger holds at a moment.
 
     Attributes:
         bound: most bytes of all accounts together.
@@ -104,7 +104,7 @@ class Ledger:
 
     @property
     def charges(self) -> Charges:
-        """What it holds now."""
+        """Bytes that it holds now."""
         return Charges(self.bounds.server, dict(self._held))
 
     def held(self, kind: Kind) -> int:

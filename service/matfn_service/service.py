@@ -110,7 +110,7 @@ class Service:
 
     @property
     def charges(self) -> list[Charges]:
-        """What every process holds for its callers."""
+        """Bytes that every process holds for its callers."""
         return [self.ledger.charges, *self.charges_of_fronts.values()]
 
     @property

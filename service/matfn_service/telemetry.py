@@ -75,7 +75,7 @@ class Record:
 
 
 class SpanQueue(Protocol):
-    """What of the library's span processors is used."""
+    """The part of the library's span processors that is used."""
 
     def on_end(self, span: Any) -> None:
         """Takes a record."""

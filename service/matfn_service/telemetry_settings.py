@@ -1,4 +1,4 @@
-"""What of OpenTelemetry's variables cannot be: an address ends the start, a sampler is told in the log.
+"""Checks of OpenTelemetry's variables: a faulty address ends the start, a faulty sampler is told in the log.
 
 The specification has no use for an endpoint that is no URL, but wants a sampler that is not known to be reported and
 ignored (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/, "Enum" and "Numeric").
@@ -55,7 +55,7 @@ def _is_url(written: str) -> bool:
 
 
 def sampler_faults(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the sampler, and what is done instead."""
+    """Faults of the sampler's settings, each with what is done instead."""
     sampler = environment.get(_SAMPLER, "").strip().lower()
     if sampler and sampler not in _SAMPLERS:
         yield f"{_SAMPLER}={sampler} is none of {', '.join(_SAMPLERS)}", "it is parentbased_always_on"

@@ -49,7 +49,7 @@ _log = structlog.get_logger(__name__)
 
 
 class SpanReference(NamedTuple):
-    """What names a span, eight and sixteen octets; it passes between processes."""
+    """Identifiers of a span and its trace, eight and sixteen octets, as they pass between processes."""
 
     trace_id: bytes
     span_id: bytes

@@ -148,7 +148,7 @@ def _product_error(terms: int, *, is_complex: bool) -> float:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What the norms say of X and K, (batch,) each.
+    """Verdicts of the norms on X and K, (batch,) each.
 
     Attributes:
         found: the norms.

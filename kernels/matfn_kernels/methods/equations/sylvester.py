@@ -50,7 +50,7 @@ SCHUR: Final = 3.0
 _CALLS: Final = 3.5e-4
 """Seconds of some 60 calls of numpy and LAPACK for an equation of order 2: a price, on which no answer rests."""
 _PRODUCTS: Final = 400.0
-"""What an equation takes beside, in products: 440 at order 20, 340 at order 100 (AMD EPYC, AVX-512); a price too."""
+"""Further cost of an equation, in products: 440 at order 20, 340 at order 100 (AMD EPYC, AVX-512); a price too."""
 _SUSPICIOUS: Final = 1e-6
 """Value of eps cond E from which on it is examined whether E is singular, as for equations."""
 
